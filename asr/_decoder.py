@@ -1,0 +1,393 @@
+"""The process that decodes audio: requests come in on standard input, samples go out on standard output.
+
+asr.audio starts this file as a script, so all of it is in one file and it imports nothing of the package.
+It holds nothing worth stealing, can write no file, and may be killed at any moment. A request is a
+four-byte length and JSON; an answer is any number of SAMPLES messages (mono float32) and one END message
+(JSON), each behind its kind and length.
+
+Shapes: T frames (one sample of each channel), C channels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import resource
+import selectors
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+HEADER = struct.Struct("<cI")
+SAMPLES, END = b"s", b"j"
+
+MEMORY_LIMIT_BYTES = 4 << 30
+BLOCK_SAMPLES = 1 << 20
+# Fewer missing seconds or bytes than these are a sloppy writer's, more are a cut file's.
+SLACK_S = 0.1
+SLACK_BYTES = 1024
+
+# What ffmpeg may take a file for. Left out are playlists, scripts, pictures and devices: everything
+# that names other files or hosts (hls, concat, dash, sdp, lavfi) or that turns plain text into a stream.
+FFMPEG_FORMATS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,gsm,iff,ircam,loas,matroska,"
+    "mlp,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,qcp,rm,sox,tak,truehd,tta,voc,vqf,w64,wav,"
+    "wtv,wv,xwma"
+)
+
+
+class Refused(Exception):  # noqa: N818 - an answer rather than a fault
+    """The file cannot be used; the message says why and does not repeat its name."""
+
+
+class Unknown(Exception):  # noqa: N818
+    """libsndfile does not know the format; another decoder may."""
+
+
+class Sink:
+    """Cuts the wanted part out of the decoded blocks, averages the channels and sends the rest on."""
+
+    def __init__(self, out: int, request: dict[str, Any]) -> None:
+        self.out = out
+        self.offset_s: float = request["offset_s"]
+        self.duration_s: float | None = request["duration_s"]
+        self.max_samples: int = request["max_bytes"] // 4
+        self.count_only: bool = request["count_only"]
+        self.whole = self.offset_s == 0 and self.duration_s is None
+        self.rate = self.first = self.seen = self.sent = 0
+        self.last: int | None = None
+        self.silent = self.zero = True
+
+    def begin(self, rate: int, frames: int | None) -> None:
+        """Set the wanted range in frames, `frames` being how many there are if that is known."""
+        if rate <= 0:
+            raise Refused("its header gives no sample rate")
+        self.rate = rate
+        self.first = round(self.offset_s * rate)
+        if self.duration_s is not None:
+            # Rounded from the same instants, so parts read one after the other tile the whole exactly.
+            self.last = max(round((self.offset_s + self.duration_s) * rate), self.first + 1)
+        if frames is None:
+            return
+        if frames > 0 and self.first >= frames:
+            raise Refused(f"there is nothing at {self.offset_s:g} s: it lasts {frames / rate:.3f} s")
+        wanted = (frames if self.last is None else min(frames, self.last)) - self.first
+        if wanted > self.max_samples and not self.count_only:
+            raise Refused(f"too long to read at once ({wanted / rate / 3600:.1f} h); {self.advice}")
+
+    @property
+    def advice(self) -> str:
+        hours = self.max_samples / max(self.rate, 1) / 3600
+        return f"read parts of at most {hours:.1f} h, by offset_s and duration_s"
+
+    def take(self, block_TC: Any) -> bool:
+        """Use a block that starts at frame `seen`; False once nothing more is wanted."""
+        start = self.seen
+        self.seen += len(block_TC)
+        if self.count_only:
+            return True
+        stop = len(block_TC) if self.last is None else min(len(block_TC), self.last - start)
+        part_TC = block_TC[max(self.first - start, 0) : max(stop, 0)]
+        if len(part_TC):
+            self._send(part_TC)
+        return self.last is None or self.seen < self.last
+
+    def _send(self, part_TC: Any) -> None:
+        mono_T = part_TC[:, 0] if part_TC.shape[1] == 1 else part_TC.mean(axis=1, dtype=np.float32)
+        mono_T = np.ascontiguousarray(mono_T, dtype="<f4")
+        low, high = float(mono_T.min()), float(mono_T.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise Refused("it has samples that are not finite numbers (NaN or infinite)")
+        if low or high:
+            self.silent = False
+        elif self.zero and part_TC.any():
+            self.zero = False
+        self.sent += len(mono_T)
+        if self.sent > self.max_samples:
+            raise Refused(f"too long to read at once; {self.advice}")
+        _write(self.out, HEADER.pack(SAMPLES, mono_T.nbytes), mono_T.data.cast("B"))
+
+    def finish(self, promised: int | None) -> dict[str, Any]:
+        """Judge what came, `promised` being the frames the header spoke of; the answer for the parent."""
+        if promised is not None:
+            promised = promised if self.last is None else min(promised, self.last)
+            if promised - self.seen > SLACK_S * self.rate:
+                there = f"{self.seen / self.rate:.2f} s are there"
+                raise Refused(f"truncated: its header promises {promised / self.rate:.2f} s, {there}")
+        if 0 < self.seen <= self.first:
+            raise Refused(f"there is nothing at {self.offset_s:g} s: it lasts {self.seen / self.rate:.3f} s")
+        if self.seen == 0:
+            raise Refused("it holds no samples")
+        # A part of a good recording may well be silent; a whole one is a recording that failed.
+        if self.silent and self.whole and not self.count_only:
+            why = "every sample is zero" if self.zero else "its channels cancel out when they are averaged"
+            raise Refused(f"silent: {why}")
+        return {"rate": self.rate, "frames": self.seen}
+
+
+def decode(request: dict[str, Any], sink: Sink) -> dict[str, Any]:
+    """Decode one file into `sink` with libsndfile, or with ffmpeg where that does not know the format."""
+    path = os.fsencode(request["path"])
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Refused(f"cannot be opened: {error.strerror}") from None
+    try:
+        check_ogg(fd)
+        return with_libsndfile(fd, sink)
+    except Unknown as unknown:
+        ffmpeg = shutil.which("ffmpeg", path=request["search_path"])
+        if ffmpeg is None:
+            advice = "install ffmpeg, which reads more formats"
+            raise Refused(f"libsndfile cannot read it ({unknown}); {advice}") from None
+        return with_ffmpeg(ffmpeg, path, sink, str(unknown), time.monotonic() + request["timeout_s"])
+    finally:
+        os.close(fd)
+
+
+# --- libsndfile ---------------------------------------------------------------------------------------
+
+
+def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
+    """Decode an open file; libsndfile is given no name, from which it might guess a raw format."""
+    try:
+        file = soundfile.SoundFile(fd, closefd=False)
+    except soundfile.SoundFileError as error:
+        raise Unknown(_words(error)) from None
+    with file:
+        check_sizes(fd, file)
+        if file.frames >= 1 << 62:
+            raise Unknown("a FLAC stream of unknown length")
+        sink.begin(file.samplerate, file.frames)
+        if sink.count_only:
+            sink.seen = file.frames
+            return sink.finish(file.frames)
+        try:
+            if sink.first:
+                sink.seen = file.seek(sink.first)
+            step = max(BLOCK_SAMPLES // file.channels, 1)
+            wanted = True
+            while wanted:
+                stop = step if sink.last is None else min(step, sink.last - sink.seen)
+                block_TC = file.read(stop, dtype="float32", always_2d=True)
+                wanted = len(block_TC) > 0 and sink.take(block_TC)
+        except soundfile.SoundFileError as error:
+            raise Refused(f"damaged: {_words(error)}") from None
+        return sink.finish(file.frames)
+
+
+def _words(error: Exception) -> str:
+    """What libsndfile says, without its 'Error :' and where in its own code it was."""
+    words = getattr(error, "error_string", "") or "unknown format"
+    return str(words).removeprefix("Error :").partition(":")[0].strip(" .")
+
+
+_SIZES = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+
+
+def check_sizes(fd: int, file: Any) -> None:
+    """Refuse a file whose header promises more than it holds: libsndfile notes that in its log and reads on.
+
+    Zero, and the sizes around 2^31 and 2^32 that programs write when they cannot go back to fill in the right
+    one, promise nothing: such a recording is read as far as it goes.
+    """
+    log = file.extra_info
+    for promised, there in (map(int, pair) for pair in _SIZES.findall(log)):
+        unknown = promised >= 1 << 62 or any(abs(promised - (1 << bits)) <= 1 << 16 for bits in (31, 32))
+        if promised - there > SLACK_BYTES and not unknown:
+            raise Refused(f"truncated: its header promises {promised} bytes of audio, {there} are there")
+    if "truncated file" in log:
+        raise Refused("truncated: it ends within its audio")
+    if file.format == "NIST":
+        count = re.search(rb"\nsample_count -i (\d{1,18})", os.pread(fd, 1024, 0))
+        if count and int(count[1]) - file.frames > SLACK_S * file.samplerate:
+            raise Refused(f"truncated: its header promises {int(count[1])} samples, {file.frames} are there")
+
+
+_OGG_SERIAL = slice(14, 18)
+
+
+def check_ogg(fd: int) -> None:
+    """Refuse an Ogg file that ends within a page; one that lacks only its end mark was stopped, not cut."""
+    head = os.pread(fd, 27, 0)
+    if head[:4] != b"OggS":
+        return
+    size = os.fstat(fd).st_size
+    longest = 27 + 255 + 255 * 255
+    tail = os.pread(fd, longest, max(size - longest, 0))
+    page = tail[tail.rfind(b"OggS") :]
+    table = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    if len(page) <= 26 or len(table) < page[26] or len(page) < 27 + len(table) + sum(table):
+        raise Refused("truncated: it ends within an Ogg page")
+    if head[_OGG_SERIAL] != page[_OGG_SERIAL]:
+        raise Unknown("several streams in a row")  # of which libsndfile would read the first alone
+
+
+# --- ffmpeg -------------------------------------------------------------------------------------------
+
+
+def with_ffmpeg(ffmpeg: str, path: bytes, sink: Sink, reason: str, deadline: float) -> dict[str, Any]:
+    """Decode the first audio stream; always from the start, since few formats can be entered exactly."""
+    command: list[str | bytes] = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error", "-threads", "1"]
+    # Through `file:` any name is safe, one with a colon or a leading dash too.
+    command += ["-protocol_whitelist", "file", "-format_whitelist", FFMPEG_FORMATS, "-i", b"file:" + path]
+    # The AU header carries rate and channels; averaging is done here, the same way for every format.
+    command += ["-map", "0:a:0", "-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    process = subprocess.Popen(command, stdin=null, stdout=pipe, stderr=pipe)
+    try:
+        stopped, errors = _pump(process, _AuReader(sink), deadline)
+        status = None if stopped else process.wait(max(deadline - time.monotonic(), 0.1))
+    except (TimeoutError, subprocess.TimeoutExpired):
+        raise Refused("ffmpeg took longer than the time limit") from None
+    finally:
+        process.kill()
+        with process:  # closes the pipes and waits
+            pass
+    if status:
+        raise Refused(_ffmpeg_reason(errors, status, reason))
+    if not stopped and re.search(r"partial file|ended prematurely|truncat", errors, re.IGNORECASE):
+        raise Refused("truncated: ffmpeg finds it cut short")
+    return sink.finish(None)
+
+
+class _AuReader:
+    """Turns the bytes of an AU stream into blocks of frames."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.rest = b""
+        self.channels = 0
+
+    def feed(self, data: bytes) -> bool:
+        """Use some bytes; False once the sink wants no more."""
+        data = self.rest + data
+        if not self.channels:
+            if len(data) < 24 or len(data) < int.from_bytes(data[4:8], "big"):
+                self.rest = data
+                return True
+            _, start, _, _, rate, self.channels = struct.unpack_from(">4sIIIII", data)
+            self.sink.begin(rate, None)
+            data = data[start:]
+        whole = len(data) - len(data) % (4 * self.channels)
+        self.rest = data[whole:]
+        block = np.frombuffer(data[:whole], dtype=">f4").astype("<f4")
+        return self.sink.take(block.reshape(-1, self.channels)) if whole else True
+
+
+def _pump(process: subprocess.Popen[bytes], reader: _AuReader, deadline: float) -> tuple[bool, str]:
+    """Read both pipes to their ends, or until nothing more is wanted; whether that was so, and the errors."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    errors = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        selector.register(process.stderr, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            for key, _ in selector.select(left):
+                data = os.read(key.fd, 1 << 18)
+                if not data:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is process.stderr:
+                    errors = (errors + data)[-4096:]
+                elif not reader.feed(data):
+                    return True, ""
+    return False, errors.decode("utf-8", "replace")
+
+
+def _ffmpeg_reason(errors: str, status: int, reason: str) -> str:
+    if "matches no streams" in errors:
+        return "it holds no audio"
+    if status < 0:
+        return f"ffmpeg crashed on it ({signal.Signals(-status).name})"
+    lines = [line for line in errors.splitlines() if line.strip()] or [f"exit status {status}"]
+    last = lines[-1].rpartition(": ")[2].strip()
+    if "not on whitelist" in errors:
+        last = "not a kind of audio file"
+    return f"not audio that can be decoded (libsndfile: {reason}; ffmpeg: {last})"
+
+
+# --- the pipe -----------------------------------------------------------------------------------------
+
+
+def _write(fd: int, *parts: bytes | memoryview) -> None:
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+def _read(fd: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = os.read(fd, size - len(data))
+        if not more:
+            os._exit(0)  # the other side has closed the pipe, or has died
+        data += more
+    return data
+
+
+def _end(out: int, answer: dict[str, Any]) -> None:
+    data = json.dumps(answer).encode()
+    _write(out, HEADER.pack(END, len(data)) + data)
+
+
+def _restrict() -> None:
+    """Take away what a decoder does not need: memory without end, files to write, core dumps."""
+    for what, limit in (
+        (resource.RLIMIT_AS, MEMORY_LIMIT_BYTES),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 256),
+    ):
+        with suppress(ValueError, OSError):  # the limit is lower already, or the system does not have it
+            resource.setrlimit(what, (limit, limit))
+
+
+def serve(requests: int, out: int) -> None:
+    """Answer requests until the pipe closes."""
+    _end(out, {"ready": True})
+    while True:
+        request = json.loads(_read(requests, int.from_bytes(_read(requests, 4), "little")))
+        # The parent kills this process at the time limit; the alarm does if the parent is gone.
+        signal.setitimer(signal.ITIMER_REAL, request["timeout_s"] + 5)
+        try:
+            answer = decode(request, Sink(out, request))
+        except Refused as error:
+            answer = {"error": str(error)}
+        except MemoryError:
+            answer = {"error": "decoding it takes more memory than a decoder may have"}
+        except BrokenPipeError:
+            return
+        except Exception as error:  # whatever a hostile file provokes must not end the service
+            answer = {"error": f"the decoder failed on it ({type(error).__name__}: {error})"}
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _end(out, answer)
+
+
+if __name__ == "__main__":
+    # Keep the pipes to ourselves: nothing that a library prints may get into the answers.
+    requests, out = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    sys.path += sys.argv[1:]
+    try:
+        import numpy as np
+        import soundfile
+    except Exception as error:
+        _end(out, {"error": f"{type(error).__name__}: {error}"})
+        sys.exit(1)
+    _restrict()
+    with suppress(BrokenPipeError):
+        serve(requests, out)

@@ -1,0 +1,168 @@
+"""Model folders and training states: safetensors plus YAML, so that loading never runs code.
+
+A model folder holds config.yaml, model.safetensors and the tokenizer's file.  A training state is one safetensors
+file whose header carries the plain values as JSON and a checksum of the tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_file, save_model
+from torch import Tensor
+
+from asr.config import ModelFolderConfig, read_config, to_yaml
+from asr.errors import CheckpointError, ConfigError
+from asr.files import write_atomically
+from asr.model.build import build_model
+from asr.model.speech import SpeechModel
+from asr.tokenizer import Tokenizer, load_tokenizer
+
+CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
+
+
+class ModelFolder(NamedTuple):
+    """All that turns audio into text."""
+
+    config: ModelFolderConfig
+    model: SpeechModel
+    tokenizer: Tokenizer
+
+
+def save_model_folder(folder: Path, parts: ModelFolder) -> None:
+    """Write a model folder; each file appears whole or not at all, the weights last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts.tokenizer.save(folder)
+    with write_atomically(folder / CONFIG) as temporary:
+        temporary.write_text(to_yaml(parts.config), encoding="utf-8")
+    with write_atomically(folder / WEIGHTS) as temporary:
+        save_model(parts.model, str(temporary))
+
+
+def load_model_folder(folder: Path) -> ModelFolder:
+    """Read a model folder and give the model in evaluation mode, in float32 on the CPU.
+
+    Raises CheckpointError naming the folder and what is wrong with it.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        hint = f"; did you mean {folder / 'model'}?" if (folder / "model" / CONFIG).is_file() else ""
+        raise CheckpointError(f"{folder}: no model folder ({CONFIG} is missing){hint}")
+    try:
+        config = read_config(ModelFolderConfig, folder / CONFIG)
+    except ConfigError as e:
+        raise CheckpointError(str(e)) from None
+    tokenizer = load_tokenizer(folder, config.tokenizer.kind)
+    weights = folder / WEIGHTS
+    _check_sizes(weights)
+    model = build_model(config.features, config.model, tokenizer.vocab_size)
+    try:
+        load_model(model, str(weights), strict=True)
+    except (SafetensorError, RuntimeError, OSError, ValueError, KeyError) as e:
+        raise CheckpointError(f"{weights}: the weights do not fit {CONFIG}: {_first_line(e)}") from None
+    return ModelFolder(config, model.eval(), tokenizer)
+
+
+def save_state(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write nested plain values and tensors as one safetensors file, atomically."""
+    tensors: list[Tensor] = []
+    plain = _encode(tree, tensors, {})
+    flat = {str(i): t for i, t in enumerate(tensors)}
+    metadata = {"tree": json.dumps(plain), "crc32": str(_checksum(flat))}
+    with write_atomically(path) as temporary:
+        save_file(flat, str(temporary), metadata)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what save_state wrote.
+
+    Raises CheckpointError if the file is torn, altered or not such a file.
+    """
+    _check_sizes(path)
+    try:
+        with safe_open(str(path), framework="pt") as f:
+            metadata = f.metadata() or {}
+            flat = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118  (not a mapping)
+        if metadata["crc32"] != str(_checksum(flat)):
+            raise CheckpointError(f"{path}: checksum does not match, the file is damaged")
+        return _decode(json.loads(metadata["tree"]), flat)  # type: ignore[no-any-return]
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as e:
+        raise CheckpointError(f"{path}: torn, or not a training state: {_first_line(e)}") from None
+
+
+def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of each weight over several checkpoints, summed in float64; integers are taken from the first."""
+    mean: dict[str, Tensor] = {}
+    for name, first in states[0].items():
+        if first.is_floating_point():
+            total = torch.stack([state[name].double() for state in states]).mean(0)
+            mean[name] = total.to(first.dtype)
+        else:
+            mean[name] = first.clone()
+    return mean
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse a header that is longer than the file before anything is allocated for it."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as f:
+            header = int.from_bytes(f.read(8), "little")
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be read: {e.strerror}") from None
+    if size < 8 or header > size - 8:
+        raise CheckpointError(f"{path}: not a safetensors file, or cut off")
+
+
+def _first_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) < 300 else text[:300] + " ..."
+
+
+def _checksum(flat: Mapping[str, Tensor]) -> int:
+    crc = 0
+    for key in sorted(flat):
+        data = flat[key].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        crc = zlib.crc32(data.numpy().data, crc)
+    return crc
+
+
+def _encode(value: Any, tensors: list[Tensor], seen: dict[tuple[Any, ...], int]) -> Any:
+    """Replace tensors by their number, and write what JSON lacks (tuples, keys that are no text) with a tag."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        identity = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+        if value.numel() == 0 or identity not in seen:  # tied weights are stored once
+            seen[identity] = len(tensors)
+            tensors.append(value.clone().contiguous())
+        return {"$tensor": seen[identity]}
+    if isinstance(value, Mapping):
+        return {"$map": [[_encode(k, tensors, seen), _encode(v, tensors, seen)] for k, v in value.items()]}
+    if isinstance(value, tuple):
+        return {"$tuple": [_encode(v, tensors, seen) for v in value]}
+    if isinstance(value, list):
+        return [_encode(v, tensors, seen) for v in value]
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a training state holds plain values and tensors, not {type(value).__name__}")
+
+
+def _decode(value: Any, flat: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_decode(v, flat) for v in value]
+    if not isinstance(value, dict):
+        return value
+    ((tag, content),) = value.items()
+    if tag == "$tensor":
+        return flat[str(content)]
+    if tag == "$tuple":
+        return tuple(_decode(v, flat) for v in content)
+    return {_decode(k, flat): _decode(v, flat) for k, v in content}

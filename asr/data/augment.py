@@ -1,0 +1,92 @@
+"""Changes to the training audio.  Every draw depends on the seed, the epoch and the utterance alone, so it is the same
+in any worker and after any restart."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+from torch import Tensor
+
+from asr.audio import open_audio
+from asr.config import AugmentConfig
+from asr.errors import AudioError, DataError
+from asr.features import resample
+
+_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a"}
+
+
+def derived_random(*key: object) -> random.Random:
+    """A random generator that is a function of its key."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return random.Random(int.from_bytes(digest[:8], "little"))
+
+
+def epoch_cuts(cuts: Sequence[Cut], config: AugmentConfig, seed: int, epoch: int) -> CutSet:
+    """The cuts of one epoch: in random order, each at a speed of its own, some joined with further clips."""
+    order = list(cuts)
+    derived_random(seed, epoch, "order").shuffle(order)
+    return CutSet.from_cuts([_vary(cut, order, config, seed, epoch) for cut in order])
+
+
+def _vary(cut: Cut, others: Sequence[Cut], config: AugmentConfig, seed: int, epoch: int) -> Cut:
+    draw = derived_random(seed, epoch, cut.id)
+    speed = draw.choice(config.speeds)
+    varied = _at_speed(cut, speed)
+    while draw.random() < config.join:
+        other = draw.choice(others)
+        same_language = other.supervisions[0].language == cut.supervisions[0].language
+        gap_s = draw.uniform(0.1, 0.5)
+        if not same_language or varied.duration + gap_s + other.duration / speed > config.join_max_s:
+            break
+        other = _at_speed(other, speed)
+        varied = varied.mix(other, allow_padding=True, offset_other_by=round(varied.duration + gap_s, 3), preserve_id="left")
+    return varied
+
+
+def _at_speed(cut: Cut, speed: float) -> Cut:
+    return cut if speed == 1.0 else cut.perturb_speed(speed)
+
+
+class NoiseMixer:
+    """Mix a random stretch of noise or music into an utterance at a random signal-to-noise ratio."""
+
+    def __init__(self, config: AugmentConfig, sample_rate_hz: int, seed: int) -> None:
+        self.config, self.sample_rate_hz, self.seed = config, sample_rate_hz, seed
+        self._cache: dict[Path, Tensor] = {}
+        self.files: list[Path] = []
+        if config.noise is not None and config.noise_probability > 0:
+            self.files = sorted(p for p in config.noise.rglob("*") if p.suffix.lower() in _AUDIO_SUFFIXES)
+            if not self.files:
+                raise DataError(f"{config.noise}: no audio files to take as noise; check augment.noise")
+
+    def __call__(self, audio_N: Tensor, id: str, epoch: int) -> tuple[Tensor, bool]:
+        """Give the waveform (N,), with or without noise, and whether noise was added."""
+        draw = derived_random(self.seed, epoch, id, "noise")
+        if not self.files or draw.random() >= self.config.noise_probability:
+            return audio_N, False
+        noise_N = self._load(draw.choice(self.files))
+        start = draw.randrange(len(noise_N))
+        repeats = -(-(start + len(audio_N)) // len(noise_N))
+        noise_N = noise_N.repeat(repeats)[start : start + len(audio_N)]
+        snr_db = draw.uniform(*self.config.noise_snr_db)
+        power = noise_N.square().mean()
+        if power == 0:
+            return audio_N, False
+        gain = (audio_N.square().mean() / power * 10 ** (-snr_db / 10)).sqrt()
+        return audio_N + gain * noise_N, True
+
+    def _load(self, path: Path) -> Tensor:
+        if path not in self._cache:
+            try:
+                audio = open_audio(path)
+            except AudioError as e:
+                raise DataError(f"{e} (noise of augment.noise)") from None
+            samples_N = torch.from_numpy(audio.samples_N)
+            self._cache[path] = resample(samples_N, audio.sample_rate_hz, self.sample_rate_hz)
+        return self._cache[path]

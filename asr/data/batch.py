@@ -1,0 +1,115 @@
+"""A batch of waveforms and targets.  Shapes: B batch, N samples, L tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Example:
+    """One utterance, ready to be put into a batch.
+
+    audio_N: mono waveform at the model's rate.  tokens: start tokens, text, end token.  text: the target as it was
+    tokenised.
+    """
+
+    id: str
+    audio_N: Tensor
+    text: str
+    tokens: list[int]
+    prefix_length: int
+    language: str | None = None
+    applied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances padded to the longest: audio with 0.0, tokens with 0.
+
+    tokens_BL are start tokens, text and end token; the first `prefix_length` are start tokens.  epoch and index say
+    where in the training stream the batch stood; applied counts augmentations.
+    """
+
+    ids: list[str]
+    audio_BN: Tensor
+    audio_len_B: Tensor
+    texts: list[str]
+    tokens_BL: Tensor
+    token_len_B: Tensor
+    prefix_length: int
+    languages: list[str | None]
+    epoch: int = 0
+    index: int = 0
+    applied: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def inputs_BL(self) -> Tensor:
+        """What the decoder is fed: all but the last token."""
+        return self.tokens_BL[:, :-1]
+
+    @property
+    def targets_BL(self) -> Tensor:
+        """What it is to say: all but the first token."""
+        return self.tokens_BL[:, 1:]
+
+    @property
+    def target_len_B(self) -> Tensor:
+        """Number of targets of each utterance."""
+        return self.token_len_B - 1
+
+    @property
+    def text_BL(self) -> Tensor:
+        """The text's tokens alone, for CTC; see text_len_B."""
+        return self.tokens_BL[:, self.prefix_length :]
+
+    @property
+    def text_len_B(self) -> Tensor:
+        """Number of text tokens of each utterance."""
+        return self.token_len_B - self.prefix_length - 1
+
+    def to(self, device: torch.device) -> Batch:
+        """A copy with its tensors on `device`."""
+        moved: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in moved.items():
+            if isinstance(value, Tensor):
+                moved[name] = value.to(device, non_blocking=True)
+        return Batch(**moved)
+
+
+def pad_audio(audio: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stack waveforms (N,) of any lengths: padded (B, N) and lengths (B,)."""
+    len_B = torch.tensor([len(a) for a in audio])
+    audio_BN = torch.zeros(len(audio), int(len_B.max()))
+    for row, a in zip(audio_BN, audio, strict=True):
+        row[: len(a)] = a
+    return audio_BN, len_B
+
+
+def collate(examples: Sequence[Example], epoch: int = 0, index: int = 0) -> Batch:
+    """Pad examples into a batch."""
+    audio_BN, audio_len_B = pad_audio([e.audio_N for e in examples])
+    token_len_B = torch.tensor([len(e.tokens) for e in examples])
+    tokens_BL = torch.zeros(len(examples), int(token_len_B.max()), dtype=torch.long)
+    applied: dict[str, int] = {}
+    for row, e in zip(tokens_BL, examples, strict=True):
+        row[: len(e.tokens)] = torch.tensor(e.tokens)
+        for name in e.applied:
+            applied[name] = applied.get(name, 0) + 1
+    return Batch(
+        ids=[e.id for e in examples],
+        audio_BN=audio_BN,
+        audio_len_B=audio_len_B,
+        texts=[e.text for e in examples],
+        tokens_BL=tokens_BL,
+        token_len_B=token_len_B,
+        prefix_length=examples[0].prefix_length,
+        languages=[e.language for e in examples],
+        epoch=epoch,
+        index=index,
+        applied=applied,
+    )

@@ -1,0 +1,99 @@
+"""Manifests of lhotse cuts: reading them, keeping what can be used, and getting the waveform of a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut, MixedCut, MixTrack, MonoCut, PaddingCut
+from torch import Tensor
+
+from asr.audio import open_audio
+from asr.errors import DataError
+from asr.features import resample
+
+
+class Dropped(NamedTuple):
+    """A cut that is left out, and why."""
+
+    id: str
+    reason: str
+
+
+def read_cuts(path: Path) -> CutSet:
+    """Read a manifest of cuts (.jsonl or .jsonl.gz) into memory.
+
+    Raises DataError naming the file.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such manifest; prepare the corpus first (see the recipe's README)")
+    try:
+        cuts = CutSet.from_cuts(CutSet.from_file(path))
+    except Exception as e:  # lhotse raises whatever its parsers raise
+        reason = " ".join(str(e).split())[:200]
+        raise DataError(f"{path}: not a manifest of lhotse cuts: {reason}") from None
+    if len(cuts) == 0:
+        raise DataError(f"{path}: the manifest is empty")
+    return cuts
+
+
+def text_of(cut: Cut) -> str:
+    """What is said in a cut, its supervisions joined by spaces."""
+    return " ".join(s.text for s in cut.supervisions if s.text)
+
+
+def language_of(cut: Cut) -> str | None:
+    """The language of a cut's first supervision."""
+    language: str | None = cut.supervisions[0].language if cut.supervisions else None
+    return language
+
+
+def select(cuts: CutSet, problem: Callable[[Cut], str | None]) -> tuple[CutSet, list[Dropped]]:
+    """Split off the cuts for which `problem` gives a reason."""
+    kept, dropped = [], []
+    for cut in cuts:
+        reason = problem(cut)
+        if reason is None:
+            kept.append(cut)
+        else:
+            dropped.append(Dropped(cut.id, reason))
+    return CutSet.from_cuts(kept), dropped
+
+
+def pieces(cut: Cut) -> list[tuple[float, MonoCut]]:
+    """The clips that a cut is joined from, each with its start in seconds; the silence between is left out."""
+    tracks = cut.tracks if isinstance(cut, MixedCut) else [MixTrack(cut)]
+    return [(track.offset, track.cut) for track in tracks if not isinstance(track.cut, PaddingCut)]
+
+
+def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
+    """Decode a cut, speed perturbation and joined clips included: mono float32 (N,) at `sample_rate_hz`."""
+    clips = pieces(cut)
+    if len(clips) == 1:
+        return _load_mono(clips[0][1], sample_rate_hz)
+    audio_N = torch.zeros(round(cut.duration * sample_rate_hz))
+    for offset_s, clip in clips:
+        start = round(offset_s * sample_rate_hz)
+        part_N = _load_mono(clip, sample_rate_hz)[: max(0, len(audio_N) - start)]
+        audio_N[start : start + len(part_N)] += part_N
+    return audio_N
+
+
+def _load_mono(cut: MonoCut, sample_rate_hz: int) -> Tensor:
+    recording = cut.recording
+    if recording is None or recording.sources[0].type != "file":
+        raise DataError(f"{cut.id}: the cut has no audio file")
+    speed = 1.0
+    for transform in recording.transforms or ():
+        fields = transform if isinstance(transform, dict) else transform.to_dict()
+        if fields["name"] != "Speed":
+            raise DataError(f"{cut.id}: transform {fields['name']} is not supported")
+        speed *= fields["kwargs"]["factor"]
+    path = recording.sources[0].source
+    whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-6
+    span = {} if whole else {"offset_s": cut.start * speed, "duration_s": cut.duration * speed}
+    audio = open_audio(path, **span)
+    return resample(torch.from_numpy(audio.samples_N), round(audio.sample_rate_hz * speed), sample_rate_hz)

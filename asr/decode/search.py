@@ -1,0 +1,207 @@
+"""Batched beam search over weighted scorers; greedy search is beam 1.
+
+Shapes: B utterances, K beam, N = B x K hypotheses, L tokens, V vocabulary, S scorers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Scorer(Protocol):
+    """Something that scores the next token of many hypotheses at once, given what the encoder heard."""
+
+    def start(self, memory: Any) -> Any:
+        """The state before the first token, one hypothesis per utterance."""
+        ...
+
+    def step(self, tokens_N: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Append a token to each hypothesis: log-probabilities (N, V) of the next one, and the new state."""
+        ...
+
+    def reorder(self, state: Any, index_N: Tensor) -> Any:
+        """The state of the hypotheses `index_N`; those of one utterance stand together, equally many of each."""
+        ...
+
+
+class Weighted(NamedTuple):
+    """A scorer, its share in the sum and the name under which its part is reported."""
+
+    name: str
+    scorer: Scorer
+    weight: float
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A finished text.
+
+    tokens: without start and end tokens.  score: the sum by which hypotheses are ranked, length bonus and penalty
+    applied.  parts: unweighted log-probability by scorer.  truncated: the length cap came before the end token.
+    """
+
+    tokens: tuple[int, ...]
+    score: float
+    parts: dict[str, float]
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Beam width and how length enters the score: (sum + bonus x tokens) / tokens ** penalty."""
+
+    beam_size: int = 1
+    length_bonus: float = 0.0
+    length_penalty: float = 1.0
+    n_best: int = 1
+
+
+@dataclass
+class _Beam:
+    """The open hypotheses of the utterances that are not done yet; rows of K stand together."""
+
+    utterances: list[int]
+    score_BK: Tensor
+    parts_NS: Tensor
+    tokens_NL: Tensor
+    states: list[Any]
+    finished: list[list[Hypothesis]] = field(default_factory=list)
+
+
+@torch.inference_mode()
+def search(
+    scorers: Sequence[Weighted],
+    memory: Any,
+    prefix_BP: Tensor,
+    eos_id: int,
+    max_tokens_B: Sequence[int],
+    options: SearchOptions,
+) -> list[list[Hypothesis]]:
+    """Find the best hypotheses of every utterance, best first.
+
+    prefix_BP: start tokens, fed before anything is scored.  An utterance is done when as many hypotheses have
+    ended as the beam is wide (an end token counts if it is among the K best continuations), or at its cap
+    `max_tokens_B`; then hypotheses without an end stand in, marked truncated.
+    """
+    K, B = options.beam_size, len(prefix_BP)
+    beam, log_prob_SNV = _open(scorers, memory, prefix_BP, K)
+    beam.finished = [[] for _ in range(B)]
+    for length in range(1, max(max_tokens_B, default=0) + 1):
+        parent_N, token_N = _advance(beam, scorers, log_prob_SNV, eos_id, length, options)
+        capped = [length >= max_tokens_B[u] for u in beam.utterances]
+        keep_B = [
+            not cap and len(beam.finished[u]) < K for u, cap in zip(beam.utterances, capped, strict=True)
+        ]
+        _close(beam, capped, length, scorers, options)
+        if not any(keep_B):
+            break
+        rows = torch.tensor(keep_B).repeat_interleave(K).to(token_N.device)
+        beam.utterances = [u for u, keep in zip(beam.utterances, keep_B, strict=True) if keep]
+        beam.score_BK = beam.score_BK.view(-1)[rows].view(-1, K)
+        beam.parts_NS, beam.tokens_NL = beam.parts_NS[rows], beam.tokens_NL[rows]
+        beam.states = [
+            w.scorer.reorder(s, parent_N[rows]) for w, s in zip(scorers, beam.states, strict=True)
+        ]
+        log_prob_SNV = _step(beam, scorers, token_N[rows])
+    return [sorted(f, key=lambda h: -h.score)[: options.n_best] or [_EMPTY] for f in beam.finished]
+
+
+_EMPTY = Hypothesis((), -math.inf, {}, truncated=True)
+
+
+def _open(scorers: Sequence[Weighted], memory: Any, prefix_BP: Tensor, K: int) -> tuple[_Beam, Tensor]:
+    B, P = prefix_BP.shape
+    device = prefix_BP.device
+    beam = _Beam(
+        utterances=list(range(B)),
+        score_BK=torch.full((B, K), -math.inf, device=device),
+        parts_NS=torch.zeros(B * K, len(scorers), device=device),
+        tokens_NL=torch.empty(B * K, 0, dtype=torch.long, device=device),
+        states=[w.scorer.start(memory) for w in scorers],
+    )
+    beam.score_BK[:, 0] = 0.0  # all beams start alike: only the first one may branch
+    for p in range(P):
+        log_prob_SNV = _step(beam, scorers, prefix_BP[:, p])
+    expand_N = torch.arange(B, device=device).repeat_interleave(K)
+    beam.states = [w.scorer.reorder(s, expand_N) for w, s in zip(scorers, beam.states, strict=True)]
+    return beam, log_prob_SNV[:, expand_N]
+
+
+def _step(beam: _Beam, scorers: Sequence[Weighted], tokens_N: Tensor) -> Tensor:
+    results = [w.scorer.step(tokens_N, s) for w, s in zip(scorers, beam.states, strict=True)]
+    beam.states = [state for _, state in results]
+    return torch.stack([log_prob_NV for log_prob_NV, _ in results])
+
+
+def _advance(
+    beam: _Beam,
+    scorers: Sequence[Weighted],
+    log_prob_SNV: Tensor,
+    eos_id: int,
+    length: int,
+    options: SearchOptions,
+) -> tuple[Tensor, Tensor]:
+    """Grow every hypothesis by a token; move ended ones to `finished`; give parent rows and tokens of the rest."""
+    S, _, V = log_prob_SNV.shape
+    B, K = beam.score_BK.shape
+    weight_S = log_prob_SNV.new_tensor([w.weight for w in scorers])
+    step_BKV = torch.einsum("s,snv->nv", weight_S, log_prob_SNV).view(B, K, V)
+    candidates = min(2 * K, K * V)
+    total_BC, flat_BC = (beam.score_BK[..., None] + step_BKV).flatten(1).topk(candidates)
+    token_BC = flat_BC % V
+    parent_BC = flat_BC // V + torch.arange(B, device=flat_BC.device)[:, None] * K
+    ends_BC = token_BC == eos_id
+
+    for b, c in (ends_BC[:, :K] & total_BC[:, :K].isfinite()).nonzero().tolist():
+        parent = int(parent_BC[b, c])
+        parts_S = beam.parts_NS[parent] + log_prob_SNV[:, parent, eos_id]
+        tokens = tuple(beam.tokens_NL[parent].tolist())
+        hypothesis = _hypothesis(tokens, float(total_BC[b, c]), parts_S, length, scorers, options)
+        beam.finished[beam.utterances[b]].append(hypothesis)
+
+    open_BK = ends_BC.to(torch.uint8).argsort(dim=1, stable=True)[:, :K]  # the best that go on, in order
+    if open_BK.shape[1] < K:
+        raise ValueError(f"a beam of {K} is wider than the vocabulary of {V} allows")
+    parent_N, token_N = parent_BC.gather(1, open_BK).view(-1), token_BC.gather(1, open_BK).view(-1)
+    score_BK = total_BC.gather(1, open_BK)
+    beam.score_BK = score_BK.masked_fill(ends_BC.gather(1, open_BK), -math.inf)
+    beam.parts_NS = beam.parts_NS[parent_N] + log_prob_SNV[:, parent_N, token_N].T
+    beam.tokens_NL = torch.cat([beam.tokens_NL[parent_N], token_N[:, None]], dim=1)
+    return parent_N, token_N
+
+
+def _close(
+    beam: _Beam, capped: list[bool], length: int, scorers: Sequence[Weighted], options: SearchOptions
+) -> None:
+    """At the cap, let open hypotheses stand in for an utterance in which none has ended."""
+    K = options.beam_size
+    for b, utterance in enumerate(beam.utterances):
+        if not capped[b] or beam.finished[utterance]:
+            continue
+        for row in range(b * K, (b + 1) * K):
+            total, tokens = float(beam.score_BK.view(-1)[row]), tuple(beam.tokens_NL[row].tolist())
+            hypothesis = _hypothesis(
+                tokens, total, beam.parts_NS[row], length, scorers, options, truncated=True
+            )
+            beam.finished[utterance].append(hypothesis)
+
+
+def _hypothesis(
+    tokens: tuple[int, ...],
+    total: float,
+    parts_S: Tensor,
+    length: int,
+    scorers: Sequence[Weighted],
+    options: SearchOptions,
+    *,
+    truncated: bool = False,
+) -> Hypothesis:
+    score = (total + options.length_bonus * len(tokens)) / length**options.length_penalty
+    parts = dict(zip((w.name for w in scorers), parts_S.tolist(), strict=True))
+    return Hypothesis(tokens, score, parts, truncated)

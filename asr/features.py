@@ -1,0 +1,213 @@
+"""From waveforms to features: resampling, log-mel filter banks, normalisation and SpecAugment, on batches.
+
+Shapes: B batch, N samples, T frames, F mel bins.  Padding never reaches a real frame.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+import torchaudio.functional as TA
+from torch import Tensor, nn
+
+from asr.config import FeaturesConfig, LogMelConfig, WhisperFeaturesConfig
+
+
+class Features(NamedTuple):
+    """What a front end gives to an encoder.
+
+    x_BTF: features, zero on padding.  len_B: frames that are input.  speech_len_B: those of them that hold the
+    recording; smaller than len_B where a window of fixed length is filled up with silence.
+    """
+
+    x_BTF: Tensor
+    len_B: Tensor
+    speech_len_B: Tensor
+
+
+def real_frames(len_B: Tensor, T: int) -> Tensor:
+    """Mark the frames before each length: (B, T), True = real."""
+    return torch.arange(T, device=len_B.device) < len_B[:, None]
+
+
+def resample(audio_N: Tensor, from_hz: int, to_hz: int) -> Tensor:
+    """Band-limited resampling of one waveform, (N,) -> (ceil(N * to / from),)."""
+    return audio_N if from_hz == to_hz else TA.resample(audio_N, from_hz, to_hz)
+
+
+def _mel_matrix(n_fft: int, n_mels: int, sample_rate_hz: int, *, slaney: bool) -> Tensor:
+    scale, norm = ("slaney", "slaney") if slaney else ("htk", None)
+    return TA.melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate_hz / 2, n_mels, sample_rate_hz, norm, scale)
+
+
+class LogMel(nn.Module):
+    """Log-mel energies of frames that lie wholly inside the recording, so that padding can't leak in.
+
+    The window is a Hann window; energies are floored at 1e-6 before the natural logarithm.  A recording shorter
+    than one window gives one frame.
+    """
+
+    window_W: Tensor
+    mel_XF: Tensor
+
+    def __init__(self, sample_rate_hz: int, n_mels: int, window_ms: float, hop_ms: float) -> None:
+        super().__init__()
+        self.window = round(sample_rate_hz * window_ms / 1000)
+        self.hop = round(sample_rate_hz * hop_ms / 1000)
+        self.n_fft = 1 << (self.window - 1).bit_length()
+        self.register_buffer("window_W", torch.hann_window(self.window), persistent=False)
+        self.register_buffer("mel_XF", _mel_matrix(self.n_fft, n_mels, sample_rate_hz, slaney=False), persistent=False)
+
+    def forward(self, audio_BN: Tensor, len_B: Tensor) -> Features:
+        audio_BN = F.pad(audio_BN, (0, max(0, self.window - audio_BN.shape[1])))
+        frames_BTW = audio_BN.unfold(1, self.window, self.hop) * self.window_W
+        power_BTX = torch.fft.rfft(frames_BTW, self.n_fft).abs().square()
+        x_BTF = (power_BTX @ self.mel_XF).clamp(min=1e-6).log()
+        frames_B = (len_B - self.window).clamp(min=0) // self.hop + 1
+        return Features(x_BTF, frames_B, frames_B)
+
+
+class WhisperLogMel(nn.Module):
+    """The log-mel of Whisper (Radford et al. 2022): a window of fixed length, silence after the recording.
+
+    Frames are centred, the scale is log10, energies more than 8 decades below the window's maximum are clamped,
+    and the result is (x + 4) / 4.  A longer recording is cut off at the window; segment it first.
+    """
+
+    window_W: Tensor
+    mel_XF: Tensor
+    n_fft, hop = 400, 160
+
+    def __init__(self, sample_rate_hz: int, n_mels: int, window_s: float) -> None:
+        super().__init__()
+        self.window_N = round(window_s * sample_rate_hz)
+        self.register_buffer("window_W", torch.hann_window(self.n_fft), persistent=False)
+        self.register_buffer("mel_XF", _mel_matrix(self.n_fft, n_mels, sample_rate_hz, slaney=True), persistent=False)
+
+    def forward(self, audio_BN: Tensor, len_B: Tensor) -> Features:
+        B = audio_BN.shape[0]
+        T = self.window_N // self.hop
+        audio_BN = audio_BN[:, : self.window_N]
+        len_B = len_B.clamp(max=self.window_N)
+        # Frames of pure silence are all alike: only those that a recording reaches are computed.
+        reach_T = min(T, math.ceil((audio_BN.shape[1] + self.n_fft) / self.hop) + 1)
+        audio_BN = F.pad(audio_BN, (0, reach_T * self.hop - audio_BN.shape[1]))
+        spectrum_BXT = torch.stft(audio_BN, self.n_fft, self.hop, window=self.window_W, return_complex=True)
+        power_BTX = spectrum_BXT[..., :reach_T].abs().square().transpose(1, 2)
+        x_BTF = (power_BTX @ self.mel_XF).clamp(min=1e-10).log10()
+        x_BTF = F.pad(x_BTF, (0, 0, 0, T - reach_T), value=-10.0)
+        x_BTF = torch.maximum(x_BTF, x_BTF.amax(dim=(1, 2), keepdim=True) - 8.0)
+        return Features((x_BTF + 4.0) / 4.0, len_B.new_full((B,), T), -(-len_B // self.hop))
+
+
+class NoNormalization(nn.Module):
+    """Leave features as they are; only zero the padding."""
+
+    def forward(self, features: Features) -> Features:
+        real_BT1 = real_frames(features.len_B, features.x_BTF.shape[1])[..., None]
+        return features._replace(x_BTF=features.x_BTF.masked_fill(~real_BT1, 0.0))
+
+
+class UtteranceNormalization(nn.Module):
+    """Zero mean and unit variance of every mel bin over the real frames of the utterance."""
+
+    def forward(self, features: Features) -> Features:
+        x_BTF, len_B, _ = features
+        real_BT1 = real_frames(len_B, x_BTF.shape[1])[..., None]
+        n_B11 = len_B[:, None, None]
+        x_BTF = x_BTF.masked_fill(~real_BT1, 0.0)
+        mean_B1F = x_BTF.sum(1, keepdim=True) / n_B11
+        x_BTF = (x_BTF - mean_B1F).masked_fill(~real_BT1, 0.0)
+        std_B1F = (x_BTF.square().sum(1, keepdim=True) / n_B11).sqrt()
+        return features._replace(x_BTF=x_BTF / (std_B1F + 1e-2))
+
+
+class GlobalNormalization(nn.Module):
+    """Zero mean and unit variance of every mel bin over the training set; the two vectors are part of the model."""
+
+    mean_F: Tensor
+    std_F: Tensor
+
+    def __init__(self, n_mels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean_F", torch.zeros(n_mels))
+        self.register_buffer("std_F", torch.ones(n_mels))
+
+    def forward(self, features: Features) -> Features:
+        x_BTF = (features.x_BTF - self.mean_F) / self.std_F
+        real_BT1 = real_frames(features.len_B, x_BTF.shape[1])[..., None]
+        return features._replace(x_BTF=x_BTF.masked_fill(~real_BT1, 0.0))
+
+
+class FrontEnd(nn.Module):
+    """Waveforms (B, N) at `sample_rate_hz` with lengths (B,) -> normalised Features; always in float32."""
+
+    def __init__(self, spectrum: nn.Module, normalization: nn.Module, sample_rate_hz: int, hop_s: float) -> None:
+        super().__init__()
+        self.spectrum = spectrum
+        self.normalization = normalization
+        self.sample_rate_hz = sample_rate_hz
+        self.hop_s = hop_s
+
+    @torch.no_grad()
+    def forward(self, audio_BN: Tensor, len_B: Tensor) -> Features:
+        with torch.autocast(audio_BN.device.type, enabled=False):
+            return self.normalization(self.spectrum(audio_BN.float(), len_B))  # type: ignore[no-any-return]
+
+
+def build_front_end(config: FeaturesConfig) -> FrontEnd:
+    """Choose the front end that the configuration names."""
+    rate = config.sample_rate_hz
+    if isinstance(config, WhisperFeaturesConfig):
+        whisper = WhisperLogMel(rate, config.n_mels, config.window_s)
+        return FrontEnd(whisper, nn.Identity(), rate, whisper.hop / rate)
+    assert isinstance(config, LogMelConfig)
+    log_mel = LogMel(rate, config.n_mels, config.window_ms, config.hop_ms)
+    normalization: nn.Module = {
+        "none": NoNormalization,
+        "utterance": UtteranceNormalization,
+        "global": lambda: GlobalNormalization(config.n_mels),
+    }[config.normalization]()
+    return FrontEnd(log_mel, normalization, rate, log_mel.hop / rate)
+
+
+class SpecAugment:
+    """Time and frequency masks (Park et al. 2019), time masks adaptive to the length (Park et al. 2020).
+
+    Each utterance is masked with its own mean over the frames that hold speech; together its time masks cover at
+    most `time_share` of these frames.  The generator makes the draw repeatable.
+    """
+
+    def __init__(
+        self, *, time_masks: int, time_width: int, time_share: float, freq_masks: int, freq_width: int
+    ) -> None:
+        self.time_masks, self.time_width, self.time_share = time_masks, time_width, time_share
+        self.freq_masks, self.freq_width = freq_masks, freq_width
+
+    def __call__(self, features: Features, generator: torch.Generator) -> Features:
+        x_BTF, _, speech_len_B = features
+        B, T, n_mels = x_BTF.shape
+        speech_BT = real_frames(speech_len_B, T)
+        widest_B = torch.full_like(speech_len_B, self.time_width)
+        if self.time_masks:
+            widest_B = torch.minimum(widest_B, (speech_len_B * self.time_share / self.time_masks).long())
+        masked_BT = self._spans(self.time_masks, speech_len_B, widest_B, T, generator) & speech_BT
+        bins_B, width_B = speech_len_B.new_full((B,), n_mels), speech_len_B.new_full((B,), self.freq_width)
+        masked_BF = self._spans(self.freq_masks, bins_B, width_B, n_mels, generator)
+        masked_BTF = masked_BT[..., None] | (masked_BF[:, None] & speech_BT[..., None])
+        speech_sum_B11 = x_BTF.masked_fill(~speech_BT[..., None], 0.0).sum((1, 2), keepdim=True)
+        mean_B11 = speech_sum_B11 / (speech_len_B[:, None, None] * n_mels)
+        return features._replace(x_BTF=torch.where(masked_BTF, mean_B11, x_BTF))
+
+    @staticmethod
+    def _spans(count: int, size_B: Tensor, widest_B: Tensor, size: int, generator: torch.Generator) -> Tensor:
+        """Mark the union of `count` random spans per row, each 0 to `widest` long: (B, size), True = masked."""
+        B = len(size_B)
+        draw_2BM = torch.rand(2, B, count, generator=generator).to(size_B.device)
+        width_BM = (draw_2BM[0] * (widest_B[:, None] + 1)).long()
+        start_BM = (draw_2BM[1] * (size_B[:, None] - width_BM + 1).clamp(min=1)).long()
+        at = torch.arange(size, device=size_B.device)
+        return ((at >= start_BM[..., None]) & (at < (start_BM + width_BM)[..., None])).any(1)

@@ -1,0 +1,328 @@
+"""Files written whole or not at all, and archives unpacked without trusting them."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import secrets
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, cast
+
+from asr.errors import ArchiveError
+
+MAX_BYTES = 64 << 30
+TIMEOUT_S = 3600.0
+
+# Speech and text never shrink two-hundredfold; an archive that claims so is a bomb.
+_MAX_RATIO = 200
+_RATIO_SLACK = 64 << 20
+# tarfile reads a header's extension (a long name, pax records) into memory in one go and searches it with
+# regular expressions: real ones are a few hundred bytes.
+_MAX_TAR_READ = 64 << 10
+_COPY_BYTES = 64 << 10
+_ZIP_ENCRYPTED = 0x1
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {
+    ".tar": lambda path: path.open("rb"),
+    ".tar.gz": gzip.open,
+    ".tgz": gzip.open,
+    ".tar.xz": lzma.open,
+    ".txz": lzma.open,
+    ".tar.bz2": bz2.open,
+    ".tbz2": bz2.open,
+}
+_KINDS = (".deb", ".zip", *_OPENERS)
+
+
+def printable(name: object) -> str:
+    """The text of a name on one line: control characters and undecodable bytes become escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+
+
+@contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path in the same folder, and put what is written there in place of `path` at the end.
+
+    The temporary name ends as `path` does, for writers that choose a format by the suffix. Whoever looks at
+    `path` sees the old file or the new one, after a power cut too; if the body fails, the old one, and no
+    temporary file.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{secrets.token_hex(4)}-{target.name[-200:]}")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, target)
+        _sync(target.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def extract_archive(
+    archive: str | os.PathLike[str],
+    into: str | os.PathLike[str],
+    *,
+    keep: Callable[[str], bool] | None = None,
+    max_bytes: int = MAX_BYTES,
+    timeout_s: float = TIMEOUT_S,
+) -> list[Path]:
+    """Unpack a .deb, .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip file into a folder; returns the files written.
+
+    `keep` is asked for each member with its name ('usr/share/x.wav', without './'); a member it turns down
+    is not written, whatever it is, and so is not judged. Folders are made for the files in them; an empty one
+    is not. Modes, owners and times are not taken over.
+    Raises ArchiveError, one line with archive and member, for an absolute name, '..', a backslash or a
+    control character in a name, a link, a device, a sparse file, a name twice, contents that differ from the
+    declared size or checksum, an unpacked size above `max_bytes` or far beyond any real compression, a cut or
+    broken archive, or more than `timeout_s`. Then nothing has been written: the files come into `into` once
+    all are unpacked (at once if it is not there or empty, else one by one over those that are there).
+    """
+    job = _Extraction(Path(archive), Path(into), keep or (lambda name: True), max_bytes, timeout_s)
+    return job.run()
+
+
+class _Extraction:
+    """One archive on its way into one folder, by way of a hidden folder beside it."""
+
+    def __init__(
+        self, archive: Path, into: Path, keep: Callable[[str], bool], max_bytes: int, timeout_s: float
+    ) -> None:
+        self.archive, self.into, self.keep = archive, into, keep
+        self.max_bytes = max_bytes
+        self.timeout_s = timeout_s
+        self.deadline = time.monotonic() + timeout_s
+        beside = Path(os.path.abspath(into))
+        self.staging = beside.with_name(f".{beside.name[-200:]}-{secrets.token_hex(4)}")
+        self.names: list[PurePosixPath] = []
+        self.read_bytes = 0
+
+    def fail(self, problem: str, member: str | None = None) -> ArchiveError:
+        where = "" if member is None else f": member '{printable(member)[:200]}'"
+        return ArchiveError(f"{printable(self.archive)}{where}: {printable(problem)[:300]}")
+
+    def run(self) -> list[Path]:
+        kind = next((k for k in _KINDS if self.archive.name.lower().endswith(k)), None)
+        if kind is None:
+            raise self.fail(f"not a kind of archive that is known ({', '.join(_KINDS)})")
+        try:
+            size = self.archive.stat().st_size
+            self.max_bytes = min(self.max_bytes, _RATIO_SLACK + _MAX_RATIO * size)
+            self.staging.parent.mkdir(parents=True, exist_ok=True)
+            self.staging.mkdir()
+            if kind == ".zip":
+                self._unpack_zip()
+            elif kind == ".deb":
+                self._unpack_deb()
+            else:
+                with _OPENERS[kind](self.archive) as stream:
+                    self._unpack_tar(stream)
+            return self._publish()
+        except ArchiveError:
+            raise
+        except OSError as error:
+            raise self.fail(error.strerror or str(error) or type(error).__name__) from None
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+            raise self.fail(f"broken: {error or type(error).__name__}") from None
+        # What the libraries raise on headers they did not foresee (numbers, encodings, compression kinds).
+        except (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:
+            raise self.fail(f"broken ({type(error).__name__}: {error})") from None
+        finally:
+            shutil.rmtree(self.staging, ignore_errors=True)
+
+    # --- members --------------------------------------------------------------------------------------
+
+    def wanted(self, name: str) -> PurePosixPath | None:
+        """The safe relative path of a member, None if it is not to be kept. Raises ArchiveError."""
+        path = PurePosixPath(name)
+        if not self.keep(str(path)):
+            return None
+        if not path.parts and not name.endswith(("/", ".")):
+            raise self.fail("no name", name)
+        if path.is_absolute():
+            raise self.fail("an absolute name", name)
+        if ".." in path.parts:
+            raise self.fail("its name leads out of the folder ('..')", name)
+        if "\\" in name or any(ord(c) < 32 or ord(c) == 127 for c in name):
+            raise self.fail("a backslash or control character in its name", name)
+        return path
+
+    def count(self, size: int) -> None:
+        """Note bytes that were unpacked, and check both limits."""
+        self.read_bytes += size
+        if self.read_bytes > self.max_bytes:
+            raise self.fail(
+                f"unpacks to more than {self.max_bytes} bytes (max_bytes, or {_MAX_RATIO} times its size)"
+            )
+        if time.monotonic() > self.deadline:
+            raise self.fail(f"takes longer than {self.timeout_s:g} s to unpack")
+
+    def write(self, path: PurePosixPath, name: str, size: int, source: IO[bytes]) -> None:
+        """Copy one member into the hidden folder."""
+        target = self.staging / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            out = target.open("xb")
+        except (FileExistsError, IsADirectoryError):
+            raise self.fail("would write over another member", name) from None
+        with out:
+            left = size
+            while left:
+                data = source.read(min(left, _COPY_BYTES))
+                if not data:
+                    raise self.fail(f"ends {left} bytes before its declared size", name)
+                out.write(data)
+                self.count(0)
+                left -= len(data)
+            if source.read(1):
+                raise self.fail("larger than it declares", name)
+            out.flush()
+            os.fsync(out.fileno())
+        self.names.append(path)
+
+    # --- kinds of archives ----------------------------------------------------------------------------
+
+    def _unpack_zip(self) -> None:
+        with zipfile.ZipFile(self.archive) as archive:
+            for info in archive.infolist():
+                # zipfile cuts a name at a zero byte; judge it as it stands in the archive.
+                path = self.wanted(info.orig_filename)
+                mode = info.external_attr >> 16
+                if path is None:
+                    continue
+                if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise self.fail("a link or a device", info.filename)
+                if info.is_dir():
+                    continue
+                if info.flag_bits & _ZIP_ENCRYPTED:
+                    raise self.fail("encrypted", info.filename)
+                self.count(info.file_size)
+                with archive.open(info) as source:
+                    self.write(path, info.filename, info.file_size, source)
+
+    def _unpack_deb(self) -> None:
+        command = ["dpkg-deb", "--fsys-tarfile", os.path.abspath(self.archive)]
+        with tempfile.TemporaryFile() as errors:
+            try:
+                pipe, null = subprocess.PIPE, subprocess.DEVNULL
+                process = subprocess.Popen(command, stdin=null, stdout=pipe, stderr=errors)
+            except FileNotFoundError:
+                raise self.fail("dpkg-deb is needed to unpack it: install dpkg") from None
+            # Reading its pipe could wait for ever; killed, it ends.
+            timer = threading.Timer(self.timeout_s, process.kill)
+            timer.start()
+            try:
+                self._read_deb(process)
+            finally:
+                timer.cancel()
+            if process.returncode:
+                errors.seek(0)
+                lines = errors.read(4096).decode("utf-8", "replace").splitlines() or ["dpkg-deb failed"]
+                self.count(0)
+                raise self.fail(f"broken: {lines[-1]}")
+
+    def _read_deb(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        with process:
+            try:
+                self._unpack_tar(process.stdout)
+            except (tarfile.TarError, EOFError):
+                # Most likely dpkg-deb broke off; then what it says is worth more.
+                while data := process.stdout.read(_COPY_BYTES):
+                    self.count(len(data))
+                if process.wait() == 0:
+                    raise
+            except BaseException:
+                process.kill()
+                raise
+
+    def _unpack_tar(self, stream: IO[bytes]) -> None:
+        source = _TarSource(self, stream)
+        with tarfile.TarFile(fileobj=cast(Any, source)) as archive:
+            while (member := archive.next()) is not None:
+                cast(Any, archive).members.clear()  # tarfile would keep them all
+                path = self.wanted(member.name)
+                if path is None or member.isdir():
+                    continue
+                if member.issparse() or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+                    raise self.fail("a link, a device or a sparse file", member.name)
+                data = archive.extractfile(member)
+                assert data is not None
+                with data:
+                    self.write(path, member.name, member.size, data)
+        # tarfile takes a torn header for the end; the real end is a block of zeros.
+        if source.last != bytes(tarfile.BLOCKSIZE):
+            raise EOFError("it ends without its end mark, so something is missing")
+        source.drain()
+
+    # --- the result -----------------------------------------------------------------------------------
+
+    def _publish(self) -> list[Path]:
+        files = [self.into / path for path in self.names]
+        with suppress(OSError):  # works where the folder is missing or empty, and is atomic
+            os.rename(self.staging, self.into)
+            return files
+        root = self.into.resolve()
+        for target in files:
+            if not target.parent.resolve().is_relative_to(root):
+                raise self.fail(f"a link in {self.into} leads out of it", str(target))
+            if target.is_dir():
+                raise self.fail(f"{target} is a folder already")
+        for path, target in zip(self.names, files, strict=True):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.staging / path, target)
+        return files
+
+
+class _TarSource:
+    """What tarfile reads from: counted, forward only, and never much at a time."""
+
+    def __init__(self, job: _Extraction, stream: IO[bytes]) -> None:
+        self.job, self.stream = job, stream
+        self.position = 0
+        self.last = b""
+
+    def tell(self) -> int:
+        return self.position
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _MAX_TAR_READ:
+            raise self.job.fail(f"broken: a header of {size} bytes")
+        self.last = b""
+        while len(self.last) < size and (data := self.stream.read(size - len(self.last))):
+            self.last += data
+            self.job.count(len(data))
+        self.position += len(self.last)
+        return self.last
+
+    def seek(self, position: int) -> None:
+        if position < self.position:
+            raise self.job.fail("broken: a header that points backwards")
+        while self.position < position and self.read(min(position - self.position, _COPY_BYTES)):
+            pass
+
+    def drain(self) -> None:
+        """Read to the end of the stream, where the checksums of gzip and xz stand."""
+        while self.read(_COPY_BYTES):
+            pass

@@ -1,0 +1,68 @@
+"""Training criteria as pure functions that give one value per utterance.
+
+Shapes: B batch, L target tokens, T encoder frames, V vocabulary, H attention heads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from asr.features import real_frames
+
+
+def cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, len_B: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Label-smoothed cross entropy (Szegedy et al. 2016) summed over each utterance's tokens: (B,), in nats.
+
+    The target distribution is 1 - smoothing on the token plus smoothing spread evenly over the vocabulary.
+    """
+    loss_BL = F.cross_entropy(
+        logits_BLV.float().transpose(1, 2), targets_BL, reduction="none", label_smoothing=smoothing
+    )
+    return loss_BL.masked_fill(~real_frames(len_B, targets_BL.shape[1]), 0.0).sum(1)
+
+
+def ctc(log_probs_BTV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tensor, blank: int) -> Tensor:
+    """Connectionist temporal classification (Graves et al. 2006): -log p(target | frames) of each utterance, (B,).
+
+    A target that cannot be aligned gives 0 and no gradient; `ctc_fits` tells which these are.
+    """
+    return F.ctc_loss(
+        log_probs_BTV.transpose(0, 1), targets_BL, frames_B, len_B, blank, reduction="none", zero_infinity=True
+    )
+
+
+def ctc_fits(frames: int, target: list[int]) -> bool:
+    """Whether CTC can align the target: a frame per token and a blank between equal neighbours."""
+    repeats = sum(a == b for a, b in zip(target, target[1:], strict=False))
+    return len(target) + repeats <= frames
+
+
+def guided_attention(attention_BHLT: Tensor, len_B: Tensor, frames_B: Tensor, width: float = 0.2) -> Tensor:
+    """Guided attention (Tachibana et al. 2017): mean over tokens and heads of the attention far from the diagonal, (B,).
+
+    The penalty of token l and frame t is 1 - exp(-(l / L - t / T)^2 / (2 width^2)), with each utterance's own L
+    and T; attention weights sum to 1 over T.
+    """
+    L, T = attention_BHLT.shape[2:]
+    device = attention_BHLT.device
+    l_BL1 = (torch.arange(L, device=device) / len_B[:, None])[..., None]
+    t_B1T = (torch.arange(T, device=device) / frames_B[:, None])[:, None]
+    penalty_BLT = 1.0 - torch.exp(-((l_BL1 - t_B1T) ** 2) / (2 * width**2))
+    token_BL = real_frames(len_B, L)
+    penalty_BLT = penalty_BLT * (token_BL[..., None] & real_frames(frames_B, T)[:, None])
+    per_token_BHL = (attention_BHLT * penalty_BLT[:, None]).sum(-1)
+    return per_token_BHL.sum(-1).mean(-1) / len_B
+
+
+def linear_decay(weight: float, step: int, steps: int) -> float:
+    """Let a weight fall linearly to 0 over `steps`; steps=0 keeps it."""
+    return weight if steps == 0 else weight * max(0.0, 1.0 - step / steps)
+
+
+def is_finite(loss: Tensor) -> bool:
+    """Whether a scalar loss is neither NaN nor infinite."""
+    return math.isfinite(loss.detach().item())

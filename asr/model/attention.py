@@ -1,0 +1,102 @@
+"""Multi-head scaled dot-product attention (Vaswani et al. 2017) over keys with log-weights.
+
+Shapes: B batch, T keys, L queries, D width, H heads, K head width.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+KeyValue = tuple[Tensor, Tensor]
+
+
+class Attend(Protocol):
+    """Queries, keys, values (B, H, ., K) and log-weights broadcast to (B, H, L, T) -> output and, maybe, weights."""
+
+    def __call__(
+        self, q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]: ...
+
+
+def fused(
+    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """The library's fused kernel; the attention weights are never formed."""
+    if weight_BHLT is not None:
+        weight_BHLT = weight_BHLT.to(q_BHLK.dtype)
+    return F.scaled_dot_product_attention(q_BHLK, k_BHTK, v_BHTK, attn_mask=weight_BHLT), None
+
+
+def explicit(
+    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """The same result with the attention weights (B, H, L, T) in float32, for losses on them and for plots."""
+    score_BHLT = (q_BHLK @ k_BHTK.transpose(-1, -2)).float() * q_BHLK.shape[-1] ** -0.5
+    if weight_BHLT is not None:
+        score_BHLT = score_BHLT + weight_BHLT
+    attention_BHLT = score_BHLT.softmax(-1)
+    return attention_BHLT.to(v_BHTK.dtype) @ v_BHTK, attention_BHLT
+
+
+def split_heads(x_BTD: Tensor, heads: int) -> Tensor:
+    """(B, T, D) -> (B, H, T, K)."""
+    return x_BTD.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def join_heads(x_BHTK: Tensor) -> Tensor:
+    """(B, H, T, K) -> (B, T, D)."""
+    return x_BHTK.transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """A sequence attends to itself; queries, keys and values come from one matrix product."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (B, H, T, K)."""
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x_BTD).chunk(3, dim=-1))
+        return q, k, v
+
+    def forward(self, x_BTD: Tensor, weight_BHTT: Tensor | None) -> Tensor:
+        y_BHTK, _ = fused(*self.project(x_BTD), weight_BHTT)
+        return self.out(join_heads(y_BHTK))  # type: ignore[no-any-return]
+
+    def step(self, x_N1D: Tensor, past: KeyValue | None) -> tuple[Tensor, KeyValue]:
+        """Attend from one new token to it and to the cached past; give the output and the longer cache."""
+        q, k, v = self.project(x_N1D)
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        y_NH1K, _ = fused(q, k, v, None)
+        return self.out(join_heads(y_NH1K)), (k, v)
+
+
+class CrossAttention(nn.Module):
+    """Tokens attend to the encoder's states."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def project_memory(self, states_BTD: Tensor) -> KeyValue:
+        """Keys and values of the encoder's states, each (B, H, T, K); once per utterance."""
+        k, v = (split_heads(part, self.heads) for part in self.key_value(states_BTD).chunk(2, dim=-1))
+        return k, v
+
+    def forward(
+        self, x_BLD: Tensor, memory: KeyValue, weight_B11T: Tensor | None, attend: Attend
+    ) -> tuple[Tensor, Tensor | None]:
+        """Give the output (B, L, D) and what `attend` gives as weights."""
+        y_BHLK, attention = attend(split_heads(self.query(x_BLD), self.heads), *memory, weight_B11T)
+        return self.out(join_heads(y_BHLK)), attention

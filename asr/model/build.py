@@ -1,0 +1,76 @@
+"""From configuration to model: the only place that branches on a 'kind'."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from asr.config import FeaturesConfig, ModelConfig
+from asr.features import build_front_end
+from asr.model.attention import CrossAttention, SelfAttention
+from asr.model.decoder import Decoder, DecoderLayer
+from asr.model.encoder import Encoder, EncoderLayer
+from asr.model.heads import CTCHead
+from asr.model.layers import FeedForward, PostNorm, PreNorm, Residual
+from asr.model.masks import KeepSilence, MaskPadding
+from asr.model.position import LearnedPosition, SinusoidalPosition
+from asr.model.speech import SpeechModel
+from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, Subsampling
+
+_RESIDUALS: dict[str, Residual] = {"pre": PreNorm, "post": PostNorm}
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+
+def build_model(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
+    """Build an untrained model; its weights follow torch's random state."""
+    front_end = build_front_end(features)
+    encoder = _encoder(model, features.n_mels, front_end.hop_s)
+    decoder = _decoder(model, vocab_size)
+    ctc = CTCHead(model.encoder.dim, vocab_size) if model.ctc else None
+    return SpeechModel(front_end, encoder, decoder, ctc)
+
+
+def _subsampling(model: ModelConfig, n_mels: int) -> Subsampling:
+    config, dim = model.encoder.subsampling, model.encoder.dim
+    kind = {"conv1d": Conv1dSubsampling, "conv2d": Conv2dSubsampling}[config.kind]
+    return kind(n_mels, config.channels or dim, dim, config.factor, _ACTIVATIONS[model.activation]())
+
+
+def _encoder(model: ModelConfig, n_mels: int, hop_s: float) -> Encoder:
+    config = model.encoder
+    dim, p, residual = config.dim, config.dropout, _RESIDUALS[config.norm]
+    padding: MaskPadding | KeepSilence = MaskPadding()
+    if config.padding == "keep":
+        padding = KeepSilence(round(config.keep_s / hop_s / config.subsampling.factor), config.thin)
+    layers = [
+        EncoderLayer(
+            dim,
+            SelfAttention(dim, config.heads),
+            FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p),
+            residual,
+            p,
+        )
+        for _ in range(config.layers)
+    ]
+    return Encoder(_subsampling(model, n_mels), SinusoidalPosition(dim), padding, layers, residual.last(dim), p)
+
+
+def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
+    config, dim = model.decoder, model.encoder.dim
+    p, residual = config.dropout, _RESIDUALS[config.norm]
+    layers = [
+        DecoderLayer(
+            dim,
+            SelfAttention(dim, config.heads),
+            CrossAttention(dim, config.heads),
+            FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p),
+            residual,
+            p,
+        )
+        for _ in range(config.layers)
+    ]
+    embedding = nn.Embedding(vocab_size, dim)
+    nn.init.normal_(embedding.weight, std=dim**-0.5)
+    output = nn.Linear(dim, vocab_size, bias=False)
+    if config.tied_output:
+        output.weight = embedding.weight
+    return Decoder(embedding, LearnedPosition(dim, config.max_length), layers, residual.last(dim), output, p)

@@ -1,0 +1,138 @@
+"""Autoregressive Transformer decoder: all tokens at once in training, token by token in search.
+
+Shapes: B batch, N = B x beam hypotheses, L tokens, T encoder frames, D width, H heads, K head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from asr.model.attention import Attend, CrossAttention, KeyValue, SelfAttention, fused
+from asr.model.layers import FeedForward, Residual
+from asr.model.masks import Memory, causal
+from asr.model.position import LearnedPosition
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention over the past, cross-attention over the encoder, feed-forward, each with its residual."""
+
+    def __init__(
+        self,
+        dim: int,
+        self_attention: SelfAttention,
+        cross_attention: CrossAttention,
+        feed_forward: FeedForward,
+        residual: Residual,
+        p: float,
+    ) -> None:
+        super().__init__()
+        self.self_attention, self.self_residual = self_attention, residual(dim, p)
+        self.cross_attention, self.cross_residual = cross_attention, residual(dim, p)
+        self.feed_forward, self.feed_forward_residual = feed_forward, residual(dim, p)
+
+    def forward(
+        self, x_BLD: Tensor, causal_LL: Tensor, memory: KeyValue, weight_B11T: Tensor, attend: Attend
+    ) -> tuple[Tensor, Tensor | None]:
+        y_BLD = self.self_attention(self.self_residual.enter(x_BLD), causal_LL)
+        x_BLD = self.self_residual.leave(x_BLD, y_BLD)
+        y_BLD, attention = self.cross_attention(self.cross_residual.enter(x_BLD), memory, weight_B11T, attend)
+        x_BLD = self.cross_residual.leave(x_BLD, y_BLD)
+        y_BLD = self.feed_forward(self.feed_forward_residual.enter(x_BLD))
+        return self.feed_forward_residual.leave(x_BLD, y_BLD), attention
+
+    def step(
+        self, x_N1D: Tensor, past: KeyValue | None, memory: KeyValue, weight_B11T: Tensor
+    ) -> tuple[Tensor, KeyValue]:
+        """One more token for each of N = B x beam hypotheses; the beams of an utterance share its memory."""
+        y_N1D, past = self.self_attention.step(self.self_residual.enter(x_N1D), past)
+        x_N1D = self.self_residual.leave(x_N1D, y_N1D)
+        # The hypotheses of one utterance stand as so many queries, so keys and values are never copied.
+        y_BbD = self.cross_residual.enter(x_N1D).reshape(memory[0].shape[0], -1, x_N1D.shape[-1])
+        y_BbD, _ = self.cross_attention(y_BbD, memory, weight_B11T, fused)
+        x_N1D = self.cross_residual.leave(x_N1D, y_BbD.reshape(x_N1D.shape))
+        y_N1D = self.feed_forward(self.feed_forward_residual.enter(x_N1D))
+        return self.feed_forward_residual.leave(x_N1D, y_N1D), past
+
+
+class DecoderState(NamedTuple):
+    """What the decoder remembers between two tokens.
+
+    utterance_N: the row of the memory that each hypothesis belongs to; hypotheses of one utterance stand together.
+    past: keys and values (N, H, L, K) of each layer's self-attention.  memory: those (B, H, T, K) of the encoder.
+    """
+
+    utterance_N: Tensor
+    past: tuple[KeyValue, ...] | None
+    memory: tuple[KeyValue, ...]
+    weight_B11T: Tensor
+
+
+class Decoder(nn.Module):
+    """Token embedding, learned positions, N layers and the output projection."""
+
+    def __init__(
+        self,
+        embedding: nn.Embedding,
+        position: LearnedPosition,
+        layers: Iterable[DecoderLayer],
+        norm: nn.Module,
+        output: nn.Linear,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.position = position
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(layers)
+        self.norm = norm
+        self.output = output
+
+    def forward(self, tokens_BL: Tensor, memory: Memory, attend: Attend = fused) -> tuple[Tensor, list[Tensor]]:
+        """Teacher forcing: give logits (B, L, V) and, if `attend` forms them, cross-attention weights per layer.
+
+        Tokens see only what stands before them, so padding after a target never changes it.
+        """
+        x_BLD = self.dropout(self.position(self.embedding(tokens_BL)))
+        causal_LL = causal(tokens_BL.shape[1], tokens_BL.device)
+        weight_B11T = memory.log_weight_BT[:, None, None]
+        attentions = []
+        for layer in self.layers:
+            key_value = layer.cross_attention.project_memory(memory.states_BTD)
+            x_BLD, attention = layer(x_BLD, causal_LL, key_value, weight_B11T, attend)
+            if attention is not None:
+                attentions.append(attention)
+        return self.output(self.norm(x_BLD)), attentions
+
+    def start(self, memory: Memory) -> DecoderState:
+        """The state before the first token, one hypothesis per utterance."""
+        key_values = tuple(layer.cross_attention.project_memory(memory.states_BTD) for layer in self.layers)
+        B = memory.states_BTD.shape[0]
+        rows_B = torch.arange(B, device=memory.states_BTD.device)
+        return DecoderState(rows_B, None, key_values, memory.log_weight_BT[:, None, None])
+
+    def step(self, tokens_N: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Feed one token to each hypothesis: log-probabilities (N, V) of the next, in float32, and the new state."""
+        length = 0 if state.past is None else state.past[0][0].shape[2]
+        x_N1D = self.position(self.embedding(tokens_N[:, None]), start=length)
+        past = []
+        for i, layer in enumerate(self.layers):
+            before = None if state.past is None else state.past[i]
+            x_N1D, cache = layer.step(x_N1D, before, state.memory[i], state.weight_B11T)
+            past.append(cache)
+        logits_NV = self.output(self.norm(x_N1D[:, 0]))
+        return logits_NV.float().log_softmax(-1), state._replace(past=tuple(past))
+
+    def reorder(self, state: DecoderState, index_N: Tensor) -> DecoderState:
+        """Keep the hypotheses `index_N`; each utterance that is left must keep equally many, standing together."""
+        utterance_N = state.utterance_N[index_N]
+        rows, row_of_N = utterance_N.unique_consecutive(return_inverse=True)
+        memory, weight = state.memory, state.weight_B11T
+        if len(rows) != len(weight):
+            memory = tuple((k[rows], v[rows]) for k, v in memory)
+            weight = weight[rows]
+        past = state.past and tuple((k[index_N], v[index_N]) for k, v in state.past)
+        return DecoderState(row_of_N, past, memory, weight)

@@ -1,0 +1,64 @@
+"""Convolutional subsampling, positions and a stack of self-attention layers.  Shapes: B batch, T frames, D width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from asr.features import Features
+from asr.model.attention import SelfAttention
+from asr.model.layers import FeedForward, Residual
+from asr.model.masks import KeepSilence, MaskPadding, Memory
+from asr.model.position import SinusoidalPosition
+from asr.model.subsampling import Subsampling
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each with its residual."""
+
+    def __init__(self, dim: int, attention: SelfAttention, feed_forward: FeedForward, residual: Residual, p: float):
+        super().__init__()
+        self.attention, self.attention_residual = attention, residual(dim, p)
+        self.feed_forward, self.feed_forward_residual = feed_forward, residual(dim, p)
+
+    def forward(self, x_BTD: Tensor, weight_B11T: Tensor) -> Tensor:
+        y_BTD = self.attention(self.attention_residual.enter(x_BTD), weight_B11T)
+        x_BTD = self.attention_residual.leave(x_BTD, y_BTD)
+        y_BTD = self.feed_forward(self.feed_forward_residual.enter(x_BTD))
+        return self.feed_forward_residual.leave(x_BTD, y_BTD)
+
+
+class Encoder(nn.Module):
+    """Features -> Memory; how padding is treated is the part `padding`."""
+
+    def __init__(
+        self,
+        subsampling: Subsampling,
+        position: SinusoidalPosition,
+        padding: MaskPadding | KeepSilence,
+        layers: Iterable[EncoderLayer],
+        norm: nn.Module,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.subsampling = subsampling
+        self.position = position
+        self.padding = padding
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(layers)
+        self.norm = norm
+
+    def forward(self, features: Features) -> Memory:
+        x_BTD = self.position(self.subsampling(features.x_BTF, features.len_B))
+        len_B, speech_len_B = self.lengths(features.len_B), self.lengths(features.speech_len_B)
+        memory = self.padding(x_BTD, len_B, speech_len_B)
+        x_BTD = self.dropout(memory.states_BTD)
+        weight_B11T = memory.log_weight_BT[:, None, None]
+        for layer in self.layers:
+            x_BTD = layer(x_BTD, weight_B11T)
+        return memory._replace(states_BTD=self.norm(x_BTD))  # type: ignore[no-any-return]
+
+    def lengths(self, len_B: Tensor) -> Tensor:
+        """Frames of the output for so many feature frames."""
+        return self.subsampling.lengths(len_B)

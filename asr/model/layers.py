@@ -1,0 +1,59 @@
+"""Feed-forward layer and the two placements of layer normalisation.  Shapes: B batch, T frames or tokens, D width."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class FeedForward(nn.Sequential):
+    """Two linear maps with a non-linearity between them, at each position alone."""
+
+    def __init__(self, dim: int, inner: int, activation: nn.Module, dropout: float) -> None:
+        super().__init__(nn.Linear(dim, inner), activation, nn.Dropout(dropout), nn.Linear(inner, dim))
+
+
+class PreNorm(nn.Module):
+    """x + f(norm(x)): the residual path stays clean (Xiong et al. 2020), so a last norm is needed after the stack."""
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def enter(self, x_BTD: Tensor) -> Tensor:
+        """What the sublayer f gets."""
+        return self.norm(x_BTD)  # type: ignore[no-any-return]
+
+    def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
+        """The sum of the layer's input x and the sublayer's output y."""
+        return x_BTD + self.dropout(y_BTD)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def last(dim: int) -> nn.Module:
+        """The norm after the last layer of a stack."""
+        return nn.LayerNorm(dim)
+
+
+class PostNorm(nn.Module):
+    """norm(x + f(x)): the form of Vaswani et al. 2017."""
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def enter(self, x_BTD: Tensor) -> Tensor:
+        """What the sublayer f gets."""
+        return x_BTD
+
+    def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
+        """The norm of the sum of the layer's input x and the sublayer's output y."""
+        return self.norm(x_BTD + self.dropout(y_BTD))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def last(dim: int) -> nn.Module:
+        """Every layer ends in a norm already."""
+        return nn.Identity()
+
+
+Residual = type[PreNorm] | type[PostNorm]

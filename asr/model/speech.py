@@ -1,0 +1,31 @@
+"""The whole model: front end, encoder, decoder and, where it has one, a CTC head."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from asr.features import FrontEnd
+from asr.model.decoder import Decoder
+from asr.model.encoder import Encoder
+from asr.model.heads import CTCHead
+from asr.model.masks import Memory
+
+
+class SpeechModel(nn.Module):
+    """An attention encoder-decoder from waveforms to tokens."""
+
+    def __init__(self, front_end: FrontEnd, encoder: Encoder, decoder: Decoder, ctc: CTCHead | None) -> None:
+        super().__init__()
+        self.front_end = front_end
+        self.encoder = encoder
+        self.decoder = decoder
+        self.ctc = ctc
+
+    def encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
+        """Waveforms (B, N) at the front end's rate, with lengths in samples -> Memory."""
+        return self.encoder(self.front_end(audio_BN, len_B))  # type: ignore[no-any-return]
+
+    @property
+    def parameters_count(self) -> int:
+        """Trained numbers, shared ones counted once."""
+        return sum(p.numel() for p in self.parameters())

@@ -1,0 +1,79 @@
+"""Convolutions that shorten the frame sequence before the Transformer; padding is zeroed before each of them.
+
+Shapes: B batch, T frames, F mel bins, C channels, D width.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from asr.features import real_frames
+
+
+def _halved(len_B: Tensor) -> Tensor:
+    return (len_B + 1) // 2
+
+
+class Conv1dSubsampling(nn.Module):
+    """1-D convolutions of width 3 over time: x2 with two of them (strides 1, 2: Whisper's stem), x4 (2, 2), x8 (2, 2, 2)."""
+
+    def __init__(self, n_mels: int, channels: int, dim: int, factor: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.strides = {2: (1, 2), 4: (2, 2), 8: (2, 2, 2)}[factor]
+        sizes = [n_mels, *[channels] * (len(self.strides) - 1), dim]
+        self.convs = nn.ModuleList(
+            nn.Conv1d(i, o, 3, stride=s, padding=1) for i, o, s in zip(sizes[:-1], sizes[1:], self.strides, strict=True)
+        )
+        self.activation = activation
+
+    def forward(self, x_BTF: Tensor, len_B: Tensor) -> Tensor:
+        """(B, T, F) -> (B, ceil(T / factor), D)."""
+        x_BCT = x_BTF.transpose(1, 2)
+        for conv, stride in zip(self.convs, self.strides, strict=True):
+            real_B1T = real_frames(len_B, x_BCT.shape[2])[:, None]
+            x_BCT = self.activation(conv(x_BCT.masked_fill(~real_B1T, 0.0)))
+            len_B = len_B if stride == 1 else _halved(len_B)
+        return x_BCT.transpose(1, 2)
+
+    def lengths(self, len_B: Tensor) -> Tensor:
+        """Frames that are left of `len_B`."""
+        for stride in self.strides:
+            len_B = len_B if stride == 1 else _halved(len_B)
+        return len_B
+
+
+class Conv2dSubsampling(nn.Module):
+    """2-D convolutions of 3 x 3 with stride 2 over time and frequency, then a linear map to the model's width."""
+
+    def __init__(self, n_mels: int, channels: int, dim: int, factor: int, activation: nn.Module) -> None:
+        super().__init__()
+        count = int(math.log2(factor))
+        sizes = [1, *[channels] * count]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        self.activation = activation
+        bins = n_mels
+        for _ in range(count):
+            bins = (bins + 1) // 2
+        self.out = nn.Linear(channels * bins, dim)
+
+    def forward(self, x_BTF: Tensor, len_B: Tensor) -> Tensor:
+        """(B, T, F) -> (B, ceil(T / factor), D)."""
+        x_BCTF = x_BTF[:, None]
+        for conv in self.convs:
+            real_B1T1 = real_frames(len_B, x_BCTF.shape[2])[:, None, :, None]
+            x_BCTF = self.activation(conv(x_BCTF.masked_fill(~real_B1T1, 0.0)))
+            len_B = _halved(len_B)
+        return self.out(x_BCTF.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def lengths(self, len_B: Tensor) -> Tensor:
+        """Frames that are left of `len_B`."""
+        for _ in self.convs:
+            len_B = _halved(len_B)
+        return len_B
+
+
+Subsampling = Conv1dSubsampling | Conv2dSubsampling

@@ -1,0 +1,29 @@
+"""Text to token ids and back: characters, SentencePiece pieces, Whisper's byte-level BPE.
+
+Vocabularies trained here begin with `<blank>` 0, `<s>` 1, `</s>` 2, `<unk>` 3 and language tokens `<|xx|>`.
+None of the tokenizers changes the text (case, punctuation, Unicode form): that is what `asr.text` is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from asr.errors import ConfigError
+from asr.tokenizer.base import Tokenizer
+from asr.tokenizer.trained import CharacterTokenizer, SentencePieceTokenizer
+from asr.tokenizer.whisper import WhisperTokenizer
+
+__all__ = ["CharacterTokenizer", "SentencePieceTokenizer", "Tokenizer", "WhisperTokenizer", "load_tokenizer"]
+
+
+def load_tokenizer(folder: str | Path, kind: str) -> Tokenizer:
+    """The tokenizer of a model folder; kind is "character", "sentencepiece" or "whisper"."""
+    loaders: dict[str, Callable[[Path], Tokenizer]] = {
+        "character": CharacterTokenizer.load,
+        "sentencepiece": SentencePieceTokenizer.load,
+        "whisper": WhisperTokenizer.load,
+    }
+    if kind not in loaders:
+        raise ConfigError(f"unknown tokenizer {kind!r}: known are {', '.join(loaders)}")
+    return loaders[kind](Path(folder))

@@ -1,0 +1,205 @@
+"""Vocabularies that are trained here: characters and SentencePiece pieces."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import sentencepiece
+from pydantic import Field
+
+from asr.errors import AsrError, CheckpointError, ConfigError, DataError
+from asr.tokenizer.base import OwnFile, language_id, one_line, parse, read, write
+
+LANGUAGE_CODE = r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*"
+SPECIALS = ("<blank>", "<s>", "</s>", "<unk>")
+
+
+class _Vocabulary:
+    """The layout that vocabularies trained here share: four specials, then one token for each language."""
+
+    blank_id = 0
+    start_id = 1
+    eos_id = 2
+    unknown_id = 3
+    suppressed_first_ids: tuple[int, ...] = ()
+
+    def __init__(self, languages: Sequence[str]) -> None:
+        self.languages = tuple(languages)
+        self.language_ids = {code: len(SPECIALS) + i for i, code in enumerate(self.languages)}
+        self.first_text_id = len(SPECIALS) + len(self.languages)
+        language_ids = tuple(self.language_ids.values())
+        self.suppressed_ids = (self.blank_id, self.start_id, self.unknown_id, *language_ids)
+
+    def prefix(self, language: str | None = None, task: str = "transcribe") -> list[int]:
+        """`<s>`, then the token of the text's language (not the speech's) if the vocabulary has languages.
+
+        A vocabulary without language tokens takes any language; one with a single language needs none named.
+        """
+        if task != "transcribe":
+            raise AsrError(f"this model has no task {task!r}: name the language of the text instead")
+        if not self.languages:
+            return [self.start_id]
+        if language is None and len(self.languages) == 1:
+            language = self.languages[0]
+        return [self.start_id, language_id(language, self.language_ids)]
+
+
+class CharacterTokenizer(_Vocabulary):
+    """One token for each character (code point) of the training texts, in code point order."""
+
+    FILE = "characters.json"
+
+    def __init__(self, characters: Sequence[str], languages: Sequence[str] = ()) -> None:
+        super().__init__(languages)
+        self.characters = tuple(characters)
+        self.vocab_size = self.first_text_id + len(self.characters)
+        self._ids = {character: self.first_text_id + i for i, character in enumerate(self.characters)}
+
+    @classmethod
+    def train(cls, texts: Iterable[str], languages: Sequence[str] = ()) -> CharacterTokenizer:
+        """Collect the characters; DataError if there are none, ConfigError for a bad language code."""
+        _check_languages(languages)
+        characters = sorted(set().union(*texts))
+        if not characters:
+            raise DataError("there is no text to train the tokenizer on")
+        return cls(characters, languages)
+
+    def encode(self, text: str) -> list[int]:
+        return [self._ids.get(character, self.unknown_id) for character in text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        first, end = self.first_text_id, self.vocab_size
+        return "".join(self.characters[i - first] for i in ids if first <= i < end)
+
+    def save(self, folder: Path) -> None:
+        file = _CharacterFile(languages=self.languages, characters=self.characters)
+        write(Path(folder) / self.FILE, file.model_dump_json().encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> CharacterTokenizer:
+        """Read `characters.json`; CheckpointError if it is missing, torn or something else."""
+        path = Path(folder) / cls.FILE
+        file = parse(_CharacterFile, path)
+        for what in (file.characters, file.languages):
+            if len(set(what)) != len(what):
+                raise CheckpointError(f"{path}: a character or language occurs twice")
+        return cls(file.characters, file.languages)
+
+
+class SentencePieceTokenizer(_Vocabulary):
+    """Sub-word pieces by a unigram language model (Kudo 2018) or byte-pair encoding (Sennrich et al. 2016).
+
+    White space is one space between words; the text is otherwise left as it is.
+    """
+
+    FILE = "sentencepiece.model"
+
+    def __init__(self, model: bytes) -> None:
+        """From the bytes of a SentencePiece model with this project's layout; ValueError for any other."""
+        processor = sentencepiece.SentencePieceProcessor()
+        try:
+            processor.LoadFromSerializedProto(model)
+        except RuntimeError as error:
+            raise ValueError("is not a SentencePiece model") from error
+        size = processor.get_piece_size()
+        languages = [processor.id_to_piece(i)[2:-2] for i in range(4, size) if processor.is_control(i)]
+        first = [*SPECIALS, *(f"<|{code}|>" for code in languages)]
+        if [processor.id_to_piece(i) for i in range(min(size, len(first)))] != first:
+            raise ValueError(f"its first pieces are not {', '.join(SPECIALS)} and the languages")
+        super().__init__(languages)
+        self.vocab_size = size
+        self._model = model
+        self._processor = processor
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        languages: Sequence[str] = (),
+        *,
+        kind: Literal["unigram", "bpe"] = "unigram",
+        vocab_size: int = 1000,
+    ) -> SentencePieceTokenizer:
+        """Train on the texts, each on its own; the same texts give the same model, byte for byte.
+
+        `vocab_size` counts everything, specials included. ConfigError names the largest or smallest size that
+        the texts allow; DataError if there is no text.
+        """
+        _check_languages(languages)
+        sentences = [sentence for sentence in (" ".join(text.split()) for text in texts) if sentence]
+        if not sentences:
+            raise DataError("there is no text to train the tokenizer on")
+        blank, start, end, unknown = SPECIALS
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(sentences),
+                model_writer=model,
+                model_type=kind,
+                # Below the number of specials the library would not say how many pieces it needs.
+                vocab_size=max(vocab_size, len(SPECIALS) + len(languages)),
+                pad_id=cls.blank_id,
+                bos_id=cls.start_id,
+                eos_id=cls.eos_id,
+                unk_id=cls.unknown_id,
+                pad_piece=blank,
+                bos_piece=start,
+                eos_piece=end,
+                unk_piece=unknown,
+                control_symbols=[f"<|{code}|>" for code in languages],
+                normalization_rule_name="identity",
+                character_coverage=1.0,
+                byte_fallback=False,
+                # Longer ones would be left out silently; the library refuses a limit below 10.
+                max_sentence_length=max(10, *(len(sentence.encode()) + 1 for sentence in sentences)),
+                shuffle_input_sentence=False,
+                num_threads=1,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise ConfigError(_explain_training(str(error), kind, vocab_size)) from error
+        return cls(model.getvalue())
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._processor.encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._processor.decode([i for i in ids if self.first_text_id <= i < self.vocab_size]))
+
+    def save(self, folder: Path) -> None:
+        write(Path(folder) / self.FILE, self._model)
+
+    @classmethod
+    def load(cls, folder: Path) -> SentencePieceTokenizer:
+        """Read `sentencepiece.model`; CheckpointError if it is missing, torn or of another layout."""
+        path = Path(folder) / cls.FILE
+        try:
+            return cls(read(path))
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+
+class _CharacterFile(OwnFile):
+    languages: tuple[Annotated[str, Field(pattern=f"^{LANGUAGE_CODE}$")], ...]
+    characters: tuple[Annotated[str, Field(min_length=1, max_length=1)], ...] = Field(min_length=1)
+
+
+def _check_languages(languages: Sequence[str]) -> None:
+    for code in languages:
+        if not re.fullmatch(LANGUAGE_CODE, code):
+            raise ConfigError(f"{code!r} is not a language code such as en or pt-BR")
+    if len(set(languages)) != len(languages):
+        raise ConfigError(f"a language occurs twice: {', '.join(languages)}")
+
+
+def _explain_training(message: str, kind: str, vocab_size: int) -> str:
+    what = f"a {kind} vocabulary of {vocab_size}"
+    if largest := re.search(r"too high .*<= (\d+)", message):
+        return f"{what} is too large for the training texts: at most {largest[1]}"
+    if smallest := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        return f"{what} is too small for the characters of the training texts: at least {smallest[1]}"
+    return f"{what} cannot be trained: {one_line(message)}"

@@ -1,0 +1,166 @@
+"""Whisper's byte-level BPE vocabulary, read from a Hugging Face `tokenizer.json`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tokenizers
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
+from asr.errors import AsrError, CheckpointError
+from asr.tokenizer.base import OwnFile, first_problem, language_id, one_line, parse, read, write
+
+LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
+TIME_STAMPS = 1501  # 0.00 to 30.00 s in steps of 0.02 s, right after <|notimestamps|>
+MULTILINGUAL_SIZE = 51865  # smaller vocabularies are English-only
+
+
+class WhisperTokenizer:
+    """Byte-level BPE of Whisper (Radford et al. 2023): English-only, multilingual and v3 layouts.
+
+    Special tokens are found by name. Texts get a leading space, as Whisper's own do, and lose it in decoding.
+    Whisper has no blank of CTC; its no-speech token, which search suppresses anyway, serves as one, so that a
+    CTC head can share the vocabulary.
+    """
+
+    FILE = "tokenizer.json"
+    OPTIONS_FILE = "whisper.json"
+
+    def __init__(
+        self,
+        source: str | bytes,
+        *,
+        vocab_size: int | None = None,
+        multilingual: bool | None = None,
+        suppressed_ids: Sequence[int] = (),
+        suppressed_first_ids: Sequence[int] = (),
+    ) -> None:
+        """From the content of a Hugging Face `tokenizer.json`; ValueError if it is not Whisper's.
+
+        `vocab_size` is the number of rows of the model's embedding; by default the time stamps, which
+        many files leave out, close the vocabulary. `multilingual` is by default inferred from that size.
+        """
+        try:
+            file = _WhisperFile.model_validate_json(source)
+        except ValidationError as error:
+            raise ValueError(first_problem(error)) from error
+        self._source = source if isinstance(source, bytes) else source.encode()
+        self._bpe = _byte_level_bpe(file.model)
+        self.special_ids = {
+            token.content: token.id for token in sorted(file.added_tokens, key=lambda t: t.id)
+        }
+        self._text_ids = frozenset(file.model.vocab.values()) - frozenset(self.special_ids.values())
+        self.start_id = self._special("<|startoftranscript|>")
+        self.eos_id = self._special("<|endoftext|>")
+        self.blank_id = self._special("<|nospeech|>", "<|nocaptions|>")
+        self.no_time_stamps_id = self._special("<|notimestamps|>")
+        self.vocab_size = vocab_size or self.no_time_stamps_id + 1 + TIME_STAMPS
+        self.multilingual = self.vocab_size >= MULTILINGUAL_SIZE if multilingual is None else multilingual
+        matches = [(LANGUAGE.fullmatch(name), i) for name, i in self.special_ids.items()]
+        # English-only files list the languages too, but their models were never trained with them.
+        self.language_ids = {match[1]: i for match, i in matches if match and self.multilingual}
+        self.languages = tuple(self.language_ids)
+        tasks = ("transcribe", "translate") if self.multilingual else ()
+        self._task_ids = {task: self._special(f"<|{task}|>") for task in tasks}
+        self.suppressed_ids = tuple(suppressed_ids)
+        self.suppressed_first_ids = tuple(suppressed_first_ids)
+        ids = {*self._text_ids, *self.special_ids.values(), *self.suppressed_ids, *self.suppressed_first_ids}
+        if min(ids) < 0 or max(ids) >= self.vocab_size:
+            raise ValueError(f"has ids outside the vocabulary of {self.vocab_size}")
+        self._space_ids = self._bpe.encode(" ").ids
+
+    def prefix(self, language: str | None = None, task: str = "transcribe") -> list[int]:
+        """Start, then language and task if the model is multilingual, then no time stamps."""
+        if self.multilingual:
+            if task not in self._task_ids:
+                raise AsrError(f"unknown task {task!r}: known are {', '.join(self._task_ids)}")
+            spoken_id = language_id(language, self.language_ids)
+            return [self.start_id, spoken_id, self._task_ids[task], self.no_time_stamps_id]
+        if language not in (None, "en") or task != "transcribe":
+            raise AsrError(f"this model transcribes English only: no {task} of {language or 'en'!r}")
+        return [self.start_id, self.no_time_stamps_id]
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._bpe.encode(f" {text.strip()}").ids
+        # Where no piece begins with a space (Chinese, say) it would be a token, which Whisper never writes.
+        return ids[1:] if ids[:1] == self._space_ids else ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._bpe.decode([i for i in ids if i in self._text_ids]).strip()
+
+    def save(self, folder: Path) -> None:
+        options = _WhisperOptions(
+            vocab_size=self.vocab_size,
+            multilingual=self.multilingual,
+            suppressed_ids=self.suppressed_ids,
+            suppressed_first_ids=self.suppressed_first_ids,
+        )
+        write(Path(folder) / self.OPTIONS_FILE, options.model_dump_json().encode())
+        write(Path(folder) / self.FILE, self._source)
+
+    @classmethod
+    def load(cls, folder: Path) -> WhisperTokenizer:
+        """Read `tokenizer.json` and `whisper.json`; CheckpointError if one is missing or torn."""
+        options = parse(_WhisperOptions, Path(folder) / cls.OPTIONS_FILE)
+        return cls.from_file(Path(folder) / cls.FILE, **options.model_dump())
+
+    @classmethod
+    def from_file(cls, path: Path, **options: Any) -> WhisperTokenizer:
+        """Read anybody's `tokenizer.json`, with the constructor's options; CheckpointError names the file."""
+        try:
+            return cls(read(path), **options)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+    def _special(self, *names: str) -> int:
+        for name in names:
+            if name in self.special_ids:
+                return self.special_ids[name]
+        raise ValueError(f"is not Whisper's: it has no {names[0]}")
+
+
+class _WhisperOptions(OwnFile):
+    vocab_size: PositiveInt
+    multilingual: bool
+    suppressed_ids: tuple[int, ...]
+    suppressed_first_ids: tuple[int, ...]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Bpe(_Part):
+    type: Literal["BPE"] = "BPE"
+    vocab: dict[str, int]
+    merges: list[str] | list[tuple[str, str]]
+
+
+class _AddedToken(_Part):
+    id: int
+    content: str
+
+
+class _WhisperFile(_Part):
+    model: _Bpe
+    added_tokens: list[_AddedToken]
+
+
+def _byte_level_bpe(model: _Bpe) -> tokenizers.Tokenizer:
+    """Vocabulary and merges alone: without the file's added tokens no text can spell a special token."""
+    try:
+        merges = [pair if isinstance(pair, tuple) else _pair(pair) for pair in model.merges]
+        bpe = tokenizers.Tokenizer(tokenizers.models.BPE(model.vocab, merges))
+    except Exception as error:  # the library raises bare Exception
+        raise ValueError(f"its vocabulary and merges do not fit: {one_line(str(error))}") from error
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = tokenizers.decoders.ByteLevel()
+    return bpe
+
+
+def _pair(line: str) -> tuple[str, str]:
+    left, right = line.split(" ")
+    return left, right

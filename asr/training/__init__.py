@@ -1,0 +1,1 @@
+"""Training in Lightning: one step, validation by decoding, exact resume."""

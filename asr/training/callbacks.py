@@ -1,0 +1,157 @@
+"""What happens around the steps: states are kept, progress is shown, the largest batch is tried first."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from asr.config import TrainerConfig
+from asr.data.batch import Batch
+from asr.data.module import SpeechData
+from asr.data.stream import Position
+from asr.errors import AsrError
+from asr.training.states import state_path, states_in
+from asr.training.task import SpeechTask
+
+
+class KeepStates(L.Callback):
+    """Save training states: the last two, and the best `keep` by dev WER.
+
+    The scores of the best are kept in the state itself, so they outlive a crash.  A state saved at a validation
+    is saved after it.
+    """
+
+    def __init__(self, folder: Path, config: TrainerConfig) -> None:
+        self.folder, self.config = folder, config
+        self.best: dict[int, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": dict(self.best)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = dict(state_dict["best"])
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:  # noqa: ARG002
+        data: SpeechData = trainer.datamodule  # type: ignore[attr-defined]
+        data.position = Position(batch.epoch, batch.index + 1)
+        if (batch_idx + 1) % self.config.accumulate or (batch_idx + 1) % trainer.val_check_batch == 0:
+            return
+        if trainer.global_step % self.config.save_every_steps == 0:
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        if trainer.sanity_checking or "dev_wer" not in trainer.callback_metrics:
+            return
+        self.best[trainer.global_step] = float(trainer.callback_metrics["dev_wer"])
+        self.best = dict(sorted(self.best.items(), key=lambda item: (item[1], -item[0]))[: self.config.keep_best])
+        self.save(trainer)
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Write the state of this step, then remove those that are neither among the best nor the last two."""
+        trainer.save_checkpoint(state_path(self.folder, trainer.global_step))
+        if not trainer.is_global_zero:
+            return
+        for step, path in states_in(self.folder)[:-2]:
+            if step not in self.best:
+                path.unlink()
+
+
+class TryLargestBatch(L.Callback):
+    """Before the first step, run the largest batch forward and backward, so that memory fails now or not at all."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, SpeechTask)
+        batch = trainer.datamodule.largest_batch().to(pl_module.device)  # type: ignore[attr-defined]
+        try:
+            with trainer.precision_plugin.forward_context():
+                pl_module.combine(pl_module.losses(batch, training=True), batch).backward()
+        except (RuntimeError, MemoryError) as e:
+            if isinstance(e, MemoryError) or "memory" in str(e).lower():
+                raise AsrError(
+                    f"the largest batch ({len(batch.ids)} utterances, {batch.audio_BN.shape[1]} samples each) does not fit "
+                    "into memory: lower data.batch_duration_s or data.max_duration_s"
+                ) from None
+            raise
+        finally:
+            pl_module.zero_grad(set_to_none=True)
+
+
+class StepLog(L.Callback):
+    """Write steps.jsonl: step, loss to the last bit, and the utterances of every batch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:  # noqa: ARG002
+        assert isinstance(pl_module, SpeechTask)
+        loss = (pl_module.last_loss or 0.0).hex()
+        line = {"batch": batch_idx, "epoch": batch.epoch, "loss": loss, "ids": batch.ids}
+        with self.path.open("a", encoding="utf-8") as f:
+            f.write(json.dumps(line) + "\n")
+
+
+class ShowProgress(L.Callback):
+    """A progress bar with loss, dev WER, audio-seconds per second and the time left; lines where there is no terminal."""
+
+    def __init__(self, console: Console, total_steps: int | None, sample_rate_hz: int) -> None:
+        self.console, self.rate = console, sample_rate_hz
+        self.total = total_steps
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, SpeechTask)
+        self.began, self.audio_before = time.monotonic(), pl_module.applied["audio_samples"]
+        self.bar = self.progress.add_task("training", total=self.total, completed=trainer.global_step, state="")
+        self.progress.start()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:  # noqa: ARG002
+        if self.progress.disable:
+            return
+        self.progress.update(self.bar, completed=trainer.global_step, state=self._state(trainer, pl_module))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.progress.disable and not trainer.sanity_checking:
+            now = time.monotonic() - self.began
+            self.console.print(f"step {trainer.global_step}, {now:.0f} s: {self._state(trainer, pl_module)}", soft_wrap=True)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        self.progress.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        self.progress.stop()
+
+    def _state(self, trainer: L.Trainer, task: L.LightningModule) -> str:
+        assert isinstance(task, SpeechTask)
+        seconds = (task.applied["audio_samples"] - self.audio_before) / self.rate
+        shown = {
+            "loss": f"{task.last_loss:.3f}" if task.last_loss is not None else "",
+            **{
+                name.replace("_", " "): f"{float(trainer.callback_metrics[name]):.2f}"
+                for name in ("dev_loss", "dev_wer", "dev_cer")
+                if name in trainer.callback_metrics
+            },
+            "audio-s/s": f"{seconds / max(1e-9, time.monotonic() - self.began):.0f}",
+        }
+        return "  ".join(f"{name} {value}" for name, value in shown.items())
+
+

@@ -1,0 +1,99 @@
+"""Pictures that show whether a model learns: features with cross-attention, and learning curves."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from asr.data.batch import Batch
+from asr.data.module import SpeechData
+from asr.files import write_atomically
+from asr.model.attention import explicit
+from asr.training.task import SpeechTask
+
+
+class PlotAttention(L.Callback):
+    """At each validation, draw log-mel and cross-attention of the same few dev utterances."""
+
+    def __init__(self, folder: Path, utterances: int) -> None:
+        self.folder, self.utterances = folder, utterances
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, SpeechTask)
+        data: SpeechData = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        cuts = sorted(data.dev_cuts, key=lambda cut: (abs(cut.duration - 3.0), cut.id))[: self.utterances]
+        for cut in cuts:
+            batch = data.dev_batch([cut])
+            name = cut.id.replace("/", "-")
+            path = self.folder / f"{name}-step-{trainer.global_step:07d}.png"
+            draw_attention(path, pl_module, batch, f"{cut.id} after {trainer.global_step} steps")
+
+
+@torch.inference_mode()
+def draw_attention(path: Path, task: SpeechTask, batch: Batch, title: str) -> None:
+    """Draw one utterance: its features above, below them the cross-attention of each layer, mean over heads."""
+    batch = batch.to(task.device)
+    features = task.model.front_end(batch.audio_BN, batch.audio_len_B)
+    memory = task.model.encoder(features)
+    _, attentions = task.model.decoder(batch.inputs_BL, memory, explicit)
+    frames, speech = int(memory.len_B[0]), int(features.speech_len_B[0])
+    tokens = batch.targets_BL[0].tolist()
+    labels = [task.tokenizer.decode([t]) or "<end>" if t == task.tokenizer.eos_id else task.tokenizer.decode([t]) for t in tokens]
+    seconds = speech * task.model.front_end.hop_s
+    maps = [a[0].mean(0)[:, :frames].float().cpu() for a in attentions]
+    _draw(path, features.x_BTF[0, :speech].float().cpu(), maps, labels, seconds, title)
+
+
+def _draw(path: Path, x_TF: Tensor, maps: Sequence[Tensor], labels: Sequence[str], seconds: float, title: str) -> None:
+    rows = 1 + len(maps)
+    height = max(1.8, 0.13 * len(labels))
+    figure = Figure(figsize=(9, 2.0 + height * len(maps)), layout="constrained")
+    axes = figure.subplots(rows, 1, sharex=True, height_ratios=[1.8, *[height] * len(maps)], squeeze=False)[:, 0]
+    axes[0].imshow(x_TF.T, origin="lower", aspect="auto", extent=(0, seconds, 0, x_TF.shape[1]), cmap="magma")
+    axes[0].set(title=title, ylabel="mel bin")
+    for layer, (axis, attention_LT) in enumerate(zip(axes[1:], maps, strict=True)):
+        extent = (0, seconds, len(labels) - 0.5, -0.5)
+        axis.imshow(attention_LT, aspect="auto", extent=extent, cmap="viridis", interpolation="nearest")
+        axis.set_yticks(range(len(labels)), [label.replace("$", r"\$") for label in labels], fontsize=6)
+        axis.set_ylabel(f"layer {layer}")
+    axes[-1].set_xlabel("seconds")
+    _save(figure, path)
+
+
+def draw_learning_curves(metrics_csv: Path, path: Path) -> None:
+    """Draw loss, dev WER / CER and learning rate over the steps, from Lightning's metrics.csv."""
+    with metrics_csv.open(encoding="utf-8", newline="") as f:
+        rows = list(csv.DictReader(f))
+    panels: list[tuple[str, list[str]]] = [
+        ("loss", ["loss", "loss_ce", "loss_ctc", "dev_loss"]),
+        ("error rate / %", ["dev_wer", "dev_cer"]),
+        ("gradient norm", ["grad_norm"]),
+        ("learning rate", ["lr-AdamW/pg1", "lr"]),
+    ]
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    for axis, (label, names) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        for name in names:
+            points = [(int(r["step"]), float(r[name])) for r in rows if r.get(name)]
+            if points:
+                axis.plot(*zip(*points, strict=True), label=name.removesuffix("-AdamW/pg1"), marker="." if len(points) < 50 else "")
+        axis.set(xlabel="optimiser steps", ylabel=label)
+        axis.grid(alpha=0.3)
+        if axis.has_data():
+            axis.legend()
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as temporary, mpl.rc_context({"font.family": "DejaVu Sans"}):
+        figure.savefig(temporary, dpi=110, format="png")

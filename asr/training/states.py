@@ -1,0 +1,62 @@
+"""Training states on disk: Lightning's checkpoints as safetensors files, found again after a crash."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins import CheckpointIO
+
+from asr.checkpoint import load_state, save_state
+from asr.errors import CheckpointError
+
+_NAME = re.compile(r"step-(\d+)\.safetensors")
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """Makes Lightning save and load without pickle; files are written whole or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+        save_state(Path(path), checkpoint)
+
+    def load_checkpoint(
+        self,
+        path: Any,
+        map_location: Any = None,  # noqa: ARG002
+        weights_only: bool | None = None,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        return load_state(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def state_path(folder: Path, step: int) -> Path:
+    """Where the state after so many optimiser steps is kept."""
+    return folder / f"step-{step:07d}.safetensors"
+
+
+def states_in(folder: Path) -> list[tuple[int, Path]]:
+    """All states of a folder with their steps, oldest first."""
+    found = [(m, path) for path in folder.glob("step-*.safetensors") if (m := _NAME.fullmatch(path.name))]
+    return sorted((int(m[1]), path) for m, path in found)
+
+
+def newest_sound_state(folder: Path, report: Callable[[str], None]) -> Path | None:
+    """The newest state that loads; each one that does not is reported.
+
+    Raises CheckpointError if there are states and none loads: training never starts anew in silence.
+    """
+    states = states_in(folder)
+    for _, path in reversed(states):
+        try:
+            load_state(path)
+        except CheckpointError as e:
+            report(f"{e}; trying the one before")
+        else:
+            return path
+    if states:
+        raise CheckpointError(f"{folder}: none of the {len(states)} training states can be read; move the folder away to start anew")
+    return None

@@ -1,0 +1,217 @@
+"""The LightningModule: one training step, validation by decoding, the optimiser."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from asr import losses
+from asr.checkpoint import ModelFolder
+from asr.config import ExperimentConfig
+from asr.data.augment import derived_random
+from asr.data.batch import Batch
+from asr.errors import AsrError
+from asr.features import SpecAugment
+from asr.model.attention import explicit, fused
+from asr.recognizer import Recognizer
+from asr.score import score_texts
+from asr.training.schedule import schedule
+
+_MOST_SKIPPED = 10
+
+
+class SpeechTask(L.LightningModule):
+    """Trains the model of a folder.
+
+    Every random draw of a step (dropout, masks) comes from a seed made of the run's seed and the step, so a
+    resumed run needs no random state, and validation cannot disturb training.
+    """
+
+    def __init__(self, parts: ModelFolder, config: ExperimentConfig) -> None:
+        super().__init__()
+        self.model = parts.model
+        self.config = config
+        self.tokenizer = parts.tokenizer
+        self.recognizer = Recognizer(parts, config.decode)
+        a = config.augment
+        self.spec_augment: SpecAugment | None = None
+        if a.spec_augment:
+            self.spec_augment = SpecAugment(
+                time_masks=a.time_masks,
+                time_width=a.time_mask_frames,
+                time_share=a.time_mask_share,
+                freq_masks=a.freq_masks,
+                freq_width=a.freq_mask_bins,
+            )
+        self.batches_seen = 0
+        self.skipped_in_a_row = 0
+        self.applied: Counter[str] = Counter()
+        self.hypotheses: dict[str, str] = {}
+        self.references: dict[str, str] = {}
+        self.languages: dict[str, str | None] = {}
+        self.last_loss: float | None = None
+        self.on_skip: Callable[[str], None] = print
+
+    # ---- training ---------------------------------------------------------------------------------------------
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        torch.manual_seed(self._step_seed("step"))
+
+    def _step_seed(self, purpose: str) -> int:
+        return derived_random(self.config.seed, purpose, self.batches_seen, self.global_rank).getrandbits(63)
+
+    def losses(self, batch: Batch, *, training: bool) -> dict[str, Tensor]:
+        """Each criterion per utterance (B,): the summed cross entropy, CTC and the guided-attention penalty."""
+        config = self.config.loss
+        features = self.model.front_end(batch.audio_BN, batch.audio_len_B)
+        if training and self.spec_augment is not None:
+            generator = torch.Generator().manual_seed(self._step_seed("spec_augment"))
+            features = self.spec_augment(features, generator)
+        memory = self.model.encoder(features)
+        guided = config.guided_attention_weight > 0
+        logits_BLV, attentions = self.model.decoder(batch.inputs_BL, memory, explicit if guided else fused)
+        smoothing = config.label_smoothing if training else 0.0
+        found = {"ce": losses.cross_entropy(logits_BLV, batch.targets_BL, batch.target_len_B, smoothing)}
+        if self.model.ctc is not None and config.ctc_weight > 0:
+            assert self.tokenizer.blank_id is not None
+            log_probs_BTV = self.model.ctc(memory)
+            found["ctc"] = losses.ctc(
+                log_probs_BTV, memory.len_B, batch.text_BL, batch.text_len_B, self.tokenizer.blank_id
+            )
+        if guided:
+            chosen = config.guided_attention_heads
+            heads = [attentions[l][:, [h]] for l, h in chosen] if chosen else attentions  # noqa: E741
+            attention_BHLT = torch.cat(heads, dim=1)
+            found["guided"] = losses.guided_attention(
+                attention_BHLT, batch.target_len_B, memory.len_B, config.guided_attention_width
+            )
+        return found
+
+    def combine(self, found: dict[str, Tensor], batch: Batch) -> Tensor:
+        """The batch's loss: criteria per token, weighted; the guided-attention weight decays."""
+        config = self.config.loss
+        tokens = batch.target_len_B.sum()
+        loss = found["ce"].sum() / tokens
+        if "ctc" in found:
+            loss = (1 - config.ctc_weight) * loss + config.ctc_weight * found["ctc"].sum() / tokens
+        if "guided" in found:
+            decay = config.guided_attention_decay_steps
+            weight = losses.linear_decay(config.guided_attention_weight, self.global_step, decay)
+            loss = loss + weight * found["guided"].mean()
+        return loss
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:  # noqa: ARG002
+        found = self.losses(batch, training=True)
+        loss = self.combine(found, batch)
+        self.last_loss = loss.item()
+        self._count(batch)
+        if not losses.is_finite(loss):
+            self._skip(f"loss is {self.last_loss}", batch)
+            return None
+        size = len(batch.ids)
+        self.log("loss", loss, batch_size=size)
+        for name, value_B in found.items():
+            per = batch.target_len_B if name != "guided" else torch.ones_like(batch.target_len_B)
+            self.log(f"loss_{name}", value_B.detach().sum() / per.sum(), batch_size=size)
+        return loss
+
+    def _count(self, batch: Batch) -> None:
+        self.applied.update(batch.applied)
+        self.applied["utterances"] += len(batch.ids)
+        self.applied["audio_samples"] += int(batch.audio_len_B.sum())
+        self.applied["padded_samples"] += batch.audio_BN.numel()
+        self.applied["batches"] += 1
+        self.applied["spec_augment_batches"] += self.spec_augment is not None
+
+    def _skip(self, why: str, batch: Batch) -> None:
+        self.skipped_in_a_row += 1
+        self.applied["skipped_steps"] += 1
+        self.on_skip(f"step {self.global_step}: {why}; skipped, utterances {', '.join(batch.ids)}")
+        if self.skipped_in_a_row >= _MOST_SKIPPED:
+            raise AsrError(
+                f"stopped: {_MOST_SKIPPED} steps in a row had no finite loss or gradient; the last checkpoint is "
+                "intact. Lower optimizer.lr, lengthen optimizer.warmup_steps or look at the utterances named above"
+            )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,  # noqa: ARG002
+        gradient_clip_val: float | None = None,  # noqa: ARG002
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002
+    ) -> None:
+        parameters = [p for p in self.parameters() if p.grad is not None]
+        if not parameters:  # the step was skipped
+            return
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
+        if torch.isfinite(norm):
+            self.skipped_in_a_row = 0
+            self.log("grad_norm", norm)
+            return
+        for p in parameters:
+            p.grad = None
+        self._skip("the gradient is not finite", self.current_batch)
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
+        self.current_batch = batch
+        return batch
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002
+        return batch.to(device)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        self.batches_seen += 1
+
+    # ---- validation -------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        found = self.losses(batch, training=False)
+        self.log("dev_loss", self.combine(found, batch), batch_size=int(batch.target_len_B.sum()))
+        best = self.recognizer.decode(batch.audio_BN, batch.audio_len_B, batch.languages)
+        for id, hypotheses, text, language in zip(batch.ids, best, batch.texts, batch.languages, strict=True):
+            self.hypotheses[id] = self.tokenizer.decode(list(hypotheses[0].tokens))
+            self.references[id] = text
+            self.languages[id] = language
+
+    def on_validation_epoch_end(self) -> None:
+        normalizer = self.config.score_normalizer or self.config.normalizer
+        report = score_texts(
+            self.references, self.hypotheses, normalizer=normalizer, languages=self.languages
+        ).as_dict()
+        for name in ("wer", "cer"):
+            self.log(f"dev_{name}", report["metrics"][name]["rate"] * 100, prog_bar=True)
+        self.hypotheses, self.references, self.languages = {}, {}, {}
+
+    # ---- optimiser and state ----------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        config = self.config.optimizer
+        decayed = [p for p in self.parameters() if p.ndim > 1]
+        others = [p for p in self.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+        multiplier = schedule(config, self.total_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    total_steps: int | None = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["task"] = {
+            "batches_seen": self.batches_seen,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "applied": dict(self.applied),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint["task"]
+        self.batches_seen = saved["batches_seen"]
+        self.skipped_in_a_row = saved["skipped_in_a_row"]
+        self.applied = Counter(saved["applied"])

