@@ -33,6 +33,8 @@ BLOCK_SAMPLES = 1 << 20
 # Fewer missing seconds or bytes than these are a sloppy writer's, more are a cut file's.
 SLACK_S = 0.1
 SLACK_BYTES = 1024
+# After a jump an MP3 decoder lacks what earlier frames left behind for the next ones: it is right again by then.
+MP3_RUN_UP = 16 * 1152
 
 # What ffmpeg may take a file for. Left out are playlists, scripts, pictures and devices: everything
 # that names other files or hosts (hls, concat, dash, sdp, lavfi) or that turns plain text into a stream.
@@ -171,7 +173,8 @@ def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
             return sink.finish(file.frames)
         try:
             if sink.first:
-                sink.seen = file.seek(sink.first)
+                run_up = MP3_RUN_UP if file.format == "MP3" else 0
+                sink.seen = file.seek(max(sink.first - run_up, 0))
             step = max(BLOCK_SAMPLES // file.channels, 1)
             wanted = True
             while wanted:

@@ -71,6 +71,7 @@ def load_model_folder(folder: Path) -> ModelFolder:
 
 def save_state(path: Path, tree: Mapping[str, Any]) -> None:
     """Write nested plain values and tensors as one safetensors file, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     tensors: list[Tensor] = []
     plain = _encode(tree, tensors, {})
     flat = {str(i): t for i, t in enumerate(tensors)}
@@ -91,7 +92,7 @@ def load_state(path: Path) -> dict[str, Any]:
             flat = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118  (not a mapping)
         if metadata["crc32"] != str(_checksum(flat)):
             raise CheckpointError(f"{path}: checksum does not match, the file is damaged")
-        return _decode(json.loads(metadata["tree"]), flat)  # type: ignore[no-any-return]
+        return _decode(json.loads(metadata["tree"]), flat)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as e:
         raise CheckpointError(f"{path}: torn, or not a training state: {_first_line(e)}") from None
 

@@ -48,7 +48,9 @@ def main() -> None:
 def train(
     config: Annotated[Path, typer.Argument(help="YAML of the experiment, such as conf/prompts/en.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes, such as model.encoder.layers=6.")] = None,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the whole configuration and stop.")
+    ] = False,
 ) -> None:
     """Train a model; the same command continues a run that was cut off.
 
@@ -120,16 +122,26 @@ def evaluate(
 
     recognizer = _recognizer(model, device, beam_size=beam_size, ctc_weight=ctc_weight)
     with _progress("decoding") as on_done:
-        result = run(recognizer, cuts, output or model, normalizer=normalizer, language=language,
-                     batch_s=batch_seconds, on_done=on_done)
+        result = run(
+            recognizer,
+            cuts,
+            output or model,
+            normalizer=normalizer,
+            language=language,
+            batch_s=batch_seconds,
+            on_done=on_done,
+        )
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
         return
     print(result.report.table())
     if worst:
         print(result.report.worst(worst))
-    print(f"{result.audio_s:.1f} s of audio in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} times real time; "
-          f"texts in {result.hypotheses}", file=sys.stderr)
+    print(
+        f"{result.audio_s:.1f} s of audio in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} times real time; "
+        f"texts in {result.hypotheses}",
+        file=sys.stderr,
+    )
 
 
 @app.command()
@@ -174,8 +186,11 @@ def average(
 
 @app.command(name="import")
 def import_(
-    source: Annotated[str, typer.Argument(help="CTranslate2 folder of a Whisper model, or 'tiny.en' for the packaged one.")],
+    source: Annotated[str, typer.Argument(help="CTranslate2 folder of Whisper, or 'tiny.en', the packaged one.")],
     out: Annotated[Path, typer.Argument(help="Model folder to write.")],
+    thin: Annotated[
+        int, typer.Option(min=1, help="Let one frame of padded silence stand for so many; 1 is exact.")
+    ] = 1,
 ) -> None:
     """Turn Whisper weights into a model folder.
 
@@ -183,7 +198,7 @@ def import_(
     """
     from asr.pretrained import import_whisper
 
-    import_whisper(source, out)
+    import_whisper(source, out, thin)
     print(f"{out}: ready; next: asr transcribe FILE --model {out}")
 
 
@@ -244,8 +259,12 @@ class _progress:  # noqa: N801
         console = Console(stderr=True)
         self.what, self.seconds, self.began = what, 0.0, time.monotonic()
         self.bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console,
-            transient=True, disable=not console.is_terminal,
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         )
 
     def __enter__(self) -> Callable[[float], None]:
@@ -256,7 +275,9 @@ class _progress:  # noqa: N801
     def _advance(self, seconds: float) -> None:
         self.seconds += seconds
         speed = self.seconds / max(1e-9, time.monotonic() - self.began)
-        self.bar.update(self.task, description=f"{self.what}: {self.seconds:.0f} s of audio, {speed:.0f} times real time")
+        self.bar.update(
+            self.task, description=f"{self.what}: {self.seconds:.0f} s of audio, {speed:.0f} times real time"
+        )
 
     def __exit__(self, *exception: object) -> None:
         self.bar.stop()

@@ -75,7 +75,8 @@ class EncoderConfig(Config):
     dropout: float = Field(0.1, ge=0, lt=1)
     norm: Literal["pre", "post"] = "pre"
     padding: Literal["mask", "keep"] = Field(
-        "mask", description="mask: padding is never attended; keep: silence of a fixed window is input (Whisper)"
+        "mask",
+        description="mask: padding is never attended; keep: silence of a fixed window is input (Whisper)",
     )
     thin: int = Field(1, ge=1, description="with padding=keep: one kept frame stands for so many of silence")
     keep_s: float = Field(0.5, ge=0, description="with padding=keep: silence after the speech that is not thinned")
@@ -173,9 +174,7 @@ class AugmentConfig(Config):
     noise_snr_db: tuple[float, float] = (5.0, 20.0)
     time_masks: int = Field(0, ge=0)
     time_mask_frames: int = Field(40, ge=1, description="widest time mask")
-    time_mask_share: float = Field(
-        0.2, ge=0, le=1, description="adaptive: the masks together cover at most this share"
-    )
+    time_mask_share: float = Field(0.2, ge=0, le=1, description="adaptive: the masks together cover at most this share")
     freq_masks: int = Field(0, ge=0)
     freq_mask_bins: int = Field(27, ge=1)
 
@@ -295,7 +294,7 @@ def parse_yaml(text: str, source: str) -> Any:
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
             raise ConfigError(f"{source}: YAML aliases (*name) are not allowed here; write the value out")
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (_Loader is a SafeLoader)
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""

@@ -69,7 +69,7 @@ class Ct2Model:
         for name, value in self.variables.items():
             if value.dim() == 0 or self._is_scale(name):
                 continue
-            if id(value) not in done:
+            if id(value) not in done:  # an alias comes after its variable, and has no scale of its own
                 done[id(value)] = self._restore(name, value)
             weights[name] = done[id(value)]
         return weights
@@ -225,6 +225,3 @@ class _Reader:
         if name not in variables:
             raise self.error(f"the alias {alias!r} stands for {name!r}, which is not there")
         variables[alias] = variables[name]
-        # A quantised variable is no variable without its scale, and the file names only the first.
-        if f"{name}_scale" in variables:
-            variables.setdefault(f"{alias}_scale", variables[f"{name}_scale"])

@@ -6,6 +6,7 @@ Shapes: B batch, N samples, T frames, F mel bins.  Padding never reaches a real 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -155,7 +156,7 @@ class FrontEnd(nn.Module):
     @torch.no_grad()
     def forward(self, audio_BN: Tensor, len_B: Tensor) -> Features:
         with torch.autocast(audio_BN.device.type, enabled=False):
-            return self.normalization(self.spectrum(audio_BN.float(), len_B))  # type: ignore[no-any-return]
+            return self.normalization(self.spectrum(audio_BN.float(), len_B))
 
 
 def build_front_end(config: FeaturesConfig) -> FrontEnd:
@@ -166,11 +167,12 @@ def build_front_end(config: FeaturesConfig) -> FrontEnd:
         return FrontEnd(whisper, nn.Identity(), rate, whisper.hop / rate)
     assert isinstance(config, LogMelConfig)
     log_mel = LogMel(rate, config.n_mels, config.window_ms, config.hop_ms)
-    normalization: nn.Module = {
+    normalizations: dict[str, Callable[[], nn.Module]] = {
         "none": NoNormalization,
         "utterance": UtteranceNormalization,
         "global": lambda: GlobalNormalization(config.n_mels),
-    }[config.normalization]()
+    }
+    normalization = normalizations[config.normalization]()
     return FrontEnd(log_mel, normalization, rate, log_mel.hop / rate)
 
 

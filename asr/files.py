@@ -40,9 +40,7 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".tar.gz": gzip.open,
     ".tgz": gzip.open,
     ".tar.xz": lzma.open,
-    ".txz": lzma.open,
     ".tar.bz2": bz2.open,
-    ".tbz2": bz2.open,
 }
 _KINDS = (".deb", ".zip", *_OPENERS)
 
@@ -127,8 +125,10 @@ class _Extraction:
         if kind is None:
             raise self.fail(f"not a kind of archive that is known ({', '.join(_KINDS)})")
         try:
-            size = self.archive.stat().st_size
-            self.max_bytes = min(self.max_bytes, _RATIO_SLACK + _MAX_RATIO * size)
+            status = self.archive.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise self.fail("not a regular file")
+            self.max_bytes = min(self.max_bytes, _RATIO_SLACK + _MAX_RATIO * status.st_size)
             self.staging.parent.mkdir(parents=True, exist_ok=True)
             self.staging.mkdir()
             if kind == ".zip":
@@ -142,7 +142,7 @@ class _Extraction:
         except ArchiveError:
             raise
         except OSError as error:
-            raise self.fail(error.strerror or str(error) or type(error).__name__) from None
+            raise self.fail(error.strerror or f"broken: {error}") from None
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
             raise self.fail(f"broken: {error or type(error).__name__}") from None
         # What the libraries raise on headers they did not foresee (numbers, encodings, compression kinds).
@@ -172,19 +172,17 @@ class _Extraction:
         """Note bytes that were unpacked, and check both limits."""
         self.read_bytes += size
         if self.read_bytes > self.max_bytes:
-            raise self.fail(
-                f"unpacks to more than {self.max_bytes} bytes (max_bytes, or {_MAX_RATIO} times its size)"
-            )
+            raise self.fail(f"unpacks to more than {self.max_bytes} bytes (max_bytes, or {_MAX_RATIO} times its size)")
         if time.monotonic() > self.deadline:
             raise self.fail(f"takes longer than {self.timeout_s:g} s to unpack")
 
     def write(self, path: PurePosixPath, name: str, size: int, source: IO[bytes]) -> None:
         """Copy one member into the hidden folder."""
         target = self.staging / path
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             out = target.open("xb")
-        except (FileExistsError, IsADirectoryError):
+        except (FileExistsError, IsADirectoryError, NotADirectoryError):
             raise self.fail("would write over another member", name) from None
         with out:
             left = size
@@ -267,6 +265,8 @@ class _Extraction:
                     continue
                 if member.issparse() or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
                     raise self.fail("a link, a device or a sparse file", member.name)
+                if member.size < 0:
+                    raise self.fail("a negative size", member.name)
                 data = archive.extractfile(member)
                 assert data is not None
                 with data:

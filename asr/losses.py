@@ -5,6 +5,7 @@ Shapes: B batch, L target tokens, T encoder frames, V vocabulary, H attention he
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -31,18 +32,26 @@ def ctc(log_probs_BTV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tens
     A target that cannot be aligned gives 0 and no gradient; `ctc_fits` tells which these are.
     """
     return F.ctc_loss(
-        log_probs_BTV.transpose(0, 1), targets_BL, frames_B, len_B, blank, reduction="none", zero_infinity=True
+        log_probs_BTV.transpose(0, 1),
+        targets_BL,
+        frames_B,
+        len_B,
+        blank,
+        reduction="none",
+        zero_infinity=True,
     )
 
 
 def ctc_fits(frames: int, target: list[int]) -> bool:
     """Whether CTC can align the target: a frame per token and a blank between equal neighbours."""
-    repeats = sum(a == b for a, b in zip(target, target[1:], strict=False))
+    repeats = sum(a == b for a, b in itertools.pairwise(target))
     return len(target) + repeats <= frames
 
 
 def guided_attention(attention_BHLT: Tensor, len_B: Tensor, frames_B: Tensor, width: float = 0.2) -> Tensor:
-    """Guided attention (Tachibana et al. 2017): mean over tokens and heads of the attention far from the diagonal, (B,).
+    """Guided attention (Tachibana et al. 2017): attention far from the diagonal, (B,).
+
+    A mean over tokens and heads.
 
     The penalty of token l and frame t is 1 - exp(-(l / L - t / T)^2 / (2 width^2)), with each utterance's own L
     and T; attention weights sum to 1 over T.

@@ -156,7 +156,7 @@ class Recognizer:
         self,
         sources: Iterable[tuple[str, Callable[[], Tensor]]],
         *,
-        language: str | None | Callable[[str], str | None] = None,
+        language: str | Callable[[str], str | None] | None = None,
         batch_s: float = 120.0,
         on_done: Callable[[float], None] | None = None,
     ) -> list[Transcript | Failure]:
@@ -197,9 +197,7 @@ class Recognizer:
         samples_N = torch.from_numpy(audio.samples_N)
         return resample(samples_N, audio.sample_rate_hz, self.model.front_end.sample_rate_hz)
 
-    def _join(
-        self, name: str, duration_s: float, windows: list[list[Hypothesis]], language: str | None
-    ) -> Transcript:
+    def _join(self, name: str, duration_s: float, windows: list[list[Hypothesis]], language: str | None) -> Transcript:
         truncated = any(hypotheses[0].truncated for hypotheses in windows)
         if truncated:
             warnings.warn(f"{name}: the text reached the length cap before it ended", stacklevel=2)

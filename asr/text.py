@@ -77,13 +77,21 @@ _READINGS: dict[str, _Reading] = {
         point="",
         thousands=".",
         dialled="набер(?:и|ите)|набрав|набрать|номером|паролем|номер|пароль|код",
-        ordinal="-(?:[ыои]?й|а?я|[оь]?е|о?го|о?му|о?м)",
+        ordinal="-(?:[ыои]?й|а?я|у?ю|[оь]?е|о?го|о?му|о?м)",
     ),
 }
 _OTHER = _Reading({}, dot="", point="", thousands=".", dialled="(?!)", ordinal="(?!)")
 
 # Ending of a Russian ordinal -> case and gender in num2words.
-_RUSSIAN = {"й": ("n", "m"), "я": ("n", "f"), "е": ("n", "n"), "го": ("g", "m"), "му": ("d", "m"), "м": ("p", "m")}
+_RUSSIAN = {
+    "й": ("n", "m"),
+    "я": ("n", "f"),
+    "е": ("n", "n"),
+    "го": ("g", "m"),
+    "му": ("d", "m"),
+    "м": ("p", "m"),
+    "ю": ("a", "f"),
+}
 _LATIN_LOOKALIKES = str.maketrans("aceopxy", "асеорху")
 
 
@@ -95,21 +103,21 @@ def normalizer(name: str, language: str | None = None) -> Callable[[str], str]:
     - ``none``: the text as it is.
     - ``basic``: Unicode NFKC, lower case, punctuation and symbols (apostrophes too) to a space, white space
       collapsed. Diacritics and digits stay.
-    - ``english``: the English rules of Whisper (Radford et al. 2022, appendix C) from whisper-normalizer. They leave
-      stray full stops and spaces behind, which a second pass of the same rules removes ("wait..." becomes "wait ."
-      becomes "wait"), so they are repeated until nothing changes.
-    - ``spoken``: the words as they are said. NFKC, lower case, punctuation to a space except apostrophes inside a
-      word; hyphens part words. Words in brackets of any kind are stage directions and go. Digits are spelled out in
-      `language`: "3D" is "three d", "28.8" "twenty eight point eight", "1st" "first", "1990s" "nineteen nineties";
-      one at a time after a word such as "dial" ("dial 500": "five zero zero"), after a single letter ("H.323"), after
-      a leading zero, and from seven digits on. ``# * % & + = @ $ € £ №`` become words in en, es, fr, it and ru, and
-      are dropped in other languages, as are all other symbols (a minus sign too). In Russian ё becomes е, and Latin
-      letters inside a Cyrillic word the Cyrillic ones that look the same.
+    - ``english``: the English rules of Whisper (Radford et al. 2022, appendix C) from whisper-normalizer.
+      They leave stray full stops and spaces behind, which a second pass of the same rules removes ("wait..."
+      becomes "wait ." becomes "wait"), so they are repeated until nothing changes.
+    - ``spoken``: the words as they are said. NFKC, lower case, punctuation to a space except apostrophes
+      inside a word; hyphens part words. Words in brackets of any kind are stage directions and go. Digits
+      are spelled out in `language`: "3D" is "three d", "1st" "first", "1990s" "nineteen nineties", but one
+      at a time after a word such as "dial" ("dial 500": "five zero zero"), after a single letter ("H.323"),
+      after a leading zero, and from seven digits on. ``# * % & + = @ $ € £ №`` become words in en, es, fr,
+      it and ru; elsewhere they are dropped, as are all other symbols (a minus sign too) everywhere. In
+      Russian ё becomes е, and a Latin letter inside a Cyrillic word the Cyrillic one that looks the same.
 
     `language` is a code such as "en" or "en-US". `spoken` without it takes text that has no digits.
 
-    Raises ConfigError for an unknown name, or `english` with another language; the function returned by `spoken`
-    raises DataError for digits that it has no language to spell in.
+    Raises ConfigError for an unknown name, or `english` with another language; the function returned by
+    `spoken` raises DataError for digits that it has no language to spell in.
     """
     if name not in NORMALIZERS:
         near = difflib.get_close_matches(name, NORMALIZERS, n=1, cutoff=0.0)[0]
@@ -156,17 +164,19 @@ def _basic(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _english() -> Callable[[str], str]:
-    from whisper_normalizer.english import EnglishTextNormalizer  # reads its spelling table: only when asked for
+    from whisper_normalizer.english import (
+        EnglishTextNormalizer,
+    )  # reads its spelling table: only when asked for
 
     whisper = EnglishTextNormalizer()
 
     def normalise(text: str) -> str:
-        text = text.lstrip("\ufeff")
+        text = text.replace("\ufeff", "")
         seen: list[str] = []
         while text not in seen:
             seen.append(text)
             text = " ".join(whisper(text).split())
-        # Rules that turn two texts into each other have not been met; the least one would still be a fixed choice.
+        # Should the rules ever turn two texts into each other, the lesser one stands for both.
         return min(seen[seen.index(text) :])
 
     return normalise
@@ -188,18 +198,18 @@ class _Spoken:
         self.ordinal = re.compile(rf"(?<![\d.,])(\d{{1,6}})({reading.ordinal})\b")
         self.number = re.compile(rf"(?P<elided>(?<=[^\W\d_]'))?(?P<number>{_NUMBER})(?P<plural>'?s\b)?")
         mark = re.escape(reading.thousands)
-        self.grouped = re.compile(rf"[1-9]\d{{0,2}}(?:[{mark}]\d{{3}})+(?![{mark}])(?:[.,]\d+)?")
-        self.decimal = re.compile(r"\d{1,6}\.\d{1,6}" if base == "en" else r"\d{1,6}[.,]\d{1,6}")
+        self.grouped = re.compile(rf"[1-9]\d{{0,2}}([{mark}])\d{{3}}(?:\1\d{{3}})*(?:(?!\1)[.,]\d+)?")
+        self.decimal = re.compile(r"\d+\.\d+" if base == "en" else r"\d+[.,]\d+")
 
     def __call__(self, text: str) -> str:
         text = text.translate(_APOSTROPHES)
-        # Grouping by white space or an apostrophe shows only before NFKC turns a narrow space into a common one.
-        text = re.sub(r"(?<!\d)\d{1,3}(?:[\u00a0\u202f\u2009']\d{3})+(?!\d)", _digits_only, text)
-        text = re.sub(r"№", " № ", text) if self.base in _READINGS else text
-        text = _stage_directions_out(_protect(text, "№"))
+        # Groups of thousands are seen before NFKC turns their narrow spaces into common ones.
+        text = re.sub(r"(?<!\d)\d{1,3}(?:[\u00a0\u202f\u2009']\d{3})+(?!\d)", lambda m: re.sub(r"\D", "", m[0]), text)
+        text = text.replace("№", f" {self.reading.signs.get('№', '')} ")
+        text = _stage_directions_out(_fold(text))
         if any(c.isdigit() for c in text):
             text = self._spell(text)
-        text = re.sub(r"\bwww\.\S+", lambda m: m[0].replace(".", f" {self.reading.dot} "), text)
+        text = re.sub(r"\bwww(?:\.\w[\w-]*)+", lambda m: m[0].replace(".", f" {self.reading.dot} "), text)
         for sign, word in self.reading.signs.items():
             text = text.replace(sign, f" {word} ")
         text = _words(text, keep="'")
@@ -213,14 +223,16 @@ class _Spoken:
         text = "".join(str(unicodedata.digit(c)) if c.isdigit() else c for c in text)
         text = re.sub(rf"([$€£])\s*({_NUMBER})", r"\2 \1", text)
         text = self.ordinal.sub(lambda m: f" {self._ordinal(m[1], m[2])} ", text)
-        text = self.dialled.sub(lambda m: f"{m[1]} {' '.join(m[2])}" if m[1][-1] != "'" else m[1] + " ".join(m[2]), text)
+        text = self.dialled.sub(
+            lambda m: f"{m[1]} {' '.join(m[2])}" if m[1][-1] != "'" else m[1] + " ".join(m[2]), text
+        )
         text = re.sub(r"(?<![\d.,])(?:0\d+|\d{7,})(?!\d|[.,]\d)", lambda m: " ".join(m[0]), text)
         return self.number.sub(self._number, text)
 
     def _number(self, match: re.Match[str]) -> str:
         number = match["number"]
-        if self.grouped.fullmatch(number):
-            number = re.sub(rf"[{re.escape(self.reading.thousands)}](?=\d{{3}}(?!\d))", "", number)
+        if grouped := self.grouped.fullmatch(number):
+            number = number.replace(grouped[1], "")
         if self.decimal.fullmatch(number):
             words = self._decimal(*re.split("[.,]", number))
         else:
@@ -238,9 +250,9 @@ class _Spoken:
         # English reads four digits as two pairs: years, but fifteen hundred people too.
         year = self.base == "en" and len(digits) == 4 and 1100 <= int(digits) < 2100
         words = _say(int(digits), self.voice, to="year" if year else "cardinal")
-        if words or len(digits) == 1:
-            return words or self._give_up(digits)
-        return " ".join(self._whole(digit) for digit in digits)
+        if not words and len(digits) == 1:
+            raise DataError(f"num2words cannot spell {digits!r} in language {self.language!r}")
+        return words or " ".join(self._whole(digit) for digit in digits)
 
     def _decimal(self, whole: str, fraction: str) -> str:
         if not self.reading.point:
@@ -266,30 +278,17 @@ class _Spoken:
             words = "second" + ending[2:]
         return words or self._whole(digits)
 
-    def _give_up(self, digits: str) -> str:
-        raise DataError(f"num2words cannot spell {digits!r} in language {self.language!r}")
-
-
-def _protect(text: str, keep: str) -> str:
-    """Fold all but the characters of `keep`, which NFKC would take apart."""
-    return "".join(part if part in keep and part else _fold(part) for part in re.split(f"([{keep}])", text))
-
-
-def _digits_only(match: re.Match[str]) -> str:
-    return re.sub(r"\D", "", match[0])
-
 
 def _stage_directions_out(text: str) -> str:
     """Without what stands in brackets, the innermost first."""
-    before = None
-    while before != text:
-        before, text = text, re.sub(r"\([^()]*\)|\[[^\[\]]*\]|<[^<>]*>", " ", text)
+    for _ in range(4):  # as deep as people nest them; without a limit, a hostile line would take quadratic time
+        text = re.sub(r"\([^()]*\)|\[[^\[\]]*\]|<[^<>]*>", " ", text)
     return text
 
 
 def _russian(text: str) -> str:
-    text = re.sub("ё\u0308*", "е", text)
-    return re.sub(r"\w*[а-я]\w*", lambda m: m[0].translate(_LATIN_LOOKALIKES), text)
+    words = re.sub("ё\u0308*", "е", text).split()
+    return " ".join(w.translate(_LATIN_LOOKALIKES) if re.search("[а-я]", w) else w for w in words)
 
 
 @lru_cache(maxsize=4096)
@@ -299,4 +298,4 @@ def _say(number: int | str, voice: str, **how: str) -> str:
         words = str(num2words(number, lang=voice, **how))
     except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError):
         return ""
-    return "" if any(c.isdigit() for c in words) else words
+    return "" if any(c.isdigit() for c in words) else _fold(words)

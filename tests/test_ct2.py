@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
+import tracemalloc
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -175,7 +176,13 @@ def test_declared_sizes_allocate_nothing(tmp_path: Path) -> None:
     declared = name(b"v") + struct.pack("<B2IBI", 2, 2**15, 2**15, FLOAT32, 2**32 - 1)
     assert "not those of shape" in refusal(write(tmp_path, head + declared))
     fitting = name(b"v") + struct.pack("<B2IBI", 2, 2**14, 2**15, FLOAT32, 2**31)
-    assert "ends within" in refusal(write(tmp_path, head + fitting))
+    path = write(tmp_path, head + fitting)
+    tracemalloc.start()
+    try:
+        assert "ends within" in refusal(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_every_truncation_is_noticed(tmp_path: Path) -> None:
@@ -185,9 +192,7 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
 
 
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255))
-def test_a_flipped_byte_is_read_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, place: int, value: int
-) -> None:
+def test_a_flipped_byte_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, place: int, value: int) -> None:
     content = bytearray(container([ONE, variable("w", [[1, 2]], INT8)], [(b"a", b"v")]))
     content[place % len(content)] = value
     path = write(tmp_path_factory.getbasetemp(), bytes(content))

@@ -58,9 +58,7 @@ def whisper_json(
 CHARACTERS = CharacterTokenizer.train(TEXTS, ["en", "ru"])
 UNIGRAM = SentencePieceTokenizer.train(TEXTS, ["en", "ru"], kind="unigram", vocab_size=42)
 BPE = SentencePieceTokenizer.train(TEXTS, ["en", "ru"], kind="bpe", vocab_size=80)
-WHISPER = WhisperTokenizer(
-    whisper_json(), multilingual=True, suppressed_ids=(1, 2), suppressed_first_ids=(3,)
-)
+WHISPER = WhisperTokenizer(whisper_json(), multilingual=True, suppressed_ids=(1, 2), suppressed_first_ids=(3,))
 WHISPER_EN = WhisperTokenizer(whisper_json(), multilingual=False)
 ALL = {
     "character": CHARACTERS,
@@ -205,6 +203,15 @@ def test_training_is_silent_and_repeats(capfd: pytest.CaptureFixture[str], tmp_p
         models.append((tmp_path / name / "sentencepiece.model").read_bytes())
     assert models[0] == models[1]
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_form_of_characters_is_kept() -> None:
+    text = "ﬁ Å ½ Å"  # Unicode's compatible forms would be fi, Å, 1⁄2
+    for tokenizer in (
+        CharacterTokenizer.train([text]),
+        SentencePieceTokenizer.train([text], kind="bpe", vocab_size=9),
+    ):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_long_and_short_texts_are_all_used() -> None:

@@ -45,7 +45,9 @@ def _vary(cut: Cut, others: Sequence[Cut], config: AugmentConfig, seed: int, epo
         if not same_language or varied.duration + gap_s + other.duration / speed > config.join_max_s:
             break
         other = _at_speed(other, speed)
-        varied = varied.mix(other, allow_padding=True, offset_other_by=round(varied.duration + gap_s, 3), preserve_id="left")
+        varied = varied.mix(
+            other, allow_padding=True, offset_other_by=round(varied.duration + gap_s, 3), preserve_id="left"
+        )
     return varied
 
 

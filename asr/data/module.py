@@ -132,7 +132,7 @@ class SpeechData(L.LightningDataModule):
         prefix = self.tokenizer.prefix(language if self.tokenizer.languages else None)
         return text, [*prefix, *self.tokenizer.encode(text), self.tokenizer.eos_id], len(prefix)
 
-    def _example(self, cut: Cut, epoch: int = 0) -> Example:  # noqa: ARG002
+    def _example(self, cut: Cut, epoch: int = 0) -> Example:
         text, tokens, prefix_length = self._tokens(cut)
         audio_N = load_audio(cut, self.sample_rate_hz)
         return Example(cut.id, audio_N, text, tokens, prefix_length, language_of(cut))

@@ -58,7 +58,9 @@ class TrainingStream(Sampler[CutBatch]):
         yield from sampler
 
     def __iter__(self) -> Iterator[CutBatch]:
-        epochs = itertools.count(self.start.epoch) if self.max_epochs is None else range(self.start.epoch, self.max_epochs)
+        epochs = (
+            itertools.count(self.start.epoch) if self.max_epochs is None else range(self.start.epoch, self.max_epochs)
+        )
         for epoch in epochs:
             done = self.start.batches if epoch == self.start.epoch else 0
             for index, cuts in enumerate(self.epoch(epoch)):

@@ -141,12 +141,12 @@ class ForbidScorer:
         self.first_V[list(first)] = -math.inf
         self.prefix_length = prefix_length
 
-    def start(self, memory: Any) -> int:  # noqa: ARG002
+    def start(self, memory: Any) -> int:
         return 0
 
     def step(self, tokens_N: Tensor, state: int) -> tuple[Tensor, int]:
         allowed_V = self.first_V if state + 1 == self.prefix_length else self.always_V
         return allowed_V.to(tokens_N.device).expand(len(tokens_N), -1), state + 1
 
-    def reorder(self, state: int, index_N: Tensor) -> int:  # noqa: ARG002
+    def reorder(self, state: int, index_N: Tensor) -> int:
         return state

@@ -95,9 +95,7 @@ def search(
     for length in range(1, max(max_tokens_B, default=0) + 1):
         parent_N, token_N = _advance(beam, scorers, log_prob_SNV, eos_id, length, options)
         capped = [length >= max_tokens_B[u] for u in beam.utterances]
-        keep_B = [
-            not cap and len(beam.finished[u]) < K for u, cap in zip(beam.utterances, capped, strict=True)
-        ]
+        keep_B = [not cap and len(beam.finished[u]) < K for u, cap in zip(beam.utterances, capped, strict=True)]
         _close(beam, capped, length, scorers, options)
         if not any(keep_B):
             break
@@ -105,9 +103,7 @@ def search(
         beam.utterances = [u for u, keep in zip(beam.utterances, keep_B, strict=True) if keep]
         beam.score_BK = beam.score_BK.view(-1)[rows].view(-1, K)
         beam.parts_NS, beam.tokens_NL = beam.parts_NS[rows], beam.tokens_NL[rows]
-        beam.states = [
-            w.scorer.reorder(s, parent_N[rows]) for w, s in zip(scorers, beam.states, strict=True)
-        ]
+        beam.states = [w.scorer.reorder(s, parent_N[rows]) for w, s in zip(scorers, beam.states, strict=True)]
         log_prob_SNV = _step(beam, scorers, token_N[rows])
     return [sorted(f, key=lambda h: -h.score)[: options.n_best] or [_EMPTY] for f in beam.finished]
 
@@ -148,7 +144,7 @@ def _advance(
     options: SearchOptions,
 ) -> tuple[Tensor, Tensor]:
     """Grow every hypothesis by a token; move ended ones to `finished`; give parent rows and tokens of the rest."""
-    S, _, V = log_prob_SNV.shape
+    V = log_prob_SNV.shape[-1]
     B, K = beam.score_BK.shape
     weight_S = log_prob_SNV.new_tensor([w.weight for w in scorers])
     step_BKV = torch.einsum("s,snv->nv", weight_S, log_prob_SNV).view(B, K, V)
@@ -176,9 +172,7 @@ def _advance(
     return parent_N, token_N
 
 
-def _close(
-    beam: _Beam, capped: list[bool], length: int, scorers: Sequence[Weighted], options: SearchOptions
-) -> None:
+def _close(beam: _Beam, capped: list[bool], length: int, scorers: Sequence[Weighted], options: SearchOptions) -> None:
     """At the cap, let open hypotheses stand in for an utterance in which none has ended."""
     K = options.beam_size
     for b, utterance in enumerate(beam.utterances):
@@ -186,9 +180,7 @@ def _close(
             continue
         for row in range(b * K, (b + 1) * K):
             total, tokens = float(beam.score_BK.view(-1)[row]), tuple(beam.tokens_NL[row].tolist())
-            hypothesis = _hypothesis(
-                tokens, total, beam.parts_NS[row], length, scorers, options, truncated=True
-            )
+            hypothesis = _hypothesis(tokens, total, beam.parts_NS[row], length, scorers, options, truncated=True)
             beam.finished[utterance].append(hypothesis)
 
 

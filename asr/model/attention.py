@@ -22,9 +22,7 @@ class Attend(Protocol):
     ) -> tuple[Tensor, Tensor | None]: ...
 
 
-def fused(
-    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
+def fused(q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """The library's fused kernel; the attention weights are never formed."""
     if weight_BHLT is not None:
         weight_BHLT = weight_BHLT.to(q_BHLK.dtype)
@@ -68,7 +66,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor, weight_BHTT: Tensor | None) -> Tensor:
         y_BHTK, _ = fused(*self.project(x_BTD), weight_BHTT)
-        return self.out(join_heads(y_BHTK))  # type: ignore[no-any-return]
+        return self.out(join_heads(y_BHTK))
 
     def step(self, x_N1D: Tensor, past: KeyValue | None) -> tuple[Tensor, KeyValue]:
         """Attend from one new token to it and to the cached past; give the output and the longer cache."""

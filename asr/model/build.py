@@ -31,8 +31,9 @@ def build_model(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -
 
 def _subsampling(model: ModelConfig, n_mels: int) -> Subsampling:
     config, dim = model.encoder.subsampling, model.encoder.dim
-    kind = {"conv1d": Conv1dSubsampling, "conv2d": Conv2dSubsampling}[config.kind]
-    return kind(n_mels, config.channels or dim, dim, config.factor, _ACTIVATIONS[model.activation]())
+    kinds: dict[str, type[Conv1dSubsampling] | type[Conv2dSubsampling]]
+    kinds = {"conv1d": Conv1dSubsampling, "conv2d": Conv2dSubsampling}
+    return kinds[config.kind](n_mels, config.channels or dim, dim, config.factor, _ACTIVATIONS[model.activation]())
 
 
 def _encoder(model: ModelConfig, n_mels: int, hop_s: float) -> Encoder:

@@ -87,7 +87,7 @@ class Decoder(nn.Module):
         self.embedding = embedding
         self.position = position
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(layers)
+        self.layers: Iterable[DecoderLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.norm = norm
         self.output = output
 

@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         weight_B11T = memory.log_weight_BT[:, None, None]
         for layer in self.layers:
             x_BTD = layer(x_BTD, weight_B11T)
-        return memory._replace(states_BTD=self.norm(x_BTD))  # type: ignore[no-any-return]
+        return memory._replace(states_BTD=self.norm(x_BTD))
 
     def lengths(self, len_B: Tensor) -> Tensor:
         """Frames of the output for so many feature frames."""

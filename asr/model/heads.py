@@ -16,4 +16,4 @@ class CTCHead(nn.Module):
 
     def forward(self, memory: Memory) -> Tensor:
         """Give log-probabilities (B, T, V) in float32."""
-        return self.output(memory.states_BTD).float().log_softmax(-1)  # type: ignore[no-any-return]
+        return self.output(memory.states_BTD).float().log_softmax(-1)

@@ -22,11 +22,11 @@ class PreNorm(nn.Module):
 
     def enter(self, x_BTD: Tensor) -> Tensor:
         """What the sublayer f gets."""
-        return self.norm(x_BTD)  # type: ignore[no-any-return]
+        return self.norm(x_BTD)
 
     def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
         """The sum of the layer's input x and the sublayer's output y."""
-        return x_BTD + self.dropout(y_BTD)  # type: ignore[no-any-return]
+        return x_BTD + self.dropout(y_BTD)
 
     @staticmethod
     def last(dim: int) -> nn.Module:
@@ -48,7 +48,7 @@ class PostNorm(nn.Module):
 
     def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
         """The norm of the sum of the layer's input x and the sublayer's output y."""
-        return self.norm(x_BTD + self.dropout(y_BTD))  # type: ignore[no-any-return]
+        return self.norm(x_BTD + self.dropout(y_BTD))
 
     @staticmethod
     def last(dim: int) -> nn.Module:

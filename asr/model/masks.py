@@ -56,7 +56,7 @@ class KeepSilence(nn.Module):
         self.keep, self.thin = keep, thin
 
     def forward(self, x_BTD: Tensor, len_B: Tensor, speech_len_B: Tensor) -> Memory:
-        B, T, D = x_BTD.shape
+        _, T, D = x_BTD.shape
         if self.thin == 1:
             return Memory(x_BTD, log_weight(real_frames(len_B, T)), speech_len_B)
         dense_B = torch.minimum(speech_len_B + self.keep, len_B)

@@ -26,7 +26,7 @@ class SinusoidalPosition(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         T, D = x_BTD.shape[1:]
-        if T > len(self.table_TD):
+        if len(self.table_TD) < T:
             self.table_TD = sinusoids(2 * T, D).to(self.table_TD)
         return x_BTD + self.table_TD[:T].to(x_BTD.dtype)
 

@@ -17,7 +17,7 @@ def _halved(len_B: Tensor) -> Tensor:
 
 
 class Conv1dSubsampling(nn.Module):
-    """1-D convolutions of width 3 over time: x2 with two of them (strides 1, 2: Whisper's stem), x4 (2, 2), x8 (2, 2, 2)."""
+    """1-D convolutions of width 3 over time; strides 1, 2 for x2 (Whisper's stem), 2, 2 for x4, 2, 2, 2 for x8."""
 
     def __init__(self, n_mels: int, channels: int, dim: int, factor: int, activation: nn.Module) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Conv2dSubsampling(nn.Module):
             real_B1T1 = real_frames(len_B, x_BCTF.shape[2])[:, None, :, None]
             x_BCTF = self.activation(conv(x_BCTF.masked_fill(~real_B1T1, 0.0)))
             len_B = _halved(len_B)
-        return self.out(x_BCTF.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.out(x_BCTF.transpose(1, 2).flatten(2))
 
     def lengths(self, len_B: Tensor) -> Tensor:
         """Frames that are left of `len_B`."""

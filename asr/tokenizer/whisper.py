@@ -49,9 +49,7 @@ class WhisperTokenizer:
             raise ValueError(first_problem(error)) from error
         self._source = source if isinstance(source, bytes) else source.encode()
         self._bpe = _byte_level_bpe(file.model)
-        self.special_ids = {
-            token.content: token.id for token in sorted(file.added_tokens, key=lambda t: t.id)
-        }
+        self.special_ids = {token.content: token.id for token in sorted(file.added_tokens, key=lambda t: t.id)}
         self._text_ids = frozenset(file.model.vocab.values()) - frozenset(self.special_ids.values())
         self.start_id = self._special("<|startoftranscript|>")
         self.eos_id = self._special("<|endoftext|>")

@@ -39,15 +39,17 @@ class KeepStates(L.Callback):
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:  # noqa: ARG002
+    ) -> None:
         data: SpeechData = trainer.datamodule  # type: ignore[attr-defined]
         data.position = Position(batch.epoch, batch.index + 1)
-        if (batch_idx + 1) % self.config.accumulate or (batch_idx + 1) % trainer.val_check_batch == 0:
+        if (batch_idx + 1) % self.config.accumulate or (batch_idx + 1) % (
+            self.config.validate_every_steps * self.config.accumulate
+        ) == 0:
             return
         if trainer.global_step % self.config.save_every_steps == 0:
             self.save(trainer)
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or "dev_wer" not in trainer.callback_metrics:
             return
         self.best[trainer.global_step] = float(trainer.callback_metrics["dev_wer"])
@@ -76,7 +78,7 @@ class TryLargestBatch(L.Callback):
         except (RuntimeError, MemoryError) as e:
             if isinstance(e, MemoryError) or "memory" in str(e).lower():
                 raise AsrError(
-                    f"the largest batch ({len(batch.ids)} utterances, {batch.audio_BN.shape[1]} samples each) does not fit "
+                    f"the largest batch ({len(batch.ids)} utterances of {batch.audio_BN.shape[1]} samples) does not fit "
                     "into memory: lower data.batch_duration_s or data.max_duration_s"
                 ) from None
             raise
@@ -92,7 +94,7 @@ class StepLog(L.Callback):
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:  # noqa: ARG002
+    ) -> None:
         assert isinstance(pl_module, SpeechTask)
         loss = (pl_module.last_loss or 0.0).hex()
         line = {"batch": batch_idx, "epoch": batch.epoch, "loss": loss, "ids": batch.ids}
@@ -124,7 +126,7 @@ class ShowProgress(L.Callback):
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:  # noqa: ARG002
+    ) -> None:
         if self.progress.disable:
             return
         self.progress.update(self.bar, completed=trainer.global_step, state=self._state(trainer, pl_module))
@@ -132,12 +134,13 @@ class ShowProgress(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.progress.disable and not trainer.sanity_checking:
             now = time.monotonic() - self.began
-            self.console.print(f"step {trainer.global_step}, {now:.0f} s: {self._state(trainer, pl_module)}", soft_wrap=True)
+            line = f"step {trainer.global_step}, {now:.0f} s: {self._state(trainer, pl_module)}"
+            self.console.print(line, soft_wrap=True)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.progress.stop()
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self.progress.stop()
 
     def _state(self, trainer: L.Trainer, task: L.LightningModule) -> str:
@@ -153,5 +156,3 @@ class ShowProgress(L.Callback):
             "audio-s/s": f"{seconds / max(1e-9, time.monotonic() - self.began):.0f}",
         }
         return "  ".join(f"{name} {value}" for name, value in shown.items())
-
-

@@ -235,7 +235,12 @@ def _trainer(
 
 
 def _finish(
-    config: ExperimentConfig, parts: ModelFolder, task: SpeechTask, keeper: KeepStates, wall_s: float, console: Console
+    config: ExperimentConfig,
+    parts: ModelFolder,
+    task: SpeechTask,
+    keeper: KeepStates,
+    wall_s: float,
+    console: Console,
 ) -> Path:
     folder = config.out / "model"
     best = min(keeper.best, key=lambda step: (keeper.best[step], -step), default=None)
@@ -249,7 +254,11 @@ def _finish(
     manifest = {
         "config": config.model_dump(mode="json"),
         "git": git_revision(),
-        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__},
+        "machine": {
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        },
         "parameters": parts.model.parameters_count,
         "vocabulary": parts.tokenizer.vocab_size,
         "wall_s_of_this_start": round(wall_s, 1),

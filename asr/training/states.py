@@ -18,14 +18,14 @@ _NAME = re.compile(r"step-(\d+)\.safetensors")
 class SafeCheckpointIO(CheckpointIO):
     """Makes Lightning save and load without pickle; files are written whole or not at all."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         save_state(Path(path), checkpoint)
 
     def load_checkpoint(
         self,
         path: Any,
-        map_location: Any = None,  # noqa: ARG002
-        weights_only: bool | None = None,  # noqa: ARG002
+        map_location: Any = None,
+        weights_only: bool | None = None,
     ) -> dict[str, Any]:
         return load_state(Path(path))
 
@@ -58,5 +58,7 @@ def newest_sound_state(folder: Path, report: Callable[[str], None]) -> Path | No
         else:
             return path
     if states:
-        raise CheckpointError(f"{folder}: none of the {len(states)} training states can be read; move the folder away to start anew")
+        raise CheckpointError(
+            f"{folder}: none of the {len(states)} training states can be read; move the folder away to start anew"
+        )
     return None

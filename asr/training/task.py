@@ -59,7 +59,7 @@ class SpeechTask(L.LightningModule):
 
     # ---- training ---------------------------------------------------------------------------------------------
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(self._step_seed("step"))
 
     def _step_seed(self, purpose: str) -> int:
@@ -105,7 +105,7 @@ class SpeechTask(L.LightningModule):
             loss = loss + weight * found["guided"].mean()
         return loss
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:  # noqa: ARG002
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         found = self.losses(batch, training=True)
         loss = self.combine(found, batch)
         self.last_loss = loss.item()
@@ -140,9 +140,9 @@ class SpeechTask(L.LightningModule):
 
     def configure_gradient_clipping(
         self,
-        optimizer: Any,  # noqa: ARG002
-        gradient_clip_val: float | None = None,  # noqa: ARG002
-        gradient_clip_algorithm: str | None = None,  # noqa: ARG002
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
     ) -> None:
         parameters = [p for p in self.parameters() if p.grad is not None]
         if not parameters:  # the step was skipped
@@ -156,19 +156,19 @@ class SpeechTask(L.LightningModule):
             p.grad = None
         self._skip("the gradient is not finite", self.current_batch)
 
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         self.current_batch = batch
         return batch
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self.batches_seen += 1
 
     # ---- validation -------------------------------------------------------------------------------------------
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         found = self.losses(batch, training=False)
         self.log("dev_loss", self.combine(found, batch), batch_size=int(batch.target_len_B.sum()))
         best = self.recognizer.decode(batch.audio_BN, batch.audio_len_B, batch.languages)

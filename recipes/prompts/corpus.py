@@ -108,9 +108,7 @@ def read_transcripts(path: Path, language: str) -> tuple[dict[str, str], list[Dr
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             content = stream.read(MAX_TRANSCRIPT_BYTES + 1)
         if len(content) > MAX_TRANSCRIPT_BYTES:
-            raise DataError(
-                f"{path}: larger than {MAX_TRANSCRIPT_BYTES >> 20} MiB: not a transcript of the prompts"
-            )
+            raise DataError(f"{path}: larger than {MAX_TRANSCRIPT_BYTES >> 20} MiB: not a transcript of the prompts")
         lines = content.decode("utf-8-sig").splitlines()
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a UTF-8 transcript ({error}): fetch the package again") from error
@@ -133,9 +131,7 @@ def read_transcripts(path: Path, language: str) -> tuple[dict[str, str], list[Dr
 def audio_files(folder: Path) -> dict[str, Path]:
     """Prompt id -> WAV file below a voice folder."""
     files = (Path(base, name) for base, _, names in os.walk(folder) for name in names)
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): path for path in files if path.suffix == ".wav"
-    }
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files if path.suffix == ".wav"}
 
 
 def pair(

@@ -71,9 +71,7 @@ def apt_download(packages: Sequence[str], folder: Path, console: Console) -> lis
     return [path for path in found if path]
 
 
-def _apt_download_one(
-    name: str, options: Sequence[str], folder: Path, progress: Progress, task: TaskID
-) -> None:
+def _apt_download_one(name: str, options: Sequence[str], folder: Path, progress: Progress, task: TaskID) -> None:
     """One package by way of its own folder: an apt that outlives a killed run writes where no one looks."""
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
     before = progress.tasks[0].completed

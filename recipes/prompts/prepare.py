@@ -13,6 +13,7 @@ import fcntl
 import gzip
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -42,9 +43,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 )
 def main(
     languages: Annotated[str, typer.Option(help="Languages, with commas between them.")] = ",".join(VOICES),
-    out: Annotated[Path, typer.Option(help="Folder for the cuts and what is fetched.")] = Path(
-        "data/prompts"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for the cuts and what is fetched.")] = Path("data/prompts"),
     source: Annotated[
         Path | None,
         typer.Option(help="Folder with the voices, the Debian packages or the release tarballs in it."),
@@ -97,10 +96,7 @@ def prepare(languages: Sequence[str], out: Path, source: Path | None, mirror: st
 def _make(
     languages: Sequence[str], out: Path, source: Path | None, mirror: str | None, settings: dict[str, Any]
 ) -> Report:
-    for name in (STAMP, *_manifests()):
-        for torn in out.glob(f".*-{name}"):  # what a killed run was writing
-            torn.unlink()
-    (out / STAMP).unlink(missing_ok=True)
+    _sweep(out)
     console = Console(stderr=True)
     found = [sources.locate(language, out, source, mirror, console) for language in languages]
     states = [sources.state(item) for item in found]  # taken first: a file that changes now is seen later
@@ -130,6 +126,16 @@ def _make(
     return report
 
 
+def _sweep(out: Path) -> None:
+    """Remove the stamp, and what a run that was killed had begun to write."""
+    (out / STAMP).unlink(missing_ok=True)
+    for name in (STAMP, *_manifests()):
+        for torn in out.glob(f".*-{name}"):
+            torn.unlink()
+    for torn in (out / "unpacked").glob(".part-*"):
+        shutil.rmtree(torn)
+
+
 def _read(found: Sequence[Found], console: Console) -> tuple[list[Clip], list[Dropped]]:
     """Every usable clip of the languages and everything left out."""
     pairs: list[tuple[str, str, str, Path]] = []
@@ -141,10 +147,7 @@ def _read(found: Sequence[Found], console: Console) -> tuple[list[Clip], list[Dr
             raise DataError(f"{item.transcript}: none of its texts has a recording in {item.folder}")
         pairs += [(item.language, *pair) for pair in usable]
         dropped += [*repeated, *rest]
-    clips = [
-        corpus.measure(*pair)
-        for pair in track(pairs, "reading the recordings", console=console, transient=True)
-    ]
+    clips = [corpus.measure(*pair) for pair in track(pairs, "reading the recordings", console=console, transient=True)]
     clips, copies = corpus.drop_copies(clips)
     return clips, [*dropped, *copies]
 
@@ -186,9 +189,7 @@ def _alone(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise AsrError(
-                f"{out}: another run is preparing it: wait for that or choose another --out"
-            ) from None
+            raise AsrError(f"{out}: another run is preparing it: wait for that or choose another --out") from None
         yield
 
 

@@ -34,9 +34,7 @@ def summarize(found: Sequence[Found], splits: dict[str, list[Clip]], dropped: Se
             if drop.language == item.language:
                 by_split = reasons.setdefault(drop.reason, {split: [] for split in SPLITS})
                 by_split[split_of(drop.prompt)].append(drop.prompt)
-        languages.append(
-            {"language": item.language, "folder": str(item.folder), "splits": cells, "dropped": reasons}
-        )
+        languages.append({"language": item.language, "folder": str(item.folder), "splits": cells, "dropped": reasons})
     return {"languages": languages}
 
 

@@ -103,17 +103,13 @@ def _from_source(language: str, out: Path, source: Path) -> Found:
         return found
     stem = f"asterisk-core-sounds-{language}"
     # The recordings and the transcripts are two packages; a release tarball has both.
-    archives = _newest(source, f"{stem}-wav_*.deb", f"{stem}_*.deb") or _newest(
-        source, f"{stem}-wav-*.tar.gz"
-    )
+    archives = _newest(source, f"{stem}-wav_*.deb", f"{stem}_*.deb") or _newest(source, f"{stem}-wav-*.tar.gz")
     if not archives:
         raise AsrError(
             f"--source {source}: holds neither {VOICES[language].speaker}/ with core-sounds-{language}.txt, "
             f"nor {stem}-wav_*.deb and {stem}_*.deb, nor {stem}-wav-{VERSION}.tar.gz"
         )
-    digest = hashlib.sha256(
-        b"".join(hashlib.sha256(path.read_bytes()).digest() for path in archives)
-    ).hexdigest()
+    digest = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in archives)).hexdigest()
     found = _unpacked(language, archives, out / "unpacked" / f"{language}-{digest[:12]}")
     return Found(language, found.folder, found.transcript, tuple(path.resolve() for path in archives))
 
@@ -135,8 +131,6 @@ def _unpacked(language: str, archives: Sequence[Path], place: Path) -> Found:
     """Unpack into `place`, which appears whole or not at all."""
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
-        for stale in place.parent.glob(".part-*"):  # of a run that was killed
-            shutil.rmtree(stale, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=place.parent) as part:
             into = Path(part, "files")
             for archive in archives:

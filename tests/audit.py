@@ -1,0 +1,115 @@
+"""A way to watch what a program does with files that mean harm: `audited`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+NEVER = {
+    *("pickle.find_class", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn"),
+    *("socket.connect", "socket.bind", "socket.getaddrinfo", "ctypes.dlopen", "code.__new__"),
+}
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What came of each file ('' where it was accepted), what must not happen, and what was left behind."""
+
+    messages: list[str]
+    tracebacks: list[str]
+    forbidden: list[str]
+    left: list[str]
+    stderr: str
+
+
+def audited(
+    setup: str, paths: Sequence[Path], *, warm_up: Sequence[Path] = (), programs: Sequence[str] = ()
+) -> Audited:
+    """Run `act(path)`, which the source `setup` defines, on each path in a process of its own.
+
+    After `warm_up` (good files, so that lazy imports are over) a hook notes every execution: unpickled names,
+    compiled or executed code that comes from no installed file, connections, and programs other than the
+    audio decoder and those in `programs`. An AsrError gives a message, any other exception a traceback. The
+    process runs in an empty folder; what lies there afterwards is in `left`.
+    """
+    plan = {
+        "setup": setup,
+        "paths": [str(p) for p in paths],
+        "warm_up": [str(p) for p in warm_up],
+        "programs": list(programs),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-B", str(Path(__file__).resolve())],
+            input=json.dumps(plan),
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            timeout=300,
+            check=False,
+        )
+        left = sorted(os.listdir(folder))
+    assert done.returncode == 0, done.stderr
+    return Audited(**json.loads(done.stdout.splitlines()[-1]), left=left, stderr=done.stderr)
+
+
+def _is_installed(filename: object) -> bool:
+    name = os.fsdecode(filename) if isinstance(filename, (str, bytes)) else ""
+    homes = (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), str(ROOT / "asr"))
+    return name.startswith("<frozen ") or any(name.startswith(home + os.sep) for home in homes)
+
+
+def _offence(event: str, args: tuple[Any, ...], programs: Sequence[str]) -> str | None:
+    if event == "subprocess.Popen":
+        words = [os.fsdecode(word) for word in args[1]]
+        decoder = words[0] == sys.executable and str(ROOT / "asr" / "_decoder.py") in words
+        return None if decoder or os.path.basename(words[0]) in programs else f"{event} {words}"
+    if event == "exec" and not _is_installed(getattr(args[0], "co_filename", None)):
+        return f"exec {args[0]!r}"[:200]
+    if event == "compile" and not _is_installed(args[1]):
+        return f"compile {args[1]!r}"
+    return f"{event} {args!r}"[:200] if event in NEVER else None
+
+
+def _audit() -> None:
+    plan = json.load(sys.stdin)
+    from asr.errors import AsrError
+
+    scope: dict[str, Any] = {}
+    exec(compile(plan["setup"], "<setup>", "exec"), scope)
+    act = scope["act"]
+    for path in plan["warm_up"]:
+        act(Path(path))
+    messages, tracebacks, forbidden = [], [], []
+    watching = True
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if watching and (offence := _offence(event, args, plan["programs"])):
+            forbidden.append(offence)
+
+    sys.addaudithook(hook)
+    for path in plan["paths"]:
+        messages.append("")
+        try:
+            act(Path(path))
+        except AsrError as error:
+            messages[-1] = str(error)
+        except BaseException:
+            tracebacks.append(traceback.format_exc())
+    watching = False
+    print(json.dumps({"messages": messages, "tracebacks": tracebacks, "forbidden": forbidden}))
+
+
+if __name__ == "__main__":
+    _audit()

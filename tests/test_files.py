@@ -1,0 +1,262 @@
+"""Whole files or none, and archives that mean harm."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+import re
+import stat
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from audit import audited
+from hostile import CANARY, PICKLE, deb, hostile_archives, tar, zipped
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import asr.files
+from asr.errors import ArchiveError
+from asr.files import extract_archive, printable, write_atomically
+
+MEMBERS = (("./a/b/one.wav", b"one" * 50_000), ("a/two.txt", b""), ("three.wav", b"3"))
+
+
+def found(folder: Path) -> dict[str, bytes]:
+    """What lies under a folder, by relative name."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# --- write_atomically ---------------------------------------------------------------------------------
+
+
+def test_a_finished_write_replaces_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "cuts.jsonl.gz"
+    target.write_text("old")
+    with write_atomically(target) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffixes == target.suffixes, "writers choose the format by the suffix"
+        temporary.write_text("new")
+        assert target.read_text() == "old"
+    assert found(tmp_path) == {"cuts.jsonl.gz": b"new"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "model"
+    target.write_text("old")
+
+    def write() -> None:
+        with write_atomically(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert found(tmp_path) == {"model": b"old"}
+
+
+def test_a_write_works_with_the_longest_name_there_is(tmp_path: Path) -> None:
+    target = tmp_path / ("x" * 250 + ".yaml")
+    with write_atomically(target) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new"
+
+
+def test_printable_is_one_line_and_keeps_letters() -> None:
+    assert printable(Path("речь/ñ 1.wav")) == "речь/ñ 1.wav"
+    assert printable("a\nb\x1b[31m\udcff") == "a\\nb\\x1b[31m\\udcff"
+
+
+# --- good archives ------------------------------------------------------------------------------------
+
+
+def pack(kind: str, folder: Path) -> Path:
+    """An archive of MEMBERS."""
+    path = folder / f"speech{kind}"
+    if kind == ".zip":
+        path.write_bytes(zipped(*MEMBERS))
+    elif kind == ".deb":
+        path.write_bytes(deb(tar(*MEMBERS)))
+    else:
+        with tarfile.open(path, "w:" + kind.rpartition(".")[2].replace("tar", "")) as archive:
+            directory = tarfile.TarInfo("./a")
+            directory.type = tarfile.DIRTYPE
+            archive.addfile(directory)
+            (folder / "member").write_bytes(MEMBERS[0][1])
+            archive.add(folder / "member", MEMBERS[0][0])
+            archive.addfile(tarfile.TarInfo(MEMBERS[1][0]))
+            (folder / "member").write_bytes(MEMBERS[2][1])
+            archive.add(folder / "member", MEMBERS[2][0])
+            (folder / "member").unlink()
+    return path
+
+
+@pytest.mark.parametrize("kind", [".tar", ".tar.gz", ".tar.xz", ".tar.bz2", ".zip", ".deb"])
+def test_archives_unpack_to_their_members(tmp_path: Path, kind: str) -> None:
+    archive = pack(kind, tmp_path)
+    into = tmp_path / "new" / "out"
+    files = extract_archive(archive, into)
+    assert found(into) == {"a/b/one.wav": MEMBERS[0][1], "a/two.txt": b"", "three.wav": b"3"}
+    assert files == [into / "a/b/one.wav", into / "a/two.txt", into / "three.wav"]
+    assert os.listdir(into.parent) == ["out"], "the hidden folder is gone"
+
+
+def test_keep_chooses_members_by_their_plain_name(tmp_path: Path) -> None:
+    asked = []
+
+    def keep(name: str) -> bool:
+        asked.append(name)
+        return name.endswith(".wav")
+
+    files = extract_archive(pack(".deb", tmp_path), tmp_path / "out", keep=keep)
+    assert asked == ["a/b/one.wav", "a/two.txt", "three.wav"]
+    assert [f.name for f in files] == ["one.wav", "three.wav"]
+
+
+def test_a_member_that_is_not_kept_is_not_judged(tmp_path: Path) -> None:
+    archive = tmp_path / "links.tar"
+    archive.write_bytes(tar(("evil", "2"), ("../x", b"x"), ("good.wav", b"good"), linkname="/etc"))
+    assert extract_archive(archive, tmp_path / "out", keep=lambda name: name.endswith(".wav"))
+    assert found(tmp_path / "out") == {"good.wav": b"good"}
+
+
+def test_modes_and_owners_are_not_taken_over(tmp_path: Path) -> None:
+    archive = tmp_path / "modes.tar"
+    archive.write_bytes(tar(("run", b"#!/bin/sh"), mode=0o4777, uid=12345))
+    (file,) = extract_archive(archive, tmp_path / "out")
+    assert stat.S_IMODE(file.stat().st_mode) & 0o7111 == 0
+    assert file.stat().st_uid == os.geteuid()
+
+
+def test_a_folder_that_is_there_gets_the_files_added(tmp_path: Path) -> None:
+    into = tmp_path / "out"
+    (into / "a").mkdir(parents=True)
+    (into / "three.wav").write_text("old")
+    (into / "a" / "other").write_text("other")
+    extract_archive(pack(".zip", tmp_path), into)
+    assert found(into) == {"a/b/one.wav": MEMBERS[0][1], "a/other": b"other", "a/two.txt": b"", "three.wav": b"3"}
+
+
+def test_a_link_in_the_target_folder_is_not_followed_out_of_it(tmp_path: Path) -> None:
+    into, outside = tmp_path / "out", tmp_path / "outside"
+    into.mkdir()
+    outside.mkdir()
+    (into / "a").symlink_to(outside)
+    with pytest.raises(ArchiveError, match="leads out of it"):
+        extract_archive(pack(".zip", tmp_path), into)
+    assert found(outside) == {}
+    assert os.listdir(into) == ["a"]
+
+
+# --- hostile archives ---------------------------------------------------------------------------------
+
+
+def test_hostile_archives_are_one_line_each_run_nothing_and_leave_nothing(tmp_path: Path) -> None:
+    cases = hostile_archives(tmp_path)
+    assert len(cases) >= 10
+    before = {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*")}
+    setup = "from asr.files import extract_archive\ndef act(path): extract_archive(path, path.parent / 'out')"
+    report = audited(setup, [path for path, _ in cases], programs=["dpkg-deb"])
+    assert report.tracebacks == []
+    assert report.forbidden == []
+    assert report.left == []
+    assert report.stderr == ""
+    for (path, pattern), message in zip(cases, report.messages, strict=True):
+        assert re.search(pattern, message), f"{path.name}: {message or 'was accepted'}"
+        assert str(path) in message
+        assert message.isprintable()
+    assert {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_the_audit_sees_what_it_forbids(tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    bad.write_bytes(PICKLE)
+    loads = "import pickle\ndef act(path): pickle.loads(path.read_bytes())"
+    report = audited(loads, [bad])
+    assert [event.split()[0] for event in report.forbidden] == ["pickle.find_class", "os.system"]
+    assert report.left == [CANARY]
+    report = audited("import subprocess\ndef act(path): exec('1'); subprocess.run(['true'])", [bad])
+    assert [event.split()[0] for event in report.forbidden] == ["compile", "exec", "subprocess.Popen"]
+    report = audited("def act(path): raise ValueError(path)", [bad])
+    assert len(report.tracebacks) == 1
+
+
+def test_what_is_unpacked_is_limited_in_size_and_time(tmp_path: Path) -> None:
+    for kind in (".zip", ".deb", ".tar.gz"):
+        archive = pack(kind, tmp_path)
+        with pytest.raises(ArchiveError, match="unpacks to more than 100000 bytes"):
+            extract_archive(archive, tmp_path / "out", max_bytes=100_000)
+        with pytest.raises(ArchiveError, match="takes longer than 0 s"):
+            extract_archive(archive, tmp_path / "out", timeout_s=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_dpkg_the_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = pack(".deb", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ArchiveError, match="install dpkg"):
+        extract_archive(archive, tmp_path / "out")
+
+
+def test_a_dpkg_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = pack(".deb", tmp_path)
+    fake = tmp_path / "dpkg-deb"
+    fake.write_text("#!/bin/sh\nexec sleep 60\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    with pytest.raises(ArchiveError, match="takes longer than"):
+        extract_archive(archive, tmp_path / "out", timeout_s=0.2)
+    assert started[0].returncode == -9
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32), kind=st.sampled_from([".tar", ".tar.gz", ".zip"]))
+def test_damaged_archives_give_one_error_or_the_members(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str
+) -> None:
+    """Bytes turned at random never do worse than an error: no other exception, nothing outside, no half."""
+    generator = random.Random(seed)
+    folder = tmp_path_factory.mktemp("damaged")
+    members = (("a/one.wav", b"one" * 99), ("two.wav", b"2" * 700))
+    data = bytearray({".zip": zipped, ".tar": tar, ".tar.gz": tar}[kind](*members))
+    for _ in range(generator.randint(1, 4)):
+        data[generator.randrange(len(data))] = generator.randrange(256)
+    archive = folder / f"x{kind}"
+    archive.write_bytes(gzip.compress(data, 1) if kind == ".tar.gz" else data)
+    message, files = "", []
+    try:
+        files = extract_archive(archive, folder / "out")
+    except ArchiveError as error:
+        message = str(error)
+    assert message.isprintable()
+    assert sorted(os.listdir(folder)) == ([archive.name] if message else sorted(["out", archive.name]))
+    assert all(f.is_relative_to(folder / "out") and f.is_file() for f in files)
+
+
+def test_a_failure_while_publishing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "other").touch()
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(asr.files.os, "replace", full)
+    with pytest.raises(ArchiveError, match=r"speech\.zip: No space left on device"):
+        extract_archive(pack(".zip", tmp_path), tmp_path / "out")
+    assert found(tmp_path / "out") == {"other": b""}
+
+
+def test_stored_members_and_folders_of_a_zip_are_read(tmp_path: Path) -> None:
+    archive = tmp_path / "stored.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("d/", b"")
+        file.writestr("d/x", b"stored")
+    extract_archive(archive, tmp_path / "out")
+    assert found(tmp_path / "out") == {"d/x": b"stored"}

@@ -1,0 +1,90 @@
+"""Rules of the house, read from the syntax trees: which way imports run, and the only ways in for dangerous things."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "asr"
+FILES = sorted(ROOT.rglob("*.py"))
+
+# Who may import what, of our own: each room names the rooms below it.
+BASE = {"errors", "files"}
+ROOMS = {
+    "errors": set(),
+    "_decoder": set(),
+    "files": {"errors"},
+    "config": {"errors"},
+    "text": {"errors"},
+    "audio": BASE | {"_decoder"},
+    "ct2": {"errors"},
+    "tokenizer": BASE | {"tokenizer"},
+    "metrics": BASE | {"text"},
+    "score": BASE | {"text", "metrics"},
+    "features": {"config"},
+    "losses": {"features"},
+    "model": {"features", "config", "model"},
+    "decode": {"decode"},
+    "checkpoint": BASE | {"config", "model", "tokenizer"},
+    "pretrained": BASE | {"config", "model", "tokenizer", "checkpoint", "ct2"},
+    "data": BASE | {"config", "data", "audio", "features", "losses", "text", "tokenizer"},
+    "recognizer": BASE | {"config", "checkpoint", "decode", "model", "audio", "features", "data"},
+    "writers": BASE | {"recognizer"},
+    "evaluate": BASE | {"recognizer", "score", "data"},
+    "training": BASE
+    | {"training", "config", "checkpoint", "model", "data", "losses", "features", "recognizer", "score", "tokenizer"},
+}
+LIGHTNING = {"training", "data"}
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0]
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == "asr")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    here = room(path)
+    if here in ("cli", "__init__"):
+        return
+    for name in imported(path):
+        if name.startswith("asr.") and name.count("."):
+            assert name.split(".")[1] in ROOMS[here], f"{path.name} imports {name}"
+        if name.split(".")[0] == "lightning":
+            assert here in LIGHTNING, f"{path.name} imports lightning"
+        assert name.split(".")[0] != "typer", f"{path.name} imports typer"
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+FORBIDDEN = {"eval", "exec", "torch.load", "torch.save", "pickle.load", "pickle.loads", "torchaudio.load", "os.system"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_dangerous_things_have_one_way_in(path: Path) -> None:
+    for name, call in calls(path):
+        assert name not in FORBIDDEN, f"{path.name} calls {name}"
+        assert not name.endswith((".extractall", ".load_audio")), f"{path.name} calls {name}"
+        assert not any(k.arg == "shell" for k in call.keywords), f"{path.name} passes shell="
+        if name in ("sf.read", "soundfile.read", "librosa.load", "sf.SoundFile", "soundfile.SoundFile"):
+            assert path.name == "_decoder.py", f"{path.name} reads audio past open_audio"
+        if name in ("load_model", "safe_open", "load_file"):
+            assert path.name == "checkpoint.py", f"{path.name} reads weights past asr.checkpoint"
+    names = set(imported(path))
+    assert not names & {"pickle", "marshal", "shelve", "dill", "joblib"}, f"{path.name} imports {names}"
