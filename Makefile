@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test lint format lock clean
+.PHONY: help install demo quick test lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -17,12 +17,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: install ## prepare the English prompts and train on them for two minutes
-	$(BIN)/python recipes/prompts/prepare.py --languages en --out data/prompts
-	$(BIN)/asr train conf/prompts/en.yaml out=exp/demo trainer.max_steps=$(DEMO_STEPS) trainer.validate_every_steps=$(DEMO_STEPS)
-	$(BIN)/asr evaluate data/prompts/cuts_dev.jsonl.gz --model exp/demo/model
+demo: install ## transcribe, train and score on real recordings (15 minutes on two cores)
+	$(BIN)/python recipes/prompts/prepare.py --languages en --out data/prompts-en
+	$(BIN)/python recipes/prompts/demo.py --data data/prompts-en
 
-DEMO_STEPS ?= 300
+quick: install ## the same in two minutes, to see that it runs
+	$(BIN)/python recipes/prompts/prepare.py --languages en --out data/prompts-en
+	$(BIN)/python recipes/prompts/demo.py --data data/prompts-en --out exp/quick --quick
 
 test: install ## run the tests
 	$(BIN)/python -m pytest -n 2

@@ -30,6 +30,7 @@ SAMPLES, END = b"s", b"j"
 
 MEMORY_LIMIT_BYTES = 4 << 30
 BLOCK_SAMPLES = 1 << 20
+RATES_HZ = (1000, 1_000_000)
 # Fewer missing seconds or bytes than these are a sloppy writer's, more are a cut file's.
 SLACK_S = 0.1
 SLACK_BYTES = 1024
@@ -69,8 +70,9 @@ class Sink:
 
     def begin(self, rate: int, frames: int | None) -> None:
         """Set the wanted range in frames, `frames` being how many there are if that is known."""
-        if rate <= 0:
-            raise Refused("its header gives no sample rate")
+        # Resampling from 1 Hz would blow a small file up to fill all memory.
+        if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
+            raise Refused(f"its header gives a sample rate of {rate} Hz, which is none of speech")
         self.rate = rate
         self.first = round(self.offset_s * rate)
         if self.duration_s is not None:

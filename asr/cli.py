@@ -138,7 +138,8 @@ def evaluate(
     if worst:
         print(result.report.worst(worst))
     print(
-        f"{result.audio_s:.1f} s of audio in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} times real time; "
+        f"{result.audio_s:.1f} s of audio in {result.wall_s:.1f} s, "
+        f"{result.audio_s / result.wall_s:.1f} times real time; "
         f"texts in {result.hypotheses}",
         file=sys.stderr,
     )
@@ -188,9 +189,7 @@ def average(
 def import_(
     source: Annotated[str, typer.Argument(help="CTranslate2 folder of Whisper, or 'tiny.en', the packaged one.")],
     out: Annotated[Path, typer.Argument(help="Model folder to write.")],
-    thin: Annotated[
-        int, typer.Option(min=1, help="Let one frame of padded silence stand for so many; 1 is exact.")
-    ] = 1,
+    thin: Annotated[int, typer.Option(min=1, help="One frame of silence stands for so many; 1 is exact.")] = 1,
 ) -> None:
     """Turn Whisper weights into a model folder.
 

@@ -83,15 +83,7 @@ _READINGS: dict[str, _Reading] = {
 _OTHER = _Reading({}, dot="", point="", thousands=".", dialled="(?!)", ordinal="(?!)")
 
 # Ending of a Russian ordinal -> case and gender in num2words.
-_RUSSIAN = {
-    "й": ("n", "m"),
-    "я": ("n", "f"),
-    "е": ("n", "n"),
-    "го": ("g", "m"),
-    "му": ("d", "m"),
-    "м": ("p", "m"),
-    "ю": ("a", "f"),
-}
+_RUSSIAN = {"й": "nm", "я": "nf", "е": "nn", "го": "gm", "му": "dm", "м": "pm", "ю": "af"}
 _LATIN_LOOKALIKES = str.maketrans("aceopxy", "асеорху")
 
 
@@ -203,8 +195,8 @@ class _Spoken:
 
     def __call__(self, text: str) -> str:
         text = text.translate(_APOSTROPHES)
-        # Groups of thousands are seen before NFKC turns their narrow spaces into common ones.
-        text = re.sub(r"(?<!\d)\d{1,3}(?:[\u00a0\u202f\u2009']\d{3})+(?!\d)", lambda m: re.sub(r"\D", "", m[0]), text)
+        # Groups of thousands are seen before NFKC turns the narrow spaces between them into common ones.
+        text = re.sub(r"(?<!\d)\d{1,3}(?:[\u00a0\u202f\u2009']\d{3})+(?!\d)", self._regroup, text)
         text = text.replace("№", f" {self.reading.signs.get('№', '')} ")
         text = _stage_directions_out(_fold(text))
         if any(c.isdigit() for c in text):
@@ -228,6 +220,9 @@ class _Spoken:
         )
         text = re.sub(r"(?<![\d.,])(?:0\d+|\d{7,})(?!\d|[.,]\d)", lambda m: " ".join(m[0]), text)
         return self.number.sub(self._number, text)
+
+    def _regroup(self, match: re.Match[str]) -> str:
+        return re.sub(r"\D", self.reading.thousands[0], match[0])
 
     def _number(self, match: re.Match[str]) -> str:
         number = match["number"]
@@ -255,7 +250,7 @@ class _Spoken:
         return words or " ".join(self._whole(digit) for digit in digits)
 
     def _decimal(self, whole: str, fraction: str) -> str:
-        if not self.reading.point:
+        if not self.reading.point and max(len(whole), len(fraction)) <= 6:
             words = _say(f"{whole}.{fraction}", self.voice)
             if words and words != _say(int(whole), self.voice):  # some of its languages forget the fraction
                 return words
@@ -264,8 +259,8 @@ class _Spoken:
 
     def _ordinal(self, digits: str, ending: str) -> str:
         if self.base == "ru":
-            case, gender = next(form for end, form in _RUSSIAN.items() if ending.endswith(end))
-            words = _say(int(digits), self.voice, to="ordinal", case=case, gender=gender)
+            form = next(form for end, form in _RUSSIAN.items() if ending.endswith(end))
+            words = _say(int(digits), self.voice, to="ordinal", case=form[0], gender=form[1])
         else:
             words = _say(int(digits), self.voice, to="ordinal")
         if self.base in ("es", "it") and ending.endswith("a"):
@@ -293,9 +288,11 @@ def _russian(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _say(number: int | str, voice: str, **how: str) -> str:
-    """Words for a number; empty where num2words has none (it fails in many ways, and for some languages)."""
+    """Words for a number; empty where num2words has none (it fails in many ways)."""
+    if voice == "am" and len(str(number)) > 6:  # for Amharic it never returns
+        return ""
     try:
         words = str(num2words(number, lang=voice, **how))
-    except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError):
         return ""
     return "" if any(c.isdigit() for c in words) else _fold(words)

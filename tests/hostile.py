@@ -104,6 +104,8 @@ def hostile_audio(folder: Path) -> list[tuple[Path, str]]:
         "channels-0.wav": (wav(pcm, channels=0), bare),
         "channels-65535.wav": (wav(pcm, channels=65535), bare),
         "rate-0.wav": (wav(pcm, rate=0), bare),
+        "rate-1.wav": (wav(pcm, rate=1), "sample rate of 1 Hz"),
+        "rate-huge.wav": (wav(pcm, rate=2**31 - 1), f"sample rate of 2147483647 Hz|{bare}"),
         "bits-0.wav": (wav(pcm, bits=0), bare),
         "codec-unknown.wav": (wav(pcm, tag=0x4242), bare),
         "playlist.m3u8": (playlist, bare),

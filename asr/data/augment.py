@@ -52,7 +52,7 @@ def _vary(cut: Cut, others: Sequence[Cut], config: AugmentConfig, seed: int, epo
 
 
 def _at_speed(cut: Cut, speed: float) -> Cut:
-    return cut if speed == 1.0 else cut.perturb_speed(speed)
+    return cut if speed == 1.0 else cut.perturb_speed(speed, affix_id=False)
 
 
 class NoiseMixer:

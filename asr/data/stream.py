@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -45,7 +46,13 @@ class TrainingStream(Sampler[CutBatch]):
     def epoch(self, epoch: int) -> Iterator[CutSet]:
         """The batches of one epoch."""
         cuts = self.cuts_of_epoch(epoch)
-        sampler = DynamicBucketingSampler(
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*eagerly read CutSet.*")  # an epoch's cuts fit into memory
+            sampler = self._sampler(cuts, epoch)
+        yield from sampler
+
+    def _sampler(self, cuts: CutSet, epoch: int) -> DynamicBucketingSampler:
+        return DynamicBucketingSampler(
             cuts,
             max_duration=self.config.batch_duration_s,
             max_cuts=self.config.batch_size,
@@ -55,7 +62,6 @@ class TrainingStream(Sampler[CutBatch]):
             world_size=1,
             rank=0,
         )
-        yield from sampler
 
     def __iter__(self) -> Iterator[CutBatch]:
         epochs = (

@@ -78,7 +78,8 @@ class TryLargestBatch(L.Callback):
         except (RuntimeError, MemoryError) as e:
             if isinstance(e, MemoryError) or "memory" in str(e).lower():
                 raise AsrError(
-                    f"the largest batch ({len(batch.ids)} utterances of {batch.audio_BN.shape[1]} samples) does not fit "
+                    f"the largest batch ({len(batch.ids)} utterances of {batch.audio_BN.shape[1]} samples) "
+                    "does not fit "
                     "into memory: lower data.batch_duration_s or data.max_duration_s"
                 ) from None
             raise
@@ -103,7 +104,7 @@ class StepLog(L.Callback):
 
 
 class ShowProgress(L.Callback):
-    """A progress bar with loss, dev WER, audio-seconds per second and the time left; lines where there is no terminal."""
+    """A bar with loss, dev WER, audio-seconds per second and time left; a line per validation where no terminal is."""
 
     def __init__(self, console: Console, total_steps: int | None, sample_rate_hz: int) -> None:
         self.console, self.rate = console, sample_rate_hz

@@ -60,6 +60,7 @@ class SpeechTask(L.LightningModule):
     # ---- training ---------------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.batches_seen += 1  # here, so that states saved after the batch count it
         torch.manual_seed(self._step_seed("step"))
 
     def _step_seed(self, purpose: str) -> int:
@@ -162,9 +163,6 @@ class SpeechTask(L.LightningModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        self.batches_seen += 1
 
     # ---- validation -------------------------------------------------------------------------------------------
 

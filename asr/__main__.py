@@ -1,0 +1,5 @@
+"""`python -m asr` is the command line."""
+
+from asr.cli import main
+
+main()

@@ -1,0 +1,132 @@
+"""Error rates against an edit distance written here, and against jiwer where that takes the texts as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import jiwer
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+import asr.metrics
+from asr.errors import DataError
+from asr.metrics import Edit, ErrorRate, Unit, align, error_rate, error_rates, show_alignment
+
+# Few words, so that hits are common; one of them wide, one with a combining mark, one outside the BMP.
+WORDS = st.sampled_from(["a", "b", "the", "漢字", "cafe\u0301", "𝔄"])
+SENTENCES = st.lists(WORDS, max_size=7).map(" ".join)
+PAIRS = st.lists(st.tuples(SENTENCES, SENTENCES), max_size=6)
+UNITS: list[Unit] = ["word", "character"]
+
+
+def distance(a: Sequence[str], b: Sequence[str]) -> int:
+    """Edit distance by the recurrence itself, one row at a time."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        above, row = row, [i]
+        for j, y in enumerate(b, start=1):
+            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (x != y)))
+    return row[-1]
+
+
+def tokens(text: str, unit: Unit) -> list[str]:
+    return text.split() if unit == "word" else list(text)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@settings(max_examples=200, deadline=None)
+@given(pairs=PAIRS)
+def test_counts_are_those_of_the_edit_distance(unit: Unit, pairs: list[tuple[str, str]]) -> None:
+    refs, hyps = [r for r, _ in pairs], [h for _, h in pairs]
+    rates = error_rates(refs, hyps, unit)
+    for (ref, hyp), rate in zip(pairs, rates, strict=True):
+        assert rate.errors == distance(tokens(ref, unit), tokens(hyp, unit))
+        assert rate.hits + rate.substitutions + rate.deletions == len(tokens(ref, unit)) == rate.reference_length
+        assert rate.hits + rate.substitutions + rate.insertions == len(tokens(hyp, unit))
+    assert error_rate(refs, hyps, unit) == sum(rates, ErrorRate())
+
+
+@settings(max_examples=200, deadline=None)
+@given(pairs=PAIRS)
+def test_counts_and_rates_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
+    pairs = [*pairs, ("a word", "a")]
+    refs, hyps = [r for r, _ in pairs], [h for _, h in pairs]
+    for unit, out, rate in (
+        ("word", jiwer.process_words(refs, hyps), jiwer.wer(refs, hyps)),
+        ("character", jiwer.process_characters(refs, hyps), jiwer.cer(refs, hyps)),
+    ):
+        found = error_rate(refs, hyps, unit)  # type: ignore[arg-type]
+        assert found == ErrorRate(out.hits, out.substitutions, out.deletions, out.insertions)
+        assert found.rate == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@settings(max_examples=200, deadline=None)
+@given(ref=SENTENCES, hyp=SENTENCES)
+def test_alignment_spells_both_sides(unit: Unit, ref: str, hyp: str) -> None:
+    edits = align(ref, hyp, unit)
+    assert [e.reference for e in edits if e.kind != "insert"] == tokens(ref, unit)
+    assert [e.hypothesis for e in edits if e.kind != "delete"] == tokens(hyp, unit)
+    assert all((e.kind == "equal") == (e.reference == e.hypothesis) for e in edits)
+    assert sum(e.kind != "equal" for e in edits) == error_rate([ref], [hyp], unit).errors
+
+
+@settings(max_examples=200, deadline=None)
+@given(ref=SENTENCES, hyp=SENTENCES, width=st.integers(20, 60))
+def test_shown_lines_stand_under_each_other(ref: str, hyp: str, width: int) -> None:
+    edits = align(ref, hyp)
+    marks = ""
+    for block in show_alignment(edits, width=width).split("\n\n"):
+        lines = [*block.split("\n"), ""][:3]
+        assert all(cell_len(line) <= width for line in lines)
+        above, below, marked = ([cell_len(line[: m.start()]) for m in re.finditer(r"\S+", line)] for line in lines)
+        assert above == below
+        assert set(marked) <= set(above)
+        marks += lines[2].replace(" ", "")
+    assert marks == "".join(e.kind[0].upper() for e in edits if e.kind != "equal")
+
+
+def test_known_alignment() -> None:
+    edits = align("short one here", "shoe order one")
+    assert edits[-1] == Edit("delete", "here", "")
+    assert show_alignment(edits) == "REF: **** short one here\nHYP: shoe order one ****\n     I    S         D"
+    assert show_alignment(edits, width=16) == (
+        "REF: **** short\nHYP: shoe order\n     I    S\n\nREF: one here\nHYP: one ****\n         D"
+    )
+    assert show_alignment(align("今天 好", "今 好")) == "REF: 今天 好\nHYP: 今   好\n     S"
+    assert show_alignment(align("a b", "ab", "character"), gap="") == "REF: a␣b\nHYP: a*b\n      D"
+    assert show_alignment([]) == "REF:\nHYP:"
+
+
+def test_hostile_texts_are_shown_without_control_characters() -> None:
+    shown = show_alignment(align("\x1b[2J \u202efoo \x07", "a\u200b"))
+    assert shown.replace("\n", "").isprintable()
+    assert "\\x1b[2J" in shown
+
+
+def test_empty_sides() -> None:
+    assert error_rate([], []).rate == 0.0
+    assert error_rate([""], [""]).rate == 0.0
+    assert error_rate(["", ""], ["two words", ""]) == ErrorRate(insertions=2)
+    assert error_rate([""], ["two words"]).rate == 2.0 == jiwer.wer([""], ["two words"])
+    assert error_rate(["two words"], [""]) == ErrorRate(deletions=2)
+    assert error_rate(["", "a b"], ["x", "a"]).rate == 1.0
+
+
+def test_any_white_space_parts_words_and_spaces_are_characters() -> None:
+    assert error_rate(["a\tb\u3000c\u00a0d"], ["a b  c d "]) == ErrorRate(hits=4)
+    assert error_rate(["a b "], ["ab"], "character") == ErrorRate(hits=2, deletions=1)
+
+
+def test_pairs_beyond_one_portion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asr.metrics, "_PAIRS_AT_ONCE", 3)
+    refs, hyps = [f"a {i}" for i in range(10)], ["a 9"] * 10
+    assert [r.errors for r in error_rates(refs, hyps)] == [1] * 9 + [0]
+
+
+def test_sides_of_different_length_are_refused() -> None:
+    with pytest.raises(DataError, match="2 references but 1 hypotheses"):
+        error_rate(["a", "b"], ["a"])

@@ -1,0 +1,253 @@
+"""Scoring of files in every form, and one clear line for each way that they can be wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import jiwer
+import pytest
+from lhotse import CutSet, MonoCut, SupervisionSegment
+from lhotse.cut import MixedCut, MixTrack
+
+from asr.errors import AsrError, ConfigError, DataError
+from asr.metrics import ErrorRate
+from asr.score import read_texts, score, score_texts
+
+REFS = {"en/a": "the cat sat", "en/b": "hello there world", "en/c": "yes"}
+HYPS = {"en/a": "the cat sat sat", "en/b": "hello the world", "en/c": "yes"}
+WER = ErrorRate(hits=6, substitutions=1, deletions=0, insertions=1)
+
+
+def plain(path: Path, texts: dict[str, str]) -> Path:
+    path.write_text("".join(f"{id} {text}\n" for id, text in texts.items()), encoding="utf-8")
+    return path
+
+
+def jsonl(path: Path, texts: dict[str, str], **more: str) -> Path:
+    rows = [json.dumps({"id": id, "text": text, **more}) for id, text in texts.items()]
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return path
+
+
+def cut(id: str, *parts: tuple[float, str | None, str | None]) -> MonoCut:
+    """A cut with a supervision for each start, text and language."""
+    spoken = [SupervisionSegment(f"{id}-{i}", "r", s, 1.0, text=t, language=n) for i, (s, t, n) in enumerate(parts)]
+    return MonoCut(id, 0.0, 10.0, channel=0, supervisions=spoken)
+
+
+def cuts(path: Path, texts: dict[str, str], language: str | None = "en") -> Path:
+    CutSet.from_cuts(cut(id, (0.0, text, language)) for id, text in texts.items()).to_file(path)
+    return path
+
+
+@pytest.mark.parametrize("ref_form", ["ref.txt", "ref.jsonl", "ref.cuts.jsonl.gz"])
+@pytest.mark.parametrize("hyp_form", ["hyp.txt", "hyp.jsonl", "hyp.cuts.jsonl"])
+def test_all_forms_give_the_same_counts(tmp_path: Path, ref_form: str, hyp_form: str) -> None:
+    write = {"txt": plain, "jsonl": jsonl, "cuts": cuts}
+    ref = write[ref_form.split(".")[1]](tmp_path / ref_form, REFS)
+    hyp = write[hyp_form.split(".")[1]](tmp_path / hyp_form, dict(reversed(HYPS.items())))
+    report = score(ref, hyp)
+    assert report.rates["wer"] == WER
+    assert report.as_dict()["metrics"]["cer"]["rate"] == pytest.approx(jiwer.cer([*REFS.values()], [*HYPS.values()]))
+    assert report.form == ("ids" if ref_form == "ref.txt" else "json")
+
+
+def test_plain_gzip_is_read(tmp_path: Path) -> None:
+    ref = plain(tmp_path / "ref.txt", REFS)
+    packed = tmp_path / "hyp.txt.gz"
+    packed.write_bytes(gzip.compress(plain(tmp_path / "hyp.txt", HYPS).read_bytes()))
+    assert score(ref, packed).rates["wer"] == WER
+
+
+@pytest.mark.parametrize(
+    ("lines", "form"),
+    [
+        (["utt1 hello", "utt2"], "ids"),
+        (["en/vm-goodbye bye", "en/hello hi"], "ids"),
+        (["spk_a hello", "", "spk_b there"], "ids"),
+        (["hello there", "good morning"], "lines"),  # different words, but no ids
+        (["3D audio on", "3D audio off"], "lines"),  # the same first word twice
+        (["1 hello", "then"], "lines"),
+        ([], "lines"),
+    ],
+)
+def test_rule_for_plain_text(tmp_path: Path, lines: list[str], form: str) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    assert read_texts(path).form == form
+
+
+def test_reference_decides_the_form_and_the_caller_may_overrule(tmp_path: Path) -> None:
+    ref, hyp = tmp_path / "ref.txt", tmp_path / "hyp.txt"
+    ref.write_text("3D audio disabled\n")
+    hyp.write_text("3D audio\n")
+    assert score(ref, hyp).as_dict()["form"] == "ids"
+    assert score(ref, hyp).rates["wer"].reference_length == 2
+    assert score(ref, hyp, form="lines").rates["wer"].reference_length == 3
+    hyp.write_text("free the audio\n")
+    with pytest.raises(DataError, match=r"read as `id text`; form 'lines'"):
+        score(ref, hyp)
+    ref.write_text("free the audio\n")
+    hyp.write_text("3D audio\n")
+    assert score(ref, hyp).form == "lines"
+    assert ", a text a line, normalizer" in score(ref, hyp).table()
+
+
+def test_lines_are_matched_by_number_and_only_line_feeds_part_them(tmp_path: Path) -> None:
+    ref, hyp = tmp_path / "ref.txt", tmp_path / "hyp.txt"
+    ref.write_bytes(b"\xef\xbb\xbfone\x0ctwo\xe2\x80\xa8three\r\n\r\nfour\r\n")
+    hyp.write_bytes(b"one two three\n\nfive")
+    report = score(ref, hyp, normalizer="basic")
+    assert [u.id for u in report.utterances] == ["1", "2", "3"]
+    assert report.rates["wer"] == ErrorRate(hits=3, substitutions=1)
+    hyp.write_text("one two three\n\nfive\n\n")
+    with pytest.raises(DataError, match=r"ref\.txt has 3 lines and .*hyp\.txt 4"):
+        score(ref, hyp)
+
+
+def test_supervisions_are_joined_in_order_of_time(tmp_path: Path) -> None:
+    one = cut("a", (2.0, "world", "en"), (0.5, "hello", "en"))
+    late, early = cut("b", (0.0, "second", "en")), cut("c", (1.0, "first", "fr"))
+    mixed = MixedCut("m", [MixTrack(late, offset=5.0), MixTrack(early)])
+    empty = cut("z", (0.0, None, None))
+    CutSet.from_cuts([one, mixed, empty]).to_file(tmp_path / "cuts.jsonl.gz")
+    found = read_texts(tmp_path / "cuts.jsonl.gz")
+    assert found.texts == {"a": "hello world", "m": "first second", "z": ""}
+    assert found.languages == {"a": "en"}  # two languages in one cut: none for certain
+
+
+def test_each_utterance_is_normalised_in_its_language(tmp_path: Path) -> None:
+    ref = tmp_path / "ref.jsonl"
+    rows = [("a", "3 cats", "en"), ("b", "3 chats", "fr"), ("c", "3 Katzen", None)]
+    ref.write_text("\n".join(json.dumps({"id": i, "text": t, "language": n}) for i, t, n in rows))
+    hyp = plain(tmp_path / "hyp.txt", {"a": "three cats", "b": "trois chats", "c": "drei katzen"})
+    assert score(ref, hyp, normalizer="spoken", language="de").rates["wer"].errors == 0
+    with pytest.raises(DataError, match=r"^utterance 'c': digits cannot be spelled out, no language is given"):
+        score(ref, hyp, normalizer="spoken")
+
+
+def test_ids_that_do_not_match_are_listed(tmp_path: Path) -> None:
+    many = {f"utt{i:02}": "a" for i in range(13)}
+    ref = plain(tmp_path / "ref.txt", many)
+    hyp = jsonl(tmp_path / "hyp.jsonl", {"utt00": "a", "other": "b"})
+    with pytest.raises(DataError) as caught:
+        score(ref, hyp)
+    message = str(caught.value)
+    assert "lacks 12 ids (utt01, utt02, utt03, utt04, utt05, utt06, utt07, utt08, utt09, utt10 and 2 more)" in message
+    assert "has 1 id (other) that" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("side", ["ref", "hyp"])
+@pytest.mark.parametrize("write", [plain, jsonl])
+def test_an_id_twice_is_an_error(tmp_path: Path, side: str, write: object) -> None:
+    paths = {name: write(tmp_path / f"{name}.{write.__name__}", REFS) for name in ("ref", "hyp")}  # type: ignore[operator, attr-defined]
+    with paths[side].open("a") as f:
+        f.write('\n{"id": "en/b", "text": "x"}' if write is jsonl else "en/b x\n")
+    with pytest.raises(DataError, match=rf"{side}\.\w+ has 1 id \(en/b\) more than once"):
+        score(paths["ref"], paths["hyp"], form="ids")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b'{"id": "a", "text": "x"}\n{"id": "b", ', ":2: not a JSON object"),
+        (b"[" * 100_000, ":1: not a JSON object"),
+        (b'{"id": "a", "text": ' + b"1" * 5000 + b"}", ":1: n"),
+        (b'"a"', ":1: needs "),
+        (b"null", ":1: needs "),
+        (b'\n{"id": 5, "text": "x"}', ":2: needs "),
+        (b'{"id": "a", "text": null}', ":1: needs "),
+        (b'{"id": "a"}', ":1: needs "),
+        (b'{"id": "a", "text": "x", "language": ["en"]}', ":1: needs "),
+        (b'{"id": "a", "supervisions": [{"text": "x"}]}', ":1: needs "),
+        (b'{"id": "a", "supervisions": 7}', ":1: needs "),
+        (b'{"id": "a", "tracks": [{"cut": null}]}', ":1: needs "),
+        (b'{"id": "a", "text": "x"}\n{"id": "b", "text": "\xe9"}', ":2: not UTF-8 .byte 0xe9."),
+        (b"", "nothing to score|lacks"),
+    ],
+)
+def test_broken_files_are_named_with_their_line(tmp_path: Path, data: bytes, says: str) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_bytes(data)
+    with pytest.raises(DataError, match=says) as caught:
+        score(bad, bad)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    packed = tmp_path / "x.jsonl.gz"
+    good = gzip.compress(b'{"id": "a", "text": "x"}\n' * 100)
+    for data in (b"no gzip", good[:-9], good[:20] + b"\xff" * 9 + good[29:]):
+        packed.write_bytes(data)
+        with pytest.raises(DataError, match=r"x\.jsonl\.gz: cannot be read: "):
+            score(packed, packed)
+    for path in (tmp_path / "none.txt", tmp_path):
+        with pytest.raises(DataError, match=r"cannot be read: (No such file|Is a directory)"):
+            score(path, path)
+
+
+def test_latin_1_text_is_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_bytes("gut\nschön\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"x\.txt:2: not UTF-8"):
+        score(path, path)
+
+
+def test_table_and_dictionary() -> None:
+    report = score_texts(REFS, HYPS, metrics=["wer"], normalizer="basic")
+    assert report.table().splitlines() == [
+        "3 utterances, normalizer basic",
+        "        rate %       sub       del       ins      hits  reference",
+        "WER      28.57         1         0         1         6          7",
+        "                  14.29%     0.00%    14.29%    85.71%",
+    ]
+    assert json.loads(json.dumps(report.as_dict())) == {
+        "utterances": 3,
+        "normalizer": "basic",
+        "language": None,
+        "form": None,
+        "metrics": {
+            "wer": {
+                "rate": pytest.approx(2 / 7),
+                "substitutions": 1,
+                "deletions": 0,
+                "insertions": 1,
+                "hits": 6,
+                "reference_length": 7,
+            }
+        },
+    }
+
+
+def test_worst_come_first_and_right_ones_not_at_all() -> None:
+    refs = {"a": "one two three four", "b": "one", "c": "one two three four five six", "d": "right"}
+    hyps = {"a": "one two three", "b": "", "c": "one", "d": "right"}
+    shown = score_texts(refs, hyps).worst(10)
+    assert [line.split(":")[0] for line in shown.splitlines() if "word errors" in line] == ["c", "b", "a"]
+    assert shown.splitlines()[0] == "c: word errors 5, reference 6"
+    assert "\n     D\n" in shown.split("\n\n")[1] + "\n"
+    assert score_texts(refs, hyps).worst(1).startswith("c: ")
+    assert score_texts(refs, refs).worst() == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "says"),
+    [
+        (ConfigError, {"metrics": ["wear"]}, "unknown metric 'wear'; did you mean 'wer'"),
+        (ConfigError, {"metrics": []}, "no metric"),
+        (ConfigError, {"normalizer": "basik"}, "did you mean 'basic'"),
+        (DataError, {"normalizer": "spoken"}, "utterance 'u'"),
+        (DataError, {"normalizer": "english", "languages": {"u": "fr"}}, "utterance 'u': normalizer 'english'"),
+    ],
+)
+def test_wrong_options(kind: type[AsrError], options: dict, says: str) -> None:
+    with pytest.raises(kind, match=says):
+        score_texts({"u": "1"}, {"u": "1"}, **options)
+
+
+def test_nothing_to_score() -> None:
+    with pytest.raises(DataError, match="nothing to score"):
+        score_texts({}, {})
