@@ -99,7 +99,8 @@ def test_lines_are_matched_by_number_and_only_line_feeds_part_them(tmp_path: Pat
     ref, hyp = tmp_path / "ref.txt", tmp_path / "hyp.txt"
     ref.write_bytes(b"\xef\xbb\xbfone\x0ctwo\xe2\x80\xa8three\r\n\r\nfour\r\n")
     hyp.write_bytes(b"one two three\n\nfive")
-    report = score(ref, hyp, normalizer="basic")
+    assert read_texts(ref).texts == {"1": "one\x0ctwo\u2028three", "2": "", "3": "four"}
+    report = score(ref, hyp)
     assert [u.id for u in report.utterances] == ["1", "2", "3"]
     assert report.rates["wer"] == ErrorRate(hits=3, substitutions=1)
     hyp.write_text("one two three\n\nfive\n\n")

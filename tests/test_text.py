@@ -131,6 +131,7 @@ def test_spoken_on_real_transcripts(language: str, text: str, said: str) -> None
         ("ru", "1-й, 2-я, 3-го, 2-ю", "первый вторая третьего вторую"),
         ("ru", "№ 5, 5 %", "номер пять пять процентов"),
         ("de", "28,5 Straßen", "achtundzwanzig komma fünf straßen"),
+        ("ru", "ё\u0308лка Ёж", "елка еж"),
         (None, "No digits, no # names: हिन्दी, 漢字!", "no digits no names हिन्दी 漢字"),
         ("bg", "Здравей!", "здравей"),
     ],
@@ -140,7 +141,7 @@ def test_spoken_numbers(language: str | None, text: str, said: str) -> None:
 
 
 def test_spoken_reads_any_length_of_number() -> None:
-    for language in (*LANGUAGES, "am"):
+    for language in (*LANGUAGES, "bn", "am"):
         for text in ("9" * 5000, "9" * 5000 + ".5", "0," + "1" * 5000, "999999999999", "1234567.1234567"):
             assert len(normalizer("spoken", language)(text).split()) >= 2
 
@@ -159,6 +160,8 @@ def test_spoken_refuses_digits_that_it_cannot_spell(language: str | None) -> Non
         ("don't stop 3.5", "don t stop 3 5"),
         ("हिन्दी", "हिन्दी"),
         ("e\u0301 \u0301", "é"),
+        ("J\u030c", "\u01f0"),  # composed in lower case alone
+        ("so\u00adft", "soft"),
         ("", ""),
     ],
 )

