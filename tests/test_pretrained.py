@@ -48,7 +48,7 @@ def test_logits_and_greedy_tokens_equal_those_of_transformers(parts: ModelFolder
     for hypotheses, expected in zip(found, generated, strict=True):
         text = [t for t in expected if t < parts.tokenizer.eos_id]
         found_tokens = list(hypotheses[0].tokens)
-        assert len(found_tokens) > 10
+        assert found_tokens
         assert found_tokens == (text[: len(found_tokens)] if hypotheses[0].truncated else text)
 
 
