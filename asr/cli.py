@@ -152,6 +152,9 @@ def score(
     metric: Annotated[str, typer.Option(help="wer, cer, or both with a comma.")] = "wer,cer",
     normalizer: Annotated[str, typer.Option(help="none, basic, english or spoken; for both sides.")] = "none",
     language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None,
+    form: Annotated[
+        str | None, typer.Option(help="How text is read: ids or lines. [default: seen from the text]")
+    ] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -159,9 +162,14 @@ def score(
 
     Example: `asr score ref.txt hyp.txt --metric wer,cer --normalizer english`
     """
+    from asr.errors import ConfigError
     from asr.score import score as run
 
-    report = run(reference, hypothesis, metrics=tuple(metric.split(",")), normalizer=normalizer, language=language)
+    if form not in (None, "ids", "lines"):
+        raise ConfigError(f"--form {form}: known are ids and lines")
+    report = run(
+        reference, hypothesis, metrics=tuple(metric.split(",")), normalizer=normalizer, language=language, form=form
+    )
     if as_json:
         print(json.dumps(report.as_dict(), ensure_ascii=False))
         return
