@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: install ## transcribe, train and score on real recordings (15 minutes on two cores)
+demo: install ## transcribe, train and score on real recordings (training takes most of the time)
 	$(BIN)/python recipes/prompts/prepare.py --languages en --out data/prompts-en
 	$(BIN)/python recipes/prompts/demo.py --data data/prompts-en
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -162,11 +162,8 @@ def score(
 
     Example: `asr score ref.txt hyp.txt --metric wer,cer --normalizer english`
     """
-    from asr.errors import ConfigError
     from asr.score import score as run
 
-    if form not in (None, "ids", "lines"):
-        raise ConfigError(f"--form {form}: known are ids and lines")
     report = run(
         reference, hypothesis, metrics=tuple(metric.split(",")), normalizer=normalizer, language=language, form=form
     )
