@@ -153,7 +153,8 @@ def score(
     normalizer: Annotated[str, typer.Option(help="none, basic, english or spoken; for both sides.")] = "none",
     language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None,
     form: Annotated[
-        str | None, typer.Option(help="How text is read: ids or lines. [default: seen from the text]")
+        Literal["ids", "lines"] | None,
+        typer.Option(help="How text is read: ids or lines. [default: seen from the text]"),
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
