@@ -6,7 +6,6 @@ import hashlib
 from importlib import resources
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from asr.checkpoint import ModelFolder, save_model_folder
@@ -43,8 +42,9 @@ def import_whisper(source: str, out: Path, thin: int = 1) -> ModelFolder:
         known = ", ".join(_PACKAGED)
         raise CheckpointError(f"{source}: no CTranslate2 folder (model.bin is missing) and no packaged name ({known})")
     ct2 = read_ct2(folder / "model.bin")
-    config = _config(ct2, thin)
-    vocab_size = len(ct2.weights()["decoder/embeddings/weight"])
+    weights = ct2.weights()
+    config = _config(ct2, weights, thin)
+    vocab_size = len(weights["decoder/embeddings/weight"])
     settings = read_ct2_config(folder)
     tokenizer = WhisperTokenizer.from_file(
         folder / "tokenizer.json",
@@ -54,7 +54,7 @@ def import_whisper(source: str, out: Path, thin: int = 1) -> ModelFolder:
     )
     model = build_model(config.features, config.model, vocab_size)
     try:
-        model.load_state_dict(_state(ct2.weights(), config.model))
+        model.load_state_dict(_state(weights, config.model))
     except (KeyError, RuntimeError) as e:
         raise CheckpointError(f"{folder}: not Whisper's weights: {' '.join(str(e).split())[:200]}") from None
     parts = ModelFolder(config, model.eval(), tokenizer)
@@ -78,8 +78,7 @@ def _layers(weights: dict[str, Tensor], side: str) -> int:
     return len({name.split("/")[1] for name in weights if name.startswith(f"{side}/layer_") and name.count("/") > 2})
 
 
-def _config(ct2: Ct2Model, thin: int) -> ModelFolderConfig:
-    weights = ct2.weights()
+def _config(ct2: Ct2Model, weights: dict[str, Tensor], thin: int) -> ModelFolderConfig:
     try:
         dim, n_mels, _ = weights["encoder/conv1/weight"].shape
         encoder = EncoderConfig(
@@ -142,4 +141,4 @@ def _state(weights: dict[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
         state[f"{ours}.weight"], state[f"{ours}.bias"] = weights[f"{theirs}/weight"], weights[f"{theirs}/bias"]
     for ours, theirs in norms.items():
         state[f"{ours}.weight"], state[f"{ours}.bias"] = weights[f"{theirs}/gamma"], weights[f"{theirs}/beta"]
-    return {name: tensor.to(torch.float32) for name, tensor in state.items()}
+    return state

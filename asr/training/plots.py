@@ -48,10 +48,7 @@ def draw_attention(path: Path, task: SpeechTask, batch: Batch, title: str) -> No
     _, attentions = task.model.decoder(batch.inputs_BL, memory, explicit)
     frames, speech = int(memory.len_B[0]), int(features.speech_len_B[0])
     tokens = batch.targets_BL[0].tolist()
-    labels = [
-        task.tokenizer.decode([t]) or "<end>" if t == task.tokenizer.eos_id else task.tokenizer.decode([t])
-        for t in tokens
-    ]
+    labels = ["<end>" if t == task.tokenizer.eos_id else task.tokenizer.decode([t]) for t in tokens]
     seconds = speech * task.model.front_end.hop_s
     maps = [a[0].mean(0)[:, :frames].float().cpu() for a in attentions]
     _draw(path, features.x_BTF[0, :speech].float().cpu(), maps, labels, seconds, title)

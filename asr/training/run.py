@@ -27,7 +27,7 @@ from asr.model.build import build_model
 from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
 from asr.training.callbacks import KeepStates, ShowProgress, StepLog, TryLargestBatch
 from asr.training.plots import PlotAttention, draw_learning_curves
-from asr.training.states import SafeCheckpointIO, newest_sound_state, states_in
+from asr.training.states import SafeCheckpointIO, newest_sound_state, state_path, states_in
 from asr.training.task import SpeechTask
 
 
@@ -245,7 +245,7 @@ def _finish(
     folder = config.out / "model"
     best = min(keeper.best, key=lambda step: (keeper.best[step], -step), default=None)
     if best is not None:
-        restore_weights(parts, [config.out / "states" / f"step-{best:07d}.safetensors"])
+        restore_weights(parts, [state_path(config.out / "states", best)])
     save_model_folder(folder, parts)
     draw_learning_curves(config.out / "logs" / "metrics.csv", config.out / "learning_curves.png")
     rate = parts.model.front_end.sample_rate_hz
