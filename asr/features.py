@@ -16,12 +16,15 @@ from torch import Tensor, nn
 
 from asr.config import FeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 
+BLUR = 2  # a centred window still reaches the recording from so many frames behind it
+
 
 class Features(NamedTuple):
     """What a front end gives to an encoder.
 
     x_BTF: features, zero on padding.  len_B: frames that are input.  speech_len_B: those of them that hold the
-    recording; smaller than len_B where a window of fixed length is filled up with silence.
+    recording; smaller than len_B where a window of fixed length is filled up with silence.  From BLUR frames
+    after the recording on, all frames of that silence are alike.
     """
 
     x_BTF: Tensor

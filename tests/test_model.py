@@ -12,11 +12,13 @@ from asr.config import (
     SubsamplingConfig,
     WhisperFeaturesConfig,
 )
-from asr.features import FrontEnd, SpecAugment, build_front_end
+from asr.features import BLUR, Features, FrontEnd, SpecAugment, build_front_end
 from asr.model.attention import explicit, fused
 from asr.model.build import build_model
+from asr.model.layers import Dropout
 from asr.model.masks import KeepSilence, Memory
 from asr.model.speech import SpeechModel
+from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling
 
 RATE = 8000
 LENGTHS = [16000, 9000, 4321, 150]
@@ -155,3 +157,37 @@ def test_spec_augment_masks_real_frames_only_and_is_repeatable() -> None:
         assert not first[b, frames:].any()
         whole_frames = (first[b, :frames] != features.x_BTF[b, :frames]).all(-1).sum()
         assert whole_frames <= 0.2 * frames
+
+
+@pytest.mark.parametrize("kind", ["conv1d", "conv2d"])
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("speech", [(1, 1), (40, 7), (41, 66), (150, 150), (118, 160), (121, 3)])
+def test_silence_of_a_window_is_computed_once_and_repeated(kind: str, factor: int, speech: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    subsampling = {"conv1d": Conv1dSubsampling, "conv2d": Conv2dSubsampling}[kind](6, 5, 8, factor, torch.nn.GELU())
+    T, speech_len_B = 160, torch.tensor(speech)
+    x_BTF = torch.randn(2, T, 6)
+    for row, reach in zip(x_BTF, (speech_len_B + BLUR).tolist(), strict=True):
+        row[reach:] = torch.randn(())  # each recording has a silence of its own
+    features = Features(x_BTF, torch.tensor([T, T]), speech_len_B)
+    computed: list[int] = []
+    subsampling.register_forward_pre_hook(lambda _, args: computed.append(args[0].shape[1]))
+    got_BTD = KeepSilence(keep=1, thin=1).subsample(subsampling, features)
+    assert computed[0] <= min(T, max(speech) + BLUR + 6 * factor)
+    torch.testing.assert_close(got_BTD, subsampling(x_BTF, features.len_B))
+
+
+def test_dropout_keeps_the_mean_drops_its_share_and_does_nothing_outside_training() -> None:
+    torch.manual_seed(0)
+    dropout, x = Dropout(0.25), torch.ones(1003, 1001, requires_grad=True)
+    y = dropout(x)
+    assert (y == 0).float().mean().item() == pytest.approx(0.25, abs=2e-3)
+    assert y.mean().item() == pytest.approx(1.0, abs=3e-3)
+    assert torch.equal(y.unique(), torch.tensor([0.0, 1 / 0.75]))
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, y.detach())  # the gradient goes the same way
+    kept = (y.detach() > 0).float() - 0.75
+    assert abs((kept[:, 1:] * kept[:, :-1]).mean().item()) < 2e-3  # neighbours share a draw, not a fate
+    assert not torch.equal(y, dropout(x))
+    assert dropout.eval()(x) is x

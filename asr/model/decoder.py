@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.model.attention import Attend, CrossAttention, KeyValue, SelfAttention, fused
-from asr.model.layers import FeedForward, Residual
+from asr.model.layers import Dropout, FeedForward, Residual
 from asr.model.masks import Memory, causal
 from asr.model.position import LearnedPosition
 
@@ -86,7 +86,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.embedding = embedding
         self.position = position
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers: Iterable[DecoderLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.norm = norm
         self.output = output

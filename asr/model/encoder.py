@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from asr.features import Features
 from asr.model.attention import SelfAttention
-from asr.model.layers import FeedForward, Residual
+from asr.model.layers import Dropout, FeedForward, Residual
 from asr.model.masks import KeepSilence, MaskPadding, Memory
 from asr.model.position import SinusoidalPosition
 from asr.model.subsampling import Subsampling
@@ -45,12 +45,12 @@ class Encoder(nn.Module):
         self.subsampling = subsampling
         self.position = position
         self.padding = padding
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(layers)
         self.norm = norm
 
     def forward(self, features: Features) -> Memory:
-        x_BTD = self.position(self.subsampling(features.x_BTF, features.len_B))
+        x_BTD = self.position(self.padding.subsample(self.subsampling, features))
         len_B, speech_len_B = self.lengths(features.len_B), self.lengths(features.speech_len_B)
         memory = self.padding(x_BTD, len_B, speech_len_B)
         x_BTD = self.dropout(memory.states_BTD)

@@ -7,12 +7,12 @@ for k alike.  One float form serves padding, causality and thinned silence.  Sha
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from asr.features import real_frames
+from asr.features import BLUR, Features, real_frames
 
 
 class Memory(NamedTuple):
@@ -36,8 +36,20 @@ def causal(L: int, device: torch.device) -> Tensor:
     return log_weight(torch.ones(L, L, dtype=torch.bool, device=device).tril())
 
 
+class Subsampling(Protocol):
+    """Shortens (B, T, F) with lengths (B,) to (B, ceil(T / factor), D)."""
+
+    factor: int
+
+    def __call__(self, x_BTF: Tensor, len_B: Tensor) -> Tensor: ...
+
+
 class MaskPadding(nn.Module):
     """Padding is never attended."""
+
+    def subsample(self, subsampling: Subsampling, features: Features) -> Tensor:
+        """Subsampled frames (B, T, D)."""
+        return subsampling(features.x_BTF, features.len_B)
 
     def forward(self, x_BTD: Tensor, len_B: Tensor, speech_len_B: Tensor) -> Memory:
         return Memory(x_BTD, log_weight(real_frames(len_B, x_BTD.shape[1])), speech_len_B)
@@ -54,6 +66,23 @@ class KeepSilence(nn.Module):
     def __init__(self, keep: int, thin: int) -> None:
         super().__init__()
         self.keep, self.thin = keep, thin
+
+    def subsample(self, subsampling: Subsampling, features: Features) -> Tensor:
+        """Subsampled frames (B, T, D); silence is computed once and repeated, for its frames are all alike.
+
+        An output sees less than 2 x factor frames to each side: behind the speech, two outputs still see it, the
+        third sees silence alone, and the last two may see the window's end.
+        """
+        x_BTF, len_B, speech_len_B = features
+        factor, T = subsampling.factor, x_BTF.shape[1] // subsampling.factor
+        speech = -(-(int(speech_len_B.max()) + BLUR) // factor)
+        if speech + 5 >= T or x_BTF.shape[1] % factor:
+            return subsampling(x_BTF, len_B)
+        computed = (speech + 5) * factor
+        y_BTD = subsampling(x_BTF[:, :computed], len_B.clamp(max=computed))
+        B, _, D = y_BTD.shape
+        silence_BTD = y_BTD[:, speech + 2 : speech + 3].expand(B, T - speech - 4, D)
+        return torch.cat([y_BTD[:, : speech + 2], silence_BTD, y_BTD[:, speech + 3 :]], dim=1)
 
     def forward(self, x_BTD: Tensor, len_B: Tensor, speech_len_B: Tensor) -> Memory:
         _, T, D = x_BTD.shape

@@ -12,6 +12,15 @@ from torch import Tensor, nn
 from asr.features import real_frames
 
 
+def _initialize(convs: nn.ModuleList) -> None:
+    """As He et al. 2015: features keep their size through the stem and stand up to the positions added to them."""
+    for conv in convs:
+        assert isinstance(conv, nn.Conv1d | nn.Conv2d)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        assert conv.bias is not None
+        nn.init.zeros_(conv.bias)
+
+
 def _halved(len_B: Tensor) -> Tensor:
     return (len_B + 1) // 2
 
@@ -21,11 +30,13 @@ class Conv1dSubsampling(nn.Module):
 
     def __init__(self, n_mels: int, channels: int, dim: int, factor: int, activation: nn.Module) -> None:
         super().__init__()
+        self.factor = factor
         self.strides = {2: (1, 2), 4: (2, 2), 8: (2, 2, 2)}[factor]
         sizes = [n_mels, *[channels] * (len(self.strides) - 1), dim]
         self.convs = nn.ModuleList(
             nn.Conv1d(i, o, 3, stride=s, padding=1) for i, o, s in zip(sizes[:-1], sizes[1:], self.strides, strict=True)
         )
+        _initialize(self.convs)
         self.activation = activation
 
     def forward(self, x_BTF: Tensor, len_B: Tensor) -> Tensor:
@@ -49,11 +60,13 @@ class Conv2dSubsampling(nn.Module):
 
     def __init__(self, n_mels: int, channels: int, dim: int, factor: int, activation: nn.Module) -> None:
         super().__init__()
+        self.factor = factor
         count = int(math.log2(factor))
         sizes = [1, *[channels] * count]
         self.convs = nn.ModuleList(
             nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
         )
+        _initialize(self.convs)
         self.activation = activation
         bins = n_mels
         for _ in range(count):
