@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo quick test lint format clean
+PACKAGES := $(VENV)/.packages
+
+.PHONY: help install demo quick test lint format bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -12,9 +14,21 @@ help: ## list the targets
 
 install: $(INSTALLED) ## make .venv with the exact versions of constraints.txt
 
-$(INSTALLED): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(INSTALLED): pyproject.toml constraints.txt | $(PACKAGES)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+# Debian's packages: venv makes the environment, ffmpeg reads what libsndfile cannot.
+$(PACKAGES):
+	@missing=""; \
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="python3-venv"; \
+	command -v ffmpeg >/dev/null || missing="$$missing ffmpeg"; \
+	if test -z "$$missing"; then :; \
+	elif test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } \
+		>/dev/null || echo "could not install $$missing; going on without"; \
+	else echo "going on without $$missing; as root: apt-get install $$missing"; fi
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	touch $@
 
 demo: install ## transcribe, train and score on real recordings (training takes most of the time)
@@ -29,13 +43,23 @@ test: install ## run the tests
 	$(BIN)/python -m pytest -n 2
 
 lint: install ## ruff and mypy
-	$(BIN)/ruff check asr recipes tests
-	$(BIN)/ruff format --check asr recipes tests
+	$(BIN)/ruff check asr recipes benchmarks tests
+	$(BIN)/ruff format --check asr recipes benchmarks tests
 	$(BIN)/mypy
 
+bench: install ## how fast recordings become text
+	$(BIN)/python recipes/prompts/prepare.py --languages en --out data/prompts-en
+	$(BIN)/python benchmarks/transcribe.py data/prompts-en/cuts_test.jsonl.gz
+
+lock: install ## find the newest versions that pyproject.toml allows and write constraints.txt
+	$(BIN)/python -m pip install --quiet uv
+	echo '# Exact versions that `make install` uses; `make lock` resolves them for the oldest Python supported.' > $(VENV)/lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.10 --no-header --no-annotate --quiet >> $(VENV)/lock
+	mv $(VENV)/lock constraints.txt
+
 format: install ## put the code into shape
-	$(BIN)/ruff check --fix asr recipes tests
-	$(BIN)/ruff format asr recipes tests
+	$(BIN)/ruff check --fix asr recipes benchmarks tests
+	$(BIN)/ruff format asr recipes benchmarks tests
 
 clean: ## remove the environment and what tools left behind (data and runs stay)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

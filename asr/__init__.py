@@ -10,7 +10,7 @@ __all__ = ["Recognizer", "load_model", "score"]
 _HOMES = {
     "Recognizer": ("asr.recognizer", "Recognizer"),
     "load_model": ("asr.checkpoint", "load_model_folder"),
-    "score": ("asr.score", "score"),
+    "score": ("asr.scoring", "score"),
 }
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from asr.config import ModelFolderConfig, read_config, to_yaml
 from asr.errors import CheckpointError, ConfigError
-from asr.files import write_atomically
+from asr.files import make_folder, write_atomically
 from asr.model.build import build_model
 from asr.model.speech import SpeechModel
 from asr.tokenizer import Tokenizer, load_tokenizer
@@ -37,12 +38,12 @@ class ModelFolder(NamedTuple):
 
 def save_model_folder(folder: Path, parts: ModelFolder) -> None:
     """Write a model folder; each file appears whole or not at all, the weights last."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     parts.tokenizer.save(folder)
     with write_atomically(folder / CONFIG) as temporary:
         temporary.write_text(to_yaml(parts.config), encoding="utf-8")
-    with write_atomically(folder / WEIGHTS) as temporary:
-        save_model(parts.model, str(temporary))
+    with _weights_file(folder / WEIGHTS) as temporary:
+        save_model(parts.model, temporary)
 
 
 def load_model_folder(folder: Path) -> ModelFolder:
@@ -76,8 +77,8 @@ def save_state(path: Path, tree: Mapping[str, Any]) -> None:
     plain = _encode(tree, tensors, {})
     flat = {str(i): t for i, t in enumerate(tensors)}
     metadata = {"tree": json.dumps(plain), "crc32": str(_checksum(flat))}
-    with write_atomically(path) as temporary:
-        save_file(flat, str(temporary), metadata)
+    with _weights_file(path) as temporary:
+        save_file(flat, temporary, metadata)
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -107,6 +108,16 @@ def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
         else:
             mean[name] = first.clone()
     return mean
+
+
+@contextmanager
+def _weights_file(path: Path) -> Iterator[str]:
+    """A temporary path for safetensors, whose own error names no file."""
+    try:
+        with write_atomically(path) as temporary:
+            yield str(temporary)
+    except SafetensorError as e:
+        raise CheckpointError(f"{path}: cannot be written: {_first_line(e)}") from None
 
 
 def _check_sizes(path: Path) -> None:

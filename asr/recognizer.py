@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,21 +17,28 @@ from torch import Tensor
 
 from asr.audio import open_audio
 from asr.checkpoint import ModelFolder, load_model_folder
-from asr.config import DecodeConfig
+from asr.config import DecodeConfig, WhisperFeaturesConfig
 from asr.data.batch import pad_audio
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
 from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
 from asr.errors import AsrError, ConfigError
 from asr.features import resample
+from asr.files import printable
 from asr.model.masks import Memory
+
+# So much audio is in memory at a time: batches by length need a choice, a folder of recordings may be endless.
+POOL_S = 3600.0
+
+Source = tuple[str, Callable[[], Tensor]]
+OnDone = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)
 class Transcript:
     """The text of a recording.
 
-    alternatives: n-best texts with scores, where the recording fitted into one window.  truncated: a window's text
-    reached the length cap before it ended.
+    language: as given, else as detected (in the first window), else None.  alternatives: n-best texts with scores,
+    where the recording fitted into one window.  truncated: a window's text reached the length cap before it ended.
     """
 
     id: str
@@ -49,6 +57,18 @@ class Failure:
     reason: str
 
 
+@dataclass
+class _Recording:
+    """A recording on its way; `found` holds hypotheses and language of each of its windows, by number."""
+
+    id: str
+    language: str | None
+    windows: list[Tensor] = field(default_factory=list)
+    duration_s: float = 0.0
+    problem: str | None = None
+    found: dict[int, tuple[list[Hypothesis], str | None]] = field(default_factory=dict)
+
+
 class Recognizer:
     """A model folder at work.
 
@@ -60,7 +80,12 @@ class Recognizer:
         self.options = options or parts.config.decode
         if self.options.ctc_weight > 0 and self.model.ctc is None:
             raise ConfigError("decode.ctc_weight > 0 needs a model with a CTC head; this one has none")
+        self.rate = self.model.front_end.sample_rate_hz
         self.frame_s = self.model.front_end.hop_s * parts.config.model.encoder.subsampling.factor
+        features = parts.config.features
+        # What exceeds a front end's own window would be cut off without a word.
+        longest_s = features.window_s if isinstance(features, WhisperFeaturesConfig) else math.inf
+        self.window_s = min(self.options.window_s, longest_s)
 
     @classmethod
     def load(cls, folder: str | Path, options: DecodeConfig | None = None) -> Recognizer:
@@ -72,7 +97,6 @@ class Recognizer:
         """Where the model is."""
         return next(self.model.parameters()).device
 
-    @torch.inference_mode()
     def decode(
         self, audio_BN: Tensor, len_B: Tensor, languages: Sequence[str | None] | None = None
     ) -> list[list[Hypothesis]]:
@@ -81,14 +105,25 @@ class Recognizer:
         languages: one per waveform; None lets a multilingual model detect it.  Waveforms are at the front end's
         rate and at most one window long.
         """
+        return self._decode(audio_BN, len_B, languages or [None] * len(len_B))[0]
+
+    @torch.inference_mode()
+    def _decode(
+        self, audio_BN: Tensor, len_B: Tensor, languages: Sequence[str | None]
+    ) -> tuple[list[list[Hypothesis]], Sequence[str | None]]:
+        """As decode; and the languages, those detected filled in."""
         memory = self.model.encode(audio_BN.to(self.device), len_B.to(self.device))
-        prefix_BP = self._prefix(memory, languages or [None] * len(len_B))
+        languages = self._fill_in(languages, memory)
+        known = bool(self.tokenizer.languages)
+        prefixes = [self.tokenizer.prefix(language if known else None) for language in languages]
+        prefix_BP = torch.tensor(prefixes, device=self.device)
         room = self.config.model.decoder.max_length - prefix_BP.shape[1]
         seconds_B = (memory.len_B * self.frame_s).tolist()
         caps = [min(room, 8 + math.ceil(s * self.options.max_tokens_per_s)) for s in seconds_B]
         o = self.options
         options = SearchOptions(o.beam_size, o.length_bonus, o.length_penalty, o.n_best)
-        return search(self._scorers(prefix_BP), memory, prefix_BP, self.tokenizer.eos_id, caps, options)
+        found = search(self._scorers(prefix_BP), memory, prefix_BP, self.tokenizer.eos_id, caps, options)
+        return found, languages
 
     def _scorers(self, prefix_BP: Tensor) -> list[Weighted]:
         """The weighted parts of the score."""
@@ -112,23 +147,16 @@ class Recognizer:
         assert self.model.ctc is not None
         return self.model.ctc(memory), memory.len_B
 
-    def _prefix(self, memory: Memory, languages: Sequence[str | None]) -> Tensor:
-        """Start tokens (B, P); for languages that are not given, the most probable language token."""
+    def _fill_in(self, languages: Sequence[str | None], memory: Memory) -> Sequence[str | None]:
+        """For languages that are not given, that of the most probable language token, if there are any."""
         known = list(self.tokenizer.languages)
-        if known and any(language is None for language in languages):
-            detected = self._detect_language(memory)
-            languages = [given or found for given, found in zip(languages, detected, strict=True)]
-        rows = [self.tokenizer.prefix(language if known else None) for language in languages]
-        return torch.tensor(rows, device=memory.states_BTD.device)
-
-    def _detect_language(self, memory: Memory) -> list[str]:
-        known = list(self.tokenizer.languages)
-        starts = torch.tensor([self.tokenizer.prefix(language)[:2] for language in known])
-        state = self.model.decoder.start(memory)
-        first_B = starts[0, 0].expand(len(memory.len_B)).to(memory.states_BTD.device)
-        log_prob_BV, _ = self.model.decoder.step(first_B, state)
-        best_B = log_prob_BV[:, starts[:, 1].to(log_prob_BV.device)].argmax(1)
-        return [known[i] for i in best_B.tolist()]
+        if not known or None not in languages:
+            return languages
+        starts = torch.tensor([self.tokenizer.prefix(language)[:2] for language in known], device=self.device)
+        first_B = starts[0, 0].expand(len(memory.len_B))
+        log_prob_BV, _ = self.model.decoder.step(first_B, self.model.decoder.start(memory))
+        best_B = log_prob_BV[:, starts[:, 1]].argmax(1).tolist()
+        return [given or known[best] for given, best in zip(languages, best_B, strict=True)]
 
     # ---- files ----------------------------------------------------------------------------------------------
 
@@ -138,74 +166,90 @@ class Recognizer:
         *,
         language: str | None = None,
         batch_s: float = 120.0,
-        on_done: Callable[[float], None] | None = None,
+        on_done: OnDone | None = None,
     ) -> list[Transcript | Failure]:
-        """Transcribe audio files; one that cannot be read becomes a Failure and the others go on.
+        """Transcribe audio files, results in the order of the paths; see transcribe_waveforms."""
+        return list(self.transcribe_waveforms(self.files(paths), language=language, batch_s=batch_s, on_done=on_done))
 
-        batch_s: seconds of padded audio that are decoded at once.  on_done is called with the seconds that each
-        finished batch held.  The results stand in the order of the paths.
-        """
-        return self.transcribe_waveforms(
-            ((str(path), lambda path=path: self._open(path)) for path in paths),  # type: ignore[misc]
-            language=language,
-            batch_s=batch_s,
-            on_done=on_done,
-        )
+    def files(self, paths: Iterable[str | Path]) -> list[Source]:
+        """Audio files as sources for transcribe_waveforms; each is opened when its turn comes."""
+        return [(str(path), partial(self._open, path)) for path in paths]
 
     def transcribe_waveforms(
         self,
-        sources: Iterable[tuple[str, Callable[[], Tensor]]],
+        sources: Iterable[Source],
         *,
         language: str | Callable[[str], str | None] | None = None,
         batch_s: float = 120.0,
-        on_done: Callable[[float], None] | None = None,
-    ) -> list[Transcript | Failure]:
-        """Transcribe waveforms (N,) at the front end's rate, each given as an id and a function that loads it."""
-        rate = self.model.front_end.sample_rate_hz
+        on_done: OnDone | None = None,
+    ) -> Iterator[Transcript | Failure]:
+        """Transcribe waveforms (N,) at the front end's rate, each given as an id and a function that loads it.
+
+        Results come in the order of the sources, whenever about an hour of audio is done.  A source that raises
+        AsrError becomes a Failure and the others go on.  language: of all, or by id; None: detected, where the
+        model has language tokens.  batch_s: seconds of padded audio that are decoded at once.  on_done is called
+        after each batch with the seconds that are done and those in all, estimated until the last source is loaded.
+        Raises AsrError for a language that the model does not know.
+        """
+        if isinstance(language, str):
+            self.tokenizer.prefix(language)  # an unknown one is an error before any work
         language_of = language if callable(language) else lambda _: language
-        failures: dict[int, Failure] = {}
-        windows: list[tuple[int, Tensor]] = []
-        names: list[str] = []
-        lengths: list[float] = []
-        for i, (name, load) in enumerate(sources):
-            names.append(name)
-            try:
-                audio_N = load()
-            except AsrError as e:
-                failures[i] = Failure(name, str(e))
-                lengths.append(0.0)
+        todo = list(sources)
+        pool: list[_Recording] = []
+        loaded_s = done_s = 0.0
+        for count, (id, load) in enumerate(todo, start=1):
+            pool.append(self._load(id, load, language_of(id)))
+            loaded_s += pool[-1].duration_s
+            if count < len(todo) and loaded_s - done_s < POOL_S:
                 continue
-            lengths.append(len(audio_N) / rate)
-            windows += [(i, w) for w in split_at_quiet(audio_N, rate, self.options.window_s)]
-        found: dict[int, list[list[Hypothesis]]] = {i: [] for i in range(len(names))}
-        results: dict[int, list[Hypothesis]] = {}
-        for batch in batches_by_length([len(w) for _, w in windows], round(batch_s * rate)):
-            audio_BN, len_B = pad_audio([windows[w][1] for w in batch])
-            hypotheses = self.decode(audio_BN, len_B, [language_of(names[windows[w][0]]) for w in batch])
-            results.update(zip(batch, hypotheses, strict=True))
-            if on_done:
-                on_done(float(len_B.sum()) / rate)
-        for w, (i, _) in enumerate(windows):
-            found[i].append(results[w])
-        return [
-            failures.get(i) or self._join(names[i], lengths[i], found[i], language_of(names[i]))
-            for i in range(len(names))
-        ]
+            for seconds in self._decode_pool(pool, batch_s):
+                done_s += seconds
+                if on_done:
+                    on_done(done_s, loaded_s / count * len(todo))
+            yield from map(self._join, pool)
+            pool, done_s = [], loaded_s
 
     def _open(self, path: str | Path) -> Tensor:
         audio = open_audio(path)
-        samples_N = torch.from_numpy(audio.samples_N)
-        return resample(samples_N, audio.sample_rate_hz, self.model.front_end.sample_rate_hz)
+        return resample(torch.from_numpy(audio.samples_N), audio.sample_rate_hz, self.rate)
 
-    def _join(self, name: str, duration_s: float, windows: list[list[Hypothesis]], language: str | None) -> Transcript:
-        truncated = any(hypotheses[0].truncated for hypotheses in windows)
+    def _load(self, id: str, load: Callable[[], Tensor], language: str | None) -> _Recording:
+        try:
+            audio_N = load()
+        except AsrError as e:
+            return _Recording(id, language, problem=str(e))
+        windows = split_at_quiet(audio_N, self.rate, self.window_s)
+        return _Recording(id, language, windows, len(audio_N) / self.rate)
+
+    def _decode_pool(self, pool: Sequence[_Recording], batch_s: float) -> Iterator[float]:
+        """Decode the windows of all these recordings; gives the seconds of each batch when it is done."""
+        windows = [(recording, i) for recording in pool for i in range(len(recording.windows))]
+        for batch in batches_by_length([len(r.windows[i]) for r, i in windows], round(batch_s * self.rate)):
+            chosen = [windows[w] for w in batch]
+            audio_BN, len_B = pad_audio([r.windows[i] for r, i in chosen])
+            try:
+                found, languages = self._decode(audio_BN, len_B, [r.language for r, _ in chosen])
+            except torch.OutOfMemoryError:
+                hint = f"{batch_s:g} s of audio at once are too much for its memory; give less (--batch-seconds)"
+                raise AsrError(f"{self.device}: {hint}") from None
+            for (recording, i), hypotheses, language in zip(chosen, found, languages, strict=True):
+                recording.found[i] = hypotheses, language
+            yield float(len_B.sum()) / self.rate
+
+    def _join(self, recording: _Recording) -> Transcript | Failure:
+        if recording.problem is not None:
+            return Failure(recording.id, recording.problem)
+        found = [recording.found[i] for i in range(len(recording.windows))]
+        truncated = any(hypotheses[0].truncated for hypotheses, _ in found)
         if truncated:
-            warnings.warn(f"{name}: the text reached the length cap before it ended", stacklevel=2)
-        texts = [self.tokenizer.decode(list(hypotheses[0].tokens)).strip() for hypotheses in windows]
-        alternatives: tuple[tuple[str, float], ...] = ()
-        if len(windows) == 1:
-            alternatives = tuple((self.tokenizer.decode(list(h.tokens)).strip(), h.score) for h in windows[0])
-        return Transcript(name, " ".join(t for t in texts if t), duration_s, language, alternatives, truncated)
+            warnings.warn(f"{printable(recording.id)}: the text reached the length cap before it ended", stacklevel=2)
+        n_best = [[(self._text(h), h.score) for h in hypotheses] for hypotheses, _ in found]
+        text = " ".join(best for (best, _), *_ in n_best if best)
+        alternatives = tuple(n_best[0]) if len(n_best) == 1 else ()
+        return Transcript(recording.id, text, recording.duration_s, found[0][1], alternatives, truncated)
+
+    def _text(self, hypothesis: Hypothesis) -> str:
+        return self.tokenizer.decode(list(hypothesis.tokens)).strip()
 
 
 def batches_by_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
@@ -220,7 +264,7 @@ def batches_by_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
 
 def split_at_quiet(audio_N: Tensor, rate: int, window_s: float) -> list[Tensor]:
     """Cut a waveform into windows of at most `window_s`, each at the quietest 0.2 s of the window's last third."""
-    most, hop = round(window_s * rate), max(1, round(0.02 * rate))
+    most, hop = max(2, round(window_s * rate)), max(1, round(0.02 * rate))
     windows = []
     while len(audio_N) > most:
         start = most * 2 // 3

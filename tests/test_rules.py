@@ -23,7 +23,7 @@ ROOMS = {
     "ct2": {"errors"},
     "tokenizer": BASE | {"tokenizer"},
     "metrics": BASE | {"text"},
-    "score": BASE | {"text", "metrics"},
+    "scoring": BASE | {"text", "metrics"},
     "features": {"config"},
     "losses": {"features"},
     "model": {"features", "config", "model"},
@@ -33,9 +33,9 @@ ROOMS = {
     "data": BASE | {"config", "data", "audio", "features", "losses", "text", "tokenizer"},
     "recognizer": BASE | {"config", "checkpoint", "decode", "model", "audio", "features", "data"},
     "writers": BASE | {"recognizer"},
-    "evaluate": BASE | {"recognizer", "score", "data"},
+    "evaluate": BASE | {"recognizer", "scoring", "data"},
     "training": BASE
-    | {"training", "config", "checkpoint", "model", "data", "losses", "features", "recognizer", "score", "tokenizer"},
+    | {"training", "config", "checkpoint", "model", "data", "losses", "features", "recognizer", "scoring", "tokenizer"},
 }
 LIGHTNING = {"training", "data"}
 

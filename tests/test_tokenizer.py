@@ -6,7 +6,7 @@ import copy
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 import sentencepiece
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import ByteLevel
 
+from asr.config import TokenizerConfig
 from asr.errors import AsrError, CheckpointError, ConfigError, DataError
 from asr.tokenizer import (
     CharacterTokenizer,
@@ -67,7 +68,7 @@ ALL = {
     "whisper": WHISPER,
     "whisper.en": WHISPER_EN,
 }
-KINDS = {"unigram": "sentencepiece", "bpe": "sentencepiece", "whisper.en": "whisper"}
+KINDS = {"whisper.en": "whisper"}
 
 
 @pytest.fixture(params=ALL)
@@ -84,6 +85,11 @@ def same(a: Tokenizer, b: Tokenizer) -> bool:
         and all(a.encode(text) == b.encode(text) for text in texts)
         and a.prefix(language) == b.prefix(language)
     )
+
+
+def test_every_kind_of_the_configuration_can_be_loaded() -> None:
+    for kind in get_args(TokenizerConfig.model_fields["kind"].annotation):
+        assert kind in ALL
 
 
 def test_saved_and_loaded_it_is_the_same(key: str, tmp_path: Path) -> None:
@@ -293,7 +299,7 @@ BROKEN = {
         b"[" * 100_000,
         b"\xff\xfe\x00",
     ],
-    ("sentencepiece", "sentencepiece.model"): [
+    ("unigram", "sentencepiece.model"): [
         b"",
         b"\x80\x04\x95cposix\nsystem\n",
         UNIGRAM._model[:-5],
@@ -330,7 +336,7 @@ def refused(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize(("kind", "name"), BROKEN)
 def test_broken_files_are_refused_in_one_line(kind: str, name: str, tmp_path: Path) -> None:
     for content in BROKEN[kind, name]:
-        ALL["unigram" if kind == "sentencepiece" else kind].save(tmp_path)
+        ALL[kind].save(tmp_path)
         load_tokenizer(tmp_path, kind)
         (tmp_path / name).write_bytes(content)
         refused(tmp_path, kind)
@@ -348,11 +354,11 @@ def test_sentencepiece_models_of_others_are_refused(tmp_path: Path) -> None:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(TEXTS), model_writer=file, vocab_size=42, minloglevel=2, **option
             )
-        refused(tmp_path, "sentencepiece")
+        refused(tmp_path, "bpe")
 
 
 def test_unknown_kind(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="known are character, sentencepiece, whisper"):
+    with pytest.raises(ConfigError, match="known are character, unigram, bpe, whisper"):
         load_tokenizer(tmp_path, "words")
 
 

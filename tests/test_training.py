@@ -4,87 +4,68 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile as sf
-from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
-from lhotse.audio import AudioSource
+from synthetic import cut, experiment_file, manifest
 
-from asr.checkpoint import load_model_folder
+from asr.checkpoint import load_model_folder, save_state
+from asr.data.cuts import read_cuts
+from asr.errors import CheckpointError
+from asr.training.plots import read_metrics
+from asr.training.states import newest_sound_state, states_in
 
-RATE = 8000
-WORDS = ["one", "two", "three", "four", "five"]
-
-
-def corpus(folder: Path, split: str, count: int, seed: int) -> Path:
-    """Clips of noise with one or two words of text each."""
-    draw, cuts = random.Random(seed), []
-    for i in range(count):
-        n = draw.randrange(RATE // 2, 2 * RATE)
-        path = folder / f"{split}-{i}.wav"
-        sf.write(path, np.random.default_rng(seed * 1000 + i).normal(0, 0.1, n).astype(np.float32), RATE)
-        source = AudioSource("file", [0], str(path))
-        recording = Recording(f"{split}-{i}", [source], RATE, n, n / RATE)
-        text = " ".join(draw.choices(WORDS, k=draw.choice([1, 2])))
-        segment = SupervisionSegment(f"{split}-{i}", f"{split}-{i}", 0.0, n / RATE, text=text, language="en")
-        cuts.append(MonoCut(f"{split}-{i}", 0.0, n / RATE, 0, [segment], recording=recording))
-    manifest = folder / f"{split}.jsonl.gz"
-    CutSet.from_cuts(cuts).to_file(manifest)
-    return manifest
+VALIDATE_EVERY, SAVE_EVERY = 10, 6  # as the synthetic experiment has it
 
 
-CONFIG = """
-seed: 5
-normalizer: basic
-data: {{train: {train}, dev: {dev}, batch_duration_s: 8, buckets: 3, workers: 2}}
-features: {{sample_rate_hz: 8000, n_mels: 20}}
-model:
-  encoder: {{layers: 1, dim: 16, heads: 2, feed_forward: 32, dropout: 0.1}}
-  decoder: {{layers: 1, heads: 2, feed_forward: 32, dropout: 0.1}}
-augment: {{speeds: [0.9, 1.0, 1.1], join: 0.3, join_max_s: 4, time_masks: 2, freq_masks: 1, freq_mask_bins: 5}}
-loss: {{guided_attention_weight: 0.5, guided_attention_decay_steps: 20}}
-optimizer: {{lr: 1e-3, warmup_steps: 5}}
-trainer:
-  max_epochs: 3
-  precision: fp32
-  device: cpu
-  validate_every_steps: 10
-  save_every_steps: 4
-  step_log: true
-  plot_utterances: 1
-"""
+def command(config: Path, out: Path, *overrides: str) -> list[str]:
+    return [sys.executable, "-m", "asr", "train", str(config), f"out={out}", "data.workers=2", *overrides]
 
 
-def command(config: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "asr", "train", str(config), f"out={out}"]
+def run(config: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(config, out, *overrides), capture_output=True, text=True, timeout=300, check=False)
 
 
-def run(config: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(config, out), capture_output=True, text=True, timeout=300, check=False)
+def logged(out: Path) -> list[dict[str, object]]:
+    path = out / "steps.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def steps(out: Path) -> dict[int, set[tuple[str, ...]]]:
     """All that was logged of each step; a step done twice must have come out the same."""
     found: dict[int, set[tuple[str, ...]]] = {}
-    for line in (out / "steps.jsonl").read_text().splitlines():
-        row = json.loads(line)
+    for row in logged(out):
         found.setdefault(row["batch"], set()).add((str(row["epoch"]), row["loss"], *row["ids"]))
     return found
 
 
+def kill_after(config: Path, out: Path, step: int) -> int:
+    """Start or continue a run, kill it once `step` steps are logged, and give the last step that it logged."""
+    before = len(logged(out))
+    process = subprocess.Popen(command(config, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(row["batch"] + 1 >= step for row in logged(out)[before:]):
+            break
+        time.sleep(0.002)
+    assert process.poll() is None, "the run ended before it could be killed"
+    process.kill()
+    process.wait()
+    return logged(out)[-1]["batch"] + 1
+
+
+def curve(out: Path, name: str) -> list[tuple[int, str]]:
+    """Steps and values of a learning curve."""
+    return [(int(row["step"]), row[name]) for row in read_metrics(out / "logs") if row.get(name)]
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    train, dev = corpus(folder, "train", 40, 1), corpus(folder, "dev", 4, 2)
-    path = folder / "run.yaml"
-    path.write_text(CONFIG.format(train=train, dev=dev) + "out: unused\n")
-    return path
+    return experiment_file(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +78,7 @@ def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     load_model_folder(whole / "model")
-    for name in ("run.json", "learning_curves.png", "experiment.yaml", "dropped.tsv", "logs/metrics.csv"):
+    for name in ("run.json", "learning_curves.png", "experiment.yaml", "dropped.tsv", "logs/start-01/metrics.csv"):
         assert (whole / name).stat().st_size >= 0
     assert list((whole / "plots").glob("*.png"))
     manifest = json.loads((whole / "run.json").read_text())
@@ -109,34 +90,63 @@ def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     ]
     assert epochs[0] == epochs[1] == epochs[2]
     assert len(epochs[0]) == len(set(epochs[0])) == 40
+    *_, (last, _) = curve(whole, "dev_wer")
+    assert last == manifest["steps"]  # the last steps are validated, too
 
 
-@pytest.mark.parametrize("kill_after", [3, 11])
-def test_a_killed_run_goes_on_bit_for_bit(config: Path, whole: Path, tmp_path: Path, kill_after: int) -> None:
-    out = tmp_path / "run"
-    process = subprocess.Popen(command(config, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    log = out / "steps.jsonl"
-    deadline = time.monotonic() + 200
-    while process.poll() is None and time.monotonic() < deadline:
-        if log.exists() and log.read_bytes().count(b"\n") >= kill_after:
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    torn = sorted((out / "states").glob("*.safetensors")) if (out / "states").exists() else []
-    if len(torn) > 1:  # a damaged last state is named, and the one before is used
-        torn[-1].write_bytes(torn[-1].read_bytes()[:-50])
+def test_a_run_killed_four_times_ends_bit_for_bit_the_same(config: Path, whole: Path, tmp_path: Path) -> None:
+    out, last = tmp_path / "run", max(steps(whole)) + 1
+    draw = random.Random(last)
+    before_any_state = draw.randrange(1, SAVE_EVERY - 2)
+    after_a_state = draw.randrange(SAVE_EVERY, VALIDATE_EVERY - 1)
+    late = draw.randrange(VALIDATE_EVERY + 3, last - 2)
+    kill_after(config, out, before_any_state)
+    assert not states_in(out / "states")
+    kill_after(config, out, after_a_state)
+    assert states_in(out / "states")
+    # The step before a validation is logged when the validation begins, whose state is saved when it is over.
+    assert kill_after(config, out, VALIDATE_EVERY) == VALIDATE_EVERY
+    assert max(step for step, _ in states_in(out / "states")) < VALIDATE_EVERY
+    kill_after(config, out, late)
+    torn = states_in(out / "states")[-1][1]
+    torn.write_bytes(torn.read_bytes()[:-50])  # a damaged last state is named, and the one before is used
     done = run(config, out)
     assert done.returncode == 0, done.stderr
-    if len(torn) > 1:
-        assert torn[-1].name in done.stderr
+    assert [line for line in done.stderr.splitlines() if torn.name in line]
     assert steps(out) == steps(whole)
+    assert curve(out, "dev_wer") == curve(whole, "dev_wer")
+    assert curve(out, "loss") == curve(whole, "loss")
+    assert (out / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
+
+
+def test_the_newest_sound_state_is_taken_and_the_others_are_named(tmp_path: Path) -> None:
+    lines: list[str] = []
+    assert newest_sound_state(tmp_path, lines.append) is None
+    sound = {"state_dict": {}, "optimizer_states": [], "loops": {}, "task": {}}
+    for step in (5, 900, 1000):
+        save_state(tmp_path / f"step-{step:07d}.safetensors", sound)
+    save_state(tmp_path / "step-0002000.safetensors", {"another": "program's"})
+    (tmp_path / "step-0001000.safetensors").write_bytes(b"torn")
+    (tmp_path / "step-0003000.safetensors.tmp").write_bytes(b"not yet renamed")
+    assert newest_sound_state(tmp_path, lines.append) == tmp_path / "step-0000900.safetensors"
+    assert ["step-0002000" in lines[0], "step-0001000" in lines[1], len(lines)] == [True, True, 2]
+    for path in tmp_path.glob("step-0000*"):
+        path.write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="none of the 4 training states can be read; move the folder away"):
+        newest_sound_state(tmp_path, lines.append)
+
+
+def test_audio_that_is_lost_stops_a_run_with_one_line(config: Path, tmp_path: Path) -> None:
+    gone = [cut("gone", 1, path=tmp_path / "gone.wav"), *read_cuts(config.parent / "train.jsonl.gz")]
+    train = manifest(tmp_path / "train.jsonl", gone)
+    done = run(config, tmp_path / "run", f"data.train={train}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert f"asr: {tmp_path / 'gone.wav'}: no such file" in done.stderr.splitlines()
 
 
 def test_another_configuration_in_the_same_folder_is_refused(config: Path, whole: Path) -> None:
-    done = subprocess.run(
-        [*command(config, whole), "optimizer.lr=0.5"], capture_output=True, text=True, timeout=300, check=False
-    )
+    done = run(config, whole, "optimizer.lr=0.5")
     assert done.returncode == 2
     assert "optimizer.lr" in done.stderr
     assert "Traceback" not in done.stderr

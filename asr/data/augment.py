@@ -4,8 +4,9 @@ in any worker and after any restart."""
 from __future__ import annotations
 
 import hashlib
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -27,27 +28,49 @@ def derived_random(*key: object) -> random.Random:
     return random.Random(int.from_bytes(digest[:8], "little"))
 
 
-def epoch_cuts(cuts: Sequence[Cut], config: AugmentConfig, seed: int, epoch: int) -> CutSet:
-    """The cuts of one epoch: in random order, each at a speed of its own, some joined with further clips."""
+def epoch_cuts(
+    cuts: Sequence[Cut],
+    config: AugmentConfig,
+    seed: int,
+    epoch: int,
+    *,
+    longest_s: float = math.inf,
+    fits: Callable[[Cut], bool] = lambda cut: True,
+) -> CutSet:
+    """The cuts of one epoch: in random order, each at a speed of its own, some joined with further clips.
+
+    A speed that makes a cut longer than `longest_s` is not drawn where another one does not; clips are not joined
+    to what `fits` refuses.
+    """
     order = list(cuts)
     derived_random(seed, epoch, "order").shuffle(order)
-    return CutSet.from_cuts([_vary(cut, order, config, seed, epoch) for cut in order])
+    return CutSet.from_cuts([_vary(cut, order, config, (seed, epoch), longest_s, fits) for cut in order])
 
 
-def _vary(cut: Cut, others: Sequence[Cut], config: AugmentConfig, seed: int, epoch: int) -> Cut:
-    draw = derived_random(seed, epoch, cut.id)
-    speed = draw.choice(config.speeds)
+def _vary(
+    cut: Cut,
+    others: Sequence[Cut],
+    config: AugmentConfig,
+    key: tuple[int, int],
+    longest_s: float,
+    fits: Callable[[Cut], bool],
+) -> Cut:
+    draw = derived_random(*key, cut.id)
+    speeds = [s for s in config.speeds if cut.duration / s <= longest_s] or [max(config.speeds)]
+    speed = draw.choice(speeds)
     varied = _at_speed(cut, speed)
     while draw.random() < config.join:
         other = draw.choice(others)
-        same_language = other.supervisions[0].language == cut.supervisions[0].language
-        gap_s = draw.uniform(0.1, 0.5)
-        if not same_language or varied.duration + gap_s + other.duration / speed > config.join_max_s:
+        offset_s = round(varied.duration + draw.uniform(0.1, 0.5), 3)
+        if other.supervisions[0].language != cut.supervisions[0].language:
             break
         other = _at_speed(other, speed)
-        varied = varied.mix(
-            other, allow_padding=True, offset_other_by=round(varied.duration + gap_s, 3), preserve_id="left"
-        )
+        if offset_s + other.duration > config.join_max_s:
+            break
+        joined = varied.mix(other, allow_padding=True, offset_other_by=offset_s, preserve_id="left")
+        if not fits(joined):
+            break
+        varied = joined
     return varied
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from torch import Tensor
 from asr.audio import open_audio
 from asr.errors import DataError
 from asr.features import resample
+from asr.files import printable
 
 
 class Dropped(NamedTuple):
@@ -31,12 +33,18 @@ def read_cuts(path: Path) -> CutSet:
     if not Path(path).is_file():
         raise DataError(f"{path}: no such manifest; prepare the corpus first (see the recipe's README)")
     try:
-        cuts = CutSet.from_cuts(CutSet.from_file(path))
+        found = CutSet.from_file(path)  # None for a file without a line
+        cuts = CutSet.from_cuts([] if found is None else found)
     except Exception as e:  # lhotse raises whatever its parsers raise
-        reason = " ".join(str(e).split())[:200]
+        reason = printable(" ".join(str(e).split()))[:200]
         raise DataError(f"{path}: not a manifest of lhotse cuts: {reason}") from None
     if len(cuts) == 0:
         raise DataError(f"{path}: the manifest is empty")
+    if (other := next((item for item in cuts if not isinstance(item, Cut)), None)) is not None:
+        raise DataError(f"{path}: a manifest of {type(other).__name__}s, not of cuts")
+    counts = Counter(cut.id for cut in cuts)
+    if len(counts) < len(cuts):
+        raise DataError(f"{path}: cut '{printable(counts.most_common(1)[0][0])}' is there twice; ids must differ")
     return cuts
 
 
@@ -85,12 +93,12 @@ def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
 def _load_mono(cut: MonoCut, sample_rate_hz: int) -> Tensor:
     recording = cut.recording
     if recording is None or recording.sources[0].type != "file":
-        raise DataError(f"{cut.id}: the cut has no audio file")
+        raise DataError(f"{printable(cut.id)}: the cut has no audio file")
     speed = 1.0
     for transform in recording.transforms or ():
         fields = transform if isinstance(transform, dict) else transform.to_dict()
         if fields["name"] != "Speed":
-            raise DataError(f"{cut.id}: transform {fields['name']} is not supported")
+            raise DataError(f"{printable(cut.id)}: transform {printable(fields['name'])} is not supported")
         speed *= fields["kwargs"]["factor"]
     path = recording.sources[0].source
     whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-6

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
-from torch.utils.data import DataLoader
 
 from asr.config import ExperimentConfig
 from asr.data.augment import NoiseMixer, epoch_cuts
-from asr.data.batch import Batch, Example
+from asr.data.batch import Batch, Example, collate
 from asr.data.cuts import Dropped, language_of, load_audio, pieces, read_cuts, select, text_of
-from asr.data.stream import CutBatch, ExampleDataset, Position, TrainingStream
+from asr.data.stream import BatchLoader, CutBatch, ExampleDataset, Position, TrainingStream, batched, make_batch
 from asr.errors import DataError
 from asr.losses import ctc_fits
 from asr.text import normalizer
@@ -30,7 +32,7 @@ def target_text(cut: Cut, normalizer_name: str) -> str:
     return _cached_normalizer(normalizer_name, language_of(cut))(text_of(cut))
 
 
-def read_split(path: Any, languages: tuple[str, ...] | None) -> CutSet:
+def read_split(path: Path, languages: tuple[str, ...] | None) -> CutSet:
     """Read a manifest and keep the chosen languages."""
     cuts = read_cuts(path)
     if languages is None:
@@ -61,20 +63,27 @@ class SpeechData(L.LightningDataModule):
         self.max_tokens, self.encoder_frames = max_tokens, encoder_frames
         self.noise = NoiseMixer(config.augment, sample_rate_hz, config.seed)
         data = config.data
-        self.train_cuts, self.dropped = select(read_split(data.train, data.languages), self._problem)
-        if len(self.train_cuts) == 0:
-            reasons = sorted({d.reason for d in self.dropped})
-            raise DataError(f"{data.train}: every cut was left out ({'; '.join(reasons[:3])})")
-        self.dev_cuts, dev_dropped = select(read_split(data.dev, data.languages), self._dev_problem)
-        self.dropped += dev_dropped
+        self.dropped: list[Dropped] = []
+        self.train_cuts = self._usable(data.train, self._problem)
+        self.dev_cuts = self._usable(data.dev, self._dev_problem)
         train = list(self.train_cuts)
         self.stream = TrainingStream(
-            lambda epoch: epoch_cuts(train, config.augment, config.seed, epoch),
+            lambda epoch: epoch_cuts(
+                train, config.augment, config.seed, epoch, longest_s=data.max_duration_s, fits=self._fits
+            ),
             data,
             config.seed,
             config.trainer.max_epochs,
         )
         self.position = Position()
+
+    def _usable(self, path: Path, problem: Callable[[Cut], str | None]) -> CutSet:
+        kept, dropped = select(read_split(path, self.config.data.languages), problem)
+        if len(kept) == 0:
+            reasons = sorted({d.reason for d in dropped})
+            raise DataError(f"{path}: every cut was left out ({'; '.join(reasons[:3])})")
+        self.dropped += dropped
+        return kept
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.position.epoch, "batches": self.position.batches}
@@ -82,9 +91,9 @@ class SpeechData(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.position = self.stream.start = Position(state_dict["epoch"], state_dict["batches"])
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> BatchLoader:
         workers = self.config.data.workers
-        return DataLoader(
+        return BatchLoader(
             ExampleDataset(self._training_example),
             sampler=self.stream,
             batch_size=None,
@@ -95,8 +104,8 @@ class SpeechData(L.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(
+    def val_dataloader(self) -> BatchLoader:
+        return BatchLoader(
             ExampleDataset(self._example),
             sampler=self._dev_batches(),  # type: ignore[arg-type]
             batch_size=None,
@@ -104,27 +113,25 @@ class SpeechData(L.LightningDataModule):
         )
 
     def largest_batch(self) -> Batch:
-        """The batch with the longest cuts that the frame budget allows, to try the memory with."""
-        data, slowest = self.config.data, min(self.config.augment.speeds)
+        """The wordiest and the longest cuts, as many as fit, as long as augmentation makes them, to try the memory."""
+        data, augment = self.config.data, self.config.augment
         cuts = sorted(self.train_cuts, key=lambda cut: -cut.duration)
-        longest_s = cuts[0].duration / slowest
-        if self.config.augment.join > 0:
-            longest_s = max(longest_s, self.config.augment.join_max_s)
+        longest_s = max(cuts[0].duration, min(cuts[0].duration / min(augment.speeds), data.max_duration_s))
+        if augment.join > 0:
+            longest_s = max(longest_s, augment.join_max_s)
         count = max(1, int(data.batch_duration_s / longest_s))
-        return self.dev_batch(cuts[: min(count, data.batch_size or count)])
+        samples = round(longest_s * self.sample_rate_hz)
+        wordiest = max(cuts, key=lambda cut: len(text_of(cut)))
+        chosen = [wordiest, *(cut for cut in cuts if cut is not wordiest)][: min(count, data.batch_size or count)]
+        return collate([_stretched(self._example(cut), samples, self.max_tokens) for cut in chosen])
 
     def dev_batch(self, cuts: Sequence[Cut]) -> Batch:
         """A batch of cuts as they are, without augmentation."""
-        return ExampleDataset(self._example)[CutBatch(CutSet.from_cuts(cuts), Position())]
+        return make_batch(CutBatch(CutSet.from_cuts(cuts), Position()), self._example)
 
     def _dev_batches(self) -> list[CutBatch]:
-        batches: list[list[Cut]] = [[]]
-        for cut in sorted(self.dev_cuts, key=lambda cut: -cut.duration):
-            batch = batches[-1]
-            if batch and (len(batch) + 1) * batch[0].duration > self.config.data.batch_duration_s:
-                batches.append([])
-            batches[-1].append(cut)
-        return [CutBatch(CutSet.from_cuts(b), Position(0, i)) for i, b in enumerate(batches)]
+        cuts = sorted(self.dev_cuts, key=lambda cut: -cut.duration)
+        return [CutBatch(batch, Position(0, i)) for i, batch in enumerate(batched(cuts, self.config.data))]
 
     def _tokens(self, cut: Cut) -> tuple[str, list[int], int]:
         text = target_text(cut, self.config.normalizer)
@@ -149,25 +156,45 @@ class SpeechData(L.LightningDataModule):
         most = self.config.decode.window_s
         if cut.duration > most:
             return f"dev cut of {cut.duration:.1f} s is longer than decode.window_s={most:g}"
-        return None
+        return self._target_problem(cut, None)
 
     def _problem(self, cut: Cut) -> str | None:
         data = self.config.data
-        if not data.min_duration_s <= cut.duration <= data.max_duration_s:
+        fastest_s = cut.duration / max(self.config.augment.speeds)
+        if not data.min_duration_s <= cut.duration or max(cut.duration, fastest_s) > data.max_duration_s:
             return f"duration {cut.duration:.2f} s is outside {data.min_duration_s:g} to {data.max_duration_s:g} s"
+        if not text_of(cut).strip():
+            return "no text"
+        return self._target_problem(cut, fastest_s)
+
+    def _fits(self, joined: Cut) -> bool:
+        return self._target_problem(joined, joined.duration) is None
+
+    def _target_problem(self, cut: Cut, duration_s: float | None) -> str | None:
+        """Why the cut's target cannot be trained on; without a duration, why its loss cannot be computed at all."""
         try:
             text, tokens, prefix_length = self._tokens(cut)
         except DataError as e:
             return str(e)
-        if not text.strip():
+        if duration_s is not None and not text.strip():
             return "no text is left after normalisation"
         if len(tokens) > self.max_tokens:
             return f"target of {len(tokens)} tokens is longer than the decoder's max_length={self.max_tokens}"
-        if self.encoder_frames is not None:
-            frames = self.encoder_frames(cut.duration / max(self.config.augment.speeds))
+        if self.encoder_frames is not None and duration_s is not None:
+            frames = self.encoder_frames(duration_s)
             if not ctc_fits(frames, tokens[prefix_length:-1]):
                 return f"target of {len(tokens) - prefix_length - 1} tokens does not fit {frames} encoder frames"
         return None
+
+
+def _stretched(example: Example, samples: int, max_tokens: int) -> Example:
+    """The example said over and over until it is `samples` long."""
+    times = samples / len(example.audio_N)
+    audio_N = example.audio_N.repeat(math.ceil(times))[:samples]
+    text = example.tokens[example.prefix_length : -1]
+    text = (text * math.ceil(times))[: min(math.ceil(len(text) * times), max_tokens - example.prefix_length - 1)]
+    tokens = [*example.tokens[: example.prefix_length], *text, example.tokens[-1]]
+    return replace(example, audio_N=audio_N, tokens=tokens)
 
 
 def dropped_summary(dropped: list[Dropped]) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from lhotse import CutSet
+from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
-from torch.utils.data import Dataset, Sampler
+from lhotse.dataset.sampling.dynamic_bucketing import FixedBucketBatchSizeConstraint, estimate_duration_buckets
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asr.config import DataConfig
 from asr.data.batch import Batch, Example, collate
+from asr.errors import AsrError
 
 
 class Position(NamedTuple):
@@ -44,7 +47,7 @@ class TrainingStream(Sampler[CutBatch]):
         self.start = Position()
 
     def epoch(self, epoch: int) -> Iterator[CutSet]:
-        """The batches of one epoch."""
+        """The batches of one epoch: drawn from buckets of cuts of like duration, in random order."""
         cuts = self.cuts_of_epoch(epoch)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*eagerly read CutSet.*")  # an epoch's cuts fit into memory
@@ -52,11 +55,21 @@ class TrainingStream(Sampler[CutBatch]):
         yield from sampler
 
     def _sampler(self, cuts: CutSet, epoch: int) -> DynamicBucketingSampler:
+        """Buckets that hold equal shares of the audio, each with as many cuts a batch as its longest allows.
+
+        (With `max_duration` lhotse lets the last cut of a batch exceed the budget, and then a batch that was tried
+        before training is not the largest.)
+        """
+        count = min(self.config.buckets, len(cuts))
+        inner_s = estimate_duration_buckets(cuts, count) if count > 1 else []
+        longest_s = [*inner_s, max(cut.duration for cut in cuts)]
+        most = self.config.batch_size or len(cuts)
+        sizes = [min(most, max(1, int(self.config.batch_duration_s / s))) for s in longest_s]
         return DynamicBucketingSampler(
             cuts,
-            max_duration=self.config.batch_duration_s,
-            max_cuts=self.config.batch_size,
-            num_buckets=max(1, min(self.config.buckets, len(cuts) // 2)),
+            constraint=FixedBucketBatchSizeConstraint(longest_s, sizes),
+            duration_bins=inner_s,
+            num_buckets=len(longest_s),
             shuffle=True,
             seed=self.seed + epoch,
             world_size=1,
@@ -74,12 +87,51 @@ class TrainingStream(Sampler[CutBatch]):
                     yield CutBatch(cuts, Position(epoch, index))
 
 
-class ExampleDataset(Dataset[Batch]):
-    """Turn a batch of cuts into a batch of waveforms and tokens; runs in the loader's workers."""
+def batched(cuts: Iterable[Cut], config: DataConfig) -> Iterator[CutSet]:
+    """Cut a sequence of cuts into batches whose audio, padded to the longest, never exceeds the budget.
 
-    def __init__(self, make_example: Callable[..., Example]) -> None:
+    A cut that is longer than the budget has a batch of its own.
+    """
+    batch: list[Cut] = []
+    longest_s = 0.0
+    for cut in cuts:
+        longest_s = max(longest_s, cut.duration)
+        if batch and ((len(batch) + 1) * longest_s > config.batch_duration_s or len(batch) == config.batch_size):
+            yield CutSet.from_cuts(batch)
+            batch, longest_s = [], cut.duration
+        batch.append(cut)
+    if batch:
+        yield CutSet.from_cuts(batch)
+
+
+class ExampleDataset(Dataset["Batch | AsrError"]):
+    """Turn a batch of cuts into a batch of waveforms and tokens; runs in the loader's workers.
+
+    An utterance that cannot be used gives its error as the item: torch would raise a worker's exception with the
+    worker's traceback as its message.
+    """
+
+    def __init__(self, make_example: Callable[[Cut, int], Example]) -> None:
         self.make_example = make_example
 
-    def __getitem__(self, batch: CutBatch) -> Batch:  # type: ignore[override]
-        epoch, index = batch.position
-        return collate([self.make_example(cut, epoch) for cut in batch.cuts], epoch, index)
+    def __getitem__(self, batch: CutBatch) -> Batch | AsrError:  # type: ignore[override]
+        try:
+            return make_batch(batch, self.make_example)
+        except AsrError as e:
+            return e
+
+
+def make_batch(batch: CutBatch, make_example: Callable[[Cut, int], Example]) -> Batch:
+    """Load the cuts of a batch and pad them."""
+    epoch, index = batch.position
+    return collate([make_example(cut, epoch) for cut in batch.cuts], epoch, index)
+
+
+class BatchLoader(DataLoader["Batch | AsrError"]):
+    """Gives the batches of an ExampleDataset, and raises its errors in the process that asks for them."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for item in super().__iter__():
+            if isinstance(item, AsrError):
+                raise item
+            yield item

@@ -18,10 +18,11 @@ __all__ = ["CharacterTokenizer", "SentencePieceTokenizer", "Tokenizer", "Whisper
 
 
 def load_tokenizer(folder: str | Path, kind: str) -> Tokenizer:
-    """The tokenizer of a model folder; kind is "character", "sentencepiece" or "whisper"."""
+    """The tokenizer of a model folder; kind is "character", "unigram", "bpe" or "whisper"."""
     loaders: dict[str, Callable[[Path], Tokenizer]] = {
         "character": CharacterTokenizer.load,
-        "sentencepiece": SentencePieceTokenizer.load,
+        "unigram": SentencePieceTokenizer.load,
+        "bpe": SentencePieceTokenizer.load,
         "whisper": WhisperTokenizer.load,
     }
     if kind not in loaders:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -30,12 +31,13 @@ class KeepStates(L.Callback):
     def __init__(self, folder: Path, config: TrainerConfig) -> None:
         self.folder, self.config = folder, config
         self.best: dict[int, float] = {}
+        self.validated = -1  # the last step that was
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": dict(self.best)}
+        return {"best": dict(self.best), "validated": self.validated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = dict(state_dict["best"])
+        self.best, self.validated = dict(state_dict["best"]), state_dict["validated"]
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -52,6 +54,7 @@ class KeepStates(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or "dev_wer" not in trainer.callback_metrics:
             return
+        self.validated = trainer.global_step
         self.best[trainer.global_step] = float(trainer.callback_metrics["dev_wer"])
         self.best = dict(sorted(self.best.items(), key=lambda item: (item[1], -item[0]))[: self.config.keep_best])
         self.save(trainer)
@@ -76,15 +79,21 @@ class TryLargestBatch(L.Callback):
             with trainer.precision_plugin.forward_context():
                 pl_module.combine(pl_module.losses(batch, training=True), batch).backward()
         except (RuntimeError, MemoryError) as e:
-            if isinstance(e, MemoryError) or "memory" in str(e).lower():
-                raise AsrError(
-                    f"the largest batch ({len(batch.ids)} utterances of {batch.audio_BN.shape[1]} samples) "
-                    "does not fit "
-                    "into memory: lower data.batch_duration_s or data.max_duration_s"
-                ) from None
-            raise
+            if not _is_out_of_memory(e):
+                raise
+            raise AsrError(
+                f"the largest batch ({len(batch.ids)} utterances of {batch.audio_BN.shape[1]} samples) does not fit "
+                "into memory: lower data.batch_duration_s or data.max_duration_s"
+            ) from None
         finally:
             pl_module.zero_grad(set_to_none=True)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether torch, which raises RuntimeError for it on most devices, could not get memory."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in ("out of memory", "allocate memory", "not enough memory"))
 
 
 class StepLog(L.Callback):

@@ -70,10 +70,26 @@ def _draw(path: Path, x_TF: Tensor, maps: Sequence[Tensor], labels: Sequence[str
     _save(figure, path)
 
 
-def draw_learning_curves(metrics_csv: Path, path: Path) -> None:
-    """Draw loss, dev WER / CER and learning rate over the steps, from Lightning's metrics.csv."""
-    with metrics_csv.open(encoding="utf-8", newline="") as f:
-        rows = list(csv.DictReader(f))
+def metrics_files(logs: Path) -> list[Path]:
+    """The metrics of each start of a run, in order."""
+    return sorted(logs.glob("start-*/metrics.csv"))
+
+
+def read_metrics(logs: Path) -> list[dict[str, str]]:
+    """The rows of all starts; what a start did beyond the step from which the next one went on is left out."""
+    rows: list[dict[str, str]] = []
+    for path in metrics_files(logs):
+        with path.open(encoding="utf-8", newline="") as f:
+            later = list(csv.DictReader(f))
+        if later:
+            first = min(int(row["step"]) for row in later)
+            rows = [row for row in rows if int(row["step"]) < first] + later
+    return rows
+
+
+def draw_learning_curves(logs: Path, path: Path) -> None:
+    """Draw loss, dev WER / CER, gradient norm and learning rate over the steps of a run."""
+    rows = read_metrics(logs)
     panels: list[tuple[str, list[str]]] = [
         ("loss", ["loss", "loss_ce", "loss_ctc", "dev_loss"]),
         ("error rate / %", ["dev_wer", "dev_cer"]),

@@ -27,7 +27,7 @@ class SafeCheckpointIO(CheckpointIO):
         map_location: Any = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        return load_state(Path(path))
+        return load_training_state(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
@@ -44,6 +44,17 @@ def states_in(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(m[1]), path) for m, path in found)
 
 
+def load_training_state(path: Path) -> dict[str, Any]:
+    """Read a state that training can go on from.
+
+    Raises CheckpointError if the file is damaged, or holds something else.
+    """
+    state = load_state(path)
+    if not isinstance(state, dict) or not {"state_dict", "optimizer_states", "loops", "task"} <= state.keys():
+        raise CheckpointError(f"{path}: not a training state of this program")
+    return state
+
+
 def newest_sound_state(folder: Path, report: Callable[[str], None]) -> Path | None:
     """The newest state that loads; each one that does not is reported.
 
@@ -52,7 +63,7 @@ def newest_sound_state(folder: Path, report: Callable[[str], None]) -> Path | No
     states = states_in(folder)
     for _, path in reversed(states):
         try:
-            load_state(path)
+            load_training_state(path)
         except CheckpointError as e:
             report(f"{e}; trying the one before")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from asr.errors import AsrError
 from asr.features import SpecAugment
 from asr.model.attention import explicit, fused
 from asr.recognizer import Recognizer
-from asr.score import score_texts
+from asr.scoring import score_texts
 from asr.training.schedule import schedule
 
 _MOST_SKIPPED = 10
@@ -50,6 +51,8 @@ class SpeechTask(L.LightningModule):
             )
         self.batches_seen = 0
         self.skipped_in_a_row = 0
+        self.ids_of_step: list[str] = []
+        self.began, self.wall_s_before = time.monotonic(), 0.0
         self.applied: Counter[str] = Counter()
         self.hypotheses: dict[str, str] = {}
         self.references: dict[str, str] = {}
@@ -65,6 +68,11 @@ class SpeechTask(L.LightningModule):
 
     def _step_seed(self, purpose: str) -> int:
         return derived_random(self.config.seed, purpose, self.batches_seen, self.global_rank).getrandbits(63)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds that the run has taken, from the task's making, over all starts; what a crash undid is not in it."""
+        return self.wall_s_before + time.monotonic() - self.began
 
     def losses(self, batch: Batch, *, training: bool) -> dict[str, Tensor]:
         """Each criterion per utterance (B,): the summed cross entropy, CTC and the guided-attention penalty."""
@@ -107,12 +115,13 @@ class SpeechTask(L.LightningModule):
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        self.ids_of_step += batch.ids
         found = self.losses(batch, training=True)
         loss = self.combine(found, batch)
         self.last_loss = loss.item()
         self._count(batch)
         if not losses.is_finite(loss):
-            self._skip(f"loss is {self.last_loss}", batch)
+            self._skip(f"loss is {self.last_loss}", batch.ids)
             return None
         size = len(batch.ids)
         self.log("loss", loss, batch_size=size)
@@ -129,10 +138,10 @@ class SpeechTask(L.LightningModule):
         self.applied["batches"] += 1
         self.applied["spec_augment_batches"] += self.spec_augment is not None
 
-    def _skip(self, why: str, batch: Batch) -> None:
+    def _skip(self, why: str, ids: list[str]) -> None:
         self.skipped_in_a_row += 1
         self.applied["skipped_steps"] += 1
-        self.on_skip(f"step {self.global_step}: {why}; skipped, utterances {', '.join(batch.ids)}")
+        self.on_skip(f"step {self.global_step}: {why}; skipped, utterances {', '.join(ids)}")
         if self.skipped_in_a_row >= _MOST_SKIPPED:
             raise AsrError(
                 f"stopped: {_MOST_SKIPPED} steps in a row had no finite loss or gradient; the last checkpoint is "
@@ -145,8 +154,9 @@ class SpeechTask(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
+        ids, self.ids_of_step = self.ids_of_step, []
         parameters = [p for p in self.parameters() if p.grad is not None]
-        if not parameters:  # the step was skipped
+        if not parameters:  # every batch of the step was skipped
             return
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
         if torch.isfinite(norm):
@@ -155,11 +165,7 @@ class SpeechTask(L.LightningModule):
             return
         for p in parameters:
             p.grad = None
-        self._skip("the gradient is not finite", self.current_batch)
-
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        self.current_batch = batch
-        return batch
+        self._skip("the gradient is not finite", ids)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)
@@ -206,6 +212,7 @@ class SpeechTask(L.LightningModule):
             "batches_seen": self.batches_seen,
             "skipped_in_a_row": self.skipped_in_a_row,
             "applied": dict(self.applied),
+            "wall_s": self.wall_s,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -213,3 +220,4 @@ class SpeechTask(L.LightningModule):
         self.batches_seen = saved["batches_seen"]
         self.skipped_in_a_row = saved["skipped_in_a_row"]
         self.applied = Counter(saved["applied"])
+        self.wall_s_before = saved.get("wall_s", 0.0)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from asr.errors import AsrError
+from asr.cli.inputs import find_audio, load_recognizer, names
+from asr.cli.terminal import progress, run, say
+
+if TYPE_CHECKING:
+    from asr.scoring import ScoreReport
 
 app = typer.Typer(
     name="asr",
-    help="Speech in, text out: train, transcribe and score attention models of speech.",
+    help="Speech in, text out: train, transcribe and score attention models of speech.\n\n"
+    "Example: `asr transcribe talk.mp3 --model exp/whisper-tiny.en`",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-config_app = typer.Typer(help="Look at the configuration of experiments.", no_args_is_help=True)
+config_app = typer.Typer(
+    help="Look at the configuration of experiments.\n\nExample: `asr config schema > experiment.schema.json`",
+    no_args_is_help=True,
+)
 app.add_typer(config_app, name="config")
 
 Model = Annotated[Path, typer.Option("--model", help="Model folder, such as exp/prompts-en/model.")]
@@ -33,15 +37,8 @@ BatchSeconds = Annotated[float, typer.Option("--batch-seconds", min=1, help="Pad
 
 
 def main() -> None:
-    """Run the command line; a mistake of input is one line on stderr and exit status 2."""
-    try:
-        app()
-    except AsrError as e:
-        print(f"asr: {e}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("asr: stopped; the same command goes on where this one left off", file=sys.stderr)
-        sys.exit(130)
+    """Run the command line; exit status 2 is a mistake of input, 1 that some recordings failed."""
+    sys.exit(run(app))
 
 
 @app.command()
@@ -62,9 +59,15 @@ def train(
     if print_config:
         print(to_yaml(experiment), end="")
         return
-    from asr.training.run import train as run
+    from rich.console import Console
 
-    folder = run(experiment, Console(stderr=True))
+    from asr.training.run import train as train_model
+
+    try:
+        folder = train_model(experiment, Console(stderr=True))
+    except KeyboardInterrupt:
+        say("the same command goes on where this one left off")
+        raise
     print(f"next: asr evaluate {experiment.data.dev} --model {folder}", file=sys.stderr)
 
 
@@ -85,18 +88,25 @@ def transcribe(
     Example: `asr transcribe talk.mp3 calls/ --model exp/whisper-tiny.en --format txt,json --output texts`
     """
     from asr.recognizer import Failure
-    from asr.writers import write_transcripts
+    from asr.writers import TranscriptWriter
 
-    recognizer = _recognizer(model, device, beam_size=beam_size, ctc_weight=ctc_weight)
-    paths = _expand(inputs)
-    with _progress("transcribing") as on_done:
-        results = recognizer.transcribe(paths, language=language, batch_s=batch_seconds, on_done=on_done)
-    write_transcripts(results, formats.split(","), output, sys.stdout)
-    failures = [r for r in results if isinstance(r, Failure)]
-    for failure in failures:
-        print(f"asr: {failure.reason}", file=sys.stderr)
-    if failures:
-        print(f"asr: {len(failures)} of {len(results)} failed", file=sys.stderr)
+    paths, problems, remarks = find_audio(inputs)
+    writer = TranscriptWriter(names(formats), output, named=len(paths) + len(problems) > 1)
+    recognizer = load_recognizer(model, device, beam_size=beam_size, ctc_weight=ctc_weight)
+    for line in remarks + problems:
+        say(line)
+    failed = len(problems)
+    with progress("transcribing") as on_done:
+        for result in recognizer.transcribe_waveforms(
+            recognizer.files(paths), language=language, batch_s=batch_seconds, on_done=on_done
+        ):
+            if isinstance(result, Failure):
+                say(result.reason)
+                failed += 1
+            else:
+                writer.write(result)
+    if failed:
+        say(f"{failed} of {len(paths) + len(problems)} failed")
         raise typer.Exit(1)
 
 
@@ -118,11 +128,11 @@ def evaluate(
 
     Example: `asr evaluate data/prompts/cuts_dev.jsonl.gz --model exp/prompts-en/model --beam-size 5`
     """
-    from asr.evaluate import evaluate as run
+    from asr.evaluate import evaluate as evaluate_cuts
 
-    recognizer = _recognizer(model, device, beam_size=beam_size, ctc_weight=ctc_weight)
-    with _progress("decoding") as on_done:
-        result = run(
+    recognizer = load_recognizer(model, device, beam_size=beam_size, ctc_weight=ctc_weight)
+    with progress("decoding") as on_done:
+        result = evaluate_cuts(
             recognizer,
             cuts,
             output or model,
@@ -134,9 +144,7 @@ def evaluate(
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
         return
-    print(result.report.table())
-    if worst:
-        print(result.report.worst(worst))
+    _print_report(result.report, worst)
     print(
         f"{result.audio_s:.1f} s of audio in {result.wall_s:.1f} s, "
         f"{result.audio_s / result.wall_s:.1f} times real time; "
@@ -163,17 +171,21 @@ def score(
 
     Example: `asr score ref.txt hyp.txt --metric wer,cer --normalizer english`
     """
-    from asr.score import score as run
+    from asr.scoring import score as score_files
 
-    report = run(
-        reference, hypothesis, metrics=tuple(metric.split(",")), normalizer=normalizer, language=language, form=form
+    report = score_files(
+        reference, hypothesis, metrics=names(metric), normalizer=normalizer, language=language, form=form
     )
     if as_json:
         print(json.dumps(report.as_dict(), ensure_ascii=False))
         return
+    _print_report(report, worst)
+
+
+def _print_report(report: ScoreReport, worst: int) -> None:
     print(report.table())
-    if worst:
-        print(report.worst(worst))
+    if shown := report.worst(worst):
+        print(shown)
 
 
 @app.command()
@@ -185,7 +197,7 @@ def average(
 
     Example: `asr average exp/prompts-en`
     """
-    from asr.training.run import average as average_run
+    from asr.training.finish import average as average_run
 
     folder, states = average_run(run, out)
     print(f"{folder}: mean of {', '.join(p.stem for p in states)}")
@@ -216,73 +228,3 @@ def config_schema() -> None:
     from asr.config import ExperimentConfig
 
     print(json.dumps(ExperimentConfig.model_json_schema(), indent=2))
-
-
-# ---- shared ---------------------------------------------------------------------------------------------------
-
-
-def _recognizer(folder: Path, device: str, **options: Any) -> Any:
-    """A recogniser on a device, with the options that were given on the command line."""
-    import torch
-
-    from asr.checkpoint import load_model_folder
-    from asr.config import DecodeConfig
-    from asr.recognizer import Recognizer
-
-    parts = load_model_folder(folder)
-    given = {name: value for name, value in options.items() if value is not None}
-    decode = DecodeConfig.model_validate({**parts.config.decode.model_dump(), **given})
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        parts.model.to(device)
-    except RuntimeError as e:
-        raise AsrError(f"--device {device}: {str(e).splitlines()[0]}") from None
-    return Recognizer(parts, decode)
-
-
-def _expand(inputs: list[str]) -> list[str]:
-    """Files as given; folders and globs as the files in them, sorted."""
-    paths: list[str] = []
-    for text in inputs:
-        if Path(text).is_dir():
-            found = sorted(str(p) for p in Path(text).rglob("*") if p.is_file() and not p.name.startswith("."))
-        elif not Path(text).exists() and glob.has_magic(text):
-            found = sorted(glob.glob(text, recursive=True))
-        else:
-            found = [text]
-        paths += found or [text]
-    return paths
-
-
-class _progress:  # noqa: N801
-    """Show seconds of audio done, where there is a terminal."""
-
-    def __init__(self, what: str) -> None:
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        console = Console(stderr=True)
-        self.what, self.seconds, self.began = what, 0.0, time.monotonic()
-        self.bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-
-    def __enter__(self) -> Callable[[float], None]:
-        self.bar.start()
-        self.task = self.bar.add_task(self.what)
-        return self._advance
-
-    def _advance(self, seconds: float) -> None:
-        self.seconds += seconds
-        speed = self.seconds / max(1e-9, time.monotonic() - self.began)
-        self.bar.update(
-            self.task, description=f"{self.what}: {self.seconds:.0f} s of audio, {speed:.0f} times real time"
-        )
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.stop()

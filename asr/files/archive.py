@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and archives unpacked without trusting them."""
+"""Archives, unpacked without trusting them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -48,34 +48,6 @@ _KINDS = (".deb", ".zip", *_OPENERS)
 def printable(name: object) -> str:
     """The text of a name on one line: control characters and undecodable bytes become escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
-
-
-@contextmanager
-def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path in the same folder, and put what is written there in place of `path` at the end.
-
-    The temporary name ends as `path` does, for writers that choose a format by the suffix. Whoever looks at
-    `path` sees the old file or the new one, after a power cut too; if the body fails, the old one, and no
-    temporary file.
-    """
-    target = Path(path)
-    temporary = target.with_name(f".{secrets.token_hex(4)}-{target.name[-200:]}")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, target)
-        _sync(target.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def extract_archive(

@@ -13,7 +13,7 @@ from lhotse.cut import MixedCut, MixTrack
 
 from asr.errors import AsrError, ConfigError, DataError
 from asr.metrics import ErrorRate
-from asr.score import read_texts, score, score_texts
+from asr.scoring import read_texts, score, score_texts
 
 REFS = {"en/a": "the cat sat", "en/b": "hello there world", "en/c": "yes"}
 HYPS = {"en/a": "the cat sat sat", "en/b": "hello the world", "en/c": "yes"}

@@ -1,0 +1,96 @@
+"""From what stands on the command line to audio files and a recogniser."""
+
+from __future__ import annotations
+
+import glob
+import mimetypes
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.errors import ConfigError
+from asr.files import printable
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
+
+# Python's own table alone, so that every machine sees the same files.
+_TYPES = mimetypes.MimeTypes(filenames=())
+
+
+def names(text: str) -> list[str]:
+    """The parts of 'a,b'."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def load_recognizer(folder: Path, device: str, **options: Any) -> Recognizer:
+    """A recogniser on a device, with the options that are not None in place of the model's own."""
+    import torch
+
+    from asr.checkpoint import load_model_folder
+    from asr.config import DecodeConfig, validate
+    from asr.recognizer import Recognizer
+
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ConfigError(f"--device {device}: it is auto, cpu, cuda or, for one GPU of several, cuda:1")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"--device {device}: torch finds no GPU here; leave the option out, or say cpu")
+    parts = load_model_folder(folder)
+    given = {name: value for name, value in options.items() if value is not None}
+    decode = validate(DecodeConfig, {**parts.config.decode.model_dump(), **given}, "options of the search")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        parts.model.to(device)
+    except RuntimeError as e:
+        raise ConfigError(f"--device {device}: {str(e).splitlines()[0]}") from None
+    return Recognizer(parts, decode)
+
+
+def find_audio(inputs: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Find files, problems and remarks: files as given, folders and globs as what is in them, sorted, each once.
+
+    Of a folder, hidden files are left out, and those whose names say that they are something else (x.txt).
+    """
+    files: dict[str, None] = {}
+    problems: list[str] = []
+    remarks: list[str] = []
+    for text in inputs:
+        if os.path.lexists(text) or not glob.has_magic(text):
+            matches = [text]
+        else:
+            matches = sorted(glob.glob(text, recursive=True))
+            problems += [] if matches else [f"{printable(text)}: no file matches"]
+        for match in matches:
+            found = _in_folder(match, problems, remarks) if os.path.isdir(match) else [match]
+            files |= dict.fromkeys(found)
+    return list(files), problems, remarks
+
+
+def _in_folder(folder: str, problems: list[str], remarks: list[str]) -> list[str]:
+    found: list[str] = []
+    other: list[str] = []
+    closed: list[str] = []
+
+    def on_error(error: OSError) -> None:
+        closed.append(f"{printable(error.filename)}: {error.strerror}")
+
+    for path, folders, files in os.walk(folder, onerror=on_error):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith("."):
+                (found if _may_be_audio(name) else other).append(os.path.join(path, name))
+    if other:
+        shown = ", ".join(printable(os.path.relpath(path, folder)) for path in sorted(other)[:3])
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        remarks.append(f"{printable(folder)}: left out, no audio by name: {shown}{more}")
+    problems += closed
+    if not found and not closed:
+        problems.append(f"{printable(folder)}: there is no audio file in this folder")
+    return sorted(found)
+
+
+def _may_be_audio(name: str) -> bool:
+    kind, packing = _TYPES.guess_type(name)
+    return packing is None and (kind is None or kind.startswith(("audio/", "video/")))

@@ -1,0 +1,105 @@
+"""What a person at a terminal sees beside the results: one line for each mistake, and a progress bar."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TextIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from asr.errors import AsrError
+from asr.files import printable
+
+STOPPED = 130  # what shells give for a program that was ended by Ctrl-C
+# Every wrong use of a command derives from this; typer names only one of its children in public.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+def say(message: str) -> None:
+    """Write one line to stderr."""
+    print(f"asr: {message}", file=sys.stderr, flush=True)
+
+
+def run(app: typer.Typer) -> int:
+    """Run a command and give its exit status: 2, after one line on stderr, for a mistake of input."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows its number
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            status = int(app(prog_name="asr", standalone_mode=False) or 0)
+        except _UsageError as e:
+            return _usage(e)
+        except AsrError as e:
+            say(str(e))
+            return 2
+        except OSError as e:
+            if e.errno is None:
+                raise
+            say(f"{printable(e.filename)}: {e.strerror}" if e.filename else str(e.strerror))
+            return 2
+        except (KeyboardInterrupt, typer.Abort):
+            status = STOPPED
+    if status == STOPPED:
+        say("stopped")
+    return status
+
+
+def _usage(error: Exception) -> int:
+    """Print what is wrong with the command in one line; a command that was given nothing has printed its help."""
+    message = error.format_message()  # type: ignore[attr-defined]
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(message, end="", file=sys.stderr)
+        return 2
+    message = " ".join(message.replace("Value error, ", "").split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    say(f"{message[:1].lower()}{message[1:]} (see '{context.command_path if context else 'asr'} --help')")
+    return 2
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    say(" ".join(str(message).split()))
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[float, float], None]]:
+    """Show seconds of audio, speed and time left where stderr is a terminal; to be told seconds done and in all."""
+    console = Console(stderr=True, soft_wrap=True)
+    began = time.monotonic()
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn(what),
+        BarColumn(16),
+        TextColumn("{task.description}"),
+        console=console,
+        transient=True,
+        # Text that goes to the same terminal is printed above the bar; a file gets it as it is.
+        redirect_stdout=sys.stdout.isatty(),
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+
+        def on_done(done_s: float, total_s: float) -> None:
+            spent_s = max(1e-9, time.monotonic() - began)
+            left = timedelta(seconds=round((total_s - done_s) * spent_s / max(1e-9, done_s)))
+            status = f"{done_s:.0f}/{total_s:.0f} s, {done_s / spent_s:.1f} times real time, {left} left"
+            bar.update(task, completed=done_s, total=total_s, description=status)
+
+        yield on_done

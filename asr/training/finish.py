@@ -1,0 +1,107 @@
+"""What a run leaves behind: the model folder, the curves, run.json; and averages of its best states."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from asr.checkpoint import ModelFolder, average_weights, load_model_folder, load_state, save_model_folder
+from asr.config import ExperimentConfig
+from asr.errors import CheckpointError
+from asr.files import write_atomically
+from asr.training.callbacks import KeepStates
+from asr.training.plots import draw_learning_curves
+from asr.training.states import state_path, states_in
+from asr.training.task import SpeechTask
+
+
+def finish(
+    config: ExperimentConfig,
+    parts: ModelFolder,
+    task: SpeechTask,
+    keeper: KeepStates,
+    console: Console,
+) -> Path:
+    """Write the best model, the curves and run.json; give the model's folder."""
+    folder = config.out / "model"
+    best = min(keeper.best, key=lambda step: (keeper.best[step], -step), default=None)
+    if best is not None:
+        restore_weights(parts, [state_path(config.out / "states", best)])
+    save_model_folder(folder, parts)
+    draw_learning_curves(config.out / "logs", config.out / "learning_curves.png")
+    rate = parts.model.front_end.sample_rate_hz
+    applied = dict(task.applied)
+    utterances = max(1, applied.get("utterances", 0))
+    manifest = {
+        "config": config.model_dump(mode="json"),
+        "git": git_revision(),
+        "machine": {
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        },
+        "parameters": parts.model.parameters_count,
+        "vocabulary": parts.tokenizer.vocab_size,
+        "wall_s": round(task.wall_s, 1),
+        "steps": task.global_step,
+        "utterances_seen": applied.get("utterances", 0),
+        "audio_s_seen": round(applied.get("audio_samples", 0) / rate, 1),
+        "padding_share": round(1 - applied.get("audio_samples", 0) / max(1, applied.get("padded_samples", 0)), 4),
+        "share_of_utterances": {
+            name: round(applied.get(name, 0) / utterances, 4) for name in ("speed", "join", "noise")
+        },
+        "share_of_batches_masked": round(applied.get("spec_augment_batches", 0) / max(1, applied.get("batches", 0)), 4),
+        "skipped_steps": applied.get("skipped_steps", 0),
+        "dev_wer_of_best": {str(step): wer for step, wer in keeper.best.items()},
+    }
+    with write_atomically(config.out / "run.json") as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    if best is not None:
+        console.print(f"best: dev WER {keeper.best[best]:.2f} at step {best}; model in {folder}", soft_wrap=True)
+    console.print(f"curves: {config.out / 'learning_curves.png'}; attention: {config.out / 'plots'}", soft_wrap=True)
+    return folder
+
+
+def restore_weights(parts: ModelFolder, states: list[Path]) -> None:
+    """Load the model's weights from training states, averaged if there are several."""
+    prefix = "model."
+    weights = [
+        {name.removeprefix(prefix): t for name, t in load_state(path)["state_dict"].items() if name.startswith(prefix)}
+        for path in states
+    ]
+    parts.model.load_state_dict(weights[0] if len(weights) == 1 else average_weights(weights))
+
+
+def average(run: Path, out: Path | None = None) -> tuple[Path, list[Path]]:
+    """Average the best states of a run into a model folder (default: RUN/averaged)."""
+    folder = run / "states"
+    states = states_in(folder)
+    if not states:
+        raise CheckpointError(f"{folder}: no training states to average; train first")
+    best = load_state(states[-1][1])["callbacks"]["KeepStates"]["best"]
+    paths = [path for step, path in states if step in best] or [states[-1][1]]
+    parts = load_model_folder(run / "model")
+    restore_weights(parts, paths)
+    save_model_folder(out or run / "averaged", parts)
+    return out or run / "averaged", paths
+
+
+def git_revision() -> str | None:
+    """The revision of the code's checkout, None where there is none."""
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip()

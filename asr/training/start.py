@@ -1,0 +1,134 @@
+"""What a run starts from: its folder, the untrained model or `init`, the vocabulary, the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from asr.checkpoint import ModelFolder, load_model_folder
+from asr.config import ExperimentConfig, ModelFolderConfig, read_config, to_yaml
+from asr.data.module import SpeechData, dropped_summary, read_split, target_text
+from asr.errors import ConfigError
+from asr.features import GlobalNormalization
+from asr.files import write_atomically
+from asr.model.build import build_model
+from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
+from asr.training.states import states_in
+
+
+def claim_folder(config: ExperimentConfig) -> None:
+    """Write the configuration into the run's folder, or check that the run there is the same one."""
+    path = config.out / "experiment.yaml"
+    if path.exists():
+        before = read_config(ExperimentConfig, path)
+        changed = _differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
+        changed = [key for key in changed if key not in _MAY_CHANGE]
+        if changed and states_in(config.out / "states"):
+            raise ConfigError(
+                f"{config.out} holds a run with another configuration ({', '.join(changed[:5])} differ): "
+                "give another out=FOLDER, or move that folder away"
+            )
+    config.out.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as temporary:
+        temporary.write_text(to_yaml(config), encoding="utf-8")
+
+
+_MAY_CHANGE = {"trainer.max_steps", "trainer.max_epochs", "trainer.device", "data.workers", "out"}
+
+
+def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [d for key in {**a, **b} for d in _differences(a.get(key), b.get(key), f"{prefix}{key}.")]
+    return [] if a == b else [prefix.rstrip(".")]
+
+
+def starting_point(config: ExperimentConfig) -> ModelFolder:
+    """The untrained model of a new run, or the model that `init` names."""
+    if config.init is not None:
+        parts = load_model_folder(config.init)
+        settled = parts.config.model_copy(update={"decode": config.decode, "normalizer": config.normalizer})
+        return parts._replace(config=settled)
+    tokenizer = _tokenizer(config)
+    folder = ModelFolderConfig(
+        features=config.features,
+        model=config.model,
+        tokenizer=config.tokenizer,
+        decode=config.decode,
+        normalizer=config.normalizer,
+    )
+    return ModelFolder(folder, build_model(config.features, config.model, tokenizer.vocab_size), tokenizer)
+
+
+def _tokenizer(config: ExperimentConfig) -> Tokenizer:
+    """The vocabulary of a run: made from its training texts at the first start, read again after that."""
+    folder = config.out / "tokenizer"
+    kind = config.tokenizer.kind
+    if kind == "whisper":
+        raise ConfigError("tokenizer.kind: whisper cannot be trained; it comes with init=FOLDER")
+    if folder.is_dir() and any(folder.iterdir()):
+        return load_tokenizer(folder, kind)
+    cuts = read_split(config.data.train, config.data.languages)
+    texts = [target_text(cut, config.normalizer) for cut in cuts]
+    languages = config.tokenizer.languages
+    tokenizer: Tokenizer
+    if kind == "character":
+        tokenizer = CharacterTokenizer.train(texts, languages)
+    else:
+        tokenizer = SentencePieceTokenizer.train(texts, languages, kind=kind, vocab_size=config.tokenizer.vocab_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(folder)
+    return tokenizer
+
+
+def data_of(config: ExperimentConfig, parts: ModelFolder) -> SpeechData:
+    front_end, encoder = parts.model.front_end, parts.model.encoder
+
+    def encoder_frames(duration_s: float) -> int:
+        frames = torch.tensor([int(duration_s / front_end.hop_s) - 2])
+        return int(encoder.lengths(frames.clamp(min=1))[0])
+
+    needs_frames = parts.model.ctc is not None and config.loss.ctc_weight > 0
+    return SpeechData(
+        config,
+        parts.tokenizer,
+        front_end.sample_rate_hz,
+        parts.config.model.decoder.max_length,
+        encoder_frames if needs_frames else None,
+    )
+
+
+def report_dropped(config: ExperimentConfig, data: SpeechData, console: Console) -> None:
+    path = config.out / "dropped.tsv"
+    with write_atomically(path) as temporary:
+        temporary.write_text(dropped_summary(data.dropped), encoding="utf-8")
+    for d in data.dropped[:5]:
+        console.print(f"left out {d.id}: {d.reason}", soft_wrap=True, markup=False)
+    if len(data.dropped) > 5:
+        console.print(f"left out {len(data.dropped)} utterances in all, listed in {path}", soft_wrap=True)
+
+
+def measure_normalization(parts: ModelFolder, data: SpeechData) -> None:
+    """Fill the global normalisation with mean and deviation over the training set."""
+    front_end = parts.model.front_end
+    normalization = front_end.normalization
+    assert isinstance(normalization, GlobalNormalization)
+    count, total, squares = 0, torch.zeros_like(normalization.mean_F), torch.zeros_like(normalization.mean_F)
+    total, squares = total.double(), squares.double()
+    for cut in data.train_cuts:
+        batch = data.dev_batch([cut])
+        x_TF = front_end.spectrum(batch.audio_BN, batch.audio_len_B).x_BTF[0].double()
+        count, total, squares = count + len(x_TF), total + x_TF.sum(0), squares + x_TF.square().sum(0)
+    mean = total / count
+    normalization.mean_F.copy_(mean)
+    normalization.std_F.copy_((squares / count - mean.square()).clamp(min=1e-4).sqrt())
+
+
+def total_steps(config: ExperimentConfig, data: SpeechData) -> int | None:
+    """Optimiser steps of the run; for a cosine over epochs, the batches are counted by making them."""
+    limits = [config.trainer.max_steps] if config.trainer.max_steps else []
+    if config.trainer.max_epochs and (config.optimizer.schedule == "cosine" or not limits):
+        batches = sum(1 for epoch in range(config.trainer.max_epochs) for _ in data.stream.epoch(epoch))
+        limits.append(-(-batches // config.trainer.accumulate))
+    return min(limits) if limits else None

@@ -1,0 +1,100 @@
+"""Small models with seeded weights: they know nothing and answer at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_ct2 import INT16, container, variable
+from test_tokenizer import whisper_json
+from torch import Tensor
+
+from asr.checkpoint import ModelFolder
+from asr.config import DecodeConfig, EncoderConfig, LogMelConfig, ModelConfig, ModelFolderConfig, TokenizerConfig
+from asr.model.build import build_model
+from asr.recognizer import Failure, Source, Transcript
+from asr.tokenizer import CharacterTokenizer
+
+RATE = 8000
+
+
+def small_model(
+    languages: Sequence[str] = (),
+    *,
+    features: Any = None,
+    encoder: dict[str, Any] | None = None,
+    ctc: bool = True,
+    **decode: Any,
+) -> ModelFolder:
+    """A model of 8 kHz audio that writes the letters of 'hello world'; `decode` are options of the search.
+
+    Its weights are large, so that texts depend on the audio and the best token stands well above the next.
+    """
+    torch.manual_seed(6)
+    tokenizer = CharacterTokenizer.train(["hello world"], languages)
+    sizes = {"layers": 1, "heads": 2, "feed_forward": 32, "dropout": 0.0}
+    model = ModelConfig(
+        encoder=EncoderConfig(dim=32, **sizes, **(encoder or {})), decoder={**sizes, "tied_output": False}, ctc=ctc
+    )
+    config = ModelFolderConfig(
+        features=features or LogMelConfig(sample_rate_hz=RATE, n_mels=20),
+        model=model,
+        tokenizer=TokenizerConfig(languages=tuple(languages)),
+        decode=DecodeConfig(**decode),
+        normalizer="basic",
+    )
+    built = build_model(config.features, model, tokenizer.vocab_size).eval()
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight.mul_(3.0 if weight.dim() > 1 else 1.0)
+    return ModelFolder(config, built, tokenizer)
+
+
+def noises(*lengths_s: float, seed: int = 1) -> list[Tensor]:
+    """Seeded noise at 8 kHz, each as long as asked for and of a loudness of its own."""
+    draw = torch.Generator().manual_seed(seed)
+    return [torch.randn(round(s * RATE), generator=draw) * torch.rand(1, generator=draw) for s in lengths_s]
+
+
+def texts(results: list[Transcript | Failure]) -> list[str]:
+    """The texts; a failure fails the test."""
+    return [r.text if isinstance(r, Transcript) else pytest.fail(r.reason) for r in results]
+
+
+def sources(audio: list[Tensor]) -> list[Source]:
+    """Waveforms with their numbers as ids."""
+    return [(str(i), lambda a=a: a) for i, a in enumerate(audio)]  # type: ignore[misc]
+
+
+def whisper_folder(folder: Path, *, without: str = "", reshaped: dict[str, tuple[int, ...]] | None = None) -> Path:
+    """A CTranslate2 folder of an English-only Whisper with one layer a side; `without` one of its variables."""
+    folder.mkdir(parents=True)
+    shapes = whisper_shapes() | (reshaped or {})
+    draw = np.random.default_rng(0)
+    variables = [variable(name, draw.normal(0, 1, shape)) for name, shape in shapes.items() if name != without]
+    heads = [variable(f"{side}/num_heads", 2, INT16) for side in ("encoder", "decoder")]
+    (folder / "model.bin").write_bytes(container([*variables, *(h for h in heads if h[0].decode() != without)]))
+    (folder / "config.json").write_text("{}")
+    (folder / "tokenizer.json").write_text(whisper_json())
+    return folder
+
+
+def whisper_shapes(dim: int = 16, n_mels: int = 8, vocab_size: int = 300) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights of such a Whisper by the names that CTranslate2 gives them."""
+    linears = {"encoder/conv1": (dim, n_mels, 3), "encoder/conv2": (dim, dim, 3)}
+    norms = ["encoder/layer_norm", "decoder/layer_norm"]
+    for side, attentions in (("encoder", ["self_attention"]), ("decoder", ["self_attention", "attention"])):
+        layer = f"{side}/layer_0"
+        for attention in attentions:
+            outs = [dim, 2 * dim, dim] if attention == "attention" else [3 * dim, dim]
+            linears |= {f"{layer}/{attention}/linear_{i}": (out, dim) for i, out in enumerate(outs)}
+        linears |= {f"{layer}/ffn/linear_0": (2 * dim, dim), f"{layer}/ffn/linear_1": (dim, 2 * dim)}
+        norms += [f"{layer}/{part}/layer_norm" for part in (*attentions, "ffn")]
+    shapes = {"decoder/embeddings/weight": (vocab_size, dim), "decoder/position_encodings/encodings": (20, dim)}
+    for name, shape in linears.items():
+        shapes |= {f"{name}/weight": shape, f"{name}/bias": shape[:1]}
+    return shapes | {f"{name}/{part}": (dim,) for name in norms for part in ("gamma", "beta")}

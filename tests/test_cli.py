@@ -1,0 +1,300 @@
+"""The command line as a person uses it: what it prints, where, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from command import Outcome, asr
+from models import RATE, noises, small_model, whisper_folder
+from synthetic import CONFIG, clip, manifest
+
+from asr.checkpoint import load_model_folder, save_model_folder, save_state
+from asr.cli import terminal
+from asr.config import ExperimentConfig, parse_yaml, read_config
+from asr.recognizer import Recognizer, Transcript
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder; no text of its reaches the length cap, which would be one more line on stderr."""
+    folder = tmp_path_factory.mktemp("models") / "small"
+    save_model_folder(folder, small_model(max_tokens_per_s=500.0))
+    return folder
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Path:
+    """A folder with three recordings, one of them in a folder of its own, and things that are none."""
+    folder = tmp_path / "calls"
+    (folder / "old").mkdir(parents=True)
+    for name, audio in zip(["b.wav", "a.flac", "old/a.wav"], noises(0.5, 0.9, 0.3), strict=True):
+        sf.write(folder / name, 0.2 * audio.numpy(), RATE)
+    (folder / "notes.txt").write_text("no audio, and its name says so")
+    (folder / ".hidden.wav").write_text("no audio, and hidden")
+    return folder
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> list[Path]:
+    """What cannot be transcribed."""
+    folder = tmp_path / "bad"
+    (folder / "nothing").mkdir(parents=True)
+    paths = [folder / f"{name}.wav" for name in ("empty", "cut", "text", "zeros", "nan", "missing")]
+    empty, cut_off, text, zeros, nan, _ = paths
+    empty.touch()
+    sf.write(cut_off, noises(1.0)[0].numpy(), RATE)
+    os.truncate(cut_off, cut_off.stat().st_size // 2)
+    text.write_text("This is no audio.\n" * 20)
+    sf.write(zeros, np.zeros(RATE), RATE)
+    sf.write(nan, np.full(RATE, np.nan), RATE, subtype="FLOAT")
+    return [*paths, folder / "nothing"]
+
+
+def texts_of(model: Path, paths: list[Path]) -> list[str]:
+    """The texts that belong to recordings."""
+    results = Recognizer.load(model).transcribe(paths)
+    return [r.text for r in results if isinstance(r, Transcript)]
+
+
+# --- transcribe ---------------------------------------------------------------------------------------
+
+
+def test_transcribe_one_file(model: Path, calls: Path) -> None:
+    done = asr("transcribe", calls / "b.wav", "--model", model)
+    (text,) = texts_of(model, [calls / "b.wav"])
+    assert text
+    assert done == Outcome(0, f"{text}\n", [])
+
+
+def test_transcribe_a_folder(model: Path, calls: Path) -> None:
+    done = asr("transcribe", calls, "--model", model)
+    paths = [calls / "a.flac", calls / "b.wav", calls / "old" / "a.wav"]
+    lines = [f"{path}\t{text}\n" for path, text in zip(paths, texts_of(model, paths), strict=True)]
+    assert done == Outcome(0, "".join(lines), [f"asr: {calls}: left out, no audio by name: notes.txt"])
+
+
+@pytest.mark.parametrize(("pattern", "names"), [("*.wav", ["b.wav"]), ("**/a.*", ["a.flac", "old/a.wav"])])
+def test_transcribe_a_pattern_each_file_once(model: Path, calls: Path, pattern: str, names: list[str]) -> None:
+    done = asr("transcribe", calls / pattern, calls / "b.wav", calls / pattern, "--model", model)
+    found = [line.split("\t")[0] for line in done.out.splitlines()]
+    expected = [str(calls / name) for name in dict.fromkeys([*names, "b.wav"])]
+    assert (done.status, done.err) == (0, [])
+    assert found == expected if len(expected) > 1 else "\t" not in done.out
+
+
+def test_transcribe_into_files(model: Path, calls: Path, tmp_path: Path) -> None:
+    out = tmp_path / "texts"
+    paths = [calls / "a.flac", calls / "b.wav", calls / "old" / "a.wav"]
+    done = asr("transcribe", *paths, "--model", model, "--output", out, "--format", "txt, json")
+    assert done == Outcome(0, "", [])
+    assert sorted(p.name for p in out.iterdir()) == [
+        f"{n}.{kind}" for n in ("a-2", "a", "b") for kind in ("json", "txt")
+    ]
+    expected = texts_of(model, paths)
+    assert [(out / f"{n}.txt").read_text() for n in ("a", "b", "a-2")] == [f"{text}\n" for text in expected]
+    fields = json.loads((out / "a-2.json").read_text())
+    assert (fields["id"], fields["text"], fields["duration_s"]) == (str(paths[2]), expected[2], 0.3)
+
+
+def test_each_bad_file_is_one_line_and_the_others_go_on(
+    model: Path, calls: Path, bad: list[Path], tmp_path: Path
+) -> None:
+    good = [calls / "b.wav", calls / "a.flac"]
+    done = asr("transcribe", good[0], *bad, tmp_path / "no*.wav", good[1], "--model", model)
+    lines = [f"{path}\t{text}\n" for path, text in zip(good, texts_of(model, good), strict=True)]
+    assert done.out == "".join(lines)
+    assert done.status == 1
+    *named, last = done.err
+    assert last == f"asr: {len(bad) + 1} of {len(bad) + 3} failed"
+    assert len(named) == len(bad) + 1
+    for path in [*bad, tmp_path / "no*.wav"]:
+        assert [line.startswith(f"asr: {path}: ") for line in named].count(True) == 1, path
+
+
+def test_what_may_not_be_read_is_one_line(calls: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        save_model_folder(folder / "model", small_model(max_tokens_per_s=500.0))
+        for path in ("a.wav", "shut/b.wav", "good.wav"):
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_bytes((calls / "b.wav").read_bytes())
+        expected = asr("transcribe", folder / "good.wav", "--model", folder / "model").out  # everything is imported
+        (folder / "a.wav").chmod(0)
+        (folder / "shut").chmod(0)
+        with nobody():
+            done = asr("transcribe", *(folder / n for n in ("a.wav", "shut", "good.wav")), "--model", folder / "model")
+        (folder / "shut").chmod(0o755)
+    assert done.out == f"{folder}/good.wav\t{expected}"
+    assert [line.lower() for line in done.err] == [
+        f"asr: {folder}/shut: permission denied".lower(),
+        f"asr: {folder}/a.wav: permission denied".lower(),
+        "asr: 2 of 3 failed",
+    ]
+    assert done.status == 1
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Give up root's right to read everything for a moment."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_the_options_of_the_search_are_used(model: Path, calls: Path) -> None:
+    words = ["transcribe", calls / "a.flac", "--model", model, "--format", "json"]
+    scores = {
+        json.loads(asr(*words, *options).out)["alternatives"][0]["score"]
+        for options in ([], ["--beam-size", 4], ["--beam-size", 4, "--ctc-weight", 0.5])
+    }
+    assert len(scores) == 3
+
+
+def test_the_language_goes_into_the_result(calls: Path, tmp_path: Path) -> None:
+    save_model_folder(tmp_path / "m", small_model(["en", "es"], max_tokens_per_s=500.0))
+    words = ["transcribe", calls / "b.wav", "--model", tmp_path / "m", "--format", "json"]
+    found = {json.loads(asr(*words, *more).out)["language"] for more in (["--language", "en"], ["--language", "es"])}
+    assert found == {"en", "es"}
+    assert json.loads(asr(*words).out)["language"] in found
+
+
+def test_a_warning_is_one_line(calls: Path, tmp_path: Path) -> None:
+    parts = small_model(max_tokens_per_s=0.1)
+    save_model_folder(tmp_path / "m", parts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        done = asr("transcribe", calls / "a.flac", "--model", tmp_path / "m")
+    assert done.status == 0
+    assert done.err == [f"asr: {calls}/a.flac: the text reached the length cap before it ended"]
+
+
+def test_stopping_is_one_line(model: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recognizer, "transcribe_waveforms", stop)
+    assert asr("transcribe", calls / "b.wav", "--model", model) == Outcome(130, "", ["asr: stopped"])
+
+
+# --- progress -----------------------------------------------------------------------------------------
+
+
+def test_the_bar_tells_the_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    clock = iter([0.0, 20.0])
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with terminal.progress("transcribing") as on_done:
+        on_done(100.0, 1000.0)
+    shown = capsys.readouterr().err
+    assert "transcribing" in shown
+    assert "100/1000 s, 5.0 times real time, 0:03:00 left" in shown
+
+
+def test_the_bar_keeps_out_of_the_text(model: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = asr("transcribe", calls / "b.wav", "--model", model)
+    assert done.out.splitlines() == texts_of(model, [calls / "b.wav"])
+    assert "0:00:00 left" in "".join(done.err)
+
+
+# --- the other commands -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cuts(tmp_path: Path) -> Path:
+    """A manifest of three recordings in two languages."""
+    audio = noises(0.5, 1.2, 0.4)
+    said = [("hello world", "en"), ("who", "es"), ("old", "en")]
+    rows = [
+        clip(tmp_path / f"{i}.wav", 0.2 * a.numpy(), text, language)
+        for i, (a, (text, language)) in enumerate(zip(audio, said, strict=True))
+    ]
+    return manifest(tmp_path / "cuts.jsonl.gz", rows)
+
+
+def test_evaluate(model: Path, cuts: Path, tmp_path: Path) -> None:
+    done = asr("evaluate", cuts, "--model", model, "--output", tmp_path / "out", "--worst", 1)
+    assert done.status == 0
+    assert done.out.startswith("3 utterances, normalizer basic\n")
+    assert done.out.count("REF:") == done.out.count("HYP:") == 1
+    assert "2.1 s of audio in" in done.err[-1]
+    assert done.err[-1].endswith(f"texts in {tmp_path}/out/hyp.jsonl")
+    scored = asr("score", cuts, tmp_path / "out" / "hyp.jsonl", "--normalizer", "basic", "--worst", 1)
+    assert scored == Outcome(0, done.out, [])
+
+
+def test_evaluate_as_json_in_one_language(model: Path, cuts: Path, tmp_path: Path) -> None:
+    words = ["evaluate", cuts, "--model", model, "--output", tmp_path / "out", "--json"]
+    found = json.loads(asr(*words, "--language", "en", "--normalizer", "none").out)
+    assert (found["utterances"], found["normalizer"], found["audio_s"]) == (2, "none", 0.9)
+    assert set(found["metrics"]) == {"wer", "cer"}
+
+
+def test_score(tmp_path: Path) -> None:
+    (tmp_path / "ref").write_text("hello big world\n")
+    (tmp_path / "hyp").write_text("hello world\n")
+    done = asr("score", tmp_path / "ref", tmp_path / "hyp", "--metric", "wer", "--json")
+    assert json.loads(done.out)["metrics"]["wer"]["deletions"] == 1
+    assert (done.status, done.err) == (0, [])
+    assert "cer" not in json.loads(done.out)["metrics"]
+
+
+def test_average(model: Path, tmp_path: Path) -> None:
+    parts = load_model_folder(model)
+    save_model_folder(tmp_path / "run" / "model", parts)
+    names = [f"model.{name}" for name in parts.model.state_dict()]
+    best = {2: 40.0, 3: 50.0}
+    for step in (1, 2, 3):
+        weights = [torch.full_like(w, float(step)) for w in parts.model.state_dict().values()]
+        state = {"state_dict": dict(zip(names, weights, strict=True)), "callbacks": {"KeepStates": {"best": best}}}
+        save_state(tmp_path / "run" / "states" / f"step-{step:07d}.safetensors", state)
+    done = asr("average", tmp_path / "run")
+    assert done == Outcome(0, f"{tmp_path}/run/averaged: mean of step-0000002, step-0000003\n", [])
+    averaged = load_model_folder(tmp_path / "run" / "averaged").model
+    assert {float(w) for p in averaged.parameters() for w in p.detach().unique()} == {2.5}
+
+
+def test_import_makes_a_model_that_transcribes(calls: Path, tmp_path: Path) -> None:
+    source, out = whisper_folder(tmp_path / "ct2"), tmp_path / "imported"
+    assert asr("import", source, out) == Outcome(0, f"{out}: ready; next: asr transcribe FILE --model {out}\n", [])
+    assert asr("transcribe", calls / "b.wav", "--model", out).status == 0
+
+
+def test_config_schema() -> None:
+    schema = json.loads(asr("config", "schema").out)
+    assert set(schema["required"]) == {"out", "data", "trainer"}
+    assert schema["additionalProperties"] is False
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """The YAML of an experiment whose manifests are not there."""
+    path = tmp_path / "run.yaml"
+    path.write_text(CONFIG.format(folder=tmp_path, train="train.jsonl", dev="dev.jsonl"))
+    return path
+
+
+def test_print_config_shows_the_whole_and_trains_nothing(experiment: Path, tmp_path: Path) -> None:
+    done = asr("train", experiment, "optimizer.lr=2e-3", "--print-config")
+    assert (done.status, done.err) == (0, [])
+    shown = ExperimentConfig.model_validate(parse_yaml(done.out, "stdout"))
+    assert shown == read_config(ExperimentConfig, experiment, ["optimizer.lr=2e-3"])
+    assert shown.optimizer.lr == 0.002
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,150 @@
+"""What goes wrong at the command line: one clear line on stderr, no traceback, exit status 2; and the help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+import torch
+from command import asr
+from models import RATE, noises, small_model, whisper_folder
+from synthetic import CONFIG, cut, manifest
+
+from asr.checkpoint import save_model_folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model folder."""
+    save_model_folder(tmp_path / "small", small_model())
+    return tmp_path / "small"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["transcribe", "a.wav"], "asr: missing option '--model' (see 'asr transcribe --help')"),
+        (["transcribe", "--model", "m"], "asr: missing argument 'inputs' (see 'asr transcribe --help')"),
+        (["transcribe", "a", "--modle", "m"], "no such option: --modle"),
+        (["transcribe", "a", "--model"], "'--model'"),
+        (["transcribe", "a", "--model", "m", "--beam-size", "0"], "'--beam-size'"),
+        (["transcribe", "a", "--model", "m", "--beam-size", "wide"], "'--beam-size'"),
+        (["transcribe", "a", "--model", "m", "--ctc-weight", "1.5"], "'--ctc-weight'"),
+        (["transcrib", "a"], "'transcribe'"),
+        (["evaluate"], "missing argument 'cuts'"),
+        (["score", "a"], "missing argument 'hypothesis'"),
+        (["score", "a", "b", "c"], "unexpected extra argument"),
+        (["score", "a", "b", "--form", "jsonl"], "'ids', 'lines'"),
+        (["train"], "missing argument 'config'"),
+        (["config", "shema"], "'schema'"),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(words: list[str], says: str) -> None:
+    done = asr(*words)
+    assert (done.status, done.out, len(done.err)) == (2, "", 1)
+    assert done.err[0].startswith("asr: ")
+    assert says in done.err[0]
+    assert done.err[0].endswith("--help')")
+    assert done.err[0].isprintable()
+
+
+def mistakes(folder: Path, model: Path) -> dict[str, tuple[list[object], str]]:
+    """Commands with a mistake of input, and what the one line about it says."""
+    wav, ref, file = folder / "a.wav", folder / "ref.txt", folder / "file"
+    sf.write(wav, noises(0.3)[0].numpy() * 0.2, RATE)
+    ref.write_text("hello\n")
+    file.write_text("x")
+    save_model_folder(folder / "no-ctc", small_model(ctc=False))
+    save_model_folder(folder / "run" / "model", small_model(["en", "es"]))
+    lost = manifest(folder / "lost.jsonl", [cut("c1", 1.0, path=folder / "lost.wav")])
+    experiment = folder / "run.yaml"
+    experiment.write_text(CONFIG.format(folder=folder, train="no-train.jsonl", dev="dev.jsonl"))
+    whisper = whisper_folder(folder / "ct2", without="decoder/embeddings/weight")
+    spoken = ["transcribe", wav, "--model"]
+    return {
+        "no model": ([*spoken, folder / "none"], f"{folder}/none: no model folder"),
+        "run for model": ([*spoken, folder / "run"], f"did you mean {folder}/run/model?"),
+        "file for model": ([*spoken, wav], "no model folder"),
+        "format": ([*spoken, model, "--format", "srt"], "unknown format 'srt': known are txt, json"),
+        "no format": ([*spoken, model, "--format", ","], "no format"),
+        "output": ([*spoken, model, "--output", file], f"{file}: is a file, not a folder"),
+        "output below a file": ([*spoken, model, "--output", file / "x"], f"{file}/x: Not a directory"),
+        "language": ([*spoken, folder / "run" / "model", "--language", "xx"], "this model knows en, es"),
+        "wide beam": ([*spoken, model, "--beam-size", 10**9], "options of the search: 'beam_size': "),
+        "no CTC head": ([*spoken, folder / "no-ctc", "--ctc-weight", "0.3"], "CTC head"),
+        "device": ([*spoken, model, "--device", "tpu"], "--device tpu: "),
+        "GPU": ([*spoken, model, "--device", "cuda:1"], "--device cuda:1: torch finds no GPU here"),
+        "no manifest": (["evaluate", folder / "none.jsonl", "--model", model], "none.jsonl: no such manifest"),
+        "no cuts": (["evaluate", ref, "--model", model], "ref.txt: not a manifest"),
+        "lost audio": (["evaluate", lost, "--model", model], "cut 'c1' cannot be read: "),
+        "no such language": (["evaluate", lost, "--model", model, "--language", "fr"], "no cuts in language 'fr'"),
+        "normalizer": (["evaluate", lost, "--model", model, "--normalizer", "basik"], "did you mean 'basic'"),
+        "no reference": (["score", folder / "none", ref], "none: cannot be read: No such file"),
+        "metric": (["score", ref, ref, "--metric", "wear"], "did you mean 'wer'"),
+        "no metric": (["score", ref, ref, "--metric", ""], "no metric"),
+        "no run": (["average", folder / "none"], "no training states"),
+        "no whisper": (["import", folder, folder / "out"], "model.bin is missing"),
+        "half a whisper": (["import", whisper, folder / "out"], "'decoder/embeddings/weight' is missing"),
+        "no experiment": (["train", folder / "none.yaml"], "none.yaml: no such file"),
+        "unknown key": (["train", experiment, "model.encoder.layer=2"], "did you mean 'model.encoder.layers'"),
+        "wrong type": (["train", experiment, "optimizer.lr=fast"], "'optimizer.lr'"),
+        "no override": (["train", experiment, "optimizer.lr"], "overrides look like"),
+        "no data": (["train", experiment], "no-train.jsonl: no such manifest"),
+    }
+
+
+def test_a_mistake_of_input_is_one_line_and_status_2(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name, (words, says) in mistakes(tmp_path, model).items():
+        done = asr(*words)
+        assert (done.status, done.out, len(done.err)) == (2, "", 1), f"{name}: {done}"
+        assert done.err[0].startswith("asr: "), name
+        assert says in done.err[0], name
+        assert done.err[0].isprintable(), name
+
+
+# --- help ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", ["", "train", "transcribe", "evaluate", "score", "average", "import", "config", "config schema"]
+)
+def test_help_has_an_example(command: str) -> None:
+    done = asr(*command.split(), "--help")
+    shown = " ".join(done.out.split())
+    assert (done.status, done.err) == (0, [])
+    assert f"Example: asr {command}" in shown
+
+
+@pytest.mark.parametrize("command", ["", "config"])
+def test_a_command_group_alone_shows_its_help(command: str) -> None:
+    done = asr(*command.split())
+    assert done.status == 2
+    assert "Usage:" in done.out + "".join(done.err)
+
+
+def test_scores_and_help_come_without_waiting_for_torch(tmp_path: Path) -> None:
+    (tmp_path / "ref").write_text("hello world\n")
+    code = (
+        "import sys; from asr.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as e: print(e.code, 'torch' in sys.modules, file=sys.stderr)"
+    )
+    for words in (["score", "ref", "ref"], ["--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False
+        )
+        assert done.stderr == "0 False\n"
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m asr config schema | head -c 1"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("{", "")

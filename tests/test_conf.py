@@ -1,0 +1,95 @@
+"""Every experiment in conf/ is read, its model is built, and it takes a training step."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from synthetic import WORDS, clip, corpus, white
+
+from asr.checkpoint import ModelFolder, load_model_folder, save_model_folder
+from asr.config import (
+    DecoderConfig,
+    EncoderConfig,
+    ExperimentConfig,
+    ModelConfig,
+    ModelFolderConfig,
+    SubsamplingConfig,
+    WhisperFeaturesConfig,
+    read_config,
+)
+from asr.model.build import build_model
+from asr.tokenizer import CharacterTokenizer
+from asr.training import run
+
+CONF = Path(__file__).parents[1] / "conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+SMALL = ["dim=16", "layers=1", "heads=2", "feed_forward=16"]
+
+
+def overrides(config: ExperimentConfig, folder: Path) -> list[str]:
+    """What makes an experiment small enough for a test; everything else stays as it is written."""
+    languages = config.data.languages or config.tokenizer.languages or ("en",)
+    train, dev = corpus(folder, "train", 8, 1, languages), corpus(folder, "dev", 2, 2, languages)
+    changed = [f"data.train={train}", f"data.dev={dev}"]
+    changed += [f"out={folder / 'run'}", "data.workers=0", "trainer.max_steps=1", "trainer.step_log=true"]
+    if config.init is not None:
+        changed.append(f"init={stand_in(folder / 'init', config)}")
+    else:
+        changed += [f"model.encoder.{small}" for small in SMALL]
+        changed += [f"model.decoder.{small}" for small in SMALL[1:]]
+        if config.tokenizer.kind in ("unigram", "bpe"):
+            changed.append("tokenizer.vocab_size=24")
+    if config.augment.noise is not None:
+        (folder / "noise").mkdir()
+        clip(folder / "noise" / "noise.wav", white(8000))
+        changed.append(f"augment.noise={folder / 'noise'}")
+    return changed
+
+
+def stand_in(folder: Path, config: ExperimentConfig) -> Path:
+    """A small model folder of Whisper's shape in place of the one that `init` names."""
+    tokenizer = CharacterTokenizer.train([" ".join(WORDS)], config.data.languages or ())
+    encoder = EncoderConfig(
+        layers=1, dim=16, heads=2, feed_forward=16, padding="keep", subsampling=SubsamplingConfig(factor=2)
+    )
+    model = ModelConfig(encoder=encoder, decoder=DecoderConfig(layers=1, heads=2, feed_forward=16), ctc=False)
+    settings = ModelFolderConfig(features=WhisperFeaturesConfig(window_s=3), model=model)
+    torch.manual_seed(0)
+    network = build_model(settings.features, model, tokenizer.vocab_size)
+    save_model_folder(folder, ModelFolder(settings, network, tokenizer))
+    return folder
+
+
+def test_there_are_experiments() -> None:
+    assert {path.relative_to(CONF).as_posix() for path in FILES} >= {"prompts/en.yaml", "prompts/finetune.yaml"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONF).as_posix())
+def test_the_model_of_every_experiment_is_built(path: Path) -> None:
+    config = read_config(ExperimentConfig, path)
+    if config.init is not None:
+        assert not config.model_fields_set & {"features", "model", "tokenizer"}
+        return
+    model = build_model(config.features, config.model, config.tokenizer.vocab_size)
+    assert model.front_end.sample_rate_hz == config.features.sample_rate_hz
+    assert len(model.encoder.layers) == config.model.encoder.layers
+    assert (model.ctc is not None) >= (config.loss.ctc_weight > 0)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONF).as_posix())
+def test_every_experiment_takes_a_step(path: Path, tmp_path: Path) -> None:
+    config = read_config(ExperimentConfig, path, overrides(read_config(ExperimentConfig, path), tmp_path))
+    folder = run.train(config, Console(file=io.StringIO()))
+    (step,) = [json.loads(line) for line in (config.out / "steps.jsonl").read_text().splitlines()]
+    assert math.isfinite(float.fromhex(step["loss"]))
+    assert float.fromhex(step["loss"]) > 0
+    assert load_model_folder(folder).config.decode == config.decode
+    written = yaml.safe_load((config.out / "experiment.yaml").read_text())
+    assert written["optimizer"] == config.model_dump(mode="json")["optimizer"]

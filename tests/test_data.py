@@ -1,0 +1,288 @@
+"""Data: manifests, what is left out of them, and how the rest is put into batches."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from audit import audited, expect_refused
+from hostile import PICKLE
+from lhotse import CutSet
+from synthetic import (
+    RATE,
+    clip,
+    cut,
+    described,
+    experiment,
+    experiment_file,
+    manifest,
+    mixer,
+    short_cuts,
+    speech_data,
+    untrained,
+    white,
+)
+
+from asr.config import AugmentConfig, DataConfig
+from asr.data.augment import epoch_cuts
+from asr.data.batch import Batch, Example, collate
+from asr.data.cuts import read_cuts
+from asr.data.module import SpeechData
+from asr.data.stream import Position, TrainingStream
+from asr.errors import AudioError, DataError
+
+# ---- the training stream --------------------------------------------------------------------------------------
+
+
+AUGMENT = AugmentConfig(speeds=(0.9, 1.0, 1.1), join=0.6, join_max_s=5.0)
+
+
+def stream(max_epochs: int | None = 3, **options: object) -> TrainingStream:
+    source = short_cuts()
+    config = DataConfig(train="", dev="", **{"batch_duration_s": 10, "buckets": 4, **options})
+    return TrainingStream(lambda epoch: epoch_cuts(source, AUGMENT, 7, epoch), config, 7, max_epochs)
+
+
+def listed(batches: Iterable[tuple[CutSet, Position]]) -> list[tuple[Position, list[tuple[str, float, str]]]]:
+    return [(position, described(found)) for found, position in batches]
+
+
+@pytest.mark.parametrize("options", [{}, {"buckets": 1}, {"batch_size": 2}, {"batch_duration_s": 1.5}])
+def test_each_epoch_has_every_cut_once_within_the_budget(options: dict[str, float]) -> None:
+    chosen = stream(**options)
+    found = listed(chosen)
+    for epoch in range(3):
+        ids = [id for position, batch in found if position.epoch == epoch for id, _, _ in batch]
+        assert sorted(ids) == sorted(c.id for c in short_cuts())
+    for _, batch in found:
+        padded_s = len(batch) * max(duration for _, duration, _ in batch)
+        assert padded_s <= chosen.config.batch_duration_s or len(batch) == 1
+        assert len(batch) <= (chosen.config.batch_size or len(batch))
+
+
+def test_each_epoch_has_batches_of_its_own() -> None:
+    epochs = [[tuple(c.id for c in batch) for batch in stream().epoch(e)] for e in (0, 1)]
+    assert len(set(epochs[0]) & set(epochs[1])) < len(epochs[0]) / 2
+    places = []  # of the batch with the longest cut, which is in the last bucket
+    for epoch in range(6):
+        longest_s = [max(c.duration for c in batch) for batch in stream().epoch(epoch)]
+        places.append(longest_s.index(max(longest_s)) / len(longest_s))
+    assert min(places) < 0.5
+
+
+def test_starting_from_any_position_gives_exactly_the_rest() -> None:
+    whole = listed(stream())
+    for k, ((epoch, batches), _) in enumerate(whole):
+        rest = stream()
+        rest.start = Position(epoch, batches + 1)
+        assert listed(rest) == whole[k + 1 :]
+
+
+def test_a_stream_without_epochs_to_stop_at_has_no_end() -> None:
+    per_epoch = sum(1 for _ in stream().epoch(0))
+    endless = listed(itertools.islice(stream(None), 5 * per_epoch))
+    assert endless[: len(listed(stream()))] == listed(stream())
+    assert endless[-1][0].epoch >= 3
+
+
+# ---- the data module ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return experiment_file(tmp_path_factory.mktemp("corpus"))
+
+
+def module(path: Path, *overrides: str, frames_per_s: float | None = 25.0) -> SpeechData:
+    config = experiment(path, *overrides)
+    return speech_data(config, untrained(config), frames_per_s)
+
+
+def equal(a: Batch, b: Batch) -> bool:
+    same = torch.equal(a.audio_BN, b.audio_BN) and torch.equal(a.tokens_BL, b.tokens_BL)
+    return same and (a.ids, a.texts, a.epoch, a.index, a.applied) == (b.ids, b.texts, b.epoch, b.index, b.applied)
+
+
+def test_batches_do_not_depend_on_workers_or_on_what_was_read_before(path: Path) -> None:
+    noise = path.parent / "noise"
+    mixer(noise, white(RATE))
+    noisy = (f"augment.noise={noise}", "augment.noise_probability=0.5", "trainer.max_epochs=1")
+    data = module(path, *noisy)
+    alone = list(data.train_dataloader())
+    many = list(module(path, *noisy, "data.workers=2").train_dataloader())
+    assert all(equal(a, b) for a, b in zip(alone, many, strict=True))
+    dataset = data.train_dataloader().dataset
+    backwards = [dataset[batch] for batch in reversed(list(data.stream))]
+    assert all(equal(a, b) for a, b in zip(alone, reversed(backwards), strict=True))
+    assert {name for batch in alone for name in batch.applied} == {"speed", "join", "noise"}
+
+
+def test_what_cannot_be_trained_on_is_listed_with_the_reason(path: Path, tmp_path: Path) -> None:
+    bad = {
+        "short": (cut("short", 0.05), "duration 0.05 s is outside 0.1 to 3 s"),
+        "long": (cut("long", 3.5), "duration 3.50 s is outside 0.1 to 3 s"),
+        "empty": (cut("empty", 1, " "), "no text"),
+        "signs": (cut("signs", 1, "!?"), "no text is left after normalisation"),
+        "wordy": (cut("wordy", 3, "one " * 20), "target of 81 tokens is longer than the decoder's max_length=40"),
+        "dense": (cut("dense", 1, "three three"), "target of 11 tokens does not fit 9 encoder frames"),
+        "repeats": (cut("repeats", 1, "eeeeee"), "target of 6 tokens does not fit 9 encoder frames"),
+    }
+    good = [cut("good", 1), cut("exact", 1, "eeee n"), cut("slowed", 2.9)]
+    train = manifest(tmp_path / "train.jsonl", [*(c for c, _ in bad.values()), *good])
+    dev_cuts = [cut("dev", 1), cut("hour", 31), cut("wordy-dev", 1, "one " * 20), cut("quiet", 1, "")]
+    dev = manifest(tmp_path / "dev.jsonl", dev_cuts)
+    data = module(
+        path, f"data.train={train}", f"data.dev={dev}", "data.max_duration_s=3", "model.decoder.max_length=40",
+        frames_per_s=10,
+    )  # fmt: skip
+    expected = {id: reason for id, (_, reason) in bad.items()}
+    expected["hour"] = "dev cut of 31.0 s is longer than decode.window_s=30"
+    expected["wordy-dev"] = expected["wordy"]
+    assert dict(data.dropped) == expected
+    assert [c.id for c in data.train_cuts] == ["good", "exact", "slowed"]
+    assert [c.id for c in data.dev_cuts] == ["dev", "quiet"]
+
+
+def test_data_without_anything_usable_is_one_clear_line(path: Path, tmp_path: Path) -> None:
+    bad = manifest(tmp_path / "bad.jsonl", [cut("a", 31), cut("b", 60)])
+    for split in ("train", "dev"):
+        with pytest.raises(DataError, match=r"bad\.jsonl: every cut was left out \(.*31\.0"):
+            module(path, f"data.{split}={bad}")
+    with pytest.raises(DataError, match=r"train\.jsonl\.gz: no cuts in nl; check data\.languages"):
+        module(path, "data.languages=[nl]")
+
+
+def test_a_run_of_one_cut_has_batches_of_one(path: Path, tmp_path: Path) -> None:
+    one = manifest(tmp_path / "one.jsonl", list(read_cuts(path.parent / "train.jsonl.gz"))[:1])
+    assert [batch.ids for batch in module(path, f"data.train={one}").train_dataloader()] == [["train-0"]] * 3
+
+
+@pytest.mark.parametrize("overrides", [(), ("data.batch_size=2",), ("data.batch_duration_s=2",)])
+def test_dev_batches_cover_dev_once_within_the_budget(path: Path, overrides: tuple[str, ...]) -> None:
+    data = module(path, *overrides)
+    batches = list(data.val_dataloader())
+    assert sorted(id for batch in batches for id in batch.ids) == [f"dev-{i}" for i in range(4)]
+    for batch in batches:
+        assert len(batch.ids) == 1 or batch.audio_BN.numel() <= data.config.data.batch_duration_s * RATE
+        assert len(batch.ids) <= (data.config.data.batch_size or 4)
+        assert not batch.applied
+    assert [c.id for c in data.dev_cuts] == [f"dev-{i}" for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("augment.join=0.9",),
+        ("augment.join=0", "augment.speeds=[0.8, 1.0]"),
+        ("augment.join=0", "augment.speeds=[0.5, 1.0]", "data.max_duration_s=2.5"),
+        ("augment.join=0", "augment.speeds=[1.2]"),
+    ],
+)
+def test_the_largest_batch_is_as_long_as_any_that_comes(path: Path, overrides: tuple[str, ...]) -> None:
+    data = module(path, *overrides)
+    largest, coming = data.largest_batch(), list(data.train_dataloader())
+    longest = largest.audio_BN.shape[1]
+    assert longest >= max(batch.audio_BN.shape[1] for batch in coming)
+    longest_target = data.dev_batch(data.train_cuts).tokens_BL.shape[1]
+    assert largest.tokens_BL.shape[1] >= longest_target + 5 * (data.config.augment.join > 0)
+    assert largest.audio_len_B.tolist() == [longest] * len(largest.ids)
+    budget = data.config.data.batch_duration_s * RATE
+    assert len(largest.ids) * longest <= budget < (len(largest.ids) + 1) * longest
+
+
+def test_joined_targets_keep_within_the_decoder_and_ctc(path: Path) -> None:
+    data = module(path, "augment.join=0.9", "model.decoder.max_length=14", frames_per_s=15)
+    batches = list(data.train_dataloader())
+    assert sum(batch.applied.get("join", 0) for batch in batches) > 10
+    for batch in batches:
+        assert batch.tokens_BL.shape[1] <= 14
+        for samples, tokens in zip(batch.audio_len_B.tolist(), batch.text_len_B.tolist(), strict=True):
+            assert tokens <= 15 * samples / RATE + 1
+    assert data.largest_batch().tokens_BL.shape[1] == 14
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_audio_that_cannot_be_read_is_one_clear_line_from_any_worker(path: Path, tmp_path: Path, workers: int) -> None:
+    (tmp_path / "torn.wav").write_bytes(b"torn")
+    train = manifest(tmp_path / "train.jsonl", [cut("torn", 1, path=tmp_path / "torn.wav")])
+    with pytest.raises(AudioError, match=r"torn\.wav: ") as caught:
+        list(module(path, f"data.train={train}", f"data.workers={workers}").train_dataloader())
+    assert str(caught.value).isprintable()
+
+
+# ---- batches --------------------------------------------------------------------------------------------------
+
+
+def test_collate_pads_audio_and_targets_and_counts_what_was_applied() -> None:
+    long = Example("a", torch.ones(5), "hi", [1, 4, 7, 8, 2], 2, "en", ("speed", "noise"))
+    short = Example("b", -torch.ones(3), "o", [1, 5, 9, 2], 2, "es", ("noise",))
+    batch = collate([short, long], epoch=3, index=4)
+    assert batch.audio_BN.tolist() == [[-1, -1, -1, 0, 0], [1, 1, 1, 1, 1]]
+    assert batch.audio_len_B.tolist() == [3, 5]
+    assert batch.tokens_BL.tolist() == [[1, 5, 9, 2, 0], [1, 4, 7, 8, 2]]
+    assert batch.inputs_BL.tolist() == [[1, 5, 9, 2], [1, 4, 7, 8]]
+    assert batch.targets_BL.tolist() == [[5, 9, 2, 0], [4, 7, 8, 2]]
+    assert batch.target_len_B.tolist() == [3, 4]
+    assert [row[:n] for row, n in zip(batch.text_BL.tolist(), batch.text_len_B, strict=True)] == [[9], [7, 8]]
+    assert (batch.ids, batch.texts, batch.languages) == (["b", "a"], ["o", "hi"], ["es", "en"])
+    assert (batch.epoch, batch.index, batch.applied) == (3, 4, {"noise": 2, "speed": 1})
+
+
+# ---- manifests ------------------------------------------------------------------------------------------------
+
+
+def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
+    """Write manifests that are broken, or that name no audio file; each with a pattern for the line that says so."""
+    good = cut("x", 1).to_dict()
+    no_audio, none = "x: the cut has no audio file", "not a manifest of lhotse cuts"
+
+    def recorded(**changes: object) -> str:
+        return json.dumps(good | {"recording": good["recording"] | changes})
+
+    def from_source(kind: str, source: str) -> str:
+        return recorded(sources=[{"type": kind, "channels": [0], "source": source}])
+
+    files: dict[str, tuple[str | bytes, str]] = {
+        "command.jsonl": (from_source("command", "touch EXECUTED"), no_audio),
+        "url.jsonl": (from_source("url", "http://127.0.0.1:9/x.wav"), no_audio),
+        "memory.jsonl": (from_source("memory", "UklGRg=="), no_audio),
+        "missing.jsonl": (from_source("file", "nowhere.wav"), "nowhere.wav: no such file"),
+        "pipe.jsonl": (from_source("file", "touch EXECUTED |"), "no such file"),
+        "transform.jsonl": (
+            recorded(transforms=[{"name": "Volume", "kwargs": {"factor": 2.0}}]),
+            "transform Volume",
+        ),
+        "no-audio.jsonl": (json.dumps({key: good[key] for key in good if key != "recording"}), no_audio),
+        "twice.jsonl": (json.dumps(good) + "\n" + json.dumps(good), "cut 'x' is there twice"),
+        "cut-off.jsonl": (json.dumps(good)[:-40], none),
+        "other.jsonl": (json.dumps(good["recording"]), "a manifest of Recordings, not of cuts"),
+        "unknown-type.jsonl": (json.dumps(good | {"type": "os.system"}), none),
+        "unknown-key.jsonl": (json.dumps(good | {"__reduce__": "touch EXECUTED"}), none),
+        "list.jsonl": ("[1, 2]", none),
+        "text.jsonl": ("touch EXECUTED", none),
+        "control.jsonl": (json.dumps({"id": "\x1b[31m", "type": "\x1b[31m"}), none),
+        "empty.jsonl": ("", "the manifest is empty"),
+        "pickle.jsonl": (PICKLE, none),
+        "pickle.jsonl.gz": (PICKLE, none),
+        "bytes.jsonl": (bytes(range(256)), none),
+        "tag.yaml": ("!!python/object/apply:os.system ['touch EXECUTED']\n", none),
+    }
+    for name, (data, _) in files.items():
+        (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    patterns = {name: pattern for name, (_, pattern) in files.items()} | {"nowhere.jsonl": "no such manifest"}
+    return [(folder / name, pattern) for name, pattern in patterns.items()]
+
+
+def test_hostile_manifests_are_one_line_each_and_run_nothing(tmp_path: Path) -> None:
+    good = manifest(tmp_path / "good.jsonl", [clip(tmp_path / "good.wav", white(RATE))])
+    (tmp_path / "bad").mkdir()
+    cases = hostile_manifests(tmp_path / "bad")
+    setup = (
+        "from asr.data.cuts import load_audio, read_cuts\n"
+        "def act(path):\n    for cut in read_cuts(path): load_audio(cut, 8000)"
+    )
+    expect_refused(audited(setup, [*(path for path, _ in cases), good], warm_up=[good]), [*cases, (good, "^$")])

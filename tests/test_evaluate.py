@@ -1,0 +1,124 @@
+"""A manifest decoded and scored: the counts are jiwer's on the very texts that are written down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import pytest
+from models import noises, small_model
+from synthetic import clip, cut, manifest
+
+from asr.errors import AsrError, ConfigError, DataError
+from asr.evaluate import evaluate
+from asr.recognizer import Recognizer
+from asr.scoring import score
+from asr.text import normalizer
+
+LANGUAGES = ("en", "es", "en", None)
+TEXTS = ["Hello, world!", "who rode", "", "doll (old) WORLD"]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
+
+
+@pytest.fixture
+def cuts(tmp_path: Path) -> Path:
+    """A manifest of four recordings: two languages and one that has none."""
+    audio = noises(0.5, 1.2, 0.4, 0.8)
+    rows = [
+        clip(tmp_path / f"{i}.wav", 0.2 * a.numpy(), text, language)
+        for i, (a, text, language) in enumerate(zip(audio, TEXTS, LANGUAGES, strict=True))
+    ]
+    return manifest(tmp_path / "cuts.jsonl.gz", rows)
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSONL file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_hypotheses_are_those_of_transcribe(cuts: Path, tmp_path: Path) -> None:
+    recognizer = Recognizer(small_model())
+    found = evaluate(recognizer, cuts, tmp_path / "out")
+    assert found.hypotheses == tmp_path / "out" / "hyp.jsonl"
+    transcripts = recognizer.transcribe([tmp_path / f"{i}.wav" for i in range(4)])
+    assert rows(found.hypotheses) == [
+        {"id": str(i), "text": t.text, "reference": text, "language": language}  # type: ignore[union-attr]
+        for i, (t, text, language) in enumerate(zip(transcripts, TEXTS, LANGUAGES, strict=True))
+    ]
+    assert len({t.text for t in transcripts}) > 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", [None, "none", "basic"])
+def test_counts_are_those_of_jiwer(cuts: Path, tmp_path: Path, name: str | None) -> None:
+    found = evaluate(Recognizer(small_model()), cuts, tmp_path / "out", normalizer=name)
+    prepare = normalizer(name or "basic")  # the model folder says basic
+    refs = [prepare(row["reference"]) for row in rows(found.hypotheses)]
+    hyps = [prepare(row["text"]) for row in rows(found.hypotheses)]
+    counted = {"wer": jiwer.process_words(refs, hyps), "cer": jiwer.process_characters(refs, hyps)}
+    for metric, expected in counted.items():
+        got = found.as_dict()["metrics"][metric]
+        for count in ("substitutions", "deletions", "insertions", "hits"):
+            assert got[count] == getattr(expected, count), (metric, count)
+        assert got["rate"] == pytest.approx(getattr(expected, metric))
+
+
+def test_asr_score_finds_the_same_from_the_files(cuts: Path, tmp_path: Path) -> None:
+    found = evaluate(Recognizer(small_model()), cuts, tmp_path / "out")
+    again = score(cuts, found.hypotheses, normalizer="basic")
+    assert again.rates == found.report.rates
+    assert found.audio_s == pytest.approx(2.9)
+    assert found.as_dict()["times_real_time"] == pytest.approx(2.9 / found.wall_s, rel=0.01)
+
+
+def test_only_the_cuts_in_a_language(cuts: Path, tmp_path: Path) -> None:
+    recognizer = Recognizer(small_model())
+    everything = {row["id"]: row for row in rows(evaluate(recognizer, cuts, tmp_path / "all").hypotheses)}
+    found = evaluate(recognizer, cuts, tmp_path / "en", language="en")
+    assert rows(found.hypotheses) == [everything["0"], everything["2"]]
+    assert found.audio_s == pytest.approx(0.9)
+    with pytest.raises(DataError, match=r"cuts\.jsonl\.gz: no cuts in language 'fr'"):
+        evaluate(recognizer, cuts, tmp_path / "fr", language="fr")
+
+
+def test_each_cut_is_decoded_in_its_language(cuts: Path, tmp_path: Path) -> None:
+    recognizer = Recognizer(small_model(["en", "es"]))
+    found = {row["id"]: row["text"] for row in rows(evaluate(recognizer, cuts, tmp_path / "out").hypotheses)}
+    for i, language in enumerate(LANGUAGES):
+        (expected,) = recognizer.transcribe([tmp_path / f"{i}.wav"], language=language)
+        assert found[str(i)] == expected.text  # type: ignore[union-attr]
+
+
+def test_a_cut_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    good = clip(tmp_path / "good.wav", 0.2 * noises(0.5)[0].numpy())
+    cuts = manifest(tmp_path / "cuts.jsonl", [good, cut("lost", 1.0, path=tmp_path / "lost.wav")])
+    with pytest.raises(DataError) as caught:
+        evaluate(Recognizer(small_model()), cuts, tmp_path / "out")
+    assert str(caught.value) == f"{cuts}: cut 'lost' cannot be read: {tmp_path}/lost.wav: no such file"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "error", "says"),
+    [("basik", ConfigError, "did you mean 'basic'"), ("spoken", DataError, "utterance '1'.*digits")],
+)
+def test_what_cannot_be_scored_shows_before_decoding(
+    tmp_path: Path, normalizer: str, error: type[AsrError], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognizer = Recognizer(small_model())
+    monkeypatch.setattr(recognizer, "transcribe_waveforms", lambda *a, **k: pytest.fail("decoded"))
+    digits = cut("1", 1.0, "3 calls", language=None)
+    cuts = manifest(tmp_path / "cuts.jsonl", [cut("0", 1.0, "hello"), digits])
+    with pytest.raises(error, match=says):
+        evaluate(recognizer, cuts, tmp_path / "out", normalizer=normalizer)
+
+
+def test_texts_are_kept_when_they_cannot_be_scored(cuts: Path, tmp_path: Path) -> None:
+    parts = small_model()
+    parts.tokenizer.decode = lambda ids: "3"  # type: ignore[method-assign]
+    with pytest.raises(DataError, match="utterance '3'"):
+        evaluate(Recognizer(parts), cuts, tmp_path / "out", normalizer="spoken")
+    assert [row["text"] for row in rows(tmp_path / "out" / "hyp.jsonl")] == ["3"] * 4

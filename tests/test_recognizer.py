@@ -1,0 +1,250 @@
+"""Transcription with small random models: the text of a recording is its own, whatever is decoded beside it."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from models import RATE, noises, small_model, sources, texts
+from torch import Tensor
+
+import asr.recognizer
+from asr.data.batch import pad_audio
+from asr.decode.search import Hypothesis
+from asr.errors import AsrError, ConfigError, DataError
+from asr.recognizer import Failure, Recognizer, Transcript
+
+LENGTHS_S = (1.0, 0.5, 1.5, 0.1, 0.75, 0.04, 1.3, 0.001, 0.9)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
+
+
+@pytest.fixture(scope="module")
+def greedy() -> Recognizer:
+    return Recognizer(small_model())
+
+
+def tokens(found: list[list[Hypothesis]]) -> list[tuple[int, ...]]:
+    """The best tokens of each waveform."""
+    return [hypotheses[0].tokens for hypotheses in found]
+
+
+# --- decode -------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_the_n_best_are_sorted_and_their_scores_are_the_model_s() -> None:
+    recognizer = Recognizer(small_model(beam_size=4, n_best=3))
+    audio_BN, len_B = pad_audio(noises(1.0, 0.5, 0.3))
+    for b, hypotheses in enumerate(recognizer.decode(audio_BN, len_B)):
+        assert 2 <= len(hypotheses) <= 3
+        assert len({h.tokens for h in hypotheses}) == len(hypotheses)
+        assert [h.score for h in hypotheses] == sorted((h.score for h in hypotheses), reverse=True)
+        memory = recognizer.model.encode(audio_BN[b : b + 1], len_B[b : b + 1])
+        for h in hypotheses:
+            said = [*recognizer.tokenizer.prefix(), *h.tokens, *([] if h.truncated else [recognizer.tokenizer.eos_id])]
+            logits_1LV, _ = recognizer.model.decoder(torch.tensor([said[:-1]]), memory)
+            log_prob_LV = logits_1LV[0].log_softmax(-1)
+            total = sum(float(log_prob_LV[i, token]) for i, token in enumerate(said[1:]))
+            assert h.score == pytest.approx(total / (len(said) - 1), abs=1e-4)
+
+
+def test_the_language_is_detected_where_it_is_not_given() -> None:
+    recognizer = Recognizer(small_model(["en", "es"]))
+    audio_BN, len_B = pad_audio(noises(1.0, 0.5, 1.5, 0.1, 0.75, seed=3))
+    memory = recognizer.model.encode(audio_BN, len_B)
+    start, ids = recognizer.tokenizer.prefix("en")[0], [recognizer.tokenizer.prefix(x)[1] for x in ("en", "es")]
+    logits_B1V, _ = recognizer.model.decoder(torch.full((len(len_B), 1), start), memory)
+    expected = [("en", "es")[i] for i in logits_B1V[:, 0, ids].argmax(1).tolist()]
+    assert set(expected) == {"en", "es"}
+    assert tokens(recognizer.decode(audio_BN, len_B)) == tokens(recognizer.decode(audio_BN, len_B, expected))
+    found = list(recognizer.transcribe_waveforms(sources(noises(1.0, 0.5, 1.5, 0.1, 0.75, seed=3))))
+    assert [r.language for r in found if isinstance(r, Transcript)] == expected
+
+
+def test_a_language_that_is_given_is_kept() -> None:
+    recognizer = Recognizer(small_model(["en", "es"]))
+    audio = noises(1.0, 0.5, 1.5, 0.1)
+    results = {code: list(recognizer.transcribe_waveforms(sources(audio), language=code)) for code in ("en", "es")}
+    assert {r.language for r in results["es"] if isinstance(r, Transcript)} == {"es"}
+    assert texts(results["en"]) != texts(results["es"])
+    detected = list(recognizer.transcribe_waveforms(sources(audio)))
+    other = {"en": "es", "es": "en"}[detected[2].language]  # type: ignore[union-attr]
+    mixed = list(recognizer.transcribe_waveforms(sources(audio), language=lambda id: other if id == "2" else None))
+    expected = [*detected[:2], results[other][2], detected[3]]
+    assert texts(mixed) == texts(expected)
+    assert [r.language for r in mixed] == [r.language for r in expected]  # type: ignore[union-attr]
+
+
+def test_a_language_that_the_model_lacks_is_an_error_before_any_work() -> None:
+    def load() -> Tensor:
+        raise AssertionError("nothing is to be loaded")
+
+    recognizer = Recognizer(small_model(["en", "es"]))
+    with pytest.raises(AsrError, match="unknown language 'xx': this model knows en, es"):
+        list(recognizer.transcribe_waveforms([("a", load)], language="xx"))
+
+
+def test_ctc_weight_needs_a_ctc_head() -> None:
+    with pytest.raises(ConfigError, match="ctc_weight > 0 needs a model with a CTC head") as caught:
+        Recognizer(small_model(ctc=False, ctc_weight=0.3))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("weight", "parts"), [(0.0, {"attention"}), (0.3, {"attention", "ctc"}), (1.0, {"ctc"})])
+def test_ctc_takes_its_share(weight: float, parts: set[str]) -> None:
+    recognizer = Recognizer(small_model(ctc_weight=weight, beam_size=3))
+    ((best, *_),) = recognizer.decode(*pad_audio(noises(1.0)))
+    assert set(best.parts) == {*parts, "allowed"}
+    share = {"attention": 1 - weight, "ctc": weight}
+    total = sum(share[name] * best.parts[name] for name in parts)
+    assert best.score == pytest.approx(total / (len(best.tokens) + (not best.truncated)), abs=1e-4)
+
+
+def test_a_text_without_an_end_stops_at_the_cap_and_says_so() -> None:
+    parts = small_model(max_tokens_per_s=4)
+    parts.tokenizer.suppressed_ids += (parts.tokenizer.eos_id,)  # type: ignore[misc, attr-defined]
+    recognizer = Recognizer(parts)
+    audio = noises(1.0, 2.0)
+    frames = recognizer.model.encode(*pad_audio(audio)).len_B * 0.04
+    for (best,), seconds in zip(recognizer.decode(*pad_audio(audio)), frames.tolist(), strict=True):
+        assert best.truncated
+        assert len(best.tokens) == 8 + math.ceil(seconds * 4)
+    with pytest.warns(UserWarning, match=r"^0: the text reached the length cap before it ended$"):
+        (result,) = recognizer.transcribe_waveforms(sources(audio[:1]))
+    assert isinstance(result, Transcript)
+    assert result.truncated
+
+
+# --- the same text, alone and in any company ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3, "ctc_weight": 0.3}])
+@pytest.mark.parametrize("languages", [(), ("en", "es")])
+def test_padding_and_company_change_no_text(options: dict[str, float], languages: tuple[str, ...]) -> None:
+    recognizer = Recognizer(small_model(languages, **options))
+    audio = noises(*LENGTHS_S)
+    alone = [tokens(recognizer.decode(*pad_audio([a])))[0] for a in audio]
+    assert len(set(alone)) >= 5, "texts that do not depend on the audio prove nothing"
+    shuffled = random.Random(3).sample(range(len(audio)), len(audio))
+    for size in (2, 4, len(audio)):
+        for extra_s in (0.0, 0.1, 1.0, 30.0):
+            for at in range(0, len(shuffled), size):
+                batch = shuffled[at : at + size]
+                audio_BN, len_B = pad_audio([audio[i] for i in batch])
+                audio_BN = torch.nn.functional.pad(audio_BN, (0, round(extra_s * RATE)))
+                assert tokens(recognizer.decode(audio_BN, len_B)) == [alone[i] for i in batch]
+
+
+@pytest.mark.parametrize("batch_s", [0.01, 2.0, 1000.0])
+def test_the_size_of_batches_changes_no_result(greedy: Recognizer, batch_s: float) -> None:
+    audio = noises(*LENGTHS_S)
+    expected = [text for a in audio for text in texts(list(greedy.transcribe_waveforms(sources([a]))))]
+    assert texts(list(greedy.transcribe_waveforms(sources(audio), batch_s=batch_s))) == expected
+
+
+# --- files --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Recordings of several lengths, not in order of length."""
+    paths = [tmp_path / f"{name}.wav" for name in "dabc"]
+    for path, audio in zip(paths, noises(0.5, 1.2, 0.2, 0.8), strict=True):
+        sf.write(path, audio.numpy() * 0.2, RATE, subtype="FLOAT")
+    return paths
+
+
+def test_results_stand_in_the_order_of_the_paths(greedy: Recognizer, files: list[Path]) -> None:
+    results = greedy.transcribe(files, batch_s=1.5)
+    assert [r.id for r in results] == [str(path) for path in files]
+    assert texts(results) == [text for path in files for text in texts(greedy.transcribe([path]))]
+    assert len(set(texts(results))) > 1
+    assert [r.duration_s for r in results if isinstance(r, Transcript)] == [0.5, 1.2, 0.2, 0.8]
+    assert all(r.text == r.alternatives[0][0] for r in results if isinstance(r, Transcript))
+
+
+def test_a_bad_file_is_a_failure_and_the_others_come_out_unchanged(
+    greedy: Recognizer, files: list[Path], tmp_path: Path
+) -> None:
+    good = greedy.transcribe(files)
+    (tmp_path / "bad.wav").write_text("no audio")
+    mixed = [files[0], tmp_path / "bad.wav", *files[1:3], tmp_path / "missing.wav", files[3]]
+    results = greedy.transcribe(mixed)
+    assert [r for r in results if isinstance(r, Transcript)] == good
+    failed = [results[1], results[4]]
+    assert [(type(r), r.id) for r in failed] == [(Failure, str(mixed[1])), (Failure, str(mixed[4]))]
+    assert [r.reason.startswith(f"{r.id}: ") for r in failed if isinstance(r, Failure)] == [True, True]
+
+
+def test_rate_and_channels_of_a_file_do_not_matter(greedy: Recognizer, tmp_path: Path) -> None:
+    time_N = np.arange(2 * 16000) / 16000
+    wave_N = 0.3 * np.sin(2 * np.pi * 440 * time_N) * np.sin(2 * np.pi * 3 * time_N)
+    sf.write(tmp_path / "a.wav", wave_N[::2], RATE, subtype="FLOAT")
+    sf.write(tmp_path / "b.flac", np.stack([wave_N, wave_N], axis=1), 16000, subtype="PCM_24")
+    first, second = greedy.transcribe(sorted(tmp_path.iterdir()))
+    assert isinstance(first, Transcript)
+    assert isinstance(second, Transcript)
+    assert first.text == second.text
+    assert first.duration_s == second.duration_s == 2.0
+
+
+# --- pools --------------------------------------------------------------------------------------------
+
+
+def test_only_a_pool_of_audio_is_loaded_at_a_time(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    audio = noises(*LENGTHS_S)
+    expected = texts(list(greedy.transcribe_waveforms(sources(audio))))
+    loaded: list[int] = []
+
+    def load(i: int) -> Tensor:
+        loaded.append(i)
+        return audio[i]
+
+    monkeypatch.setattr(asr.recognizer, "POOL_S", 1.4)
+    results = greedy.transcribe_waveforms([(str(i), lambda i=i: load(i)) for i in range(len(audio))])
+    found = [next(results)]
+    assert loaded == [0, 1]  # 1.5 s: the first pool
+    found += results
+    assert loaded == list(range(len(audio)))
+    assert [r.id for r in found] == [str(i) for i in range(len(audio))]
+    assert texts(found) == expected
+
+
+def test_progress_ends_at_the_whole(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bad() -> Tensor:
+        raise DataError("unreadable")
+
+    told: list[tuple[float, float]] = []
+    monkeypatch.setattr(asr.recognizer, "POOL_S", 1.4)
+    list(
+        greedy.transcribe_waveforms(
+            [*sources(noises(*LENGTHS_S)), ("bad", bad)], batch_s=0.5, on_done=lambda *seconds: told.append(seconds)
+        )
+    )
+    done = [seconds for seconds, _ in told]
+    assert len(told) > 5
+    assert done == sorted(done)
+    assert told[-1] == (pytest.approx(sum(LENGTHS_S)), pytest.approx(sum(LENGTHS_S)))
+    assert all(total >= seconds - 1e-6 for seconds, total in told)
+    assert told[0][1] == pytest.approx(1.5 / 2 * (len(LENGTHS_S) + 1))  # estimated from the two that are loaded
+
+
+def test_nothing_gives_nothing(greedy: Recognizer) -> None:
+    assert greedy.transcribe([]) == []
+
+
+def test_too_large_a_batch_is_one_line(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def encode(*audio: Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB.")
+
+    monkeypatch.setattr(greedy.model, "encode", encode)
+    with pytest.raises(AsrError, match=r"^cpu: 50 s of audio at once .*--batch-seconds") as caught:
+        list(greedy.transcribe_waveforms(sources(noises(0.5)), batch_s=50))
+    assert "\n" not in str(caught.value)
