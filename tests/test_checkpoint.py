@@ -253,3 +253,16 @@ def test_average_weights() -> None:
     mean = average_weights(states)
     assert mean["w"].tolist() == [2.0, 4.0]
     assert mean["n"].item() == 5
+
+
+def test_a_configuration_cannot_ask_for_more_memory_than_the_weights_file_fills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model_folder(tmp_path / "m", parts())
+    text = (tmp_path / "m" / "config.yaml").read_text()
+    (tmp_path / "m" / "config.yaml").write_text(
+        text.replace("dim: 16", "dim: 65536").replace("layers: 1\n", "layers: 256\n")
+    )
+    monkeypatch.setattr("asr.checkpoint.build_model", lambda *_: pytest.fail("tens of terabytes would be allocated"))
+    with pytest.raises(CheckpointError, match="describes a larger model"):
+        load_model_folder(tmp_path / "m")

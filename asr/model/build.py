@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from asr.config import FeaturesConfig, ModelConfig
-from asr.features import build_front_end
+from asr.features import FrontEnd, build_front_end
 from asr.model.attention import CrossAttention, SelfAttention
 from asr.model.decoder import Decoder, DecoderLayer
 from asr.model.encoder import Encoder, EncoderLayer
@@ -22,7 +23,17 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 
 def build_model(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
     """Build an untrained model; its weights follow torch's random state."""
+    return _around(build_front_end(features), features, model, vocab_size)
+
+
+def weights_needed(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> int:
+    """How many numbers the weights of such a model are, found without memory for them."""
     front_end = build_front_end(features)
+    with torch.device("meta"):
+        return _around(front_end, features, model, vocab_size).parameters_count
+
+
+def _around(front_end: FrontEnd, features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
     encoder = _encoder(model, features.n_mels, front_end.hop_s)
     decoder = _decoder(model, vocab_size)
     ctc = CTCHead(model.encoder.dim, vocab_size) if model.ctc else None
