@@ -19,6 +19,7 @@ from command import Outcome, asr
 from models import RATE, noises, small_model, whisper_folder
 from synthetic import CONFIG, clip, manifest
 
+from asr import __version__
 from asr.checkpoint import load_model_folder, save_model_folder, save_state
 from asr.cli import terminal
 from asr.config import ExperimentConfig, parse_yaml, read_config
@@ -298,3 +299,18 @@ def test_print_config_shows_the_whole_and_trains_nothing(experiment: Path, tmp_p
     assert shown == read_config(ExperimentConfig, experiment, ["optimizer.lr=2e-3"])
     assert shown.optimizer.lr == 0.002
     assert not (tmp_path / "run").exists()
+
+
+def test_the_best_texts_stand_in_the_json(model: Path, calls: Path) -> None:
+    done = asr("transcribe", calls / "b.wav", "--model", model, "--format", "json", "--beam-size", 4, "--n-best", 3)
+    assert done.status == 0
+    found = json.loads(done.out)
+    scores = [a["score"] for a in found["alternatives"]]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+    assert found["alternatives"][0]["text"] == found["text"]
+
+
+def test_version() -> None:
+    done = asr("--version")
+    assert (done.status, done.out, done.err) == (0, f"asr {__version__}\n", [])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from asr import __version__
 from asr.cli.inputs import find_audio, load_recognizer, names
 from asr.cli.terminal import progress, run, say
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="asr",
-    help="Speech in, text out: train, transcribe and score attention models of speech.\n\n"
-    "Example: `asr transcribe talk.mp3 --model exp/whisper-tiny.en`",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -31,6 +30,7 @@ app.add_typer(config_app, name="config")
 
 Model = Annotated[Path, typer.Option("--model", help="Model folder, such as exp/prompts-en/model.")]
 BeamSize = Annotated[int | None, typer.Option("--beam-size", min=1, help="1 is greedy. [default: the model's own]")]
+NBest = Annotated[int | None, typer.Option("--n-best", min=1, help="Texts per recording in JSON, at most the beam.")]
 CtcWeight = Annotated[float | None, typer.Option("--ctc-weight", min=0, max=1, help="Share of CTC in joint decoding.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 BatchSeconds = Annotated[float, typer.Option("--batch-seconds", min=1, help="Padded audio decoded at once.")]
@@ -39,6 +39,24 @@ BatchSeconds = Annotated[float, typer.Option("--batch-seconds", min=1, help="Pad
 def main() -> None:
     """Run the command line; exit status 2 is a mistake of input, 1 that some recordings failed."""
     sys.exit(run(app))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"asr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Speech in, text out: train, transcribe and score attention models of speech.
+
+    Example: `asr transcribe talk.mp3 --model exp/whisper-tiny.en`
+    """
 
 
 @app.command()
@@ -79,6 +97,7 @@ def transcribe(
     output: Annotated[Path | None, typer.Option("--output", help="Folder for one file per recording.")] = None,
     language: Annotated[str | None, typer.Option("--language", help="Such as en; default: detected.")] = None,
     beam_size: BeamSize = None,
+    n_best: NBest = None,
     ctc_weight: CtcWeight = None,
     device: Device = "auto",
     batch_seconds: BatchSeconds = 240.0,
@@ -92,7 +111,7 @@ def transcribe(
 
     paths, problems, remarks = find_audio(inputs)
     writer = TranscriptWriter(names(formats), output, named=len(paths) + len(problems) > 1)
-    recognizer = load_recognizer(model, device, beam_size=beam_size, ctc_weight=ctc_weight)
+    recognizer = load_recognizer(model, device, beam_size=beam_size, n_best=n_best, ctc_weight=ctc_weight)
     for line in remarks + problems:
         say(line)
     failed = len(problems)

@@ -54,7 +54,10 @@ def main(
     console.print(_table(scores, before, after, config, train_s))
     _show_texts(console, before, after, test)
     run = config.out
-    console.print(f"curves: {run / 'learning_curves.png'}; attention: {run / 'plots'}; all figures: {run / 'run.json'}")
+    console.print(
+        f"curves: {run / 'learning_curves.png'}; attention: {run / 'plots'}; all figures: {run / 'run.json'}",
+        soft_wrap=True,
+    )
 
 
 def _score(folder: Path, test: Path, beam: int) -> dict[str, Any]:
