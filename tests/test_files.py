@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import random
-import re
 import stat
 import subprocess
 import tarfile
@@ -13,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from audit import audited
+from audit import audited, expect_refused
 from hostile import CANARY, PICKLE, deb, hostile_archives, tar, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -157,18 +156,12 @@ def test_a_link_in_the_target_folder_is_not_followed_out_of_it(tmp_path: Path) -
 
 def test_hostile_archives_are_one_line_each_run_nothing_and_leave_nothing(tmp_path: Path) -> None:
     cases = hostile_archives(tmp_path)
-    assert len(cases) >= 10
     before = {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*")}
     setup = "from asr.files import extract_archive\ndef act(path): extract_archive(path, path.parent / 'out')"
     report = audited(setup, [path for path, _ in cases], programs=["dpkg-deb"])
-    assert report.tracebacks == []
-    assert report.forbidden == []
-    assert report.left == []
-    assert report.stderr == ""
-    for (path, pattern), message in zip(cases, report.messages, strict=True):
-        assert re.search(pattern, message), f"{path.name}: {message or 'was accepted'}"
+    expect_refused(report, cases)
+    for (path, _), message in zip(cases, report.messages, strict=True):
         assert str(path) in message
-        assert message.isprintable()
     assert {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
