@@ -105,7 +105,11 @@ def module(path: Path, *overrides: str, frames_per_s: float | None = 25.0) -> Sp
 def equal(a: Batch, b: Batch) -> bool:
     # A worker computes with one thread: resampling with several rounds otherwise in the last bit.
     same = a.audio_BN.shape == b.audio_BN.shape and torch.allclose(a.audio_BN, b.audio_BN, rtol=0, atol=1e-6)
-    return same and torch.equal(a.tokens_BL, b.tokens_BL) and (a.ids, a.texts, a.epoch, a.index, a.applied) == (b.ids, b.texts, b.epoch, b.index, b.applied)
+    return (
+        same
+        and torch.equal(a.tokens_BL, b.tokens_BL)
+        and (a.ids, a.texts, a.epoch, a.index, a.applied) == (b.ids, b.texts, b.epoch, b.index, b.applied)
+    )
 
 
 def test_batches_do_not_depend_on_workers_or_on_what_was_read_before(path: Path) -> None:
