@@ -131,6 +131,25 @@ class _GoneError(Exception):
     """The decoder has closed its pipe."""
 
 
+class _Patience:
+    """Seconds that are left to wait, counted in short looks: while this process is stopped (Ctrl-Z), none pass."""
+
+    LOOK_S = 0.5
+
+    def __init__(self, seconds: float) -> None:
+        self.left_s = seconds
+
+    def wait(self, poll: select.poll) -> None:
+        """Wait until there is something to read. Raises TimeoutError."""
+        while self.left_s > 0:
+            look_s, began = min(self.left_s, self.LOOK_S), time.monotonic()
+            ready = poll.poll(math.ceil(look_s * 1000))
+            self.left_s -= min(time.monotonic() - began, look_s)
+            if ready:
+                return
+        raise TimeoutError
+
+
 class _Decoder:
     """One child process and the pipes to it."""
 
@@ -158,24 +177,22 @@ class _Decoder:
         data = json.dumps(request).encode()
         self.requests.write(len(data).to_bytes(4, "little") + data)
 
-    def receive(self, max_bytes: int, deadline: float) -> tuple[bytearray, dict[str, Any]]:
+    def receive(self, max_bytes: int, patience: _Patience) -> tuple[bytearray, dict[str, Any]]:
         """Read up to the closing message. Raises _GoneError, TimeoutError or, on nonsense, ValueError."""
         samples = bytearray()
         while True:
-            kind, size = HEADER.unpack(self._read(HEADER.size, deadline))
+            kind, size = HEADER.unpack(self._read(HEADER.size, patience))
             if kind == END and size < 1 << 16:
-                return samples, dict(json.loads(self._read(size, deadline)))
+                return samples, dict(json.loads(self._read(size, patience)))
             if kind != SAMPLES or size % 4 or len(samples) + size > max_bytes:
                 raise ValueError("broken protocol")
-            samples += self._read(size, deadline)
+            samples += self._read(size, patience)
 
-    def _read(self, size: int, deadline: float) -> bytearray:
+    def _read(self, size: int, patience: _Patience) -> bytearray:
         data = bytearray(size)
         view = memoryview(data)
         while view:
-            left_ms = math.ceil((deadline - time.monotonic()) * 1000)
-            if left_ms <= 0 or not self.poll.poll(left_ms):
-                raise TimeoutError
+            patience.wait(self.poll)
             got = os.readv(self.answers.fileno(), [view])
             if not got:
                 raise _GoneError
@@ -215,8 +232,7 @@ def _decode(request: dict[str, Any]) -> tuple[bytearray, dict[str, Any]]:
             assert _decoder is not None
             _decoder.send(request)
             # ffmpeg has its own limit inside the child; the child itself is killed a little later.
-            deadline = time.monotonic() + request["timeout_s"] + 0.5
-            return _decoder.receive(request["max_bytes"], deadline)
+            return _decoder.receive(request["max_bytes"], _Patience(request["timeout_s"] + 0.5))
         except TimeoutError:
             _close()
             problem = f"took longer than {request['timeout_s']:g} s to decode"
@@ -241,7 +257,7 @@ def _start() -> None:
         Finalize(None, _close, exitpriority=0)
         _closes_at_exit = True
     try:
-        _, hello = _decoder.receive(0, time.monotonic() + _START_TIMEOUT_S)
+        _, hello = _decoder.receive(0, _Patience(_START_TIMEOUT_S))
     except (_GoneError, TimeoutError, ValueError):
         hello = {"error": _close(grace_s=1.0)}
     if "error" in hello:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import os
 import random
 import re
@@ -300,3 +301,11 @@ def test_damaged_audio_gives_one_error_or_samples(
     assert message.isprintable()
     assert len(samples_N) > 0
     assert np.isfinite(samples_N).all()
+
+
+def test_time_that_the_process_was_stopped_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full(8000, 0.1, np.float32), 8000)
+    now = itertools.count(0.0, 3600.0)
+    monkeypatch.setattr("asr.audio.time.monotonic", lambda: next(now))
+    assert len(open_audio(path, timeout_s=5.0).samples_N) == 8000
