@@ -237,6 +237,9 @@ class TrainerConfig(Config):
         return self
 
 
+_BROUGHT = {"features", "model", "tokenizer"}  # by `init`
+
+
 class ExperimentConfig(Config):
     """One training run: what the YAML files of conf/ hold.
 
@@ -260,7 +263,7 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _init_brings_the_model(self) -> ExperimentConfig:
-        given = {"features", "model", "tokenizer"} & self.model_fields_set
+        given = _BROUGHT & self.model_fields_set
         if self.init is not None and given:
             raise ValueError(f"init brings its own {', '.join(sorted(given))}: leave out these sections or init")
         return self
@@ -414,5 +417,6 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def to_yaml(config: Config) -> str:
-    """Write a configuration in full, in the order of its definition."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """Write a configuration in full, in the order of its definition; what `init` brings is left out."""
+    brought = _BROUGHT if isinstance(config, ExperimentConfig) and config.init is not None else None
+    return yaml.safe_dump(config.model_dump(mode="json", exclude=brought), sort_keys=False, allow_unicode=True)
