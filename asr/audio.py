@@ -28,8 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr._decoder import END, HEADER, SAMPLES
-from asr.errors import AudioError
-from asr.files import printable
+from asr.errors import AudioError, printable
 
 TIMEOUT_S = 60.0
 MAX_BYTES = 2 << 30

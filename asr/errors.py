@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def printable(name: object) -> str:
+    """The text of a name on one line: control characters and undecodable bytes become escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+
+
 class AsrError(Exception):
     """Something in the input is wrong; the command line prints the message alone, without a traceback."""
 

@@ -18,12 +18,11 @@ from torch import Tensor
 from asr.audio import open_audio
 from asr.checkpoint import ModelFolder, load_model_folder
 from asr.config import DecodeConfig, WhisperFeaturesConfig
-from asr.data.batch import pad_audio
+from asr.data.batch import batches_by_length, pad_audio
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
 from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
-from asr.errors import AsrError, ConfigError
+from asr.errors import AsrError, ConfigError, printable
 from asr.features import resample
-from asr.files import printable
 from asr.model.masks import Memory
 
 # So much audio is in memory at a time: batches by length need a choice, a folder of recordings may be endless.
@@ -250,16 +249,6 @@ class Recognizer:
 
     def _text(self, hypothesis: Hypothesis) -> str:
         return self.tokenizer.decode(list(hypothesis.tokens)).strip()
-
-
-def batches_by_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Group indices, longest first, so that count x longest stays within `most` (one item always goes)."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    start = 0
-    while start < len(order):
-        count = max(1, most // max(1, lengths[order[start]]))
-        yield order[start : start + count]
-        start += count
 
 
 def split_at_quiet(audio_N: Tensor, rate: int, window_s: float) -> list[Tensor]:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from asr.errors import ConfigError
-from asr.files import make_folder, printable, write_atomically
+from asr.errors import ConfigError, printable
+from asr.files import make_folder, write_atomically
 from asr.recognizer import Transcript
 
 

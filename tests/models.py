@@ -67,7 +67,7 @@ def texts(results: list[Transcript | Failure]) -> list[str]:
 
 def sources(audio: list[Tensor]) -> list[Source]:
     """Waveforms with their numbers as ids."""
-    return [(str(i), lambda a=a: a) for i, a in enumerate(audio)]  # type: ignore[misc]
+    return [(str(i), lambda a=a: a) for i, a in enumerate(audio)]
 
 
 def whisper_folder(folder: Path, *, without: str = "", reshaped: dict[str, tuple[int, ...]] | None = None) -> Path:

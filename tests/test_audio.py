@@ -185,7 +185,7 @@ def test_a_silent_part_of_a_good_recording_is_no_error(tmp_path: Path) -> None:
 def test_parts_that_cannot_be(tmp_path: Path, options: dict[str, float], message: str) -> None:
     path = write(tmp_path / "x.wav", noise(1))
     with pytest.raises(AudioError, match=message) as caught:
-        open_audio(path, **options)  # type: ignore[arg-type]
+        open_audio(path, **options)
     assert str(caught.value).startswith(str(path))
 
 

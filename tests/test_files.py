@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asr.files
-from asr.errors import ArchiveError
-from asr.files import extract_archive, printable, write_atomically
+from asr.errors import ArchiveError, printable
+from asr.files import extract_archive, write_atomically
 
 MEMBERS = (("./a/b/one.wav", b"one" * 50_000), ("a/two.txt", b""), ("three.wav", b"3"))
 

@@ -58,7 +58,7 @@ def test_counts_and_rates_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> No
         ("word", jiwer.process_words(refs, hyps), jiwer.wer(refs, hyps)),
         ("character", jiwer.process_characters(refs, hyps), jiwer.cer(refs, hyps)),
     ):
-        found = error_rate(refs, hyps, unit)  # type: ignore[arg-type]
+        found = error_rate(refs, hyps, unit)
         assert found == ErrorRate(out.hits, out.substitutions, out.deletions, out.insertions)
         assert found.rate == pytest.approx(rate)
 

@@ -75,11 +75,11 @@ def test_a_language_that_is_given_is_kept() -> None:
     assert {r.language for r in results["es"] if isinstance(r, Transcript)} == {"es"}
     assert texts(results["en"]) != texts(results["es"])
     detected = list(recognizer.transcribe_waveforms(sources(audio)))
-    other = {"en": "es", "es": "en"}[detected[2].language]  # type: ignore[union-attr]
+    other = {"en": "es", "es": "en"}[detected[2].language]
     mixed = list(recognizer.transcribe_waveforms(sources(audio), language=lambda id: other if id == "2" else None))
     expected = [*detected[:2], results[other][2], detected[3]]
     assert texts(mixed) == texts(expected)
-    assert [r.language for r in mixed] == [r.language for r in expected]  # type: ignore[union-attr]
+    assert [r.language for r in mixed] == [r.language for r in expected]
 
 
 def test_a_language_that_the_model_lacks_is_an_error_before_any_work() -> None:

@@ -12,7 +12,8 @@ from models import RATE, noises, small_model, sources, texts
 from torch import Tensor
 
 from asr.config import WhisperFeaturesConfig
-from asr.recognizer import Recognizer, Transcript, batches_by_length, split_at_quiet
+from asr.data.batch import batches_by_length
+from asr.recognizer import Recognizer, Transcript, split_at_quiet
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
 

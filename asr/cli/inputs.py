@@ -9,8 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.errors import ConfigError
-from asr.files import printable
+from asr.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer

@@ -15,8 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from asr.errors import AsrError
-from asr.files import printable
+from asr.errors import AsrError, printable
 
 STOPPED = 130  # what shells give for a program that was ended by Ctrl-C
 # Every wrong use of a command derives from this; typer names only one of its children in public.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -79,6 +79,17 @@ class Batch:
             if isinstance(value, Tensor):
                 moved[name] = value.to(device, non_blocking=True)
         return Batch(**moved)
+
+
+def batches_by_length(lengths: Sequence[int], most: int, items: int | None = None) -> Iterator[list[int]]:
+    """Group indices, longest first: count x longest within `most`, count within `items`; one item always goes."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        count = max(1, most // max(1, lengths[order[start]]))
+        count = count if items is None else min(count, items)
+        yield order[start : start + count]
+        start += count
 
 
 def pad_audio(audio: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,8 @@ from lhotse.cut import Cut, MixedCut, MixTrack, MonoCut, PaddingCut
 from torch import Tensor
 
 from asr.audio import open_audio
-from asr.errors import DataError
+from asr.errors import DataError, printable
 from asr.features import resample
-from asr.files import printable
 
 
 class Dropped(NamedTuple):

@@ -16,9 +16,9 @@ from lhotse.cut import Cut
 
 from asr.config import ExperimentConfig
 from asr.data.augment import NoiseMixer, epoch_cuts
-from asr.data.batch import Batch, Example, collate
+from asr.data.batch import Batch, Example, batches_by_length, collate
 from asr.data.cuts import Dropped, language_of, load_audio, pieces, read_cuts, select, text_of
-from asr.data.stream import BatchLoader, CutBatch, ExampleDataset, Position, TrainingStream, batched, make_batch
+from asr.data.stream import BatchLoader, CutBatch, ExampleDataset, Position, TrainingStream, make_batch
 from asr.errors import DataError
 from asr.losses import ctc_fits
 from asr.text import normalizer
@@ -130,8 +130,10 @@ class SpeechData(L.LightningDataModule):
         return make_batch(CutBatch(CutSet.from_cuts(cuts), Position()), self._example)
 
     def _dev_batches(self) -> list[CutBatch]:
-        cuts = sorted(self.dev_cuts, key=lambda cut: -cut.duration)
-        return [CutBatch(batch, Position(0, i)) for i, batch in enumerate(batched(cuts, self.config.data))]
+        cuts, data, rate = list(self.dev_cuts), self.config.data, self.sample_rate_hz
+        samples = [round(cut.duration * rate) for cut in cuts]
+        batches = batches_by_length(samples, round(data.batch_duration_s * rate), data.batch_size)
+        return [CutBatch(CutSet.from_cuts([cuts[c] for c in batch]), Position(0, i)) for i, batch in enumerate(batches)]
 
     def _tokens(self, cut: Cut) -> tuple[str, list[int], int]:
         text = target_text(cut, self.config.normalizer)

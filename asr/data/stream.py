@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from lhotse import CutSet
@@ -85,23 +85,6 @@ class TrainingStream(Sampler[CutBatch]):
             for index, cuts in enumerate(self.epoch(epoch)):
                 if index >= done:
                     yield CutBatch(cuts, Position(epoch, index))
-
-
-def batched(cuts: Iterable[Cut], config: DataConfig) -> Iterator[CutSet]:
-    """Cut a sequence of cuts into batches whose audio, padded to the longest, never exceeds the budget.
-
-    A cut that is longer than the budget has a batch of its own.
-    """
-    batch: list[Cut] = []
-    longest_s = 0.0
-    for cut in cuts:
-        longest_s = max(longest_s, cut.duration)
-        if batch and ((len(batch) + 1) * longest_s > config.batch_duration_s or len(batch) == config.batch_size):
-            yield CutSet.from_cuts(batch)
-            batch, longest_s = [], cut.duration
-        batch.append(cut)
-    if batch:
-        yield CutSet.from_cuts(batch)
 
 
 class ExampleDataset(Dataset["Batch | AsrError"]):

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .archive import extract_archive, printable
+from .archive import extract_archive
 
-__all__ = ["extract_archive", "make_folder", "printable", "write_atomically"]
+__all__ = ["extract_archive", "make_folder", "write_atomically"]
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from asr.errors import ArchiveError
+from asr.errors import ArchiveError, printable
 
 MAX_BYTES = 64 << 30
 TIMEOUT_S = 3600.0
@@ -43,11 +43,6 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".tar.bz2": bz2.open,
 }
 _KINDS = (".deb", ".zip", *_OPENERS)
-
-
-def printable(name: object) -> str:
-    """The text of a name on one line: control characters and undecodable bytes become escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
 def extract_archive(

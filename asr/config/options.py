@@ -1,17 +1,11 @@
-"""Every option of an experiment, as frozen pydantic models; an unknown key or a wrong type is one clear line."""
+"""Every option of an experiment, as frozen pydantic models."""
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
-
-from asr.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 
 class Config(BaseModel):
@@ -237,7 +231,7 @@ class TrainerConfig(Config):
         return self
 
 
-_BROUGHT = {"features", "model", "tokenizer"}  # by `init`
+BROUGHT = {"features", "model", "tokenizer"}  # by `init`
 
 
 class ExperimentConfig(Config):
@@ -263,160 +257,7 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _init_brings_the_model(self) -> ExperimentConfig:
-        given = _BROUGHT & self.model_fields_set
+        given = BROUGHT & self.model_fields_set
         if self.init is not None and given:
             raise ValueError(f"init brings its own {', '.join(sorted(given))}: leave out these sections or init")
         return self
-
-
-# ---- reading --------------------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise ConfigError(f"line {key.start_mark.line + 1}: key '{key.value}' is given twice")
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$|^[-+]?\.[\d_]+(?:[eE][-+]?\d+)?$"),
-    list("-+0123456789."),
-)
-
-C = TypeVar("C", bound=Config)
-
-
-_MAX_YAML_BYTES = 1_000_000
-
-
-_MOST_NESTED = 20
-
-
-def _check_events(text: str) -> None:
-    """Refuse what makes a short text large or slow: aliases, and nesting, whose parsing takes quadratic time."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.AliasEvent):
-            raise ConfigError("YAML aliases (*name) are not allowed here; write the value out")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MOST_NESTED:
-            raise ConfigError(f"nested more than {_MOST_NESTED} deep")
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """Parse safe YAML; `source` is named in errors.  Aliases are refused: a few lines of them can fill the memory."""
-    if len(text) > _MAX_YAML_BYTES:
-        raise ConfigError(f"{source}: {len(text)} characters are too many for a configuration")
-    try:
-        _check_events(text)
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(e, "problem", None) or str(e).splitlines()[0]
-        raise ConfigError(_one_line(f"{source}:{where} not valid YAML: {problem}")) from None
-    except ConfigError as e:
-        raise ConfigError(_one_line(f"{source}: {e}")) from None
-    except (RecursionError, ValueError) as e:
-        raise ConfigError(f"{source}: not valid YAML: {str(e).splitlines()[0]}") from None
-
-
-def read_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
-    """Read a YAML file and `a.b=value` overrides into `kind`.
-
-    Raises ConfigError: one line that names the key and the nearest known one.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {e}") from None
-    tree = parse_yaml(text, str(path))
-    if tree is None:
-        tree = {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected 'key: value' lines, found {type(tree).__name__}")
-    for override in overrides:
-        _apply_override(tree, override)
-    return validate(kind, tree, str(path))
-
-
-def _apply_override(tree: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"'{override}': overrides look like trainer.max_steps=1000")
-    *parents, last = key.split(".")
-    node = tree
-    for part in parents:
-        child = node.setdefault(part, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"'{override}': {part} is a value, not a section")
-        node = child
-    node[last] = parse_yaml(value, f"'{override}'")
-
-
-def validate(kind: type[C], tree: Any, source: str) -> C:
-    """Build `kind` from plain data; `source` is named in errors."""
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as e:
-        raise ConfigError(
-            _one_line("; ".join(f"{source}: {_explain(kind, error)}" for error in e.errors()[:5]))
-        ) from None
-    except RecursionError:
-        raise ConfigError(f"{source}: nested too deeply") from None
-
-
-def _one_line(message: str) -> str:
-    """A message that quotes a file, fit for a terminal."""
-    return "".join(c if c.isprintable() else " " for c in message)
-
-
-def _explain(kind: type[BaseModel], error: Any) -> str:
-    # pydantic puts the name of a union's chosen member into the path; people did not write it
-    path = [str(part) for part in error["loc"] if part not in ("log_mel", "whisper")]
-    key = ".".join(path)
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(kind)
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        if not near:
-            by_last = {name.rpartition(".")[2]: name for name in known}
-            near = [by_last[m] for m in difflib.get_close_matches(path[-1], by_last, n=1)]
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        return f"unknown key '{key}'{hint}"
-    if error["type"] == "missing":
-        return f"key '{key}' is missing"
-    message = error["msg"].removeprefix("Value error, ").replace("\n", " ")
-    if not key:
-        return message
-    given = str(error["input"]).replace("\n", " ")
-    return f"'{key}': {message}" + (f", got {given[:60]}" if error["type"] != "value_error" else "")
-
-
-def _known_keys(kind: Any, prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for name, field in getattr(kind, "model_fields", {}).items():
-        keys.append(prefix + name)
-        for part in _models_in(field.annotation):
-            keys += _known_keys(part, f"{prefix}{name}.")
-    return keys
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]
-
-
-def to_yaml(config: Config) -> str:
-    """Write a configuration in full, in the order of its definition; what `init` brings is left out."""
-    brought = _BROUGHT if isinstance(config, ExperimentConfig) and config.init is not None else None
-    return yaml.safe_dump(config.model_dump(mode="json", exclude=brought), sort_keys=False, allow_unicode=True)

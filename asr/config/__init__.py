@@ -1,0 +1,48 @@
+"""The options of experiments and model folders, and their YAML files."""
+
+from __future__ import annotations
+
+from .options import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    DecodeConfig,
+    DecoderConfig,
+    EncoderConfig,
+    ExperimentConfig,
+    FeaturesConfig,
+    LogMelConfig,
+    LossConfig,
+    ModelConfig,
+    ModelFolderConfig,
+    OptimizerConfig,
+    SubsamplingConfig,
+    TokenizerConfig,
+    TrainerConfig,
+    WhisperFeaturesConfig,
+)
+from .reading import parse_yaml, read_config, to_yaml, validate
+
+__all__ = [
+    "AugmentConfig",
+    "Config",
+    "DataConfig",
+    "DecodeConfig",
+    "DecoderConfig",
+    "EncoderConfig",
+    "ExperimentConfig",
+    "FeaturesConfig",
+    "LogMelConfig",
+    "LossConfig",
+    "ModelConfig",
+    "ModelFolderConfig",
+    "OptimizerConfig",
+    "SubsamplingConfig",
+    "TokenizerConfig",
+    "TrainerConfig",
+    "WhisperFeaturesConfig",
+    "parse_yaml",
+    "read_config",
+    "to_yaml",
+    "validate",
+]
