@@ -12,8 +12,9 @@ from typing import Any
 from asr.data.cuts import language_of, load_audio, read_cuts, text_of
 from asr.errors import DataError
 from asr.files import make_folder, write_atomically
-from asr.recognizer import Failure, OnDone, Recognizer
+from asr.recognizer import OnDone, Recognizer
 from asr.scoring import ScoreReport, score_texts
+from asr.transcript import Failure
 
 
 @dataclass(frozen=True)

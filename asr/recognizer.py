@@ -24,36 +24,13 @@ from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
 from asr.errors import AsrError, ConfigError, printable
 from asr.features import resample
 from asr.model.masks import Memory
+from asr.transcript import Failure, Transcript
 
 # So much audio is in memory at a time: batches by length need a choice, a folder of recordings may be endless.
 POOL_S = 3600.0
 
 Source = tuple[str, Callable[[], Tensor]]
 OnDone = Callable[[float, float], None]
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """The text of a recording.
-
-    language: as given, else as detected (in the first window), else None.  alternatives: n-best texts with scores,
-    where the recording fitted into one window.  truncated: a window's text reached the length cap before it ended.
-    """
-
-    id: str
-    text: str
-    duration_s: float
-    language: str | None = None
-    alternatives: tuple[tuple[str, float], ...] = ()
-    truncated: bool = False
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A recording that could not be transcribed, and why."""
-
-    id: str
-    reason: str
 
 
 @dataclass
@@ -245,7 +222,9 @@ class Recognizer:
         n_best = [[(self._text(h), h.score) for h in hypotheses] for hypotheses, _ in found]
         text = " ".join(best for (best, _), *_ in n_best if best)
         alternatives = tuple(n_best[0]) if len(n_best) == 1 else ()
-        return Transcript(recording.id, text, recording.duration_s, found[0][1], alternatives, truncated)
+        return Transcript(
+            recording.id, text, recording.duration_s, found[0][1], alternatives=alternatives, truncated=truncated
+        )
 
     def _text(self, hypothesis: Hypothesis) -> str:
         return self.tokenizer.decode(list(hypothesis.tokens)).strip()

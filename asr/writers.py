@@ -9,7 +9,7 @@ from pathlib import Path
 
 from asr.errors import ConfigError, printable
 from asr.files import make_folder, write_atomically
-from asr.recognizer import Transcript
+from asr.transcript import Transcript
 
 
 def as_txt(transcript: Transcript) -> str:

@@ -16,8 +16,9 @@ from torch import Tensor
 from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig, EncoderConfig, LogMelConfig, ModelConfig, ModelFolderConfig, TokenizerConfig
 from asr.model.build import build_model
-from asr.recognizer import Failure, Source, Transcript
+from asr.recognizer import Source
 from asr.tokenizer import CharacterTokenizer
+from asr.transcript import Failure, Transcript
 
 RATE = 8000
 

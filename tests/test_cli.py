@@ -23,7 +23,8 @@ from asr import __version__
 from asr.checkpoint import load_model_folder, save_model_folder, save_state
 from asr.cli import terminal
 from asr.config import ExperimentConfig, parse_yaml, read_config
-from asr.recognizer import Recognizer, Transcript
+from asr.recognizer import Recognizer
+from asr.transcript import Transcript
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ import asr.recognizer
 from asr.data.batch import pad_audio
 from asr.decode.search import Hypothesis
 from asr.errors import AsrError, ConfigError, DataError
-from asr.recognizer import Failure, Recognizer, Transcript
+from asr.recognizer import Recognizer
+from asr.transcript import Failure, Transcript
 
 LENGTHS_S = (1.0, 0.5, 1.5, 0.1, 0.75, 0.04, 1.3, 0.001, 0.9)
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from asr.config import WhisperFeaturesConfig
 from asr.data.batch import batches_by_length
-from asr.recognizer import Recognizer, Transcript, split_at_quiet
+from asr.recognizer import Recognizer, split_at_quiet
+from asr.transcript import Transcript
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
 

@@ -31,9 +31,10 @@ ROOMS = {
     "checkpoint": BASE | {"config", "model", "tokenizer"},
     "pretrained": BASE | {"config", "model", "tokenizer", "checkpoint", "ct2"},
     "data": BASE | {"config", "data", "audio", "features", "losses", "text", "tokenizer"},
-    "recognizer": BASE | {"config", "checkpoint", "decode", "model", "audio", "features", "data"},
-    "writers": BASE | {"recognizer"},
-    "evaluate": BASE | {"recognizer", "scoring", "data"},
+    "transcript": set(),
+    "recognizer": BASE | {"transcript", "config", "checkpoint", "decode", "model", "audio", "features", "data"},
+    "writers": BASE | {"transcript"},
+    "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
     "training": BASE
     | {"training", "config", "checkpoint", "model", "data", "losses", "features", "recognizer", "scoring", "tokenizer"},
 }

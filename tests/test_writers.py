@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from asr.errors import ConfigError
-from asr.recognizer import Transcript
+from asr.transcript import Transcript
 from asr.writers import WRITERS, TranscriptWriter
 
 
 def said(id: str, text: str = "hello") -> Transcript:
     """A transcript with something in every field."""
-    return Transcript(id, text, 1.5, "en", ((text, -0.25), ("hallo", -1.0)), True)
+    return Transcript(id, text, 1.5, "en", alternatives=((text, -0.25), ("hallo", -1.0)), truncated=True)
 
 
 def written(folder: Path) -> dict[str, str]:
@@ -45,8 +45,10 @@ def test_json_holds_every_field_on_one_line(capsys: pytest.CaptureFixture[str]) 
         "text": "да\nда",
         "duration_s": 1.5,
         "language": "en",
+        "segments": [],
         "alternatives": [{"text": "да\nда", "score": -0.25}, {"text": "hallo", "score": -1.0}],
         "truncated": True,
+        "complete": True,
     }
 
 

@@ -106,7 +106,7 @@ def transcribe(
 
     Example: `asr transcribe talk.mp3 calls/ --model exp/whisper-tiny.en --format txt,json --output texts`
     """
-    from asr.recognizer import Failure
+    from asr.transcript import Failure
     from asr.writers import TranscriptWriter
 
     paths, problems, remarks = find_audio(inputs)

@@ -20,8 +20,9 @@ from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.evaluate import evaluate
 from asr.pretrained import import_whisper
-from asr.recognizer import Failure, Recognizer
+from asr.recognizer import Recognizer
 from asr.training.run import train
+from asr.transcript import Failure
 
 CONFIG = Path("conf/prompts/finetune.yaml")
 NORMALIZER = "english"
