@@ -25,7 +25,8 @@ class Features(NamedTuple):
 
     x_BTF: features, zero on padding.  len_B: frames that are input.  speech_len_B: those of them that hold the
     recording; smaller than len_B where a window of fixed length is filled up with silence.  From BLUR frames
-    after the recording on, all frames of that silence are alike.
+    after the recording on, all frames of that silence are alike, so x_BTF may end within them: its last frame
+    then stands for all that len_B counts beyond it.
     """
 
     x_BTF: Tensor
@@ -109,7 +110,6 @@ class WhisperLogMel(nn.Module):
         spectrum_BXT = torch.stft(audio_BN, self.n_fft, self.hop, window=self.window_W, return_complex=True)
         power_BTX = spectrum_BXT[..., :reach_T].abs().square().transpose(1, 2)
         x_BTF = (power_BTX @ self.mel_XF).clamp(min=1e-10).log10()
-        x_BTF = F.pad(x_BTF, (0, 0, 0, T - reach_T), value=-10.0)
         x_BTF = torch.maximum(x_BTF, x_BTF.amax(dim=(1, 2), keepdim=True) - 8.0)
         return Features((x_BTF + 4.0) / 4.0, len_B.new_full((B,), T), -(-len_B // self.hop))
 

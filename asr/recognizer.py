@@ -130,7 +130,7 @@ class Recognizer:
             return languages
         starts = torch.tensor([self.tokenizer.prefix(language)[:2] for language in known], device=self.device)
         first_B = starts[0, 0].expand(len(memory.len_B))
-        log_prob_BV, _ = self.model.decoder.step(first_B, self.model.decoder.start(memory))
+        log_prob_BV, _ = self.model.decoder.step(first_B[:, None], self.model.decoder.start(memory))
         best_B = log_prob_BV[:, starts[:, 1]].argmax(1).tolist()
         return [given or known[best] for given, best in zip(languages, best_B, strict=True)]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asr.config import (
     EncoderConfig,
@@ -16,7 +18,7 @@ from asr.features import BLUR, Features, FrontEnd, SpecAugment, build_front_end
 from asr.model.attention import explicit, fused
 from asr.model.build import build_model
 from asr.model.layers import Dropout
-from asr.model.masks import KeepSilence, Memory
+from asr.model.masks import KeepSilence, spread
 from asr.model.speech import SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling
 
@@ -83,11 +85,16 @@ def test_whisper_features_do_not_depend_on_the_batch() -> None:
     front_end: FrontEnd = build_front_end(WhisperFeaturesConfig(window_s=3.0))
     audio_BN, len_B = waveforms()
     together = front_end(audio_BN, len_B)
-    assert together.x_BTF.shape == (4, 300, 80)
+    assert together.len_B.tolist() == [300] * 4
     assert together.speech_len_B.tolist() == [100, 57, 28, 1]
     for b, n in enumerate(LENGTHS):
         alone = front_end(audio_BN[b : b + 1, :n], len_B[b : b + 1])
-        torch.testing.assert_close(together.x_BTF[b], alone.x_BTF[0], atol=1e-5, rtol=0)
+        frames = alone.x_BTF.shape[1]
+        assert int(together.speech_len_B[b]) + BLUR < frames < 300
+        torch.testing.assert_close(together.x_BTF[b, :frames], alone.x_BTF[0], atol=1e-5, rtol=0)
+        # what is left out is as the last frame that is there
+        rest_TF = together.x_BTF[b, frames:]
+        torch.testing.assert_close(rest_TF, alone.x_BTF[0, -1:].expand_as(rest_TF), atol=1e-5, rtol=0)
 
 
 def test_decoder_step_by_step_equals_teacher_forcing() -> None:
@@ -99,11 +106,13 @@ def test_decoder_step_by_step_equals_teacher_forcing() -> None:
     state = model.decoder.start(memory)
     state = model.decoder.reorder(state, torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]))
     for i in range(5):
-        got, state = model.decoder.step(tokens_BL[:, i].repeat_interleave(2), state)
+        got, state = model.decoder.step(tokens_BL[:, i].repeat_interleave(2)[:, None], state)
         torch.testing.assert_close(got, expected[:, i].repeat_interleave(2, 0), atol=1e-4, rtol=0)
     state = model.decoder.reorder(state, torch.tensor([3, 2, 7, 6]))  # utterances 1 and 3 go on
-    got, state = model.decoder.step(tokens_BL[[1, 1, 3, 3], 5], state)
-    torch.testing.assert_close(got, expected[[1, 1, 3, 3], 5], atol=1e-4, rtol=0)
+    got, state = model.decoder.step(tokens_BL[[1, 1, 3, 3], 5:7], state)
+    torch.testing.assert_close(got, expected[[1, 1, 3, 3], 6], atol=1e-4, rtol=0)
+    got, _ = model.decoder.step(tokens_BL[:, :9], model.decoder.start(memory))
+    torch.testing.assert_close(got, expected[:, 8], atol=1e-4, rtol=0)
 
 
 def test_targets_after_the_end_change_nothing() -> None:
@@ -129,19 +138,45 @@ def test_explicit_attention_equals_the_fused_kernel() -> None:
     assert not attentions[0][1, :, :, int(memory.len_B[1]) :].any()
 
 
+class Alike(torch.nn.Module):
+    """Stands in for a subsampling by one: features are the frames."""
+
+    factor = 1
+
+    def forward(self, x_BTF: torch.Tensor, len_B: torch.Tensor) -> torch.Tensor:
+        return x_BTF
+
+    def lengths(self, len_B: torch.Tensor) -> torch.Tensor:
+        return len_B
+
+
 def test_thinned_silence_is_exact_where_all_of_it_is_alike() -> None:
-    x_BTD = torch.randn(1, 40, 4)
-    x_BTD[:, 12:] = x_BTD[:, 12:13]
-    len_B, speech_B = torch.tensor([40]), torch.tensor([10])
-    query, key = torch.randn(1, 1, 3, 4), lambda m: m.states_BTD[:, None]
+    x_BTD = torch.randn(2, 100, 4)
+    x_BTD[0, 12:], x_BTD[1, 50:] = x_BTD[0, 12], x_BTD[1, 50]
+    features = Features(x_BTD, torch.tensor([100, 100]), torch.tensor([10, 48]))
+    query = torch.randn(2, 1, 3, 4)
     results = []
-    for thin in (1, 4):
-        memory: Memory = KeepSilence(keep=2, thin=thin)(x_BTD, len_B, speech_B)
-        out, _ = explicit(query, key(memory), key(memory), memory.log_weight_BT[:, None, None])
-        results.append(out)
-        assert memory.states_BTD.shape[1] == (40 if thin == 1 else 12 + 7)
-        assert memory.log_weight_BT.exp().sum().item() == pytest.approx(40)
+    for thin in (1, 16):
+        memory, at_BS = KeepSilence(keep=2, thin=thin)(Alike(), features)
+        key = memory.states_BTD[:, None]
+        results.append(explicit(query, key, key, memory.log_weight_BT[:, None, None])[0])
+        torch.testing.assert_close(memory.log_weight_BT.exp().sum(1), torch.full((2,), 100.0))
+        assert at_BS.shape[1] == (100 if thin == 1 else 50 + 13)
+        assert at_BS[0, :12].tolist() == list(range(12)), "the speech and what follows it stay"
+        kept = memory.log_weight_BT[1].isfinite()
+        assert at_BS[1, kept][-2:].tolist() == [98, 99], "so does the window's end"
     torch.testing.assert_close(*results, atol=1e-5, rtol=0)
+
+
+@given(st.integers(0, 3000), st.integers(1, 200))
+def test_cells_of_silence_tile_it_and_their_middles_lie_within(n: int, widest: int) -> None:
+    middles, sizes = spread(n, widest)
+    ends = sizes.cumsum(0)
+    assert int(sizes.sum()) == n
+    assert bool(((middles >= ends - sizes) & (middles < ends)).all())
+    assert n == 0 or 1 <= int(sizes.min()) <= int(sizes.max()) <= widest
+    if widest == 1:
+        assert middles.tolist() == list(range(n))
 
 
 def test_spec_augment_masks_real_frames_only_and_is_repeatable() -> None:
@@ -169,12 +204,14 @@ def test_silence_of_a_window_is_computed_once_and_repeated(kind: str, factor: in
     x_BTF = torch.randn(2, T, 6)
     for row, reach in zip(x_BTF, (speech_len_B + BLUR).tolist(), strict=True):
         row[reach:] = torch.randn(())  # each recording has a silence of its own
-    features = Features(x_BTF, torch.tensor([T, T]), speech_len_B)
     computed: list[int] = []
     subsampling.register_forward_pre_hook(lambda _, args: computed.append(args[0].shape[1]))
-    got_BTD = KeepSilence(keep=1, thin=1).subsample(subsampling, features)
-    assert computed[0] <= min(T, max(speech) + BLUR + 6 * factor)
-    torch.testing.assert_close(got_BTD, subsampling(x_BTF, features.len_B))
+    len_B = torch.tensor([T, T])
+    for reach in (T, min(T, max(speech) + BLUR + 1)):  # the front end may leave out what repeats
+        got, at_BS = KeepSilence(keep=1, thin=1)(subsampling, Features(x_BTF[:, :reach], len_B, speech_len_B))
+        assert computed[-1] <= min(T, max(speech) + BLUR + 6 * factor)
+        assert at_BS.tolist() == [list(range(T // factor))] * 2
+        torch.testing.assert_close(got.states_BTD, subsampling(x_BTF, len_B))
 
 
 def test_dropout_keeps_the_mean_drops_its_share_and_does_nothing_outside_training() -> None:

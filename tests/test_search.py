@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
-from asr.decode.search import SearchOptions, Weighted, search
+from asr.decode.search import SearchOptions, Weighted, best, search
 
 START, EOS = 0, 1
 
@@ -25,9 +25,10 @@ class Table:
     def start(self, memory: Tensor) -> tuple[Tensor, int]:
         return memory, 0
 
-    def step(self, tokens_N: Tensor, state: tuple[Tensor, int]) -> tuple[Tensor, tuple[Tensor, int]]:
+    def step(self, tokens_NL: Tensor, state: tuple[Tensor, int]) -> tuple[Tensor, tuple[Tensor, int]]:
         utterance_N, position = state
-        return self.log_prob[utterance_N, position, tokens_N], (utterance_N, position + 1)
+        position += tokens_NL.shape[1]
+        return self.log_prob[utterance_N, position - 1, tokens_NL[:, -1]], (utterance_N, position)
 
     def reorder(self, state: tuple[Tensor, int], index_N: Tensor) -> tuple[Tensor, int]:
         return state[0][index_N], state[1]
@@ -122,7 +123,7 @@ def test_ctc_prefix_scores_equal_the_sum_over_paths() -> None:
     total_N, prefix = torch.zeros(2), []
     token = start
     for following in (1, 1, 2, None):
-        gain_NV, state = scorer.step(torch.tensor([token, token]), state)
+        gain_NV, state = scorer.step(torch.tensor([[token], [token]]), state)
         for b in range(2):
             real_TV = log_prob_BTV[b, : int(lengths[b]), :4]
             for candidate in (1, 2, 3):
@@ -137,3 +138,14 @@ def test_ctc_prefix_scores_equal_the_sum_over_paths() -> None:
         total_N = total_N + gain_NV[:, following]
         prefix.append(following)
         token = following
+
+
+@pytest.mark.parametrize("columns", [3, 64, 65, 700])
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_best_columns_are_those_of_topk(columns: int, k: int) -> None:
+    x_NV = torch.randn(5, columns, generator=torch.Generator().manual_seed(columns))
+    x_NV[3] = -math.inf
+    value, at = best(x_NV, k)
+    assert torch.equal(value, x_NV.topk(k).values)
+    assert torch.equal(x_NV.gather(1, at), value)
+    assert all(len(set(row)) == k for row in at.tolist())

@@ -78,7 +78,7 @@ class EncoderConfig(Config):
         "mask",
         description="mask: padding is never attended; keep: silence of a fixed window is input (Whisper)",
     )
-    thin: int = Field(1, ge=1, description="with padding=keep: one kept frame stands for so many of silence")
+    thin: int = Field(1, ge=1, description="with padding=keep: a kept frame stands for at most so many of silence")
     keep_s: float = Field(0.5, ge=0, description="with padding=keep: silence after the speech that is not thinned")
 
     @model_validator(mode="after")

@@ -71,9 +71,10 @@ class CTCPrefixScorer:
             torch.full((B,), -1, device=len_B.device),
         )
 
-    def step(self, tokens_N: Tensor, state: CTCState) -> tuple[Tensor, CTCState]:
-        state = self._extend(tokens_N, state)
-        B, K = len(state.prob_BTV), len(tokens_N) // len(state.prob_BTV)
+    def step(self, tokens_NL: Tensor, state: CTCState) -> tuple[Tensor, CTCState]:
+        for tokens_N in tokens_NL.unbind(1):
+            state = self._extend(tokens_N, state)
+        B, K = len(state.prob_BTV), len(tokens_NL) // len(state.prob_BTV)
         phi_NT = torch.logaddexp(state.nonblank_NT, state.blank_NT)[:, :-1]
         top_N1 = phi_NT.amax(1, keepdim=True).clamp(min=-1e300)
         reach_BKV = (phi_NT - top_N1).exp().view(B, K, -1) @ state.prob_BTV
@@ -144,9 +145,10 @@ class ForbidScorer:
     def start(self, memory: Any) -> int:
         return 0
 
-    def step(self, tokens_N: Tensor, state: int) -> tuple[Tensor, int]:
-        allowed_V = self.first_V if state + 1 == self.prefix_length else self.always_V
-        return allowed_V.to(tokens_N.device).expand(len(tokens_N), -1), state + 1
+    def step(self, tokens_NL: Tensor, state: int) -> tuple[Tensor, int]:
+        state += tokens_NL.shape[1]
+        allowed_V = self.first_V if state == self.prefix_length else self.always_V
+        return allowed_V.to(tokens_NL.device)[None], state
 
     def reorder(self, state: int, index_N: Tensor) -> int:
         return state

@@ -1,6 +1,6 @@
 """Batched beam search over weighted scorers; greedy search is beam 1.
 
-Shapes: B utterances, K beam, N = B x K hypotheses, L tokens, V vocabulary, S scorers.
+Shapes: B utterances, K beam, N = B x K hypotheses, L tokens, V vocabulary, S scorers, C candidates.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ class Scorer(Protocol):
         """The state before the first token, one hypothesis per utterance."""
         ...
 
-    def step(self, tokens_N: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Append a token to each hypothesis: log-probabilities (N, V) of the next one, and the new state."""
+    def step(self, tokens_NL: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Append L tokens to each hypothesis: log-probabilities (N, V) of the next one, and the new state.
+
+        Where they are the same for all hypotheses they may be (1, V).  The old state is not used again.
+        """
         ...
 
     def reorder(self, state: Any, index_N: Tensor) -> Any:
@@ -90,29 +93,31 @@ def search(
     `max_tokens_B`; then hypotheses without an end stand in, marked truncated.
     """
     K, B = options.beam_size, len(prefix_BP)
-    beam, log_prob_SNV = _open(scorers, memory, prefix_BP, K)
+    beam, log_probs = _open(scorers, memory, prefix_BP, K)
     beam.finished = [[] for _ in range(B)]
     for length in range(1, max(max_tokens_B, default=0) + 1):
-        parent_N, token_N = _advance(beam, scorers, log_prob_SNV, eos_id, length, options)
+        parent_N, token_N = _advance(beam, scorers, log_probs, eos_id, length, options)
         capped = [length >= max_tokens_B[u] for u in beam.utterances]
         keep_B = [not cap and len(beam.finished[u]) < K for u, cap in zip(beam.utterances, capped, strict=True)]
         _close(beam, capped, length, scorers, options)
         if not any(keep_B):
             break
-        rows = torch.tensor(keep_B).repeat_interleave(K).to(token_N.device)
-        beam.utterances = [u for u, keep in zip(beam.utterances, keep_B, strict=True) if keep]
-        beam.score_BK = beam.score_BK.view(-1)[rows].view(-1, K)
-        beam.parts_NS, beam.tokens_NL = beam.parts_NS[rows], beam.tokens_NL[rows]
-        beam.states = [w.scorer.reorder(s, parent_N[rows]) for w, s in zip(scorers, beam.states, strict=True)]
-        log_prob_SNV = _step(beam, scorers, token_N[rows])
+        if K > 1 or not all(keep_B):
+            rows = torch.tensor(keep_B).repeat_interleave(K).to(token_N.device)
+            parent_N, token_N = parent_N[rows], token_N[rows]
+            beam.utterances = [u for u, keep in zip(beam.utterances, keep_B, strict=True) if keep]
+            beam.score_BK = beam.score_BK.view(-1)[rows].view(-1, K)
+            beam.parts_NS, beam.tokens_NL = beam.parts_NS[rows], beam.tokens_NL[rows]
+            beam.states = [w.scorer.reorder(s, parent_N) for w, s in zip(scorers, beam.states, strict=True)]
+        log_probs = _step(beam, scorers, token_N[:, None])
     return [sorted(f, key=lambda h: -h.score)[: options.n_best] or [_EMPTY] for f in beam.finished]
 
 
 _EMPTY = Hypothesis((), -math.inf, {}, truncated=True)
 
 
-def _open(scorers: Sequence[Weighted], memory: Any, prefix_BP: Tensor, K: int) -> tuple[_Beam, Tensor]:
-    B, P = prefix_BP.shape
+def _open(scorers: Sequence[Weighted], memory: Any, prefix_BP: Tensor, K: int) -> tuple[_Beam, list[Tensor]]:
+    B = len(prefix_BP)
     device = prefix_BP.device
     beam = _Beam(
         utterances=list(range(B)),
@@ -122,52 +127,74 @@ def _open(scorers: Sequence[Weighted], memory: Any, prefix_BP: Tensor, K: int) -
         states=[w.scorer.start(memory) for w in scorers],
     )
     beam.score_BK[:, 0] = 0.0  # all beams start alike: only the first one may branch
-    for p in range(P):
-        log_prob_SNV = _step(beam, scorers, prefix_BP[:, p])
-    expand_N = torch.arange(B, device=device).repeat_interleave(K)
-    beam.states = [w.scorer.reorder(s, expand_N) for w, s in zip(scorers, beam.states, strict=True)]
-    return beam, log_prob_SNV[:, expand_N]
+    log_probs = _step(beam, scorers, prefix_BP)
+    if K > 1:
+        expand_N = torch.arange(B, device=device).repeat_interleave(K)
+        beam.states = [w.scorer.reorder(s, expand_N) for w, s in zip(scorers, beam.states, strict=True)]
+        log_probs = [x if len(x) == 1 < B else x[expand_N] for x in log_probs]
+    return beam, log_probs
 
 
-def _step(beam: _Beam, scorers: Sequence[Weighted], tokens_N: Tensor) -> Tensor:
-    results = [w.scorer.step(tokens_N, s) for w, s in zip(scorers, beam.states, strict=True)]
+def _step(beam: _Beam, scorers: Sequence[Weighted], tokens_NL: Tensor) -> list[Tensor]:
+    results = [w.scorer.step(tokens_NL, s) for w, s in zip(scorers, beam.states, strict=True)]
     beam.states = [state for _, state in results]
-    return torch.stack([log_prob_NV for log_prob_NV, _ in results])
+    return [log_prob_NV for log_prob_NV, _ in results]
+
+
+def best(x_NV: Tensor, k: int, block: int = 64) -> tuple[Tensor, Tensor]:
+    """The k largest of each row and where they are, largest first, as topk gives them but sooner.
+
+    They lie within the k blocks of columns that have the largest maxima, so only these need sorting.
+    """
+    N, V = x_NV.shape
+    blocks = V // block
+    if k >= blocks:
+        return x_NV.topk(k)
+    whole_NXW = x_NV[:, : blocks * block].unflatten(1, (blocks, block))
+    chosen_Nk = whole_NXW.amax(2).topk(k).indices
+    column_NC = (chosen_Nk[..., None] * block + torch.arange(block, device=x_NV.device)).flatten(1)
+    rest_C = torch.arange(blocks * block, V, device=x_NV.device)
+    column_NC = torch.cat([column_NC, rest_C.expand(N, -1)], dim=1)
+    value_Nk, at_Nk = x_NV.gather(1, column_NC).topk(k)
+    return value_Nk, column_NC.gather(1, at_Nk)
 
 
 def _advance(
     beam: _Beam,
     scorers: Sequence[Weighted],
-    log_prob_SNV: Tensor,
+    log_probs: Sequence[Tensor],
     eos_id: int,
     length: int,
     options: SearchOptions,
 ) -> tuple[Tensor, Tensor]:
     """Grow every hypothesis by a token; move ended ones to `finished`; give parent rows and tokens of the rest."""
-    V = log_prob_SNV.shape[-1]
     B, K = beam.score_BK.shape
-    weight_S = log_prob_SNV.new_tensor([w.weight for w in scorers])
-    step_BKV = torch.einsum("s,snv->nv", weight_S, log_prob_SNV).view(B, K, V)
-    candidates = min(2 * K, K * V)
-    total_BC, flat_BC = (beam.score_BK[..., None] + step_BKV).flatten(1).topk(candidates)
-    token_BC = flat_BC % V
-    parent_BC = flat_BC // V + torch.arange(B, device=flat_BC.device)[:, None] * K
+    step_NV = torch.zeros(())
+    for weighted, log_prob_NV in zip(scorers, log_probs, strict=True):
+        step_NV = step_NV + (log_prob_NV if weighted.weight == 1.0 else log_prob_NV * weighted.weight)
+    # One that ends makes room for one that goes on; greedy search needs none of these.
+    candidates = 1 if K == 1 else min(2 * K, K * step_NV.shape[1])
+    value_NC, token_NC = best(step_NV, min(candidates, step_NV.shape[1]))
+    total_BC, flat_BC = (beam.score_BK.view(-1, 1) + value_NC).view(B, -1).topk(candidates)
+    token_BC = token_NC.view(B, -1).gather(1, flat_BC)
+    parent_BC = flat_BC // token_NC.shape[1] + torch.arange(B, device=flat_BC.device)[:, None] * K
     ends_BC = token_BC == eos_id
 
     for b, c in (ends_BC[:, :K] & total_BC[:, :K].isfinite()).nonzero().tolist():
         parent = int(parent_BC[b, c])
-        parts_S = beam.parts_NS[parent] + log_prob_SNV[:, parent, eos_id]
+        parts_S = beam.parts_NS[parent] + torch.stack([x_NV[parent % len(x_NV), eos_id] for x_NV in log_probs])
         tokens = tuple(beam.tokens_NL[parent].tolist())
         hypothesis = _hypothesis(tokens, float(total_BC[b, c]), parts_S, length, scorers, options)
         beam.finished[beam.utterances[b]].append(hypothesis)
 
     open_BK = ends_BC.to(torch.uint8).argsort(dim=1, stable=True)[:, :K]  # the best that go on, in order
     if open_BK.shape[1] < K:
-        raise ValueError(f"a beam of {K} is wider than the vocabulary of {V} allows")
+        raise ValueError(f"a beam of {K} is wider than the vocabulary of {step_NV.shape[1]} allows")
     parent_N, token_N = parent_BC.gather(1, open_BK).view(-1), token_BC.gather(1, open_BK).view(-1)
     score_BK = total_BC.gather(1, open_BK)
     beam.score_BK = score_BK.masked_fill(ends_BC.gather(1, open_BK), -math.inf)
-    beam.parts_NS = beam.parts_NS[parent_N] + log_prob_SNV[:, parent_N, token_N].T
+    gained = [x_NV[parent_N if len(x_NV) > 1 else 0, token_N] for x_NV in log_probs]
+    beam.parts_NS = beam.parts_NS[parent_N] + torch.stack(gained, dim=1)
     beam.tokens_NL = torch.cat([beam.tokens_NL[parent_N], token_N[:, None]], dim=1)
     return parent_N, token_N
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from asr.model.masks import causal
 
 KeyValue = tuple[Tensor, Tensor]
 
@@ -68,13 +69,15 @@ class SelfAttention(nn.Module):
         y_BHTK, _ = fused(*self.project(x_BTD), weight_BHTT)
         return self.out(join_heads(y_BHTK))
 
-    def step(self, x_N1D: Tensor, past: KeyValue | None) -> tuple[Tensor, KeyValue]:
-        """Attend from one new token to it and to the cached past; give the output and the longer cache."""
-        q, k, v = self.project(x_N1D)
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        y_NH1K, _ = fused(q, k, v, None)
-        return self.out(join_heads(y_NH1K)), (k, v)
+    def step(self, x_NLD: Tensor, past: KeyValue, length: int) -> Tensor:
+        """Attend from L new tokens to themselves and to the `length` before them; their keys and values join `past`."""
+        L = x_NLD.shape[1]
+        q_NHLK, *new = self.project(x_NLD)
+        for cache_CNHK, new_NHLK in zip(past, new, strict=True):
+            cache_CNHK[length : length + L] = new_NHLK.permute(2, 0, 1, 3)
+        k_NHCK, v_NHCK = (cache_CNHK[: length + L].permute(1, 2, 0, 3) for cache_CNHK in past)
+        y_NHLK, _ = fused(q_NHLK, k_NHCK, v_NHCK, causal(L, x_NLD.device, length) if L > 1 else None)
+        return self.out(join_heads(y_NHLK))
 
 
 class CrossAttention(nn.Module):

@@ -44,29 +44,29 @@ class DecoderLayer(nn.Module):
         y_BLD = self.feed_forward(self.feed_forward_residual.enter(x_BLD))
         return self.feed_forward_residual.leave(x_BLD, y_BLD), attention
 
-    def step(
-        self, x_N1D: Tensor, past: KeyValue | None, memory: KeyValue, weight_B11T: Tensor
-    ) -> tuple[Tensor, KeyValue]:
-        """One more token for each of N = B x beam hypotheses; the beams of an utterance share its memory."""
-        y_N1D, past = self.self_attention.step(self.self_residual.enter(x_N1D), past)
-        x_N1D = self.self_residual.leave(x_N1D, y_N1D)
+    def step(self, x_NLD: Tensor, past: KeyValue, length: int, memory: KeyValue, weight_B11T: Tensor) -> Tensor:
+        """L more tokens for each of N = B x beam hypotheses; the beams of an utterance share its memory."""
+        y_NLD = self.self_attention.step(self.self_residual.enter(x_NLD), past, length)
+        x_NLD = self.self_residual.leave(x_NLD, y_NLD)
         # The hypotheses of one utterance stand as so many queries, so keys and values are never copied.
-        y_BbD = self.cross_residual.enter(x_N1D).reshape(memory[0].shape[0], -1, x_N1D.shape[-1])
-        y_BbD, _ = self.cross_attention(y_BbD, memory, weight_B11T, fused)
-        x_N1D = self.cross_residual.leave(x_N1D, y_BbD.reshape(x_N1D.shape))
-        y_N1D = self.feed_forward(self.feed_forward_residual.enter(x_N1D))
-        return self.feed_forward_residual.leave(x_N1D, y_N1D), past
+        y_BQD = self.cross_residual.enter(x_NLD).reshape(memory[0].shape[0], -1, x_NLD.shape[-1])
+        y_BQD, _ = self.cross_attention(y_BQD, memory, weight_B11T, fused)
+        x_NLD = self.cross_residual.leave(x_NLD, y_BQD.reshape(x_NLD.shape))
+        y_NLD = self.feed_forward(self.feed_forward_residual.enter(x_NLD))
+        return self.feed_forward_residual.leave(x_NLD, y_NLD)
 
 
 class DecoderState(NamedTuple):
-    """What the decoder remembers between two tokens.
+    """What the decoder remembers between two tokens; a step writes into it, so each state serves for one step.
 
     utterance_N: the row of the memory that each hypothesis belongs to; hypotheses of one utterance stand together.
-    past: keys and values (N, H, L, K) of each layer's self-attention.  memory: those (B, H, T, K) of the encoder.
+    past: keys and values (C, N, H, K) of each layer's self-attention, of which `length` are filled.
+    memory: those (B, H, T, K) of the encoder.
     """
 
     utterance_N: Tensor
-    past: tuple[KeyValue, ...] | None
+    past: tuple[KeyValue, ...]
+    length: int
     memory: tuple[KeyValue, ...]
     weight_B11T: Tensor
 
@@ -110,21 +110,22 @@ class Decoder(nn.Module):
     def start(self, memory: Memory) -> DecoderState:
         """The state before the first token, one hypothesis per utterance."""
         key_values = tuple(layer.cross_attention.project_memory(memory.states_BTD) for layer in self.layers)
-        B = memory.states_BTD.shape[0]
-        rows_B = torch.arange(B, device=memory.states_BTD.device)
-        return DecoderState(rows_B, None, key_values, memory.log_weight_BT[:, None, None])
+        utterance_N = torch.arange(len(memory.states_BTD), device=memory.states_BTD.device)
+        past = tuple((k.new_empty(0, len(k), k.shape[1], k.shape[3]),) * 2 for k, _ in key_values)
+        return DecoderState(utterance_N, past, 0, key_values, memory.log_weight_BT[:, None, None])
 
-    def step(self, tokens_N: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Feed one token to each hypothesis: log-probabilities (N, V) of the next, in float32, and the new state."""
-        length = 0 if state.past is None else state.past[0][0].shape[2]
-        x_N1D = self.position(self.embedding(tokens_N[:, None]), start=length)
-        past = []
-        for i, layer in enumerate(self.layers):
-            before = None if state.past is None else state.past[i]
-            x_N1D, cache = layer.step(x_N1D, before, state.memory[i], state.weight_B11T)
-            past.append(cache)
-        logits_NV = self.output(self.norm(x_N1D[:, 0]))
-        return logits_NV.float().log_softmax(-1), state._replace(past=tuple(past))
+    def step(self, tokens_NL: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Feed L tokens to each hypothesis: log-probabilities (N, V) of the next, in float32, and the new state."""
+        length = state.length + tokens_NL.shape[1]
+        past = state.past
+        if length > len(past[0][0]):
+            everyone_N = torch.arange(len(tokens_NL), device=tokens_NL.device)
+            past = tuple(_room(pair, state.length, 2 * length + 8, everyone_N) for pair in past)
+        x_NLD = self.position(self.embedding(tokens_NL), start=state.length)
+        for layer, cache, memory in zip(self.layers, past, state.memory, strict=True):
+            x_NLD = layer.step(x_NLD, cache, state.length, memory, state.weight_B11T)
+        logits_NV = self.output(self.norm(x_NLD[:, -1]))
+        return logits_NV.float().log_softmax(-1), state._replace(past=past, length=length)
 
     def reorder(self, state: DecoderState, index_N: Tensor) -> DecoderState:
         """Keep the hypotheses `index_N`; each utterance that is left must keep equally many, standing together."""
@@ -134,5 +135,16 @@ class Decoder(nn.Module):
         if len(rows) != len(weight):
             memory = tuple((k[rows], v[rows]) for k, v in memory)
             weight = weight[rows]
-        past = state.past and tuple((k[index_N], v[index_N]) for k, v in state.past)
-        return DecoderState(row_of_N, past, memory, weight)
+        past = tuple(_room(pair, state.length, len(pair[0]), index_N) for pair in state.past)
+        return DecoderState(row_of_N, past, state.length, memory, weight)
+
+
+def _room(pair: KeyValue, length: int, capacity: int, index_N: Tensor) -> KeyValue:
+    """Keys and values for `capacity` tokens of the hypotheses `index_N`, the first `length` of them kept."""
+    caches = []
+    for old_CNHK in pair:
+        new_CNHK = old_CNHK.new_empty(capacity, len(index_N), *old_CNHK.shape[2:])
+        if length:
+            new_CNHK[:length] = old_CNHK[:length, index_N]
+        caches.append(new_CNHK)
+    return caches[0], caches[1]

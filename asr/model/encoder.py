@@ -50,10 +50,8 @@ class Encoder(nn.Module):
         self.norm = norm
 
     def forward(self, features: Features) -> Memory:
-        x_BTD = self.position(self.padding.subsample(self.subsampling, features))
-        len_B, speech_len_B = self.lengths(features.len_B), self.lengths(features.speech_len_B)
-        memory = self.padding(x_BTD, len_B, speech_len_B)
-        x_BTD = self.dropout(memory.states_BTD)
+        memory, at_BT = self.padding(self.subsampling, features)
+        x_BTD = self.dropout(self.position(memory.states_BTD, at_BT))
         weight_B11T = memory.log_weight_BT[:, None, None]
         for layer in self.layers:
             x_BTD = layer(x_BTD, weight_B11T)

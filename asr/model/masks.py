@@ -6,6 +6,7 @@ for k alike.  One float form serves padding, causality and thinned silence.  Sha
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple, Protocol
 
@@ -31,9 +32,9 @@ def log_weight(may_attend: Tensor, dtype: torch.dtype = torch.float32) -> Tensor
     return torch.zeros(may_attend.shape, dtype=dtype, device=may_attend.device).masked_fill(~may_attend, -math.inf)
 
 
-def causal(L: int, device: torch.device) -> Tensor:
-    """Log-weights (L, L) under which a token sees itself and what came before."""
-    return log_weight(torch.ones(L, L, dtype=torch.bool, device=device).tril())
+def causal(L: int, device: torch.device, past: int = 0) -> Tensor:
+    """Log-weights (L, past + L) under which a token sees itself and what came before."""
+    return log_weight(torch.ones(L, past + L, dtype=torch.bool, device=device).tril(past))
 
 
 class Subsampling(Protocol):
@@ -43,58 +44,82 @@ class Subsampling(Protocol):
 
     def __call__(self, x_BTF: Tensor, len_B: Tensor) -> Tensor: ...
 
+    def lengths(self, len_B: Tensor) -> Tensor:
+        """Frames that are left of `len_B`."""
+        ...
+
 
 class MaskPadding(nn.Module):
     """Padding is never attended."""
 
-    def subsample(self, subsampling: Subsampling, features: Features) -> Tensor:
-        """Subsampled frames (B, T, D)."""
-        return subsampling(features.x_BTF, features.len_B)
-
-    def forward(self, x_BTD: Tensor, len_B: Tensor, speech_len_B: Tensor) -> Memory:
-        return Memory(x_BTD, log_weight(real_frames(len_B, x_BTD.shape[1])), speech_len_B)
+    def forward(self, subsampling: Subsampling, features: Features) -> tuple[Memory, None]:
+        """Subsampled frames; each stands at its own place."""
+        x_BTD = subsampling(features.x_BTF, features.len_B)
+        real_BT = real_frames(subsampling.lengths(features.len_B), x_BTD.shape[1])
+        return Memory(x_BTD, log_weight(real_BT), subsampling.lengths(features.speech_len_B)), None
 
 
 class KeepSilence(nn.Module):
-    """Silence after the speech is input, as in Whisper, but one frame in `thin` can stand for its neighbours.
+    """Silence after the speech is input, as in Whisper, but a frame of it can stand for its neighbours.
 
-    Frames of padded silence hardly differ.  All frames of speech and the `keep` after them stay; of the rest every
-    `thin`-th stays, with its own position and log(frames it stands for) as its log-weight, in the encoder's
-    self-attention and in cross-attention.  thin=1 is exact.
+    Frames of padded silence hardly differ, least of all far from the speech and from the window's end, to which
+    attention clings.  So the speech, the `keep` frames after it and the window's last two stay; what lies between
+    is cut into cells that grow by half from both ends, up to `thin` frames wide.  A cell's middle frame stands for
+    it, with its own position and log(frames of the cell) as its log-weight, in the encoder's self-attention and in
+    cross-attention.  thin=1 is exact.
     """
 
     def __init__(self, keep: int, thin: int) -> None:
         super().__init__()
         self.keep, self.thin = keep, thin
 
-    def subsample(self, subsampling: Subsampling, features: Features) -> Tensor:
-        """Subsampled frames (B, T, D); silence is computed once and repeated, for its frames are all alike.
+    def forward(self, subsampling: Subsampling, features: Features) -> tuple[Memory, Tensor]:
+        """The frames that stay, and their places (B, S) in the window."""
+        window, speech_B = int(subsampling.lengths(features.len_B).max()), subsampling.lengths(features.speech_len_B)
+        y_BTD, silence = self._subsample(subsampling, features, window)
+        plans = [self._plan(speech, window) for speech in speech_B.tolist()]
+        at_BS = nn.utils.rnn.pad_sequence([at for at, _ in plans], batch_first=True).to(y_BTD.device)
+        cells_BS = nn.utils.rnn.pad_sequence([cells for _, cells in plans], batch_first=True).to(y_BTD.device)
+        # What was computed: the frames up to the first of pure silence, and the window's last two.
+        end = y_BTD.shape[1] - window
+        row_BS = torch.where(at_BS < window - 2, at_BS.clamp(max=silence), at_BS + end)
+        x_BSD = y_BTD.gather(1, row_BS[..., None].expand(-1, -1, y_BTD.shape[2]))
+        return Memory(x_BSD, cells_BS.float().log(), speech_B), at_BS
+
+    def _plan(self, speech: int, window: int) -> tuple[Tensor, Tensor]:
+        dense = min(speech + self.keep, window)
+        at, cells = spread(window - dense, self.thin)
+        return torch.cat([torch.arange(dense), dense + at]), torch.cat([torch.ones(dense, dtype=torch.long), cells])
+
+    @staticmethod
+    def _subsample(subsampling: Subsampling, features: Features, window: int) -> tuple[Tensor, int]:
+        """Subsampled frames (B, T, D), and the number of the one that repeats up to the last two.
 
         An output sees less than 2 x factor frames to each side: behind the speech, two outputs still see it, the
         third sees silence alone, and the last two may see the window's end.
         """
         x_BTF, len_B, speech_len_B = features
-        factor, T = subsampling.factor, x_BTF.shape[1] // subsampling.factor
+        factor, length = subsampling.factor, int(len_B.max())
         speech = -(-(int(speech_len_B.max()) + BLUR) // factor)
-        if speech + 5 >= T or x_BTF.shape[1] % factor:
-            return subsampling(x_BTF, len_B)
-        computed = (speech + 5) * factor
+        whole = speech + 5 >= window or length % factor
+        computed = length if whole else (speech + 5) * factor
+        if x_BTF.shape[1] < computed:
+            missing = computed - x_BTF.shape[1]
+            x_BTF = torch.cat([x_BTF, x_BTF[:, -1:].expand(-1, missing, -1)], dim=1)
         y_BTD = subsampling(x_BTF[:, :computed], len_B.clamp(max=computed))
-        B, _, D = y_BTD.shape
-        silence_BTD = y_BTD[:, speech + 2 : speech + 3].expand(B, T - speech - 4, D)
-        return torch.cat([y_BTD[:, : speech + 2], silence_BTD, y_BTD[:, speech + 3 :]], dim=1)
+        return y_BTD, window if whole else speech + 2
 
-    def forward(self, x_BTD: Tensor, len_B: Tensor, speech_len_B: Tensor) -> Memory:
-        _, T, D = x_BTD.shape
-        if self.thin == 1:
-            return Memory(x_BTD, log_weight(real_frames(len_B, T)), speech_len_B)
-        dense_B = torch.minimum(speech_len_B + self.keep, len_B)
-        thinned_B = -(-(len_B - dense_B) // self.thin)
-        kept_B = dense_B + thinned_B
-        slot = torch.arange(int(kept_B.max()), device=x_BTD.device)
-        after_BS = slot - dense_B[:, None]
-        frame_BS = torch.where(after_BS < 0, slot, dense_B[:, None] + after_BS * self.thin)
-        stands_for_BS = torch.where(after_BS < 0, 1, (len_B[:, None] - frame_BS).clamp(max=self.thin))
-        weight_BS = stands_for_BS.float().log().masked_fill(slot >= kept_B[:, None], -math.inf)
-        frame_BS = frame_BS.clamp(max=T - 1)
-        return Memory(x_BTD.gather(1, frame_BS[..., None].expand(-1, -1, D)), weight_BS, speech_len_B)
+
+@functools.lru_cache(maxsize=4096)
+def spread(n: int, widest: int) -> tuple[Tensor, Tensor]:
+    """Cut n frames into cells that grow by half from both ends, up to `widest`: middles and sizes, in order."""
+    left: list[int] = []
+    right = [1] * min(2, n)
+    rest, grown = n - len(right), 1.0
+    while rest:
+        grown = min(grown * 1.5, widest)
+        for side in (left, right):
+            side.append(min(round(grown), rest))
+            rest -= side[-1]
+    sizes = torch.tensor([size for size in left + right[::-1] if size], dtype=torch.long)
+    return sizes.cumsum(0) - sizes + sizes // 2, sizes

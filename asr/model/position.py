@@ -24,11 +24,13 @@ class SinusoidalPosition(nn.Module):
         super().__init__()
         self.register_buffer("table_TD", sinusoids(length, dim), persistent=False)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, at_BT: Tensor | None = None) -> Tensor:
+        """Add to each vector the sinusoids of its place: `at_BT`, or its number."""
         T, D = x_BTD.shape[1:]
-        if len(self.table_TD) < T:
-            self.table_TD = sinusoids(2 * T, D).to(self.table_TD)
-        return x_BTD + self.table_TD[:T].to(x_BTD.dtype)
+        reach = T if at_BT is None else int(at_BT.max()) + 1
+        if len(self.table_TD) < reach:
+            self.table_TD = sinusoids(2 * reach, D).to(self.table_TD)
+        return x_BTD + (self.table_TD[:T] if at_BT is None else self.table_TD[at_BT]).to(x_BTD.dtype)
 
 
 class LearnedPosition(nn.Module):
