@@ -24,10 +24,13 @@ from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
 from asr.errors import AsrError, ConfigError, printable
 from asr.features import resample
 from asr.model.masks import Memory
+from asr.model.precision import Precision, set_precision
 from asr.transcript import Failure, Transcript
 
 # So much audio is in memory at a time: batches by length need a choice, a folder of recordings may be endless.
 POOL_S = 3600.0
+# Encoding is fastest with few rows of equal length, decoding with many rows: a batch is encoded in parts.
+ENCODE_S = 30.0
 
 Source = tuple[str, Callable[[], Tensor]]
 OnDone = Callable[[float, float], None]
@@ -51,9 +54,12 @@ class Recognizer:
     >>> Recognizer.load("exp/prompts-en/model").transcribe(["hello.wav"])   # doctest: +SKIP
     """
 
-    def __init__(self, parts: ModelFolder, options: DecodeConfig | None = None) -> None:
+    def __init__(
+        self, parts: ModelFolder, options: DecodeConfig | None = None, precision: Precision = "float32"
+    ) -> None:
         self.config, self.model, self.tokenizer = parts
         self.options = options or parts.config.decode
+        set_precision(self.model, precision)
         if self.options.ctc_weight > 0 and self.model.ctc is None:
             raise ConfigError("decode.ctc_weight > 0 needs a model with a CTC head; this one has none")
         self.rate = self.model.front_end.sample_rate_hz
@@ -64,9 +70,11 @@ class Recognizer:
         self.window_s = min(self.options.window_s, longest_s)
 
     @classmethod
-    def load(cls, folder: str | Path, options: DecodeConfig | None = None) -> Recognizer:
+    def load(
+        cls, folder: str | Path, options: DecodeConfig | None = None, precision: Precision = "float32"
+    ) -> Recognizer:
         """Load a model folder."""
-        return cls(load_model_folder(Path(folder)), options)
+        return cls(load_model_folder(Path(folder)), options, precision)
 
     @property
     def device(self) -> torch.device:
@@ -88,7 +96,7 @@ class Recognizer:
         self, audio_BN: Tensor, len_B: Tensor, languages: Sequence[str | None]
     ) -> tuple[list[list[Hypothesis]], Sequence[str | None]]:
         """As decode; and the languages, those detected filled in."""
-        memory = self.model.encode(audio_BN.to(self.device), len_B.to(self.device))
+        memory = self._encode(audio_BN.to(self.device), len_B.to(self.device))
         languages = self._fill_in(languages, memory)
         known = bool(self.tokenizer.languages)
         prefixes = [self.tokenizer.prefix(language if known else None) for language in languages]
@@ -100,6 +108,15 @@ class Recognizer:
         options = SearchOptions(o.beam_size, o.length_bonus, o.length_penalty, o.n_best)
         found = search(self._scorers(prefix_BP), memory, prefix_BP, self.tokenizer.eos_id, caps, options)
         return found, languages
+
+    def _encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
+        rows = max(1, int(ENCODE_S * self.rate / audio_BN.shape[1]))
+        return Memory.join(
+            [
+                self.model.encode(audio_RN[:, : int(len_R.max())], len_R)
+                for audio_RN, len_R in zip(audio_BN.split(rows), len_B.split(rows), strict=True)
+            ]
+        )
 
     def _scorers(self, prefix_BP: Tensor) -> list[Weighted]:
         """The weighted parts of the score."""

