@@ -109,7 +109,8 @@ class Decoder(nn.Module):
 
     def start(self, memory: Memory) -> DecoderState:
         """The state before the first token, one hypothesis per utterance."""
-        key_values = tuple(layer.cross_attention.project_memory(memory.states_BTD) for layer in self.layers)
+        projected = (layer.cross_attention.project_memory(memory.states_BTD) for layer in self.layers)
+        key_values = tuple((k.contiguous(), v.contiguous()) for k, v in projected)  # every step reads them through
         utterance_N = torch.arange(len(memory.states_BTD), device=memory.states_BTD.device)
         past = tuple((k.new_empty(0, len(k), k.shape[1], k.shape[3]),) * 2 for k, _ in key_values)
         return DecoderState(utterance_N, past, 0, key_values, memory.log_weight_BT[:, None, None])
