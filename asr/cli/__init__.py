@@ -232,7 +232,7 @@ def average(
 def import_(
     source: Annotated[str, typer.Argument(help="CTranslate2 folder of Whisper, or 'tiny.en', the packaged one.")],
     out: Annotated[Path, typer.Argument(help="Model folder to write.")],
-    thin: Annotated[int, typer.Option(min=1, help="One frame of silence stands for so many; 1 is exact.")] = 1,
+    thin: Annotated[int, typer.Option(min=1, help="A frame of silence stands for at most so many; 1 is exact.")] = 64,
 ) -> None:
     """Turn Whisper weights into a model folder.
 
