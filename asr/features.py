@@ -12,10 +12,11 @@ from typing import NamedTuple
 import soxr
 import torch
 import torch.nn.functional as F
+import torchaudio.compliance.kaldi
 import torchaudio.functional as TA
 from torch import Tensor, nn
 
-from asr.config import FeaturesConfig, LogMelConfig, WhisperFeaturesConfig
+from asr.config import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 
 BLUR = 2  # a centred window still reaches the recording from so many frames behind it
 
@@ -114,6 +115,41 @@ class WhisperLogMel(nn.Module):
         return Features((x_BTF + 4.0) / 4.0, len_B.new_full((B,), T), -(-len_B // self.hop))
 
 
+class KaldiFilterBank(nn.Module):
+    """Kaldi's log-mel filter bank with the options of fairseq's Speech2Text (Wang et al. 2020).
+
+    Samples count in steps of 16 bits.  Frames lie wholly inside the recording; each loses its mean, is
+    pre-emphasised by 0.97 within itself and weighted with Povey's window.  Filters are triangles on the mel scale
+    from 20 Hz to half the rate; energies are floored at float32's epsilon before the natural logarithm.  Kaldi's
+    dither is left out.  A recording shorter than one window gives one frame.
+    """
+
+    window_W: Tensor
+    mel_XF: Tensor
+
+    def __init__(self, sample_rate_hz: int, n_mels: int) -> None:
+        super().__init__()
+        self.window, self.hop = sample_rate_hz * 25 // 1000, sample_rate_hz * 10 // 1000
+        self.n_fft = 1 << (self.window - 1).bit_length()
+        window_W = torch.hann_window(self.window, periodic=False).pow(0.85)
+        mel_FX, _ = torchaudio.compliance.kaldi.get_mel_banks(
+            n_mels, self.n_fft, sample_rate_hz, low_freq=20.0, high_freq=0.0, vtln_low=100.0, vtln_high=-500.0,
+            vtln_warp_factor=1.0,
+        )  # fmt: skip
+        self.register_buffer("window_W", window_W, persistent=False)
+        self.register_buffer("mel_XF", F.pad(mel_FX, (0, 1)).T.contiguous(), persistent=False)
+
+    def forward(self, audio_BN: Tensor, len_B: Tensor) -> Features:
+        audio_BN = F.pad(audio_BN, (0, max(0, self.window - audio_BN.shape[1]))) * 2.0**15
+        frames_BTW = audio_BN.unfold(1, self.window, self.hop)
+        frames_BTW = frames_BTW - frames_BTW.mean(-1, keepdim=True)
+        before_BTW = torch.cat([frames_BTW[..., :1], frames_BTW[..., :-1]], dim=-1)
+        spectrum_BTX = torch.fft.rfft((frames_BTW - 0.97 * before_BTW) * self.window_W, self.n_fft)
+        energy_BTF = spectrum_BTX.abs().square() @ self.mel_XF
+        frames_B = (len_B - self.window).clamp(min=0) // self.hop + 1
+        return Features(energy_BTF.clamp(min=torch.finfo(torch.float32).eps).log(), frames_B, frames_B)
+
+
 class NoNormalization(nn.Module):
     """Leave features as they are; only zero the padding."""
 
@@ -127,13 +163,35 @@ class UtteranceNormalization(nn.Module):
 
     def forward(self, features: Features) -> Features:
         x_BTF, len_B, _ = features
-        real_BT1 = real_frames(len_B, x_BTF.shape[1])[..., None]
-        n_B11 = len_B[:, None, None]
-        x_BTF = x_BTF.masked_fill(~real_BT1, 0.0)
-        mean_B1F = x_BTF.sum(1, keepdim=True) / n_B11
-        x_BTF = (x_BTF - mean_B1F).masked_fill(~real_BT1, 0.0)
-        std_B1F = (x_BTF.square().sum(1, keepdim=True) / n_B11).sqrt()
+        x_BTF = _centred(x_BTF, len_B)
+        std_B1F = (x_BTF.square().sum(1, keepdim=True) / len_B[:, None, None]).sqrt()
         return features._replace(x_BTF=x_BTF / (std_B1F + 1e-2))
+
+
+class ZeroMean(nn.Module):
+    """Mean 0 of every mel bin over the real frames of the utterance."""
+
+    def forward(self, features: Features) -> Features:
+        x_BTF, len_B, _ = features
+        return features._replace(x_BTF=_centred(x_BTF, len_B))
+
+
+class UnitVariance(nn.Module):
+    """Variance 1 of every mel bin over the real frames of the utterance; a bin that stays the same is let be."""
+
+    def forward(self, features: Features) -> Features:
+        x_BTF, len_B, _ = features
+        variance_B1F = _centred(x_BTF, len_B).square().sum(1, keepdim=True) / len_B[:, None, None]
+        # Below that, fairseq's own floor, there is nothing but rounding.
+        std_B1F = torch.where(variance_B1F > 1e-10, variance_B1F.sqrt(), 1.0)
+        real_BT1 = real_frames(len_B, x_BTF.shape[1])[..., None]
+        return features._replace(x_BTF=(x_BTF / std_B1F).masked_fill(~real_BT1, 0.0))
+
+
+def _centred(x_BTF: Tensor, len_B: Tensor) -> Tensor:
+    real_BT1 = real_frames(len_B, x_BTF.shape[1])[..., None]
+    mean_B1F = x_BTF.masked_fill(~real_BT1, 0.0).sum(1, keepdim=True) / len_B[:, None, None]
+    return (x_BTF - mean_B1F).masked_fill(~real_BT1, 0.0)
 
 
 class GlobalNormalization(nn.Module):
@@ -175,6 +233,11 @@ def build_front_end(config: FeaturesConfig) -> FrontEnd:
     if isinstance(config, WhisperFeaturesConfig):
         whisper = WhisperLogMel(rate, config.n_mels, config.window_s)
         return FrontEnd(whisper, nn.Identity(), rate, whisper.hop / rate)
+    if isinstance(config, KaldiFeaturesConfig):
+        kaldi = KaldiFilterBank(rate, config.n_mels)
+        wanted = {ZeroMean: config.normalize_means, UnitVariance: config.normalize_vars}
+        parts = [NoNormalization(), *(part() for part, is_wanted in wanted.items() if is_wanted)]
+        return FrontEnd(kaldi, nn.Sequential(*parts), rate, kaldi.hop / rate)
     assert isinstance(config, LogMelConfig)
     log_mel = LogMel(rate, config.n_mels, config.window_ms, config.hop_ms)
     normalizations: dict[str, Callable[[], nn.Module]] = {

@@ -8,9 +8,11 @@ import librosa
 import numpy as np
 import pytest
 import torch
+import torchaudio.compliance.kaldi
 import torchaudio.functional
 
-from asr.features import LogMel, resample
+from asr.config import KaldiFeaturesConfig
+from asr.features import Features, KaldiFilterBank, LogMel, UnitVariance, ZeroMean, build_front_end, resample
 
 
 @pytest.mark.parametrize(
@@ -54,3 +56,53 @@ def test_log_mel_is_that_of_librosa(rate: int, n_fft: int) -> None:
     expected_TF = torch.from_numpy(np.log(np.maximum(power_FT, 1e-6)).T)
     assert got.len_B.tolist() == [len(expected_TF)] == [(rate - window) // hop + 1]
     torch.testing.assert_close(got.x_BTF[0], expected_TF, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("rate", "n_mels"), [(16_000, 80), (8000, 40)])
+def test_kaldis_filter_bank_is_that_of_torchaudio(rate: int, n_mels: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    audio_N = 0.1 * torch.randn(rate, generator=draw) + 0.02  # an offset, which every frame loses
+    short_N = audio_N[: rate // 3]
+    audio_BN = torch.stack([audio_N, torch.nn.functional.pad(short_N, (0, rate - len(short_N)))])
+    got = KaldiFilterBank(rate, n_mels)(audio_BN, torch.tensor([rate, len(short_N)]))
+    for x_TF, length, waveform_N in zip(got.x_BTF, got.len_B.tolist(), (audio_N, short_N), strict=True):
+        expected_TF = torchaudio.compliance.kaldi.fbank(
+            waveform_N[None] * 2**15, num_mel_bins=n_mels, sample_frequency=rate, dither=0.0
+        )
+        assert length == len(expected_TF)
+        torch.testing.assert_close(x_TF[:length], expected_TF, atol=1e-4, rtol=0)
+
+
+def test_a_recording_shorter_than_a_window_gives_a_frame() -> None:
+    front_end = build_front_end(KaldiFeaturesConfig())
+    features = front_end(torch.full((2, 399), 0.1), torch.tensor([399, 1]))
+    assert features.x_BTF.shape == (2, 1, 80)
+    assert features.len_B.tolist() == [1, 1]
+    assert features.x_BTF.isfinite().all()
+
+
+def test_mean_and_variance_are_those_of_the_real_frames() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x_BTF = 5 + 3 * torch.randn(2, 50, 4, generator=draw)
+    x_BTF[:, :, 3] = -15.9  # a bin in which there is nothing
+    len_B = torch.tensor([50, 20])
+    for i, n in enumerate(len_B.tolist()):
+        real_TF = x_BTF[i, :n]
+        mean_F, std_F = real_TF.mean(0), real_TF.std(0, correction=0)
+        std_F[3] = 1.0
+        zero_mean = ZeroMean()(Features(x_BTF, len_B, len_B)).x_BTF
+        unit_variance = UnitVariance()(Features(x_BTF, len_B, len_B)).x_BTF
+        torch.testing.assert_close(zero_mean[i, :n], real_TF - mean_F, atol=1e-5, rtol=0)
+        torch.testing.assert_close(unit_variance[i, :n], real_TF / std_F, atol=1e-5, rtol=0)
+        assert not zero_mean[i, n:].any()
+        assert not unit_variance[i, n:].any()
+
+
+@pytest.mark.parametrize("means", [False, True])
+@pytest.mark.parametrize("variances", [False, True])
+def test_kaldis_features_are_normalised_as_the_configuration_says(means: bool, variances: bool) -> None:
+    front_end = build_front_end(KaldiFeaturesConfig(normalize_means=means, normalize_vars=variances))
+    audio_N = 0.1 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
+    x_TF = front_end(audio_N, torch.tensor([16_000])).x_BTF[0]
+    assert (x_TF.mean(0).abs().max() < 1e-4) == means
+    assert ((x_TF.std(0, correction=0) - 1).abs().max() < 1e-4) == variances

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ from asr.errors import AsrError, CheckpointError, ConfigError, DataError
 from asr.tokenizer import (
     CharacterTokenizer,
     SentencePieceTokenizer,
+    Speech2TextTokenizer,
     Tokenizer,
     WhisperTokenizer,
     load_tokenizer,
@@ -33,7 +35,7 @@ TEXTS = [
     "l'opérateur est occupé",
 ] * 3
 ALPHABET = "".join(sorted(set("".join(TEXTS))))
-SPELLED = "<blank><s></s><unk><|en|><|0.00|><|endoftext|><|startoftranscript|>"
+SPELLED = "<blank><s></s><unk><|en|><|0.00|><|endoftext|><|startoftranscript|><lang:en>"
 
 
 def whisper_json(
@@ -56,17 +58,39 @@ def whisper_json(
     return json.dumps({"version": "1.0", "added_tokens": added, "model": model})
 
 
+def speech2text_files(languages: tuple[str, ...] = (), vocab_size: int = 60) -> tuple[bytes, str]:
+    """A SentencePiece model and the list of its pieces, laid out as fairseq's."""
+    tokens = [f"<lang:{code}>" for code in languages]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocab_size,
+        **{"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3},
+        user_defined_symbols=tokens,
+        minloglevel=2,
+    )
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    # The list alone decides: here its numbers are not those of the SentencePiece model.
+    names = [processor.id_to_piece(i) for i in range(vocab_size)]
+    names = [*names[:4], *reversed(names[4 + len(tokens) :]), *tokens]
+    return model.getvalue(), json.dumps({name: i for i, name in enumerate(names)})
+
+
 CHARACTERS = CharacterTokenizer.train(TEXTS, ["en", "ru"])
 UNIGRAM = SentencePieceTokenizer.train(TEXTS, ["en", "ru"], kind="unigram", vocab_size=42)
 BPE = SentencePieceTokenizer.train(TEXTS, ["en", "ru"], kind="bpe", vocab_size=80)
 WHISPER = WhisperTokenizer(whisper_json(), multilingual=True, suppressed_ids=(1, 2), suppressed_first_ids=(3,))
 WHISPER_EN = WhisperTokenizer(whisper_json(), multilingual=False)
+SPEECH2TEXT = Speech2TextTokenizer(*speech2text_files(("en", "ru")), vocab_size=70)
 ALL = {
     "character": CHARACTERS,
     "unigram": UNIGRAM,
     "bpe": BPE,
     "whisper": WHISPER,
     "whisper.en": WHISPER_EN,
+    "speech2text": SPEECH2TEXT,
 }
 KINDS = {"whisper.en": "whisper"}
 
@@ -98,7 +122,10 @@ def test_saved_and_loaded_it_is_the_same(key: str, tmp_path: Path) -> None:
         tokenizer.save(tmp_path)
     assert same(tokenizer, load_tokenizer(tmp_path, KINDS.get(key, key)))
     files = {path.name for path in tmp_path.iterdir()}
-    assert files <= {"characters.json", "sentencepiece.model", "tokenizer.json", "whisper.json"}
+    assert files <= {
+        *("characters.json", "sentencepiece.model", "tokenizer.json", "whisper.json"),
+        *("sentencepiece.bpe.model", "vocab.json", "speech2text.json"),
+    }
 
 
 def test_copies_as_workers_get_them_are_the_same(key: str) -> None:
@@ -266,6 +293,39 @@ def test_whisper_texts_begin_with_a_space() -> None:
     assert len(WHISPER.encode("日")) == len("日".encode())
 
 
+def test_speech2text_layout() -> None:
+    """`</s>` begins a text too, then comes a language token, where there are any; rows without a piece are no text."""
+    one = Speech2TextTokenizer(*speech2text_files())
+    assert (one.vocab_size, one.eos_id, one.blank_id, one.languages) == (60, 2, 1, ())
+    assert one.prefix() == one.prefix("en") == [2]
+    assert one.suppressed_ids == (0, 1, 3)
+    assert (SPEECH2TEXT.vocab_size, SPEECH2TEXT.languages) == (70, ("en", "ru"))
+    assert SPEECH2TEXT.prefix("ru") == [2, 59]
+    assert SPEECH2TEXT.suppressed_ids == (0, 1, 3, *range(58, 70))
+    for language, task, message in (
+        ("fr", "transcribe", "unknown language 'fr': this model knows en, ru"),
+        (None, "transcribe", "no language is given"),
+        ("en", "translate", "no task 'translate'"),
+    ):
+        with pytest.raises(AsrError, match=message):
+            SPEECH2TEXT.prefix(language, task)
+
+
+def test_speech2text_writes_capitals_where_its_pieces_are_small() -> None:
+    tokenizer = Speech2TextTokenizer(*speech2text_files(), upper_case=True)
+    assert tokenizer.decode(tokenizer.encode("THE agent")) == "THE AGENT"
+    assert tokenizer.unknown_id not in tokenizer.encode("THE agent")
+
+
+def test_speech2text_pieces_have_the_numbers_of_their_list() -> None:
+    model, pieces = speech2text_files()
+    names = json.loads(pieces)
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    tokenizer = Speech2TextTokenizer(model, pieces)
+    found = processor.encode("the agent", out_type=str)
+    assert tokenizer.encode("the agent") == [names[piece] for piece in found] != processor.encode("the agent")
+
+
 def broken_whisper(change: str) -> bytes:
     content = json.loads(whisper_json())
     model = content["model"]
@@ -313,6 +373,23 @@ BROKEN = {
         *(broken_whisper(change) for change in ("foreign", "type", "merge", "key", "negative", "id")),
         whisper_json(silence="<|quiet|>").encode(),
     ],
+    ("speech2text", "sentencepiece.bpe.model"): [b"", b"<html>", SPEECH2TEXT._model[:-5], UNIGRAM._model],
+    ("speech2text", "vocab.json"): [
+        b"",
+        b"[]",
+        SPEECH2TEXT._pieces[:-5],
+        SPEECH2TEXT._pieces.replace(b'"<pad>"', b'"[PAD]"'),
+        SPEECH2TEXT._pieces.replace(b": 7,", b": 70,"),
+        SPEECH2TEXT._pieces.replace(b": 7,", b": 8,"),
+        SPEECH2TEXT._pieces.replace(b": 7,", b': "7",'),
+        b'{"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}',
+    ],
+    ("speech2text", "speech2text.json"): [
+        b"",
+        b'{"vocab_size": 50, "upper_case": false}',
+        b'{"vocab_size": 1000000000, "upper_case": false}',
+        b'{"vocab_size": 70}',
+    ],
     ("whisper", "whisper.json"): [
         b"",
         b'{"vocab_size": 3000, "multilingual": true, "suppressed_ids": []}',
@@ -358,7 +435,7 @@ def test_sentencepiece_models_of_others_are_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_kind(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="known are character, unigram, bpe, whisper"):
+    with pytest.raises(ConfigError, match="known are character, unigram, bpe, whisper, speech2text"):
         load_tokenizer(tmp_path, "words")
 
 

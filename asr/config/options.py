@@ -45,13 +45,25 @@ class WhisperFeaturesConfig(Config):
     window_s: float = Field(30.0, gt=0, le=3600)
 
 
+class KaldiFeaturesConfig(Config):
+    """Kaldi's log-mel filter bank of 25 ms every 10 ms, as fairseq's Speech2Text reads it."""
+
+    kind: Literal["kaldi"] = "kaldi"
+    sample_rate_hz: Rate = 16_000
+    n_mels: int = Field(80, gt=3, le=512)
+    normalize_means: bool = Field(True, description="every mel bin of an utterance gets mean 0")
+    normalize_vars: bool = Field(True, description="every mel bin of an utterance gets variance 1")
+
+
 def _features_kind(value: Any) -> str:
     kind = value.get("kind", "log_mel") if isinstance(value, dict) else getattr(value, "kind", "log_mel")
     return str(kind)
 
 
 FeaturesConfig = Annotated[
-    Annotated[LogMelConfig, Tag("log_mel")] | Annotated[WhisperFeaturesConfig, Tag("whisper")],
+    Annotated[LogMelConfig, Tag("log_mel")]
+    | Annotated[WhisperFeaturesConfig, Tag("whisper")]
+    | Annotated[KaldiFeaturesConfig, Tag("kaldi")],
     Discriminator(_features_kind),
 ]
 
@@ -59,9 +71,15 @@ FeaturesConfig = Annotated[
 class SubsamplingConfig(Config):
     """Convolutional front end that shortens the frame sequence by `factor`."""
 
-    kind: Literal["conv1d", "conv2d"] = "conv1d"
+    kind: Literal["conv1d", "conv2d", "glu"] = Field(
+        "conv1d", description="glu: 1-D convolutions with gated linear units (fairseq's Speech2Text)"
+    )
     factor: Literal[2, 4, 8] = 4
     channels: Size | None = Field(None, description="inner channels; default: the encoder's width")
+
+
+FirstPosition = Annotated[int, Field(ge=0, le=1024, description="position of the first vector; fairseq's is 2")]
+Scaled = Annotated[bool, Field(description="vectors are multiplied by sqrt(dim) before positions are added")]
 
 
 class EncoderConfig(Config):
@@ -80,6 +98,8 @@ class EncoderConfig(Config):
     )
     thin: int = Field(1, ge=1, description="with padding=keep: a kept frame stands for at most so many of silence")
     keep_s: float = Field(0.5, ge=0, description="with padding=keep: silence after the speech that is not thinned")
+    first_position: FirstPosition = 0
+    scaled: Scaled = False
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> EncoderConfig:
@@ -98,6 +118,22 @@ class DecoderConfig(Config):
     norm: Literal["pre", "post"] = "pre"
     max_length: int = Field(448, gt=1, le=65_536, description="longest target in tokens, start tokens included")
     tied_output: bool = Field(True, description="the output projection is the embedding matrix")
+    position: Literal["learned", "sinusoidal"] = "learned"
+    first_position: FirstPosition = 0
+    scaled: Scaled = False
+    alignment_heads: tuple[tuple[int, int], ...] = Field(
+        (),
+        description="(layer, head) pairs whose cross-attention follows time; empty: all of the upper layers",
+    )
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> DecoderConfig:
+        for layer, head in self.alignment_heads:
+            if not (0 <= layer < self.layers and 0 <= head < self.heads):
+                raise ValueError(f"alignment_heads: there is no head {head} in a layer {layer}")
+        if self.position == "learned" and self.first_position:
+            raise ValueError("first_position is for position=sinusoidal")
+        return self
 
 
 class ModelConfig(Config):
@@ -130,7 +166,7 @@ class DecodeConfig(Config):
 class TokenizerConfig(Config):
     """Which units the text is cut into; trained on the training split alone."""
 
-    kind: Literal["character", "unigram", "bpe", "whisper"] = "character"
+    kind: Literal["character", "unigram", "bpe", "whisper", "speech2text"] = "character"
     vocab_size: int = Field(500, gt=4, le=1_000_000, description="for unigram and bpe")
     languages: tuple[str, ...] = Field((), description="language tokens, such as [en, es]; none: no such token")
 

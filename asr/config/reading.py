@@ -117,7 +117,7 @@ def validate(kind: type[C], tree: Any, source: str) -> C:
 
 def _explain(kind: type[BaseModel], error: Any) -> str:
     # pydantic puts the name of a union's chosen member into the path; people did not write it
-    path = [str(part) for part in error["loc"] if part not in ("log_mel", "whisper")]
+    path = [str(part) for part in error["loc"] if part not in ("log_mel", "whisper", "kaldi")]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
         known = _known_keys(kind)

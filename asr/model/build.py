@@ -13,9 +13,9 @@ from asr.model.encoder import Encoder, EncoderLayer
 from asr.model.heads import CTCHead
 from asr.model.layers import FeedForward, PostNorm, PreNorm, Residual
 from asr.model.masks import KeepSilence, MaskPadding
-from asr.model.position import LearnedPosition, SinusoidalPosition
+from asr.model.position import LearnedPosition, Position, SinusoidalPosition
 from asr.model.speech import SpeechModel
-from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, Subsampling
+from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
 
 _RESIDUALS: dict[str, Residual] = {"pre": PreNorm, "post": PostNorm}
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
@@ -42,9 +42,12 @@ def _around(front_end: FrontEnd, features: FeaturesConfig, model: ModelConfig, v
 
 def _subsampling(model: ModelConfig, n_mels: int) -> Subsampling:
     config, dim = model.encoder.subsampling, model.encoder.dim
+    channels = config.channels or dim
+    if config.kind == "glu":
+        return GluSubsampling(n_mels, channels, dim, config.factor)
     kinds: dict[str, type[Conv1dSubsampling] | type[Conv2dSubsampling]]
     kinds = {"conv1d": Conv1dSubsampling, "conv2d": Conv2dSubsampling}
-    return kinds[config.kind](n_mels, config.channels or dim, dim, config.factor, _ACTIVATIONS[model.activation]())
+    return kinds[config.kind](n_mels, channels, dim, config.factor, _ACTIVATIONS[model.activation]())
 
 
 def _encoder(model: ModelConfig, n_mels: int, hop_s: float) -> Encoder:
@@ -63,7 +66,12 @@ def _encoder(model: ModelConfig, n_mels: int, hop_s: float) -> Encoder:
         )
         for _ in range(config.layers)
     ]
-    return Encoder(_subsampling(model, n_mels), SinusoidalPosition(dim), padding, layers, residual.last(dim), p)
+    position = SinusoidalPosition(dim, first=config.first_position, scale=_scale(dim, config.scaled))
+    return Encoder(_subsampling(model, n_mels), position, padding, layers, residual.last(dim), p)
+
+
+def _scale(dim: int, scaled: bool) -> float:
+    return float(dim**0.5) if scaled else 1.0
 
 
 def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
@@ -85,4 +93,10 @@ def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
     output = nn.Linear(dim, vocab_size, bias=False)
     if config.tied_output:
         output.weight = embedding.weight
-    return Decoder(embedding, LearnedPosition(dim, config.max_length), layers, residual.last(dim), output, p)
+    scale, length = _scale(dim, config.scaled), config.max_length
+    position: Position
+    if config.position == "learned":
+        position = LearnedPosition(dim, length, scale=scale)
+    else:
+        position = SinusoidalPosition(dim, length=length, first=config.first_position, scale=scale)
+    return Decoder(embedding, position, layers, residual.last(dim), output, p)

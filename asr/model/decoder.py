@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from asr.model.attention import Attend, CrossAttention, KeyValue, SelfAttention, fused
 from asr.model.layers import Dropout, FeedForward, Residual
 from asr.model.masks import Memory, causal
-from asr.model.position import LearnedPosition
+from asr.model.position import Position
 
 
 class DecoderLayer(nn.Module):
@@ -72,12 +72,12 @@ class DecoderState(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """Token embedding, learned positions, N layers and the output projection."""
+    """Token embedding, positions, N layers and the output projection."""
 
     def __init__(
         self,
         embedding: nn.Embedding,
-        position: LearnedPosition,
+        position: Position,
         layers: Iterable[DecoderLayer],
         norm: nn.Module,
         output: nn.Linear,

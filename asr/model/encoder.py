@@ -51,7 +51,7 @@ class Encoder(nn.Module):
 
     def forward(self, features: Features) -> Memory:
         memory, at_BT = self.padding(self.subsampling, features)
-        x_BTD = self.dropout(self.position(memory.states_BTD, at_BT))
+        x_BTD = self.dropout(self.position(memory.states_BTD, at_BT=at_BT))
         weight_B11T = memory.log_weight_BT[:, None, None]
         for layer in self.layers:
             x_BTD = layer(x_BTD, weight_B11T)

@@ -16,29 +16,39 @@ def sinusoids(T: int, D: int) -> Tensor:
 
 
 class SinusoidalPosition(nn.Module):
-    """Add fixed sinusoids; the table grows to the longest sequence seen."""
+    """Add fixed sinusoids to `scale` x vectors; the table grows to the longest sequence seen.
+
+    `first` is the row of a sequence's first vector; `start` counts the vectors that came before the given ones.
+    """
 
     table_TD: Tensor
 
-    def __init__(self, dim: int, length: int = 1500) -> None:
+    def __init__(self, dim: int, *, length: int = 1500, first: int = 0, scale: float = 1.0) -> None:
         super().__init__()
-        self.register_buffer("table_TD", sinusoids(length, dim), persistent=False)
+        self.first, self.scale = first, scale
+        self.register_buffer("table_TD", sinusoids(first + length, dim), persistent=False)
 
-    def forward(self, x_BTD: Tensor, at_BT: Tensor | None = None) -> Tensor:
-        """Add to each vector the sinusoids of its place: `at_BT`, or its number."""
+    def forward(self, x_BTD: Tensor, start: int = 0, at_BT: Tensor | None = None) -> Tensor:
+        """Add to each vector the sinusoids of its place: `at_BT`, or its number after `start`."""
         T, D = x_BTD.shape[1:]
-        reach = T if at_BT is None else int(at_BT.max()) + 1
+        reach = self.first + (start + T if at_BT is None else int(at_BT.max()) + 1)
         if len(self.table_TD) < reach:
             self.table_TD = sinusoids(2 * reach, D).to(self.table_TD)
-        return x_BTD + (self.table_TD[:T] if at_BT is None else self.table_TD[at_BT]).to(x_BTD.dtype)
+        begin = self.first + start
+        place_TD = self.table_TD[begin : begin + T] if at_BT is None else self.table_TD[self.first + at_BT]
+        return torch.add(place_TD.to(x_BTD.dtype), x_BTD, alpha=self.scale)
 
 
 class LearnedPosition(nn.Module):
-    """Add a trained vector per position; `start` is the position of the first token."""
+    """Add a trained vector per position to `scale` x vectors; `start` is the position of the first one."""
 
-    def __init__(self, dim: int, length: int) -> None:
+    def __init__(self, dim: int, length: int, *, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         self.weight = nn.Parameter(torch.randn(length, dim) * dim**-0.5)
 
     def forward(self, x_BLD: Tensor, start: int = 0) -> Tensor:
-        return x_BLD + self.weight[start : start + x_BLD.shape[1]]
+        return torch.add(self.weight[start : start + x_BLD.shape[1]], x_BLD, alpha=self.scale)
+
+
+Position = SinusoidalPosition | LearnedPosition

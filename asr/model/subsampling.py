@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.features import real_frames
@@ -89,4 +90,35 @@ class Conv2dSubsampling(nn.Module):
         return len_B
 
 
-Subsampling = Conv1dSubsampling | Conv2dSubsampling
+class GluSubsampling(nn.Module):
+    """1-D convolutions of width 5 and stride 2 over time, each with a gated linear unit (Synnaeve et al. 2020).
+
+    The stem of fairseq's Speech2Text (Wang et al. 2020), whose own lets padding into the last frames.
+    """
+
+    def __init__(self, n_mels: int, channels: int, dim: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        sizes = [n_mels, *[channels] * (int(math.log2(factor)) - 1), dim]
+        self.convs = nn.ModuleList(
+            nn.Conv1d(i, 2 * o, 5, stride=2, padding=2) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        _initialize(self.convs)
+
+    def forward(self, x_BTF: Tensor, len_B: Tensor) -> Tensor:
+        """(B, T, F) -> (B, ceil(T / factor), D)."""
+        x_BCT = x_BTF.transpose(1, 2)
+        for conv in self.convs:
+            real_B1T = real_frames(len_B, x_BCT.shape[2])[:, None]
+            x_BCT = F.glu(conv(x_BCT.masked_fill(~real_B1T, 0.0)), dim=1)
+            len_B = _halved(len_B)
+        return x_BCT.transpose(1, 2)
+
+    def lengths(self, len_B: Tensor) -> Tensor:
+        """Frames that are left of `len_B`."""
+        for _ in self.convs:
+            len_B = _halved(len_B)
+        return len_B
+
+
+Subsampling = Conv1dSubsampling | Conv2dSubsampling | GluSubsampling

@@ -1,4 +1,4 @@
-"""Text to token ids and back: characters, SentencePiece pieces, Whisper's byte-level BPE.
+"""Text to token ids and back: characters, SentencePiece pieces, the vocabularies of Whisper and Speech2Text.
 
 Vocabularies trained here begin with `<blank>` 0, `<s>` 1, `</s>` 2, `<unk>` 3 and language tokens `<|xx|>`.
 None of the tokenizers changes the text (case, punctuation, Unicode form): that is what `asr.text` is for.
@@ -11,19 +11,28 @@ from pathlib import Path
 
 from asr.errors import ConfigError
 from asr.tokenizer.base import Tokenizer
+from asr.tokenizer.speech2text import Speech2TextTokenizer
 from asr.tokenizer.trained import CharacterTokenizer, SentencePieceTokenizer
 from asr.tokenizer.whisper import WhisperTokenizer
 
-__all__ = ["CharacterTokenizer", "SentencePieceTokenizer", "Tokenizer", "WhisperTokenizer", "load_tokenizer"]
+__all__ = [
+    "CharacterTokenizer",
+    "SentencePieceTokenizer",
+    "Speech2TextTokenizer",
+    "Tokenizer",
+    "WhisperTokenizer",
+    "load_tokenizer",
+]
 
 
 def load_tokenizer(folder: str | Path, kind: str) -> Tokenizer:
-    """The tokenizer of a model folder; kind is "character", "unigram", "bpe" or "whisper"."""
+    """The tokenizer of a model folder; kind is "character", "unigram", "bpe", "whisper" or "speech2text"."""
     loaders: dict[str, Callable[[Path], Tokenizer]] = {
         "character": CharacterTokenizer.load,
         "unigram": SentencePieceTokenizer.load,
         "bpe": SentencePieceTokenizer.load,
         "whisper": WhisperTokenizer.load,
+        "speech2text": Speech2TextTokenizer.load,
     }
     if kind not in loaders:
         raise ConfigError(f"unknown tokenizer {kind!r}: known are {', '.join(loaders)}")

@@ -86,6 +86,10 @@ class WhisperTokenizer:
         # Where no piece begins with a space (Chinese, say) it would be a token, which Whisper never writes.
         return ids[1:] if ids[:1] == self._space_ids else ids
 
+    def encode_as_is(self, text: str) -> list[int]:
+        """Ids of a text that is no whole one: no space is put before it or taken away."""
+        return list(self._bpe.encode(text).ids)
+
     def decode(self, ids: Sequence[int]) -> str:
         return self._bpe.decode([i for i in ids if i in self._text_ids]).strip()
 

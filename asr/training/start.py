@@ -65,8 +65,8 @@ def _tokenizer(config: ExperimentConfig) -> Tokenizer:
     """The vocabulary of a run: made from its training texts at the first start, read again after that."""
     folder = config.out / "tokenizer"
     kind = config.tokenizer.kind
-    if kind == "whisper":
-        raise ConfigError("tokenizer.kind: whisper cannot be trained; it comes with init=FOLDER")
+    if kind == "whisper" or kind == "speech2text":
+        raise ConfigError(f"tokenizer.kind: {kind} cannot be trained; it comes with init=FOLDER")
     if folder.is_dir() and any(folder.iterdir()):
         return load_tokenizer(folder, kind)
     cuts = read_split(config.data.train, config.data.languages)
