@@ -9,7 +9,7 @@ __all__ = ["Recognizer", "load_model", "score"]
 
 _HOMES = {
     "Recognizer": ("asr.recognizer", "Recognizer"),
-    "load_model": ("asr.checkpoint", "load_model_folder"),
+    "load_model": ("asr.loading", "load_model"),
     "score": ("asr.scoring", "score"),
 }
 

@@ -101,6 +101,19 @@ def load_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: torn, or not a training state: {_first_line(e)}") from None
 
 
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name; they stay on disk until they are used.
+
+    Raises CheckpointError if the file is torn or not such a file.
+    """
+    _check_sizes(path)
+    try:
+        with safe_open(str(path), framework="pt") as f:
+            return {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118  (not a mapping)
+    except (SafetensorError, OSError, ValueError) as e:
+        raise CheckpointError(f"{path}: cut off, or not a safetensors file: {_first_line(e)}") from None
+
+
 def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Mean of each weight over several checkpoints, summed in float64; integers are taken from the first."""
     mean: dict[str, Tensor] = {}

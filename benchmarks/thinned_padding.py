@@ -26,7 +26,7 @@ from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.metrics import error_rate
 from asr.model.masks import KeepSilence
-from asr.pretrained import import_whisper
+from asr.pretrained import import_model
 from asr.recognizer import Recognizer
 from asr.text import normalizer
 
@@ -80,7 +80,7 @@ def main(
     rows = rows[:: max(1, len(rows) // clips)]
     audio, texts = [load_audio(cut, 16_000) for cut in rows], [text_of(cut) for cut in rows]
     with tempfile.TemporaryDirectory() as folder:
-        import_whisper("tiny.en", Path(folder) / "model")
+        import_model("whisper-tiny.en", Path(folder) / "model")
         parts = load_model_folder(Path(folder) / "model")
     table = Table(title=f"Whisper tiny.en, {len(rows)} clips, float32", title_justify="left", title_style="")
     layers = range(1, len(parts.model.encoder.layers) + 1)

@@ -32,7 +32,7 @@ from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.metrics import error_rate
 from asr.model.precision import fastest
-from asr.pretrained import import_whisper
+from asr.pretrained import import_model
 from asr.recognizer import Recognizer
 from asr.text import normalizer
 from asr.transcript import Transcript
@@ -170,7 +170,7 @@ def _work(
 
 
 def _ours(variant: Variant, beam: int, threads: int, batch_s: float, folder: str) -> Engine:
-    import_whisper("tiny.en", Path(folder), thin=variant.thin)
+    import_model("whisper-tiny.en", Path(folder), thin=variant.thin)
     parts = load_model_folder(Path(folder))
     options = parts.config.decode.model_copy(update={"beam_size": beam})
     recognizer = Recognizer(parts, options, variant.precision)  # type: ignore[arg-type]

@@ -16,11 +16,14 @@ from torch import Tensor
 from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig, EncoderConfig, LogMelConfig, ModelConfig, ModelFolderConfig, TokenizerConfig
 from asr.model.build import build_model
+from asr.model.position import sinusoids
 from asr.recognizer import Source
-from asr.tokenizer import CharacterTokenizer
+from asr.tokenizer import CharacterTokenizer, WhisperTokenizer
 from asr.transcript import Failure, Transcript
 
 RATE = 8000
+WHISPER_POSITIONS = "encoder/position_encodings/encodings"
+SMALL_VOCABULARY = WhisperTokenizer(whisper_json()).vocab_size
 
 
 def small_model(
@@ -77,6 +80,8 @@ def whisper_folder(folder: Path, *, without: str = "", reshaped: dict[str, tuple
     shapes = whisper_shapes() | (reshaped or {})
     draw = np.random.default_rng(0)
     variables = [variable(name, draw.normal(0, 1, shape)) for name, shape in shapes.items() if name != without]
+    if without != WHISPER_POSITIONS:
+        variables.append(variable(WHISPER_POSITIONS, sinusoids(1500, 16).numpy()))
     heads = [variable(f"{side}/num_heads", 2, INT16) for side in ("encoder", "decoder")]
     (folder / "model.bin").write_bytes(container([*variables, *(h for h in heads if h[0].decode() != without)]))
     (folder / "config.json").write_text("{}")
@@ -84,8 +89,8 @@ def whisper_folder(folder: Path, *, without: str = "", reshaped: dict[str, tuple
     return folder
 
 
-def whisper_shapes(dim: int = 16, n_mels: int = 8, vocab_size: int = 300) -> dict[str, tuple[int, ...]]:
-    """The shapes of the weights of such a Whisper by the names that CTranslate2 gives them."""
+def whisper_shapes(dim: int = 16, n_mels: int = 8, vocab_size: int = SMALL_VOCABULARY) -> dict[str, tuple[int, ...]]:
+    """The shapes of the trained weights of such a Whisper by the names that CTranslate2 gives them."""
     linears = {"encoder/conv1": (dim, n_mels, 3), "encoder/conv2": (dim, dim, 3)}
     norms = ["encoder/layer_norm", "decoder/layer_norm"]
     for side, attentions in (("encoder", ["self_attention"]), ("decoder", ["self_attention", "attention"])):

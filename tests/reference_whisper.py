@@ -1,7 +1,7 @@
 """Whisper of the transformers library with the weights of a CTranslate2 folder: the reference that parity tests use.
 
 It reads the container and maps the names on its own, without a line of `asr`, so that one mistake can't
-hide in both. It trusts its input; `asr.ct2` is the reader for files that may be broken.
+hide in both. It trusts its input; `asr.pretrained.ct2` is the reader for files that may be broken.
 """
 
 from __future__ import annotations

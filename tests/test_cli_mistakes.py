@@ -26,7 +26,7 @@ def model(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["transcribe", "a.wav"], "asr: missing option '--model' (see 'asr transcribe --help')"),
+        (["evaluate", "a.jsonl"], "asr: missing option '--model' (see 'asr evaluate --help')"),
         (["transcribe", "--model", "m"], "asr: missing argument 'inputs' (see 'asr transcribe --help')"),
         (["transcribe", "a", "--modle", "m"], "no such option: --modle"),
         (["transcribe", "a", "--model"], "'--model'"),
@@ -75,8 +75,8 @@ def mistakes(folder: Path, model: Path) -> dict[str, tuple[list[object], str]]:
         "language": ([*spoken, folder / "run" / "model", "--language", "xx"], "this model knows en, es"),
         "wide beam": ([*spoken, model, "--beam-size", 10**9], "options of the search: 'beam_size': "),
         "no CTC head": ([*spoken, folder / "no-ctc", "--ctc-weight", "0.3"], "CTC head"),
-        "device": ([*spoken, model, "--device", "tpu"], "--device tpu: "),
-        "GPU": ([*spoken, model, "--device", "cuda:1"], "--device cuda:1: torch finds no GPU here"),
+        "device": ([*spoken, model, "--device", "tpu"], "device tpu: "),
+        "GPU": ([*spoken, model, "--device", "cuda:1"], "device cuda:1: torch finds no GPU here"),
         "no manifest": (["evaluate", folder / "none.jsonl", "--model", model], "none.jsonl: no such manifest"),
         "no cuts": (["evaluate", ref, "--model", model], "ref.txt: not a manifest"),
         "lost audio": (["evaluate", lost, "--model", model], "cut 'c1' cannot be read: "),
@@ -86,7 +86,10 @@ def mistakes(folder: Path, model: Path) -> dict[str, tuple[list[object], str]]:
         "metric": (["score", ref, ref, "--metric", "wear"], "did you mean 'wer'"),
         "no metric": (["score", ref, ref, "--metric", ""], "no metric"),
         "no run": (["average", folder / "none"], "no training states"),
-        "no whisper": (["import", folder, folder / "out"], "model.bin is missing"),
+        "no whisper": (
+            ["import", folder, folder / "out"],
+            "no CTranslate2 (model.bin) or Hugging Face",
+        ),
         "half a whisper": (["import", whisper, folder / "out"], "'decoder/embeddings/weight' is missing"),
         "no experiment": (["train", folder / "none.yaml"], "none.yaml: no such file"),
         "unknown key": (["train", experiment, "model.encoder.layer=2"], "did you mean 'model.encoder.layers'"),

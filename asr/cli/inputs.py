@@ -5,11 +5,10 @@ from __future__ import annotations
 import glob
 import mimetypes
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from asr.errors import ConfigError, printable
+from asr.errors import printable
 
 if TYPE_CHECKING:
     from asr.model.precision import Precision
@@ -24,31 +23,12 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def load_recognizer(folder: Path, device: str, precision: Precision | Literal["auto"], **options: Any) -> Recognizer:
+def load_recognizer(model: Path, device: str, dtype: Precision | Literal["auto"], **options: Any) -> Recognizer:
     """A recogniser on a device, with the options that are not None in place of the model's own."""
-    import torch
+    from asr import loading
 
-    from asr.checkpoint import load_model_folder
-    from asr.config import DecodeConfig, validate
-    from asr.model.precision import fastest
-    from asr.recognizer import Recognizer
-
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ConfigError(f"--device {device}: it is auto, cpu, cuda or, for one GPU of several, cuda:1")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"--device {device}: torch finds no GPU here; leave the option out, or say cpu")
-    parts = load_model_folder(folder)
     given = {name: value for name, value in options.items() if value is not None}
-    decode = validate(DecodeConfig, {**parts.config.decode.model_dump(), **given}, "options of the search")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        parts.model.to(device)
-    except RuntimeError as e:
-        raise ConfigError(f"--device {device}: {str(e).splitlines()[0]}") from None
-    if precision == "int8" and device != "cpu":
-        raise ConfigError(f"--dtype int8 is for the CPU; on {device} give bfloat16 or float32")
-    return Recognizer(parts, decode, fastest(torch.device(device)) if precision == "auto" else precision)
+    return loading.load_model(model, device=device, dtype=dtype, **given)
 
 
 def find_audio(inputs: list[str]) -> tuple[list[str], list[str], list[str]]:

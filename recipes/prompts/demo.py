@@ -19,7 +19,7 @@ from asr.config import ExperimentConfig, read_config
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.evaluate import evaluate
-from asr.pretrained import import_whisper
+from asr.pretrained import import_model
 from asr.recognizer import Recognizer
 from asr.training.run import train
 from asr.transcript import Failure
@@ -40,7 +40,7 @@ def main(
     console = Console()
     before = out / "whisper-tiny.en"
     if not (before / "model.safetensors").exists():
-        import_whisper("tiny.en", before, thin=64)
+        import_model("whisper-tiny.en", before, thin=64)
     overrides = [f"init={before}", f"out={out / 'finetune'}"]
     overrides += [f"data.{split}={data / f'cuts_{split}.jsonl.gz'}" for split in ("train", "dev")]
     if quick:

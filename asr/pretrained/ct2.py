@@ -15,21 +15,21 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import field_validator
 from torch import Tensor
 
 from asr.errors import CheckpointError
+from asr.pretrained.files import Heads, Ids, Settings, read_json
 
 VERSION = 6  # the only one that CTranslate2 has written since it knows Whisper
 MAX_RANK = 8
 MAX_NAME_BYTES = 512
 MIN_VARIABLE_BYTES = 2 + 2 + 1 + 1 + 4 + 1  # name of one letter, rank 0, type, size, one byte of data
 MIN_ALIAS_BYTES = 2 * (2 + 2)
-MAX_CONFIG_BYTES = 4 << 20
 # NumPy has no bfloat16: its bits are read as integers and then viewed.
 TYPES: dict[int, tuple[np.dtype[Any], torch.dtype]] = {
     0: (np.dtype("<f4"), torch.float32),
@@ -39,7 +39,6 @@ TYPES: dict[int, tuple[np.dtype[Any], torch.dtype]] = {
     4: (np.dtype("<f2"), torch.float16),
     5: (np.dtype("<i2"), torch.bfloat16),
 }
-Id = Annotated[int, Field(strict=True, ge=0)]
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Ct2Model:
         return int(value.item())
 
     def weights(self) -> dict[str, Tensor]:
-        """All variables of rank 1 and more in float32, quantised ones restored, without their scales.
+        """All variables of rank 1 and more, quantised ones restored to float32, without their scales.
 
         CTranslate2 stores round(weight * scale): one scale for each row of an int8 matrix (all but the first
         dimension of a convolution count as one), one in all for int16. Aliases stay one tensor.
@@ -79,7 +78,7 @@ class Ct2Model:
 
     def _restore(self, name: str, value: Tensor) -> Tensor:
         if value.is_floating_point():
-            return value.float()
+            return value
         scale = self.variables.get(f"{name}_scale")
         if scale is None:
             raise CheckpointError(f"{self.path}: {name!r} is quantised and has no scale")
@@ -92,7 +91,7 @@ class Ct2Model:
         return value.float() / scale.view(-1, *[1] * (value.dim() - 1))
 
 
-class Ct2Config(BaseModel):
+class Ct2Config(Settings):
     """The part of a Whisper folder's `config.json` that decoding needs; other keys are ignored.
 
     `suppress_ids` are never produced, `suppress_ids_begin` not as the first text token; `alignment_heads` are
@@ -100,12 +99,10 @@ class Ct2Config(BaseModel):
     as the converter saw them, which for English-only models can be those of the multilingual vocabulary.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    suppress_ids: tuple[Id, ...] = ()
-    suppress_ids_begin: tuple[Id, ...] = ()
-    alignment_heads: tuple[tuple[Id, Id], ...] = ()
-    lang_ids: tuple[Id, ...] = ()
+    suppress_ids: Ids = ()
+    suppress_ids_begin: Ids = ()
+    alignment_heads: Heads = ()
+    lang_ids: Ids = ()
 
     @field_validator("*", mode="before")
     @classmethod
@@ -127,17 +124,7 @@ def read_ct2(path: str | Path) -> Ct2Model:
 
 def read_ct2_config(folder: str | Path) -> Ct2Config:
     """Read the `config.json` of a CTranslate2 folder; CheckpointError if it is missing or malformed."""
-    path = Path(folder) / "config.json"
-    try:
-        if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
-            raise CheckpointError(f"{path}: there is no such file, or it is far too large")
-        return Ct2Config.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise CheckpointError(f"{path}: {key}: {first['msg']}") from error
+    return read_json(Ct2Config, Path(folder) / "config.json")
 
 
 class _Reader:

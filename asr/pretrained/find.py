@@ -1,0 +1,93 @@
+"""A model folder for a name: a folder as it is, else one from the cache, which is filled at first use."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+from asr.checkpoint import CONFIG
+from asr.errors import CheckpointError, printable
+from asr.files import make_folder
+from asr.pretrained.convert import import_model
+from asr.pretrained.fetch import DEFAULT, fetch, known_name
+
+STALE_S = 24 * 3600  # a temporary folder so old was left by a program that was killed
+
+
+def cache_folder() -> Path:
+    """Where imported models are kept: `models` in ASR_CACHE, else in `asr` of XDG_CACHE_HOME, else of ~/.cache."""
+    if own := os.environ.get("ASR_CACHE"):
+        return Path(own) / "models"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr" / "models"
+
+
+def find_model(name: str | Path) -> Path:
+    """The model folder that `name` stands for.
+
+    Looked up in this order: a model folder of that path; the cache (see cache_folder); an installed package that
+    carries the weights; the Hugging Face hub, where `whisper-small` is openai/whisper-small and
+    `s2t-small-librispeech-asr` facebook/s2t-small-librispeech-asr.  What comes from the last two is imported into
+    the cache.  Raises CheckpointError, one line that says what to do, if nothing is found.
+    """
+    path = Path(name)
+    if (path / CONFIG).is_file():
+        return path
+    known = known_name(str(name))
+    if known is None or _is_something_else(path):
+        raise CheckpointError(printable(f"{path}: no model folder ({CONFIG} is missing){_hint(path)}"))
+    cached = cache_folder() / known
+    if not (cached / CONFIG).is_file():
+        _import_into(cached, fetch(known))
+    return cached
+
+
+def _is_foreign(path: Path) -> bool:
+    return path.suffix == ".pt" or any((path / file).is_file() for file in ("config.json", "model.bin"))
+
+
+def _is_something_else(path: Path) -> bool:
+    """Whether this is a path after all, though it has the form of a name."""
+    return path.exists() and (path.is_file() or len(path.parts) > 1 or _is_foreign(path))
+
+
+def _hint(path: Path) -> str:
+    if (path / "model" / CONFIG).is_file():
+        return f"; did you mean {path / 'model'}?"
+    if _is_foreign(path) and path.exists():
+        return f"; first: asr import {path} NEW-FOLDER"
+    if len(path.parts) == 1 and not path.exists():
+        return f", and no name of a model, such as {DEFAULT} or OWNER/NAME"
+    return ""
+
+
+def _import_into(folder: Path, source: Path) -> None:
+    """Import under another name beside `folder`, then rename: whoever looks sees all of the model or nothing."""
+    try:
+        make_folder(folder.parent)
+        _sweep(folder.parent)
+        temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+        try:
+            import_model(source, temporary)
+            _rename(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as e:
+        hint = "ASR_CACHE names another folder for imported models"
+        raise CheckpointError(f"{e.filename or folder}: cannot be written: {e.strerror}; {hint}") from None
+
+
+def _rename(temporary: Path, folder: Path) -> None:
+    try:
+        os.rename(temporary, folder)
+    except OSError:
+        if not (folder / CONFIG).is_file():  # else another program was faster
+            raise
+
+
+def _sweep(folder: Path) -> None:
+    for path in folder.glob(".*-????????"):
+        if time.time() - path.stat().st_mtime > STALE_S:
+            shutil.rmtree(path, ignore_errors=True)

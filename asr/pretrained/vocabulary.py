@@ -1,0 +1,152 @@
+"""Whisper's vocabulary in the forms in which it is spread, as the one that our tokenizer reads: `tokenizer.json`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from asr.errors import CheckpointError, printable
+from asr.pretrained.files import read_bytes
+from asr.tokenizer import WhisperTokenizer
+from asr.tokenizer.whisper import MULTILINGUAL_SIZE, TIME_STAMPS
+
+JSON, PIECES, MERGES, ADDED = "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"
+TIKTOKEN = {False: "gpt2.tiktoken", True: "multilingual.tiktoken"}  # by whether it is multilingual
+RANKS = {False: 50_256, True: 50_257}
+LONGEST_PIECE = 512
+# Whisper's languages in the order of their tokens; large-v3 came with the last one.
+_CODES = (
+    "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt "
+    "la mi ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc "
+    "ka be tg sd gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue"
+)
+LANGUAGES = tuple(_CODES.split())
+BEFORE_LANGUAGES = ("<|endoftext|>", "<|startoftranscript|>")
+AFTER_LANGUAGES = (
+    *("<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"),
+)
+# What subtitles write and nobody says: brackets, notes, speaker marks.  Whisper learnt them from its training texts.
+MARKS = (
+    *'"#()*+/:;<=>@[\\]^_`{|}~「」『』',
+    *("<<", ">>", "<<<", ">>>", "--", "---", "-(", "-[", "('", '("', "((", "))", "(((", ")))", "[[", "]]", "{{", "}}"),
+    *("♪♪", "♪♪♪"),
+)
+NOTES = "♩♪♫♬♭♮♯"  # several bytes each, which begin alike
+_Ids = TypeAdapter(dict[str, int])
+
+
+def hugging_face_vocabulary(folder: Path) -> tuple[Path, bytes]:
+    """The file to name in errors, and the content of `tokenizer.json`, made from the older files if it is missing."""
+    if (folder / JSON).is_file() or not (folder / PIECES).is_file():
+        return folder / JSON, read_bytes(folder / JSON)
+    pieces, added = _read_ids(folder / PIECES), {}
+    if (folder / ADDED).is_file():
+        added = _read_ids(folder / ADDED)
+    added |= {piece: i for piece, i in pieces.items() if re.fullmatch(r"<\|.*\|>", piece)}
+    lines = read_bytes(folder / MERGES).decode("utf-8", "replace").splitlines()
+    return folder / PIECES, _tokenizer_json(pieces, [line for line in lines if line and line[0] != "#"], added)
+
+
+def openai_vocabulary(weights: Path, given: Path | None, vocab_size: int) -> tuple[Path, bytes]:
+    """The file to name in errors, and the content of `tokenizer.json`, for weights of OpenAI, which hold none.
+
+    `given` or, by default, what stands beside the weights or in OpenAI's installed package.
+    """
+    path = given or _beside(weights, multilingual=vocab_size >= MULTILINGUAL_SIZE)
+    if path.suffix == ".json":
+        return path, read_bytes(path)
+    try:
+        return path, _from_tiktoken(read_bytes(path), vocab_size)
+    except ValueError as e:
+        raise CheckpointError(f"{path}: not the vocabulary of {weights.name}: {e}") from None
+
+
+def non_speech(tokenizer: WhisperTokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Tokens that OpenAI's own decoding never lets Whisper produce, and those that it does not let it begin with."""
+    hyphen, apostrophe = (tokenizer.encode_as_is(text)[0] for text in (" -", " '"))  # within words they are speech
+    ids = {hyphen, apostrophe}
+    for mark in [*MARKS, *NOTES]:
+        for pieces in (tokenizer.encode_as_is(mark), tokenizer.encode_as_is(f" {mark}")):
+            if len(pieces) == 1 or mark in NOTES:
+                ids.add(pieces[0])
+    special = {*BEFORE_LANGUAGES, *AFTER_LANGUAGES} - {"<|endoftext|>", "<|notimestamps|>"}
+    ids |= {tokenizer.special_ids[name] for name in special if name in tokenizer.special_ids}
+    ids.add(tokenizer.blank_id)
+    return tuple(sorted(ids)), (*tokenizer.encode_as_is(" "), tokenizer.eos_id)
+
+
+def _beside(weights: Path, *, multilingual: bool) -> Path:
+    name = TIKTOKEN[multilingual]
+    places = [weights.parent / JSON, weights.parent / name]
+    package = find_spec("whisper")  # finds the package without running it
+    places += [Path(place) / "assets" / name for place in (package and package.submodule_search_locations) or ()]
+    for place in places:
+        if place.is_file():
+            return place
+    raise CheckpointError(f"{weights}: its vocabulary is missing; put {name} or {JSON} beside it, or name one")
+
+
+def _read_ids(path: Path) -> dict[str, int]:
+    try:
+        return _Ids.validate_json(read_bytes(path), strict=True)
+    except ValidationError as e:
+        raise CheckpointError(printable(f"{path}: {e.errors()[0]['msg']}")) from None
+
+
+def _tokenizer_json(pieces: dict[str, int], merges: list[str], added: dict[str, int]) -> bytes:
+    tokens = [{"id": i, "content": content} for content, i in added.items()]
+    return json.dumps({"added_tokens": tokens, "model": {"type": "BPE", "vocab": pieces, "merges": merges}}).encode()
+
+
+def _from_tiktoken(content: bytes, vocab_size: int) -> bytes:
+    """From lines of a piece, in base 64, and its rank; special tokens follow, in the order that all Whispers share."""
+    try:
+        lines = [line.split() for line in content.splitlines() if line]
+        ranks = {base64.b64decode(piece): int(rank) for piece, rank in lines}
+    except (ValueError, binascii.Error):
+        raise ValueError("its lines are not those of a .tiktoken file") from None
+    if sorted(ranks.values()) != list(range(len(ranks))) or max(map(len, ranks), default=0) > LONGEST_PIECE:
+        raise ValueError("its ranks are not 0, 1, 2, ..., or a piece is far too long")
+    multilingual = vocab_size >= MULTILINGUAL_SIZE
+    special = len(BEFORE_LANGUAGES) + len(AFTER_LANGUAGES) + TIME_STAMPS
+    languages = vocab_size - len(ranks) - special
+    if len(ranks) != RANKS[multilingual] or not 99 <= languages <= len(LANGUAGES):
+        raise ValueError(f"it has {len(ranks)} pieces, the weights {vocab_size} tokens")
+    names = [*BEFORE_LANGUAGES, *(f"<|{code}|>" for code in LANGUAGES[:languages]), *AFTER_LANGUAGES]
+    added = {name: len(ranks) + i for i, name in enumerate(names)}
+    letter = _letters()
+    pieces = {"".join(letter[byte] for byte in piece): rank for piece, rank in ranks.items()}
+    merges = []
+    for piece, rank in sorted(ranks.items(), key=lambda item: item[1]):
+        if len(piece) > 1:
+            merges.append(" ".join("".join(letter[byte] for byte in half) for half in _halves(piece, rank, ranks)))
+    return _tokenizer_json(pieces, merges, added)
+
+
+def _letters() -> list[str]:
+    """The printable character that byte-level BPE (Radford et al. 2019) writes for each byte."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = (byte for byte in range(256) if byte not in plain)
+    letters = {byte: chr(byte) for byte in plain} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    return [letters[byte] for byte in range(256)]
+
+
+def _halves(piece: bytes, rank: int, ranks: dict[bytes, int]) -> list[bytes]:
+    """The two pieces that were joined into this one: what the merges before it make of its bytes."""
+    parts = [piece[i : i + 1] for i in range(len(piece))]
+    while len(parts) > 2:
+        pairs = [ranks.get(a + b, rank) for a, b in zip(parts, parts[1:], strict=False)]
+        first = min(pairs)
+        if first >= rank:
+            break
+        at = pairs.index(first)
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+    if len(parts) != 2 or not all(part in ranks for part in parts):
+        raise ValueError(f"no two pieces make up {piece!r}")
+    return parts

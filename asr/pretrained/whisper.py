@@ -1,0 +1,285 @@
+"""Whisper (Radford et al. 2023) as its three projects spread it: OpenAI, Hugging Face and CTranslate2.
+
+All sizes, English-only and multilingual, the 128 mel bins and 100 languages of large-v3 included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from asr.config import ModelConfig
+from asr.errors import CheckpointError
+from asr.model.position import sinusoids
+from asr.pretrained.ct2 import Ct2Model, read_ct2, read_ct2_config
+from asr.pretrained.files import (
+    Count,
+    Heads,
+    Id,
+    Ids,
+    Pretrained,
+    Settings,
+    VocabSize,
+    folder_config,
+    hugging_face_tensors,
+    read_json,
+)
+from asr.pretrained.names import WHISPER_CTRANSLATE2, WHISPER_HUGGING_FACE, WHISPER_OPENAI, WhisperNames
+from asr.pretrained.pickled import load_pickled
+from asr.pretrained.vocabulary import hugging_face_vocabulary, non_speech, openai_vocabulary
+from asr.pretrained.weights import State, Weights, expecting, layers, put
+from asr.tokenizer import WhisperTokenizer
+from asr.tokenizer.whisper import TIME_STAMPS
+
+WHOSE = "Whisper's"
+FRAMES_PER_S = 50  # of the encoder: a hop of 10 ms, halved
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What there is to choose about a Whisper; frames and tokens are the most that it has positions for."""
+
+    n_mels: int
+    dim: int
+    frames: int
+    tokens: int
+    layers: tuple[int, int]
+    heads: tuple[int, int]
+    feed_forward: tuple[int, int]
+    dropout: float = 0.0
+    activation: str = "gelu"
+    tied: bool = True
+
+
+def from_hugging_face(folder: Path, thin: int) -> Pretrained:
+    """Whisper of a Hugging Face folder, with the settings of `generate` that belong to the model."""
+    config = read_json(_HuggingFace, folder / "config.json")
+    generation = _Generation()
+    if (folder / "generation_config.json").is_file():
+        generation = read_json(_Generation, folder / "generation_config.json")
+    path, tensors = hugging_face_tensors(folder)
+    weights = Weights(path, tensors)
+    suppress, suppress_first = generation.suppress_tokens, generation.begin_suppress_tokens
+    tokenizer = _tokenizer(
+        *hugging_face_vocabulary(folder),
+        config.vocab_size,
+        suppress=(config.suppress_tokens if suppress is None else suppress) or (),
+        suppress_first=(config.begin_suppress_tokens if suppress_first is None else suppress_first) or (),
+        multilingual=generation.is_multilingual,
+        start_id=config.decoder_start_token_id,
+    )
+    sizes = _Sizes(
+        n_mels=config.num_mel_bins,
+        dim=config.d_model,
+        frames=config.max_source_positions,
+        tokens=config.max_target_positions,
+        layers=(config.encoder_layers, config.decoder_layers),
+        heads=(config.encoder_attention_heads, config.decoder_attention_heads),
+        feed_forward=(config.encoder_ffn_dim, config.decoder_ffn_dim),
+        dropout=config.dropout,
+        activation=config.activation_function,
+        tied=config.tie_word_embeddings,
+    )
+    return _pretrained(
+        folder / "config.json", weights, WHISPER_HUGGING_FACE, sizes, tokenizer, thin, generation.alignment_heads or ()
+    )
+
+
+def from_openai(path: Path, thin: int, vocabulary: Path | None) -> Pretrained:
+    """Whisper of OpenAI's own `.pt`, with the tokens left out that OpenAI's decoding leaves out."""
+    content = load_pickled(path)
+    try:
+        dims = _Dims.model_validate(content["dims"])
+        tensors = dict(content["model_state_dict"])
+        if not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+            raise TypeError("something else than weights among the weights")
+    except (ValueError, TypeError, KeyError) as e:
+        raise CheckpointError(f"{path}: not OpenAI's Whisper: no dims and model_state_dict ({type(e).__name__})") from e
+    if dims.n_audio_state != dims.n_text_state:
+        raise CheckpointError(f"{path}: encoder and decoder of different widths are no Whisper")
+    named, content = openai_vocabulary(path, vocabulary, dims.n_vocab)
+    suppress, suppress_first = non_speech(_tokenizer(named, content, dims.n_vocab))
+    tokenizer = _tokenizer(named, content, dims.n_vocab, suppress=suppress, suppress_first=suppress_first)
+    sizes = _Sizes(
+        n_mels=dims.n_mels,
+        dim=dims.n_audio_state,
+        frames=dims.n_audio_ctx,
+        tokens=dims.n_text_ctx,
+        layers=(dims.n_audio_layer, dims.n_text_layer),
+        heads=(dims.n_audio_head, dims.n_text_head),
+        feed_forward=(4 * dims.n_audio_state, 4 * dims.n_text_state),
+    )
+    return _pretrained(path, Weights(path, tensors), WHISPER_OPENAI, sizes, tokenizer, thin, ())
+
+
+def from_ctranslate2(folder: Path, thin: int) -> Pretrained:
+    """Whisper of a CTranslate2 folder, as faster-whisper's models are spread; int8 and int16 weights are restored."""
+    ct2 = read_ct2(folder / "model.bin")
+    settings = read_ct2_config(folder)
+    weights = Weights(ct2.path, ct2.weights(), _spell_ctranslate2)
+    with expecting(WHOSE, ct2.path):
+        dim, n_mels, _ = weights["encoder.conv1.weight"].shape
+        frames, _ = weights[WHISPER_CTRANSLATE2.encoder_position].shape
+        tokens, _ = weights[WHISPER_CTRANSLATE2.position].shape
+        vocab_size, _ = weights[WHISPER_CTRANSLATE2.embedding].shape
+        inner = [len(weights[f"{side}.layer_0.ffn.linear_0.weight"]) for side in ("encoder", "decoder")]
+        sizes = _Sizes(
+            n_mels=n_mels,
+            dim=dim,
+            frames=frames,
+            tokens=tokens,
+            layers=(_count_layers(ct2, "encoder"), _count_layers(ct2, "decoder")),
+            heads=(ct2.setting("encoder/num_heads"), ct2.setting("decoder/num_heads")),
+            feed_forward=(inner[0], inner[1]),
+        )
+    tokenizer = _tokenizer(
+        *hugging_face_vocabulary(folder),
+        vocab_size,
+        suppress=settings.suppress_ids,
+        suppress_first=settings.suppress_ids_begin,
+    )
+    return _pretrained(ct2.path, weights, WHISPER_CTRANSLATE2, sizes, tokenizer, thin, settings.alignment_heads)
+
+
+class _HuggingFace(Settings):
+    """`config.json` of a Hugging Face folder; what it leaves out has the library's default."""
+
+    d_model: Count
+    encoder_layers: Count
+    decoder_layers: Count
+    encoder_attention_heads: Count
+    decoder_attention_heads: Count
+    encoder_ffn_dim: Count
+    decoder_ffn_dim: Count
+    vocab_size: VocabSize
+    decoder_start_token_id: Id
+    num_mel_bins: Count = 80
+    max_source_positions: Count = 1500
+    max_target_positions: Count = 448
+    dropout: float = 0.0
+    activation_function: str = "gelu"
+    tie_word_embeddings: bool = True
+    suppress_tokens: Ids | None = None
+    begin_suppress_tokens: Ids | None = None
+
+
+class _Generation(Settings):
+    """`generation_config.json`."""
+
+    suppress_tokens: Ids | None = None
+    begin_suppress_tokens: Ids | None = None
+    alignment_heads: Heads | None = None
+    is_multilingual: bool | None = None
+
+
+class _Dims(Settings):
+    """`dims` of OpenAI's file."""
+
+    n_mels: Count
+    n_audio_ctx: Count
+    n_audio_state: Count
+    n_audio_head: Count
+    n_audio_layer: Count
+    n_vocab: VocabSize
+    n_text_ctx: Count
+    n_text_state: Count
+    n_text_head: Count
+    n_text_layer: Count
+
+
+def _count_layers(ct2: Ct2Model, side: str) -> int:
+    return len(
+        {name.split("/")[1] for name in ct2.variables if name.startswith(f"{side}/layer_") and name.count("/") > 2}
+    )
+
+
+def _spell_ctranslate2(name: str) -> str:
+    if ".layer_norm." in name:
+        name = name.replace(".weight", ".gamma").replace(".bias", ".beta")
+    return name.replace(".", "/")
+
+
+def _tokenizer(
+    path: Path,
+    content: bytes,
+    vocab_size: int,
+    *,
+    suppress: Sequence[int] = (),
+    suppress_first: Sequence[int] = (),
+    multilingual: bool | None = None,
+    start_id: int | None = None,
+) -> WhisperTokenizer:
+    """The tokenizer, once it is clear that it is that of the weights; CheckpointError naming `path` otherwise.
+
+    start_id: the start token that the weights' own settings name, if they name one.
+    """
+    try:
+        tokenizer = WhisperTokenizer(
+            content,
+            vocab_size=vocab_size,
+            multilingual=multilingual,
+            suppressed_ids=suppress,
+            suppressed_first_ids=suppress_first,
+        )
+    except ValueError as e:
+        raise CheckpointError(f"{path}: {e}") from e
+    end = max(tokenizer.no_time_stamps_id + 1 + TIME_STAMPS, *(i + 1 for i in tokenizer.special_ids.values()))
+    # If the start token is the right one, a larger embedding, filled up to a round size, is no sign of a mistake.
+    fits = end == vocab_size if start_id is None else start_id == tokenizer.start_id and end <= vocab_size
+    if not fits:
+        raise CheckpointError(f"{path}: a vocabulary of {end} tokens does not fit these weights of {vocab_size}")
+    return tokenizer
+
+
+def _pretrained(
+    settings: Path,
+    weights: Weights,
+    names: WhisperNames,
+    sizes: _Sizes,
+    tokenizer: WhisperTokenizer,
+    thin: int,
+    heads: Heads,
+) -> Pretrained:
+    # Distilled models keep the list of their larger teacher, heads in layers that they have not.
+    heads = tuple((layer, head) for layer, head in heads if layer < sizes.layers[1] and head < sizes.heads[1])
+    config = folder_config(_config(sizes, thin, heads), WHOSE, settings)
+    with expecting(WHOSE, weights.path):
+        state = _state(weights, names, sizes, config.model)
+    return Pretrained(WHOSE, weights.path, weights.size, config, state, tokenizer)
+
+
+def _config(sizes: _Sizes, thin: int, alignment_heads: Heads) -> dict[str, object]:
+    def side(i: int) -> dict[str, object]:
+        size = {"layers": sizes.layers[i], "heads": sizes.heads[i], "feed_forward": sizes.feed_forward[i]}
+        return {**size, "dropout": sizes.dropout}
+
+    stem = {"kind": "conv1d", "factor": 2}
+    encoder = side(0) | {"dim": sizes.dim, "subsampling": stem, "padding": "keep", "thin": thin}
+    decoder = side(1) | {"max_length": sizes.tokens, "tied_output": sizes.tied, "alignment_heads": alignment_heads}
+    return {
+        "features": {"kind": "whisper", "n_mels": sizes.n_mels, "window_s": sizes.frames / FRAMES_PER_S},
+        "model": {"encoder": encoder, "decoder": decoder, "ctc": False, "activation": sizes.activation},
+        "tokenizer": {"kind": "whisper"},
+    }
+
+
+def _state(weights: Weights, names: WhisperNames, sizes: _Sizes, model: ModelConfig) -> State:
+    state = layers(weights, names.parts, {"encoder": names.encoder, "decoder": names.decoder}, model)
+    for i, conv in enumerate(names.convs):
+        put(state, f"encoder.subsampling.convs.{i}", weights, conv)
+    for side, norm in zip(("encoder", "decoder"), names.norms, strict=True):
+        put(state, f"{side}.norm", weights, norm)
+    state["decoder.embedding.weight"] = weights[names.embedding]
+    state["decoder.position.weight"] = weights[names.position]
+    state["decoder.output.weight"] = weights[names.embedding if sizes.tied else names.output]
+    if sizes.tied:
+        weights.skip(names.output)
+    position_TD = weights[names.encoder_position].float()
+    shape = sizes.frames, sizes.dim
+    if position_TD.shape != shape or not torch.allclose(position_TD, sinusoids(*shape), atol=5e-3):  # half precision
+        raise ValueError("the encoder's positions are not Whisper's sinusoids")
+    weights.refuse_rest()
+    return state
