@@ -32,7 +32,7 @@ ROOMS = {
     "data": BASE | {"config", "data", "audio", "features", "losses", "text", "tokenizer"},
     "transcript": set(),
     "recognizer": BASE | {"transcript", "config", "checkpoint", "decode", "model", "audio", "features", "data"},
-    "loading": BASE | {"pretrained", "config", "checkpoint", "recognizer"},
+    "loading": BASE | {"pretrained", "config", "checkpoint", "model", "recognizer"},
     "writers": BASE | {"transcript"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
     "training": BASE
