@@ -26,7 +26,7 @@ ROOMS = {
     "features": {"config"},
     "losses": {"features"},
     "model": {"features", "config", "model"},
-    "decode": {"decode"},
+    "decode": {"errors", "decode"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},
     "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
     "data": BASE | {"config", "data", "audio", "features", "losses", "text", "tokenizer"},

@@ -1,0 +1,189 @@
+"""Phrases of tokens as an automaton (Aho and Corasick 1975) whose gains follow the match so far.
+
+Shapes: N hypotheses, V vocabulary, X nodes, E transitions, M transitions of the hypotheses at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+OPEN, INSIDE = 0, 1  # the roots: between words, where any phrase may begin, and inside a word
+
+
+class Transitions(NamedTuple):
+    """The finished automaton, as tables over the transitions that do more than fall back to a root.
+
+    Node and token of a transition make up its key, node x V + token; keys are sorted, and row_X holds where each
+    node's begin.  next_E, gain_E: where they lead and what they gain.  Every other token of a node gains
+    fall_X2[node, joins_V[token]] and then what it gains from the root root_X[node], whose rows are root_2V; `alike`:
+    both roots' rows are the same.
+    """
+
+    key_E: Tensor
+    next_E: Tensor
+    gain_E: Tensor
+    row_X: Tensor
+    fall_X2: Tensor
+    root_X: Tensor
+    root_2V: Tensor
+    joins_V: Tensor
+    opens_V: Tensor
+    alike: Tensor
+
+    def to(self, device: torch.device) -> Transitions:
+        """A copy on `device`."""
+        return Transitions(*(x.to(device) for x in self))
+
+    def follow(self, tokens_N: Tensor, node_N: Tensor) -> Tensor:
+        """The nodes after one more token each."""
+        root_N = torch.where(self.opens_V[tokens_N], OPEN, INSIDE)
+        root_N = self._look_up(self.root_X[node_N], tokens_N, root_N)
+        return self._look_up(node_N, tokens_N, root_N)
+
+    def gains(self, node_N: Tensor) -> Tensor:
+        """What each next token would gain: (N, V), or (1, V) where it is the same for all."""
+        under_way = (node_N > INSIDE).nonzero()[:, 0]
+        if len(under_way) == 0 and (bool(self.alike) or bool((node_N == node_N[0]).all())):
+            return self.root_2V[node_N[:1]]
+        gain_NV = self.root_2V[self.root_X[node_N]]
+        fall_R2 = self.fall_X2[node_N[under_way]]
+        gain_NV[under_way] += torch.where(self.joins_V, fall_R2[:, 1:], fall_R2[:, :1])
+        # The transitions of these nodes, end to end: m counts through the rows of the table.
+        first_N = self.row_X[node_N]
+        count_N = torch.where(node_N > INSIDE, self.row_X[node_N + 1] - first_N, 0)
+        row_M = torch.arange(len(node_N), device=node_N.device).repeat_interleave(count_N)
+        m = torch.arange(len(row_M), device=node_N.device) - (count_N.cumsum(0) - count_N)[row_M]
+        entry_M = first_N[row_M] + m
+        gain_NV[row_M, self.key_E[entry_M] % len(self.joins_V)] = self.gain_E[entry_M]
+        return gain_NV
+
+    def _look_up(self, node_N: Tensor, tokens_N: Tensor, otherwise_N: Tensor) -> Tensor:
+        key_N = node_N * len(self.joins_V) + tokens_N
+        at_N = torch.searchsorted(self.key_E, key_N)
+        return torch.where(self.key_E[at_N] == key_N, self.next_E[at_N], otherwise_N)
+
+
+@dataclass
+class _Node:
+    """The phrases that begin with `path`.
+
+    pending: what the match is worth while it may go on, the most that one of these phrases gives for so many tokens.
+    final: what it is worth for good if it ends here, None where no phrase does.  fall: see Automaton._fall.
+    """
+
+    path: tuple[int, ...]
+    pending: float = 0.0
+    final: float | None = None
+    children: dict[int, int] = field(default_factory=dict)
+    fall: tuple[tuple[int, float], tuple[int, float]] | None = None
+
+
+class Automaton:
+    """Takes in phrases, each a sequence of tokens and a weight per token; `transitions` closes it.
+
+    joins_V: tokens that go on with the word before them.  opens_V: tokens after which a word may begin.
+    """
+
+    def __init__(self, joins_V: Sequence[bool], opens_V: Sequence[bool]) -> None:
+        self.joins_V, self.opens_V = joins_V, opens_V
+        self._nodes = [_Node(()), _Node(())]
+
+    def add(self, phrase: Sequence[int], weight: float) -> None:
+        """Add a phrase; of two weights the larger holds."""
+        at = OPEN
+        for depth, token in enumerate(phrase, start=1):
+            if token not in self._nodes[at].children:
+                self._nodes[at].children[token] = len(self._nodes)
+                self._nodes.append(_Node(tuple(phrase[:depth])))
+            at = self._nodes[at].children[token]
+            self._nodes[at].pending = max(self._nodes[at].pending, depth * weight)
+        self._nodes[at].final = max(self._nodes[at].final or 0.0, len(phrase) * weight)
+
+    def transitions(self) -> Transitions:
+        """The automaton of all phrases so far as tables."""
+        nodes, V = self._nodes, len(self.joins_V)
+        first = nodes[OPEN].children
+        nodes[INSIDE].children = {t: at for t, at in first.items() if not self.joins_V[t]}
+        order = sorted(range(INSIDE + 1, len(nodes)), key=lambda at: len(nodes[at].path))
+        for at in order:  # a fall leads to shorter paths
+            nodes[at].fall = self._fall(at, joins=False), self._fall(at, joins=True)
+        rows = [sorted((t, *self._advance(at, t)) for t in self._tokens(at)) for at in range(len(nodes))]
+        entries = [(at * V + t, to, gain) for at, row in enumerate(rows) for t, to, gain in row]
+        entries.append((len(nodes) * V, OPEN, 0.0))  # beyond any key, so that a look-up always has a place
+        roots = [OPEN, INSIDE, *(self._root(node.path[-1]) for node in nodes[2:])]
+        falls = [[self._to_root(at, joins=j) for j in (False, True)] for at in range(len(nodes))]
+        root_2V = torch.zeros(2, V)
+        for root in (OPEN, INSIDE):
+            for t, at in nodes[root].children.items():
+                root_2V[root, t] = nodes[at].pending
+        return Transitions(
+            torch.tensor([key for key, _, _ in entries], dtype=torch.long),
+            torch.tensor([to for _, to, _ in entries], dtype=torch.long),
+            torch.tensor([gain for _, _, gain in entries]),
+            torch.tensor([0, *(len(row) for row in rows)]).cumsum(0),
+            torch.tensor(falls),
+            torch.tensor(roots),
+            root_2V,
+            torch.tensor(self.joins_V),
+            torch.tensor(self.opens_V),
+            (root_2V[OPEN] == root_2V[INSIDE]).all(),
+        )
+
+    def _root(self, last: int) -> int:
+        return OPEN if self.opens_V[last] else INSIDE
+
+    def _advance(self, at: int, token: int) -> tuple[int, float]:
+        """Node and gain after one more token."""
+        total = 0.0
+        for below, gain in self._falls(at, joins=self.joins_V[token]):
+            total += gain
+            node = self._nodes[below]
+            if (child := node.children.get(token)) is not None:
+                return child, total + self._nodes[child].pending - node.pending
+        return self._root(token), total
+
+    def _falls(self, at: int, *, joins: bool) -> Iterator[tuple[int, float]]:
+        """The node itself, then where it falls to, down to a root, with the gain of each fall."""
+        yield at, 0.0
+        while (fall := self._nodes[at].fall) is not None:
+            at, gain = fall[joins]
+            yield at, gain
+
+    def _to_root(self, at: int, *, joins: bool) -> float:
+        return sum(gain for _, gain in self._falls(at, joins=joins))
+
+    def _tokens(self, at: int) -> set[int]:
+        """The tokens that a node does not treat as its root would."""
+        below = {node for joins in (False, True) for node, _ in self._falls(at, joins=joins)} - {OPEN, INSIDE}
+        return set(self._nodes[at].children).union(*(self._nodes[node].children for node in below))
+
+    def _fall(self, at: int, *, joins: bool) -> tuple[int, float]:
+        """Where the match goes on when no phrase of the node does, and what it gains or loses there.
+
+        What has ended at a word's end is kept; without that the match loses its first token.  The tokens left over
+        are matched anew.  joins: whether the coming token goes on with the last word.
+        """
+        node = self._nodes[at]
+        kept, value = self._ended(node, joins=joins)
+        skip = max(1, kept)
+        to, total = self._root(node.path[skip - 1]), value - node.pending
+        for token in node.path[skip:]:
+            to, gain = self._advance(to, token)
+            total += gain
+        return to, total
+
+    def _ended(self, node: _Node, *, joins: bool) -> tuple[int, float]:
+        """Length and worth of the longest phrase that ends on a node's path, at the end of a word."""
+        at, found = OPEN, (0, 0.0)
+        for depth, token in enumerate(node.path, start=1):
+            at = self._nodes[at].children[token]
+            inside = self.joins_V[node.path[depth]] if depth < len(node.path) else joins
+            final = self._nodes[at].final
+            if final is not None and not inside:
+                found = depth, final
+        return found
