@@ -1,0 +1,70 @@
+"""Sampling: the right odds, draws that are an utterance's own, forbidden tokens never."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from test_search import EOS, START, Table
+
+from asr.decode.sample import sample
+from asr.decode.scorers import ForbidScorer
+from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
+
+
+def draw(
+    scorers: list[Weighted], utterances: list[int], caps: list[int], seeds: list[int], temperature: float = 1.0
+) -> list[Hypothesis]:
+    prefix_BP = torch.full((len(utterances), 1), START)
+    memory, options = torch.tensor(utterances), SearchOptions()
+    return sample(scorers, memory, prefix_BP, EOS, caps, options, temperature=temperature, seeds_B=seeds)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_tokens_come_as_often_as_they_are_probable(temperature: float) -> None:
+    table, count = Table(5, 1), 4000
+    found = draw([Weighted("t", table, 1.0)], [0] * count, [1] * count, list(range(count)), temperature)
+    first = Counter(h.tokens[0] if h.tokens else EOS for h in found)
+    expected_V = (table.log_prob[0, 0, START] / temperature).softmax(-1)
+    for token, probability in enumerate(expected_V.tolist()):
+        spread = math.sqrt(count * probability * (1 - probability))
+        assert abs(first[token] - count * probability) < 5 * spread + 1
+
+
+def test_an_utterance_draws_the_same_whatever_stands_beside_it() -> None:
+    scorers = [Weighted("t", Table(6, 2), 1.0)]
+    caps, seeds = [7, 2, 5], [11, 12, 13]
+    together = draw(scorers, [0, 1, 2], caps, seeds)
+    turned = draw(scorers, [2, 0, 1], [5, 7, 2], [13, 11, 12])
+    assert [together[i].tokens for i in (2, 0, 1)] == [h.tokens for h in turned]
+    for b in range(3):
+        (alone,) = draw(scorers, [b], [caps[b]], [seeds[b]])
+        assert alone.tokens == together[b].tokens
+        assert alone.score == pytest.approx(together[b].score)
+    other = draw(scorers, [0] * 20, [7] * 20, list(range(20)))
+    assert len({h.tokens for h in other}) > 3
+
+
+def test_scores_are_those_of_the_scorers_without_the_temperature() -> None:
+    table = Table(6, 3)
+    forbid = ForbidScorer(6, always=[3], first=[4], prefix_length=1)
+    scorers = [Weighted("t", table, 0.7), Weighted("allowed", forbid, 1.0)]
+    found = draw(scorers, [0, 1, 2] * 30, [1, 3, 7] * 30, list(range(90)), 2.0)
+    assert {h.truncated for h in found} == {True, False}
+    for b, h in enumerate(found):
+        assert 3 not in h.tokens
+        assert h.tokens[:1] != (4,)
+        path = [START, *h.tokens, *([] if h.truncated else [EOS])]
+        assert len(h.tokens) == [1, 3, 7][b % 3] if h.truncated else len(h.tokens) < [1, 3, 7][b % 3]
+        total = sum(float(table.log_prob[b % 3, i, x, y]) for i, (x, y) in enumerate(zip(path, path[1:], strict=False)))
+        assert h.parts["t"] == pytest.approx(total, abs=1e-4)
+        assert h.score == pytest.approx(0.7 * total / (len(path) - 1), abs=1e-4)
+
+
+def test_a_temperature_near_zero_is_greedy_search() -> None:
+    scorers = [Weighted("t", Table(6, 4), 1.0)]
+    greedy = search(scorers, torch.arange(3), torch.full((3, 1), START), EOS, [6] * 3, SearchOptions())
+    found = draw(scorers, [0, 1, 2], [6] * 3, [1, 2, 3], 1e-4)
+    assert [h.tokens for h in found] == [h.tokens for h, *_ in greedy]
