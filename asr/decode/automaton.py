@@ -19,21 +19,19 @@ class Transitions(NamedTuple):
     """The finished automaton, as tables over the transitions that do more than fall back to a root.
 
     Node and token of a transition make up its key, node x V + token; keys are sorted, and row_X holds where each
-    node's begin.  next_E, gain_E: where they lead and what they gain.  Every other token of a node gains
-    fall_X2[node, joins_V[token]] and then what it gains from the root root_X[node], whose rows are root_2V; `alike`:
-    both roots' rows are the same.
+    node's begin.  next_E, gain_E: where they lead and what they gain.  Any other token of a node gains
+    share_X4 @ row_4V: what is lost where the match breaks, in the two cases that the token parts words and that it
+    does not, and what is won at the node's root by the tokens with which phrases begin.
     """
 
     key_E: Tensor
     next_E: Tensor
     gain_E: Tensor
     row_X: Tensor
-    fall_X2: Tensor
     root_X: Tensor
-    root_2V: Tensor
-    joins_V: Tensor
+    share_X4: Tensor
+    row_4V: Tensor
     opens_V: Tensor
-    alike: Tensor
 
     def to(self, device: torch.device) -> Transitions:
         """A copy on `device`."""
@@ -47,23 +45,20 @@ class Transitions(NamedTuple):
 
     def gains(self, node_N: Tensor) -> Tensor:
         """What each next token would gain: (N, V), or (1, V) where it is the same for all."""
-        under_way = (node_N > INSIDE).nonzero()[:, 0]
-        if len(under_way) == 0 and (bool(self.alike) or bool((node_N == node_N[0]).all())):
-            return self.root_2V[node_N[:1]]
-        gain_NV = self.root_2V[self.root_X[node_N]]
-        fall_R2 = self.fall_X2[node_N[under_way]]
-        gain_NV[under_way] += torch.where(self.joins_V, fall_R2[:, 1:], fall_R2[:, :1])
+        if bool((node_N == node_N[0]).all()):
+            node_N = node_N[:1]
+        gain_NV = self.share_X4[node_N] @ self.row_4V
         # The transitions of these nodes, end to end: m counts through the rows of the table.
         first_N = self.row_X[node_N]
         count_N = torch.where(node_N > INSIDE, self.row_X[node_N + 1] - first_N, 0)
         row_M = torch.arange(len(node_N), device=node_N.device).repeat_interleave(count_N)
         m = torch.arange(len(row_M), device=node_N.device) - (count_N.cumsum(0) - count_N)[row_M]
         entry_M = first_N[row_M] + m
-        gain_NV[row_M, self.key_E[entry_M] % len(self.joins_V)] = self.gain_E[entry_M]
+        gain_NV[row_M, self.key_E[entry_M] % len(self.opens_V)] = self.gain_E[entry_M]
         return gain_NV
 
     def _look_up(self, node_N: Tensor, tokens_N: Tensor, otherwise_N: Tensor) -> Tensor:
-        key_N = node_N * len(self.joins_V) + tokens_N
+        key_N = node_N * len(self.opens_V) + tokens_N
         at_N = torch.searchsorted(self.key_E, key_N)
         return torch.where(self.key_E[at_N] == key_N, self.next_E[at_N], otherwise_N)
 
@@ -107,8 +102,7 @@ class Automaton:
     def transitions(self) -> Transitions:
         """The automaton of all phrases so far as tables."""
         nodes, V = self._nodes, len(self.joins_V)
-        first = nodes[OPEN].children
-        nodes[INSIDE].children = {t: at for t, at in first.items() if not self.joins_V[t]}
+        nodes[INSIDE].children = {t: at for t, at in nodes[OPEN].children.items() if not self.joins_V[t]}
         order = sorted(range(INSIDE + 1, len(nodes)), key=lambda at: len(nodes[at].path))
         for at in order:  # a fall leads to shorter paths
             nodes[at].fall = self._fall(at, joins=False), self._fall(at, joins=True)
@@ -116,22 +110,23 @@ class Automaton:
         entries = [(at * V + t, to, gain) for at, row in enumerate(rows) for t, to, gain in row]
         entries.append((len(nodes) * V, OPEN, 0.0))  # beyond any key, so that a look-up always has a place
         roots = [OPEN, INSIDE, *(self._root(node.path[-1]) for node in nodes[2:])]
-        falls = [[self._to_root(at, joins=j) for j in (False, True)] for at in range(len(nodes))]
-        root_2V = torch.zeros(2, V)
+        losses = [[self._to_root(at, joins=joins) for joins in (False, True)] for at in range(len(nodes))]
+        row_4V = torch.zeros(4, V)
+        row_4V[0], row_4V[1] = ~torch.tensor(self.joins_V), torch.tensor(self.joins_V)
         for root in (OPEN, INSIDE):
-            for t, at in nodes[root].children.items():
-                root_2V[root, t] = nodes[at].pending
+            for token, at in nodes[root].children.items():
+                row_4V[2 + root, token] = nodes[at].pending
         return Transitions(
-            torch.tensor([key for key, _, _ in entries], dtype=torch.long),
-            torch.tensor([to for _, to, _ in entries], dtype=torch.long),
-            torch.tensor([gain for _, _, gain in entries]),
-            torch.tensor([0, *(len(row) for row in rows)]).cumsum(0),
-            torch.tensor(falls),
-            torch.tensor(roots),
-            root_2V,
-            torch.tensor(self.joins_V),
-            torch.tensor(self.opens_V),
-            (root_2V[OPEN] == root_2V[INSIDE]).all(),
+            key_E=torch.tensor([key for key, _, _ in entries], dtype=torch.long),
+            next_E=torch.tensor([to for _, to, _ in entries], dtype=torch.long),
+            gain_E=torch.tensor([gain for _, _, gain in entries]),
+            row_X=torch.tensor([0, *(len(row) for row in rows)]).cumsum(0),
+            root_X=torch.tensor(roots),
+            share_X4=torch.tensor(
+                [[*loss, root == OPEN, root == INSIDE] for loss, root in zip(losses, roots, strict=True)]
+            ),
+            row_4V=row_4V,
+            opens_V=torch.tensor(self.opens_V),
         )
 
     def _root(self, last: int) -> int:
