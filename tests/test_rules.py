@@ -31,7 +31,10 @@ ROOMS = {
     "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
     "data": BASE | {"config", "data", "audio", "features", "losses", "text", "tokenizer"},
     "transcript": set(),
-    "recognizer": BASE | {"transcript", "config", "checkpoint", "decode", "model", "audio", "features", "data"},
+    "evidence": {"model"},
+    "guards": {"config", "evidence"},
+    "recognizer": BASE
+    | {"evidence", "guards", "transcript", "config", "checkpoint", "decode", "model", "audio", "features", "data"},
     "loading": BASE | {"pretrained", "config", "checkpoint", "model", "recognizer"},
     "writers": BASE | {"transcript"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},

@@ -151,6 +151,32 @@ class ModelConfig(Config):
         return self
 
 
+class GuardConfig(Config):
+    """Guards against texts that nobody said (asr.guards); log-probabilities are means over a text's tokens."""
+
+    enabled: bool = True
+    silence_db: float = Field(
+        -70.0, le=0, description="windows without a sample above this are silence (dB full scale)"
+    )
+    doubt_log_prob: float = Field(-0.7, le=0, description="less probable texts are looked at more closely")
+    no_speech: float = Field(0.6, ge=0, le=1, description="texts are dropped above this no-speech probability and ...")
+    no_speech_log_prob: float = Field(-1.0, le=0, description="... below this log-probability")
+    min_log_prob: float = Field(-2.0, le=0, description="less probable texts are dropped in any case")
+    heard_share: float = Field(
+        0.25, ge=0, le=1, description="texts are dropped if attention moves on at a smaller share of their tokens"
+    )
+    short_no_speech: float = Field(
+        0.2, ge=0, le=1, description="no-speech probability above which this also holds for texts of 1 to 3 tokens"
+    )
+    stalled_tokens: int = Field(8, ge=2, description="a text ends where attention stands still for so many tokens")
+    compression_ratio: float = Field(2.4, gt=0, description="texts that zlib makes shorter by more repeat themselves")
+    loop_times: int = Field(4, ge=2, description="the same 1 to 8 tokens so often in a row are a loop")
+    temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (0.2, 0.4, 0.6, 0.8, 1.0), description="a text in a loop is searched for anew by sampling at these, in turn"
+    )
+    fallback_log_prob: float = Field(-1.0, le=0, description="less probable samples are not taken")
+
+
 class DecodeConfig(Config):
     """Beam search; greedy search is beam_size 1."""
 
@@ -161,6 +187,7 @@ class DecodeConfig(Config):
     max_tokens_per_s: float = Field(30.0, gt=0, description="the cap on the text's length, tied to the audio's")
     n_best: int = Field(1, ge=1, le=1000)
     window_s: float = Field(30.0, gt=0, le=3600, description="longer recordings are cut up at quiet places")
+    guards: GuardConfig = GuardConfig()
 
 
 class TokenizerConfig(Config):

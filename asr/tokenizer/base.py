@@ -28,6 +28,10 @@ class Tokenizer(Protocol):
     def eos_id(self) -> int: ...
 
     @property
+    def no_speech_id(self) -> int | None:
+        """The token that the decoder predicts after the start token if nobody speaks, where there is one."""
+
+    @property
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that have a token; empty when the model has no language tokens."""
 

@@ -1,0 +1,202 @@
+"""The guards on made-up searches: which texts hold, which are cut, dropped or searched for again."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.config import GuardConfig
+from asr.evidence import Evidence
+from asr.guards import Found, Guarded, advances, compression_ratio, first_round, guarded, silent
+
+OPTIONS = GuardConfig()
+FRAMES = 100
+BEYOND = FRAMES + 7
+WORDS = (11, 12, 13, 14, 15, 16)
+HEARD = (5, 20, 30, 44, 60, 80)
+
+
+def found(tokens: Sequence[int], log_prob: float = -0.2, *, truncated: bool = False) -> Found:
+    return Found(tokens, " ".join(map(str, tokens)), log_prob, truncated)
+
+
+def evidence(positions: Sequence[int], no_speech: float | None = 0.1, log_prob: float = -0.2) -> Evidence:
+    return Evidence(positions, FRAMES, [log_prob] * len(positions), no_speech)
+
+
+def never(*args: object) -> list[Found]:
+    raise AssertionError("this is not to be asked")
+
+
+def tells(*answers: Evidence) -> Callable[[Sequence[int], Sequence[Found]], list[Evidence]]:
+    """Listen to window 0, 1, ...: each has the answer of its number."""
+    return lambda windows, texts: [answers[i] for i in windows]
+
+
+def one(text: Found, answer: Evidence, **options: object) -> Guarded:
+    (result,) = guarded([text], never, tells(answer), GuardConfig(temperatures=(), **options))
+    return result
+
+
+def test_a_probable_text_is_taken_without_a_closer_look() -> None:
+    texts = [found(WORDS, -0.69), found((), -5.0), found((7, 8) * 3 + (9,))]
+    assert guarded(texts, never, never, OPTIONS) == [Guarded(tuple(t.tokens), t.log_prob) for t in texts]
+
+
+def test_a_doubtful_text_that_was_heard_stays_as_it_is() -> None:
+    result = one(found(WORDS, -1.4, truncated=True), evidence(HEARD, 0.55))
+    assert result == Guarded(WORDS, -1.4, True, 0.55, ())
+
+
+@pytest.mark.parametrize(
+    ("log_prob", "no_speech", "guards"),
+    [(-1.1, 0.7, ("no_speech",)), (-0.9, 0.7, ()), (-1.1, 0.5, ()), (-2.1, 0.1, ("improbable",)), (-1.9, None, ())],
+)
+def test_improbable_texts_are_dropped_sooner_where_nobody_seems_to_speak(
+    log_prob: float, no_speech: float | None, guards: tuple[str, ...]
+) -> None:
+    result = one(found(WORDS, log_prob), evidence(HEARD, no_speech))
+    assert result.guards == guards
+    assert result.tokens == (() if guards else WORDS)
+    assert result.no_speech == no_speech
+
+
+@pytest.mark.parametrize("positions", [(40,) * 6, (BEYOND,) * 6, (90, 70, 50, 40, 20, 1), (BEYOND, 3, BEYOND, 2, 1, 1)])
+def test_a_text_without_a_place_in_the_recording_is_dropped(positions: tuple[int, ...]) -> None:
+    assert one(found(WORDS, -0.8), evidence(positions)).guards == ("unheard",)
+
+
+def test_of_a_word_alone_more_is_asked_before_it_is_dropped() -> None:
+    assert one(found((7,), -0.8), evidence((BEYOND,), 0.3)).guards == ("unheard",)
+    assert one(found((7,), -0.8), evidence((BEYOND,), 0.1)).guards == ()
+    assert one(found((7,), -0.8), evidence((40,), 0.3)).guards == ()
+
+
+def test_a_text_is_cut_where_attention_comes_to_its_end() -> None:
+    tokens = (*WORDS, *range(21, 29))
+    result = one(found(tokens, -0.8, truncated=True), evidence((*HEARD, *[80] * 4, *[BEYOND] * 4), log_prob=-0.3))
+    assert result == Guarded(WORDS, pytest.approx(-0.3), False, 0.1, ("loop_cut",))
+    assert one(found(tokens[:-1], -0.8), evidence((*HEARD, *[80] * 7))).guards == ()
+
+
+def test_a_loop_is_cut_after_its_first_round() -> None:
+    tokens = (*WORDS, *(21, 22, 23) * 20, 21)
+    positions = (*HEARD, 85, 90, 95, *[95] * 58)
+    assert one(found(tokens, -0.1), evidence(positions)).tokens == tokens[:9]
+    # One in which nothing is heard anew is all invention.
+    assert one(found((21, 22) * 30), evidence((1, 2, *[2] * 58))).guards == ("unheard",)
+
+
+def test_words_that_are_heard_again_and_again_stay() -> None:
+    tokens = (21, 22) * 5
+    assert one(found(tokens), evidence(range(0, 50, 5))) == Guarded(tokens, -0.2, False, 0.1, ())
+    tokens = (21, 22) * 50  # as often as nobody says them
+    assert compression_ratio(found(tokens).text) > OPTIONS.compression_ratio
+    result = one(found(tokens), Evidence(range(100), FRAMES, [-0.2] * 100))
+    assert result.guards == ("unheard",)
+    tokens = (*WORDS, *tokens)
+    assert one(found(tokens), Evidence(range(106), 110, [-0.2] * 106)).tokens == (*WORDS, 21, 22)
+
+
+def test_a_loop_is_searched_for_again_until_a_sample_holds() -> None:
+    loop = found((*WORDS, *[9] * 30))
+    bad, improbable, good = found((*WORDS, *[8] * 30)), found(WORDS, -1.2), found(WORDS[::-1], -0.9)
+    asked: list[tuple[list[int], float]] = []
+
+    def redo(windows: Sequence[int], temperature: float) -> list[Found]:
+        asked.append((list(windows), temperature))
+        answers = {1: [good], 3: [bad, improbable, good]}
+        return [answers[i][min(len(asked) - 1, len(answers[i]) - 1)] for i in windows]
+
+    def listen(windows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
+        return [evidence([*HEARD, *[80] * 30][: len(text.tokens)], log_prob=-0.4) for text in texts]
+
+    results = guarded([found(WORDS), loop, found(WORDS, -1.1), loop], redo, listen, OPTIONS)
+    assert asked == [([1, 3], 0.2), ([3], 0.4), ([3], 0.6)]
+    assert [r.guards for r in results] == [(), ("fallback:0.2",), (), ("fallback:0.6",)]
+    assert results[1] == Guarded(WORDS[::-1], -0.9, False, 0.1, ("fallback:0.2",))
+
+
+def test_what_no_sample_mends_is_cut() -> None:
+    loop = found((*WORDS, *[9] * 30), truncated=True)
+    samples = iter([found((*WORDS, *[8] * 30)), found(()), found(WORDS, -1.01), found((5,) * 40), found((7,), -3.0)])
+    asked = []
+
+    def redo(windows: Sequence[int], temperature: float) -> list[Found]:
+        asked.append(temperature)
+        return [next(samples)]
+
+    def listen(windows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
+        return [evidence([*HEARD, *[80] * 34][: len(text.tokens)], 0.3, log_prob=-0.4) for text in texts]
+
+    (result,) = guarded([loop], redo, listen, OPTIONS)
+    assert asked == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert result == Guarded(WORDS, pytest.approx(-0.4), False, 0.3, ("loop_cut",))
+
+
+cases = st.tuples(
+    st.lists(st.integers(0, 3), max_size=20),
+    st.floats(-3, 0),
+    st.booleans(),
+    st.lists(st.integers(0, 120), min_size=20),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(cases, max_size=5))
+def test_windows_do_not_disturb_each_other(drawn: list[tuple[list[int], float, bool, list[int]]]) -> None:
+    texts = [found(tokens, log_prob, truncated=truncated) for tokens, log_prob, truncated, _ in drawn]
+
+    def ask(windows: Sequence[int]) -> list[Guarded]:
+        def redo(rows: Sequence[int], temperature: float) -> list[Found]:
+            return [found(texts[windows[r]].tokens[: int(20 * temperature) % 7], -temperature) for r in rows]
+
+        def listen(rows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
+            return [evidence(drawn[windows[r]][3][: len(t.tokens)], 0.4) for r, t in zip(rows, texts, strict=True)]
+
+        return guarded([texts[w] for w in windows], redo, listen, OPTIONS)
+
+    assert ask(range(len(texts))) == [ask([w])[0] for w in range(len(texts))]
+
+
+@given(st.lists(st.integers(0, 9), max_size=9), st.integers(0, 10))
+def test_advances_are_the_longest_rising_run(positions: list[int], frames: int) -> None:
+    def longest(part: list[int]) -> int:
+        runs = itertools.chain.from_iterable(itertools.combinations(part, n) for n in range(len(part) + 1))
+        rising = [r for r in runs if all(a < b for a, b in itertools.pairwise(r)) and all(p < frames for p in r)]
+        return max(map(len, rising))
+
+    count, last = advances(positions, frames)
+    assert count == longest(positions)
+    assert last == min(n for n in range(len(positions) + 1) if longest(positions[:n]) == count)
+
+
+@given(st.lists(st.integers(0, 1), max_size=16), st.integers(2, 4))
+def test_a_loop_is_the_same_tokens_again_and_again_at_the_end(tokens: list[int], times: int) -> None:
+    def loops(kept: int, size: int) -> bool:
+        same = kept >= size and all(tokens[i] == tokens[i - size] for i in range(kept, len(tokens)))
+        return same and len(tokens) - kept >= (times - 1) * size
+
+    kept = [k for k in range(len(tokens)) for size in range(1, 9) if loops(k, size)]
+    assert first_round(tokens, times) == min(kept, default=len(tokens))
+
+
+def test_rounds_of_more_than_eight_tokens_are_no_loop() -> None:
+    assert first_round([*range(8)] * 4, 4) == 8
+    assert first_round([*range(9)] * 4, 4) == 36
+
+
+def test_silence_is_told_from_the_loudest_sample_of_the_recording_itself() -> None:
+    audio_BN = torch.zeros(4, 1000)
+    audio_BN[1, 3] = 0.001  # -60 dB
+    audio_BN[2, :] = 0.0001  # -80 dB
+    audio_BN[3, 900] = 0.5  # behind its end
+    assert silent(audio_BN, torch.tensor([1000, 1000, 1000, 900]), OPTIONS).tolist() == [True, False, True, True]
+    assert silent(torch.zeros(1, 0), torch.tensor([0]), OPTIONS).tolist() == [True]
+    assert math.isclose(compression_ratio(""), 0.0)
