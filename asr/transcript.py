@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Word:
-    """A word with its punctuation, where it was said, and the geometric mean of its tokens' probabilities."""
+    """A word with its punctuation, where it was said, and the geometric mean of its tokens' probabilities.
+
+    White space before the word is part of the text, so that the words of a segment, joined, are its text; the
+    probability leaves punctuation out.
+    """
 
     text: str
     start_s: float

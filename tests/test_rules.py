@@ -36,6 +36,7 @@ ROOMS = {
     "recognizer": BASE
     | {"evidence", "guards", "transcript", "config", "checkpoint", "decode", "model", "audio", "features", "data"},
     "loading": BASE | {"pretrained", "config", "checkpoint", "model", "recognizer"},
+    "words": {"transcript"},
     "writers": BASE | {"transcript"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
     "training": BASE

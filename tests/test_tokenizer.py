@@ -152,6 +152,26 @@ def test_decode_skips_what_is_no_text(key: str) -> None:
     assert tokenizer.encode("") == []
 
 
+@pytest.mark.parametrize("tokenizer", ALL.values(), ids=ALL)
+@given(ids=st.lists(st.integers(-1, 300)))
+def test_the_pieces_of_a_text_are_the_text(tokenizer: Tokenizer, ids: list[int]) -> None:
+    pieces = tokenizer.pieces(ids)
+    assert len(pieces) == len(ids)
+    assert "".join(pieces).strip() == tokenizer.decode(ids).strip()
+
+
+def test_a_character_of_several_tokens_belongs_to_the_last() -> None:
+    ids = WHISPER.encode("the 日 Ω")
+    pieces = WHISPER.pieces([WHISPER.start_id, *ids, WHISPER.eos_id])
+    assert pieces == ["", " t", "he", " ", "", "", "日", " ", "", "Ω", ""]
+    assert WHISPER.pieces(ids[:4])[2:] == [" ", "\ufffd"]  # cut off within the character
+
+
+def test_space_stands_before_a_word() -> None:
+    assert UNIGRAM.pieces(UNIGRAM.encode("the agent"))[0].startswith(" ")
+    assert CHARACTERS.pieces(CHARACTERS.encode("a b")) == ["a", " ", "b"]
+
+
 @given(st.text(ALPHABET))
 def test_characters_round_trip(text: str) -> None:
     assert CHARACTERS.decode(CHARACTERS.encode(text)) == text

@@ -52,6 +52,13 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids; special tokens and ids outside the vocabulary are skipped."""
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text that each token adds, one per id: joined and stripped they are the text of the ids.
+
+        White space stands before a word.  A character that takes several tokens belongs to the last of them; these
+        and what is no text add "".
+        """
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer's file into an existing model folder."""
 

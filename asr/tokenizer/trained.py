@@ -16,6 +16,7 @@ from asr.tokenizer.base import OwnFile, language_id, one_line, parse, read, writ
 
 LANGUAGE_CODE = r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*"
 SPECIALS = ("<blank>", "<s>", "</s>", "<unk>")
+SPACE_MARK = "\u2581"  # what SentencePiece writes for a space
 
 
 class _Vocabulary:
@@ -75,6 +76,9 @@ class CharacterTokenizer(_Vocabulary):
     def decode(self, ids: Sequence[int]) -> str:
         first, end = self.first_text_id, self.vocab_size
         return "".join(self.characters[i - first] for i in ids if first <= i < end)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [self.decode([i]) for i in ids]
 
     def save(self, folder: Path) -> None:
         file = _CharacterFile(languages=self.languages, characters=self.characters)
@@ -170,6 +174,10 @@ class SentencePieceTokenizer(_Vocabulary):
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._processor.decode([i for i in ids if self.first_text_id <= i < self.vocab_size]))
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        known = (i if self.first_text_id <= i < self.vocab_size else None for i in ids)
+        return ["" if i is None else str(self._processor.id_to_piece(i)).replace(SPACE_MARK, " ") for i in known]
 
     def save(self, folder: Path) -> None:
         write(Path(folder) / self.FILE, self._model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,10 @@ from asr.tokenizer.base import OwnFile, first_problem, language_id, one_line, pa
 LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 TIME_STAMPS = 1501  # 0.00 to 30.00 s in steps of 0.02 s, right after <|notimestamps|>
 MULTILINGUAL_SIZE = 51865  # smaller vocabularies are English-only
+# Byte-level BPE writes a byte as a printable character: as itself in Latin-1, the others from U+0100 on, in order.
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
+BYTES = {chr(b): b for b in _PRINTABLE} | {chr(0x100 + i): b for i, b in enumerate(_OTHERS)}
 
 
 class WhisperTokenizer:
@@ -94,6 +99,12 @@ class WhisperTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return self._bpe.decode([i for i in ids if i in self._text_ids]).strip()
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        tokens = (self._bpe.id_to_token(i) if i in self._text_ids else None for i in ids)
+        texts = [utf8.decode(_bytes(token or "")) for token in tokens]
+        return [*texts[:-1], texts[-1] + utf8.decode(b"", final=True)] if texts else []
+
     def save(self, folder: Path) -> None:
         options = _WhisperOptions(
             vocab_size=self.vocab_size,
@@ -162,6 +173,11 @@ def _byte_level_bpe(model: _Bpe) -> tokenizers.Tokenizer:
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = tokenizers.decoders.ByteLevel()
     return bpe
+
+
+def _bytes(token: str) -> bytes:
+    """What a token of byte-level BPE stands for; one that is not written so stands for itself."""
+    return bytes(BYTES[c] for c in token) if BYTES.keys() >= set(token) else token.encode()
 
 
 def _pair(line: str) -> tuple[str, str]:
