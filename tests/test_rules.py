@@ -37,6 +37,8 @@ ROOMS = {
     | {"evidence", "guards", "transcript", "config", "checkpoint", "decode", "model", "audio", "features", "data"},
     "loading": BASE | {"pretrained", "config", "checkpoint", "model", "recognizer"},
     "words": {"transcript"},
+    "pauses": set(),
+    "align": BASE | {"transcript", "words", "pauses", "tokenizer", "model", "features", "losses"},
     "writers": BASE | {"transcript"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
     "training": BASE

@@ -1,0 +1,241 @@
+"""When each word was said: dynamic time warping over cross-attention, and forced alignment with CTC.
+
+Shapes: B windows, T frames that hold speech, P start tokens, L tokens, R = L + 1 rows (the tokens and the end),
+H heads, K head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+import torchaudio.functional as TA
+from torch import Tensor
+
+from asr.errors import ConfigError
+from asr.features import real_frames
+from asr.losses import ctc_fits
+from asr.model.attention import fused
+from asr.model.masks import Memory
+from asr.model.speech import SpeechModel
+from asr.pauses import find_pauses, keep_to_pauses
+from asr.tokenizer import Tokenizer
+from asr.transcript import Word
+from asr.words import Span, group
+
+MOST_LOGITS = 1 << 24  # 64 MB are formed at a time
+FILTER = 7  # frames, as in Whisper
+LONG_S = 1.0  # of a word
+TAIL = 0.15  # of its attention that a long word loses at either end
+
+Frames = list[tuple[int, int]]
+
+
+class WordTimer:
+    """Finds start, end and probability of the words of a text that is already known.
+
+    The decoder reads the text once more, all tokens at the same time, so it does not matter how the text was found.
+    Models with a CTC head are aligned by it where the text fits into the frames: it gave smaller errors than their
+    attention.  heads: (layer, head) pairs whose cross-attention follows the speech; empty: all heads of the upper
+    half of the layers.  Raises ConfigError for a head that the decoder does not have.
+    """
+
+    def __init__(
+        self, model: SpeechModel, tokenizer: Tokenizer, frame_s: float, heads: Iterable[tuple[int, int]] = ()
+    ) -> None:
+        self.model, self.tokenizer, self.frame_s = model, tokenizer, frame_s
+        counts = [layer.cross_attention.heads for layer in model.decoder.layers]
+        upper = [(i, h) for i in range(len(counts) // 2, len(counts)) for h in range(counts[i])]
+        self.heads: dict[int, list[int]] = {}
+        for layer, head in list(heads) or upper:
+            if not (0 <= layer < len(counts) and 0 <= head < counts[layer]):
+                raise ConfigError(f"alignment_heads: the decoder has no head {head} in layer {layer}")
+            self.heads.setdefault(layer, []).append(head)
+
+    @torch.inference_mode()
+    def words(
+        self,
+        memory: Memory,
+        texts: Sequence[Sequence[int]],
+        prefix_BP: Tensor,
+        audio_BN: Tensor,
+        audio_len_B: Tensor,
+    ) -> list[list[Word]]:
+        """Give the words of each window, in seconds from its start.
+
+        memory: of the waveforms audio_BN, at the front end's rate.  texts: tokens without start and end.  prefix_BP:
+        the start tokens that they were found with.
+        """
+        found: list[list[Word]] = []
+        longest = max(map(len, texts), default=0)
+        size = max(1, MOST_LOGITS // ((prefix_BP.shape[1] + longest) * self.tokenizer.vocab_size))
+        for at in range(0, len(texts), size):
+            part = slice(at, at + size)
+            chosen = Memory(*(x[part] for x in memory))
+            aligned = self._align(chosen, texts[part], prefix_BP[part])
+            waves = zip(audio_BN[part].cpu(), audio_len_B[part].tolist(), strict=True)
+            for (spans, frames, scores), (audio_N, length) in zip(aligned, waves, strict=True):
+                found.append(self._words(spans, frames, scores, audio_N[:length]))
+        return found
+
+    def _align(
+        self, memory: Memory, texts: Sequence[Sequence[int]], prefix_BP: Tensor
+    ) -> Iterator[tuple[list[Span], Frames, list[float]]]:
+        """Words, their frames and the log-probabilities of all tokens, for each text."""
+        len_B = torch.tensor([len(text) for text in texts], device=prefix_BP.device)
+        tokens_BL = torch.zeros(len(texts), int(len_B.max()), dtype=torch.long, device=prefix_BP.device)
+        for row_L, text in zip(tokens_BL, texts, strict=True):
+            row_L[: len(text)] = torch.tensor(text, dtype=torch.long)
+        spoken = memory._replace(len_B=memory.len_B.clamp(min=1))
+        attention = HeadAttention(self.heads, spoken.len_B, prefix_BP.shape[1], len_B)
+        logits_BLV, _ = self.model.decoder(torch.cat([prefix_BP, tokens_BL], 1), memory, attention)
+        logits_BLV = logits_BLV[:, prefix_BP.shape[1] - 1 : -1].float()
+        log_prob_BL = logits_BLV.gather(2, tokens_BL[..., None])[..., 0] - logits_BLV.logsumexp(-1)
+        starts = monotonic_path(attention.contrast_BRT, len_B + 1, spoken.len_B).tolist()
+        by_ctc = self._align_ctc(spoken, texts)
+        for b, text in enumerate(texts):
+            spans = group(self.tokenizer.pieces(text))
+            if (runs := by_ctc[b]) is not None:
+                frames = ctc_words(spans, runs)
+            else:
+                frames = attention_words(spans, starts[b], attention.weight_BRT[b], round(LONG_S / self.frame_s))
+            yield spans, frames, log_prob_BL[b].tolist()
+
+    def _align_ctc(self, memory: Memory, texts: Sequence[Sequence[int]]) -> list[Frames | None]:
+        if self.model.ctc is None:
+            return [None] * len(texts)
+        log_prob_BTV, frames = self.model.ctc(memory), memory.len_B.tolist()
+        blank = self.tokenizer.blank_id
+        return [forced_path(x[:t], text, blank) for x, t, text in zip(log_prob_BTV, frames, texts, strict=True)]
+
+    def _words(self, spans: Sequence[Span], frames: Frames, log_probs: Sequence[float], audio_N: Tensor) -> list[Word]:
+        rate = self.model.front_end.sample_rate_hz
+        duration_s = len(audio_N) / rate
+        times = [(a * self.frame_s, min(b * self.frame_s, duration_s)) for a, b in frames]
+        times = keep_to_pauses(times, find_pauses(audio_N, rate), duration_s)
+        words = []
+        for i, (span, (start_s, end_s)) in enumerate(zip(spans, times, strict=True)):
+            said = log_probs[span.said]
+            text = span.text if i else span.text.lstrip()
+            words.append(Word(text, round(start_s, 3), round(end_s, 3), math.exp(sum(said) / len(said))))
+        return words
+
+
+class HeadAttention:
+    """An `attend` (see asr.model.attention) that sums up, over chosen heads, what the rows of a text attend to.
+
+    Layers call it in their order.  weight_BRT: the mean weights over the frames that hold speech.  contrast_BRT: each
+    head's weights normalised to mean 0 and variance 1 over all tokens, so that frames which every token looks at
+    count for none; the mean over heads, median filtered over time.  This is the method of OpenAI's Whisper
+    (whisper/timing.py), but that the filter there comes before the mean: heads times the work, no smaller errors.
+    """
+
+    def __init__(self, heads: dict[int, list[int]], frames_B: Tensor, prefix: int, len_B: Tensor) -> None:
+        self.heads, self.frames_B, self.prefix, self.len_B = heads, frames_B, prefix, len_B
+        self._layer, self._T = -1, int(frames_B.max())
+        self._weight_BRT = self._contrast_BRT = torch.zeros(())
+
+    def __call__(
+        self, q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        self._layer += 1
+        if chosen := self.heads.get(self._layer):
+            self._add(q_BHLK[:, chosen].float(), k_BHTK[:, chosen, : self._T].float())
+        return fused(q_BHLK, k_BHTK, v_BHTK, weight_BHLT)
+
+    @property
+    def weight_BRT(self) -> Tensor:
+        return self._weight_BRT / sum(map(len, self.heads.values()))
+
+    @property
+    def contrast_BRT(self) -> Tensor:
+        return median_filter(self._contrast_BRT / sum(map(len, self.heads.values())), self.frames_B)
+
+    def _add(self, q_BHLK: Tensor, k_BHTK: Tensor) -> None:
+        score_BHLT = q_BHLK @ k_BHTK.transpose(-1, -2) * q_BHLK.shape[-1] ** -0.5
+        padding_B11T = ~real_frames(self.frames_B, self._T)[:, None, None]
+        weight_BHLT = score_BHLT.masked_fill(padding_B11T, -math.inf).softmax(-1)
+        fed_B = self.prefix + self.len_B
+        fed_B1L1 = real_frames(fed_B, q_BHLK.shape[2])[:, None, :, None]
+        mean_BH1T = (weight_BHLT * fed_B1L1).sum(2, keepdim=True) / fed_B[:, None, None, None]
+        off_BHLT = weight_BHLT - mean_BH1T
+        variance_BH1T = (off_BHLT * fed_B1L1).square().sum(2, keepdim=True) / fed_B[:, None, None, None]
+        contrast_BHLT = off_BHLT * variance_BH1T.clamp(min=1e-18).rsqrt()
+        # What the decoder attends to while it reads token l is where it finds token l + 1.
+        self._weight_BRT = self._weight_BRT + weight_BHLT[:, :, self.prefix - 1 :].sum(1)
+        self._contrast_BRT = self._contrast_BRT + contrast_BHLT[:, :, self.prefix - 1 :].sum(1)
+
+
+def median_filter(x_BRT: Tensor, frames_B: Tensor) -> Tensor:
+    """The median of FILTER frames around each; the sequence is mirrored at its two ends."""
+    T, half = x_BRT.shape[-1], FILTER // 2
+    around_S = torch.arange(-half, T + half, device=x_BRT.device).abs()
+    last_B1 = frames_B[:, None] - 1
+    index_BS = torch.where(around_S > last_B1, 2 * last_B1 - around_S, around_S).clamp(0, T - 1)
+    return x_BRT.gather(2, index_BS[:, None].expand(-1, x_BRT.shape[1], -1)).unfold(2, FILTER, 1).median(-1)[0]
+
+
+def monotonic_path(gain_BRT: Tensor, rows_B: Tensor, frames_B: Tensor) -> Tensor:
+    """Dynamic time warping (Sakoe & Chiba 1978): the frame at which each row begins, (B, R).
+
+    The path of the highest sum of gains from the first row and frame to the last ones, by steps of a row, a frame or
+    both.  A row is reached at one frame and left at a later or the same one, so the best way through row r is a
+    running minimum: D[r, t] = C[t] + min over e <= t of (A[e] - C[e - 1]), where C sums up the row's costs and A[e]
+    is the best way to reach it at frame e.  Rows beyond `rows_B` stand at 0.
+    """
+    B, R, T = gain_BRT.shape
+    cost_BRT = -gain_BRT.double()
+    entry_BRT = torch.empty(B, R, T, dtype=torch.long, device=gain_BRT.device)
+    straight_BRT = torch.empty(B, R, T, dtype=torch.bool, device=gain_BRT.device)
+    best_BT = cost_BRT.new_full((B, T + 1), math.inf)  # of the row before, moved by one frame
+    best_BT[:, 0] = 0.0
+    for r in range(R):
+        sum_BT = cost_BRT[:, r].cumsum(1)
+        straight_BRT[:, r] = best_BT[:, 1:] < best_BT[:, :-1]  # the row before is left at this frame
+        reach_BT = torch.minimum(best_BT[:, 1:], best_BT[:, :-1]) - (sum_BT - cost_BRT[:, r])
+        way_BT, entry_BRT[:, r] = reach_BT.cummin(1)
+        best_BT = torch.cat([best_BT.new_full((B, 1), math.inf), way_BT + sum_BT], 1)
+    start_BR = torch.zeros(B, R, dtype=torch.long, device=gain_BRT.device)
+    at_B1 = frames_B[:, None] - 1
+    for r in range(R - 1, -1, -1):
+        start_B1 = entry_BRT[:, r].gather(1, at_B1)
+        is_row_B1 = rows_B[:, None] > r
+        start_BR[:, r : r + 1] = start_B1 * is_row_B1
+        before_B1 = (start_B1 - 1 + straight_BRT[:, r].gather(1, start_B1).long()).clamp(min=0)
+        at_B1 = torch.where(is_row_B1, before_B1, at_B1)
+    return start_BR
+
+
+def attention_words(spans: Sequence[Span], starts: Sequence[int], weight_RT: Tensor, long: int) -> Frames:
+    """Frames [start, end) of words whose tokens begin at `starts`, the end being the last of these.
+
+    Punctuation is left out: it attends to the pause after the word.  Where a word takes more than `long` frames, most
+    of them are no speech; it keeps those that hold the middle 70 % of its attention.
+    """
+    frames = []
+    for span in spans:
+        start, end = starts[span.said.start], starts[span.said.stop]
+        if end - start > long:
+            share_T = weight_RT[span.said, start:end].sum(0).cumsum(0)
+            inside = ((share_T > TAIL * share_T[-1]) & (share_T < (1 - TAIL) * share_T[-1])).nonzero()[:, 0].tolist()
+            start, end = (start + inside[0], start + inside[-1] + 1) if inside else (start, end)
+        frames.append((start, end))
+    return frames
+
+
+def forced_path(log_prob_TV: Tensor, text: Sequence[int], blank: int) -> Frames | None:
+    """Frames [start, end) of each token on the best CTC path that spells the text; None if it does not fit."""
+    if not text or blank in text or not ctc_fits(len(log_prob_TV), list(text)):
+        return None
+    target_1L = torch.tensor([list(text)], dtype=torch.int32, device=log_prob_TV.device)
+    labels_1T, scores_1T = TA.forced_align(log_prob_TV[None].contiguous(), target_1L, blank=blank)
+    return [(run.start, run.end) for run in TA.merge_tokens(labels_1T[0], scores_1T[0], blank=blank)]
+
+
+def ctc_words(spans: Sequence[Span], runs: Frames) -> Frames:
+    """Frames [start, end) of words; CTC marks a token for a frame or two, so blanks between words are halved."""
+    frames = [(runs[span.said.start][0], runs[span.said.stop - 1][1]) for span in spans]
+    middle = [(end + start) // 2 for (_, end), (start, _) in zip(frames, frames[1:], strict=False)]
+    first, last = frames[:1], frames[-1:]
+    return list(zip([a for a, _ in first] + middle, middle + [b for _, b in last], strict=True))
