@@ -1,43 +1,100 @@
-"""Transcripts to files: plain text and JSON."""
+"""Transcripts to files: plain text, JSON, subtitles (SubRip and WebVTT) and tables."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from asr.errors import ConfigError, printable
 from asr.files import make_folder, write_atomically
-from asr.transcript import Transcript
+from asr.subtitles import SubtitleOptions, cues, segments_of
+from asr.transcript import Segment, Transcript
+
+NEEDS_TIMES = frozenset({"srt", "vtt", "tsv"})
 
 
-def as_txt(transcript: Transcript) -> str:
+def as_txt(transcript: Transcript, options: SubtitleOptions) -> str:
     """The text and a line end."""
     return transcript.text + "\n"
 
 
-def as_json(transcript: Transcript) -> str:
-    """All fields as one line of JSON."""
-    fields = asdict(transcript)
+def as_json(transcript: Transcript, options: SubtitleOptions) -> str:
+    """All fields as one line of JSON, segments and words with times to the millisecond."""
+    fields = asdict(replace(transcript, segments=tuple(map(_rounded, transcript.segments))))
     fields["alternatives"] = [{"text": text, "score": score} for text, score in transcript.alternatives]
     line = json.dumps(fields, ensure_ascii=False)
     # What is no text in a file's name stands as a lone surrogate, for which JSON's escape looks like Python's.
     return line.encode("utf-8", "backslashreplace").decode() + "\n"
 
 
-WRITERS: dict[str, Callable[[Transcript], str]] = {"txt": as_txt, "json": as_json}
+def as_srt(transcript: Transcript, options: SubtitleOptions) -> str:
+    """SubRip.  It knows no escapes: an arrow of times and what looks like a tag are written with other characters."""
+    blocks = []
+    for number, cue in enumerate(cues(transcript, options), start=1):
+        text = re.sub(r"<(/?[A-Za-z][^<>]*)>", r"‹\1›", "\n".join(cue.lines).replace("-->", "→"))
+        blocks.append(f"{number}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n{text}\n\n")
+    return "".join(blocks)
+
+
+def as_vtt(transcript: Transcript, options: SubtitleOptions) -> str:
+    """WebVTT (W3C)."""
+    blocks = ["WEBVTT\n\n"]
+    for cue in cues(transcript, options):
+        text = "\n".join(cue.lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        blocks.append(f"{clock(cue.start_ms, '.')} --> {clock(cue.end_ms, '.')}\n{text}\n\n")
+    return "".join(blocks)
+
+
+def as_tsv(transcript: Transcript, options: SubtitleOptions) -> str:
+    """A table of segments: start and end in milliseconds, and the text."""
+    rows = [
+        f"{round(segment.start_s * 1000)}\t{round(segment.end_s * 1000)}\t{' '.join(segment.text.split())}\n"
+        for segment in segments_of(transcript)
+    ]
+    return "start\tend\ttext\n" + "".join(rows)
+
+
+def clock(ms: int, mark: str) -> str:
+    """Hours (two digits or more), minutes, seconds and, after `mark`, milliseconds."""
+    seconds, ms = divmod(ms, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{ms:03}"
+
+
+def _rounded(segment: Segment) -> Segment:
+    words = tuple(replace(w, start_s=round(w.start_s, 3), end_s=round(w.end_s, 3)) for w in segment.words)
+    return replace(segment, start_s=round(segment.start_s, 3), end_s=round(segment.end_s, 3), words=words)
+
+
+WRITERS: dict[str, Callable[[Transcript, SubtitleOptions], str]] = {
+    "txt": as_txt,
+    "json": as_json,
+    "srt": as_srt,
+    "vtt": as_vtt,
+    "tsv": as_tsv,
+}
 
 
 class TranscriptWriter:
     """Writes each transcript in every format: to `folder`/NAME.FORMAT, or to standard output without a folder.
 
-    named: plain text on standard output begins with the recording's id and a tab.  Recordings of the same name get a
-    number, so that no text is lost.  Raises ConfigError for an unknown format; the folder is made at once, so that
-    neither shows only when the work is done.
+    named: plain text on standard output begins with the recording's id and a tab.  subtitles: the form of srt and vtt.
+    Recordings of the same name get a number, so that no text is lost.  Raises ConfigError for an unknown format; the
+    folder is made at once, so that neither shows only when the work is done.
     """
 
-    def __init__(self, formats: Sequence[str], folder: Path | None = None, *, named: bool = False) -> None:
+    def __init__(
+        self,
+        formats: Sequence[str],
+        folder: Path | None = None,
+        *,
+        named: bool = False,
+        subtitles: SubtitleOptions | None = None,
+    ) -> None:
         for name in formats:
             if name not in WRITERS:
                 raise ConfigError(f"unknown format {name!r}: known are {', '.join(WRITERS)}")
@@ -46,19 +103,25 @@ class TranscriptWriter:
         if folder is not None:
             make_folder(folder)
         self.formats, self.folder, self.named = formats, folder, named
+        self.subtitles = subtitles or SubtitleOptions()
         self._taken: set[str] = set()
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether a format tells when words were said."""
+        return not NEEDS_TIMES.isdisjoint(self.formats)
 
     def write(self, transcript: Transcript) -> None:
         """Write one transcript; a file appears whole or not at all."""
         if self.folder is None:
             for name in self.formats:
                 start = f"{printable(transcript.id)}\t" if self.named and name == "txt" else ""
-                print(start + WRITERS[name](transcript), end="", flush=True)
+                print(start + WRITERS[name](transcript, self.subtitles), end="", flush=True)
             return
         stem = self._free_name(Path(transcript.id).stem)
         for name in self.formats:
             with write_atomically(self.folder / f"{stem}.{name}") as temporary:
-                temporary.write_text(WRITERS[name](transcript), encoding="utf-8")
+                temporary.write_text(WRITERS[name](transcript, self.subtitles), encoding="utf-8")
 
     def _free_name(self, stem: str) -> str:
         name, number = stem, 1

@@ -39,7 +39,8 @@ ROOMS = {
     "words": {"transcript"},
     "pauses": set(),
     "align": BASE | {"transcript", "words", "pauses", "tokenizer", "model", "features", "losses"},
-    "writers": BASE | {"transcript"},
+    "subtitles": BASE | {"transcript", "words"},
+    "writers": BASE | {"transcript", "subtitles"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
     "training": BASE
     | {"training", "config", "checkpoint", "model", "data", "losses", "features", "recognizer", "scoring", "tokenizer"},

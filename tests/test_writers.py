@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asr.errors import ConfigError
-from asr.transcript import Transcript
-from asr.writers import WRITERS, TranscriptWriter
+from asr.subtitles import SubtitleOptions, cues
+from asr.transcript import Segment, Transcript, Word
+from asr.writers import NEEDS_TIMES, WRITERS, TranscriptWriter, as_srt, as_tsv, as_vtt
 
 
 def said(id: str, text: str = "hello") -> Transcript:
@@ -85,7 +90,7 @@ def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("formats", "says"), [(["txt", "srt"], "unknown format 'srt': known are txt, json"), ([], "no")]
+    ("formats", "says"), [(["txt", "doc"], "unknown format 'doc': known are txt, json, srt, vtt, tsv"), ([], "no")]
 )
 def test_an_unknown_format_is_an_error_before_anything_is_made(tmp_path: Path, formats: list[str], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
@@ -102,8 +107,169 @@ def test_a_folder_that_cannot_be_one_shows_before_the_work(tmp_path: Path) -> No
 
 def test_nothing_is_written_by_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     TranscriptWriter(["txt"], tmp_path).write(said("a", "old"))
-    monkeypatch.setitem(WRITERS, "txt", lambda transcript: "x" * 100_000 + "\ud800")  # no UTF-8 for its end
+    monkeypatch.setitem(WRITERS, "txt", lambda transcript, options: "x" * 100_000 + "\ud800")  # no UTF-8 for its end
     for id in ("a", "b"):
         with pytest.raises(UnicodeEncodeError):
             TranscriptWriter(["txt"], tmp_path).write(said(id))
     assert written(tmp_path) == {"a.txt": "old\n"}
+
+
+# --- formats with times -------------------------------------------------------------------------------
+
+OPTIONS = SubtitleOptions()
+Read = list[tuple[int, int, str]]
+
+
+def spoken(*sentences: str, start_s: float = 0.0) -> Transcript:
+    """Sentences one after the other, a third of a second a word, half a second of silence between them."""
+    segments, at = [], start_s
+    for sentence in sentences:
+        words = tuple(Word(f" {w}", at + i / 3, at + (i + 1) / 3, 0.5) for i, w in enumerate(sentence.split(" ")))
+        segments.append(Segment(sentence, at, at + len(words) / 3, words, -0.5, 0.1))
+        at += len(words) / 3 + 0.5
+    return Transcript("a.wav", " ".join(sentences), at, "en", tuple(segments))
+
+
+def milliseconds(clock: str) -> int:
+    hours, minutes, seconds, ms = map(int, re.split("[:.,]", clock))
+    assert minutes < 60
+    assert seconds < 60
+    return ((hours * 60 + minutes) * 60 + seconds) * 1000 + ms
+
+
+def read_srt(content: str) -> Read:
+    """Cues of a SubRip file, as strict readers take them: blocks between blank lines, counted from 1."""
+    found = []
+    for number, block in enumerate(content.split("\n\n")[:-1], start=1):
+        count, times, *text = block.split("\n")
+        assert count == str(number)
+        match = re.fullmatch(r"(\d{2,}:\d\d:\d\d,\d{3}) --> (\d{2,}:\d\d:\d\d,\d{3})", times)
+        assert match
+        assert text
+        assert all(text)
+        found.append((milliseconds(match[1]), milliseconds(match[2]), "\n".join(text)))
+    assert content == "" or content.endswith("\n\n")
+    assert content.count("-->") == len(found)
+    return found
+
+
+def read_vtt(content: str) -> Read:
+    """Cues of a WebVTT file: after the header, blocks whose first line holds the arrow; the text is markup."""
+    assert content.startswith("WEBVTT\n\n")
+    found = []
+    for block in content.removeprefix("WEBVTT\n\n").split("\n\n")[:-1]:
+        times, *text = block.split("\n")
+        match = re.fullmatch(r"(\d{2,}:\d\d:\d\d\.\d{3}) --> (\d{2,}:\d\d:\d\d\.\d{3})", times)
+        assert match
+        assert not any("<" in line or "-->" in line for line in text)
+        assert all(text)
+        found.append((milliseconds(match[1]), milliseconds(match[2]), html.unescape("\n".join(text))))
+    return found
+
+
+def as_cues(transcript: Transcript) -> Read:
+    return [(cue.start_ms, cue.end_ms, "\n".join(cue.lines)) for cue in cues(transcript)]
+
+
+def test_srt_is_what_players_expect() -> None:
+    assert as_srt(
+        spoken("Hello there.", "Press one to leave the conference or hold the line please now."), OPTIONS
+    ) == (
+        "1\n00:00:00,000 --> 00:00:00,833\nHello there.\n\n"
+        "2\n00:00:01,167 --> 00:00:05,167\nPress one to leave the conference\nor hold the line please now.\n\n"
+    )
+
+
+def test_vtt_is_what_players_expect() -> None:
+    assert as_vtt(spoken("Hello there.", "AT&T <b>, a --> b"), OPTIONS) == (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:00.833\nHello there.\n\n"
+        "00:00:01.167 --> 00:00:02.833\nAT&amp;T &lt;b&gt;, a --&gt; b\n\n"
+    )
+
+
+def test_what_srt_would_take_for_times_or_tags_is_written_otherwise() -> None:
+    ((*_, text),) = read_srt(as_srt(spoken("a --> b <i>c</i> 1 < 2 > 0"), OPTIONS))
+    assert text == "a → b ‹i›c‹/i› 1 < 2 > 0"
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=80), max_size=5),
+    st.floats(0, 500_000),
+)
+def test_subtitles_are_read_back_whatever_they_say(sentences: list[str], start_s: float) -> None:
+    transcript = spoken(*sentences, start_s=start_s)
+    expected = as_cues(transcript)
+    assert read_vtt(as_vtt(transcript, OPTIONS)) == expected
+    assert [cue[:2] for cue in read_srt(as_srt(transcript, OPTIONS))] == [cue[:2] for cue in expected]
+
+
+@pytest.mark.parametrize("start_s", [3599.9996, 359_999.5, 400_000.0])
+def test_hours_may_be_many(start_s: float) -> None:
+    transcript = spoken("Hello there.", start_s=start_s)
+    assert read_srt(as_srt(transcript, OPTIONS)) == read_vtt(as_vtt(transcript, OPTIONS)) == as_cues(transcript)
+    assert as_cues(transcript)[0][0] == round(start_s * 1000)
+
+
+def test_the_long_hour() -> None:
+    assert "111:06:40,000 -->" in as_srt(spoken("Hi.", start_s=400_000.0), OPTIONS)
+
+
+def test_a_table_has_a_row_for_each_segment() -> None:
+    assert as_tsv(spoken("Hello there.", "Tab\tand\nline"), OPTIONS) == (
+        "start\tend\ttext\n0\t667\tHello there.\n1167\t1500\tTab and line\n"
+    )
+
+
+def test_silence_gives_files_that_are_valid_and_empty() -> None:
+    silence = Transcript("a", "", 5.0)
+    assert {name: write(silence, OPTIONS) for name, write in WRITERS.items() if name in NEEDS_TIMES} == {
+        "srt": "",
+        "vtt": "WEBVTT\n\n",
+        "tsv": "start\tend\ttext\n",
+    }
+    assert read_srt("") == read_vtt("WEBVTT\n\n") == []
+
+
+def test_json_holds_segments_and_words() -> None:
+    (segment,) = json.loads(WRITERS["json"](spoken("Hello there."), OPTIONS))["segments"]
+    assert segment == {
+        "text": "Hello there.",
+        "start_s": 0.0,
+        "end_s": 0.667,
+        "words": [
+            {"text": " Hello", "start_s": 0.0, "end_s": 0.333, "probability": 0.5},
+            {"text": " there.", "start_s": 0.333, "end_s": 0.667, "probability": 0.5},
+        ],
+        "log_prob": -0.5,
+        "no_speech": 0.1,
+        "guards": [],
+    }
+
+
+def test_several_formats_at_once_and_the_form_of_subtitles(tmp_path: Path) -> None:
+    options = SubtitleOptions(max_line_length=8, max_lines=1)
+    writer = TranscriptWriter(["txt", "srt", "vtt", "tsv", "json"], tmp_path, subtitles=options)
+    writer.write(spoken("Hello there all."))
+    files = written(tmp_path)
+    assert sorted(files) == ["a.json", "a.srt", "a.tsv", "a.txt", "a.vtt"]
+    assert files["a.txt"] == "Hello there all.\n"
+    for found in (read_srt(files["a.srt"]), read_vtt(files["a.vtt"])):
+        assert [text for *_, text in found] == ["Hello", "there", "all."]
+
+
+def test_recordings_on_standard_output_stay_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    writer = TranscriptWriter(["srt"], named=True)
+    writer.write(spoken("Hello there."))
+    writer.write(spoken("Go away."))
+    blocks = capsys.readouterr().out.split("\n\n")
+    assert [block.split("\n")[2:] for block in blocks[:-1]] == [["Hello there."], ["Go away."]]
+
+
+def test_formats_that_tell_when_need_times(tmp_path: Path) -> None:
+    assert [TranscriptWriter(["txt", name], tmp_path).needs_times for name in WRITERS] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
