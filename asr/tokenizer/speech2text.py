@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from asr.errors import AsrError, CheckpointError
 from asr.tokenizer.base import OwnFile, first_problem, language_id, parse, read, write
-from asr.tokenizer.trained import LANGUAGE_CODE
+from asr.tokenizer.trained import LANGUAGE_CODE, SPACE_MARK
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 LANGUAGE = re.compile(f"<lang:({LANGUAGE_CODE})>")
@@ -33,6 +33,7 @@ class Speech2TextTokenizer:
     LIST_FILE = "vocab.json"
     OPTIONS_FILE = "speech2text.json"
     suppressed_first_ids: tuple[int, ...] = ()
+    no_speech_id: int | None = None
 
     def __init__(
         self, model: bytes, pieces: str | bytes, *, vocab_size: int | None = None, upper_case: bool = False
@@ -94,6 +95,10 @@ class Speech2TextTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         text = str(self._processor.decode([self._text[i] for i in ids if i in self._text]))
         return text.upper() if self.upper_case else text
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        texts = [self._text.get(i, "").replace(SPACE_MARK, " ") for i in ids]
+        return [text.upper() for text in texts] if self.upper_case else texts
 
     def save(self, folder: Path) -> None:
         options = _Speech2TextOptions(vocab_size=self.vocab_size, upper_case=self.upper_case)
