@@ -177,6 +177,9 @@ def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
             if sink.first:
                 run_up = MP3_RUN_UP if file.format == "MP3" else 0
                 sink.seen = file.seek(max(sink.first - run_up, 0))
+            # After each read soundfile seeks to where it is already, which makes libsndfile start an MP3 stream
+            # anew, with a click, unless it cannot seek.
+            file.seekable = lambda: False
             step = max(BLOCK_SAMPLES // file.channels, 1)
             wanted = True
             while wanted:

@@ -79,6 +79,13 @@ def test_formats_of_libsndfile(tmp_path: Path, rate: int, name: str, subtype: st
         np.testing.assert_allclose(audio.samples_N, samples, rtol=0, atol=tolerance)
 
 
+def test_a_long_mp3_has_no_clicks(tmp_path: Path) -> None:
+    """Read in several goes, it is what it is read at once."""
+    path = write(tmp_path / "x.mp3", noise(60, 24000), 24000)
+    whole_N = soundfile.read(path, dtype="float32")[0]
+    np.testing.assert_allclose(open_audio(path).samples_N, whole_N, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("channels", [2, 6])
 def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
     samples = noise(0.3, channels=channels)
