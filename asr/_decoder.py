@@ -3,7 +3,8 @@
 asr.audio starts this file as a script, so all of it is in one file and it imports nothing of the package.
 It holds nothing worth stealing, can write no file, and may be killed at any moment. A request is a
 four-byte length and JSON; an answer is any number of SAMPLES messages (mono float32) and one END message
-(JSON), each behind its kind and length.
+(JSON), each behind its kind and length.  The answer to a request for a stream begins with a START message (JSON: rate
+and duration) and comes as fast as it is read.
 
 Shapes: T frames (one sample of each channel), C channels.
 """
@@ -26,10 +27,10 @@ from contextlib import suppress
 from typing import Any
 
 HEADER = struct.Struct("<cI")
-SAMPLES, END = b"s", b"j"
+START, SAMPLES, END = b"h", b"s", b"j"
 
 MEMORY_LIMIT_BYTES = 4 << 30
-BLOCK_SAMPLES = 1 << 20
+BLOCK_SAMPLES, STREAM_BLOCK_SAMPLES = 1 << 20, 1 << 16
 RATES_HZ = (1000, 1_000_000)
 # Fewer missing seconds or bytes than these are a sloppy writer's, more are a cut file's.
 SLACK_S = 0.1
@@ -63,10 +64,27 @@ class Sink:
         self.duration_s: float | None = request["duration_s"]
         self.max_samples: int = request["max_bytes"] // 4
         self.count_only: bool = request["count_only"]
+        self.stream: bool = request["stream"]
+        self.timeout_s: float = request["timeout_s"]
         self.whole = self.offset_s == 0 and self.duration_s is None
         self.rate = self.first = self.seen = self.sent = 0
         self.last: int | None = None
         self.silent = self.zero = True
+        self.said_s: float | None = None  # how long the recording is, as ffmpeg says
+        self.problem: str | None = None
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """The time limit begins: for a stream, anew with each block."""
+        self.deadline = time.monotonic() + self.timeout_s
+        # The parent kills this process at the time limit; the alarm does if the parent is gone.
+        signal.setitimer(signal.ITIMER_REAL, self.timeout_s + 5)
+
+    def refuse(self, problem: str) -> None:
+        """The file is not whole: of a stream, what is there comes first."""
+        if not self.stream:
+            raise Refused(problem)
+        self.problem = self.problem or problem
 
     def begin(self, rate: int, frames: int | None) -> None:
         """Set the wanted range in frames, `frames` being how many there are if that is known."""
@@ -78,6 +96,9 @@ class Sink:
         if self.duration_s is not None:
             # Rounded from the same instants, so parts read one after the other tile the whole exactly.
             self.last = max(round((self.offset_s + self.duration_s) * rate), self.first + 1)
+        if self.stream:
+            duration_s = frames / rate if frames else self.said_s
+            self._tell(START, json.dumps({"rate": rate, "duration_s": duration_s}).encode())
         if frames is None:
             return
         if frames > 0 and self.first >= frames:
@@ -116,10 +137,19 @@ class Sink:
         self.sent += len(mono_T)
         if self.sent > self.max_samples:
             raise Refused(f"too long to read at once; {self.advice}")
-        _write(self.out, HEADER.pack(SAMPLES, mono_T.nbytes), mono_T.data.cast("B"))
+        self._tell(SAMPLES, mono_T.data.cast("B"))
+
+    def _tell(self, kind: bytes, data: bytes | memoryview) -> None:
+        if self.stream:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # who reads may take all the time in the world
+        _write(self.out, HEADER.pack(kind, len(data)), data)
+        if self.stream:
+            self.start_clock()
 
     def finish(self, promised: int | None) -> dict[str, Any]:
         """Judge what came, `promised` being the frames the header spoke of; the answer for the parent."""
+        if self.problem is not None:
+            raise Refused(self.problem)
         if promised is not None:
             promised = promised if self.last is None else min(promised, self.last)
             if promised - self.seen > SLACK_S * self.rate:
@@ -129,8 +159,8 @@ class Sink:
             raise Refused(f"there is nothing at {self.offset_s:g} s: it lasts {self.seen / self.rate:.3f} s")
         if self.seen == 0:
             raise Refused("it holds no samples")
-        # A part of a good recording may well be silent; a whole one is a recording that failed.
-        if self.silent and self.whole and not self.count_only:
+        # A part of a good recording may well be silent; a whole one, at once, is a recording that failed.
+        if self.silent and self.whole and not self.count_only and not self.stream:
             why = "every sample is zero" if self.zero else "its channels cancel out when they are averaged"
             raise Refused(f"silent: {why}")
         return {"rate": self.rate, "frames": self.seen}
@@ -144,14 +174,14 @@ def decode(request: dict[str, Any], sink: Sink) -> dict[str, Any]:
     except OSError as error:
         raise Refused(f"cannot be opened: {error.strerror}") from None
     try:
-        check_ogg(fd)
+        check_ogg(fd, sink)
         return with_libsndfile(fd, sink)
     except Unknown as unknown:
         ffmpeg = shutil.which("ffmpeg", path=request["search_path"])
         if ffmpeg is None:
             advice = "install ffmpeg, which reads more formats"
             raise Refused(f"libsndfile cannot read it ({unknown}); {advice}") from None
-        return with_ffmpeg(ffmpeg, path, sink, str(unknown), time.monotonic() + request["timeout_s"])
+        return with_ffmpeg(ffmpeg, path, sink, str(unknown))
     finally:
         os.close(fd)
 
@@ -166,7 +196,7 @@ def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
     except soundfile.SoundFileError as error:
         raise Unknown(_words(error)) from None
     with file:
-        check_sizes(fd, file)
+        check_sizes(fd, file, sink)
         if file.frames >= 1 << 62:
             raise Unknown("a FLAC stream of unknown length")
         sink.begin(file.samplerate, file.frames)
@@ -180,7 +210,7 @@ def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
             # After each read soundfile seeks to where it is already, which makes libsndfile start an MP3 stream
             # anew, with a click, unless it cannot seek.
             file.seekable = lambda: False
-            step = max(BLOCK_SAMPLES // file.channels, 1)
+            step = max((STREAM_BLOCK_SAMPLES if sink.stream else BLOCK_SAMPLES) // file.channels, 1)
             wanted = True
             while wanted:
                 stop = step if sink.last is None else min(step, sink.last - sink.seen)
@@ -200,7 +230,7 @@ def _words(error: Exception) -> str:
 _SIZES = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
-def check_sizes(fd: int, file: Any) -> None:
+def check_sizes(fd: int, file: Any, sink: Sink) -> None:
     """Refuse a file whose header promises more than it holds: libsndfile notes that in its log and reads on.
 
     Zero, and the sizes around 2^31 and 2^32 that programs write when they cannot go back to fill in the right
@@ -210,19 +240,19 @@ def check_sizes(fd: int, file: Any) -> None:
     for promised, there in (map(int, pair) for pair in _SIZES.findall(log)):
         unknown = promised >= 1 << 62 or any(abs(promised - (1 << bits)) <= 1 << 16 for bits in (31, 32))
         if promised - there > SLACK_BYTES and not unknown:
-            raise Refused(f"truncated: its header promises {promised} bytes of audio, {there} are there")
+            sink.refuse(f"truncated: its header promises {promised} bytes of audio, {there} are there")
     if "truncated file" in log:
-        raise Refused("truncated: it ends within its audio")
+        sink.refuse("truncated: it ends within its audio")
     if file.format == "NIST":
         count = re.search(rb"\nsample_count -i (\d{1,18})", os.pread(fd, 1024, 0))
         if count and int(count[1]) - file.frames > SLACK_S * file.samplerate:
-            raise Refused(f"truncated: its header promises {int(count[1])} samples, {file.frames} are there")
+            sink.refuse(f"truncated: its header promises {int(count[1])} samples, {file.frames} are there")
 
 
 _OGG_SERIAL = slice(14, 18)
 
 
-def check_ogg(fd: int) -> None:
+def check_ogg(fd: int, sink: Sink) -> None:
     """Refuse an Ogg file that ends within a page; one that lacks only its end mark was stopped, not cut."""
     head = os.pread(fd, 27, 0)
     if head[:4] != b"OggS":
@@ -233,7 +263,7 @@ def check_ogg(fd: int) -> None:
     page = tail[tail.rfind(b"OggS") :]
     table = page[27 : 27 + page[26]] if len(page) > 26 else b""
     if len(page) <= 26 or len(table) < page[26] or len(page) < 27 + len(table) + sum(table):
-        raise Refused("truncated: it ends within an Ogg page")
+        sink.refuse("truncated: it ends within an Ogg page")
     if head[_OGG_SERIAL] != page[_OGG_SERIAL]:
         raise Unknown("several streams in a row")  # of which libsndfile would read the first alone
 
@@ -241,9 +271,10 @@ def check_ogg(fd: int) -> None:
 # --- ffmpeg -------------------------------------------------------------------------------------------
 
 
-def with_ffmpeg(ffmpeg: str, path: bytes, sink: Sink, reason: str, deadline: float) -> dict[str, Any]:
+def with_ffmpeg(ffmpeg: str, path: bytes, sink: Sink, reason: str) -> dict[str, Any]:
     """Decode the first audio stream; always from the start, since few formats can be entered exactly."""
-    command: list[str | bytes] = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error", "-threads", "1"]
+    command: list[str | bytes] = [ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
+    command += ["-threads", "1"]
     # Through `file:` any name is safe, one with a colon or a leading dash too.
     command += ["-protocol_whitelist", "file", "-format_whitelist", FFMPEG_FORMATS, "-i", b"file:" + path]
     # The AU header carries rate and channels; averaging is done here, the same way for every format.
@@ -251,8 +282,8 @@ def with_ffmpeg(ffmpeg: str, path: bytes, sink: Sink, reason: str, deadline: flo
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=null, stdout=pipe, stderr=pipe)
     try:
-        stopped, errors = _pump(process, _AuReader(sink), deadline)
-        status = None if stopped else process.wait(max(deadline - time.monotonic(), 0.1))
+        stopped, errors = _pump(process, _AuReader(sink), _Log(sink))
+        status = None if stopped else process.wait(max(sink.deadline - time.monotonic(), 0.1))
     except (TimeoutError, subprocess.TimeoutExpired):
         raise Refused("ffmpeg took longer than the time limit") from None
     finally:
@@ -260,7 +291,7 @@ def with_ffmpeg(ffmpeg: str, path: bytes, sink: Sink, reason: str, deadline: flo
         with process:  # closes the pipes and waits
             pass
     if status:
-        raise Refused(_ffmpeg_reason(errors, status, reason))
+        raise Refused(sink.problem or _ffmpeg_reason(errors, status, reason))
     if not stopped and re.search(r"partial file|ended prematurely|truncat", errors, re.IGNORECASE):
         raise Refused("truncated: ffmpeg finds it cut short")
     return sink.finish(None)
@@ -290,27 +321,52 @@ class _AuReader:
         return self.sink.take(block.reshape(-1, self.channels)) if whole else True
 
 
-def _pump(process: subprocess.Popen[bytes], reader: _AuReader, deadline: float) -> tuple[bool, str]:
+_DURATION = re.compile(r"\[info\]   Duration: (\d{1,6}):(\d\d):(\d\d\.\d+),")
+
+
+class _Log:
+    """Listens to what ffmpeg says, line by line: errors, and how long it takes the recording to be."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.rest = b""
+        self.errors = ""
+
+    def feed(self, data: bytes) -> None:
+        """Use some bytes."""
+        *lines, rest = (self.rest + data).split(b"\n")
+        self.rest = rest[-4096:]
+        for line in lines:
+            text = line.decode("utf-8", "replace")
+            if found := re.search(r"\[(?:error|fatal|panic)\] ", text):
+                self.errors = f"{self.errors}{text[found.end() :]}\n"[-4096:]
+            elif self.sink.said_s is None and (found := _DURATION.match(text)):
+                hours, minutes, seconds = map(float, found.groups())
+                self.sink.said_s = hours * 3600 + minutes * 60 + seconds
+
+
+def _pump(process: subprocess.Popen[bytes], reader: _AuReader, log: _Log) -> tuple[bool, str]:
     """Read both pipes to their ends, or until nothing more is wanted; whether that was so, and the errors."""
     assert process.stdout is not None
     assert process.stderr is not None
-    errors = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         selector.register(process.stderr, selectors.EVENT_READ)
         while selector.get_map():
-            left = deadline - time.monotonic()
+            left = log.sink.deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            for key, _ in selector.select(left):
+            # The log first: it has the length, which is told before the first samples.
+            for key, _ in sorted(selector.select(left), key=lambda ready: ready[0].fileobj is process.stdout):
                 data = os.read(key.fd, 1 << 18)
                 if not data:
                     selector.unregister(key.fileobj)
                 elif key.fileobj is process.stderr:
-                    errors = (errors + data)[-4096:]
+                    log.feed(data)
                 elif not reader.feed(data):
                     return True, ""
-    return False, errors.decode("utf-8", "replace")
+    log.feed(b"\n")
+    return False, log.errors
 
 
 def _ffmpeg_reason(errors: str, status: int, reason: str) -> str:
@@ -367,8 +423,6 @@ def serve(requests: int, out: int) -> None:
     _end(out, {"ready": True})
     while True:
         request = json.loads(_read(requests, int.from_bytes(_read(requests, 4), "little")))
-        # The parent kills this process at the time limit; the alarm does if the parent is gone.
-        signal.setitimer(signal.ITIMER_REAL, request["timeout_s"] + 5)
         try:
             answer = decode(request, Sink(out, request))
         except Refused as error:

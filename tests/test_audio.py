@@ -314,5 +314,5 @@ def test_time_that_the_process_was_stopped_does_not_count(tmp_path: Path, monkey
     path = tmp_path / "a.wav"
     soundfile.write(path, np.full(8000, 0.1, np.float32), 8000)
     now = itertools.count(0.0, 3600.0)
-    monkeypatch.setattr("asr.audio.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("asr.audio.child.time.monotonic", lambda: next(now))
     assert len(open_audio(path, timeout_s=5.0).samples_N) == 8000

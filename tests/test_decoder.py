@@ -19,9 +19,8 @@ import soundfile
 import torch
 from hostile import noise
 
-import asr.audio
 from asr import _decoder
-from asr.audio import open_audio
+from asr.audio import child, open_audio
 from asr.errors import AudioError
 
 
@@ -31,8 +30,8 @@ def write(path: Path, samples: np.ndarray, **options: str) -> Path:
 
 
 def decoder_pid() -> int:
-    assert asr.audio._decoder is not None
-    return asr.audio._decoder.process.pid
+    assert child._shared is not None
+    return child._shared.process.pid
 
 
 def is_alive(pid: int) -> bool:
@@ -87,7 +86,7 @@ def test_a_decoder_that_crashes_on_a_file_is_named_and_replaced(clip: Path, how:
     os.kill(pid, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(open_audio, clip)
-        assert eventually(asr.audio._lock.locked)
+        assert eventually(child._lock.locked)
         time.sleep(0.05)
         os.kill(pid, how)
         os.kill(pid, signal.SIGCONT)
@@ -110,7 +109,7 @@ def test_an_interrupted_answer_does_not_spoil_the_next(clip: Path, monkeypatch: 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(asr.audio._Decoder, "receive", interrupt)
+        patch.setattr(child.Decoder, "receive", interrupt)
         with pytest.raises(KeyboardInterrupt):
             open_audio(clip)
     np.testing.assert_allclose(open_audio(clip).samples_N, noise(1), atol=1e-4)
@@ -172,7 +171,7 @@ def test_a_fork_while_another_thread_decodes(clip: Path) -> None:
     os.kill(decoder_pid(), signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(open_audio, clip)
-        assert eventually(asr.audio._lock.locked)
+        assert eventually(child._lock.locked)
         process = multiprocessing.get_context("fork").Process(target=open_audio, args=(clip,))
         process.start()
         process.join(30)
@@ -184,8 +183,8 @@ def test_a_fork_while_another_thread_decodes(clip: Path) -> None:
 @pytest.mark.parametrize("end", ["pass", "os.kill(os.getpid(), 9)", "os._exit(3)"])
 def test_the_decoder_ends_with_its_parent(clip: Path, end: str) -> None:
     code = (
-        "import os, sys; from asr import audio; audio.open_audio(sys.argv[1]);"
-        f"print(audio._decoder.process.pid, flush=True); {end}"
+        "import os, sys; from asr.audio import child, open_audio; open_audio(sys.argv[1]);"
+        f"print(child._shared.process.pid, flush=True); {end}"
     )
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run(

@@ -19,7 +19,7 @@ ROOMS = {
     "files": {"errors"},
     "config": {"errors"},
     "text": {"errors"},
-    "audio": BASE | {"_decoder"},
+    "audio": BASE | {"_decoder", "audio"},
     "tokenizer": BASE | {"tokenizer"},
     "metrics": BASE | {"text"},
     "scoring": BASE | {"text", "metrics"},

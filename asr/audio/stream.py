@@ -1,0 +1,144 @@
+"""Recordings block by block, as they are asked for: of a file of any length, little is ever held.
+
+Shapes: N samples.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr._decoder import END, SAMPLES, START
+from asr.audio.child import FAILURES, Decoder, Patience, borrow, give_back
+from asr.audio.files import TIMEOUT_S, error_about, problem_of, request_for
+from asr.errors import AudioError, printable
+
+STDIN = "standard input"
+
+
+class AudioStream:
+    """A recording on its way in: an iterator of blocks, mono float32 (N,) at the file's own rate.
+
+    sample_rate_hz: that rate.  duration_s: how long the recording is by its header, None where that does not tell.
+    Close it, or use it in a `with` statement, unless it is read to its end.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], block_s: float, timeout_s: float, name: str | os.PathLike[str] | None = None
+    ) -> None:
+        self._name, self._timeout_s = path if name is None else name, timeout_s
+        self._parts: list[NDArray[np.float32]] = []
+        self._held = 0
+        self._problem = problem_of(path)
+        self._decoder: Decoder | None = None
+        start = None
+        if self._problem is None:
+            self._decoder = borrow()
+            self._stop = weakref.finalize(self, self._decoder.stop)
+            start = self._next_message(START, request_for(path, timeout_s, 1 << 62, stream=True))
+        if start is None:
+            raise error_about(self._name, self._problem or "it holds no samples")
+        header = json.loads(start)
+        self.sample_rate_hz = int(header["rate"])
+        self.duration_s: float | None = header["duration_s"]
+        self._size = max(1, round(block_s * self.sample_rate_hz))
+
+    def __iter__(self) -> AudioStream:
+        return self
+
+    def __next__(self) -> NDArray[np.float32]:
+        while self._held < self._size and (data := self._next_message(SAMPLES)) is not None:
+            self._parts.append(np.frombuffer(data, dtype=np.float32))
+            self._held += len(self._parts[-1])
+        if self._held:
+            return self._take()
+        if self._problem is not None:
+            error, self._problem = error_about(self._name, self._problem), None
+            raise error
+        raise StopIteration
+
+    def __enter__(self) -> AudioStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Read no further; blocks that nobody has asked for are dropped."""
+        self._parts, self._held, self._decoder, self._problem = [], 0, None, None
+        self._stop()
+
+    def _take(self) -> NDArray[np.float32]:
+        samples_N = np.concatenate(self._parts)
+        block_N, rest_N = samples_N[: self._size], samples_N[self._size :].copy()
+        self._parts, self._held = [rest_N], len(rest_N)
+        return block_N
+
+    def _next_message(self, expected: bytes, request: dict[str, Any] | None = None) -> bytearray | None:
+        """What the decoder says next; None once it has ended, `_problem` then holding what is wrong, if anything."""
+        decoder = self._decoder
+        if decoder is None:
+            return None
+        try:
+            if request is not None:
+                decoder.send(request)
+            # What the consumer does between two blocks does not count, and ffmpeg has its own limit inside the child.
+            kind, data = decoder.message(Patience(self._timeout_s + 0.5))
+            if kind == expected:
+                return data
+            if kind != END:
+                raise ValueError("broken protocol")
+            self._problem = json.loads(data).get("error")
+        except FAILURES as error:
+            self._problem = decoder.fail(error, f"{self._timeout_s:g} s to decode a block")
+        except BaseException:
+            self.close()  # half a message may stand in the pipe
+            raise
+        else:
+            self._stop.detach()
+            give_back(decoder)
+        self._decoder = None
+        return None
+
+
+def stream_audio(path: str | os.PathLike[str], *, block_s: float = 30.0, timeout_s: float = TIMEOUT_S) -> AudioStream:
+    """Decode a recording of any length in blocks of `block_s` seconds; "-" stands for standard input.
+
+    Joined, the blocks are what `open_audio` gives.  Decoding goes no further ahead than a block, so little memory is
+    needed; several streams may be open at a time.  Standard input is first copied to a temporary file, which is gone
+    once this function returns: some formats, MP4 for one, are read from both ends.
+    Raises AudioError as `open_audio` does, here and from the stream, with these differences.  A file that ends early
+    or is damaged gives the blocks that are there, and then the error.  Silence is no error: what matters in a long
+    recording is found by those who listen to the blocks, and before its end nobody can tell whether all of it is
+    silent.  There is no limit to the length, and `timeout_s` is the longest that decoding one block may take.
+    """
+    if not 0 < block_s < 1e6:
+        raise AudioError(f"{printable(path)}: block_s must be above 0 and below 1e6, not {block_s}")
+    if os.fspath(path) != "-":
+        return AudioStream(path, block_s, timeout_s)
+    with _spooled() as copy:
+        return AudioStream(copy, block_s, timeout_s, STDIN)
+
+
+@contextmanager
+def _spooled() -> Iterator[str]:
+    """The name of a file that holds all of standard input, for as long as it takes to open it."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise AudioError(f"{STDIN}: nothing is piped in")
+    try:
+        with tempfile.NamedTemporaryFile(prefix="asr-") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+            file.flush()
+            yield file.name
+    except OSError as error:  # the disk is full, or there is no folder for such files
+        raise AudioError(f"{STDIN}: cannot be copied to a temporary file ({error.strerror}); set TMPDIR") from None
