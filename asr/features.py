@@ -1,4 +1,4 @@
-"""From waveforms to features: resampling, log-mel filter banks, normalisation and SpecAugment, on batches.
+"""From waveforms to features: log-mel filter banks, normalisation and SpecAugment, on batches.
 
 Shapes: B batch, N samples, T frames, F mel bins.  Padding never reaches a real frame.
 """
@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import soxr
 import torch
 import torch.nn.functional as F
 import torchaudio.compliance.kaldi
@@ -38,17 +37,6 @@ class Features(NamedTuple):
 def real_frames(len_B: Tensor, T: int) -> Tensor:
     """Mark the frames before each length: (B, T), True = real."""
     return torch.arange(T, device=len_B.device) < len_B[:, None]
-
-
-def resample(audio_N: Tensor, from_hz: int, to_hz: int) -> Tensor:
-    """Band-limited resampling of one waveform, (N,) -> (ceil(N * to / from),)."""
-    if from_hz == to_hz:
-        return audio_N
-    if from_hz // math.gcd(from_hz, to_hz) > 1000:  # torchaudio's kernel grows with it: 10 GB for 44099 Hz
-        length = math.ceil(len(audio_N) * to_hz / from_hz)
-        resampled_N = torch.from_numpy(soxr.resample(audio_N.numpy(), from_hz, to_hz))
-        return F.pad(resampled_N, (0, length - len(resampled_N)))
-    return TA.resample(audio_N, from_hz, to_hz)
 
 
 def _mel_matrix(n_fft: int, n_mels: int, sample_rate_hz: int, *, slaney: bool) -> Tensor:

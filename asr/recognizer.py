@@ -22,9 +22,9 @@ from asr.data.batch import batches_by_length, pad_audio
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
 from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
 from asr.errors import AsrError, ConfigError, printable
-from asr.features import resample
 from asr.model.masks import Memory
 from asr.model.precision import Precision, set_precision
+from asr.resampling import resample
 from asr.transcript import Failure, Transcript
 
 # So much audio is in memory at a time: batches by length need a choice, a folder of recordings may be endless.

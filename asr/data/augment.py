@@ -17,7 +17,7 @@ from torch import Tensor
 from asr.audio import open_audio
 from asr.config import AugmentConfig
 from asr.errors import AudioError, DataError
-from asr.features import resample
+from asr.resampling import resample
 
 _AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a"}
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from asr.audio import open_audio
 from asr.errors import DataError, printable
-from asr.features import resample
+from asr.resampling import resample
 
 
 class Dropped(NamedTuple):
