@@ -47,14 +47,15 @@ lint: install ## ruff and mypy
 	$(BIN)/ruff format --check asr recipes benchmarks tests
 	$(BIN)/mypy
 
-bench: install ## how fast recordings become text
+bench: install ## how fast recordings become text, beside faster-whisper
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python recipes/prompts/prepare.py --languages en --out data/prompts-en
-	$(BIN)/python benchmarks/transcribe.py data/prompts-en/cuts_test.jsonl.gz
+	$(BIN)/python benchmarks/transcribe.py data/prompts-en/cuts_*.jsonl.gz
 
 lock: install ## find the newest versions that pyproject.toml allows and write constraints.txt
 	$(BIN)/python -m pip install --quiet uv
 	echo '# Exact versions that `make install` uses; `make lock` resolves them for the oldest Python supported.' > $(VENV)/lock
-	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.10 --no-header --no-annotate --quiet >> $(VENV)/lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra bench --python-version 3.10 --no-header --no-annotate --quiet >> $(VENV)/lock
 	mv $(VENV)/lock constraints.txt
 
 format: install ## put the code into shape

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_model, save_file, save_model
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor
 
 from asr.config import ModelFolderConfig, read_config, to_yaml
@@ -71,6 +71,18 @@ def load_model_folder(folder: Path) -> ModelFolder:
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError) as e:
         raise CheckpointError(f"{weights}: the weights do not fit {CONFIG}: {_first_line(e)}") from None
     return ModelFolder(config, model.eval(), tokenizer)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file of weights alone.
+
+    Raises CheckpointError if it is missing, cut off or no such file.
+    """
+    _check_sizes(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as e:
+        raise CheckpointError(f"{path}: not a safetensors file, or damaged: {_first_line(e)}") from None
 
 
 def save_state(path: Path, tree: Mapping[str, Any]) -> None:

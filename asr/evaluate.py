@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lhotse.cut import Cut
+
 from asr.data.cuts import language_of, load_audio, read_cuts, text_of
 from asr.errors import DataError
 from asr.files import make_folder, write_atomically
-from asr.recognizer import OnDone, Recognizer
+from asr.recognizer import OnDone, Opened, Recognizer, Source
 from asr.scoring import ScoreReport, score_texts
 from asr.transcript import Failure
 
@@ -64,8 +66,8 @@ def evaluate(
     make_folder(output)
     hypotheses: dict[str, str] = {}
     began = time.monotonic()
-    for result in recognizer.transcribe_waveforms(
-        [(id, partial(load_audio, cut, recognizer.rate)) for id, cut in cuts.items()],
+    for result in recognizer.transcribe_sources(
+        [Source(id, partial(_open, cut, recognizer.rate)) for id, cut in cuts.items()],
         language=lambda id: language_of(cuts[id]),
         batch_s=batch_s,
         on_done=on_done,
@@ -81,3 +83,7 @@ def evaluate(
             f.write(json.dumps(row, ensure_ascii=False) + "\n")
     report = score_texts(references, hypotheses, **scoring)
     return Evaluation(report, sum(cut.duration for cut in cuts.values()), wall_s, path)
+
+
+def _open(cut: Cut, rate: int) -> Opened:
+    return Opened([load_audio(cut, rate)], cut.duration)

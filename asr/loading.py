@@ -14,6 +14,7 @@ from asr.errors import ConfigError
 from asr.model.precision import Precision, fastest
 from asr.pretrained import find_model
 from asr.recognizer import Recognizer
+from asr.vad import load_detector
 
 
 def load_model(
@@ -42,4 +43,5 @@ def load_model(
         raise ConfigError(f"device {device}: {str(e).splitlines()[0]}") from None
     if dtype == "int8" and device != "cpu":
         raise ConfigError(f"dtype int8 is for the CPU; on {device} give bfloat16 or float32")
-    return Recognizer(parts, decode, fastest(torch.device(device)) if dtype == "auto" else dtype)
+    precision = fastest(torch.device(device)) if dtype == "auto" else dtype
+    return Recognizer(parts, decode, precision, load_detector(parts.model.front_end.sample_rate_hz))

@@ -15,6 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import resources
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,9 +34,10 @@ from asr.errors import AsrError
 from asr.metrics import error_rate
 from asr.model.precision import fastest
 from asr.pretrained import import_model
-from asr.recognizer import Recognizer
+from asr.recognizer import Opened, Recognizer, Source
 from asr.text import normalizer
 from asr.transcript import Transcript
+from asr.vad import load_detector
 
 RATE = 16_000
 Texts = dict[str, str]
@@ -173,11 +175,12 @@ def _ours(variant: Variant, beam: int, threads: int, batch_s: float, folder: str
     import_model("whisper-tiny.en", Path(folder), thin=variant.thin)
     parts = load_model_folder(Path(folder))
     options = parts.config.decode.model_copy(update={"beam_size": beam})
-    recognizer = Recognizer(parts, options, variant.precision)  # type: ignore[arg-type]
+    detector = load_detector(RATE)
+    recognizer = Recognizer(parts, options, variant.precision, detector)  # type: ignore[arg-type]
 
     def transcribe(audio: dict[str, Tensor]) -> Texts:
-        sources = [(id, lambda samples_N=samples_N: samples_N) for id, samples_N in audio.items()]
-        found = recognizer.transcribe_waveforms(sources, batch_s=batch_s)
+        sources = [Source(id, partial(Opened, [x], len(x) / RATE)) for id, x in audio.items()]
+        found = recognizer.transcribe_sources(sources, batch_s=batch_s)
         return {result.id: result.text for result in found if isinstance(result, Transcript)}
 
     return transcribe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig, EncoderConfig, LogMelConfig, ModelConfig, ModelFolderConfig, TokenizerConfig
 from asr.model.build import build_model
 from asr.model.position import sinusoids
-from asr.recognizer import Source
+from asr.recognizer import Opened, Source
 from asr.tokenizer import CharacterTokenizer, WhisperTokenizer
 from asr.transcript import Failure, Transcript
 
@@ -71,7 +72,7 @@ def texts(results: list[Transcript | Failure]) -> list[str]:
 
 def sources(audio: list[Tensor]) -> list[Source]:
     """Waveforms with their numbers as ids."""
-    return [(str(i), lambda a=a: a) for i, a in enumerate(audio)]
+    return [Source(str(i), partial(Opened, [a], len(a) / RATE)) for i, a in enumerate(audio)]
 
 
 def whisper_folder(folder: Path, *, without: str = "", reshaped: dict[str, tuple[int, ...]] | None = None) -> Path:

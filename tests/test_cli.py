@@ -190,7 +190,7 @@ def test_stopping_is_one_line(model: Path, calls: Path, monkeypatch: pytest.Monk
     def stop(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Recognizer, "transcribe_waveforms", stop)
+    monkeypatch.setattr(Recognizer, "transcribe_sources", stop)
     assert asr("transcribe", calls / "b.wav", "--model", model) == Outcome(130, "", ["asr: stopped"])
 
 

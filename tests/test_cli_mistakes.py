@@ -68,7 +68,7 @@ def mistakes(folder: Path, model: Path) -> dict[str, tuple[list[object], str]]:
         "no model": ([*spoken, folder / "none"], f"{folder}/none: no model folder"),
         "run for model": ([*spoken, folder / "run"], f"did you mean {folder}/run/model?"),
         "file for model": ([*spoken, wav], "no model folder"),
-        "format": ([*spoken, model, "--format", "srt"], "unknown format 'srt': known are txt, json"),
+        "format": ([*spoken, model, "--format", "doc"], "unknown format 'doc': known are txt, json, srt, vtt, tsv"),
         "no format": ([*spoken, model, "--format", ","], "no format"),
         "output": ([*spoken, model, "--output", file], f"{file}: is a file, not a folder"),
         "output below a file": ([*spoken, model, "--output", file / "x"], f"{file}/x: Not a directory"),

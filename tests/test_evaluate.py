@@ -109,7 +109,7 @@ def test_what_cannot_be_scored_shows_before_decoding(
     tmp_path: Path, normalizer: str, error: type[AsrError], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recognizer = Recognizer(small_model())
-    monkeypatch.setattr(recognizer, "transcribe_waveforms", lambda *a, **k: pytest.fail("decoded"))
+    monkeypatch.setattr(recognizer, "transcribe_sources", lambda *a, **k: pytest.fail("decoded"))
     digits = cut("1", 1.0, "3 calls", language=None)
     cuts = manifest(tmp_path / "cuts.jsonl", [cut("0", 1.0, "hello"), digits])
     with pytest.raises(error, match=says):

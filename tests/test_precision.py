@@ -60,5 +60,5 @@ def test_a_batch_encoded_in_parts_gives_the_same_texts(monkeypatch: pytest.Monke
     recognizer = Recognizer(small_model())
     batch = pad_audio(noises(1.0, 0.9, 0.5, 0.3))
     whole = [h[0].tokens for h in recognizer.decode(*batch)]
-    monkeypatch.setattr("asr.recognizer.ENCODE_S", 2.0)
+    monkeypatch.setattr("asr.recognizer.batch.ENCODE_S", 2.0)
     assert [h[0].tokens for h in recognizer.decode(*batch)] == whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import asr.recognizer
 from asr.data.batch import pad_audio
 from asr.decode.search import Hypothesis
 from asr.errors import AsrError, ConfigError, DataError
-from asr.recognizer import Recognizer
+from asr.recognizer import Opened, Recognizer, Source
 from asr.transcript import Failure, Transcript
 
 LENGTHS_S = (1.0, 0.5, 1.5, 0.1, 0.75, 0.04, 1.3, 0.001, 0.9)
@@ -65,31 +66,31 @@ def test_the_language_is_detected_where_it_is_not_given() -> None:
     expected = [("en", "es")[i] for i in logits_B1V[:, 0, ids].argmax(1).tolist()]
     assert set(expected) == {"en", "es"}
     assert tokens(recognizer.decode(audio_BN, len_B)) == tokens(recognizer.decode(audio_BN, len_B, expected))
-    found = list(recognizer.transcribe_waveforms(sources(noises(1.0, 0.5, 1.5, 0.1, 0.75, seed=3))))
+    found = list(recognizer.transcribe_sources(sources(noises(1.0, 0.5, 1.5, 0.1, 0.75, seed=3))))
     assert [r.language for r in found if isinstance(r, Transcript)] == expected
 
 
 def test_a_language_that_is_given_is_kept() -> None:
     recognizer = Recognizer(small_model(["en", "es"]))
     audio = noises(1.0, 0.5, 1.5, 0.1)
-    results = {code: list(recognizer.transcribe_waveforms(sources(audio), language=code)) for code in ("en", "es")}
+    results = {code: list(recognizer.transcribe_sources(sources(audio), language=code)) for code in ("en", "es")}
     assert {r.language for r in results["es"] if isinstance(r, Transcript)} == {"es"}
     assert texts(results["en"]) != texts(results["es"])
-    detected = list(recognizer.transcribe_waveforms(sources(audio)))
+    detected = list(recognizer.transcribe_sources(sources(audio)))
     other = {"en": "es", "es": "en"}[detected[2].language]
-    mixed = list(recognizer.transcribe_waveforms(sources(audio), language=lambda id: other if id == "2" else None))
+    mixed = list(recognizer.transcribe_sources(sources(audio), language=lambda id: other if id == "2" else None))
     expected = [*detected[:2], results[other][2], detected[3]]
     assert texts(mixed) == texts(expected)
     assert [r.language for r in mixed] == [r.language for r in expected]
 
 
 def test_a_language_that_the_model_lacks_is_an_error_before_any_work() -> None:
-    def load() -> Tensor:
+    def load() -> Opened:
         raise AssertionError("nothing is to be loaded")
 
     recognizer = Recognizer(small_model(["en", "es"]))
     with pytest.raises(AsrError, match="unknown language 'xx': this model knows en, es"):
-        list(recognizer.transcribe_waveforms([("a", load)], language="xx"))
+        list(recognizer.transcribe_sources([Source("a", load)], language="xx"))
 
 
 def test_ctc_weight_needs_a_ctc_head() -> None:
@@ -118,7 +119,7 @@ def test_a_text_without_an_end_stops_at_the_cap_and_says_so() -> None:
         assert best.truncated
         assert len(best.tokens) == 8 + math.ceil(seconds * 4)
     with pytest.warns(UserWarning, match=r"^0: the text reached the length cap before it ended$"):
-        (result,) = recognizer.transcribe_waveforms(sources(audio[:1]))
+        (result,) = recognizer.transcribe_sources(sources(audio[:1]))
     assert isinstance(result, Transcript)
     assert result.truncated
 
@@ -146,8 +147,8 @@ def test_padding_and_company_change_no_text(options: dict[str, float], languages
 @pytest.mark.parametrize("batch_s", [0.01, 2.0, 1000.0])
 def test_the_size_of_batches_changes_no_result(greedy: Recognizer, batch_s: float) -> None:
     audio = noises(*LENGTHS_S)
-    expected = [text for a in audio for text in texts(list(greedy.transcribe_waveforms(sources([a]))))]
-    assert texts(list(greedy.transcribe_waveforms(sources(audio), batch_s=batch_s))) == expected
+    expected = [text for a in audio for text in texts(list(greedy.transcribe_sources(sources([a]))))]
+    assert texts(list(greedy.transcribe_sources(sources(audio), batch_s=batch_s))) == expected
 
 
 # --- files --------------------------------------------------------------------------------------------
@@ -201,15 +202,15 @@ def test_rate_and_channels_of_a_file_do_not_matter(greedy: Recognizer, tmp_path:
 
 def test_only_a_pool_of_audio_is_loaded_at_a_time(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     audio = noises(*LENGTHS_S)
-    expected = texts(list(greedy.transcribe_waveforms(sources(audio))))
+    expected = texts(list(greedy.transcribe_sources(sources(audio))))
     loaded: list[int] = []
 
-    def load(i: int) -> Tensor:
+    def load(i: int) -> Opened:
         loaded.append(i)
-        return audio[i]
+        return Opened([audio[i]], None)
 
     monkeypatch.setattr(asr.recognizer, "POOL_S", 1.4)
-    results = greedy.transcribe_waveforms([(str(i), lambda i=i: load(i)) for i in range(len(audio))])
+    results = greedy.transcribe_sources([Source(str(i), partial(load, i)) for i in range(len(audio))])
     found = [next(results)]
     assert loaded == [0, 1]  # 1.5 s: the first pool
     found += results
@@ -219,14 +220,16 @@ def test_only_a_pool_of_audio_is_loaded_at_a_time(greedy: Recognizer, monkeypatc
 
 
 def test_progress_ends_at_the_whole(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    def bad() -> Tensor:
+    def bad() -> Opened:
         raise DataError("unreadable")
 
     told: list[tuple[float, float]] = []
     monkeypatch.setattr(asr.recognizer, "POOL_S", 1.4)
     list(
-        greedy.transcribe_waveforms(
-            [*sources(noises(*LENGTHS_S)), ("bad", bad)], batch_s=0.5, on_done=lambda *seconds: told.append(seconds)
+        greedy.transcribe_sources(
+            [*sources(noises(*LENGTHS_S)), Source("bad", bad)],
+            batch_s=0.5,
+            on_done=lambda *seconds: told.append(seconds),
         )
     )
     done = [seconds for seconds, _ in told]
@@ -247,5 +250,5 @@ def test_too_large_a_batch_is_one_line(greedy: Recognizer, monkeypatch: pytest.M
 
     monkeypatch.setattr(greedy.model, "encode", encode)
     with pytest.raises(AsrError, match=r"^cpu: 50 s of audio at once .*--batch-seconds") as caught:
-        list(greedy.transcribe_waveforms(sources(noises(0.5)), batch_s=50))
+        list(greedy.transcribe_sources(sources(noises(0.5)), batch_s=50))
     assert "\n" not in str(caught.value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import RATE, noises, small_model, sources, texts
@@ -13,8 +12,9 @@ from torch import Tensor
 
 from asr.config import WhisperFeaturesConfig
 from asr.data.batch import batches_by_length
-from asr.recognizer import Recognizer, split_at_quiet
+from asr.recognizer import Recognizer
 from asr.transcript import Transcript
+from asr.windows import QuietWindows
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
 
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models 
 def test_a_long_recording_is_the_sum_of_its_windows() -> None:
     recognizer = Recognizer(small_model(window_s=1.0, beam_size=2, n_best=2))
     (audio_N,) = noises(3.7)
-    windows = split_at_quiet(audio_N, RATE, 1.0)
+    windows = [window.samples_N for window in QuietWindows(RATE, 1.0)([audio_N])]
     assert len(windows) >= 4
-    parts = texts(list(recognizer.transcribe_waveforms(sources(windows))))
-    (whole,) = recognizer.transcribe_waveforms(sources([audio_N]))
+    parts = texts(list(recognizer.transcribe_sources(sources(windows))))
+    (whole,) = recognizer.transcribe_sources(sources([audio_N]))
     assert isinstance(whole, Transcript)
     assert whole.text == " ".join(part for part in parts if part)
     assert whole.duration_s == pytest.approx(3.7)
@@ -41,27 +41,9 @@ def test_no_window_is_longer_than_the_front_end_s_own(monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         recognizer.model, "encode", lambda audio_BN, len_B: seen.extend(len_B.tolist()) or encode(audio_BN, len_B)
     )
-    texts(list(recognizer.transcribe_waveforms(sources(noises(5.0)))))
+    texts(list(recognizer.transcribe_sources(sources(noises(5.0)))))
     assert sum(seen) == 5 * RATE
     assert max(seen) <= 2 * RATE
-
-
-@settings(deadline=None)
-@given(n=st.integers(0, 3000), window=st.integers(1, 700), seed=st.integers(0, 99))
-def test_windows_add_up_and_none_is_too_long(n: int, window: int, seed: int) -> None:
-    rate = 100
-    audio_N = torch.randn(n, generator=torch.Generator().manual_seed(seed))
-    windows = split_at_quiet(audio_N, rate, window / rate)
-    assert torch.equal(torch.cat(windows), audio_N)
-    assert all(len(w) <= max(2, window) for w in windows)
-    assert all(len(w) > 0 for w in windows) or n == 0
-
-
-def test_the_cut_is_at_the_quiet_place() -> None:
-    (audio_N,) = noises(5.0)
-    audio_N[round(1.6 * RATE) : round(1.85 * RATE)] *= 0.01
-    first, *_ = split_at_quiet(audio_N, RATE, 2.0)
-    assert 1.6 * RATE < len(first) < 1.85 * RATE
 
 
 @settings(deadline=None)

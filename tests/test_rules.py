@@ -41,7 +41,7 @@ ROOMS = {
     },
     "windows": set(),
     "vad": BASE | {"checkpoint", "resampling"},
-    "loading": BASE | {"pretrained", "config", "checkpoint", "model", "recognizer"},
+    "loading": BASE | {"pretrained", "config", "checkpoint", "model", "recognizer", "vad"},
     "words": {"transcript"},
     "pauses": set(),
     "align": BASE | {"transcript", "words", "pauses", "tokenizer", "model", "features", "losses"},

@@ -98,11 +98,27 @@ def train(
 
 @app.command()
 def transcribe(
-    inputs: Annotated[list[str], typer.Argument(help="Audio files, folders or globs.")],
+    inputs: Annotated[list[str], typer.Argument(help="Audio or video files, folders or globs; - is standard input.")],
     model: Model = DEFAULT_MODEL,
-    formats: Annotated[str, typer.Option("--format", help="txt, json, or both with a comma.")] = "txt",
+    formats: Annotated[str, typer.Option("--format", help="With commas, of txt, json, srt, vtt, tsv.")] = "txt",
     output: Annotated[Path | None, typer.Option("--output", help="Folder for one file per recording.")] = None,
     language: Annotated[str | None, typer.Option("--language", help="Such as en; default: detected.")] = None,
+    task: Annotated[
+        Literal["transcribe", "translate"], typer.Option("--task", help="translate: into English, where a model can.")
+    ] = "transcribe",
+    words: Annotated[bool, typer.Option("--words", help="When each word was said, in the JSON.")] = False,
+    hotwords: Annotated[
+        Path | None, typer.Option("--hotwords", help="File of names and words to listen for, a line each.")
+    ] = None,
+    hotword_bonus: Annotated[
+        float | None, typer.Option("--hotword-bonus", min=0, help="How strongly, in nats for a token. [default: 1.0]")
+    ] = None,
+    guards: Annotated[
+        bool | None,
+        typer.Option("--guards/--no-guards", help="Against loops and inventions. [default: the model's own]"),
+    ] = None,
+    line_length: Annotated[int, typer.Option("--line-length", min=1, help="Of subtitles, in characters.")] = 42,
+    line_count: Annotated[int, typer.Option("--line-count", min=1, help="Of subtitles.")] = 2,
     beam_size: BeamSize = None,
     n_best: NBest = None,
     ctc_weight: CtcWeight = None,
@@ -114,18 +130,35 @@ def transcribe(
 
     Example: `asr transcribe talk.mp3 calls/ --model whisper-tiny.en --format txt,json --output texts`
     """
+    from asr.subtitles import SubtitleOptions
     from asr.transcript import Failure
     from asr.writers import TranscriptWriter
 
     paths, problems, remarks = find_audio(inputs)
-    writer = TranscriptWriter(names(formats), output, named=len(paths) + len(problems) > 1)
-    recognizer = load_recognizer(model, device, dtype, beam_size=beam_size, n_best=n_best, ctc_weight=ctc_weight)
+    subtitles = SubtitleOptions(max_line_length=line_length, max_lines=line_count)
+    writer = TranscriptWriter(names(formats), output, named=len(paths) + len(problems) > 1, subtitles=subtitles)
+    recognizer = load_recognizer(
+        model,
+        device,
+        dtype,
+        beam_size=beam_size,
+        n_best=n_best,
+        ctc_weight=ctc_weight,
+        phrases=hotwords,
+        phrase_bonus=hotword_bonus,
+        guards=None if guards is None else {"enabled": guards},
+    )
     for line in remarks + problems:
         say(line)
     failed = len(problems)
     with progress("transcribing") as on_done:
-        for result in recognizer.transcribe_waveforms(
-            recognizer.files(paths), language=language, batch_s=batch_seconds, on_done=on_done
+        for result in recognizer.transcribe_sources(
+            recognizer.files(paths),
+            language=language,
+            task=task,
+            words=words or writer.needs_times,
+            batch_s=batch_seconds,
+            on_done=on_done,
         ):
             if isinstance(result, Failure):
                 say(result.reason)

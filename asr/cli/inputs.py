@@ -40,7 +40,7 @@ def find_audio(inputs: list[str]) -> tuple[list[str], list[str], list[str]]:
     problems: list[str] = []
     remarks: list[str] = []
     for text in inputs:
-        if os.path.lexists(text) or not glob.has_magic(text):
+        if text == "-" or os.path.lexists(text) or not glob.has_magic(text):
             matches = [text]
         else:
             matches = sorted(glob.glob(text, recursive=True))

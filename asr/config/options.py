@@ -154,7 +154,7 @@ class ModelConfig(Config):
 class GuardConfig(Config):
     """Guards against texts that nobody said (asr.guards); log-probabilities are means over a text's tokens."""
 
-    enabled: bool = True
+    enabled: bool = Field(False, description="imported models of Whisper bring them switched on")
     silence_db: float = Field(
         -70.0, le=0, description="windows without a sample above this are silence (dB full scale)"
     )
@@ -188,6 +188,8 @@ class DecodeConfig(Config):
     n_best: int = Field(1, ge=1, le=1000)
     window_s: float = Field(30.0, gt=0, le=3600, description="longer recordings are cut up at quiet places")
     guards: GuardConfig = GuardConfig()
+    phrases: Path | None = Field(None, description="a phrase list: names and words to listen for, a line each")
+    phrase_bonus: float = Field(1.0, ge=0, description="nats for every token along a phrase")
 
 
 class TokenizerConfig(Config):

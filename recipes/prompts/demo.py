@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.evaluate import evaluate
 from asr.pretrained import import_model
-from asr.recognizer import Recognizer
+from asr.recognizer import Opened, Recognizer, Source
 from asr.training.run import train
 from asr.transcript import Failure
 
@@ -92,8 +93,8 @@ def _show_texts(console: Console, before: Path, after: Path, test: Path) -> None
     for folder in (before, after):
         recognizer = Recognizer.load(folder)
         rate = recognizer.model.front_end.sample_rate_hz
-        sources = [(cut.id, lambda cut=cut, rate=rate: load_audio(cut, rate)) for cut in chosen]
-        texts.append([t.reason if isinstance(t, Failure) else t.text for t in recognizer.transcribe_waveforms(sources)])
+        sources = [Source(cut.id, partial(Opened, [load_audio(cut, rate)], cut.duration)) for cut in chosen]
+        texts.append([t.reason if isinstance(t, Failure) else t.text for t in recognizer.transcribe_sources(sources)])
     for cut, old, new in zip(chosen, *texts, strict=True):
         console.print(
             f"{cut.id}\n  said    {text_of(cut)}\n  before  {old}\n  after   {new}", markup=False, soft_wrap=True
