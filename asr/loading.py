@@ -27,7 +27,7 @@ def load_model(
     options: those of the search in place of the model's own, such as beam_size=5.  Raises
     CheckpointError if there is no such model, ConfigError for options that do not exist or fit.
 
-    >>> load_model("whisper-tiny.en").transcribe(["talk.mp3"])   # doctest: +SKIP
+    >>> load_model("whisper-tiny.en").transcribe("talk.mp3").text   # doctest: +SKIP
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ConfigError(f"device {device}: it is auto, cpu, cuda or, for one GPU of several, cuda:1")

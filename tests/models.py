@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig, EncoderConfig, LogMelConfig, ModelConfig, ModelFolderConfig, TokenizerConfig
 from asr.model.build import build_model
 from asr.model.position import sinusoids
-from asr.recognizer import Opened, Source
+from asr.recognizer import Opened, Recognizer, Source
 from asr.tokenizer import CharacterTokenizer, WhisperTokenizer
 from asr.transcript import Failure, Transcript
 
@@ -68,6 +68,11 @@ def noises(*lengths_s: float, seed: int = 1) -> list[Tensor]:
 def texts(results: list[Transcript | Failure]) -> list[str]:
     """The texts; a failure fails the test."""
     return [r.text if isinstance(r, Transcript) else pytest.fail(r.reason) for r in results]
+
+
+def of_files(recognizer: Recognizer, paths: Iterable[Path], **options: Any) -> list[Transcript | Failure]:
+    """What becomes of audio files."""
+    return list(recognizer.transcribe_sources(recognizer.files(paths), **options))
 
 
 def sources(audio: list[Tensor]) -> list[Source]:

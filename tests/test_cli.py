@@ -16,7 +16,7 @@ import pytest
 import soundfile as sf
 import torch
 from command import Outcome, asr
-from models import RATE, noises, small_model, whisper_folder
+from models import RATE, noises, of_files, small_model, whisper_folder
 from synthetic import CONFIG, clip, manifest
 
 from asr import __version__
@@ -65,7 +65,7 @@ def bad(tmp_path: Path) -> list[Path]:
 
 def texts_of(model: Path, paths: list[Path]) -> list[str]:
     """The texts that belong to recordings."""
-    results = Recognizer.load(model).transcribe(paths)
+    results = of_files(Recognizer.load(model), paths)
     return [r.text for r in results if isinstance(r, Transcript)]
 
 

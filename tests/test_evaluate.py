@@ -8,7 +8,7 @@ from typing import Any
 
 import jiwer
 import pytest
-from models import noises, small_model
+from models import noises, of_files, small_model
 from synthetic import clip, cut, manifest
 
 from asr.errors import AsrError, ConfigError, DataError
@@ -44,7 +44,7 @@ def test_the_hypotheses_are_those_of_transcribe(cuts: Path, tmp_path: Path) -> N
     recognizer = Recognizer(small_model())
     found = evaluate(recognizer, cuts, tmp_path / "out")
     assert found.hypotheses == tmp_path / "out" / "hyp.jsonl"
-    transcripts = recognizer.transcribe([tmp_path / f"{i}.wav" for i in range(4)])
+    transcripts = of_files(recognizer, [tmp_path / f"{i}.wav" for i in range(4)])
     assert rows(found.hypotheses) == [
         {"id": str(i), "text": t.text, "reference": text, "language": language}
         for i, (t, text, language) in enumerate(zip(transcripts, TEXTS, LANGUAGES, strict=True))
@@ -88,7 +88,7 @@ def test_each_cut_is_decoded_in_its_language(cuts: Path, tmp_path: Path) -> None
     recognizer = Recognizer(small_model(["en", "es"]))
     found = {row["id"]: row["text"] for row in rows(evaluate(recognizer, cuts, tmp_path / "out").hypotheses)}
     for i, language in enumerate(LANGUAGES):
-        (expected,) = recognizer.transcribe([tmp_path / f"{i}.wav"], language=language)
+        expected = recognizer.transcribe(tmp_path / f"{i}.wav", language=language)
         assert found[str(i)] == expected.text
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from models import RATE, noises, small_model, sources, texts
+from models import RATE, noises, of_files, small_model, sources, texts
 from torch import Tensor
 
 import asr.recognizer
 from asr.data.batch import pad_audio
 from asr.decode.search import Hypothesis
-from asr.errors import AsrError, ConfigError, DataError
+from asr.errors import AsrError, AudioError, ConfigError, DataError
 from asr.recognizer import Opened, Recognizer, Source
 from asr.transcript import Failure, Transcript
 
@@ -164,9 +164,9 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def test_results_stand_in_the_order_of_the_paths(greedy: Recognizer, files: list[Path]) -> None:
-    results = greedy.transcribe(files, batch_s=1.5)
+    results = of_files(greedy, files, batch_s=1.5)
     assert [r.id for r in results] == [str(path) for path in files]
-    assert texts(results) == [text for path in files for text in texts(greedy.transcribe([path]))]
+    assert texts(results) == [text for path in files for text in texts([greedy.transcribe(path)])]
     assert len(set(texts(results))) > 1
     assert [r.duration_s for r in results if isinstance(r, Transcript)] == [0.5, 1.2, 0.2, 0.8]
     assert all(r.text == r.alternatives[0][0] for r in results if isinstance(r, Transcript))
@@ -175,10 +175,10 @@ def test_results_stand_in_the_order_of_the_paths(greedy: Recognizer, files: list
 def test_a_bad_file_is_a_failure_and_the_others_come_out_unchanged(
     greedy: Recognizer, files: list[Path], tmp_path: Path
 ) -> None:
-    good = greedy.transcribe(files)
+    good = of_files(greedy, files)
     (tmp_path / "bad.wav").write_text("no audio")
     mixed = [files[0], tmp_path / "bad.wav", *files[1:3], tmp_path / "missing.wav", files[3]]
-    results = greedy.transcribe(mixed)
+    results = of_files(greedy, mixed)
     assert [r for r in results if isinstance(r, Transcript)] == good
     failed = [results[1], results[4]]
     assert [(type(r), r.id) for r in failed] == [(Failure, str(mixed[1])), (Failure, str(mixed[4]))]
@@ -190,7 +190,7 @@ def test_rate_and_channels_of_a_file_do_not_matter(greedy: Recognizer, tmp_path:
     wave_N = 0.3 * np.sin(2 * np.pi * 440 * time_N) * np.sin(2 * np.pi * 3 * time_N)
     sf.write(tmp_path / "a.wav", wave_N[::2], RATE, subtype="FLOAT")
     sf.write(tmp_path / "b.flac", np.stack([wave_N, wave_N], axis=1), 16000, subtype="PCM_24")
-    first, second = greedy.transcribe(sorted(tmp_path.iterdir()))
+    first, second = of_files(greedy, sorted(tmp_path.iterdir()))
     assert isinstance(first, Transcript)
     assert isinstance(second, Transcript)
     assert first.text == second.text
@@ -241,7 +241,7 @@ def test_progress_ends_at_the_whole(greedy: Recognizer, monkeypatch: pytest.Monk
 
 
 def test_nothing_gives_nothing(greedy: Recognizer) -> None:
-    assert greedy.transcribe([]) == []
+    assert of_files(greedy, []) == []
 
 
 def test_too_large_a_batch_is_one_line(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,3 +252,11 @@ def test_too_large_a_batch_is_one_line(greedy: Recognizer, monkeypatch: pytest.M
     with pytest.raises(AsrError, match=r"^cpu: 50 s of audio at once .*--batch-seconds") as caught:
         list(greedy.transcribe_sources(sources(noises(0.5)), batch_s=50))
     assert "\n" not in str(caught.value)
+
+
+def test_one_file_is_one_transcript_and_a_bad_one_an_error(greedy: Recognizer, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    sf.write(path, noises(0.5)[0].numpy(), RATE, subtype="FLOAT")
+    assert greedy.transcribe(path).duration_s == pytest.approx(0.5)
+    with pytest.raises(AudioError, match=r"gone\.wav: no such file"):
+        greedy.transcribe(tmp_path / "gone.wav")

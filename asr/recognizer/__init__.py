@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from asr.checkpoint import ModelFolder, load_model_folder
 from asr.config import DecodeConfig, WhisperFeaturesConfig
 from asr.data.batch import batches_by_length, pad_audio
 from asr.decode.search import Hypothesis
-from asr.errors import AsrError, printable
+from asr.errors import AsrError, AudioError, printable
 from asr.model.precision import Precision
 from asr.recognizer.batch import BatchDecoder, Decoded
 from asr.resampling import resample_blocks
@@ -75,7 +75,7 @@ class Recognizer:
 
     detector: finds the speech in recordings that are longer than a window; without one they are cut at quiet places.
 
-    >>> Recognizer.load("exp/prompts-en/model").transcribe(["hello.wav"])   # doctest: +SKIP
+    >>> Recognizer.load("exp/prompts-en/model").transcribe("hello.wav").text   # doctest: +SKIP
     """
 
     def __init__(
@@ -114,23 +114,12 @@ class Recognizer:
         """
         return [found.hypotheses for found in self.decoder(audio_BN, len_B, languages or [None] * len(len_B))]
 
-    def transcribe(
-        self,
-        paths: Iterable[str | Path],
-        *,
-        language: str | None = None,
-        task: str = "transcribe",
-        words: bool = False,
-        batch_s: float = 240.0,
-        on_done: OnDone | None = None,
-    ) -> list[Transcript | Failure]:
-        """Transcribe audio files, results in the order of the paths; see transcribe_sources."""
-        sources = self.files(paths)
-        return list(
-            self.transcribe_sources(
-                sources, language=language, task=task, words=words, batch_s=batch_s, on_done=on_done
-            )
-        )
+    def transcribe(self, path: str | Path, **options: Any) -> Transcript:
+        """Transcribe an audio file, with the options of transcribe_sources; AudioError if it cannot be read."""
+        (result,) = self.transcribe_sources(self.files([path]), **options)
+        if isinstance(result, Failure):
+            raise AudioError(result.reason)
+        return result
 
     def files(self, paths: Iterable[str | Path]) -> list[Source]:
         """Audio files as sources; each is opened when its turn comes, and read as far as it is needed."""
