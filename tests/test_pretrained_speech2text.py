@@ -35,7 +35,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """A model of ours, loaded from its folder, and theirs."""
     folder = tmp_path_factory.mktemp("speech2text")
     theirs = hf_speech2text(folder / "hf", **KINDS[request.param])
-    import_model(folder / "hf", folder / "ours")
+    import_model(folder / "hf", folder / "ours", thin=1)
     return load_model_folder(folder / "ours"), theirs
 
 
@@ -131,14 +131,14 @@ def test_the_models_own_settings_are_used(tmp_path: Path) -> None:
     hf_speech2text(tmp_path / "hf", dropout=0.25)
     settings = {"do_ceptral_normalize": True, "normalize_means": True, "normalize_vars": False}
     (tmp_path / "hf" / "preprocessor_config.json").write_text(json.dumps(settings))
-    parts = import_model(tmp_path / "hf", tmp_path / "a")
+    parts = import_model(tmp_path / "hf", tmp_path / "a", thin=1)
     assert (parts.config.features.normalize_means, parts.config.features.normalize_vars) == (True, False)
     assert parts.config.model.encoder.dropout == parts.config.model.decoder.dropout == 0.25
     assert parts.config.model.decoder.max_length == POSITIONS
     settings["do_ceptral_normalize"] = False
     (tmp_path / "hf" / "preprocessor_config.json").unlink()
     (tmp_path / "hf" / "processor_config.json").write_text(json.dumps({"feature_extractor": settings}))
-    features = import_model(tmp_path / "hf", tmp_path / "b").config.features
+    features = import_model(tmp_path / "hf", tmp_path / "b", thin=1).config.features
     assert (features.normalize_means, features.normalize_vars) == (False, False)
 
 
@@ -163,7 +163,7 @@ def test_files_that_do_not_fit_are_one_line(tmp_path: Path, file: str, changed: 
     path = tmp_path / "hf" / file
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     with pytest.raises(CheckpointError) as caught:
-        import_model(tmp_path / "hf", tmp_path / "out")
+        import_model(tmp_path / "hf", tmp_path / "out", thin=1)
     assert says in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "hf"))
     assert str(caught.value).isprintable()

@@ -15,16 +15,19 @@ from asr.pretrained.files import Pretrained, Settings, read_json
 from asr.pretrained.weights import expecting
 
 CT2 = "model.bin"
+THIN = 64  # what it costs: docs/thinned-padding.md
 
 
-def import_model(source: str | Path, out: Path, *, thin: int = 1, vocabulary: Path | None = None) -> ModelFolder:
+def import_model(
+    source: str | Path, out: Path, *, thin: int | None = None, vocabulary: Path | None = None
+) -> ModelFolder:
     """Turn pretrained weights into a model folder: those of a file, a folder or a name that `find_model` knows.
 
     source: Whisper as a CTranslate2 folder, a Hugging Face folder or OpenAI's `.pt`; Speech2Text as a Hugging Face
-    folder.  thin: how many frames of padded silence one frame stands for in Whisper; 1 is Whisper's own computation.
-    vocabulary: the `.tiktoken` file or `tokenizer.json` of a `.pt`, by default found beside it or in OpenAI's
-    installed package.  Raises CheckpointError, with nothing written, if the weights are missing, damaged, of another
-    architecture or do not fit their vocabulary.
+    folder.  thin: how many frames of padded silence one frame stands for in Whisper at most; 1 is Whisper's own
+    computation, None THIN.  vocabulary: the `.tiktoken` file or `tokenizer.json` of a `.pt`, by default found beside
+    it or in OpenAI's installed package.  Raises CheckpointError, with nothing written, if the weights are missing,
+    damaged, of another architecture or do not fit their vocabulary.
     """
     path = Path(source)
     read = _read(path if path.exists() else fetch(str(source)), thin, vocabulary)
@@ -39,19 +42,19 @@ class _Kind(Settings):
     model_type: str | None = None
 
 
-def _read(path: Path, thin: int, vocabulary: Path | None) -> Pretrained:
+def _read(path: Path, thin: int | None, vocabulary: Path | None) -> Pretrained:
     if path.is_file() and path.suffix in (".pt", ".pth"):
-        return whisper.from_openai(path, thin, vocabulary)
+        return whisper.from_openai(path, thin or THIN, vocabulary)
     if vocabulary is not None:
         raise ConfigError(f"{vocabulary}: a vocabulary is given with OpenAI's .pt alone; folders have their own")
     if (path / CT2).is_file():
-        return whisper.from_ctranslate2(path, thin)
+        return whisper.from_ctranslate2(path, thin or THIN)
     if (path / "config.json").is_file():
         kind = read_json(_Kind, path / "config.json").model_type
         if kind == "whisper":
-            return whisper.from_hugging_face(path, thin)
+            return whisper.from_hugging_face(path, thin or THIN)
         if kind == "speech_to_text":
-            if thin != 1:
+            if thin not in (None, 1):
                 raise ConfigError("thin is for Whisper, which reads padded silence; Speech2Text does not")
             return speech2text.from_hugging_face(path)
         what = f"model_type {kind!r}" if kind else f"neither a model_type nor {CT2} beside it"
