@@ -49,7 +49,8 @@ ROOMS = {
     "writers": BASE | {"transcript", "subtitles"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
     "training": BASE
-    | {"training", "config", "checkpoint", "model", "data", "losses", "features", "recognizer", "scoring", "tokenizer"},
+    | {"training", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
+    | {"scoring", "tokenizer"},
 }
 LIGHTNING = {"training", "data"}
 

@@ -302,7 +302,7 @@ BROUGHT = {"features", "model", "tokenizer"}  # by `init`
 class ExperimentConfig(Config):
     """One training run: what the YAML files of conf/ hold.
 
-    With `init` the run starts from that model folder, which then brings features, model and tokenizer.
+    With `init` the run starts from that model, a folder or a name, which then brings features, model and tokenizer.
     """
 
     out: Path = Field(description="folder of the run: checkpoints, logs, plots, the final model")

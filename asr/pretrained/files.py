@@ -14,6 +14,7 @@ from asr.errors import CheckpointError, ConfigError, printable
 from asr.pretrained.pickled import load_pickled
 from asr.pretrained.weights import State
 from asr.tokenizer import Tokenizer
+from asr.tokenizer.base import first_problem
 
 MOST_JSON_BYTES = 16 << 20
 SAFE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
@@ -72,9 +73,7 @@ def read_json(kind: type[SettingsT], path: Path) -> SettingsT:
     try:
         return kind.model_validate_json(read_bytes(path))
     except ValidationError as e:
-        first = e.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise CheckpointError(printable(f"{path}: {key}: {first['msg']}"[:300])) from e
+        raise CheckpointError(f"{path}: {first_problem(e)}") from e
 
 
 def folder_config(tree: dict[str, object], whose: str, path: Path) -> ModelFolderConfig:

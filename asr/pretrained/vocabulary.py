@@ -11,9 +11,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from asr.errors import CheckpointError, printable
+from asr.errors import CheckpointError
 from asr.pretrained.files import read_bytes
 from asr.tokenizer import WhisperTokenizer
+from asr.tokenizer.base import first_problem
 from asr.tokenizer.whisper import MULTILINGUAL_SIZE, TIME_STAMPS
 
 JSON, PIECES, MERGES, ADDED = "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"
@@ -96,7 +97,7 @@ def _read_ids(path: Path) -> dict[str, int]:
     try:
         return _Ids.validate_json(read_bytes(path), strict=True)
     except ValidationError as e:
-        raise CheckpointError(printable(f"{path}: {e.errors()[0]['msg']}")) from None
+        raise CheckpointError(f"{path}: {first_problem(e)}") from None
 
 
 def _tokenizer_json(pieces: dict[str, int], merges: list[str], added: dict[str, int]) -> bytes:

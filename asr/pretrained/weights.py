@@ -53,7 +53,7 @@ class Weights:
         """ValueError if there is anything that was not asked for: the model would not be the one in the file."""
         rest = sorted(self._tensors.keys() - self._asked)
         if rest:
-            raise ValueError(f"{len(rest)} more than it has, such as {rest[0]!r}")
+            raise ValueError(f"there are {len(rest)} more than it has, such as {rest[0]!r}")
 
     def part(self, names: str) -> tuple[Tensor, Tensor]:
         """Weight and bias of the parts `names`, stacked."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from asr.config import ModelConfig
 from asr.errors import CheckpointError
@@ -32,6 +33,7 @@ from asr.pretrained.pickled import load_pickled
 from asr.pretrained.vocabulary import hugging_face_vocabulary, non_speech, openai_vocabulary
 from asr.pretrained.weights import State, Weights, expecting, layers, put
 from asr.tokenizer import WhisperTokenizer
+from asr.tokenizer.base import first_problem
 from asr.tokenizer.whisper import TIME_STAMPS
 
 WHOSE = "Whisper's"
@@ -96,6 +98,8 @@ def from_openai(path: Path, thin: int, vocabulary: Path | None) -> Pretrained:
         tensors = dict(content["model_state_dict"])
         if not all(isinstance(value, torch.Tensor) for value in tensors.values()):
             raise TypeError("something else than weights among the weights")
+    except ValidationError as e:
+        raise CheckpointError(f"{path}: not OpenAI's Whisper: dims: {first_problem(e)}") from e
     except (ValueError, TypeError, KeyError) as e:
         raise CheckpointError(f"{path}: not OpenAI's Whisper: no dims and model_state_dict ({type(e).__name__})") from e
     if dims.n_audio_state != dims.n_text_state:
@@ -227,9 +231,11 @@ def _tokenizer(
     except ValueError as e:
         raise CheckpointError(f"{path}: {e}") from e
     end = max(tokenizer.no_time_stamps_id + 1 + TIME_STAMPS, *(i + 1 for i in tokenizer.special_ids.values()))
-    # If the start token is the right one, a larger embedding, filled up to a round size, is no sign of a mistake.
-    fits = end == vocab_size if start_id is None else start_id == tokenizer.start_id and end <= vocab_size
-    if not fits:
+    if start_id is not None and start_id != tokenizer.start_id:
+        problem = f"its texts begin with token {tokenizer.start_id}, those of the weights with {start_id}"
+        raise CheckpointError(f"{path}: this vocabulary does not fit the weights: {problem}")
+    # If the start is the right one, a larger embedding, filled up to a round size, is no sign of a mistake.
+    if end > vocab_size or (start_id is None and end < vocab_size):
         raise CheckpointError(f"{path}: a vocabulary of {end} tokens does not fit these weights of {vocab_size}")
     return tokenizer
 

@@ -14,6 +14,7 @@ from asr.errors import ConfigError
 from asr.features import GlobalNormalization
 from asr.files import write_atomically
 from asr.model.build import build_model
+from asr.pretrained import find_model
 from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
 from asr.training.states import states_in
 
@@ -47,7 +48,7 @@ def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
 def starting_point(config: ExperimentConfig) -> ModelFolder:
     """The untrained model of a new run, or the model that `init` names."""
     if config.init is not None:
-        parts = load_model_folder(config.init)
+        parts = load_model_folder(find_model(config.init))
         settled = parts.config.model_copy(update={"decode": config.decode, "normalizer": config.normalizer})
         return parts._replace(config=settled)
     tokenizer = _tokenizer(config)

