@@ -133,7 +133,7 @@ class SpeechWindows:
         window_s: float,
         detector: Detector,
         *,
-        merge_s: float = 1.0,
+        merge_s: float = 3.0,
         pad_s: float = 0.2,
         on: float = 0.5,
         off: float = 0.35,
