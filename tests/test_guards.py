@@ -87,7 +87,7 @@ def test_a_text_is_cut_where_attention_comes_to_its_end() -> None:
 
 def test_a_loop_is_cut_after_its_first_round() -> None:
     tokens = (*WORDS, *(21, 22, 23) * 20, 21)
-    positions = (*HEARD, 85, 90, 95, *[95] * 58)
+    positions = (*HEARD, 85, 90, 95, 96, 97, *[97] * 56)
     assert one(found(tokens, -0.1), evidence(positions)).tokens == tokens[:9]
     # One in which nothing is heard anew is all invention.
     assert one(found((21, 22) * 30), evidence((1, 2, *[2] * 58))).guards == ("unheard",)
@@ -102,6 +102,8 @@ def test_words_that_are_heard_again_and_again_stay() -> None:
     assert result.guards == ("unheard",)
     tokens = (*WORDS, *tokens)
     assert one(found(tokens), Evidence(range(106), 110, [-0.2] * 106)).tokens == (*WORDS, 21, 22)
+    # What counts is whether the part that is left was heard.
+    assert one(found(tokens), Evidence([2] * 8 + [*range(98)], 110, [-0.2] * 106)).guards == ("unheard",)
 
 
 def test_a_loop_is_searched_for_again_until_a_sample_holds() -> None:

@@ -136,6 +136,15 @@ def test_the_bonus_is_given_token_by_token_and_taken_back_when_the_match_breaks(
     assert run(scorer, [a, EOS]) == [2, -2]
 
 
+def test_no_phrase_begins_before_the_text() -> None:
+    scorer = PhraseScorer([Phrase("a b")], PIECES)
+    a, b = PIECES.pieces.index(" a"), PIECES.pieces.index(" b")
+    gain_NV, state = scorer.step(torch.tensor([[START, a], [START, b]]), scorer.start(None))
+    assert gain_NV.tolist() == [[float(i == a) for i in range(PIECES.vocab_size)]]
+    gain_NV, _ = scorer.step(torch.tensor([[b], [a]]), state)
+    assert gain_NV[:, b].tolist() == [0, 1]
+
+
 def test_a_phrase_counts_at_word_ends_only() -> None:
     scorer = PhraseScorer([Phrase("ab")], PIECES)
     ab, b, comma, space, a_inside = (PIECES.pieces.index(piece) for piece in (" ab", "b", ",", " ", "a"))
