@@ -202,6 +202,12 @@ def test_nothing_is_found(cache: Path, name: str, says: str) -> None:
     assert not cache.exists() or not any(cache.iterdir())
 
 
+def test_a_repository_of_pickles_alone(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub(monkeypatch, lambda folder: folder.mkdir(), tmp_path / "snapshot")
+    with pytest.raises(CheckpointError, match=r"^s2t-x: facebook/s2t-x has no model\.safetensors, and its pickles are"):
+        find_model("s2t-x")
+
+
 def test_without_the_library_of_the_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(CheckpointError, match="huggingface_hub is not installed; download openai/whisper-small"):

@@ -24,12 +24,13 @@ _PACKAGED = {
 _OWNERS = {"whisper": "openai", "distil": "distil-whisper", "s2t": "facebook"}
 _SIZES = re.compile(r"(tiny|base|small|medium)(\.en)?|large(-v[123])?(-turbo)?|turbo")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.bin")
 # No pickle among them: model.bin is CTranslate2's, which our own reader reads.
 _FILES = [
     *("config.json", "generation_config.json", "tokenizer_config.json"),
     *("preprocessor_config.json", "processor_config.json"),
     *("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "sentencepiece.bpe.model"),
-    *("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "model.bin"),
+    *(*_WEIGHTS, "model-*-of-*.safetensors"),
 ]
 
 
@@ -82,10 +83,16 @@ def _from_hub(name: str) -> Path:
     except ImportError:
         raise CheckpointError(f"{name}: not on this machine, and huggingface_hub is not installed; {advice}") from None
     try:
-        return Path(snapshot_download(repository, allow_patterns=_FILES))
+        folder = Path(snapshot_download(repository, allow_patterns=_FILES))
     except Exception as e:  # errors of the network, of the server and of the disk, of several libraries
         reason = printable(" ".join(str(e).split())[:120])
         raise CheckpointError(
             f"{name}: not on this machine, and {repository} does not come from the Hugging Face hub "
             f"({type(e).__name__}: {reason}); {advice}"
         ) from None
+    if not any((folder / file).is_file() for file in _WEIGHTS):
+        raise CheckpointError(
+            f"{name}: {repository} has no {_WEIGHTS[0]}, and its pickles are not fetched; "
+            "download it with pytorch_model.bin, which 'asr import' reads without running it"
+        )
+    return folder
