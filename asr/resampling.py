@@ -63,7 +63,7 @@ def regroup(blocks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
 
 def _by_halos(blocks: Iterator[Tensor], step: int, from_hz: int, to_hz: int) -> Iterator[Tensor]:
     """Resample each block, a multiple of `step` long, together with as much of its neighbours as the filter reaches."""
-    reach = math.ceil(_CROSSINGS * from_hz / (min(from_hz, to_hz) * _ROLLOFF)) + step
+    reach = math.ceil(_CROSSINGS * from_hz / (min(from_hz, to_hz) * _ROLLOFF))
     halo = -(-reach // step) * step
     cut = halo * to_hz // from_hz
     before_N, block_N = torch.zeros(halo), next(blocks, None)

@@ -104,6 +104,11 @@ class Recognizer:
         """Load a model folder."""
         return cls(load_model_folder(Path(folder)), options, precision)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.decoder.device
+
     def decode(
         self, audio_BN: Tensor, len_B: Tensor, languages: Sequence[str | None] | None = None
     ) -> list[list[Hypothesis]]:
