@@ -291,6 +291,12 @@ def test_whisper_prefixes() -> None:
             tokenizer.prefix(language, task)
 
 
+def test_hebrew_has_todays_code() -> None:
+    tokenizer = WhisperTokenizer(whisper_json(("en", "iw")), multilingual=True)
+    assert tokenizer.languages == ("en", "he")
+    assert tokenizer.prefix("he")[1] == tokenizer.special_ids["<|iw|>"]
+
+
 def test_whisper_layouts() -> None:
     for silence in ("<|nospeech|>", "<|nocaptions|>"):
         tokenizer = WhisperTokenizer(whisper_json(silence=silence))

@@ -65,7 +65,9 @@ class WhisperTokenizer:
         self.multilingual = self.vocab_size >= MULTILINGUAL_SIZE if multilingual is None else multilingual
         matches = [(LANGUAGE.fullmatch(name), i) for name, i in self.special_ids.items()]
         # English-only files list the languages too, but their models were never trained with them.
-        self.language_ids = {match[1]: i for match, i in matches if match and self.multilingual}
+        # Hebrew had its old code, iw, in the first files.
+        codes = {"iw": "he"}
+        self.language_ids = {codes.get(match[1], match[1]): i for match, i in matches if match and self.multilingual}
         self.languages = tuple(self.language_ids)
         tasks = ("transcribe", "translate") if self.multilingual else ()
         self._task_ids = {task: self._special(f"<|{task}|>") for task in tasks}
