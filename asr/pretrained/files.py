@@ -94,8 +94,17 @@ def hugging_face_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     if (folder / INDEX).is_file():
         return folder / INDEX, _sharded(folder)
     if (folder / PICKLED).is_file():
-        return folder / PICKLED, _plain(folder / PICKLED, load_pickled(folder / PICKLED))
+        return folder / PICKLED, tensors_by_name(folder / PICKLED, load_pickled(folder / PICKLED))
     raise CheckpointError(f"{folder}: there are no weights: {SAFE} is missing")
+
+
+def tensors_by_name(path: Path, content: object) -> dict[str, Tensor]:
+    """The weights that a pickle turned out to hold; CheckpointError if it is anything else."""
+    if isinstance(content, dict) and content:
+        named = (isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+        if all(named):
+            return content
+    raise CheckpointError(f"{path}: holds something else than weights by name")
 
 
 def _sharded(folder: Path) -> dict[str, Tensor]:
@@ -109,9 +118,3 @@ def _sharded(folder: Path) -> dict[str, Tensor]:
     if lost:
         raise CheckpointError(printable(f"{folder / index[lost[0]]}: {lost[0]!r} is missing"))
     return tensors
-
-
-def _plain(path: Path, content: object) -> dict[str, Tensor]:
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path}: holds something else than weights")
-    return dict(content)

@@ -27,6 +27,7 @@ from asr.pretrained.files import (
     folder_config,
     hugging_face_tensors,
     read_json,
+    tensors_by_name,
 )
 from asr.pretrained.names import WHISPER_CTRANSLATE2, WHISPER_HUGGING_FACE, WHISPER_OPENAI, WhisperNames
 from asr.pretrained.pickled import load_pickled
@@ -93,20 +94,18 @@ def from_hugging_face(folder: Path, thin: int) -> Pretrained:
 def from_openai(path: Path, thin: int, vocabulary: Path | None) -> Pretrained:
     """Whisper of OpenAI's own `.pt`, with the tokens left out that OpenAI's decoding leaves out."""
     content = load_pickled(path)
+    if not isinstance(content, dict) or not {"dims", "model_state_dict"} <= content.keys():
+        raise CheckpointError(f"{path}: not OpenAI's Whisper: it has no dims and model_state_dict")
     try:
         dims = _Dims.model_validate(content["dims"])
-        tensors = dict(content["model_state_dict"])
-        if not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-            raise TypeError("something else than weights among the weights")
     except ValidationError as e:
         raise CheckpointError(f"{path}: not OpenAI's Whisper: dims: {first_problem(e)}") from e
-    except (ValueError, TypeError, KeyError) as e:
-        raise CheckpointError(f"{path}: not OpenAI's Whisper: no dims and model_state_dict ({type(e).__name__})") from e
+    tensors = tensors_by_name(path, content["model_state_dict"])
     if dims.n_audio_state != dims.n_text_state:
         raise CheckpointError(f"{path}: encoder and decoder of different widths are no Whisper")
-    named, content = openai_vocabulary(path, vocabulary, dims.n_vocab)
-    suppress, suppress_first = non_speech(_tokenizer(named, content, dims.n_vocab))
-    tokenizer = _tokenizer(named, content, dims.n_vocab, suppress=suppress, suppress_first=suppress_first)
+    named, pieces = openai_vocabulary(path, vocabulary, dims.n_vocab)
+    suppress, suppress_first = non_speech(_tokenizer(named, pieces, dims.n_vocab))
+    tokenizer = _tokenizer(named, pieces, dims.n_vocab, suppress=suppress, suppress_first=suppress_first)
     sizes = _Sizes(
         n_mels=dims.n_mels,
         dim=dims.n_audio_state,
