@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def _from_hub(name: str) -> Path:
     try:
         folder = Path(snapshot_download(repository, allow_patterns=_FILES))
     except Exception as e:  # errors of the network, of the server and of the disk, of several libraries
-        reason = printable(" ".join(str(e).split())[:120])
+        reason = printable(textwrap.shorten(str(e), 120, placeholder=" ..."))
         raise CheckpointError(
             f"{name}: not on this machine, and {repository} does not come from the Hugging Face hub "
             f"({type(e).__name__}: {reason}); {advice}"
