@@ -120,11 +120,11 @@ class _Span(NamedTuple):
 class SpeechWindows:
     """Finds speech and packs it into windows of at most `window_s`; long pauses are left out.
 
-    Speech begins where its probability reaches `on` and ends where it stays below `off`, or does not get back to
-    `on`, for `min_silence_s`; less than `min_speech_s` of it is no speech (silero-vad's rule and values).  Speech
-    whose pauses are at most `merge_s` long stays together in one window, with `pad_s` of what lies around it.  Where
-    that is longer than a window, it is cut in the longest pause of the window's last third, else in its last pause,
-    else, in speech without a pause, at the quietest place of that third.
+    Speech begins where its probability reaches `on` and ends where it falls below `off` and is not back at `on` after
+    `min_silence_s`; less than `min_speech_s` of it is no speech (the values are silero-vad's).  Speech whose pauses
+    are at most `merge_s` long stays together in one window, with `pad_s` of what lies around it.  Where that is
+    longer than a window, it is cut in the longest pause of the window's last third, else in its last pause, else, in
+    speech without a pause, at the quietest place of that third.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class _Packing:
             if self.began is None:
                 self.began = self.open = here
             self.quiet = None
-        elif self.began is not None and probability < self.rules.off:
+        elif self.began is not None and (probability < self.rules.off or self.quiet is not None):
             self.quiet = here if self.quiet is None else self.quiet
             if here - self.quiet >= self.rules.min_silence:
                 self._close(self.quiet)
@@ -244,7 +244,7 @@ class _Packing:
             return window
         late = [pause for pause in pauses if pause.middle >= third] or pauses[-1:]
         pause = max(late, key=lambda pause: pause.length)
-        window = self._window(min(pause.start + self.rules.pad, pause.middle))
+        window = self._window(min(pause.start + self.rules.pad, pause.middle, self.start + self.rules.most))
         self.regions = [region for region in self.regions if region.start >= pause.end]
         return window
 

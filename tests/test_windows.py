@@ -177,6 +177,11 @@ def test_else_in_the_last_pause() -> None:
     assert found == [(0, 4050), (4050, 13400)]
 
 
+def test_a_cut_in_a_pause_that_goes_beyond_the_window_stays_in_it() -> None:
+    _, found = speech(told((0, 0.3), (1, 6), (0, 3.5), (1, 1)), window_s=8.0, merge_s=4.0, pad_s=3.5)
+    assert found == [(0, 8000), (8000, 10800)]
+
+
 def test_else_at_the_quietest_place() -> None:
     runs = told((1, 25), (0, 2))
     audio_N = noise(27 * RATE)
@@ -197,13 +202,13 @@ def test_the_end_of_speech_that_was_cut_is_kept_however_short() -> None:
 
 
 def regions(runs: Told, n: int) -> list[tuple[int, int]]:
-    """Speech by silero-vad's rule, in samples."""
+    """Speech by the rule that SpeechWindows states, in samples."""
     found, start, quiet = [], None, None
     for i, p in enumerate(runs.prob_T.tolist()):
         here = round(i * (runs.frame_s * RATE))
         if p >= 0.5:
             start, quiet = here if start is None else start, None
-        elif p < 0.35 and start is not None:
+        elif start is not None and (p < 0.35 or quiet is not None):
             quiet = here if quiet is None else quiet
             if here - quiet >= 100:
                 found.append((start, quiet))
