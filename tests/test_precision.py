@@ -8,6 +8,8 @@ from models import noises, small_model
 from torch import nn
 
 from asr.data.batch import pad_audio
+from asr.model.attention import blockwise, fused
+from asr.model.masks import causal
 from asr.model.precision import Int8Linear, fastest, set_precision
 from asr.recognizer import Recognizer
 
@@ -50,6 +52,14 @@ def test_a_recogniser_works_in_cheaper_arithmetic(precision: str, options: dict[
     recognizer = Recognizer(small_model(**options), precision=precision)
     found = recognizer.decode(*pad_audio(noises(1.0, 0.4, 0.7)))
     assert all(hypotheses[0].tokens for hypotheses in found)
+
+
+@pytest.mark.parametrize("L", [3, 256, 700])
+def test_attention_in_blocks_of_queries_is_the_same(L: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, L, 8) for _ in range(3))
+    for weight in (None, torch.randn(2, 1, 1, L), causal(L, q.device)):
+        torch.testing.assert_close(blockwise(q, k, v, weight)[0], fused(q, k, v, weight)[0])
 
 
 def test_the_fastest_precision_is_one_that_the_machine_has() -> None:

@@ -50,7 +50,7 @@ class DecoderLayer(nn.Module):
         x_NLD = self.self_residual.leave(x_NLD, y_NLD)
         # The hypotheses of one utterance stand as so many queries, so keys and values are never copied.
         y_BQD = self.cross_residual.enter(x_NLD).reshape(memory[0].shape[0], -1, x_NLD.shape[-1])
-        y_BQD, _ = self.cross_attention(y_BQD, memory, weight_B11T, fused)
+        y_BQD, _ = self.cross_attention(y_BQD, memory, weight_B11T, self.cross_attention.attend)
         x_NLD = self.cross_residual.leave(x_NLD, y_BQD.reshape(x_NLD.shape))
         y_NLD = self.feed_forward(self.feed_forward_residual.enter(x_NLD))
         return self.feed_forward_residual.leave(x_NLD, y_NLD)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from asr.model.attention import SelfAttention, products
+from asr.model.attention import CrossAttention, SelfAttention, blockwise
 from asr.model.speech import SpeechModel
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -39,7 +39,7 @@ class Int8Linear(nn.Module):
         scale_M1 = (x_MK.abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
         # A private name, but the one 8-bit product that torch has for plain tensors; torchao stands on it too.
         sum_MN = torch._int_mm((x_MK / scale_M1).round_().to(torch.int8), self.weight_KN)
-        y_MN = (sum_MN * self.scale_N).mul_(scale_M1)
+        y_MN = sum_MN.float().mul_(self.scale_N).mul_(scale_M1)
         if self.bias is not None:
             y_MN += self.bias
         return y_MN.view(*x.shape[:-1], -1)
@@ -56,22 +56,24 @@ def fastest(device: torch.device) -> Precision:
 def set_precision(model: SpeechModel, precision: Precision) -> None:
     """Change a model in evaluation mode, for good; features and log-probabilities stay in float32.
 
-    int8 rounds the decoder's linear maps to 8 bits (its sums and attention stay in float32) and computes the encoder
-    in bfloat16; it is for the CPU.
+    int8 rounds the decoder's linear maps to 8 bits, keeps its sums in float32, and computes the encoder and the
+    attention to it in bfloat16; it is for the CPU.
     """
     if precision == "float32":
         return
     model.encoder.to(torch.bfloat16)
     if next(model.parameters()).device.type == "cpu":
-        for module in model.encoder.modules():
-            if isinstance(module, SelfAttention):
-                module.attend = products
+        for module in model.modules():
+            if isinstance(module, SelfAttention | CrossAttention):
+                module.attend = blockwise
     if precision == "bfloat16":
         for part in (model.decoder, model.ctc):
             if part is not None:
                 part.to(torch.bfloat16)
         return
-    for module in list(model.decoder.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear):
-                setattr(module, name, Int8Linear(child))
+    for parent in list(model.decoder.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(parent, CrossAttention) and name == "key_value":
+                child.to(torch.bfloat16)  # over many frames at once this is the faster product
+            elif isinstance(child, nn.Linear):
+                setattr(parent, name, Int8Linear(child))
