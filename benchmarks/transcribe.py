@@ -33,7 +33,7 @@ from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.metrics import error_rate
 from asr.model.precision import fastest
-from asr.pretrained import import_model
+from asr.pretrained import THIN, import_model
 from asr.recognizer import Opened, Recognizer, Source
 from asr.text import normalizer
 from asr.transcript import Transcript
@@ -54,9 +54,9 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
-    "ours": Variant("ours", "ours", 64, fastest(torch.device("cpu"))),
+    "ours": Variant("ours", "ours", THIN, fastest(torch.device("cpu"))),
     "ours-exact": Variant("ours, all silence, float32", "ours", 1, "float32"),
-    "ours-float32": Variant("ours, float32", "ours", 64, "float32"),
+    "ours-float32": Variant("ours, float32", "ours", THIN, "float32"),
     "fw-int8": Variant("faster-whisper int8, per file", "faster-whisper", 1, "int8"),
     "fw-float32": Variant("faster-whisper float32, per file", "faster-whisper", 1, "float32"),
     "fw-bfloat16": Variant("faster-whisper bfloat16, per file", "faster-whisper", 1, "bfloat16"),

@@ -19,6 +19,7 @@ from asr.model.attention import explicit, fused
 from asr.model.build import build_model
 from asr.model.layers import Dropout
 from asr.model.masks import KeepSilence, spread
+from asr.model.position import Places, SinusoidalPosition
 from asr.model.speech import SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling
 
@@ -157,7 +158,7 @@ def test_thinned_silence_is_exact_where_all_of_it_is_alike() -> None:
     query = torch.randn(2, 1, 3, 4)
     results = []
     for thin in (1, 16):
-        memory, at_BS = KeepSilence(keep=2, thin=thin)(Alike(), features)
+        memory, (at_BS, _) = KeepSilence(keep=2, thin=thin)(Alike(), features)
         key = memory.states_BTD[:, None]
         results.append(explicit(query, key, key, memory.log_weight_BT[:, None, None])[0])
         torch.testing.assert_close(memory.log_weight_BT.exp().sum(1), torch.full((2,), 100.0))
@@ -166,6 +167,14 @@ def test_thinned_silence_is_exact_where_all_of_it_is_alike() -> None:
         kept = memory.log_weight_BT[1].isfinite()
         assert at_BS[1, kept][-2:].tolist() == [98, 99], "so does the window's end"
     torch.testing.assert_close(*results, atol=1e-5, rtol=0)
+
+
+def test_a_place_that_stands_for_others_gets_half_of_their_mean() -> None:
+    position, at, width = SinusoidalPosition(16, length=100), torch.tensor([[3, 50]]), torch.tensor([[1, 21]])
+    got_1TD = position(torch.zeros(1, 2, 16), places=Places(at, width))
+    table_TD = position.table_TD
+    torch.testing.assert_close(got_1TD[0, 0], table_TD[3])
+    torch.testing.assert_close(got_1TD[0, 1], 0.5 * table_TD[50] + 0.5 * table_TD[40:61].mean(0), atol=1e-5, rtol=0)
 
 
 @given(st.integers(0, 3000), st.integers(1, 200))
@@ -208,7 +217,7 @@ def test_silence_of_a_window_is_computed_once_and_repeated(kind: str, factor: in
     subsampling.register_forward_pre_hook(lambda _, args: computed.append(args[0].shape[1]))
     len_B = torch.tensor([T, T])
     for reach in (T, min(T, max(speech) + BLUR + 1)):  # the front end may leave out what repeats
-        got, at_BS = KeepSilence(keep=1, thin=1)(subsampling, Features(x_BTF[:, :reach], len_B, speech_len_B))
+        got, (at_BS, _) = KeepSilence(keep=1, thin=1)(subsampling, Features(x_BTF[:, :reach], len_B, speech_len_B))
         assert computed[-1] <= min(T, max(speech) + BLUR + 6 * factor)
         assert at_BS.tolist() == [list(range(T // factor))] * 2
         torch.testing.assert_close(got.states_BTD, subsampling(x_BTF, len_B))

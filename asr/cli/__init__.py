@@ -269,8 +269,9 @@ def import_(
     source: Annotated[str, typer.Argument(help="Folder of CTranslate2 or Hugging Face, OpenAI's .pt, or a name.")],
     out: Annotated[Path, typer.Argument(help="Model folder to write.")],
     thin: Annotated[
-        int, typer.Option(min=1, help="Whisper: a frame of silence stands for at most so many; 1: exact.")
-    ] = 64,
+        int | None,
+        typer.Option(min=1, help="Whisper: a frame of silence stands for at most so many; 1: exact. [default: 16]"),
+    ] = None,
     vocabulary: Annotated[
         Path | None, typer.Option(help="With a .pt: its .tiktoken or tokenizer.json. [default: found beside it]")
     ] = None,

@@ -50,8 +50,8 @@ class Encoder(nn.Module):
         self.norm = norm
 
     def forward(self, features: Features) -> Memory:
-        memory, at_BT = self.padding(self.subsampling, features)
-        x_BTD = self.dropout(self.position(memory.states_BTD, at_BT=at_BT))
+        memory, places = self.padding(self.subsampling, features)
+        x_BTD = self.dropout(self.position(memory.states_BTD, places=places))
         weight_B11T = memory.log_weight_BT[:, None, None]
         for layer in self.layers:
             x_BTD = layer(x_BTD, weight_B11T)

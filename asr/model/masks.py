@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.features import BLUR, Features, real_frames
+from asr.model.position import Places
 
 
 class Memory(NamedTuple):
@@ -77,16 +78,16 @@ class KeepSilence(nn.Module):
     Frames of padded silence hardly differ, least of all far from the speech and from the window's end, to which
     attention clings.  So the speech, the `keep` frames after it and the window's last two stay; what lies between
     is cut into cells that grow by half from both ends, up to `thin` frames wide.  A cell's middle frame stands for
-    it, with its own position and log(frames of the cell) as its log-weight, in the encoder's self-attention and in
-    cross-attention.  thin=1 is exact.
+    it, with log(frames of the cell) as its log-weight, in the encoder's self-attention and in cross-attention.
+    thin=1 is exact.
     """
 
     def __init__(self, keep: int, thin: int) -> None:
         super().__init__()
         self.keep, self.thin = keep, thin
 
-    def forward(self, subsampling: Subsampling, features: Features) -> tuple[Memory, Tensor]:
-        """The frames that stay, and their places (B, S) in the window."""
+    def forward(self, subsampling: Subsampling, features: Features) -> tuple[Memory, Places]:
+        """The frames that stay, and where in the window they stood."""
         window, speech_B = int(subsampling.lengths(features.len_B).max()), subsampling.lengths(features.speech_len_B)
         y_BTD, silence = self._subsample(subsampling, features, window)
         plans = [self._plan(speech, window) for speech in speech_B.tolist()]
@@ -96,7 +97,7 @@ class KeepSilence(nn.Module):
         end = y_BTD.shape[1] - window
         row_BS = torch.where(at_BS < window - 2, at_BS.clamp(max=silence), at_BS + end)
         x_BSD = y_BTD.gather(1, row_BS[..., None].expand(-1, -1, y_BTD.shape[2]))
-        return Memory(x_BSD, cells_BS.float().log(), speech_B), at_BS
+        return Memory(x_BSD, cells_BS.float().log(), speech_B), Places(at_BS, cells_BS.clamp(min=1))
 
     def _plan(self, speech: int, window: int) -> tuple[Tensor, Tensor]:
         dense = min(speech + self.keep, window)

@@ -41,7 +41,7 @@ def main(
     console = Console()
     before = out / "whisper-tiny.en"
     if not (before / "model.safetensors").exists():
-        import_model("whisper-tiny.en", before, thin=64)
+        import_model("whisper-tiny.en", before)
     overrides = [f"init={before}", f"out={out / 'finetune'}"]
     overrides += [f"data.{split}={data / f'cuts_{split}.jsonl.gz'}" for split in ("train", "dev")]
     if quick:
