@@ -21,7 +21,7 @@ from torch import Tensor
 from asr.config import ModelFolderConfig, read_config, to_yaml
 from asr.errors import CheckpointError, ConfigError
 from asr.files import make_folder, write_atomically
-from asr.model.build import build_model, weights_needed
+from asr.model.build import empty_model, weights_needed
 from asr.model.speech import SpeechModel
 from asr.tokenizer import Tokenizer, load_tokenizer
 
@@ -65,7 +65,7 @@ def load_model_folder(folder: Path) -> ModelFolder:
     sizes = config.features, config.model, tokenizer.vocab_size
     if weights_needed(*sizes) > weights.stat().st_size:  # never make more memory than the file can fill
         raise CheckpointError(f"{weights}: the weights do not fit {CONFIG}, which describes a larger model")
-    model = build_model(*sizes)
+    model = empty_model(*sizes)
     try:
         load_model(model, str(weights), strict=True)
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError) as e:

@@ -46,6 +46,22 @@ def test_a_model_folder_comes_back_the_same(tmp_path: Path) -> None:
     assert after.model.decoder.output.weight is after.model.decoder.embedding.weight
 
 
+def test_loading_draws_nothing_and_needs_no_compiler(tmp_path: Path) -> None:
+    save_model_folder(tmp_path / "m", parts())
+    program = """
+import sys, torch
+from pathlib import Path
+from asr.checkpoint import load_model_folder
+torch.manual_seed(1)
+before = torch.get_rng_state()
+load_model_folder(Path(sys.argv[1]))
+assert torch.equal(torch.get_rng_state(), before), "random weights were drawn, only to be replaced"
+assert "sympy" not in sys.modules, "torch's compiler takes 100 MB and a second"
+"""
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "m"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_state_comes_back_the_same(tmp_path: Path) -> None:
     shared = torch.randn(3, 4)
     tree = {
@@ -263,6 +279,6 @@ def test_a_configuration_cannot_ask_for_more_memory_than_the_weights_file_fills(
     (tmp_path / "m" / "config.yaml").write_text(
         text.replace("dim: 16", "dim: 65536").replace("layers: 1\n", "layers: 256\n")
     )
-    monkeypatch.setattr("asr.checkpoint.build_model", lambda *_: pytest.fail("tens of terabytes would be allocated"))
+    monkeypatch.setattr("asr.checkpoint.empty_model", lambda *_: pytest.fail("tens of terabytes would be allocated"))
     with pytest.raises(CheckpointError, match="describes a larger model"):
         load_model_folder(tmp_path / "m")

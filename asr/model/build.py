@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from asr.config import FeaturesConfig, ModelConfig
 from asr.features import FrontEnd, build_front_end
@@ -26,11 +30,32 @@ def build_model(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -
     return _around(build_front_end(features), features, model, vocab_size)
 
 
+def empty_model(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
+    """Build a model whose weights hold anything: they are still to be loaded."""
+    with _NoInit():
+        return build_model(features, model, vocab_size)
+
+
 def weights_needed(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> int:
     """How many numbers the weights of such a model are, found without memory for them."""
     front_end = build_front_end(features)
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInit():  # for random numbers here, torch would load its compiler: 110 MB
         return _around(front_end, features, model, vocab_size).parameters_count
+
+
+class _NoInit(TorchFunctionMode):
+    """Leaves out the random numbers that torch's modules begin with."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Collection[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func.__name__.endswith(("normal_", "uniform_")):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _around(front_end: FrontEnd, features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:

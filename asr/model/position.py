@@ -18,8 +18,11 @@ class Places(NamedTuple):
 
 def sinusoids(T: int, D: int) -> Tensor:
     """Sinusoidal positions (T, D) of Vaswani et al. 2017, sines in the first half of D and cosines in the second."""
+    table_TD = torch.empty(T, D)
+    if table_TD.is_meta:  # only the sizes of a model are asked for
+        return table_TD
     angle_TX = torch.arange(T)[:, None] * rates(D)
-    return torch.cat([angle_TX.sin(), angle_TX.cos()], dim=1)
+    return torch.cat([angle_TX.sin(), angle_TX.cos()], dim=1, out=table_TD)
 
 
 def rates(D: int) -> Tensor:
@@ -75,7 +78,7 @@ class LearnedPosition(nn.Module):
     def __init__(self, dim: int, length: int, *, scale: float = 1.0) -> None:
         super().__init__()
         self.scale = scale
-        self.weight = nn.Parameter(torch.randn(length, dim) * dim**-0.5)
+        self.weight = nn.Parameter(nn.init.normal_(torch.empty(length, dim), std=dim**-0.5))
 
     def forward(self, x_BLD: Tensor, start: int = 0) -> Tensor:
         return torch.add(self.weight[start : start + x_BLD.shape[1]], x_BLD, alpha=self.scale)

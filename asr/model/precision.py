@@ -26,7 +26,7 @@ class Int8Linear(nn.Module):
         super().__init__()
         weight_NK = linear.weight.detach().float()
         scale_N = (weight_NK.abs().amax(1) / 127).clamp(min=1e-12)
-        self.register_buffer("weight_KN", (weight_NK / scale_N[:, None]).round().to(torch.int8).t())
+        self.register_buffer("weight_KN", (weight_NK / scale_N[:, None]).round_().to(torch.int8).t())
         self.register_buffer("scale_N", scale_N)
         self.bias = linear.bias
 

@@ -8,7 +8,7 @@ import torch
 
 from asr.checkpoint import CONFIG, ModelFolder, save_model_folder
 from asr.errors import CheckpointError, ConfigError, printable
-from asr.model.build import build_model, weights_needed
+from asr.model.build import empty_model, weights_needed
 from asr.pretrained import speech2text, whisper
 from asr.pretrained.fetch import fetch
 from asr.pretrained.files import Pretrained, Settings, read_json
@@ -71,7 +71,7 @@ def _build(read: Pretrained) -> ModelFolder:
         # Twice, for what is known and not in the file: never make more memory than the file can fill.
         if weights_needed(*sizes) > 2 * read.size:
             raise ValueError("they are far fewer than its settings ask for")
-        model = build_model(*sizes)
+        model = empty_model(*sizes)
         with torch.no_grad():
             model.load_state_dict(read.state)
     return ModelFolder(read.config, model.eval(), read.tokenizer)
