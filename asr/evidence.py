@@ -15,7 +15,7 @@ from asr.model.attention import explicit
 from asr.model.decoder import Decoder
 from asr.model.masks import Memory
 
-MOST_LOGITS = 1 << 25  # 128 MB are formed at a time
+MOST_LOGITS = 1 << 24  # 64 MB are formed at a time
 
 
 class Evidence(NamedTuple):

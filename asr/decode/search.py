@@ -5,6 +5,7 @@ Shapes: B utterances, K beam, N = B x K hypotheses, L tokens, V vocabulary, S sc
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -169,9 +170,8 @@ def _advance(
 ) -> tuple[Tensor, Tensor]:
     """Grow every hypothesis by a token; move ended ones to `finished`; give parent rows and tokens of the rest."""
     B, K = beam.score_BK.shape
-    step_NV = torch.zeros(())
-    for weighted, log_prob_NV in zip(scorers, log_probs, strict=True):
-        step_NV = step_NV + (log_prob_NV if weighted.weight == 1.0 else log_prob_NV * weighted.weight)
+    parts = [x_NV if w.weight == 1.0 else x_NV * w.weight for w, x_NV in zip(scorers, log_probs, strict=True)]
+    step_NV = functools.reduce(torch.add, parts)
     # One that ends makes room for one that goes on; greedy search needs none of these.
     candidates = 1 if K == 1 else min(2 * K, K * step_NV.shape[1])
     value_NC, token_NC = best(step_NV, min(candidates, step_NV.shape[1]))
