@@ -45,12 +45,13 @@ def evaluate(
     *,
     normalizer: str | None = None,
     language: str | None = None,
-    batch_s: float = 240.0,
+    batch_s: float | None = None,
     on_done: OnDone | None = None,
 ) -> Evaluation:
     """Decode the cuts of a manifest, write hyp.jsonl into `output`, and score them.
 
     normalizer: for both sides; default: the one that the model was trained with.  language: only the cuts in it.
+    batch_s: as for Recognizer.transcribe_sources.
     Raises DataError, one line, for a manifest that cannot be used or a cut whose audio cannot be read.
     """
     cuts = {cut.id: cut for cut in read_cuts(manifest) if language is None or language_of(cut) == language}

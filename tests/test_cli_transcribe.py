@@ -84,7 +84,7 @@ def test_what_is_done_when_ctrl_c_comes_is_written(
 
     monkeypatch.setattr("asr.loading.load_detector", lambda rate: None)
     monkeypatch.setattr(BatchDecoder, "__call__", interrupted)
-    monkeypatch.setattr("asr.recognizer.POOL_S", 1.0)
+    monkeypatch.setattr("asr.recognizer.pool.POOL_S", 1.0)
     stopped = asr("transcribe", path, "--model", model, "--format", "json", "--output", out)
     assert stopped.status == 130
     told = json.loads((out / "long.json").read_text())
@@ -100,7 +100,7 @@ def test_a_long_recording_is_never_held_whole(model: Path, monkeypatch: pytest.M
     from asr.recognizer import Opened, Recognizer, Source
 
     recognizer = Recognizer(load_model_folder(model))
-    monkeypatch.setattr("asr.recognizer.POOL_S", 4.0)
+    monkeypatch.setattr("asr.recognizer.pool.POOL_S", 4.0)
     read: list[int] = []
     decoded: list[int] = []
     call = recognizer.decoder.__class__.__call__

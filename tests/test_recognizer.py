@@ -12,13 +12,11 @@ import pytest
 import soundfile as sf
 import torch
 from models import RATE, noises, of_files, small_model, sources, texts
-from torch import Tensor
 
-import asr.recognizer
 from asr.data.batch import pad_audio
 from asr.decode.search import Hypothesis
 from asr.errors import AsrError, AudioError, ConfigError, DataError
-from asr.recognizer import Opened, Recognizer, Source
+from asr.recognizer import Opened, Recognizer, Source, pool
 from asr.transcript import Failure, Transcript
 
 LENGTHS_S = (1.0, 0.5, 1.5, 0.1, 0.75, 0.04, 1.3, 0.001, 0.9)
@@ -209,7 +207,7 @@ def test_only_a_pool_of_audio_is_loaded_at_a_time(greedy: Recognizer, monkeypatc
         loaded.append(i)
         return Opened([audio[i]], None)
 
-    monkeypatch.setattr(asr.recognizer, "POOL_S", 1.4)
+    monkeypatch.setattr(pool, "POOL_S", 1.4)
     results = greedy.transcribe_sources([Source(str(i), partial(load, i)) for i in range(len(audio))])
     found = [next(results)]
     assert loaded == [0, 1]  # 1.5 s: the first pool
@@ -224,7 +222,7 @@ def test_progress_ends_at_the_whole(greedy: Recognizer, monkeypatch: pytest.Monk
         raise DataError("unreadable")
 
     told: list[tuple[float, float]] = []
-    monkeypatch.setattr(asr.recognizer, "POOL_S", 1.4)
+    monkeypatch.setattr(pool, "POOL_S", 1.4)
     list(
         greedy.transcribe_sources(
             [*sources(noises(*LENGTHS_S)), Source("bad", bad)],
@@ -242,16 +240,6 @@ def test_progress_ends_at_the_whole(greedy: Recognizer, monkeypatch: pytest.Monk
 
 def test_nothing_gives_nothing(greedy: Recognizer) -> None:
     assert of_files(greedy, []) == []
-
-
-def test_too_large_a_batch_is_one_line(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    def encode(*audio: Tensor) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB.")
-
-    monkeypatch.setattr(greedy.model, "encode", encode)
-    with pytest.raises(AsrError, match=r"^cpu: 50 s of audio at once .*--batch-seconds") as caught:
-        list(greedy.transcribe_sources(sources(noises(0.5)), batch_s=50))
-    assert "\n" not in str(caught.value)
 
 
 def test_one_file_is_one_transcript_and_a_bad_one_an_error(greedy: Recognizer, tmp_path: Path) -> None:

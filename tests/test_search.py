@@ -118,7 +118,7 @@ def test_ctc_prefix_scores_equal_the_sum_over_paths() -> None:
     log_prob_BTV = torch.full((2, 5, 6), -math.inf)
     log_prob_BTV[:, :, :4] = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(5)).log_softmax(-1)
     lengths = torch.tensor([5, 3])
-    scorer = CTCPrefixScorer(lambda memory: memory, blank, eos, (start,))
+    scorer = CTCPrefixScorer(lambda memory: memory, blank, eos)
     state = scorer.start((log_prob_BTV, lengths))
     total_N, prefix = torch.zeros(2), []
     token = start

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from asr import __version__
-from asr.cli.inputs import find_audio, load_recognizer, names
+from asr.cli.inputs import batch_seconds, find_audio, load_recognizer, names
 from asr.cli.terminal import progress, run, say
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],
     typer.Option("--dtype", help="Arithmetic; auto: what is fastest here without a noticeable loss."),
 ]
-BatchSeconds = Annotated[float, typer.Option("--batch-seconds", min=1, help="Padded audio decoded at once.")]
-
+BatchSize = Annotated[
+    str,
+    typer.Option("--batch-size", help="Seconds of audio decoded at once; auto: what is fastest and fits."),
+]
 
 DEFAULT_MODEL = Path("whisper-tiny.en")
 
@@ -106,6 +108,9 @@ def transcribe(
     task: Annotated[
         Literal["transcribe", "translate"], typer.Option("--task", help="translate: into English, where a model can.")
     ] = "transcribe",
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="What was said before, for Whisper: names, a style of writing.")
+    ] = None,
     words: Annotated[bool, typer.Option("--words", help="When each word was said, in the JSON.")] = False,
     hotwords: Annotated[
         Path | None, typer.Option("--hotwords", help="File of names and words to listen for, a line each.")
@@ -124,7 +129,7 @@ def transcribe(
     ctc_weight: CtcWeight = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    batch_seconds: BatchSeconds = 240.0,
+    batch_size: BatchSize = "auto",
 ) -> None:
     """Transcribe audio files; text goes to standard output, or to files with --output.
 
@@ -156,8 +161,9 @@ def transcribe(
             recognizer.files(paths),
             language=language,
             task=task,
+            prompt=prompt,
             words=words or writer.needs_times,
-            batch_s=batch_seconds,
+            batch_s=batch_seconds(batch_size),
             on_done=on_done,
         ):
             if isinstance(result, Failure):
@@ -182,7 +188,7 @@ def evaluate(
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    batch_seconds: BatchSeconds = 240.0,
+    batch_size: BatchSize = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Decode a manifest and print WER and CER with their counts, and the worst utterances aligned.
@@ -199,7 +205,7 @@ def evaluate(
             output or (model if model.is_dir() else Path()),  # the model of a name is not this user's alone
             normalizer=normalizer,
             language=language,
-            batch_s=batch_seconds,
+            batch_s=batch_seconds(batch_size),
             on_done=on_done,
         )
     if as_json:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import glob
+import math
 import mimetypes
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from asr.errors import printable
+from asr.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from asr.model.precision import Precision
@@ -21,6 +22,19 @@ _TYPES = mimetypes.MimeTypes(filenames=())
 def names(text: str) -> list[str]:
     """The parts of 'a,b'."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def batch_seconds(text: str) -> float | None:
+    """The seconds of --batch-size, None for auto."""
+    if text == "auto":
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"--batch-size {printable(text)}: give auto, or seconds above 0")
+    return seconds
 
 
 def load_recognizer(model: Path, device: str, dtype: Precision | Literal["auto"], **options: Any) -> Recognizer:

@@ -18,7 +18,8 @@ class CTCState(NamedTuple):
 
     log_prob_BTV, prob_BTV: CTC posteriors.  utterance_N: their row for each hypothesis.  Over frames 0..T:
     nonblank_NT and blank_NT are the probabilities that the first t frames are the prefix, ending in its last token
-    or in blank.  prefix_N: the prefix score.  last_N: the prefix's last token, -1 for none.
+    or in blank.  prefix_N: the prefix score.  last_N: the prefix's last token, -1 for none.  begun: whether the start
+    tokens have been fed.
     """
 
     log_prob_BTV: Tensor
@@ -28,29 +29,23 @@ class CTCState(NamedTuple):
     blank_NT: Tensor
     prefix_N: Tensor
     last_N: Tensor
+    begun: bool = False
 
 
 class CTCPrefixScorer:
     """The probability that CTC's text begins with the prefix (Watanabe et al. 2017), for joint decoding.
 
-    `posteriors` gives log-probabilities (B, T, V) and lengths (B,) from the encoder's memory.  Tokens in
-    `ignored_ids` (start tokens) leave the prefix as it is.  The recursions over frames are linear, so both are
+    `posteriors` gives log-probabilities (B, T, V) and lengths (B,) from the encoder's memory.  The tokens of the first
+    step are start tokens, of which CTC knows nothing.  The recursions over frames are linear, so both are
     written as cumulative sums, and the scores of all next tokens are one matrix product per utterance; float64
     keeps them exact.
     """
 
     _FLOOR = -1e3
 
-    def __init__(
-        self,
-        posteriors: Callable[[Any], tuple[Tensor, Tensor]],
-        blank_id: int,
-        eos_id: int,
-        ignored_ids: Sequence[int] = (),
-    ) -> None:
+    def __init__(self, posteriors: Callable[[Any], tuple[Tensor, Tensor]], blank_id: int, eos_id: int) -> None:
         self.posteriors = posteriors
         self.blank_id, self.eos_id = blank_id, eos_id
-        self.ignored_ids = tuple(ignored_ids)
 
     def start(self, memory: Any) -> CTCState:
         log_prob_BTV, len_B = self.posteriors(memory)
@@ -72,7 +67,7 @@ class CTCPrefixScorer:
         )
 
     def step(self, tokens_NL: Tensor, state: CTCState) -> tuple[Tensor, CTCState]:
-        for tokens_N in tokens_NL.unbind(1):
+        for tokens_N in tokens_NL.unbind(1) if state.begun else ():
             state = self._extend(tokens_N, state)
         B, K = len(state.prob_BTV), len(tokens_NL) // len(state.prob_BTV)
         phi_NT = torch.logaddexp(state.nonblank_NT, state.blank_NT)[:, :-1]
@@ -86,26 +81,31 @@ class CTCPrefixScorer:
         again_N = torch.where(has_last_N, again_N, score_NV.gather(1, last_N[:, None])[:, 0])
         score_NV.scatter_(1, last_N[:, None], again_N[:, None])
         score_NV[:, self.eos_id] = torch.logaddexp(state.nonblank_NT[:, -1], state.blank_NT[:, -1])
-        score_NV[:, [self.blank_id, *self.ignored_ids]] = -math.inf
+        score_NV[:, self.blank_id] = -math.inf
         gain_NV = score_NV - state.prefix_N[:, None]
-        return gain_NV.nan_to_num(nan=-math.inf, neginf=-math.inf).float(), state
+        return gain_NV.nan_to_num(nan=-math.inf, neginf=-math.inf).float(), state._replace(begun=True)
 
     def reorder(self, state: CTCState, index_N: Tensor) -> CTCState:
         rows, row_of_N = state.utterance_N[index_N].unique_consecutive(return_inverse=True)
         log_prob_BTV, prob_BTV = state.log_prob_BTV, state.prob_BTV
         if len(rows) != len(prob_BTV):
             log_prob_BTV, prob_BTV = log_prob_BTV[rows], prob_BTV[rows]
-        per_hypothesis = (state.nonblank_NT, state.blank_NT, state.prefix_N, state.last_N)
-        return CTCState(log_prob_BTV, prob_BTV, row_of_N, *(x[index_N] for x in per_hypothesis))
+        return CTCState(
+            log_prob_BTV,
+            prob_BTV,
+            row_of_N,
+            state.nonblank_NT[index_N],
+            state.blank_NT[index_N],
+            state.prefix_N[index_N],
+            state.last_N[index_N],
+            state.begun,
+        )
 
     def _emission(self, tokens_N: Tensor, state: CTCState) -> Tensor:
         """Log-probability (N, T) of one token of each hypothesis at each frame."""
         return state.log_prob_BTV[state.utterance_N, :, tokens_N]
 
     def _extend(self, tokens_N: Tensor, state: CTCState) -> CTCState:
-        ignored_N = torch.isin(tokens_N, tokens_N.new_tensor(self.ignored_ids))
-        if bool(ignored_N.all()):
-            return state
         token_NT = self._emission(tokens_N, state)
         blank_NT = state.log_prob_BTV[state.utterance_N, :, self.blank_id]
         either_NT = torch.logaddexp(state.nonblank_NT, state.blank_NT)
@@ -113,13 +113,7 @@ class CTCPrefixScorer:
         prefix_N = torch.logsumexp(enter_NT + token_NT, dim=1)
         new_nonblank_NT = _prepend(_decay(enter_NT, token_NT), -math.inf)
         new_blank_NT = _prepend(_decay(new_nonblank_NT[:, :-1], blank_NT), -math.inf)
-        keep_N1 = ignored_N[:, None]
-        return state._replace(
-            nonblank_NT=torch.where(keep_N1, state.nonblank_NT, new_nonblank_NT),
-            blank_NT=torch.where(keep_N1, state.blank_NT, new_blank_NT),
-            prefix_N=torch.where(ignored_N, state.prefix_N, prefix_N),
-            last_N=torch.where(ignored_N, state.last_N, tokens_N),
-        )
+        return state._replace(nonblank_NT=new_nonblank_NT, blank_NT=new_blank_NT, prefix_N=prefix_N, last_N=tokens_N)
 
 
 def _decay(enter_NT: Tensor, stay_NT: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """A batch of windows to texts: encode, find the language, search, guard, and tell when each word was said.
 
-Shapes: B windows, N samples, P start tokens, R rows encoded at once.
+Shapes: B windows, N samples, P start tokens, L tokens, R rows encoded at once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from asr.decode.phrases import PhraseScorer, read_phrases
 from asr.decode.sample import sample
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
 from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
-from asr.errors import ConfigError
+from asr.errors import AsrError, ConfigError
 from asr.evidence import Evidence, evidence
 from asr.guards import Found, Guarded, guarded, silent
 from asr.model.masks import Memory
 from asr.model.precision import Precision, set_precision
+from asr.recognizer.budget import Footprint, footprint
 from asr.transcript import Word
 
 # Encoding is fastest with few rows of equal length, decoding with many rows: a batch is encoded in parts.
@@ -72,6 +73,11 @@ class BatchDecoder:
         heads = self.config.model.decoder.alignment_heads
         return WordTimer(self.model, self.tokenizer, self.frame_s, heads)
 
+    @cached_property
+    def footprint(self) -> Footprint:
+        """What decoding takes of the device's memory."""
+        return footprint(ModelFolder(self.config, self.model, self.tokenizer), self.options.beam_size)
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""
@@ -87,23 +93,29 @@ class BatchDecoder:
         task: str = "transcribe",
         words: bool = False,
         guards: bool = False,
+        previous: Sequence[int] = (),
     ) -> list[Decoded]:
-        """Decode waveforms at the front end's rate; a language that is None is detected, where the model can."""
+        """Decode waveforms at the front end's rate; a language that is None is detected, where the model can.
+
+        previous: tokens that the decoder is fed before the start tokens, see `previous`.  They serve the search alone:
+        language, guards and times of words come from the sound and the text that was found.
+        """
         audio_BN, len_B = audio_BN.to(self.device), len_B.to(self.device)
         memory = self._encode(audio_BN, len_B)
         languages = self._fill_in(languages, memory)
         known = bool(self.tokenizer.languages)
         prefixes = [self.tokenizer.prefix(language if known else None, task) for language in languages]
         prefix_BP = torch.tensor(prefixes, device=self.device)
-        caps = self._caps(memory, prefix_BP.shape[1])
+        fed_BL = torch.tensor([[*previous, *prefix] for prefix in prefixes], device=self.device)
+        caps = self._caps(memory, fed_BL.shape[1])
         eos_id, options = self.tokenizer.eos_id, self._search_options
-        found = search(self._scorers(prefix_BP), memory, prefix_BP, eos_id, caps, options)
+        found = search(self._scorers(fed_BL.shape[1]), memory, fed_BL, eos_id, caps, options)
         results = [
             Decoded(hypotheses, language, self._found(hypotheses[0]).log_prob)
             for hypotheses, language in zip(found, languages, strict=True)
         ]
         if guards:
-            kept = self._guard(found, audio_BN, len_B, memory, prefix_BP, caps)
+            kept = self._guard(found, audio_BN, len_B, memory, prefix_BP, fed_BL, caps)
             results = [_with(result, guarded) for result, guarded in zip(results, kept, strict=True)]
         if words:
             texts = [result.hypotheses[0].tokens for result in results]
@@ -123,26 +135,26 @@ class BatchDecoder:
         len_B: Tensor,
         memory: Memory,
         prefix_BP: Tensor,
+        fed_BL: Tensor,
         caps: Sequence[int],
     ) -> list[Guarded]:
         """What the guards leave of each best text."""
 
-        def part(windows: Sequence[int]) -> tuple[Memory, Tensor]:
-            return Memory(*(x[list(windows)] for x in memory)), prefix_BP[list(windows)]
+        def part(windows: Sequence[int]) -> Memory:
+            return Memory(*(x[list(windows)] for x in memory))
 
         def listen(windows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
-            chosen, rows = part(windows)
-            no_speech = self.tokenizer.no_speech_id
-            return evidence(self.model.decoder, chosen, rows, [t.tokens for t in texts], no_speech_id=no_speech)
+            tokens, no_speech = [text.tokens for text in texts], self.tokenizer.no_speech_id
+            prefix_RP = prefix_BP[list(windows)]
+            return evidence(self.model.decoder, part(windows), prefix_RP, tokens, no_speech_id=no_speech)
 
         def redo(windows: Sequence[int], temperature: float) -> list[Found]:
-            chosen, rows = part(windows)
             # Drawn from the sound itself, a text depends on nothing that stands beside it.
             seeds = [zlib.crc32(audio_BN[i, : int(len_B[i])].cpu().numpy().tobytes()) for i in windows]
             drawn = sample(
-                self._scorers(rows),
-                chosen,
-                rows,
+                self._scorers(fed_BL.shape[1]),
+                part(windows),
+                fed_BL[list(windows)],
                 self.tokenizer.eos_id,
                 [caps[i] for i in windows],
                 self._search_options,
@@ -168,6 +180,16 @@ class BatchDecoder:
         """The text of a hypothesis."""
         return self.tokenizer.decode(list(hypothesis.tokens)).strip()
 
+    def previous(self, prompt: str) -> list[int]:
+        """A text as the model is told of what was said before, at most half of what the decoder can be fed: its end.
+
+        Raises AsrError where the vocabulary has no token that announces it.
+        """
+        if self.tokenizer.previous_id is None:
+            raise AsrError("this model takes no prompt: its vocabulary has no token for it (Whisper's has)")
+        most = self.config.model.decoder.max_length // 2 - 1
+        return [self.tokenizer.previous_id, *self.tokenizer.encode(prompt)[-most:]] if most > 0 else []
+
     def _encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
         rows = max(1, int(ENCODE_S * self.rate / audio_BN.shape[1]))
         return Memory.join(
@@ -177,26 +199,24 @@ class BatchDecoder:
             ]
         )
 
-    def _caps(self, memory: Memory, prefix: int) -> list[int]:
-        """The most tokens that each text may have."""
-        room = self.config.model.decoder.max_length - prefix
+    def _caps(self, memory: Memory, fed: int) -> list[int]:
+        """The most tokens that each text may have, after `fed` tokens."""
+        room = self.config.model.decoder.max_length - fed
         seconds_B = (memory.len_B * self.frame_s).tolist()
         return [min(room, 8 + math.ceil(s * self.options.max_tokens_per_s)) for s in seconds_B]
 
-    def _scorers(self, prefix_BP: Tensor) -> list[Weighted]:
-        """The weighted parts of the score."""
+    def _scorers(self, fed: int) -> list[Weighted]:
+        """The weighted parts of the score, after `fed` tokens that are not scored."""
         forbid = ForbidScorer(
             self.tokenizer.vocab_size,
             self.tokenizer.suppressed_ids,
             self.tokenizer.suppressed_first_ids,
-            prefix_BP.shape[1],
+            fed,
         )
         share = self.options.ctc_weight
         scorers = [Weighted("attention", self.model.decoder, 1 - share), Weighted("allowed", forbid, 1.0)]
         if share > 0:
-            blank = self.tokenizer.blank_id
-            ignored = sorted(set(prefix_BP.flatten().tolist()))
-            ctc = CTCPrefixScorer(self._posteriors, blank, self.tokenizer.eos_id, ignored)
+            ctc = CTCPrefixScorer(self._posteriors, self.tokenizer.blank_id, self.tokenizer.eos_id)
             scorers.append(Weighted("ctc", ctc, share))
         if self.phrases is not None:
             scorers.append(Weighted("phrases", self.phrases, self.options.phrase_bonus))

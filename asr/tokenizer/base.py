@@ -32,6 +32,10 @@ class Tokenizer(Protocol):
         """The token that the decoder predicts after the start token if nobody speaks, where there is one."""
 
     @property
+    def previous_id(self) -> int | None:
+        """The token that announces, ahead of the start token, a text that was said before, where there is one."""
+
+    @property
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that have a token; empty when the model has no language tokens."""
 

@@ -34,6 +34,7 @@ class Speech2TextTokenizer:
     OPTIONS_FILE = "speech2text.json"
     suppressed_first_ids: tuple[int, ...] = ()
     no_speech_id: int | None = None
+    previous_id: int | None = None
 
     def __init__(
         self, model: bytes, pieces: str | bytes, *, vocab_size: int | None = None, upper_case: bool = False

@@ -27,6 +27,7 @@ class _Vocabulary:
     eos_id = 2
     unknown_id = 3
     no_speech_id: int | None = None
+    previous_id: int | None = None
     suppressed_first_ids: tuple[int, ...] = ()
 
     def __init__(self, languages: Sequence[str]) -> None:

@@ -60,6 +60,7 @@ class WhisperTokenizer:
         self.eos_id = self._special("<|endoftext|>")
         self.blank_id = self._special("<|nospeech|>", "<|nocaptions|>")
         self.no_speech_id: int | None = self.blank_id
+        self.previous_id: int | None = self.special_ids.get("<|startofprev|>")
         self.no_time_stamps_id = self._special("<|notimestamps|>")
         self.vocab_size = vocab_size or self.no_time_stamps_id + 1 + TIME_STAMPS
         self.multilingual = self.vocab_size >= MULTILINGUAL_SIZE if multilingual is None else multilingual

@@ -1,0 +1,110 @@
+"""How much is decoded at once, so that a device's memory holds it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from asr.checkpoint import ModelFolder
+from asr.model.masks import spread
+
+FASTEST_S = {"cpu": 120.0}  # more at once is no faster there
+SHARE = 0.5  # of the free memory that is counted on: the sizes below are no more than estimates
+TOKENS_PER_S = 4.0  # of speech
+REAL = 4  # bytes of a float32
+
+
+class Footprint(NamedTuple):
+    """Bytes that decoding holds for every second of audio, and for every window besides."""
+
+    second: float
+    window: float
+
+
+def footprint(parts: ModelFolder, beam_size: int) -> Footprint:
+    """What decoding with a model takes, by its sizes.
+
+    For each frame: its state, and its keys and values in each layer of the decoder, for a moment twice when windows
+    that are done are dropped.  For each hypothesis: keys and values of its tokens, with room for as many again, and
+    likewise twice; and the probabilities of the vocabulary in four forms.  Silence that fills a window is frames, too.
+    """
+    config, model, tokenizer = parts
+    encoder, decoder = config.model.encoder, config.model.decoder
+    bytes_each = model.decoder.embedding.weight.element_size()
+    frame_s = model.front_end.hop_s * encoder.subsampling.factor
+    key_value = 2 * decoder.layers * encoder.dim * bytes_each
+    frame = 2 * (key_value + encoder.dim * bytes_each)
+    silence = 0.0
+    if encoder.padding == "keep":
+        cells, _ = spread(round(getattr(config.features, "window_s", 0.0) / frame_s), encoder.thin)
+        silence = encoder.keep_s / frame_s + len(cells)
+    samples = 3 * REAL * model.front_end.sample_rate_hz
+    return Footprint(
+        second=frame / frame_s + samples + 4 * key_value * beam_size * TOKENS_PER_S,
+        window=frame * silence + 4 * REAL * tokenizer.vocab_size * beam_size,
+    )
+
+
+class Budget:
+    """How many windows are decoded at once; it shrinks where that has turned out to be too many.
+
+    seconds: of padded audio, where each window counts for `extra_s` more.
+    """
+
+    def __init__(self, size: Footprint, device: torch.device, batch_s: float | None = None) -> None:
+        """`batch_s` seconds; None: as many as are fastest and fit into half of the memory that is free."""
+        self.extra_s = size.window / size.second
+        if batch_s is None:
+            batch_s = min(FASTEST_S.get(device.type, math.inf), SHARE * free_bytes(device) / size.second)
+        self.seconds = batch_s
+
+    def batches(self, lengths_s: Sequence[float]) -> Iterator[list[int]]:
+        """Group indices, longest first; one window always goes.  Looks at `seconds` before each batch."""
+        order = sorted(range(len(lengths_s)), key=lambda i: -lengths_s[i])
+        while order:
+            count = max(1, int(self.seconds / (lengths_s[order[0]] + self.extra_s)))
+            yield order[:count]
+            order = order[count:]
+
+    def shrink(self, lengths_s: Sequence[float]) -> None:
+        """These windows at once were too many: from now on, half of that at most."""
+        self.seconds = min(self.seconds, len(lengths_s) * (max(lengths_s) + self.extra_s) / 2)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a device had too little memory; torch has no class for that of the CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
+def free_bytes(device: torch.device) -> float:
+    """The memory of a device that is free, as far as it can be known."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + kept)
+    return min(_machine_has(), _container_leaves())
+
+
+def _machine_has() -> float:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # not Linux: half of what is built in
+        known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 if known else math.inf
+
+
+def _container_leaves(folder: Path = Path("/sys/fs/cgroup")) -> float:
+    """What the limit of a control group (version 2) leaves; its files in memory would give way."""
+    try:
+        most, used, kinds = ((folder / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
+        if most.strip() == "max":
+            return math.inf
+        files = next(float(line.split()[1]) for line in kinds.splitlines() if line.startswith("inactive_file "))
+        return max(0.0, float(most) - float(used) + files)
+    except (OSError, StopIteration):
+        return math.inf

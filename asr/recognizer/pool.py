@@ -1,0 +1,163 @@
+"""Recordings on their way: opened in turn, cut into windows, pooled, so that little of them is in memory.
+
+Shapes: N samples.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from asr.errors import AsrError, printable
+from asr.recognizer.batch import Decoded
+from asr.windows import Window, WindowMaker
+
+# So much audio is in memory at a time: batches by length need a choice, a recording or a folder may be endless.
+POOL_S = 1800.0
+
+OnDone = Callable[[float, float], None]
+
+
+class Opened(NamedTuple):
+    """A recording that is open: its blocks (N,) at the front end's rate, and its length in seconds, if known."""
+
+    blocks: Iterable[Tensor]
+    duration_s: float | None
+
+
+class Source(NamedTuple):
+    """A recording to be: its id, and what opens it when its turn comes."""
+
+    id: str
+    open: Callable[[], Opened]
+
+
+@dataclass
+class Recording:
+    """A recording on its way.
+
+    expected_s: its length as far as known.  heard_s: how much of it has been cut into windows.  whole: all of it.
+    problem: what is wrong with it.  windows: where they start and end, in seconds.  found: what was found in each,
+    None before it is decoded.
+    """
+
+    id: str
+    language: str | None
+    expected_s: float = 0.0
+    heard_s: float = 0.0
+    loudest: float = 0.0
+    whole: bool = False
+    problem: str | None = None
+    windows: list[tuple[float, float]] = field(default_factory=list)
+    found: list[Decoded | None] = field(default_factory=list)
+
+
+class Piece(NamedTuple):
+    """A window that is to be decoded: the number `number` of its recording."""
+
+    recording: Recording
+    number: int
+    samples_N: Tensor
+
+
+class Reader:
+    """Opens sources one after the other and cuts them into windows of at most `window_s`.
+
+    waiting: recordings that have been opened, for whoever joins their texts to take away.
+    """
+
+    def __init__(self, rate: int, window_s: float, cut: WindowMaker) -> None:
+        self.rate, self.window_s, self.cut = rate, window_s, cut
+        self.waiting: deque[Recording] = deque()
+        self.heard_s = 0.0  # of all recordings
+        self._count = 0
+        self._expected_s = 0.0  # of those before the last
+        self._last: Recording | None = None
+
+    def pools(self, sources: Iterable[Source], language_of: Callable[[str], str | None]) -> Iterator[list[Piece]]:
+        """Windows of about POOL_S, of any recordings; the last pool may be empty."""
+        pool: list[Piece] = []
+        pooled = 0
+        for source in sources:
+            recording = self._begin(source.id, language_of(source.id))
+            for window in self._windows(source, recording):
+                pool.append(Piece(recording, len(recording.found), window.samples_N))
+                recording.found.append(None)
+                recording.windows.append((window.start_s, window.start_s + len(window.samples_N) / self.rate))
+                pooled += len(window.samples_N)
+                if pooled > POOL_S * self.rate:
+                    yield pool
+                    pool, pooled = [], 0
+            recording.whole = True
+        yield pool
+
+    @property
+    def mean_s(self) -> float:
+        """The length of a recording, by those that have been opened."""
+        if self._last is None:
+            return 0.0
+        return (self._expected_s + max(self._last.expected_s, self._last.heard_s)) / self._count
+
+    def _begin(self, id: str, language: str | None) -> Recording:
+        self._expected_s, self._count = self.mean_s * self._count, self._count + 1
+        self._last = Recording(id, language)
+        self.waiting.append(self._last)
+        return self._last
+
+    def _windows(self, source: Source, recording: Recording) -> Iterator[Window]:
+        """The windows of a recording; what is wrong with it ends up in `problem`."""
+        try:
+            opened = source.open()
+            recording.expected_s = opened.duration_s or 0.0
+            blocks = self._listen(opened.blocks, recording)
+            head: list[Tensor] = []
+            for block_N in blocks:
+                head.append(block_N)
+                if sum(map(len, head)) > self.window_s * self.rate:
+                    yield from self.cut(_chain(head, blocks))
+                    break
+            else:
+                if head:
+                    yield Window(0.0, torch.cat(head))
+        except AsrError as e:
+            recording.problem = str(e)
+        else:
+            if recording.loudest == 0.0:
+                recording.problem = f"{printable(recording.id)}: silent: every sample is zero"
+
+    def _listen(self, blocks: Iterable[Tensor], recording: Recording) -> Iterator[Tensor]:
+        for block_N in blocks:
+            seconds = len(block_N) / self.rate
+            recording.heard_s += seconds
+            self.heard_s += seconds
+            recording.loudest = max(recording.loudest, float(block_N.abs().amax()) if len(block_N) else 0.0)
+            yield block_N
+
+
+class Progress:
+    """Tells how many seconds are done and how many there are, as far as is known."""
+
+    def __init__(self, reader: Reader, count: int, on_done: OnDone | None) -> None:
+        self.reader, self.count, self.on_done = reader, count, on_done
+        self._done_s = 0.0
+        self._share = 0.0
+
+    def add(self, share: float) -> None:
+        """So much of the present pool has been decoded, too."""
+        self._share += share
+        done_s = self._done_s + min(self._share, 1.0) * (self.reader.heard_s - self._done_s)
+        if self._share > 1 - 1e-6:
+            self._done_s, self._share = self.reader.heard_s, 0.0
+        if self.on_done is not None:
+            self.on_done(done_s, self.reader.mean_s * self.count)
+
+
+def _chain(head: list[Tensor], rest: Iterator[Tensor]) -> Iterator[Tensor]:
+    while head:
+        yield head.pop(0)
+    yield from rest

@@ -1,0 +1,146 @@
+"""How much is decoded at once: what memory is free decides, and too much of it is halved until it fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from models import noises, small_model, sources, texts
+from torch import Tensor
+
+from asr.config import WhisperFeaturesConfig
+from asr.errors import AsrError
+from asr.recognizer import Recognizer, budget
+from asr.recognizer.budget import FASTEST_S, Budget, Footprint, footprint, free_bytes
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+MB = 1e6
+
+
+def free(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
+    """A device on which so many bytes are free."""
+    monkeypatch.setattr(budget, "free_bytes", lambda device: size)
+
+
+# --- the size of batches ------------------------------------------------------------------------------
+
+
+def test_half_of_the_free_memory_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 200 * MB)
+    seconds = Budget(Footprint(2 * MB, 0.0), GPU).seconds
+    assert seconds == pytest.approx(50)
+
+
+def test_more_than_is_fastest_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 1e15)
+    assert Budget(Footprint(2 * MB, 0.0), CPU).seconds == FASTEST_S["cpu"]
+    free(monkeypatch, math.inf)
+    assert Budget(Footprint(2 * MB, 0.0), CPU).seconds == FASTEST_S["cpu"]
+
+
+def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 0.0)
+    assert Budget(Footprint(2 * MB, 0.0), CPU, 70.0).seconds == 70.0
+
+
+def test_a_window_counts_for_its_length_and_for_what_every_window_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 0.0)
+    batches = list(Budget(Footprint(2 * MB, 1 * MB), CPU, 6.0).batches([1.0, 0.5, 5.0, 1.5, 1.0, 9.0]))
+    assert batches == [[5], [2], [3, 0, 4], [1]]
+
+
+def test_with_no_memory_free_a_window_at_a_time_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 0.0)
+    assert list(Budget(Footprint(2 * MB, 1 * MB), CPU).batches([1.0, 2.0])) == [[1], [0]]
+
+
+def test_a_wide_beam_and_silence_that_is_input_take_memory() -> None:
+    parts = small_model()
+    narrow, wide = footprint(parts, 1), footprint(parts, 5)
+    assert wide.second > narrow.second
+    assert wide.window == 5 * narrow.window
+    features = WhisperFeaturesConfig(sample_rate_hz=8000, n_mels=20, window_s=20.0)
+    keep = {"padding": "keep", "subsampling": {"factor": 2}}
+    whole = footprint(small_model(features=features, encoder=keep), 1)
+    thin = footprint(small_model(features=features, encoder=keep | {"thin": 16}), 1)
+    frame = 2 * 4 * (2 * 32 + 32)  # bytes: a layer's keys and values and the state, for a moment twice
+    assert whole.window - narrow.window == pytest.approx((20.0 + 0.5) / 0.04 * frame)
+    assert narrow.window < thin.window < whole.window / 3
+
+
+def test_memory_that_is_free_is_known() -> None:
+    assert free_bytes(CPU) > 0
+
+
+def test_what_a_container_may_take_counts(tmp_path: Path) -> None:
+    assert budget._container_leaves(tmp_path) == math.inf
+    for name, text in {"max": "max\n", "current": "300\n", "stat": "anon 1\ninactive_file 50\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert budget._container_leaves(tmp_path) == math.inf
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert budget._container_leaves(tmp_path) == 750
+
+
+# --- too much of it -----------------------------------------------------------------------------------
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+]
+
+
+def small_memory(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
+    """Let encoding fail for more than `most` windows at once; gives the sizes that are tried."""
+    tried: list[int] = []
+    encode: Callable[[Tensor, Tensor], object] = recognizer.decoder._encode
+
+    def limited(audio_BN: Tensor, len_B: Tensor) -> object:
+        tried.append(len(len_B))
+        if len(len_B) > most:
+            raise error
+        return encode(audio_BN, len_B)
+
+    monkeypatch.setattr(recognizer.decoder, "_encode", limited)
+    return tried
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_a_batch_that_does_not_fit_is_halved_and_so_are_those_after_it(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    recognizer = Recognizer(small_model())
+    audio = noises(*[0.5 + 0.02 * i for i in range(24)])
+    expected = texts(list(recognizer.transcribe_sources(sources(audio))))
+    assert len(set(expected)) > 10
+    extra_s = Budget(recognizer.decoder.footprint, CPU, 1.0).extra_s
+    told: list[float] = []
+    tried = small_memory(recognizer, monkeypatch, 3, error)
+    found = recognizer.transcribe_sources(
+        sources(audio), batch_s=12 * (0.97 + extra_s), on_done=lambda done_s, all_s: told.append(done_s)
+    )
+    assert texts(list(found)) == expected
+    assert tried[:4] == [12, 6, 3, 3], "halves, until they fit"
+    assert max(tried[6:]) <= 4, "what was too much once is not tried again"
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(sum(len(a) for a in audio) / 8000)
+
+
+def test_one_window_that_does_not_fit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = Recognizer(small_model())
+    tried = small_memory(recognizer, monkeypatch, 0, OUT_OF_MEMORY[0])
+    with pytest.raises(AsrError, match=r"^cpu: too little memory for one window of 0\.5 s; .*--beam-size") as caught:
+        list(recognizer.transcribe_sources(sources(noises(0.5, 0.5)), batch_s=50))
+    assert tried == [2, 1]
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = Recognizer(small_model())
+    tried = small_memory(recognizer, monkeypatch, 0, RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        list(recognizer.transcribe_sources(sources(noises(0.5, 0.5)), batch_s=50))
+    assert tried == [2]
