@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields
 from pathlib import Path
 
 from asr.errors import ConfigError, printable
 from asr.files import make_folder, write_atomically
 from asr.subtitles import SubtitleOptions, cues, segments_of
-from asr.transcript import Segment, Transcript
+from asr.transcript import Segment, Transcript, Word
 
 NEEDS_TIMES = frozenset({"srt", "vtt", "tsv"})
 
@@ -23,11 +23,11 @@ def as_txt(transcript: Transcript, options: SubtitleOptions) -> str:
 
 def as_json(transcript: Transcript, options: SubtitleOptions) -> str:
     """All fields as one line of JSON, segments and words with times to the millisecond."""
-    fields = asdict(replace(transcript, segments=tuple(map(_rounded, transcript.segments))))
-    fields["alternatives"] = [{"text": text, "score": score} for text, score in transcript.alternatives]
-    line = json.dumps(fields, ensure_ascii=False)
-    # What is no text in a file's name stands as a lone surrogate, for which JSON's escape looks like Python's.
-    return line.encode("utf-8", "backslashreplace").decode() + "\n"
+    written = {name: _json(value) for name, value in vars(transcript).items() if name != "segments"}
+    # One by one: json works with a list of all the pieces of its text, for ten hours of words 80 MB.
+    written["segments"] = f"[{', '.join(map(_json, transcript.segments))}]"
+    written["alternatives"] = _json([{"text": text, "score": score} for text, score in transcript.alternatives])
+    return "{" + ", ".join(f'"{field.name}": {written[field.name]}' for field in fields(transcript)) + "}\n"
 
 
 def as_srt(transcript: Transcript, options: SubtitleOptions) -> str:
@@ -65,9 +65,15 @@ def clock(ms: int, mark: str) -> str:
     return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{ms:03}"
 
 
-def _rounded(segment: Segment) -> Segment:
-    words = tuple(replace(w, start_s=round(w.start_s, 3), end_s=round(w.end_s, 3)) for w in segment.words)
-    return replace(segment, start_s=round(segment.start_s, 3), end_s=round(segment.end_s, 3), words=words)
+def _json(value: object) -> str:
+    line = json.dumps(value, ensure_ascii=False, default=_rounded)
+    # What is no text in a file's name stands as a lone surrogate, for which JSON's escape looks like Python's.
+    return line.encode("utf-8", "backslashreplace").decode()
+
+
+def _rounded(part: Segment | Word) -> dict[str, object]:
+    """The fields of a segment or a word."""
+    return {name: round(value, 3) if name.endswith("_s") else value for name, value in vars(part).items()}
 
 
 WRITERS: dict[str, Callable[[Transcript, SubtitleOptions], str]] = {
