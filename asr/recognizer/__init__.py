@@ -25,7 +25,7 @@ from asr.decode.search import Hypothesis
 from asr.errors import AsrError, AudioError, printable
 from asr.model.precision import Precision
 from asr.recognizer.batch import BatchDecoder, Decoded
-from asr.recognizer.budget import Budget, out_of_memory
+from asr.recognizer.budget import Budget, out_of_memory, release
 from asr.recognizer.pool import OnDone, Opened, Piece, Progress, Reader, Recording, Source
 from asr.resampling import resample_blocks
 from asr.transcript import Failure, Segment, Transcript
@@ -110,7 +110,7 @@ class Recognizer:
     ) -> Iterator[Transcript | Failure]:
         """Transcribe recordings of any length and number in little memory.
 
-        Results come in the order of the sources, some half an hour of audio at a time.  A source that raises AsrError
+        Results come in the order of the sources, some ten minutes of audio at a time.  A source that raises AsrError
         becomes a Failure and the others go on.  Interrupted (Ctrl-C), it first gives what it has of the recordings at
         hand, `complete` being False.  language: of all, or by id; None: detected, where the model has language
         tokens.  task: transcribe, or translate (into English) where the model can.  words: tell when each word was
@@ -134,6 +134,7 @@ class Recognizer:
             for pool in reader.pools(todo, language_of):
                 for share in self._decode_pool(pool, decode, budget):
                     progress.add(share)
+                release()
                 while reader.waiting and reader.waiting[0].whole:
                     yield self._join(reader.waiting.popleft())
         except KeyboardInterrupt:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import math
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,6 +82,22 @@ class Budget:
 def out_of_memory(error: Exception) -> bool:
     """Whether an error says that a device had too little memory; torch has no class for that of the CPU."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
+def release() -> None:
+    """Give memory that batches have left behind back to the system.
+
+    glibc keeps what is freed in pieces of less than 32 MB, and batches of other lengths fit between them badly: after
+    the 551 English prompts nearly 400 MB more were held than in use.  After every batch it would cost a tenth of the
+    speed, to be given the same pages again.
+    """
+    if trim := _trim():
+        trim(0)
+
+
+@functools.cache
+def _trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def free_bytes(device: torch.device) -> float:
