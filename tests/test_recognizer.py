@@ -16,7 +16,7 @@ from models import RATE, noises, of_files, small_model, sources, texts
 from asr.data.batch import pad_audio
 from asr.decode.search import Hypothesis
 from asr.errors import AsrError, AudioError, ConfigError, DataError
-from asr.recognizer import Opened, Recognizer, Source, pool
+from asr.recognizer import Opened, Recognizer, Source, parallel, pool
 from asr.transcript import Failure, Transcript
 
 LENGTHS_S = (1.0, 0.5, 1.5, 0.1, 0.75, 0.04, 1.3, 0.001, 0.9)
@@ -208,9 +208,10 @@ def test_only_a_pool_of_audio_is_loaded_at_a_time(greedy: Recognizer, monkeypatc
         return Opened([audio[i]], None)
 
     monkeypatch.setattr(pool, "POOL_S", 1.4)
+    monkeypatch.setattr(parallel, "WORKERS", 1)
     results = greedy.transcribe_sources([Source(str(i), partial(load, i)) for i in range(len(audio))])
     found = [next(results)]
-    assert loaded == [0, 1]  # 1.5 s: the first pool
+    assert loaded == [0, 1, 2]  # 1.5 s and 1.5 s: the first pool, and the one that waits
     found += results
     assert loaded == list(range(len(audio)))
     assert [r.id for r in found] == [str(i) for i in range(len(audio))]
@@ -222,6 +223,7 @@ def test_progress_ends_at_the_whole(greedy: Recognizer, monkeypatch: pytest.Monk
         raise DataError("unreadable")
 
     told: list[tuple[float, float]] = []
+    monkeypatch.setattr(parallel, "WORKERS", 1)
     monkeypatch.setattr(pool, "POOL_S", 1.4)
     list(
         greedy.transcribe_sources(

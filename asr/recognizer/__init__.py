@@ -26,6 +26,7 @@ from asr.errors import AsrError, AudioError, printable
 from asr.model.precision import Precision
 from asr.recognizer.batch import BatchDecoder, Decoded
 from asr.recognizer.budget import Budget, out_of_memory, release
+from asr.recognizer.parallel import Workers
 from asr.recognizer.pool import OnDone, Opened, Piece, Progress, Reader, Recording, Source
 from asr.resampling import resample_blocks
 from asr.transcript import Failure, Segment, Transcript
@@ -110,14 +111,15 @@ class Recognizer:
     ) -> Iterator[Transcript | Failure]:
         """Transcribe recordings of any length and number in little memory.
 
-        Results come in the order of the sources, some ten minutes of audio at a time.  A source that raises AsrError
+        Results come in the order of the sources, each as soon as it is known.  A source that raises AsrError
         becomes a Failure and the others go on.  Interrupted (Ctrl-C), it first gives what it has of the recordings at
         hand, `complete` being False.  language: of all, or by id; None: detected, where the model has language
         tokens.  task: transcribe, or translate (into English) where the model can.  words: tell when each word was
         said.  prompt: what was said before each window, as far as the model is to believe: names and a style of
-        writing.  batch_s: seconds of padded audio that are decoded at once; None: as many as are fastest and fit into
-        the memory that is free.  Where they do not fit, it goes on with fewer.  on_done is called after each batch
-        with the seconds that are done and those in all, estimated until the last source is open.
+        writing.  batch_s: seconds of padded audio in a batch, two of which are decoded at a time on a CPU; None: as
+        many as are fastest and fit into the memory that is free.  Where they do not fit, it goes on with fewer.
+        on_done is called after each batch with the seconds that are done and those in all, estimated until the last
+        source is open.
         Raises AsrError for a language, a task or a prompt that the model has no token for.
         """
         language_of = language if callable(language) else lambda _: language
@@ -127,16 +129,20 @@ class Recognizer:
         todo = list(sources)
         reader = Reader(self.rate, self.window_s, self.cut)
         progress = Progress(reader, len(todo), on_done)
-        budget = Budget(self.decoder.footprint, self.device, batch_s)
+        workers = Workers(self.device)
+        budget = Budget(self.decoder.footprint, self.device, batch_s, workers.count)
         previous = self.decoder.previous(prompt) if prompt and prompt.strip() else ()
         decode = partial(self.decoder, task=task, words=words, guards=self.options.guards.enabled, previous=previous)
+        decode_fitting = partial(self._decode_fitting, decode=decode, budget=budget)
+        batches = self._batches(reader.pools(todo, language_of), budget)
         try:
-            for pool in reader.pools(todo, language_of):
-                for share in self._decode_pool(pool, decode, budget):
-                    progress.add(share)
-                release()
-                while reader.waiting and reader.waiting[0].whole:
-                    yield self._join(reader.waiting.popleft())
+            with workers:
+                for pieces, results in workers.map(decode_fitting, batches):
+                    for piece, found in zip(pieces, results, strict=True):
+                        piece.recording.found[piece.number] = found
+                    progress.add(pieces)
+                    yield from map(self._join, reader.finished())
+            yield from map(self._join, reader.finished())
         except KeyboardInterrupt:
             for recording in reader.waiting:
                 if any(recording.found) and recording.problem is None:
@@ -148,14 +154,12 @@ class Recognizer:
         blocks = (torch.from_numpy(block_N) for block_N in stream)
         return Opened(_closing(stream, resample_blocks(blocks, stream.sample_rate_hz, self.rate)), stream.duration_s)
 
-    def _decode_pool(self, pool: Sequence[Piece], decode: Decode, budget: Budget) -> Iterator[float]:
-        """Decode windows of any recordings; gives the share of them that is done after each batch."""
-        lengths_s = [len(piece.samples_N) / self.rate for piece in pool]
-        for batch in budget.batches(lengths_s):
-            chosen = [pool[i] for i in batch]
-            for piece, found in zip(chosen, self._decode_fitting(chosen, decode, budget), strict=True):
-                piece.recording.found[piece.number] = found
-            yield sum(lengths_s[i] for i in batch) / sum(lengths_s)
+    def _batches(self, pools: Iterable[Sequence[Piece]], budget: Budget) -> Iterator[list[Piece]]:
+        """Windows of much the same length, of any recordings, to be decoded together."""
+        for pool in pools:
+            for batch in budget.batches([len(piece.samples_N) / self.rate for piece in pool]):
+                yield [pool[i] for i in batch]
+            release()
 
     def _decode_fitting(self, pieces: Sequence[Piece], decode: Decode, budget: Budget) -> list[Decoded]:
         """Decode windows together; where memory is too small for that, half of them and then the others."""

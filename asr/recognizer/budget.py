@@ -59,11 +59,11 @@ class Budget:
     seconds: of padded audio, where each window counts for `extra_s` more.
     """
 
-    def __init__(self, size: Footprint, device: torch.device, batch_s: float | None = None) -> None:
-        """`batch_s` seconds; None: as many as are fastest and fit into half of the memory that is free."""
+    def __init__(self, size: Footprint, device: torch.device, batch_s: float | None = None, batches: int = 1) -> None:
+        """`batch_s` seconds; None: as many as are fastest, so many batches together in half of the free memory."""
         self.extra_s = size.window / size.second
         if batch_s is None:
-            batch_s = min(FASTEST_S.get(device.type, math.inf), SHARE * free_bytes(device) / size.second)
+            batch_s = min(FASTEST_S.get(device.type, math.inf), SHARE * free_bytes(device) / size.second / batches)
         self.seconds = batch_s
 
     def batches(self, lengths_s: Sequence[float]) -> Iterator[list[int]]:

@@ -58,23 +58,24 @@ class Recording:
 
 
 class Piece(NamedTuple):
-    """A window that is to be decoded: the number `number` of its recording."""
+    """A window that is to be decoded: the number `number` of its recording, `heard_s` further than the last one."""
 
     recording: Recording
     number: int
     samples_N: Tensor
+    heard_s: float
 
 
 class Reader:
     """Opens sources one after the other and cuts them into windows of at most `window_s`.
 
-    waiting: recordings that have been opened, for whoever joins their texts to take away.
+    waiting: recordings that have been opened and not been finished.
     """
 
     def __init__(self, rate: int, window_s: float, cut: WindowMaker) -> None:
         self.rate, self.window_s, self.cut = rate, window_s, cut
         self.waiting: deque[Recording] = deque()
-        self.heard_s = 0.0  # of all recordings
+        self._heard_s = self._in_pieces_s = 0.0  # of all recordings
         self._count = 0
         self._expected_s = 0.0  # of those before the last
         self._last: Recording | None = None
@@ -86,15 +87,18 @@ class Reader:
         for source in sources:
             recording = self._begin(source.id, language_of(source.id))
             for window in self._windows(source, recording):
-                pool.append(Piece(recording, len(recording.found), window.samples_N))
-                recording.found.append(None)
-                recording.windows.append((window.start_s, window.start_s + len(window.samples_N) / self.rate))
+                pool.append(self._piece(recording, window))
                 pooled += len(window.samples_N)
                 if pooled > POOL_S * self.rate:
                     yield pool
                     pool, pooled = [], 0
             recording.whole = True
         yield pool
+
+    def finished(self) -> Iterator[Recording]:
+        """Take away the recordings, in order, that are decoded to their end."""
+        while self.waiting and self.waiting[0].whole and None not in self.waiting[0].found:
+            yield self.waiting.popleft()
 
     @property
     def mean_s(self) -> float:
@@ -108,6 +112,13 @@ class Reader:
         self._last = Recording(id, language)
         self.waiting.append(self._last)
         return self._last
+
+    def _piece(self, recording: Recording, window: Window) -> Piece:
+        piece = Piece(recording, len(recording.found), window.samples_N, self._heard_s - self._in_pieces_s)
+        self._in_pieces_s = self._heard_s
+        recording.found.append(None)
+        recording.windows.append((window.start_s, window.start_s + len(window.samples_N) / self.rate))
+        return piece
 
     def _windows(self, source: Source, recording: Recording) -> Iterator[Window]:
         """The windows of a recording; what is wrong with it ends up in `problem`."""
@@ -134,7 +145,7 @@ class Reader:
         for block_N in blocks:
             seconds = len(block_N) / self.rate
             recording.heard_s += seconds
-            self.heard_s += seconds
+            self._heard_s += seconds
             recording.loudest = max(recording.loudest, float(block_N.abs().amax()) if len(block_N) else 0.0)
             yield block_N
 
@@ -145,16 +156,12 @@ class Progress:
     def __init__(self, reader: Reader, count: int, on_done: OnDone | None) -> None:
         self.reader, self.count, self.on_done = reader, count, on_done
         self._done_s = 0.0
-        self._share = 0.0
 
-    def add(self, share: float) -> None:
-        """So much of the present pool has been decoded, too."""
-        self._share += share
-        done_s = self._done_s + min(self._share, 1.0) * (self.reader.heard_s - self._done_s)
-        if self._share > 1 - 1e-6:
-            self._done_s, self._share = self.reader.heard_s, 0.0
+    def add(self, pieces: Iterable[Piece]) -> None:
+        """These have been decoded, too."""
+        self._done_s += sum(piece.heard_s for piece in pieces)
         if self.on_done is not None:
-            self.on_done(done_s, self.reader.mean_s * self.count)
+            self.on_done(self._done_s, self.reader.mean_s * self.count)
 
 
 def _chain(head: list[Tensor], rest: Iterator[Tensor]) -> Iterator[Tensor]:
