@@ -1,0 +1,138 @@
+"""How well the times of words fit: clips joined into one recording, 0.5 s apart, and where each begins and ends.
+
+Run `python benchmarks/word_times.py data/prompts-en/cuts_dev.jsonl.gz`.  The start of a clip's first word and the end
+of its last are held against two truths: where the clip itself begins and ends, and where its sound does (10 ms within
+35 dB of the clip's loudest), since clips have silence at their ends, too.  Words are matched to clips by aligning the
+characters of both texts.  Shapes: N samples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Annotated, NamedTuple
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from asr.data.cuts import load_audio, read_cuts, text_of
+from asr.errors import AsrError
+from asr.loading import load_model
+from asr.metrics import align
+from asr.recognizer import Opened, Source
+from asr.text import normalizer
+from asr.transcript import Transcript, Word
+
+GAP_S = 0.5
+SOUND_DB = 35
+FRAME_S = 0.01
+
+normal = normalizer("basic")
+Stretch = tuple[float, float]
+
+
+class Clip(NamedTuple):
+    """A clip in the recording: its text, where it stands and where its sound does, in seconds."""
+
+    text: str
+    clip: Stretch
+    sound: Stretch
+
+
+def main(
+    cuts: Annotated[list[Path], typer.Argument(help="Manifests of recordings.")],
+    model: Annotated[str, typer.Option(help="Model folder or name.")] = "whisper-tiny.en",
+    beam: Annotated[int, typer.Option(min=1)] = 1,
+    worst: Annotated[int, typer.Option(help="Show so many clips with the largest errors.", min=0)] = 0,
+) -> None:
+    """Measure the errors of the times of words.
+
+    Example: `python benchmarks/word_times.py data/prompts-en/cuts_dev.jsonl.gz --beam 5`
+    """
+    recognizer = load_model(model, beam_size=beam)
+    rows = [cut for path in cuts for cut in read_cuts(path)]
+    audio_N, clips = _joined([(text_of(cut), load_audio(cut, recognizer.rate)) for cut in rows], recognizer.rate)
+    source = Source("joined", partial(Opened, [audio_N], len(audio_N) / recognizer.rate))
+    (result,) = recognizer.transcribe_sources([source], words=True)
+    if not isinstance(result, Transcript):
+        raise AsrError(result.reason)
+    found = _found(clips, [word for segment in result.segments for word in segment.words])
+    if len(found) < 2:
+        raise AsrError(f"{model}: only {len(found)} of {len(clips)} clips were recognised; too few to measure")
+    title = f"{model}, beam {beam}, {len(clips)} clips in {len(audio_N) / recognizer.rate:.0f} s"
+    table = Table(title=title, title_justify="left", title_style="")
+    for column in ("error in seconds", "clips", "median", "90th percentile"):
+        table.add_column(column, justify="left" if column.startswith("error") else "right")
+    for truth in ("clip", "sound"):
+        for edge, name in enumerate(("starts", "ends")):
+            errors = [abs(times[edge] - getattr(clips[i], truth)[edge]) for i, times in found.items()]
+            figures = (f"{median(errors):.3f}", f"{quantiles(errors, n=10)[-1]:.3f}")
+            table.add_row(f"{name} of the {truth}", str(len(errors)), *figures)
+    table.caption = f"clips without a word of their own in the transcript: {len(clips) - len(found)}"
+    Console(width=120).print(table)
+    _show_worst(clips, found, worst)
+
+
+def _joined(parts: list[tuple[str, Tensor]], rate: int) -> tuple[Tensor, list[Clip]]:
+    gap_N = torch.zeros(round(GAP_S * rate))
+    pieces: list[Tensor] = []
+    clips: list[Clip] = []
+    start_s = 0.0
+    for text, audio_N in parts:
+        end_s = start_s + len(audio_N) / rate
+        sound_start_s, sound_end_s = _sound(audio_N, rate)
+        clips.append(Clip(text, (start_s, end_s), (start_s + sound_start_s, start_s + sound_end_s)))
+        pieces += [audio_N, gap_N]
+        start_s = end_s + len(gap_N) / rate
+    return torch.cat(pieces[:-1]), clips
+
+
+def _sound(audio_N: Tensor, rate: int) -> Stretch:
+    """Where the sound of a clip begins and ends, in seconds from its start."""
+    level_T = 10 * torch.log10(audio_N.unfold(0, round(FRAME_S * rate), round(FRAME_S * rate)).square().mean(1) + 1e-10)
+    loud = (level_T > level_T.max() - SOUND_DB).nonzero()[:, 0].tolist()
+    return loud[0] * FRAME_S, (loud[-1] + 1) * FRAME_S
+
+
+def _found(clips: list[Clip], words: list[Word]) -> dict[int, Stretch]:
+    """Where each clip's first word begins and its last one ends.
+
+    A word belongs to the clip that most of its characters stand against in the alignment; one that was made up
+    belongs to none.
+    """
+    said = [(c, i) for i, clip in enumerate(clips) for c in normal(clip.text).replace(" ", "")]
+    heard = [(c, i) for i, word in enumerate(words) for c in normal(word.text).replace(" ", "")]
+    votes = [Counter[int]() for _ in words]
+    k = n = 0
+    for edit in align("".join(c for c, _ in said), "".join(c for c, _ in heard), "character"):
+        if edit.reference and edit.hypothesis:
+            votes[heard[n][1]][said[k][1]] += 1
+        k += bool(edit.reference)
+        n += bool(edit.hypothesis)
+    found: dict[int, Stretch] = {}
+    for word, vote in zip(words, votes, strict=True):
+        if vote:
+            clip, _ = vote.most_common(1)[0]
+            found[clip] = (found.get(clip, (word.start_s,))[0], word.end_s)
+    return found
+
+
+def _show_worst(clips: list[Clip], found: dict[int, Stretch], count: int) -> None:
+    def error_s(i: int) -> float:
+        return max(abs(a - b) for a, b in zip(clips[i].sound, found[i], strict=True))
+
+    for i in sorted(found, key=error_s, reverse=True)[:count]:
+        sound, times = ("{:.2f} to {:.2f}".format(*stretch) for stretch in (clips[i].sound, found[i]))
+        print(f"sound {sound}, words {times}: {clips[i].text}")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except AsrError as e:
+        raise SystemExit(f"word_times: {e}") from None
