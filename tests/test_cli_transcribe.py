@@ -119,3 +119,13 @@ def test_a_long_recording_is_never_held_whole(model: Path, monkeypatch: pytest.M
     assert isinstance(recognizer.cut, QuietWindows)
     assert result.duration_s == pytest.approx(30.0)
     assert decoded[0] < 10, "decoding begins long before the recording has been read"
+
+
+def test_the_size_of_batches_is_auto_or_seconds(model: Path, call: Path) -> None:
+    expected = asr("transcribe", call, "--model", model).out
+    for size in ("auto", "0.5", "1e6"):
+        assert asr("transcribe", call, "--model", model, "--batch-size", size).out == expected
+    for size in ("0", "-3", "nan", "inf", "many", ""):
+        done = asr("transcribe", call, "--model", model, "--batch-size", size)
+        assert (done.status, done.out) == (2, "")
+        assert done.err == [f"asr: --batch-size {size}: give auto, or seconds above 0"]
