@@ -100,7 +100,7 @@ def test_a_long_recording_is_never_held_whole(model: Path, monkeypatch: pytest.M
     from asr.recognizer import Opened, Recognizer, Source
 
     recognizer = Recognizer(load_model_folder(model))
-    monkeypatch.setattr("asr.recognizer.pool.POOL_S", 4.0)
+    monkeypatch.setattr("asr.recognizer.pool.POOL_S", 1.0)
     read: list[int] = []
     decoded: list[int] = []
     call = recognizer.decoder.__class__.__call__
