@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from .options import (
-    AugmentConfig,
+from .model import (
     Config,
-    DataConfig,
     DecodeConfig,
     DecoderConfig,
     EncoderConfig,
-    ExperimentConfig,
     FeaturesConfig,
     GuardConfig,
     KaldiFeaturesConfig,
     LogMelConfig,
-    LossConfig,
     ModelConfig,
     ModelFolderConfig,
-    OptimizerConfig,
     SubsamplingConfig,
     TokenizerConfig,
-    TrainerConfig,
     WhisperFeaturesConfig,
 )
 from .reading import parse_yaml, read_config, to_yaml, validate
+from .training import (
+    AugmentConfig,
+    DataConfig,
+    ExperimentConfig,
+    LossConfig,
+    OptimizerConfig,
+    TrainerConfig,
+)
 
 __all__ = [
     "AugmentConfig",

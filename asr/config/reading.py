@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from asr.errors import ConfigError, printable
 
-from .options import BROUGHT, Config, ExperimentConfig
+from .model import Config
+from .training import BROUGHT, ExperimentConfig
 
 
 class _Loader(yaml.SafeLoader):

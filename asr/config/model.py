@@ -1,4 +1,4 @@
-"""Every option of an experiment, as frozen pydantic models."""
+"""The options that make up a model: what the `config.yaml` of a model folder holds, as frozen pydantic models."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ class Config(BaseModel):
     """Base of all options: immutable, and strict about unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-# ---- what a model is: kept in the model folder ----------------------------------------------------------------
 
 
 # Far above any use; a hostile file cannot ask for a model that takes hours to build.
@@ -209,120 +206,3 @@ class ModelFolderConfig(Config):
     tokenizer: TokenizerConfig = TokenizerConfig()
     decode: DecodeConfig = DecodeConfig()
     normalizer: str = Field("none", description="the text normaliser that training texts went through")
-
-
-# ---- how a model is trained -----------------------------------------------------------------------------------
-
-
-class DataConfig(Config):
-    """Manifests (lhotse cuts) and how they are put into batches."""
-
-    train: Path
-    dev: Path
-    languages: tuple[str, ...] | None = Field(None, description="keep only cuts in these languages")
-    min_duration_s: float = Field(0.1, ge=0)
-    max_duration_s: float = Field(30.0, gt=0)
-    batch_duration_s: float = Field(120.0, gt=0, description="audio in a batch, padding included")
-    batch_size: int | None = Field(None, gt=0, description="most utterances in a batch")
-    buckets: int = Field(10, gt=0)
-    workers: int = Field(2, ge=0)
-
-
-class AugmentConfig(Config):
-    """Changes to the training audio; every draw is a function of seed, epoch and utterance."""
-
-    speeds: tuple[float, ...] = Field((1.0,), description="one is drawn per utterance, such as [0.9, 1.0, 1.1]")
-    join: float = Field(0.0, ge=0, le=1, description="probability that further clips are appended to an utterance")
-    join_max_s: float = Field(12.0, gt=0)
-    noise: Path | None = Field(None, description="folder of noise or music to mix in")
-    noise_probability: float = Field(0.0, ge=0, le=1)
-    noise_snr_db: tuple[float, float] = (5.0, 20.0)
-    time_masks: int = Field(0, ge=0)
-    time_mask_frames: int = Field(40, ge=1, description="widest time mask")
-    time_mask_share: float = Field(0.2, ge=0, le=1, description="adaptive: the masks together cover at most this share")
-    freq_masks: int = Field(0, ge=0)
-    freq_mask_bins: int = Field(27, ge=1)
-
-    @property
-    def spec_augment(self) -> bool:
-        """Whether any mask is drawn."""
-        return self.time_masks > 0 or self.freq_masks > 0
-
-
-class LossConfig(Config):
-    """Weights of the training criteria."""
-
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    ctc_weight: float = Field(0.3, ge=0, le=1)
-    guided_attention_weight: float = Field(0.0, ge=0)
-    guided_attention_width: float = Field(0.2, gt=0, description="g of Tachibana et al. 2017")
-    guided_attention_heads: tuple[tuple[int, int], ...] = Field(
-        (), description="(layer, head) pairs of the decoder's cross-attention; empty: all of them"
-    )
-    guided_attention_decay_steps: int = Field(0, ge=0, description="weight falls to 0 in so many steps; 0: never")
-
-
-class OptimizerConfig(Config):
-    """AdamW and its learning-rate schedule."""
-
-    lr: float = Field(1e-3, gt=0, description="the highest learning rate")
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = Field(0.01, ge=0)
-    schedule: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
-    warmup_steps: int = Field(1000, ge=0)
-    final_lr_share: float = Field(0.0, ge=0, le=1, description="cosine ends at this share of lr")
-    clip_norm: float = Field(1.0, gt=0)
-
-
-class TrainerConfig(Config):
-    """How long, in what precision, and what is kept."""
-
-    max_epochs: int | None = Field(None, gt=0)
-    max_steps: int | None = Field(None, gt=0)
-    precision: Literal["fp32", "bf16", "auto"] = Field("auto", description="auto: bf16 where the device is fast at it")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    accumulate: int = Field(1, gt=0, description="batches per optimiser step")
-    validate_every_steps: int = Field(500, gt=0)
-    save_every_steps: int = Field(500, gt=0)
-    keep_best: int = Field(3, gt=0)
-    plot_utterances: int = Field(2, ge=0, description="fixed dev utterances drawn at each validation")
-    log_every_steps: int = Field(20, gt=0)
-    step_log: bool = Field(False, description="write steps.jsonl: the loss and the utterances of every step")
-
-    @model_validator(mode="after")
-    def _has_an_end(self) -> TrainerConfig:
-        if self.max_epochs is None and self.max_steps is None:
-            raise ValueError("give max_epochs or max_steps")
-        return self
-
-
-BROUGHT = {"features", "model", "tokenizer"}  # by `init`
-
-
-class ExperimentConfig(Config):
-    """One training run: what the YAML files of conf/ hold.
-
-    With `init` the run starts from that model, a folder or a name, which then brings features, model and tokenizer.
-    """
-
-    out: Path = Field(description="folder of the run: checkpoints, logs, plots, the final model")
-    seed: int = 0
-    init: Path | None = None
-    features: FeaturesConfig = LogMelConfig()
-    model: ModelConfig = ModelConfig()
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    decode: DecodeConfig = DecodeConfig()
-    normalizer: str = Field("none", description="text normaliser of the training targets")
-    score_normalizer: str | None = Field(None, description="normaliser of both sides when scoring; default: normalizer")
-    data: DataConfig
-    augment: AugmentConfig = AugmentConfig()
-    loss: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    trainer: TrainerConfig
-
-    @model_validator(mode="after")
-    def _init_brings_the_model(self) -> ExperimentConfig:
-        given = BROUGHT & self.model_fields_set
-        if self.init is not None and given:
-            raise ValueError(f"init brings its own {', '.join(sorted(given))}: leave out these sections or init")
-        return self
