@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -65,10 +65,16 @@ class LossConfig(Config):
     guided_attention_decay_steps: int = Field(0, ge=0, description="weight falls to 0 in so many steps; 0: never")
 
 
+Factor = Annotated[float, Field(ge=0, le=1000)]
+
+
 class OptimizerConfig(Config):
     """AdamW and its learning-rate schedule."""
 
     lr: float = Field(1e-3, gt=0, description="the highest learning rate")
+    parts: dict[str, Factor] = Field(
+        {}, description="factors on lr by part of the model, such as encoder.layers.0; 0 freezes, the longest name wins"
+    )
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = Field(0.01, ge=0)
     schedule: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"

@@ -94,7 +94,7 @@ def draw_learning_curves(logs: Path, path: Path) -> None:
         ("loss", ["loss", "loss_ce", "loss_ctc", "dev_loss"]),
         ("error rate / %", ["dev_wer", "dev_cer"]),
         ("gradient norm", ["grad_norm"]),
-        ("learning rate", ["lr-AdamW/pg1", "lr"]),
+        ("learning rate", ["lr-AdamW/pg1", "lr-AdamW"]),
     ]
     figure = Figure(figsize=(10, 7), layout="constrained")
     for axis, (label, names) in zip(figure.subplots(2, 2).flat, panels, strict=True):
@@ -103,7 +103,7 @@ def draw_learning_curves(logs: Path, path: Path) -> None:
             if points:
                 axis.plot(
                     *zip(*points, strict=True),
-                    label=name.removesuffix("-AdamW/pg1"),
+                    label=name.partition("-")[0],
                     marker="." if len(points) < 50 else "",
                 )
         axis.set(xlabel="optimiser steps", ylabel=label)

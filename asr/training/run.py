@@ -49,7 +49,7 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     resume = newest_sound_state(config.out / "states", warn)
     steps = f"{task.total_steps} steps" if task.total_steps else f"{config.trainer.max_epochs} epochs"
     console.print(
-        f"{'going on from ' + resume.name if resume else 'training'}: {parts.model.parameters_count:,} parameters, "
+        f"{'going on from ' + resume.name if resume else 'training'}: {_size(task)}, "
         f"{len(data.train_cuts)} utterances, {steps}, {trainer.precision}, {config.out}",
         markup=False,
         soft_wrap=True,
@@ -63,6 +63,11 @@ def train(config: ExperimentConfig, console: Console) -> Path:
         if keeper.validated != trainer.global_step:  # the last steps count, too
             trainer.validate(task, datamodule=data, verbose=False)
     return finish(config, parts, task, keeper, console)
+
+
+def _size(task: SpeechTask) -> str:
+    count, trained = task.model.parameters_count, task.rates.trained
+    return f"{count:,} parameters" + (f" ({trained:,} of them trained)" if trained < count else "")
 
 
 def _precision(config: ExperimentConfig) -> str:

@@ -21,6 +21,7 @@ from asr.features import SpecAugment
 from asr.model.attention import explicit, fused
 from asr.recognizer import Recognizer
 from asr.scoring import score_texts
+from asr.training.parts import PartRates
 from asr.training.schedule import schedule
 
 _MOST_SKIPPED = 10
@@ -36,6 +37,7 @@ class SpeechTask(L.LightningModule):
     def __init__(self, parts: ModelFolder, config: ExperimentConfig) -> None:
         super().__init__()
         self.model = parts.model
+        self.rates = PartRates(parts.model, config.optimizer.parts)
         self.config = config
         self.tokenizer = parts.tokenizer
         self.recognizer = Recognizer(parts, config.decode)
@@ -59,6 +61,13 @@ class SpeechTask(L.LightningModule):
         self.languages: dict[str, str | None] = {}
         self.last_loss: float | None = None
         self.on_skip: Callable[[str], None] = print
+        self.train()  # a model that is read from a folder comes in evaluation mode
+
+    def train(self, mode: bool = True) -> SpeechTask:
+        """Switch the mode of all but the frozen parts, which never leave evaluation mode."""
+        super().train(mode)
+        self.rates.quiet()
+        return self
 
     # ---- training ---------------------------------------------------------------------------------------------
 
@@ -194,12 +203,7 @@ class SpeechTask(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         config = self.config.optimizer
-        decayed = [p for p in self.parameters() if p.ndim > 1]
-        others = [p for p in self.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
+        groups = self.rates.groups(config.lr, config.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
         multiplier = schedule(config, self.total_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)

@@ -1,0 +1,87 @@
+"""Which parts of a model learn, and how fast: factors on the learning rate by the names of modules."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Mapping
+
+from torch import nn
+
+from asr.errors import ConfigError
+
+KEY = "optimizer.parts"
+
+
+class PartRates:
+    """A factor on the learning rate for each weight of a model: that of the longest part that it lies in, else 1.
+
+    parts: factors by the name of a module, such as `encoder` or `decoder.layers.0`.  A factor of 0 freezes: such
+    weights ask for no gradient.  A weight that two modules share follows the longer of their parts.  Raises
+    ConfigError, one line, for a part that the model does not have or if nothing is left to train.
+    """
+
+    def __init__(self, model: nn.Module, parts: Mapping[str, float]) -> None:
+        self.model, self.parts = model, parts
+        names = _parts_of(model)
+        for part in parts:
+            if part not in names:
+                raise ConfigError(f"{KEY}: the model has no part {part!r} with weights{_known(part, names)}")
+        chosen: dict[nn.Parameter, str] = {}
+        for name, weight in model.named_parameters(remove_duplicate=False):
+            part = self._part(name)
+            before = chosen.get(weight, "")
+            if len(_path(part)) == len(_path(before)) and self._factor(part) != self._factor(before):
+                raise ConfigError(f"{KEY}: {before} and {part} share weights, so their factors must be equal")
+            if len(_path(part)) >= len(_path(before)):
+                chosen[weight] = part
+        self.factors = {weight: self._factor(part) for weight, part in chosen.items()}
+        for weight, factor in self.factors.items():
+            weight.requires_grad_(factor > 0)
+        if not any(self.factors.values()):
+            raise ConfigError(f"{KEY}: everything is frozen, so nothing is left to train")
+
+    def quiet(self) -> None:
+        """Put the frozen modules into evaluation mode, which turns their dropout off."""
+        for name, module in self.model.named_modules():
+            if self._factor(self._part(name)) == 0:
+                module.training = False
+
+    def groups(self, lr: float, weight_decay: float) -> list[dict[str, object]]:
+        """The optimiser's groups, the fastest first: weights of one factor, matrices (which decay) or vectors."""
+        rates = sorted({factor for factor in self.factors.values() if factor}, reverse=True)
+        groups: list[dict[str, object]] = []
+        for factor, matrices in itertools.product(rates, (True, False)):
+            weights = [w for w, own in self.factors.items() if own == factor and (w.ndim > 1) == matrices]
+            if weights:
+                groups.append({"params": weights, "lr": lr * factor, "weight_decay": weight_decay if matrices else 0.0})
+        return groups
+
+    @property
+    def trained(self) -> int:
+        """How many numbers learn."""
+        return sum(weight.numel() for weight, factor in self.factors.items() if factor)
+
+    def _part(self, name: str) -> str:
+        path = _path(name)
+        prefixes = (".".join(path[:n]) for n in range(len(path), 0, -1))
+        return next((prefix for prefix in prefixes if prefix in self.parts), "")
+
+    def _factor(self, part: str) -> float:
+        return self.parts.get(part, 1.0)
+
+
+def _path(name: str) -> list[str]:
+    return name.split(".") if name else []
+
+
+def _parts_of(model: nn.Module) -> list[str]:
+    modules = model.named_modules(remove_duplicate=False)
+    return [name for name, module in modules if name and next(module.parameters(), None) is not None]
+
+
+def _known(part: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(part, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    outline = [name for name in names if len(_path(name)) <= 2]
+    return f"{hint} there are {', '.join(outline)} and what lies in them"

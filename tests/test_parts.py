@@ -1,0 +1,177 @@
+"""Parts of a model that learn at rates of their own, or not at all."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from synthetic import experiment, experiment_file
+from test_task import Combine, fit, prepared
+from torch import Tensor
+
+from asr.checkpoint import load_state
+from asr.data.batch import Batch
+from asr.errors import ConfigError
+from asr.training.run import train
+from asr.training.states import states_in
+from asr.training.task import SpeechTask
+
+DEEPER = ("model.encoder.layers=2", "model.decoder.layers=2")
+FROZEN = "optimizer.parts={encoder: 0, encoder.layers.1: 0.5, decoder.embedding: 0, ctc: 2}"
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return experiment_file(tmp_path_factory.mktemp("corpus"), train=20, dev=2)
+
+
+def learns(name: str) -> bool:
+    """Whether a weight is to change under FROZEN."""
+    if name.startswith("encoder."):
+        return name.startswith("encoder.layers.1.")
+    return name not in ("decoder.embedding.weight", "decoder.output.weight")
+
+
+def said(path: Path, parts: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        prepared(path, *DEEPER, f"optimizer.parts={parts}")
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+# ---- what learns ----------------------------------------------------------------------------------------------
+
+
+def test_frozen_weights_stay_byte_for_byte_and_have_no_state_in_the_optimiser(path: Path) -> None:
+    task, data = prepared(path, *DEEPER, FROZEN, "trainer.max_steps=3")
+    before = {name: weight.detach().clone() for name, weight in task.model.named_parameters()}
+    fit(task, data)
+    after = dict(task.model.named_parameters())
+    assert {name for name in after if not torch.equal(after[name], before[name])} == set(filter(learns, after))
+    optimizer: Any = task.optimizers(use_pl_optimizer=False)
+    assert {id(weight) for weight in optimizer.state} == {id(after[name]) for name in filter(learns, after)}
+    assert task.rates.trained == sum(after[name].numel() for name in filter(learns, after))
+
+
+def test_factors_reach_the_optimiser_and_the_schedule_keeps_them(path: Path) -> None:
+    task, data = prepared(
+        path,
+        *DEEPER,
+        FROZEN,
+        "optimizer={lr: 0.01, warmup_steps: 4, weight_decay: 0.25, parts: {ctc: 2, encoder: 0.5}}",
+    )
+    names = {weight: name for name, weight in task.model.named_parameters()}
+    made = task.configure_optimizers()
+    made["optimizer"].step()
+    made["lr_scheduler"]["scheduler"].step()
+    found = {}
+    for group in made["optimizer"].param_groups:
+        for weight in group["params"]:
+            assert group["weight_decay"] == (0.25 if weight.ndim > 1 else 0.0)
+            found[names[weight]] = group["lr"]
+    factor = {"encoder": 0.5, "decoder": 1.0, "ctc": 2.0}
+    assert found == {name: pytest.approx(0.01 * 2 / 4 * factor[name.split(".")[0]]) for name in names.values()}
+    fit(task, data)
+
+
+def test_a_run_without_parts_is_the_same_as_with_a_factor_of_one(path: Path) -> None:
+    plain = fit(*prepared(path, "trainer.max_steps=3"))
+    ones = fit(*prepared(path, "trainer.max_steps=3", "optimizer.parts={decoder: 1}"))
+    assert plain.losses == ones.losses
+
+
+def test_no_gradient_is_computed_through_what_lies_before_the_first_trained_part(path: Path) -> None:
+    for parts, reached in (("{encoder: 0}", False), ("{encoder: 0, encoder.layers.1: 1}", True), ("{}", True)):
+        task, data = prepared(path, *DEEPER, f"optimizer.parts={parts}")
+        inside: list[bool] = []
+        layers: Any = task.model.encoder.layers
+        layers[0].register_forward_hook(lambda _module, _args, y, inside=inside: inside.append(y.requires_grad))
+        outside: list[Tensor] = []
+        task.model.encoder.register_forward_hook(lambda _module, _args, y, to=outside: to.append(y.states_BTD))
+        batch = data.dev_batch(list(data.train_cuts)[:2])
+        task.combine(task.losses(batch, training=True), batch).backward()
+        assert inside == [parts == "{}"]
+        assert outside[0].requires_grad == reached
+
+
+def test_frozen_parts_are_kept_in_evaluation_mode(path: Path) -> None:
+    task, data = prepared(path, *DEEPER, FROZEN, "trainer.max_steps=2")
+
+    def training() -> dict[str, bool]:
+        return {name: module.training for name, module in task.model.named_modules()}
+
+    wanted = {
+        name: not name.startswith(("encoder", "decoder.embedding")) or name.startswith("encoder.layers.1")
+        for name in training()
+    }
+    assert training() == wanted
+    fit(task, data)
+    assert training() == wanted
+    assert not any(module.training for module in task.eval().modules())
+    task.train()
+    assert training() == wanted
+
+
+def test_shared_weights_follow_the_longer_part(path: Path) -> None:
+    def factor(parts: str) -> float:
+        task, _ = prepared(path, f"optimizer.parts={parts}")
+        assert task.model.decoder.output.weight is task.model.decoder.embedding.weight
+        return task.rates.factors[task.model.decoder.embedding.weight]
+
+    assert factor("{decoder: 0.5}") == 0.5
+    assert factor("{decoder: 0.5, decoder.output: 0}") == 0
+    assert factor("{decoder: 0, decoder.embedding: 0.1}") == 0.1
+    assert factor("{decoder.output: 0.2, decoder.embedding: 0.2}") == 0.2
+    line = said(path, "{decoder.output: 1, decoder.embedding: 0}")
+    assert "decoder.embedding and decoder.output share weights" in line
+    task, _ = prepared(path, "optimizer.parts={decoder.output: 0}", "model.decoder.tied_output=false")
+    assert not task.model.decoder.output.weight.requires_grad
+    assert task.model.decoder.embedding.weight.requires_grad
+
+
+def test_a_part_that_is_not_there_is_named_with_what_there_is(path: Path) -> None:
+    line = said(path, "{encoder.layer.1: 0}")
+    assert line.startswith("optimizer.parts: the model has no part 'encoder.layer.1' with weights; did you mean ")
+    assert "'encoder.layers.1'? there are encoder, encoder.subsampling, encoder.layers, encoder.norm, decoder, " in line
+    assert "no part 'front_end' with weights" in said(path, "{front_end: 0}")
+    assert "no part ''" in said(path, "{'': 0}")
+
+
+def test_something_must_be_left_to_train(path: Path) -> None:
+    assert "nothing is left to train" in said(path, "{encoder: 0, decoder: 0, ctc: 0}")
+    with pytest.raises(ConfigError, match=r"optimizer\.parts\.encoder.*greater than or equal to 0"):
+        experiment(path, "optimizer.parts={encoder: -1}")
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(name: str) -> tuple[dict[str, Tensor], Any]:
+        overrides = (*DEEPER, FROZEN, "trainer.max_steps=8", "trainer.save_every_steps=3", f"out={tmp_path / name}")
+        train(experiment(path, *overrides), Console(file=io.StringIO()))
+        state = load_state(states_in(tmp_path / name / "states")[-1][1])
+        assert state["global_step"] == 8
+        return state["state_dict"], state["optimizer_states"]
+
+    whole: Combine = SpeechTask.combine
+
+    def combine(task: SpeechTask, found: dict[str, Tensor], batch: Batch) -> Tensor:
+        if task.batches_seen == 5:
+            raise OSError("cut off")
+        return whole(task, found, batch)
+
+    monkeypatch.setattr(SpeechTask, "combine", combine)
+    with pytest.raises(OSError, match="cut off"):
+        run("resumed")
+    monkeypatch.undo()
+    assert [step for step, _ in states_in(tmp_path / "resumed" / "states")] == [3]
+    (weights, optimizers), (again, optimizers_again) = run("whole"), run("resumed")
+    assert [name for name in weights if not torch.equal(weights[name], again[name])] == []
+    assert [group["lr"] for group in optimizers[0]["param_groups"]] == [
+        group["lr"] for group in optimizers_again[0]["param_groups"]
+    ]
+    states, states_again = optimizers[0]["state"], optimizers_again[0]["state"]
+    assert states.keys() == states_again.keys()
+    assert all(torch.equal(states[key][name], states_again[key][name]) for key in states for name in states[key])
