@@ -1,4 +1,4 @@
-"""Parts of a model that learn at rates of their own, or not at all."""
+"""Parts of a model that learn at rates of their own or not at all, and models that are adapted before training."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from synthetic import experiment, experiment_file
+from synthetic import experiment, experiment_file, speech_data, untrained
 from test_task import Combine, fit, prepared
 from torch import Tensor
 
-from asr.checkpoint import load_state
+from asr.checkpoint import ModelFolder, load_model_folder, load_state, save_model_folder
+from asr.config import ExperimentConfig
 from asr.data.batch import Batch
 from asr.errors import ConfigError
 from asr.training.run import train
+from asr.training.start import starting_point
 from asr.training.states import states_in
 from asr.training.task import SpeechTask
 
@@ -175,3 +177,72 @@ def test_a_resumed_run_equals_an_uninterrupted_one(path: Path, tmp_path: Path, m
     states, states_again = optimizers[0]["state"], optimizers_again[0]["state"]
     assert states.keys() == states_again.keys()
     assert all(torch.equal(states[key][name], states_again[key][name]) for key in states for name in states[key])
+
+
+# ---- models that are brought by init --------------------------------------------------------------------------
+
+
+WHISPER = ("features.kind=whisper", "features.window_s=5", "model.encoder.padding=keep", "model.encoder.thin=4")
+
+
+def brought(path: Path, folder: Path, *overrides: str) -> ExperimentConfig:
+    """An experiment that starts from a folder with an untrained model of Whisper's kind."""
+    save_model_folder(folder, untrained(experiment(path, *WHISPER)))
+    text = path.read_text()
+    head, _, rest = text.partition("features:")
+    own = path.with_name("brought.yaml")
+    own.write_text(head + "augment:" + rest.partition("augment:")[2])
+    return experiment(own, f"init={folder}", "loss.ctc_weight=0.3", *overrides)
+
+
+def same_weights(a: ModelFolder, b: ModelFolder) -> bool:
+    ours, theirs = a.model.state_dict(), b.model.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_adapting_sets_options_anew_and_keeps_the_weights(path: Path, tmp_path: Path) -> None:
+    as_it_is = starting_point(brought(path, tmp_path))
+    assert as_it_is.config.model == load_model_folder(tmp_path).config.model
+    adapted = starting_point(brought(path, tmp_path, "adapt={padding: mask, dropout: 0.25}"))
+    encoder, decoder = adapted.config.model.encoder, adapted.config.model.decoder
+    assert (encoder.padding, encoder.thin, encoder.dropout, decoder.dropout) == ("mask", 4, 0.25, 0.25)
+    assert encoder.model_copy(update={"padding": "keep", "dropout": 0.1}) == as_it_is.config.model.encoder
+    assert same_weights(adapted, load_model_folder(tmp_path))
+    save_model_folder(tmp_path / "again", adapted)
+    assert load_model_folder(tmp_path / "again").config == adapted.config
+    audio_BN, len_B = torch.randn(1, 8000), torch.tensor([8000])
+    frames = [parts.model.encode(audio_BN, len_B).states_BTD.shape[1] for parts in (adapted, as_it_is)]
+    assert frames[0] == 13 < frames[1], "a second at 20 ms, by four"
+
+
+def test_a_model_that_is_brought_trains_with_its_dropout(path: Path, tmp_path: Path) -> None:
+    config = brought(path, tmp_path)
+    task = SpeechTask(starting_point(config), config)
+    assert task.model.encoder.dropout.training
+    assert task.model.encoder.dropout.p > 0
+
+
+def test_without_init_there_is_nothing_to_adapt(path: Path) -> None:
+    with pytest.raises(ConfigError, match="adapt is for the model that init brings"):
+        experiment(path, "adapt.thin=8")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_share_of_the_batches_is_trained_without_silence(path: Path, tmp_path: Path, share: float) -> None:
+    config = brought(path, tmp_path, f"augment={{unpadded: {share}}}")
+    parts = starting_point(config)
+    data = speech_data(config, parts)
+    task = SpeechTask(parts, config)
+    masked = brought(path, tmp_path, "augment={}", "adapt.padding=mask")
+    without = SpeechTask(starting_point(masked), masked)
+    task.eval()
+    without.eval()
+    batch = data.dev_batch(list(data.train_cuts)[:3])
+    alone = without.losses(batch, training=True)
+    alike = []
+    for task.batches_seen in range(30):
+        found = task.losses(batch, training=True)
+        alike.append(all(torch.allclose(found[name], alone[name], atol=1e-4, rtol=1e-5) for name in alone))
+    assert (sum(alike) > 0, sum(alike) < 30) == (share > 0, share < 1)
+    whole = task.losses(batch, training=False)
+    assert not torch.allclose(whole["ce"], alone["ce"], atol=1e-4), "validation sees the silence"

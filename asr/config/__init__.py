@@ -19,6 +19,7 @@ from .model import (
 )
 from .reading import parse_yaml, read_config, to_yaml, validate
 from .training import (
+    AdaptConfig,
     AugmentConfig,
     DataConfig,
     ExperimentConfig,
@@ -28,6 +29,7 @@ from .training import (
 )
 
 __all__ = [
+    "AdaptConfig",
     "AugmentConfig",
     "Config",
     "DataConfig",

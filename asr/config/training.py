@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -45,6 +45,9 @@ class AugmentConfig(Config):
     time_mask_share: float = Field(0.2, ge=0, le=1, description="adaptive: the masks together cover at most this share")
     freq_masks: int = Field(0, ge=0)
     freq_mask_bins: int = Field(27, ge=1)
+    unpadded: float = Field(
+        0.0, ge=0, le=1, description="with padding=keep: share of the batches that are trained without any silence"
+    )
 
     @property
     def spec_augment(self) -> bool:
@@ -105,6 +108,21 @@ class TrainerConfig(Config):
         return self
 
 
+class AdaptConfig(Config):
+    """What is set anew in the model that `init` brings; what is left out stays as it is there."""
+
+    padding: Literal["mask", "keep"] | None = Field(None, description="as in model.encoder")
+    thin: int | None = Field(None, ge=1, description="as in model.encoder")
+    keep_s: float | None = Field(None, ge=0, description="as in model.encoder")
+    dropout: float | None = Field(None, ge=0, lt=1, description="of encoder and decoder")
+
+    @property
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """What changes in model.encoder and model.decoder."""
+        given = self.model_dump(exclude_none=True)
+        return {"encoder": given, "decoder": {name: given[name] for name in given if name == "dropout"}}
+
+
 BROUGHT = {"features", "model", "tokenizer"}  # by `init`
 
 
@@ -117,6 +135,7 @@ class ExperimentConfig(Config):
     out: Path = Field(description="folder of the run: checkpoints, logs, plots, the final model")
     seed: int = 0
     init: Path | None = None
+    adapt: AdaptConfig = AdaptConfig()
     features: FeaturesConfig = LogMelConfig()
     model: ModelConfig = ModelConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
@@ -134,4 +153,6 @@ class ExperimentConfig(Config):
         given = BROUGHT & self.model_fields_set
         if self.init is not None and given:
             raise ValueError(f"init brings its own {', '.join(sorted(given))}: leave out these sections or init")
+        if self.init is None and self.adapt != AdaptConfig():
+            raise ValueError("adapt is for the model that init brings: set model and so on themselves")
         return self

@@ -63,13 +63,14 @@ class Subsampling(Protocol):
 
 
 class MaskPadding(nn.Module):
-    """Padding is never attended."""
+    """Padding is never attended, nor is silence that fills up a window: nothing but the speech is input."""
 
     def forward(self, subsampling: Subsampling, features: Features) -> tuple[Memory, None]:
         """Subsampled frames; each stands at its own place."""
-        x_BTD = subsampling(features.x_BTF, features.len_B)
-        real_BT = real_frames(subsampling.lengths(features.len_B), x_BTD.shape[1])
-        return Memory(x_BTD, log_weight(real_BT), subsampling.lengths(features.speech_len_B)), None
+        x_BTF, _, speech_len_B = features
+        x_BTD = subsampling(x_BTF[:, : int(speech_len_B.max())], speech_len_B)
+        len_B = subsampling.lengths(speech_len_B)
+        return Memory(x_BTD, log_weight(real_frames(len_B, x_BTD.shape[1])), len_B), None
 
 
 class KeepSilence(nn.Module):
@@ -79,7 +80,7 @@ class KeepSilence(nn.Module):
     attention clings.  So the speech, the `keep` frames after it and the window's last two stay; what lies between
     is cut into cells that grow by half from both ends, up to `thin` frames wide.  A cell's middle frame stands for
     it, with log(frames of the cell) as its log-weight, in the encoder's self-attention and in cross-attention.
-    thin=1 is exact.
+    thin=1 is exact.  Windows may differ in length; without silence this is MaskPadding.
     """
 
     def __init__(self, keep: int, thin: int) -> None:
@@ -88,9 +89,10 @@ class KeepSilence(nn.Module):
 
     def forward(self, subsampling: Subsampling, features: Features) -> tuple[Memory, Places]:
         """The frames that stay, and where in the window they stood."""
-        window, speech_B = int(subsampling.lengths(features.len_B).max()), subsampling.lengths(features.speech_len_B)
+        window_B, speech_B = subsampling.lengths(features.len_B), subsampling.lengths(features.speech_len_B)
+        window = int(window_B.max())
         y_BTD, silence = self._subsample(subsampling, features, window)
-        plans = [self._plan(speech, window) for speech in speech_B.tolist()]
+        plans = [self._plan(*sizes) for sizes in zip(speech_B.tolist(), window_B.tolist(), strict=True)]
         at_BS = nn.utils.rnn.pad_sequence([at for at, _ in plans], batch_first=True).to(y_BTD.device)
         cells_BS = nn.utils.rnn.pad_sequence([cells for _, cells in plans], batch_first=True).to(y_BTD.device)
         # What was computed: the frames up to the first of pure silence, and the window's last two.

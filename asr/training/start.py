@@ -48,9 +48,7 @@ def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
 def starting_point(config: ExperimentConfig) -> ModelFolder:
     """The untrained model of a new run, or the model that `init` names."""
     if config.init is not None:
-        parts = load_model_folder(find_model(config.init))
-        settled = parts.config.model_copy(update={"decode": config.decode, "normalizer": config.normalizer})
-        return parts._replace(config=settled)
+        return _adapted(config, load_model_folder(find_model(config.init)))
     tokenizer = _tokenizer(config)
     folder = ModelFolderConfig(
         features=config.features,
@@ -60,6 +58,18 @@ def starting_point(config: ExperimentConfig) -> ModelFolder:
         normalizer=config.normalizer,
     )
     return ModelFolder(folder, build_model(config.features, config.model, tokenizer.vocab_size), tokenizer)
+
+
+def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
+    """The same weights and vocabulary under the run's settings."""
+    model = parts.config.model
+    changed = {name: getattr(model, name).model_copy(update=update) for name, update in config.adapt.changes.items()}
+    settled = parts.config.model_copy(
+        update={"model": model.model_copy(update=changed), "decode": config.decode, "normalizer": config.normalizer}
+    )
+    network = build_model(settled.features, settled.model, parts.tokenizer.vocab_size)
+    network.load_state_dict(parts.model.state_dict())
+    return ModelFolder(settled, network, parts.tokenizer)
 
 
 def _tokenizer(config: ExperimentConfig) -> Tokenizer:

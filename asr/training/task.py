@@ -17,7 +17,7 @@ from asr.config import ExperimentConfig
 from asr.data.augment import derived_random
 from asr.data.batch import Batch
 from asr.errors import AsrError
-from asr.features import SpecAugment
+from asr.features import Features, SpecAugment
 from asr.model.attention import explicit, fused
 from asr.recognizer import Recognizer
 from asr.scoring import score_texts
@@ -87,9 +87,8 @@ class SpeechTask(L.LightningModule):
         """Each criterion per utterance (B,): the summed cross entropy, CTC and the guided-attention penalty."""
         config = self.config.loss
         features = self.model.front_end(batch.audio_BN, batch.audio_len_B)
-        if training and self.spec_augment is not None:
-            generator = torch.Generator().manual_seed(self._step_seed("spec_augment"))
-            features = self.spec_augment(features, generator)
+        if training:
+            features = self._augmented(features)
         memory = self.model.encoder(features)
         guided = config.guided_attention_weight > 0
         logits_BLV, attentions = self.model.decoder(batch.inputs_BL, memory, explicit if guided else fused)
@@ -109,6 +108,14 @@ class SpeechTask(L.LightningModule):
                 attention_BHLT, batch.target_len_B, memory.len_B, config.guided_attention_width
             )
         return found
+
+    def _augmented(self, features: Features) -> Features:
+        draw = derived_random(self.config.seed, "unpadded", self.batches_seen, self.global_rank).random()
+        if draw < self.config.augment.unpadded:
+            features = features._replace(len_B=features.speech_len_B)
+        if self.spec_augment is None:
+            return features
+        return self.spec_augment(features, torch.Generator().manual_seed(self._step_seed("spec_augment")))
 
     def combine(self, found: dict[str, Tensor], batch: Batch) -> Tensor:
         """The batch's loss: criteria per token, weighted; the guided-attention weight decays."""
