@@ -46,7 +46,7 @@ class AugmentConfig(Config):
     freq_masks: int = Field(0, ge=0)
     freq_mask_bins: int = Field(27, ge=1)
     unpadded: float = Field(
-        0.0, ge=0, le=1, description="with padding=keep: share of the batches that are trained without any silence"
+        0.0, ge=0, le=1, description="with padding=keep: probability that an utterance is trained without the silence"
     )
 
     @property

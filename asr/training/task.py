@@ -110,9 +110,11 @@ class SpeechTask(L.LightningModule):
         return found
 
     def _augmented(self, features: Features) -> Features:
-        draw = derived_random(self.config.seed, "unpadded", self.batches_seen, self.global_rank).random()
-        if draw < self.config.augment.unpadded:
-            features = features._replace(len_B=features.speech_len_B)
+        if self.config.augment.unpadded > 0:
+            generator = torch.Generator().manual_seed(self._step_seed("unpadded"))
+            drawn_B = torch.rand(len(features.len_B), generator=generator) < self.config.augment.unpadded
+            len_B = torch.where(drawn_B.to(features.len_B.device), features.speech_len_B, features.len_B)
+            features = features._replace(len_B=len_B)
         if self.spec_augment is None:
             return features
         return self.spec_augment(features, torch.Generator().manual_seed(self._step_seed("spec_augment")))
