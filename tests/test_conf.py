@@ -68,7 +68,7 @@ def stand_in(folder: Path, config: ExperimentConfig) -> Path:
 
 
 def test_there_are_experiments() -> None:
-    assert {path.relative_to(CONF).as_posix() for path in FILES} >= {"prompts/en.yaml", "prompts/finetune.yaml"}
+    assert {path.relative_to(CONF).as_posix() for path in FILES} >= {"prompts/en.yaml", "prompts/finetune-tiny-en.yaml"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONF).as_posix())

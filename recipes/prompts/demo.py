@@ -25,7 +25,7 @@ from asr.recognizer import Opened, Recognizer, Source
 from asr.training.run import train
 from asr.transcript import Failure
 
-CONFIG = Path("conf/prompts/finetune.yaml")
+CONFIG = Path("conf/prompts/finetune-tiny-en.yaml")
 NORMALIZER = "english"
 
 

@@ -1,0 +1,320 @@
+"""Fine-tuning of Whisper beside the transformers library's own: the same weights, batches, steps and learning rates.
+
+Run `python benchmarks/finetune.py conf/prompts/finetune-tiny-en.yaml --test data/prompts-en/cuts_test.jsonl.gz`.  Every
+training has a process of its own, and the engines take turns, since machines are noisy: the ratio is what to look at.
+Theirs is the usual loop: WhisperFeatureExtractor, which pads to 30 s, WhisperForConditionalGeneration and AdamW.
+All models are decoded by ours, greedily and without guards, so that only the training
+differs.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from asr.checkpoint import ModelFolder, load_model_folder
+from asr.config import DecodeConfig, ExperimentConfig, read_config
+from asr.data.batch import Batch
+from asr.data.cuts import load_audio, read_cuts, text_of
+from asr.errors import AsrError
+from asr.metrics import error_rate
+from asr.model.build import build_model
+from asr.pretrained import find_model, import_model
+from asr.pretrained.names import HUGGING_FACE, WHISPER_HUGGING_FACE
+from asr.recognizer import Opened, Recognizer, Source
+from asr.text import normalizer
+from asr.training.run import train
+from asr.training.schedule import schedule
+from asr.training.start import data_of, starting_point, total_steps
+from asr.training.task import SpeechTask
+from asr.transcript import Transcript
+
+ENGINES = ("ours", "transformers-fp32", "transformers-bf16")
+PADDING: dict[str, dict[str, Any]] = {
+    "full": {"padding": "keep", "thin": 1},
+    "thinned": {"padding": "keep", "thin": 64},
+    "none": {"padding": "mask"},
+}
+
+
+class Clock(NamedTuple):
+    """Seconds of wall and processor time; the latter, of all threads, bears a busy machine."""
+
+    wall_s: float
+    cpu_s: float
+
+    @classmethod
+    def now(cls) -> Clock:
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, before: Clock, steps: int = 1) -> Clock:
+        """The mean of so many steps."""
+        return Clock((self.wall_s - before.wall_s) / steps, (self.cpu_s - before.cpu_s) / steps)
+
+
+class Trained(NamedTuple):
+    """A model folder, how long its training took, model loading and scores on dev included, and when steps began."""
+
+    folder: Path
+    whole: Clock
+    starts: list[Clock]
+
+    @property
+    def step(self) -> Clock:
+        """Mean of the steps but the last, after which ours validates."""
+        return self.starts[-1].since(self.starts[0], len(self.starts) - 1)
+
+
+def main(
+    config: Annotated[Path, typer.Argument(help="An experiment that starts from a Whisper.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes to it.")] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="Manifests to score on; none: only time.")] = None,
+    seeds: Annotated[str, typer.Option(help="With commas.")] = "0,1,2",
+    engines: Annotated[str, typer.Option(help=f"With commas, of: {', '.join(ENGINES)}.")] = "ours,transformers-bf16",
+    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    out: Annotated[Path | None, typer.Option(help="Folder to keep the models in.")] = None,
+) -> None:
+    """Train with each engine and seed in turn, then score every model.
+
+    Example: `python benchmarks/finetune.py conf/prompts/finetune-tiny-en.yaml trainer.max_steps=4 --seeds 0`
+    """
+    if unknown := set(engines.split(",")) - set(ENGINES):
+        raise AsrError(f"unknown engine {min(unknown)!r}: known are {', '.join(ENGINES)}")
+    torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore")
+    console, jobs = Console(width=120), [(e, int(seed)) for seed in seeds.split(",") for e in engines.split(",")]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, found = out or Path(temporary), {}
+        for engine, seed in jobs:
+            changes = [*(overrides or []), f"seed={seed}", f"out={folder / engine}-{seed}"]
+            experiment = read_config(ExperimentConfig, config, changes)
+            if experiment.init is None:
+                raise AsrError(f"{config}: no init, so there is nothing to train further")
+            if experiment.trainer.accumulate > 1:
+                raise AsrError(f"{config}: trainer.accumulate must be 1 here")
+            found[engine, seed] = trained = _in_a_process(engine, experiment, threads)
+            console.print(f"{engine}, seed {seed}: {trained.whole.wall_s:.0f} s, {trained.step.wall_s:.2f} s a step")
+        console.print(_times(found, threads))
+        if test:
+            start = find_model(experiment.init)
+            console.print(_scores({("before", 0): start} | {job: t.folder for job, t in found.items()}, test))
+
+
+def _times(found: dict[tuple[str, int], Trained], threads: int) -> Table:
+    steps = len(next(iter(found.values())).starts)
+    table = Table(title=f"{steps} steps, {threads} threads, medians", title_justify="left", title_style="")
+    for column in ("", "runs", "seconds", "of processor time", "seconds a step", "of processor time", "ratio"):
+        table.add_column(column, justify="left" if not column else "right")
+    names = list(dict.fromkeys(engine for engine, _ in found))
+    runs = {name: [t for (engine, _), t in found.items() if engine == name] for name in names}
+    whole = {name: _median([t.whole for t in own]) for name, own in runs.items()}
+    step = {name: _median([t.step for t in own]) for name, own in runs.items()}
+    theirs = min((s.cpu_s for name, s in step.items() if name != "ours"), default=math.nan)
+    for name, own in runs.items():
+        seconds = f"{whole[name].wall_s:.0f}", f"{whole[name].cpu_s:.0f}"
+        each = f"{step[name].wall_s:.2f}", f"{step[name].cpu_s:.2f}"
+        table.add_row(name, str(len(own)), *seconds, *each, f"{theirs / step[name].cpu_s:.1f}")
+    table.caption = "ratio: processor time a step, the best of transformers' to this one; ours in all has dev scores"
+    return table
+
+
+def _median(clocks: list[Clock]) -> Clock:
+    return Clock(*(statistics.median(values) for values in zip(*clocks, strict=True)))
+
+
+# ---- training -------------------------------------------------------------------------------------------------
+
+
+def _in_a_process(engine: str, config: ExperimentConfig, threads: int) -> Trained:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    context.Process(target=_work, args=(theirs, engine, config, threads), daemon=False).start()
+    theirs.close()
+    try:
+        answer = ours.recv()
+    except EOFError:
+        raise AsrError(f"{engine}: the process was ended") from None
+    if isinstance(answer, str):
+        raise AsrError(answer)
+    return Trained(*answer)
+
+
+def _work(pipe: Connection, engine: str, config: ExperimentConfig, threads: int) -> None:
+    torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore")
+    try:
+        began = Clock.now()
+        found = _ours(config) if engine == "ours" else _transformers(config, bf16=engine.endswith("bf16"))
+        folder, starts = found
+        pipe.send((folder, Clock.now().since(began), starts))
+    except Exception as e:
+        pipe.send(f"{engine}: {type(e).__name__}: {e}")
+
+
+def _ours(config: ExperimentConfig) -> tuple[Path, list[Clock]]:
+    starts = []
+    begin = SpeechTask.on_train_batch_start
+
+    def noted(task: SpeechTask, batch: Batch, batch_idx: int) -> None:
+        starts.append(Clock.now())
+        begin(task, batch, batch_idx)
+
+    SpeechTask.on_train_batch_start = noted  # type: ignore[method-assign]
+    return train(config, Console(file=sys.stderr)), starts
+
+
+def _transformers(config: ExperimentConfig, *, bf16: bool) -> tuple[Path, list[Clock]]:
+    from transformers import WhisperFeatureExtractor
+
+    parts = starting_point(config)
+    data = data_of(config, parts)
+    model = _as_theirs(parts).train()
+    extractor = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
+    options, steps = config.optimizer, total_steps(config, data)
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim == 1]
+    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=True)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(options, steps))
+    starts = []
+    for batch, _ in zip(data.train_dataloader(), range(steps or sys.maxsize), strict=False):
+        starts.append(Clock.now())
+        audio = [row[:n].numpy() for row, n in zip(batch.audio_BN, batch.audio_len_B.tolist(), strict=True)]
+        features = extractor(audio, sampling_rate=data.sample_rate_hz, return_tensors="pt").input_features
+        unused_BL = torch.arange(batch.targets_BL.shape[1]) >= batch.target_len_B[:, None]
+        labels_BL = batch.targets_BL.masked_fill(unused_BL, -100)
+        with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+            loss = model(input_features=features, decoder_input_ids=batch.inputs_BL, labels=labels_BL).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+    saved, folder = config.out / "saved", config.out / "model"
+    _save(model, parts, saved)
+    import_model(saved, folder, thin=1)
+    return folder, starts
+
+
+# ---- one model of both kinds ----------------------------------------------------------------------------------
+
+
+def _as_theirs(parts: ModelFolder) -> Any:
+    """The same weights as a WhisperForConditionalGeneration."""
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    encoder, decoder, tokenizer = parts.config.model.encoder, parts.config.model.decoder, parts.tokenizer
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_id)
+    config = WhisperConfig(
+        vocab_size=tokenizer.vocab_size,
+        num_mel_bins=parts.config.features.n_mels,
+        d_model=encoder.dim,
+        encoder_layers=encoder.layers,
+        decoder_layers=decoder.layers,
+        encoder_attention_heads=encoder.heads,
+        decoder_attention_heads=decoder.heads,
+        encoder_ffn_dim=encoder.feed_forward,
+        decoder_ffn_dim=decoder.feed_forward,
+        max_target_positions=decoder.max_length,
+        decoder_start_token_id=tokenizer.prefix()[0],
+        **ends,
+    )
+    model = WhisperForConditionalGeneration(config)
+    missing, unknown = model.load_state_dict(dict(_their_state(parts)), strict=False)
+    if unknown or set(missing) - {WHISPER_HUGGING_FACE.output, WHISPER_HUGGING_FACE.encoder_position}:
+        raise AsrError(f"no Whisper of the transformers library: {[*missing, *unknown][:3]}")
+    return model
+
+
+def _their_state(parts: ModelFolder) -> Iterator[tuple[str, Tensor]]:
+    names, ours = WHISPER_HUGGING_FACE, parts.model.state_dict()
+    yield names.embedding, ours["decoder.embedding.weight"]
+    yield names.position, ours["decoder.position.weight"]
+    sides = {"encoder": parts.config.model.encoder.layers, "decoder": parts.config.model.decoder.layers}
+    pairs = [(f"encoder.subsampling.convs.{i}", conv) for i, conv in enumerate(names.convs)]
+    pairs += [(f"{side}.norm", norm) for side, norm in zip(sides, names.norms, strict=True)]
+    for side, layers in sides.items():
+        for i in range(layers):
+            place = getattr(names, side).format(i=i)
+            for part, theirs in HUGGING_FACE.items():
+                own = part.replace("self_", "attention_" if "residual" in part else "") if side == "encoder" else part
+                if f"{side}.layers.{i}.{own}.weight" in ours:
+                    pairs.append((f"{side}.layers.{i}.{own}", " ".join(f"{place}.{t}" for t in theirs.split())))
+    for own, theirs in pairs:
+        several = theirs.split()
+        for kind in ("weight", "bias"):
+            for name, piece in zip(several, ours[f"{own}.{kind}"].chunk(len(several)), strict=True):
+                if not (name.endswith("k_proj") and kind == "bias"):  # Whisper's keys have none
+                    yield f"{name}.{kind}", piece
+
+
+def _save(model: Any, parts: ModelFolder, folder: Path) -> None:
+    """The model as a Hugging Face folder, with its vocabulary."""
+    from transformers import GenerationConfig
+
+    tokenizer = parts.tokenizer
+    model.generation_config = GenerationConfig(
+        suppress_tokens=list(tokenizer.suppressed_ids),
+        begin_suppress_tokens=list(tokenizer.suppressed_first_ids),
+        is_multilingual=bool(tokenizer.languages),
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    tokenizer.save(folder)
+
+
+# ---- scores ---------------------------------------------------------------------------------------------------
+
+
+def _scores(folders: dict[tuple[str, int], Path], manifests: list[Path]) -> Table:
+    table = Table(title="WER, greedy", title_justify="left", title_style="")
+    columns = [(path, padding) for path in manifests for padding in PADDING]
+    for column in ("", "seed", *(f"{path.name.partition('.')[0]}, {padding}" for path, padding in columns)):
+        table.add_column(column, justify="left" if not column else "right")
+    for (engine, seed), folder in folders.items():
+        rates = [f"{100 * _wer(folder, path, padding):.2f}" for path, padding in columns]
+        table.add_row(engine, "" if engine == "before" else str(seed), *rates)
+    table.caption = "padding to 30 s when decoding: in full, thinned to one frame in 64 at most, none"
+    return table
+
+
+def _wer(folder: Path, manifest: Path, padding: str) -> float:
+    parts = load_model_folder(folder)
+    encoder = parts.config.model.encoder.model_copy(update=PADDING[padding])
+    config = parts.config.model_copy(update={"model": parts.config.model.model_copy(update={"encoder": encoder})})
+    model = build_model(config.features, config.model, parts.tokenizer.vocab_size)
+    model.load_state_dict(parts.model.state_dict())
+    recognizer = Recognizer(ModelFolder(config, model.eval(), parts.tokenizer), DecodeConfig())
+    cuts = list(read_cuts(manifest))
+    audio = {cut.id: load_audio(cut, recognizer.rate) for cut in cuts}
+    sources = [Source(id, partial(Opened, [x], len(x) / recognizer.rate)) for id, x in audio.items()]
+    found = recognizer.transcribe_sources(sources, batch_s=60)
+    texts = {result.id: result.text for result in found if isinstance(result, Transcript)}
+    normal = normalizer("english")
+    return error_rate([normal(text_of(cut)) for cut in cuts], [normal(texts[cut.id]) for cut in cuts]).rate
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except AsrError as e:
+        raise SystemExit(f"finetune: {e}") from None
