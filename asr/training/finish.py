@@ -46,6 +46,7 @@ def finish(
             "torch": torch.__version__,
         },
         "parameters": parts.model.parameters_count,
+        "parameters_trained": task.rates.trained,
         "vocabulary": parts.tokenizer.vocab_size,
         "wall_s": round(task.wall_s, 1),
         "steps": task.global_step,
