@@ -132,8 +132,9 @@ def _times(found: dict[tuple[str, int], Trained], threads: int) -> Table:
     for name, own in runs.items():
         seconds = f"{whole[name].wall_s:.0f}", f"{whole[name].cpu_s:.0f}"
         each = f"{step[name].wall_s:.2f}", f"{step[name].cpu_s:.2f}"
-        table.add_row(name, str(len(own)), *seconds, *each, f"{theirs / step[name].cpu_s:.1f}")
-    table.caption = "ratio: processor time a step, the best of transformers' to this one; ours in all has dev scores"
+        ratio = "" if math.isnan(theirs) else f"{theirs / step[name].cpu_s:.1f}"
+        table.add_row(name, str(len(own)), *seconds, *each, ratio)
+    table.caption = "ratio: processor time a step, transformers' best to this; ours in all has dev scores"
     return table
 
 
