@@ -14,7 +14,7 @@ from test_task import Combine, fit, prepared
 from torch import Tensor
 
 from asr.checkpoint import ModelFolder, load_model_folder, load_state, save_model_folder
-from asr.config import ExperimentConfig
+from asr.config import DecodeConfig, ExperimentConfig, GuardConfig
 from asr.data.batch import Batch
 from asr.errors import ConfigError
 from asr.training.run import train
@@ -213,6 +213,15 @@ def test_adapting_sets_options_anew_and_keeps_the_weights(path: Path, tmp_path: 
     audio_BN, len_B = torch.randn(1, 8000), torch.tensor([8000])
     frames = [parts.model.encode(audio_BN, len_B).states_BTD.shape[1] for parts in (adapted, as_it_is)]
     assert frames[0] == 13 < frames[1], "a second at 20 ms, by four"
+
+
+def test_what_is_brought_decodes_as_before_but_for_what_is_given(path: Path, tmp_path: Path) -> None:
+    config = brought(path, tmp_path, "decode.beam_size=2")
+    own = load_model_folder(tmp_path)
+    guarded = DecodeConfig(guards=GuardConfig(enabled=True), cut_s=2.0)
+    save_model_folder(tmp_path, own._replace(config=own.config.model_copy(update={"decode": guarded})))
+    decode = starting_point(config).config.decode
+    assert decode == guarded.model_copy(update={"beam_size": 2})
 
 
 def test_a_model_that_is_brought_trains_with_its_dropout(path: Path, tmp_path: Path) -> None:

@@ -61,9 +61,10 @@ class Recognizer:
         # What exceeds a front end's own window would be cut off without a word.
         longest_s = features.window_s if isinstance(features, WhisperFeaturesConfig) else math.inf
         self.window_s = min(self.options.window_s, longest_s)
-        self.cut: WindowMaker = QuietWindows(self.rate, self.window_s)
+        cut_s = min(self.options.cut_s, self.window_s)
+        self.cut: WindowMaker = QuietWindows(self.rate, cut_s)
         if detector is not None:
-            self.cut = SpeechWindows(self.rate, self.window_s, detector)
+            self.cut = SpeechWindows(self.rate, cut_s, detector)
 
     @classmethod
     def load(

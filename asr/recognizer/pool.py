@@ -67,7 +67,7 @@ class Piece(NamedTuple):
 
 
 class Reader:
-    """Opens sources one after the other and cuts them into windows of at most `window_s`.
+    """Opens sources one after the other; those longer than `window_s` are cut up by `cut`.
 
     waiting: recordings that have been opened and not been finished.
     """

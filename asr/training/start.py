@@ -61,11 +61,13 @@ def starting_point(config: ExperimentConfig) -> ModelFolder:
 
 
 def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
-    """The same weights and vocabulary under the run's settings."""
+    """The same weights and vocabulary under the run's settings; what it says of decoding goes before the model's own."""
     model = parts.config.model
     changed = {name: getattr(model, name).model_copy(update=update) for name, update in config.adapt.changes.items()}
+    given = {name: getattr(config.decode, name) for name in config.decode.model_fields_set}
+    decode = parts.config.decode.model_copy(update=given)
     settled = parts.config.model_copy(
-        update={"model": model.model_copy(update=changed), "decode": config.decode, "normalizer": config.normalizer}
+        update={"model": model.model_copy(update=changed), "decode": decode, "normalizer": config.normalizer}
     )
     network = build_model(settled.features, settled.model, parts.tokenizer.vocab_size)
     network.load_state_dict(parts.model.state_dict())

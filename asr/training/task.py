@@ -40,7 +40,7 @@ class SpeechTask(L.LightningModule):
         self.rates = PartRates(parts.model, config.optimizer.parts)
         self.config = config
         self.tokenizer = parts.tokenizer
-        self.recognizer = Recognizer(parts, config.decode)
+        self.recognizer = Recognizer(parts)
         a = config.augment
         self.spec_augment: SpecAugment | None = None
         if a.spec_augment:
