@@ -25,8 +25,10 @@ from asr.checkpoint import ModelFolder, load_model_folder
 from asr.data.batch import pad_audio
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
+from asr.features import Features
 from asr.metrics import error_rate
-from asr.model.masks import KeepSilence
+from asr.model.masks import KeepSilence, Memory, Subsampling
+from asr.model.position import Places
 from asr.pretrained import import_model
 from asr.recognizer import Recognizer
 from asr.text import normalizer
@@ -66,17 +68,27 @@ def growing(rest: int) -> Iterator[int]:
         rest -= min(round(size), rest)
 
 
+class OwnPlace(KeepSilence):
+    """A kept frame has the position of its own place, as if it stood for itself alone."""
+
+    def forward(self, subsampling: Subsampling, features: Features) -> tuple[Memory, Places]:
+        memory, places = super().forward(subsampling, features)
+        return memory, places._replace(width_BT=torch.ones_like(places.width_BT))
+
+
 WAYS: dict[str, Callable[[], KeepSilence]] = {
     "all (the reference)": lambda: KeepSilence(25, 1),
     "none": lambda: Cells(0, nothing),
     "0.5 s, 1 in 8, first of each cell": lambda: Cells(25, evenly(8), middle=False),
     "0.5 s, 1 in 8, middle": lambda: Cells(25, evenly(8)),
     "0.5 s, growing from the speech, to 64": lambda: Cells(25, growing),
-    "0.5 s, growing from both ends, to 64 (ours)": lambda: KeepSilence(25, 64),
-    "the same, to 16": lambda: KeepSilence(25, 16),
-    "the same, to 256": lambda: KeepSilence(25, 256),
-    "the same, to 64, behind 0.16 s": lambda: KeepSilence(8, 64),
-    "the same, to 64, behind 1 s": lambda: KeepSilence(50, 64),
+    "0.5 s, growing from both ends, to 16 (ours)": lambda: KeepSilence(25, 16),
+    "the same, positions of their own": lambda: OwnPlace(25, 16),
+    "the same, to 64": lambda: KeepSilence(25, 64),
+    "the same, to 64, positions of their own": lambda: OwnPlace(25, 64),
+    "the same, to 8": lambda: KeepSilence(25, 8),
+    "the same, to 16, behind 0.16 s": lambda: KeepSilence(8, 16),
+    "the same, to 16, behind 1 s": lambda: KeepSilence(50, 16),
 }
 
 
