@@ -1,0 +1,184 @@
+"""Where the time goes when recordings become text, and what the machine would need at the least.
+
+Run `python benchmarks/where_time_goes.py data/prompts-en/cuts_dev.jsonl.gz`.  One thread, so that parts add up: processor time
+by part; then the multiplications of encoder and decoder and the bytes that each step of search reads, held against how
+fast this machine multiplies and reads when it does nothing else.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import asr.recognizer.batch
+import asr.recognizer.parallel
+from asr.checkpoint import load_model_folder
+from asr.data.cuts import load_audio, read_cuts
+from asr.errors import AsrError
+from asr.model.precision import fastest
+from asr.pretrained import import_model
+from asr.recognizer import Opened, Recognizer, Source
+from asr.vad import load_detector
+
+RATE = 16_000
+
+
+class Clock:
+    """Processor seconds of functions, without those of the timed functions that they call."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inner: list[float] = []
+
+    def watch(self, owner: Any, name: str, part: str, note: Callable[..., None] | None = None) -> None:
+        """Time `owner.name` under `part`; `note` is told its arguments."""
+        function = getattr(owner, name)
+
+        def timed(*args: Any, **options: Any) -> Any:
+            if note is not None:
+                note(*args)
+            began = time.process_time()
+            self._inner.append(0.0)
+            try:
+                return function(*args, **options)
+            finally:
+                took = time.process_time() - began
+                self.seconds[part] += took - self._inner.pop()
+                if self._inner:
+                    self._inner[-1] += took
+
+        setattr(owner, name, timed)
+
+
+class Work:
+    """What has been multiplied and read: frames of the encoder, tokens, and bytes of keys and values."""
+
+    def __init__(self) -> None:
+        self.frames = self.pairs = self.tokens = self.steps = self.key_bytes = 0.0
+
+    def encoded(self, x_BTD: Tensor, *_: Any) -> None:
+        B, T, _D = x_BTD.shape
+        self.frames += B * T
+        self.pairs += B * T * T
+
+    def stepped(self, tokens_NL: Tensor, state: Any) -> None:
+        self.tokens += tokens_NL.numel()
+        self.steps += 1
+        self.key_bytes += sum(x.numel() * x.element_size() for pair in state.memory for x in pair)
+
+
+def main(
+    cuts: Annotated[list[Path], typer.Argument(help="Manifests of English recordings.")],
+    joined: Annotated[int, typer.Option(help="Join so many clips into one recording, 0.5 s apart.", min=1)] = 1,
+    beam: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """Profile Whisper tiny.en in the fastest precision.
+
+    Example: `python benchmarks/where_time_goes.py data/prompts-en/cuts_dev.jsonl.gz --joined 50`
+    """
+    torch.set_num_threads(1)
+    asr.recognizer.parallel.WORKERS = 1
+    clips = [load_audio(cut, RATE) for path in cuts for cut in read_cuts(path)]
+    gap = torch.zeros(RATE // 2) if joined > 1 else torch.zeros(0)
+    audio = [
+        torch.cat([x for clip in clips[i : i + joined] for x in (clip, gap)]) for i in range(0, len(clips), joined)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        import_model("whisper-tiny.en", Path(folder) / "model")
+        parts = load_model_folder(Path(folder) / "model")
+    options = parts.config.decode.model_copy(update={"beam_size": beam})
+    recognizer = Recognizer(parts, options, fastest(torch.device("cpu")), load_detector(RATE))
+    sources = [Source(str(i), partial(Opened, [x], len(x) / RATE)) for i, x in enumerate(audio)]
+    list(recognizer.transcribe_sources(sources))
+    clock, work, model = Clock(), Work(), parts.model
+    clock.watch(model.front_end, "forward", "log-mel")
+    clock.watch(model.encoder.subsampling, "forward", "convolutions")
+    clock.watch(model.encoder.layers[0], "forward", "encoder layers", work.encoded)
+    for layer in model.encoder.layers[1:]:
+        clock.watch(layer, "forward", "encoder layers")
+    clock.watch(model.decoder, "start", "keys and values of the encoder")
+    clock.watch(model.decoder, "step", "decoder steps", work.stepped)
+    clock.watch(asr.recognizer.batch, "search", "search but for the decoder")
+    began = time.process_time()
+    list(recognizer.transcribe_sources(sources))
+    whole = time.process_time() - began
+    clock.seconds["the rest: windows, speech detector, guards"] = whole - sum(clock.seconds.values())
+    seconds = sum(map(len, audio)) / RATE
+    title = f"{seconds:.0f} s of audio, beam {beam}: {whole:.2f} s of one thread, {seconds / whole:.0f} times real time"
+    Console(width=110).print(_table(title, clock.seconds, whole), _floor(recognizer, work))
+
+
+def _table(title: str, seconds: dict[str, float], whole: float) -> Table:
+    table = Table("part", title=title, title_justify="left", title_style="")
+    for column in ("seconds", "share"):
+        table.add_column(column, justify="right")
+    for part, s in sorted(seconds.items(), key=lambda row: -row[1]):
+        table.add_row(part, f"{s:.2f}", f"{100 * s / whole:.0f} %")
+    return table
+
+
+def _floor(recognizer: Recognizer, work: Work) -> Table:
+    """The least time of the products and of the bytes, at the rates that this machine reaches with them alone."""
+    encoder, decoder = recognizer.config.model.encoder, recognizer.config.model.decoder
+    dim, vocabulary = encoder.dim, recognizer.tokenizer.vocab_size
+    flops = work.frames * 2 * encoder.layers * (4 * dim**2 + 2 * dim * encoder.feed_forward)
+    flops += work.pairs * 4 * encoder.layers * dim + work.frames * 4 * decoder.layers * dim**2
+    weights = decoder.layers * (6 * dim**2 + 2 * dim * decoder.feed_forward) + vocabulary * dim
+    read = work.steps * weights + work.key_bytes
+    bf16, int8, gigabytes = _rates(dim)
+    table = Table(
+        "floor", title="what the products and the bytes would take alone", title_justify="left", title_style=""
+    )
+    for column in ("work", "rate measured here", "seconds"):
+        table.add_column(column, justify="right")
+    table.add_row("encoder, bfloat16", f"{flops / 1e9:.0f} GFLOP", f"{bf16:.0f} GFLOP/s", f"{flops / bf16 / 1e9:.2f}")
+    operations = 2 * work.tokens * weights
+    table.add_row(
+        "decoder, 8 bits", f"{operations / 1e9:.0f} GOP", f"{int8:.0f} GOP/s", f"{operations / int8 / 1e9:.2f}"
+    )
+    table.add_row(
+        "bytes of search: weights, keys, values",
+        f"{read / 1e9:.1f} GB",
+        f"{gigabytes:.1f} GB/s",
+        f"{read / gigabytes / 1e9:.2f}",
+    )
+    return table
+
+
+def _rates(dim: int) -> tuple[float, float, float]:
+    """Products in bfloat16 and in 8 bits (billions a second, many rows), and bytes summed up from memory (billions)."""
+    x_MK, weight_NK = torch.randn(1600, dim).bfloat16(), torch.randn(4 * dim, dim).bfloat16()
+    bf16 = 2 * x_MK.numel() * 4 * dim / _fastest(lambda: F.linear(x_MK, weight_NK))
+    a_MK = torch.randint(-127, 127, (1600, dim), dtype=torch.int8)
+    b_KN = torch.randint(-127, 127, (4 * dim, dim), dtype=torch.int8).t()
+    int8 = 2 * a_MK.numel() * 4 * dim / _fastest(lambda: torch._int_mm(a_MK, b_KN))
+    long_N = torch.ones(1 << 26)
+    return bf16 / 1e9, int8 / 1e9, 4 * long_N.numel() / _fastest(lambda: long_N.sum()) / 1e9
+
+
+def _fastest(function: Callable[[], object]) -> float:
+    times = []
+    for _ in range(20):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except AsrError as e:
+        raise SystemExit(f"where_time_goes: {e}") from None
