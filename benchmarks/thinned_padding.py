@@ -82,13 +82,13 @@ WAYS: dict[str, Callable[[], KeepSilence]] = {
     "0.5 s, 1 in 8, first of each cell": lambda: Cells(25, evenly(8), middle=False),
     "0.5 s, 1 in 8, middle": lambda: Cells(25, evenly(8)),
     "0.5 s, growing from the speech, to 64": lambda: Cells(25, growing),
-    "0.5 s, growing from both ends, to 16 (ours)": lambda: KeepSilence(25, 16),
-    "the same, positions of their own": lambda: OwnPlace(25, 16),
+    "0.5 s, growing from both ends, to 24 (ours)": lambda: KeepSilence(25, 24),
+    "the same, positions of their own": lambda: OwnPlace(25, 24),
     "the same, to 64": lambda: KeepSilence(25, 64),
     "the same, to 64, positions of their own": lambda: OwnPlace(25, 64),
     "the same, to 8": lambda: KeepSilence(25, 8),
-    "the same, to 16, behind 0.16 s": lambda: KeepSilence(8, 16),
-    "the same, to 16, behind 1 s": lambda: KeepSilence(50, 16),
+    "the same, to 24, behind 0.16 s": lambda: KeepSilence(8, 24),
+    "the same, to 24, behind 1 s": lambda: KeepSilence(50, 24),
 }
 
 

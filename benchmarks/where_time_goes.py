@@ -1,8 +1,8 @@
 """Where the time goes when recordings become text, and what the machine would need at the least.
 
-Run `python benchmarks/where_time_goes.py data/prompts-en/cuts_dev.jsonl.gz`.  One thread, so that parts add up: processor time
-by part; then the multiplications of encoder and decoder and the bytes that each step of search reads, held against how
-fast this machine multiplies and reads when it does nothing else.
+Run `python benchmarks/where_time_goes.py data/prompts-en/cuts_dev.jsonl.gz`.  One thread, so that parts add up:
+processor time by part; then the multiplications of encoder and decoder and the bytes that each step of search reads,
+held against how fast this machine multiplies and reads when it does nothing else.
 """
 
 from __future__ import annotations

@@ -169,12 +169,12 @@ def test_thinned_silence_is_exact_where_all_of_it_is_alike() -> None:
     torch.testing.assert_close(*results, atol=1e-5, rtol=0)
 
 
-def test_a_place_that_stands_for_others_gets_half_of_their_mean() -> None:
+def test_a_place_that_stands_for_others_gets_a_part_of_their_mean() -> None:
     position, at, width = SinusoidalPosition(16, length=100), torch.tensor([[3, 50]]), torch.tensor([[1, 21]])
     got_1TD = position(torch.zeros(1, 2, 16), places=Places(at, width))
     table_TD = position.table_TD
     torch.testing.assert_close(got_1TD[0, 0], table_TD[3])
-    torch.testing.assert_close(got_1TD[0, 1], 0.5 * table_TD[50] + 0.5 * table_TD[40:61].mean(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(got_1TD[0, 1], 0.6 * table_TD[50] + 0.4 * table_TD[40:61].mean(0), atol=1e-5, rtol=0)
 
 
 @given(st.integers(0, 3000), st.integers(1, 200))

@@ -276,7 +276,7 @@ def import_(
     out: Annotated[Path, typer.Argument(help="Model folder to write.")],
     thin: Annotated[
         int | None,
-        typer.Option(min=1, help="Whisper: a frame of silence stands for at most so many; 1: exact. [default: 16]"),
+        typer.Option(min=1, help="Whisper: a frame of silence stands for at most so many; 1: exact. [default: 24]"),
     ] = None,
     vocabulary: Annotated[
         Path | None, typer.Option(help="With a .pt: its .tiktoken or tokenizer.json. [default: found beside it]")

@@ -15,7 +15,7 @@ from asr.pretrained.files import Pretrained, Settings, read_json
 from asr.pretrained.weights import expecting
 
 CT2 = "model.bin"
-THIN = 16  # what it costs: docs/thinned-padding.md
+THIN = 24  # what it costs: docs/thinned-padding.md
 
 
 def import_model(

@@ -16,7 +16,7 @@ import torch
 from asr.checkpoint import ModelFolder
 from asr.model.masks import spread
 
-FASTEST_S = {"cpu": 80.0}  # more at once is hardly faster there, see docs/long-recordings.md
+FASTEST_S = {"cpu": 120.0}  # more at once is hardly faster there, see docs/long-recordings.md
 SHARE = 0.5  # of the free memory that is counted on: the sizes below are no more than estimates
 TOKENS_PER_S = 4.0  # of speech
 REAL = 4  # bytes of a float32
