@@ -18,7 +18,7 @@ from asr.recognizer.batch import Decoded
 from asr.windows import Window, WindowMaker
 
 # So much audio is in memory at a time: batches by length need a choice, a recording or a folder may be endless.
-POOL_S = 1800.0
+POOL_S = 900.0
 
 OnDone = Callable[[float, float], None]
 

@@ -61,7 +61,7 @@ def starting_point(config: ExperimentConfig) -> ModelFolder:
 
 
 def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
-    """The same weights and vocabulary under the run's settings; what it says of decoding goes before the model's own."""
+    """The same weights and vocabulary under the run's settings, of decoding those that it gives."""
     model = parts.config.model
     changed = {name: getattr(model, name).model_copy(update=update) for name, update in config.adapt.changes.items()}
     given = {name: getattr(config.decode, name) for name in config.decode.model_fields_set}
