@@ -38,8 +38,7 @@ Dtype = Annotated[
     typer.Option("--dtype", help="Arithmetic; auto: what is fastest here without a noticeable loss."),
 ]
 BatchSize = Annotated[
-    str,
-    typer.Option("--batch-size", help="Seconds of audio decoded at once; auto: what is fastest and fits."),
+    str, typer.Option("--batch-size", help="Seconds decoded at once; auto: the fastest that fits.")
 ]
 
 DEFAULT_MODEL = Path("whisper-tiny.en")
