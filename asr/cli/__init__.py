@@ -37,9 +37,7 @@ Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],
     typer.Option("--dtype", help="Arithmetic; auto: what is fastest here without a noticeable loss."),
 ]
-BatchSize = Annotated[
-    str, typer.Option("--batch-size", help="Seconds decoded at once; auto: the fastest that fits.")
-]
+BatchSize = Annotated[str, typer.Option("--batch-size", help="Seconds at once; auto: the fastest that fits.")]
 
 DEFAULT_MODEL = Path("whisper-tiny.en")
 
