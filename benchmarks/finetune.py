@@ -3,8 +3,8 @@
 Run `python benchmarks/finetune.py conf/prompts/finetune-tiny-en.yaml --test data/prompts-en/cuts_test.jsonl.gz`.  Every
 training has a process of its own, and the engines take turns, since machines are noisy: the ratio is what to look at.
 Theirs is the usual loop: WhisperFeatureExtractor, which pads to 30 s, WhisperForConditionalGeneration and AdamW.
-All models are decoded by ours, greedily and without guards, so that only the training
-differs.
+All models are decoded by ours, greedily and without guards, so that only the
+training differs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.metrics import error_rate
 from asr.model.build import build_model
-from asr.pretrained import find_model, import_model
+from asr.pretrained import THIN, find_model, import_model
 from asr.pretrained.names import HUGGING_FACE, WHISPER_HUGGING_FACE
 from asr.recognizer import Opened, Recognizer, Source
 from asr.text import normalizer
@@ -51,7 +51,7 @@ from asr.transcript import Transcript
 ENGINES = ("ours", "transformers-fp32", "transformers-bf16")
 PADDING: dict[str, dict[str, Any]] = {
     "full": {"padding": "keep", "thin": 1},
-    "thinned": {"padding": "keep", "thin": 64},
+    "thinned": {"padding": "keep", "thin": THIN},
     "none": {"padding": "mask"},
 }
 
