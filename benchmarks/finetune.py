@@ -20,7 +20,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -29,6 +28,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from speech import english_wer, sources
 from torch import Tensor
 
 from asr.checkpoint import ModelFolder, load_model_folder
@@ -36,12 +36,10 @@ from asr.config import DecodeConfig, ExperimentConfig, read_config
 from asr.data.batch import Batch
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
-from asr.metrics import error_rate
 from asr.model.build import build_model
 from asr.pretrained import THIN, find_model, import_model
 from asr.pretrained.names import HUGGING_FACE, WHISPER_HUGGING_FACE
-from asr.recognizer import Opened, Recognizer, Source
-from asr.text import normalizer
+from asr.recognizer import Recognizer
 from asr.training.run import train
 from asr.training.schedule import schedule
 from asr.training.start import data_of, starting_point, total_steps
@@ -292,9 +290,9 @@ def _scores(folders: dict[tuple[str, int], Path], manifests: list[Path]) -> Tabl
     for column in ("", "seed", *(f"{path.name.partition('.')[0]}, {padding}" for path, padding in columns)):
         table.add_column(column, justify="left" if not column else "right")
     for (engine, seed), folder in folders.items():
-        rates = [f"{100 * _wer(folder, path, padding):.2f}" for path, padding in columns]
+        rates = [f"{_wer(folder, path, padding):.2f}" for path, padding in columns]
         table.add_row(engine, "" if engine == "before" else str(seed), *rates)
-    table.caption = "padding to 30 s when decoding: in full, thinned to one frame in 64 at most, none"
+    table.caption = f"padding to 30 s when decoding: in full, thinned to one frame in {THIN} at most, none"
     return table
 
 
@@ -307,11 +305,9 @@ def _wer(folder: Path, manifest: Path, padding: str) -> float:
     recognizer = Recognizer(ModelFolder(config, model.eval(), parts.tokenizer), DecodeConfig())
     cuts = list(read_cuts(manifest))
     audio = {cut.id: load_audio(cut, recognizer.rate) for cut in cuts}
-    sources = [Source(id, partial(Opened, [x], len(x) / recognizer.rate)) for id, x in audio.items()]
-    found = recognizer.transcribe_sources(sources, batch_s=60)
+    found = recognizer.transcribe_sources(sources(audio, recognizer.rate), batch_s=60)
     texts = {result.id: result.text for result in found if isinstance(result, Transcript)}
-    normal = normalizer("english")
-    return error_rate([normal(text_of(cut)) for cut in cuts], [normal(texts[cut.id]) for cut in cuts]).rate
+    return english_wer([text_of(cut) for cut in cuts], [texts[cut.id] for cut in cuts])
 
 
 if __name__ == "__main__":

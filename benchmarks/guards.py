@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -26,24 +25,22 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from speech import GAP_S, english_wer, join, sources
 from torch import Tensor
 
 from asr.audio import open_audio
 from asr.checkpoint import load_model_folder
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
-from asr.metrics import error_rate
 from asr.model.precision import fastest
 from asr.pretrained import find_model
-from asr.recognizer import Opened, Recognizer, Source
+from asr.recognizer import Recognizer
 from asr.resampling import resample
-from asr.text import normalizer
 from asr.transcript import Transcript
 from asr.vad import load_detector
 
 RATE = 16_000
 LONG_S = 60.0
-GAP_S = 0.5
 SILENCE_MIN = 10
 
 Part = Literal["dev", "test"]
@@ -96,7 +93,7 @@ def main(
             cells = [f"{count} ({10 * count / length_min:.1f})" for count in counts]
             words.add_row(f"{kind}, {len(audio)} {shape}", f"{length_min:.1f}", *cells)
         audio, texts = (heard, said) if shape == "clips" else _joined(heard, said)
-        cells = [f"{_wer(texts, _texts(recognizer, audio)):.2f}" for recognizer in recognizers]
+        cells = [f"{english_wer(texts, _texts(recognizer, audio)):.2f}" for recognizer in recognizers]
         rates.add_row(f"{len(audio)} {shape}", f"{sum(map(_words, texts))}", *cells)
     words.caption = "clips are shorter than a window: no detector is asked about them"
     Console(width=120).print(words, rates)
@@ -118,18 +115,13 @@ def _table(title: str, amount: str) -> Table:
 
 
 def _texts(recognizer: Recognizer, audio: list[Tensor]) -> list[str]:
-    sources = [Source(str(i), partial(Opened, [x], len(x) / RATE)) for i, x in enumerate(audio)]
-    results = recognizer.transcribe_sources(sources, batch_s=120.0)
+    numbered = {str(i): x_N for i, x_N in enumerate(audio)}
+    results = recognizer.transcribe_sources(sources(numbered, RATE), batch_s=120.0)
     return [result.text if isinstance(result, Transcript) else "" for result in results]
 
 
 def _words(text: str) -> int:
     return sum(any(c.isalnum() for c in word) for word in text.split())
-
-
-def _wer(said: list[str], heard: list[str]) -> float:
-    normal = normalizer("english")
-    return 100 * error_rate([normal(text) for text in said], [normal(text) for text in heard]).rate
 
 
 # ---- where nobody speaks --------------------------------------------------------------------------------------
@@ -219,8 +211,7 @@ def _joined(clips: list[Tensor], texts: list[str]) -> tuple[list[Tensor], list[s
     if len(groups) > 1 and length_s < LONG_S:
         rest = groups.pop()
         groups[-1] += rest
-    gap_N = torch.zeros(round(GAP_S * RATE))
-    audio = [torch.cat([part for i in group for part in (clips[i], gap_N)][:-1]) for group in groups]
+    audio = [join([clips[i] for i in group], RATE) for group in groups]
     return audio, [" ".join(texts[i] for i in group) for group in groups]
 
 

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from speech import english_wer
 from torch import Tensor
 
 from asr.checkpoint import ModelFolder, load_model_folder
@@ -26,12 +27,10 @@ from asr.data.batch import pad_audio
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.features import Features
-from asr.metrics import error_rate
 from asr.model.masks import KeepSilence, Memory, Subsampling
 from asr.model.position import Places
 from asr.pretrained import import_model
 from asr.recognizer import Recognizer
-from asr.text import normalizer
 
 LAYERS = ("layer 1", "2", "3", "4", "norm")
 
@@ -167,9 +166,7 @@ def _apart(a: Tensor, b: Tensor) -> float:
 
 
 def _wer(parts: ModelFolder, found: list[tuple[int, ...]], texts: list[str]) -> float:
-    normal = normalizer("english")
-    pairs = [(normal(a), normal(parts.tokenizer.decode(list(b)))) for a, b in zip(texts, found, strict=True)]
-    return 100 * error_rate([a for a, _ in pairs], [b for _, b in pairs]).rate
+    return english_wer(texts, [parts.tokenizer.decode(list(tokens)) for tokens in found])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib import resources
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,16 +24,15 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from speech import english_wer, join, sources
 from torch import Tensor
 
 from asr.checkpoint import load_model_folder
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
-from asr.metrics import error_rate
-from asr.model.precision import fastest
+from asr.model.precision import Precision, fastest
 from asr.pretrained import THIN, import_model
-from asr.recognizer import Opened, Recognizer, Source
-from asr.text import normalizer
+from asr.recognizer import Recognizer
 from asr.transcript import Transcript
 from asr.vad import load_detector
 
@@ -49,7 +47,7 @@ class Variant(NamedTuple):
     name: str
     kind: str
     thin: int
-    precision: str
+    precision: Precision
 
 
 VARIANTS = {
@@ -114,10 +112,8 @@ def _recordings(manifests: Sequence[Path], joined: int) -> tuple[Texts, dict[str
     texts, audio = {}, {}
     for i in range(0, len(cuts), joined):
         group = cuts[i : i + joined]
-        gap = torch.zeros(RATE // 2)
-        parts = [part for cut in group for part in (load_audio(cut, RATE), gap)]
         texts[group[0].id] = " ".join(text_of(cut) for cut in group)
-        audio[group[0].id] = torch.cat(parts[:-1])
+        audio[group[0].id] = join([load_audio(cut, RATE) for cut in group], RATE)
     return texts, audio
 
 
@@ -127,16 +123,14 @@ def _table(title: str, found: dict[Variant, list[Result]], audio_s: float, refer
         table.add_column(column, justify="left" if not column else "right")
     median = {variant: statistics.median(r.seconds for r in results) for variant, results in found.items()}
     theirs = [seconds for variant, seconds in median.items() if variant.kind != "ours"]
-    normal = normalizer("english")
     for variant, results in found.items():
         seconds = [r.seconds for r in results]
-        pairs = [(normal(text), normal(results[-1].texts[id])) for id, text in references.items()]
-        wer = error_rate([a for a, _ in pairs], [b for _, b in pairs]).rate
+        wer = english_wer(list(references.values()), [results[-1].texts[id] for id in references])
         ratio = f"{min(theirs) / median[variant]:.1f}" if theirs else ""
         spread = (f"{min(seconds):.1f}", f"{max(seconds):.1f}")
         speed = f"{audio_s / median[variant]:.1f}"
         peak = f"{max(r.peak_mb for r in results):.0f}"
-        table.add_row(variant.name, f"{median[variant]:.1f}", *spread, speed, ratio, f"{100 * wer:.2f}", peak)
+        table.add_row(variant.name, f"{median[variant]:.1f}", *spread, speed, ratio, f"{wer:.2f}", peak)
     table.caption = "ratio: the best of faster-whisper's medians to this one"
     return table
 
@@ -189,11 +183,10 @@ def _ours(variant: Variant, beam: int, threads: int, batch_s: float | None, fold
     parts = load_model_folder(folder)
     options = parts.config.decode.model_copy(update={"beam_size": beam})
     detector = load_detector(RATE)
-    recognizer = Recognizer(parts, options, variant.precision, detector)  # type: ignore[arg-type]
+    recognizer = Recognizer(parts, options, variant.precision, detector)
 
     def transcribe(audio: dict[str, Tensor]) -> Texts:
-        sources = [Source(id, partial(Opened, [x], len(x) / RATE)) for id, x in audio.items()]
-        found = recognizer.transcribe_sources(sources, batch_s=batch_s)
+        found = recognizer.transcribe_sources(sources(audio, RATE), batch_s=batch_s)
         return {result.id: result.text for result in found if isinstance(result, Transcript)}
 
     return transcribe

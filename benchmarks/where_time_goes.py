@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 import typer
 from rich.console import Console
 from rich.table import Table
+from speech import join, sources
 from torch import Tensor
 
 import asr.recognizer.batch
@@ -29,7 +29,7 @@ from asr.data.cuts import load_audio, read_cuts
 from asr.errors import AsrError
 from asr.model.precision import fastest
 from asr.pretrained import import_model
-from asr.recognizer import Opened, Recognizer, Source
+from asr.recognizer import Recognizer
 from asr.vad import load_detector
 
 RATE = 16_000
@@ -91,17 +91,13 @@ def main(
     torch.set_num_threads(1)
     asr.recognizer.parallel.WORKERS = 1
     clips = [load_audio(cut, RATE) for path in cuts for cut in read_cuts(path)]
-    gap = torch.zeros(RATE // 2) if joined > 1 else torch.zeros(0)
-    audio = [
-        torch.cat([x for clip in clips[i : i + joined] for x in (clip, gap)]) for i in range(0, len(clips), joined)
-    ]
+    audio = {str(i): join(clips[i : i + joined], RATE) for i in range(0, len(clips), joined)}
     with tempfile.TemporaryDirectory() as folder:
         import_model("whisper-tiny.en", Path(folder) / "model")
         parts = load_model_folder(Path(folder) / "model")
     options = parts.config.decode.model_copy(update={"beam_size": beam})
     recognizer = Recognizer(parts, options, fastest(torch.device("cpu")), load_detector(RATE))
-    sources = [Source(str(i), partial(Opened, [x], len(x) / RATE)) for i, x in enumerate(audio)]
-    list(recognizer.transcribe_sources(sources))
+    list(recognizer.transcribe_sources(sources(audio, RATE)))
     clock, work, model = Clock(), Work(), parts.model
     clock.watch(model.front_end, "forward", "log-mel")
     clock.watch(model.encoder.subsampling, "forward", "convolutions")
@@ -112,10 +108,10 @@ def main(
     clock.watch(model.decoder, "step", "decoder steps", work.stepped)
     clock.watch(asr.recognizer.batch, "search", "search but for the decoder")
     began = time.process_time()
-    list(recognizer.transcribe_sources(sources))
+    list(recognizer.transcribe_sources(sources(audio, RATE)))
     whole = time.process_time() - began
     clock.seconds["the rest: windows, speech detector, guards"] = whole - sum(clock.seconds.values())
-    seconds = sum(map(len, audio)) / RATE
+    seconds = sum(map(len, audio.values())) / RATE
     title = f"{seconds:.0f} s of audio, beam {beam}: {whole:.2f} s of one thread, {seconds / whole:.0f} times real time"
     Console(width=110).print(_table(title, clock.seconds, whole), _floor(recognizer, work))
 

@@ -9,7 +9,6 @@ characters of both texts.  Shapes: N samples.
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Annotated, NamedTuple
@@ -18,17 +17,16 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from speech import GAP_S, sources
 from torch import Tensor
 
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.loading import load_model
 from asr.metrics import align
-from asr.recognizer import Opened, Source
 from asr.text import normalizer
 from asr.transcript import Transcript, Word
 
-GAP_S = 0.5
 SOUND_DB = 35
 FRAME_S = 0.01
 
@@ -57,8 +55,7 @@ def main(
     recognizer = load_model(model, beam_size=beam)
     rows = [cut for path in cuts for cut in read_cuts(path)]
     audio_N, clips = _joined([(text_of(cut), load_audio(cut, recognizer.rate)) for cut in rows], recognizer.rate)
-    source = Source("joined", partial(Opened, [audio_N], len(audio_N) / recognizer.rate))
-    (result,) = recognizer.transcribe_sources([source], words=True)
+    (result,) = recognizer.transcribe_sources(sources({"joined": audio_N}, recognizer.rate), words=True)
     if not isinstance(result, Transcript):
         raise AsrError(result.reason)
     found = _found(clips, [word for segment in result.segments for word in segment.words])

@@ -32,13 +32,19 @@ def test_a_long_recording_is_the_sum_of_its_windows() -> None:
     assert whole.alternatives == ()
 
 
-def test_what_fits_a_window_is_decoded_whole_and_the_rest_cut_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
-    recognizer = Recognizer(small_model(window_s=2.0, cut_s=0.5))
+def lengths_encoded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The samples of every window that the model is given from now on."""
     seen: list[int] = []
     encode: Callable[[Tensor, Tensor], object] = recognizer.model.encode
     monkeypatch.setattr(
         recognizer.model, "encode", lambda audio_BN, len_B: seen.extend(len_B.tolist()) or encode(audio_BN, len_B)
     )
+    return seen
+
+
+def test_what_fits_a_window_is_decoded_whole_and_the_rest_cut_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = Recognizer(small_model(window_s=2.0, cut_s=0.5))
+    seen = lengths_encoded(recognizer, monkeypatch)
     texts(list(recognizer.transcribe_sources(sources(noises(1.9)))))
     assert seen == [1.9 * RATE]
     seen.clear()
@@ -51,11 +57,7 @@ def test_no_window_is_longer_than_the_front_end_s_own(monkeypatch: pytest.Monkey
     features = WhisperFeaturesConfig(sample_rate_hz=RATE, n_mels=20, window_s=2.0)
     encoder = {"padding": "keep", "subsampling": {"factor": 2}}
     recognizer = Recognizer(small_model(features=features, encoder=encoder, window_s=30.0))
-    seen: list[int] = []
-    encode: Callable[[Tensor, Tensor], object] = recognizer.model.encode
-    monkeypatch.setattr(
-        recognizer.model, "encode", lambda audio_BN, len_B: seen.extend(len_B.tolist()) or encode(audio_BN, len_B)
-    )
+    seen = lengths_encoded(recognizer, monkeypatch)
     texts(list(recognizer.transcribe_sources(sources(noises(5.0)))))
     assert sum(seen) == 5 * RATE
     assert max(seen) <= 2 * RATE

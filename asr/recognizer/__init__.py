@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asr.audio import stream_audio
+from asr.audio import AudioStream, stream_audio
 from asr.checkpoint import ModelFolder, load_model_folder
 from asr.config import DecodeConfig, WhisperFeaturesConfig
 from asr.data.batch import pad_audio
@@ -212,6 +212,6 @@ class Recognizer:
         return split(whole) if words else [whole]
 
 
-def _closing(stream: object, blocks: Iterator[Tensor]) -> Iterator[Tensor]:
-    with closing(stream):  # type: ignore[type-var]
+def _closing(stream: AudioStream, blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    with closing(stream):
         yield from blocks
