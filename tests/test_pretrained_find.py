@@ -349,7 +349,7 @@ def test_training_starts_from_a_name(cache: Path, tmp_path: Path) -> None:
 
 def test_import_takes_names(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = hub(monkeypatch, hf_whisper, tmp_path / "snapshot")
-    assert asr("import", "whisper-small", "mine", "--thin", 4).status == 0
+    assert asr("import", "whisper-small", "mine", "--exact").status == 0
     assert asked == ["openai/whisper-small"]
-    assert load_model_folder(tmp_path / "mine").config.model.encoder.thin == 4
+    assert load_model_folder(tmp_path / "mine").config.model.encoder.padding == "keep"
     assert not cache.exists()

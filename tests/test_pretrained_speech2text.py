@@ -14,7 +14,7 @@ from transformers import Speech2TextFeatureExtractor, Speech2TextForConditionalG
 from asr.checkpoint import ModelFolder, load_model_folder
 from asr.config import DecodeConfig
 from asr.data.batch import pad_audio
-from asr.errors import CheckpointError, ConfigError
+from asr.errors import CheckpointError
 from asr.features import Features
 from asr.pretrained import import_model
 from asr.recognizer import Recognizer
@@ -35,7 +35,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """A model of ours, loaded from its folder, and theirs."""
     folder = tmp_path_factory.mktemp("speech2text")
     theirs = hf_speech2text(folder / "hf", **KINDS[request.param])
-    import_model(folder / "hf", folder / "ours", thin=1)
+    import_model(folder / "hf", folder / "ours", exact=True)
     return load_model_folder(folder / "ours"), theirs
 
 
@@ -131,14 +131,14 @@ def test_the_models_own_settings_are_used(tmp_path: Path) -> None:
     hf_speech2text(tmp_path / "hf", dropout=0.25)
     settings = {"do_ceptral_normalize": True, "normalize_means": True, "normalize_vars": False}
     (tmp_path / "hf" / "preprocessor_config.json").write_text(json.dumps(settings))
-    parts = import_model(tmp_path / "hf", tmp_path / "a", thin=1)
+    parts = import_model(tmp_path / "hf", tmp_path / "a", exact=True)
     assert (parts.config.features.normalize_means, parts.config.features.normalize_vars) == (True, False)
     assert parts.config.model.encoder.dropout == parts.config.model.decoder.dropout == 0.25
     assert parts.config.model.decoder.max_length == POSITIONS
     settings["do_ceptral_normalize"] = False
     (tmp_path / "hf" / "preprocessor_config.json").unlink()
     (tmp_path / "hf" / "processor_config.json").write_text(json.dumps({"feature_extractor": settings}))
-    features = import_model(tmp_path / "hf", tmp_path / "b", thin=1).config.features
+    features = import_model(tmp_path / "hf", tmp_path / "b", exact=True).config.features
     assert (features.normalize_means, features.normalize_vars) == (False, False)
 
 
@@ -163,14 +163,8 @@ def test_files_that_do_not_fit_are_one_line(tmp_path: Path, file: str, changed: 
     path = tmp_path / "hf" / file
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     with pytest.raises(CheckpointError) as caught:
-        import_model(tmp_path / "hf", tmp_path / "out", thin=1)
+        import_model(tmp_path / "hf", tmp_path / "out", exact=True)
     assert says in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "hf"))
     assert str(caught.value).isprintable()
     assert not (tmp_path / "out").exists()
-
-
-def test_it_has_no_silence_to_thin(tmp_path: Path) -> None:
-    hf_speech2text(tmp_path / "hf")
-    with pytest.raises(ConfigError, match="thin is for Whisper"):
-        import_model(tmp_path / "hf", tmp_path / "out", thin=8)

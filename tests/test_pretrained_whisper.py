@@ -48,7 +48,7 @@ def pair(
     folder = tmp_path_factory.mktemp("whisper")
     n_mels = 128 if request.param == "128 mels" else 80
     theirs = hf_whisper(folder / "hf", multilingual=request.param != "English", n_mels=n_mels)
-    import_model(folder / "hf", folder / "ours", thin=1)
+    import_model(folder / "hf", folder / "ours", exact=True)
     return load_model_folder(folder / "ours"), theirs
 
 
@@ -128,7 +128,7 @@ def expected(theirs: WhisperForConditionalGeneration, tmp_path: Path) -> ModelFo
     """What comes of a plain Hugging Face folder, which lies in tmp_path / "hf"."""
     theirs.save_pretrained(tmp_path / "hf")
     (tmp_path / "hf" / "tokenizer.json").write_text(whisper_json())
-    return import_model(tmp_path / "hf", tmp_path / "expected", thin=1)
+    return import_model(tmp_path / "hf", tmp_path / "expected", exact=True)
 
 
 def same(a: ModelFolder, b: ModelFolder, tolerance: float = 0.0) -> None:
@@ -150,13 +150,13 @@ def test_shards(expected: ModelFolder, tmp_path: Path) -> None:
         save_file({name: tensors[name] for name in names if index[name] == file}, folder / file)
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
-    same(import_model(folder, tmp_path / "out", thin=1), expected)
+    same(import_model(folder, tmp_path / "out", exact=True), expected)
 
 
 def test_half_precision(expected: ModelFolder, tmp_path: Path) -> None:
     path = tmp_path / "hf" / "model.safetensors"
     save_file({name: value.half() for name, value in load_file(path).items()}, path)
-    parts = import_model(tmp_path / "hf", tmp_path / "out", thin=1)
+    parts = import_model(tmp_path / "hf", tmp_path / "out", exact=True)
     assert {value.dtype for value in parts.model.state_dict().values()} == {torch.float32}
     same(parts, expected, 2e-3)
 
@@ -167,12 +167,12 @@ def test_a_pickle_of_tensors(expected: ModelFolder, tmp_path: Path) -> None:
     path.unlink()
     tied = {"proj_out.weight": tensors["model.decoder.embed_tokens.weight"]}
     torch.save(tensors | tied, tmp_path / "hf" / "pytorch_model.bin")
-    same(import_model(tmp_path / "hf", tmp_path / "out", thin=1), expected)
+    same(import_model(tmp_path / "hf", tmp_path / "out", exact=True), expected)
 
 
 def test_an_output_of_its_own(tmp_path: Path) -> None:
     theirs = hf_whisper(tmp_path / "hf", tie_word_embeddings=False)
-    parts = import_model(tmp_path / "hf", tmp_path / "out", thin=1)
+    parts = import_model(tmp_path / "hf", tmp_path / "out", exact=True)
     assert not torch.equal(theirs.get_output_embeddings().weight, theirs.get_input_embeddings().weight)
     assert torch.equal(parts.model.decoder.output.weight, theirs.get_output_embeddings().weight)
     assert torch.equal(parts.model.decoder.embedding.weight, theirs.get_input_embeddings().weight)
@@ -181,17 +181,17 @@ def test_an_output_of_its_own(tmp_path: Path) -> None:
 def test_openai(theirs: WhisperForConditionalGeneration, expected: ModelFolder, tmp_path: Path) -> None:
     torch.save(openai_content(theirs), tmp_path / "small.pt")
     with pytest.raises(CheckpointError, match=r"small\.pt: its vocabulary is missing; put gpt2\.tiktoken or"):
-        import_model(tmp_path / "small.pt", tmp_path / "out", thin=1)
+        import_model(tmp_path / "small.pt", tmp_path / "out", exact=True)
     same(
-        import_model(tmp_path / "small.pt", tmp_path / "a", vocabulary=tmp_path / "hf" / "tokenizer.json", thin=1),
+        import_model(tmp_path / "small.pt", tmp_path / "a", vocabulary=tmp_path / "hf" / "tokenizer.json", exact=True),
         expected,
     )
     (tmp_path / "tokenizer.json").write_text(whisper_json())
-    parts = import_model(str(tmp_path / "small.pt"), tmp_path / "b", thin=1)
+    parts = import_model(str(tmp_path / "small.pt"), tmp_path / "b", exact=True)
     same(parts, expected)
     assert parts.config.model.decoder.alignment_heads == ()
     with pytest.raises(ConfigError, match=r"with OpenAI's \.pt alone"):
-        import_model(tmp_path / "hf", tmp_path / "out", vocabulary=tmp_path / "tokenizer.json", thin=1)
+        import_model(tmp_path / "hf", tmp_path / "out", vocabulary=tmp_path / "tokenizer.json", exact=True)
     assert not (tmp_path / "out").exists()
 
 
@@ -200,16 +200,23 @@ def test_ctranslate2(
     theirs: WhisperForConditionalGeneration, expected: ModelFolder, tmp_path: Path, kind: int, tolerance: float
 ) -> None:
     ct2_whisper(tmp_path / "ct2", theirs, kind)
-    parts = import_model(tmp_path / "ct2", tmp_path / "out", thin=1)
+    parts = import_model(tmp_path / "ct2", tmp_path / "out", exact=True)
     same(parts, expected, tolerance)
     assert parts.config.model == expected.config.model
     assert parts.tokenizer.suppressed_ids == expected.tokenizer.suppressed_ids
     assert parts.tokenizer.suppressed_first_ids == expected.tokenizer.suppressed_first_ids
 
 
-def test_thinned_silence_is_an_option_of_the_import(expected: ModelFolder, tmp_path: Path) -> None:
-    parts = import_model(tmp_path / "hf", tmp_path / "out", thin=8)
-    assert (expected.config.model.encoder.thin, parts.config.model.encoder.thin) == (1, 8)
+def test_an_imported_model_remembers_silence_unless_told_otherwise(expected: ModelFolder, tmp_path: Path) -> None:
+    parts = import_model(tmp_path / "hf", tmp_path / "out")
+    assert (expected.config.model.encoder.padding, parts.config.model.encoder.padding) == ("keep", "recall")
+    same(load_model_folder(tmp_path / "out"), parts)
+    weights, own = parts.model.state_dict(), expected.model.state_dict()
+    memory = weights.pop("encoder.padding.silence_MXCD")
+    assert memory.isfinite().all()
+    assert memory.abs().amax(dim=(1, 3)).all(), "no cell is left empty"
+    assert weights.keys() == own.keys()
+    assert all(torch.equal(weights[name], own[name]) for name in own)
 
 
 # ---- vocabularies ------------------------------------------------------------------------------------------------
@@ -292,7 +299,7 @@ def test_what_openai_never_lets_whisper_say(tmp_path: Path) -> None:
     theirs = hf_whisper(tmp_path / "hf", vocab_size=51864, encoder_ffn_dim=128, decoder_ffn_dim=128)
     torch.save(openai_content(theirs), tmp_path / "tiny.en.pt")
     tiktoken(tmp_path / "gpt2.tiktoken")
-    tokenizer = import_model(tmp_path / "tiny.en.pt", tmp_path / "out", thin=1).tokenizer
+    tokenizer = import_model(tmp_path / "tiny.en.pt", tmp_path / "out", exact=True).tokenizer
     published = json.loads((REAL / "config.json").read_text())
     assert list(tokenizer.suppressed_ids) == published["suppress_ids"]
     assert list(tokenizer.suppressed_first_ids) == published["suppress_ids_begin"]
@@ -306,7 +313,7 @@ def test_older_vocabulary_files_of_hugging_face(expected: ModelFolder, tmp_path:
     (tmp_path / "hf" / "vocab.json").write_text(json.dumps(file["model"]["vocab"] | end))
     (tmp_path / "hf" / "merges.txt").write_text("#version: 0.2\n" + "\n".join(file["model"]["merges"]) + "\n")
     (tmp_path / "hf" / "added_tokens.json").write_text(json.dumps(ids))
-    parts = import_model(tmp_path / "hf", tmp_path / "out", thin=1)
+    parts = import_model(tmp_path / "hf", tmp_path / "out", exact=True)
     same(parts, expected)
     same(load_model_folder(tmp_path / "out"), expected)
     assert parts.tokenizer.eos_id == expected.tokenizer.eos_id

@@ -40,7 +40,7 @@ def pair(
     """A model of ours, loaded from its folder, and theirs, set up for its own `generate`."""
     folder = tmp_path_factory.mktemp("whisper")
     theirs = hf_whisper(folder / "hf", multilingual=request.param != "English")
-    import_model(folder / "hf", folder / "ours", thin=1)
+    import_model(folder / "hf", folder / "ours", exact=True)
     parts = load_model_folder(folder / "ours")
     ids, settings = parts.tokenizer.special_ids, theirs.generation_config
     settings.prev_sot_token_id = ids["<|startofprev|>"]
@@ -143,7 +143,7 @@ def test_n_best_texts_begin_with_no_forbidden_token(
 
 def test_the_language_is_heard_and_not_read(tmp_path: Path) -> None:
     hf_whisper(tmp_path / "hf", multilingual=True)
-    import_model(tmp_path / "hf", tmp_path / "ours", thin=1)
+    import_model(tmp_path / "hf", tmp_path / "ours", exact=True)
     recognizer = Recognizer(load_model_folder(tmp_path / "ours"))
     heard = [sources([a]) for a in sounds(*LENGTHS_S, 0.7, 1.9)]
     plain, prompted = (
@@ -207,7 +207,7 @@ def test_a_model_without_such_a_token_says_so_before_any_work() -> None:
 
 def test_from_the_command_line(tmp_path: Path) -> None:
     hf_whisper(tmp_path / "hf")
-    import_model(tmp_path / "hf", tmp_path / "m", thin=1)
+    import_model(tmp_path / "hf", tmp_path / "m", exact=True)
     save_model_folder(tmp_path / "m", writing(load_model_folder(tmp_path / "m")))
     soundfile.write(tmp_path / "a.wav", sounds(2.9)[0].numpy(), RATE, subtype="FLOAT")
     words = ("transcribe", tmp_path / "a.wav", "--model", tmp_path / "m", "--no-guards", "--dtype", "float32")

@@ -271,10 +271,9 @@ def average(
 def import_(
     source: Annotated[str, typer.Argument(help="Folder of CTranslate2 or Hugging Face, OpenAI's .pt, or a name.")],
     out: Annotated[Path, typer.Argument(help="Model folder to write.")],
-    thin: Annotated[
-        int | None,
-        typer.Option(min=1, help="Whisper: a frame of silence stands for at most so many; 1: exact. [default: 24]"),
-    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Whisper: compute all of a window's silence instead of remembering it.")
+    ] = False,
     vocabulary: Annotated[
         Path | None, typer.Option(help="With a .pt: its .tiktoken or tokenizer.json. [default: found beside it]")
     ] = None,
@@ -285,7 +284,7 @@ def import_(
     """
     from asr.pretrained import import_model
 
-    import_model(source, out, thin=thin, vocabulary=vocabulary)
+    import_model(source, out, exact=exact, vocabulary=vocabulary)
     print(f"{out}: ready; next: asr transcribe FILE --model {out}")
 
 

@@ -79,6 +79,15 @@ FirstPosition = Annotated[int, Field(ge=0, le=1024, description="position of the
 Scaled = Annotated[bool, Field(description="vectors are multiplied by sqrt(dim) before positions are added")]
 
 
+Padding = Annotated[
+    Literal["mask", "keep", "recall"],
+    Field(
+        description="mask: padding is never attended; keep: silence that fills a window is input (Whisper); "
+        "recall: it is remembered instead of computed"
+    ),
+]
+
+
 class EncoderConfig(Config):
     """Subsampling, sinusoidal positions and Transformer layers."""
 
@@ -89,12 +98,8 @@ class EncoderConfig(Config):
     feed_forward: Size = 1024
     dropout: float = Field(0.1, ge=0, lt=1)
     norm: Literal["pre", "post"] = "pre"
-    padding: Literal["mask", "keep"] = Field(
-        "mask",
-        description="mask: padding is never attended; keep: silence of a fixed window is input (Whisper)",
-    )
-    thin: int = Field(1, ge=1, description="with padding=keep: a kept frame stands for at most so many of silence")
-    keep_s: float = Field(0.5, ge=0, description="with padding=keep: silence after the speech that is not thinned")
+    padding: Padding = "mask"
+    keep_s: float = Field(0.5, ge=0, description="with padding=recall: silence after the speech that is computed")
     first_position: FirstPosition = 0
     scaled: Scaled = False
 
@@ -146,6 +151,12 @@ class ModelConfig(Config):
         if self.encoder.dim % self.decoder.heads:
             raise ValueError(f"encoder.dim={self.encoder.dim} must be a multiple of decoder.heads={self.decoder.heads}")
         return self
+
+
+def check_window(features: FeaturesConfig, model: ModelConfig) -> None:
+    """ValueError if silence is to be remembered where no window is filled up with it."""
+    if model.encoder.padding == "recall" and not isinstance(features, WhisperFeaturesConfig):
+        raise ValueError("model.encoder.padding=recall is for features with a window: features.kind=whisper")
 
 
 class GuardConfig(Config):
@@ -207,3 +218,8 @@ class ModelFolderConfig(Config):
     tokenizer: TokenizerConfig = TokenizerConfig()
     decode: DecodeConfig = DecodeConfig()
     normalizer: str = Field("none", description="the text normaliser that training texts went through")
+
+    @model_validator(mode="after")
+    def _silence_has_a_window(self) -> ModelFolderConfig:
+        check_window(self.features, self.model)
+        return self

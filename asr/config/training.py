@@ -13,7 +13,9 @@ from .model import (
     FeaturesConfig,
     LogMelConfig,
     ModelConfig,
+    Padding,
     TokenizerConfig,
+    check_window,
 )
 
 
@@ -46,7 +48,10 @@ class AugmentConfig(Config):
     freq_masks: int = Field(0, ge=0)
     freq_mask_bins: int = Field(27, ge=1)
     unpadded: float = Field(
-        0.0, ge=0, le=1, description="with padding=keep: probability that an utterance is trained without the silence"
+        0.0,
+        ge=0,
+        le=1,
+        description="probability that an utterance is trained without the silence that fills its window",
     )
 
     @property
@@ -111,8 +116,7 @@ class TrainerConfig(Config):
 class AdaptConfig(Config):
     """What is set anew in the model that `init` brings; what is left out stays as it is there."""
 
-    padding: Literal["mask", "keep"] | None = Field(None, description="as in model.encoder")
-    thin: int | None = Field(None, ge=1, description="as in model.encoder")
+    padding: Padding | None = Field(None, description="as in model.encoder")
     keep_s: float | None = Field(None, ge=0, description="as in model.encoder")
     dropout: float | None = Field(None, ge=0, lt=1, description="of encoder and decoder")
 
@@ -155,4 +159,5 @@ class ExperimentConfig(Config):
             raise ValueError(f"init brings its own {', '.join(sorted(given))}: leave out these sections or init")
         if self.init is None and self.adapt != AdaptConfig():
             raise ValueError("adapt is for the model that init brings: set model and so on themselves")
+        check_window(self.features, self.model)
         return self

@@ -90,8 +90,17 @@ class SelfAttention(nn.Module):
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x_BTD).chunk(3, dim=-1))
         return q, k, v
 
-    def forward(self, x_BTD: Tensor, weight_BHTT: Tensor | None) -> Tensor:
-        y_BHTK, _ = self.attend(*self.project(x_BTD), weight_BHTT)
+    def forward(self, x_BTD: Tensor, weight_BHTT: Tensor | None, beyond_BCD: Tensor | None = None) -> Tensor:
+        """Attend to the sequence itself and to what lies `beyond` it, whose weights come last."""
+        q_BHTK, k_BHTK, v_BHTK = self.project(x_BTD)
+        if beyond_BCD is not None:
+            D = x_BTD.shape[-1]
+            more = F.linear(beyond_BCD, self.qkv.weight[D:], self.qkv.bias[D:]).chunk(2, dim=-1)
+            k_BHTK, v_BHTK = (
+                torch.cat([own, split_heads(other, self.heads)], dim=2)
+                for own, other in zip((k_BHTK, v_BHTK), more, strict=True)
+            )
+        y_BHTK, _ = self.attend(q_BHTK, k_BHTK, v_BHTK, weight_BHTT)
         return self.out(join_heads(y_BHTK))
 
     def step(self, x_NLD: Tensor, past: KeyValue, length: int) -> Tensor:

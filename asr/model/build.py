@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -9,14 +10,14 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from asr.config import FeaturesConfig, ModelConfig
+from asr.config import EncoderConfig, FeaturesConfig, ModelConfig
 from asr.features import FrontEnd, build_front_end
 from asr.model.attention import CrossAttention, SelfAttention
 from asr.model.decoder import Decoder, DecoderLayer
 from asr.model.encoder import Encoder, EncoderLayer
 from asr.model.heads import CTCHead
 from asr.model.layers import FeedForward, PostNorm, PreNorm, Residual
-from asr.model.masks import KeepSilence, MaskPadding
+from asr.model.padding import KeepSilence, MaskPadding, RecallSilence
 from asr.model.position import LearnedPosition, Position, SinusoidalPosition
 from asr.model.speech import SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
@@ -59,7 +60,7 @@ class _NoInit(TorchFunctionMode):
 
 
 def _around(front_end: FrontEnd, features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
-    encoder = _encoder(model, features.n_mels, front_end.hop_s)
+    encoder = _encoder(model, features, front_end.hop_s)
     decoder = _decoder(model, vocab_size)
     ctc = CTCHead(model.encoder.dim, vocab_size) if model.ctc else None
     return SpeechModel(front_end, encoder, decoder, ctc)
@@ -75,12 +76,21 @@ def _subsampling(model: ModelConfig, n_mels: int) -> Subsampling:
     return kinds[config.kind](n_mels, channels, dim, config.factor, _ACTIVATIONS[model.activation]())
 
 
-def _encoder(model: ModelConfig, n_mels: int, hop_s: float) -> Encoder:
+def _padding(
+    config: EncoderConfig, features: FeaturesConfig, hop_s: float
+) -> MaskPadding | KeepSilence | RecallSilence:
+    if config.padding == "mask":
+        return MaskPadding()
+    if config.padding == "keep":
+        return KeepSilence()
+    frame_s = hop_s * config.subsampling.factor
+    window = math.ceil(round(getattr(features, "window_s", 0.0) / hop_s) / config.subsampling.factor)
+    return RecallSilence(round(config.keep_s / frame_s), window, frame_s, config.layers + 1, config.dim)
+
+
+def _encoder(model: ModelConfig, features: FeaturesConfig, hop_s: float) -> Encoder:
     config = model.encoder
     dim, p, residual = config.dim, config.dropout, _RESIDUALS[config.norm]
-    padding: MaskPadding | KeepSilence = MaskPadding()
-    if config.padding == "keep":
-        padding = KeepSilence(round(config.keep_s / hop_s / config.subsampling.factor), config.thin)
     layers = [
         EncoderLayer(
             dim,
@@ -92,7 +102,8 @@ def _encoder(model: ModelConfig, n_mels: int, hop_s: float) -> Encoder:
         for _ in range(config.layers)
     ]
     position = SinusoidalPosition(dim, first=config.first_position, scale=_scale(dim, config.scaled))
-    return Encoder(_subsampling(model, n_mels), position, padding, layers, residual.last(dim), p)
+    subsampling = _subsampling(model, features.n_mels)
+    return Encoder(subsampling, position, _padding(config, features, hop_s), layers, residual.last(dim), p)
 
 
 def _scale(dim: int, scaled: bool) -> float:

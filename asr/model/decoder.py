@@ -107,6 +107,11 @@ class Decoder(nn.Module):
                 attentions.append(attention)
         return self.output(self.norm(x_BLD)), attentions
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of what goes from layer to layer."""
+        return next(p.dtype for layer in self.layers for p in layer.parameters())
+
     def start(self, memory: Memory) -> DecoderState:
         """The state before the first token, one hypothesis per utterance."""
         projected = (layer.cross_attention.project_memory(memory.states_BTD) for layer in self.layers)

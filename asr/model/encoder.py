@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from asr.features import Features
 from asr.model.attention import SelfAttention
 from asr.model.layers import Dropout, FeedForward, Residual
-from asr.model.masks import KeepSilence, MaskPadding, Memory
+from asr.model.masks import Memory
+from asr.model.padding import KeepSilence, MaskPadding, RecallSilence
 from asr.model.position import SinusoidalPosition
 from asr.model.subsampling import Subsampling
 
@@ -22,8 +24,9 @@ class EncoderLayer(nn.Module):
         self.attention, self.attention_residual = attention, residual(dim, p)
         self.feed_forward, self.feed_forward_residual = feed_forward, residual(dim, p)
 
-    def forward(self, x_BTD: Tensor, weight_B11T: Tensor) -> Tensor:
-        y_BTD = self.attention(self.attention_residual.enter(x_BTD), weight_B11T)
+    def forward(self, x_BTD: Tensor, weight_B11T: Tensor, beyond_BCD: Tensor | None = None) -> Tensor:
+        """`beyond_BCD`: what else is attended, as it enters the attention; its log-weights come last."""
+        y_BTD = self.attention(self.attention_residual.enter(x_BTD), weight_B11T, beyond_BCD)
         x_BTD = self.attention_residual.leave(x_BTD, y_BTD)
         y_BTD = self.feed_forward(self.feed_forward_residual.enter(x_BTD))
         return self.feed_forward_residual.leave(x_BTD, y_BTD)
@@ -36,7 +39,7 @@ class Encoder(nn.Module):
         self,
         subsampling: Subsampling,
         position: SinusoidalPosition,
-        padding: MaskPadding | KeepSilence,
+        padding: MaskPadding | KeepSilence | RecallSilence,
         layers: Iterable[EncoderLayer],
         norm: nn.Module,
         dropout: float,
@@ -46,16 +49,19 @@ class Encoder(nn.Module):
         self.position = position
         self.padding = padding
         self.dropout = Dropout(dropout)
-        self.layers = nn.ModuleList(layers)
+        self.layers: Iterable[EncoderLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.norm = norm
 
     def forward(self, features: Features) -> Memory:
-        memory, places = self.padding(self.subsampling, features)
-        x_BTD = self.dropout(self.position(memory.states_BTD, places=places))
-        weight_B11T = memory.log_weight_BT[:, None, None]
-        for layer in self.layers:
-            x_BTD = layer(x_BTD, weight_B11T)
-        return memory._replace(states_BTD=self.norm(x_BTD))
+        x_BTD, weight_BT, len_B, silence_BXCD = self.padding(self.subsampling, features)
+        x_BTD = self.dropout(self.position(x_BTD))
+        for i, layer in enumerate(self.layers):
+            beyond_BCD = None if silence_BXCD is None else silence_BXCD[:, i]
+            x_BTD = layer(x_BTD, weight_BT[:, None, None], beyond_BCD)
+        x_BTD = self.norm(x_BTD)
+        if silence_BXCD is not None:
+            x_BTD = torch.cat([x_BTD, silence_BXCD[:, -1].to(x_BTD.dtype)], dim=1)
+        return Memory(x_BTD, weight_BT, len_B)
 
     def lengths(self, len_B: Tensor) -> Tensor:
         """Frames of the output for so many feature frames."""

@@ -38,11 +38,22 @@ class Int8Linear(nn.Module):
         x_MK = x.float().reshape(-1, x.shape[-1])
         scale_M1 = (x_MK.abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
         # A private name, but the one 8-bit product that torch has for plain tensors; torchao stands on it too.
-        sum_MN = torch._int_mm((x_MK / scale_M1).round_().to(torch.int8), self.weight_KN)
-        y_MN = sum_MN.float().mul_(self.scale_N).mul_(scale_M1)
+        y_MN = torch._int_mm((x_MK / scale_M1).round_().to(torch.int8), self.weight_KN).float()
+        y_MN.mul_(self.scale_N).mul_(scale_M1)
         if self.bias is not None:
             y_MN += self.bias
         return y_MN.view(*x.shape[:-1], -1)
+
+
+class Bfloat16Embedding(nn.Embedding):
+    """An embedding that takes half the memory; vectors come out in float32."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        count, dim = embedding.weight.shape
+        super().__init__(count, dim, _weight=embedding.weight.detach().bfloat16())
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return super().forward(tokens).float()
 
 
 def fastest(device: torch.device) -> Precision:
@@ -56,8 +67,8 @@ def fastest(device: torch.device) -> Precision:
 def set_precision(model: SpeechModel, precision: Precision) -> None:
     """Change a model in evaluation mode, for good; features and log-probabilities stay in float32.
 
-    int8 rounds the decoder's linear maps to 8 bits, keeps its sums in float32, and computes the encoder and the
-    attention to it in bfloat16; it is for the CPU.
+    int8 rounds the decoder's linear maps to 8 bits, keeps its sums in float32, holds its embedding in bfloat16, and
+    computes the encoder and the attention to it in bfloat16; it is for the CPU.
     """
     if precision == "float32":
         return
@@ -77,3 +88,4 @@ def set_precision(model: SpeechModel, precision: Precision) -> None:
                 child.to(torch.bfloat16)  # over many frames at once this is the faster product
             elif isinstance(child, nn.Linear):
                 setattr(parent, name, Int8Linear(child))
+    model.decoder.embedding = Bfloat16Embedding(model.decoder.embedding)

@@ -26,7 +26,7 @@ class SpeechModel(nn.Module):
         """Waveforms (B, N) at the front end's rate, with lengths in samples -> Memory, in the decoder's precision."""
         features = self.front_end(audio_BN, len_B)
         memory = self.encoder(features._replace(x_BTF=features.x_BTF.to(_dtype(self.encoder))))
-        return memory._replace(states_BTD=memory.states_BTD.to(_dtype(self.decoder)))
+        return memory._replace(states_BTD=memory.states_BTD.to(self.decoder.dtype))
 
     @property
     def parameters_count(self) -> int:

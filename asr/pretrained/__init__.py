@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from asr.pretrained.convert import THIN, import_model
+from asr.pretrained.convert import import_model
 from asr.pretrained.find import find_model
+from asr.pretrained.silence import resettled
 
-__all__ = ["THIN", "find_model", "import_model"]
+__all__ = ["find_model", "import_model", "resettled"]

@@ -12,28 +12,36 @@ from asr.model.build import empty_model, weights_needed
 from asr.pretrained import speech2text, whisper
 from asr.pretrained.fetch import fetch
 from asr.pretrained.files import Pretrained, Settings, read_json
+from asr.pretrained.silence import resettled
 from asr.pretrained.weights import expecting
 
 CT2 = "model.bin"
-THIN = 24  # what it costs: docs/thinned-padding.md
 
 
-def import_model(
-    source: str | Path, out: Path, *, thin: int | None = None, vocabulary: Path | None = None
-) -> ModelFolder:
+def import_model(source: str | Path, out: Path, *, exact: bool = False, vocabulary: Path | None = None) -> ModelFolder:
     """Turn pretrained weights into a model folder: those of a file, a folder or a name that `find_model` knows.
 
     source: Whisper as a CTranslate2 folder, a Hugging Face folder or OpenAI's `.pt`; Speech2Text as a Hugging Face
-    folder.  thin: how many frames of padded silence one frame stands for in Whisper at most; 1 is Whisper's own
-    computation, None THIN.  vocabulary: the `.tiktoken` file or `tokenizer.json` of a `.pt`, by default found beside
-    it or in OpenAI's installed package.  Raises CheckpointError, with nothing written, if the weights are missing,
-    damaged, of another architecture or do not fit their vocabulary.
+    folder.  exact: whether Whisper computes all of the silence that fills up a window, as it does elsewhere, instead of
+    remembering it (RecallSilence).  vocabulary: the `.tiktoken` file or `tokenizer.json` of a `.pt`, by default found
+    beside it or in OpenAI's installed package.  Raises CheckpointError, with nothing written, if the weights are
+    missing, damaged, of another architecture or do not fit their vocabulary.
     """
     path = Path(source)
-    read = _read(path if path.exists() else fetch(str(source)), thin, vocabulary)
+    read = _read(path if path.exists() else fetch(str(source)), vocabulary)
     parts = _build(read)
+    if not exact and parts.config.model.encoder.padding == "keep":
+        parts = _remembering(parts)
     save_model_folder(Path(out), parts)
     return parts
+
+
+def _remembering(parts: ModelFolder) -> ModelFolder:
+    model = parts.config.model
+    encoder = model.encoder.model_copy(update={"padding": "recall"})
+    config = parts.config.model_copy(update={"model": model.model_copy(update={"encoder": encoder})})
+    recalling = resettled(parts, config)
+    return recalling._replace(model=recalling.model.eval())
 
 
 class _Kind(Settings):
@@ -42,20 +50,18 @@ class _Kind(Settings):
     model_type: str | None = None
 
 
-def _read(path: Path, thin: int | None, vocabulary: Path | None) -> Pretrained:
+def _read(path: Path, vocabulary: Path | None) -> Pretrained:
     if path.is_file() and path.suffix in (".pt", ".pth"):
-        return whisper.from_openai(path, thin or THIN, vocabulary)
+        return whisper.from_openai(path, vocabulary)
     if vocabulary is not None:
         raise ConfigError(f"{vocabulary}: a vocabulary is given with OpenAI's .pt alone; folders have their own")
     if (path / CT2).is_file():
-        return whisper.from_ctranslate2(path, thin or THIN)
+        return whisper.from_ctranslate2(path)
     if (path / "config.json").is_file():
         kind = read_json(_Kind, path / "config.json").model_type
         if kind == "whisper":
-            return whisper.from_hugging_face(path, thin or THIN)
+            return whisper.from_hugging_face(path)
         if kind == "speech_to_text":
-            if thin not in (None, 1):
-                raise ConfigError("thin is for Whisper, which reads padded silence; Speech2Text does not")
             return speech2text.from_hugging_face(path)
         what = f"model_type {kind!r}" if kind else f"neither a model_type nor {CT2} beside it"
         raise CheckpointError(printable(f"{path}/config.json: {what}; known are whisper and speech_to_text"))

@@ -14,7 +14,7 @@ from asr.errors import ConfigError
 from asr.features import GlobalNormalization
 from asr.files import write_atomically
 from asr.model.build import build_model
-from asr.pretrained import find_model
+from asr.pretrained import find_model, resettled
 from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
 from asr.training.states import states_in
 
@@ -69,9 +69,7 @@ def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
     settled = parts.config.model_copy(
         update={"model": model.model_copy(update=changed), "decode": decode, "normalizer": config.normalizer}
     )
-    network = build_model(settled.features, settled.model, parts.tokenizer.vocab_size)
-    network.load_state_dict(parts.model.state_dict())
-    return ModelFolder(settled, network, parts.tokenizer)
+    return resettled(parts, settled)
 
 
 def _tokenizer(config: ExperimentConfig) -> Tokenizer:

@@ -1,0 +1,104 @@
+"""What a model remembers of the silence behind speech, taken from its own hearing of a made voice.
+
+Shapes: T frames of a window, C cells of silence, X stages, D width.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from asr.checkpoint import ModelFolder
+from asr.config import ModelFolderConfig
+from asr.model.build import build_model
+from asr.model.padding import LENGTHS_S, LEVELS, KeepSilence, RecallSilence
+from asr.model.speech import SpeechModel
+from asr.pretrained.voice import SENTENCES, Voice, say
+
+MEMORY = "encoder.padding.silence_MXCD"
+VOICES = (Voice(110.0, 1.0), Voice(200.0, 1.17))
+SENTENCE_S = 1.4
+EDGE_S = 0.1  # of noise alone, before and behind the speech
+PAUSE_S = 0.2
+SHORTEST_S = 0.3
+NOISE = 0.001
+
+
+def resettled(parts: ModelFolder, config: ModelFolderConfig) -> ModelFolder:
+    """The same weights under other settings; as these treat padding, memory of silence is dropped or taken."""
+    model = build_model(config.features, config.model, parts.tokenizer.vocab_size)
+    weights = dict(parts.model.state_dict())
+    memory = model.state_dict().get(MEMORY)
+    known = weights.pop(MEMORY, None)
+    if memory is not None:
+        weights[MEMORY] = memory if known is None else known
+    model.load_state_dict(weights)
+    if memory is not None and known is None:
+        remember_silence(model)
+    return ModelFolder(config, model, parts.tokenizer)
+
+
+@torch.no_grad()
+def remember_silence(model: SpeechModel) -> None:
+    """Fill the memory of an encoder with `padding: recall`: what its layers have of computed silence, on average."""
+    padding, rate = model.encoder.padding, model.front_end.sample_rate_hz
+    assert isinstance(padding, RecallSilence)
+    memory_GNXCD = padding.silence_MXCD.data.unflatten(0, (len(LEVELS), len(LENGTHS_S)))
+    todo = [(g, n) for n in range(len(LENGTHS_S)) for g in range(len(LEVELS))]
+    half_s = (int(padding.end_C[-1]) - padding.keep) * padding.frame_s / 2  # of small windows, so that silence is left
+    bar = Console(stderr=True)
+    for g, n in track(todo, "remembering silence", console=bar, transient=True, disable=not bar.is_terminal):
+        sums, counts_C = torch.zeros_like(memory_GNXCD[g, n]), torch.zeros(len(padding.end_C))
+        for recording_N in _recordings(max(SHORTEST_S, min(LENGTHS_S[n], half_s)), rate):
+            states, speech = _heard(model, _at_level(model, recording_N, LEVELS[g]))
+            T = states[0].shape[0]
+            inside_TC = (torch.arange(T)[:, None] >= padding.start_C) & (torch.arange(T)[:, None] < padding.end_C)
+            inside_TC[: speech + padding.keep] = False
+            counts_C += inside_TC.sum(0)
+            sums += torch.stack([inside_TC.float().T @ state_TD for state_TD in states])
+        memory_GNXCD[g, n] = sums / counts_C[:, None].clamp(min=1)
+        # Where there has been speech: as behind shorter speech, or as the first of the silence.
+        heard = int((counts_C == 0).sum())
+        earlier_XCD = memory_GNXCD[g, n - 1] if n else memory_GNXCD[g, n, :, min(heard, len(counts_C) - 1), None]
+        memory_GNXCD[g, n, :, :heard] = earlier_XCD[:, :heard]
+
+
+def _heard(model: SpeechModel, recording_N: Tensor) -> tuple[list[Tensor], int]:
+    """What each stage has of a recording and the silence behind it (T, D), and how many frames are the recording."""
+    encoder = model.encoder
+    features = model.front_end(recording_N[None], torch.tensor([len(recording_N)]))
+    x_BTD, weight_BT, len_B, _ = KeepSilence()(encoder.subsampling, features)
+    x_BTD = encoder.position(x_BTD)
+    states = []
+    for layer in encoder.layers:
+        states.append(layer.attention_residual.enter(x_BTD)[0])
+        x_BTD = layer(x_BTD, weight_BT[:, None, None])
+    return [*states, encoder.norm(x_BTD)[0]], int(len_B)
+
+
+def _at_level(model: SpeechModel, recording_N: Tensor, level: float) -> Tensor:
+    """The recording as loud as makes the silence behind it that feature: four decades of power are one there."""
+    features = model.front_end(recording_N[None], torch.tensor([len(recording_N)]))
+    return recording_N * 10.0 ** (2 * (level - float(features.x_BTF[0, -1, 0])))
+
+
+@functools.cache
+def _recordings(seconds: float, rate: int) -> list[Tensor]:
+    """Noise so soft that it is hardly heard, and in it one sentence or several, by each voice in turn."""
+    speech_s = seconds - 2 * EDGE_S
+    count = max(1, round((speech_s + PAUSE_S) / (SENTENCE_S + PAUSE_S)))
+    each_s = (speech_s + PAUSE_S) / count - PAUSE_S
+    recordings = []
+    generator = torch.Generator().manual_seed(0)
+    for v, voice in enumerate(VOICES):
+        recording_N = NOISE * torch.randn(round(seconds * rate), generator=generator)
+        for i in range(count):
+            said_N = say(SENTENCES[(v + i) % len(SENTENCES)], each_s, rate, voice)
+            start = round((EDGE_S + i * (each_s + PAUSE_S)) * rate)
+            recording_N[start : start + len(said_N)] += said_N
+        recordings.append(recording_N)
+    return recordings
