@@ -32,12 +32,11 @@ from speech import english_wer, sources
 from torch import Tensor
 
 from asr.checkpoint import ModelFolder, load_model_folder
-from asr.config import DecodeConfig, ExperimentConfig, read_config
+from asr.config import DecodeConfig, ExperimentConfig, Padding, read_config
 from asr.data.batch import Batch
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
-from asr.model.build import build_model
-from asr.pretrained import THIN, find_model, import_model
+from asr.pretrained import find_model, import_model, with_padding
 from asr.pretrained.names import HUGGING_FACE, WHISPER_HUGGING_FACE
 from asr.recognizer import Recognizer
 from asr.training.run import train
@@ -47,11 +46,7 @@ from asr.training.task import SpeechTask
 from asr.transcript import Transcript
 
 ENGINES = ("ours", "transformers-fp32", "transformers-bf16")
-PADDING: dict[str, dict[str, Any]] = {
-    "full": {"padding": "keep", "thin": 1},
-    "thinned": {"padding": "keep", "thin": THIN},
-    "none": {"padding": "mask"},
-}
+PADDING: dict[str, Padding] = {"full": "keep", "remembered": "recall", "none": "mask"}
 
 
 class Clock(NamedTuple):
@@ -210,7 +205,7 @@ def _transformers(config: ExperimentConfig, *, bf16: bool) -> tuple[Path, list[C
         optimizer.zero_grad()
     saved, folder = config.out / "saved", config.out / "model"
     _save(model, parts, saved)
-    import_model(saved, folder, thin=1)
+    import_model(saved, folder, exact=True)
     return folder, starts
 
 
@@ -292,17 +287,12 @@ def _scores(folders: dict[tuple[str, int], Path], manifests: list[Path]) -> Tabl
     for (engine, seed), folder in folders.items():
         rates = [f"{_wer(folder, path, padding):.2f}" for path, padding in columns]
         table.add_row(engine, "" if engine == "before" else str(seed), *rates)
-    table.caption = f"padding to 30 s when decoding: in full, thinned to one frame in {THIN} at most, none"
+    table.caption = "padding to 30 s when decoding: computed in full, remembered, none"
     return table
 
 
 def _wer(folder: Path, manifest: Path, padding: str) -> float:
-    parts = load_model_folder(folder)
-    encoder = parts.config.model.encoder.model_copy(update=PADDING[padding])
-    config = parts.config.model_copy(update={"model": parts.config.model.model_copy(update={"encoder": encoder})})
-    model = build_model(config.features, config.model, parts.tokenizer.vocab_size)
-    model.load_state_dict(parts.model.state_dict())
-    recognizer = Recognizer(ModelFolder(config, model.eval(), parts.tokenizer), DecodeConfig())
+    recognizer = Recognizer(with_padding(load_model_folder(folder), PADDING[padding]), DecodeConfig())
     cuts = list(read_cuts(manifest))
     audio = {cut.id: load_audio(cut, recognizer.rate) for cut in cuts}
     found = recognizer.transcribe_sources(sources(audio, recognizer.rate), batch_s=60)

@@ -1,6 +1,6 @@
-"""What thinned padding changes: Whisper tiny.en with all of a window's silence against a few frames of it.
+"""What is lost with a window's silence: Whisper tiny.en with all of it, with a few frames of it, and with memory of it.
 
-Run `python benchmarks/thinned_padding.py data/prompts-en/cuts_dev.jsonl.gz`.  Each way to thin is held against full
+Run `python benchmarks/thinned_padding.py data/prompts-en/cuts_dev.jsonl.gz`.  Each way is held against full
 padding: the relative error of the speech frames after each encoder layer and after the last norm, that of the first
 token's logits (their mean subtracted), the divergence of the next token's distribution along the text that full
 padding gives, how many texts keep every token, and the word error rate of greedy search.  docs/thinned-padding.md
@@ -10,7 +10,7 @@ explains the method.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -20,79 +20,104 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from speech import english_wer
-from torch import Tensor
+from torch import Tensor, nn
 
-from asr.checkpoint import ModelFolder, load_model_folder
+from asr.checkpoint import ModelFolder
 from asr.data.batch import pad_audio
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.features import Features
-from asr.model.masks import KeepSilence, Memory, Subsampling
-from asr.model.position import Places
-from asr.pretrained import import_model
+from asr.model.encoder import Encoder
+from asr.model.padding import KeepSilence, Padded, Subsampling
+from asr.pretrained import import_model, with_padding
 from asr.recognizer import Recognizer
 
 LAYERS = ("layer 1", "2", "3", "4", "norm")
 
 
-class Cells(KeepSilence):
-    """Silence behind the first `keep` frames in cells of any sizes; the middle or the first frame stands for each."""
+class Thinned(nn.Module):
+    """Silence behind the first `keep` frames in cells, whose middle frames are computed and stand for them.
 
-    def __init__(self, keep: int, sizes: Callable[[int], Iterator[int]], *, middle: bool = True) -> None:
-        super().__init__(keep, 1)
-        self.sizes, self.middle = sizes, middle
+    own: how much of its own place a kept frame's position is; the rest is the mean of its cell's.
+    """
 
-    def _plan(self, speech: int, window: int) -> tuple[Tensor, Tensor]:
-        dense = min(speech + self.keep, window)
-        cells = torch.tensor([1] * dense + list(self.sizes(window - dense)))
-        return cells.cumsum(0) - cells + (cells // 2 if self.middle else 0), cells
+    def __init__(self, encoder: Encoder, keep: int, sizes: Callable[[int], list[int]], own: float = 1.0) -> None:
+        super().__init__()
+        self.table_TD = encoder.position.table_TD
+        self.keep, self.sizes, self.own = keep, sizes, own
+
+    def forward(self, subsampling: Subsampling, features: Features) -> Padded:
+        x_BTD, _, len_B, _ = KeepSilence()(subsampling, features)
+        window = x_BTD.shape[1]
+        dense = min(int(len_B) + self.keep, window)  # one clip at a time
+        size_T = torch.tensor([1] * dense + self.sizes(window - dense))
+        start_T = size_T.cumsum(0) - size_T
+        at_T = start_T + size_T // 2
+        total_TD = torch.cat([self.table_TD.new_zeros(1, x_BTD.shape[2]), self.table_TD.double().cumsum(0)])
+        mean_TD = (total_TD[start_T + size_T] - total_TD[start_T]) / size_T[:, None]
+        place_TD = self.own * self.table_TD[at_T] + (1 - self.own) * mean_TD
+        # The encoder adds positions as if these frames came one after the other.
+        x_BTD = x_BTD[:, at_T] + (place_TD - self.table_TD[: len(at_T)]).to(x_BTD.dtype)
+        return Padded(x_BTD, size_T.float().log()[None], len_B)
 
 
-def nothing(rest: int) -> Iterator[int]:
-    """All of it dropped."""
-    return iter(())
+def evenly(rest: int) -> list[int]:
+    """Cells of 8; the last may be smaller."""
+    return [8] * (rest // 8) + [rest % 8] * (rest % 8 > 0)
 
 
-def evenly(size: int) -> Callable[[int], Iterator[int]]:
-    """Cells of one size; the last may be smaller."""
-    return lambda rest: iter([size] * (rest // size) + [rest % size] * (rest % size > 0))
-
-
-def growing(rest: int) -> Iterator[int]:
-    """Cells that grow by half as far as 64 frames, up to the window's end."""
-    size = 1.0
+def growing(rest: int) -> list[int]:
+    """Cells that grow by half from the speech on as far as 24 frames, up to the window's end."""
+    sizes, grown = [], 1.0
     while rest:
-        size = min(1.5 * size, 64)
-        yield min(round(size), rest)
-        rest -= min(round(size), rest)
+        grown = min(1.5 * grown, 24)
+        sizes.append(min(round(grown), rest))
+        rest -= sizes[-1]
+    return sizes
 
 
-class OwnPlace(KeepSilence):
-    """A kept frame has the position of its own place, as if it stood for itself alone."""
+def both_ends(rest: int) -> list[int]:
+    """The same from both ends."""
+    left: list[int] = []
+    right = [1] * min(2, rest)
+    rest, grown = rest - len(right), 1.0
+    while rest:
+        grown = min(1.5 * grown, 24)
+        for side in (left, right):
+            side.append(min(round(grown), rest))
+            rest -= side[-1]
+    return [size for size in left + right[::-1] if size]
 
-    def forward(self, subsampling: Subsampling, features: Features) -> tuple[Memory, Places]:
-        memory, places = super().forward(subsampling, features)
-        return memory, places._replace(width_BT=torch.ones_like(places.width_BT))
+
+def remembering(exact: ModelFolder, keep_s: float = 0.5) -> ModelFolder:
+    """The model with remembered silence, so much behind the speech computed."""
+    encoder = exact.config.model.encoder.model_copy(update={"keep_s": keep_s})
+    model = exact.config.model.model_copy(update={"encoder": encoder})
+    return with_padding(exact._replace(config=exact.config.model_copy(update={"model": model})), "recall")
 
 
-WAYS: dict[str, Callable[[], KeepSilence]] = {
-    "all (the reference)": lambda: KeepSilence(25, 1),
-    "none": lambda: Cells(0, nothing),
-    "0.5 s, 1 in 8, first of each cell": lambda: Cells(25, evenly(8), middle=False),
-    "0.5 s, 1 in 8, middle": lambda: Cells(25, evenly(8)),
-    "0.5 s, growing from the speech, to 64": lambda: Cells(25, growing),
-    "0.5 s, growing from both ends, to 24 (ours)": lambda: KeepSilence(25, 24),
-    "the same, positions of their own": lambda: OwnPlace(25, 24),
-    "the same, to 64": lambda: KeepSilence(25, 64),
-    "the same, to 64, positions of their own": lambda: OwnPlace(25, 64),
-    "the same, to 8": lambda: KeepSilence(25, 8),
-    "the same, to 24, behind 0.16 s": lambda: KeepSilence(8, 24),
-    "the same, to 24, behind 1 s": lambda: KeepSilence(50, 24),
+def thinned(exact: ModelFolder, keep: int, sizes: Callable[[int], list[int]], own: float = 1.0) -> ModelFolder:
+    """The model with thinned silence."""
+    changed = with_padding(exact, "keep")
+    changed.model.encoder.padding = Thinned(changed.model.encoder, keep, sizes, own)  # type: ignore[assignment]
+    return changed
+
+
+WAYS: dict[str, Callable[[ModelFolder], ModelFolder]] = {
+    "all of it (the reference)": lambda exact: exact,
+    "none": lambda exact: with_padding(exact, "mask"),
+    "0.5 s, then 1 in 8": lambda exact: thinned(exact, 25, evenly),
+    "0.5 s, then cells growing from the speech, to 24": lambda exact: thinned(exact, 25, growing),
+    "0.5 s, then cells growing from both ends, to 24": lambda exact: thinned(exact, 25, both_ends),
+    "the same, their places in part the mean's": lambda exact: thinned(exact, 25, both_ends, 0.6),
+    "0.5 s, the rest remembered (ours)": remembering,
+    "0.2 s, the rest remembered": lambda exact: remembering(exact, 0.2),
+    "1 s, the rest remembered": lambda exact: remembering(exact, 1.0),
 }
 
 
 class Pass(NamedTuple):
-    """A clip under one way: speech frames (T, D) after each layer and the norm, logits (L, V), frames in all."""
+    """A clip under one way: speech frames (T, D) after each layer and the norm, logits (L, V), frames computed."""
 
     states: list[Tensor]
     logits_LV: Tensor
@@ -111,15 +136,14 @@ def main(
     rows = [rows[i * len(rows) // clips] for i in range(clips)] if len(rows) > clips else rows
     audio, texts = [load_audio(cut, 16_000) for cut in rows], [text_of(cut) for cut in rows]
     with tempfile.TemporaryDirectory() as folder:
-        import_model("whisper-tiny.en", Path(folder) / "model")
-        parts = load_model_folder(Path(folder) / "model")
+        whole = import_model("whisper-tiny.en", Path(folder) / "model", exact=True)
     table = Table(title=f"Whisper tiny.en, {len(rows)} clips, float32", title_justify="left", title_style="")
-    for column in ("kept of the silence", "frames", *LAYERS, "logits", "divergence", "same", "WER"):
-        table.add_column(column, justify="left" if column.startswith("kept") else "right", no_wrap=True)
+    for column in ("of the silence", "computed", *LAYERS, "logits", "divergence", "same", "WER"):
+        table.add_column(column, justify="left" if column.startswith("of") else "right", no_wrap=True)
     exact: list[Pass] = []
     prefixed: list[list[int]] = []
     for name, make in track(WAYS.items(), description="thinning", transient=True):
-        parts.model.encoder.padding = make()
+        parts = make(whole)
         found = _texts(parts, audio)
         prefixed = prefixed or [parts.tokenizer.prefix() + list(tokens) for tokens in found]
         passes = [_pass(parts, a, tokens) for a, tokens in zip(audio, prefixed, strict=True)]
@@ -130,10 +154,7 @@ def main(
 
 def _texts(parts: ModelFolder, audio: list[Tensor]) -> list[tuple[int, ...]]:
     recognizer = Recognizer(parts)
-    found: list[tuple[int, ...]] = []
-    for i in range(0, len(audio), 16):  # sorted by length
-        found += [hypotheses[0].tokens for hypotheses in recognizer.decode(*pad_audio(audio[i : i + 16]))]
-    return found
+    return [recognizer.decode(*pad_audio([audio_N]))[0][0].tokens for audio_N in audio]
 
 
 @torch.inference_mode()
@@ -146,7 +167,7 @@ def _pass(parts: ModelFolder, audio_N: Tensor, tokens: list[int]) -> Pass:
         hook.remove()
     logits_1LV, _ = parts.model.decoder(torch.tensor([tokens]), memory)
     speech, start = int(memory.len_B[0]), len(parts.tokenizer.prefix()) - 1
-    return Pass([state[:speech].clone() for state in states], logits_1LV[0, start:], memory.states_BTD.shape[1])
+    return Pass([state[:speech].clone() for state in states], logits_1LV[0, start:], len(states[0]))
 
 
 def _row(passes: list[Pass], exact: list[Pass]) -> list[str]:

@@ -9,7 +9,7 @@ from models import noises, small_model
 from asr.checkpoint import ModelFolder
 from asr.config import WhisperFeaturesConfig
 from asr.data.batch import pad_audio
-from asr.pretrained import resettled
+from asr.pretrained import with_padding
 from asr.pretrained.silence import MEMORY, VOICES
 from asr.pretrained.voice import SENTENCES, say
 
@@ -20,18 +20,10 @@ def whole() -> ModelFolder:
     return small_model(features=WINDOW, encoder={"padding": "keep", "keep_s": 0.3})
 
 
-def padded_as(parts: ModelFolder, padding: str) -> ModelFolder:
-    model = parts.config.model
-    encoder = model.encoder.model_copy(update={"padding": padding})
-    model = model.model_copy(update={"encoder": encoder})
-    changed = resettled(parts, parts.config.model_copy(update={"model": model}))
-    return changed._replace(model=changed.model.eval())
-
-
 @torch.inference_mode()
 def test_remembered_silence_is_nearly_what_would_be_computed() -> None:
     exact = whole()
-    recall, none = padded_as(exact, "recall"), padded_as(exact, "mask")
+    recall, none = with_padding(exact, "recall"), with_padding(exact, "mask")
     voices = [say(SENTENCES[1], 1.3, 8000, VOICES[0]), say(SENTENCES[2], 3.0, 8000, VOICES[1])]
     batch = pad_audio([*voices, noises(1.0)[0]])
     states = [parts.model.encode(*batch) for parts in (exact, recall, none)]
@@ -42,17 +34,17 @@ def test_remembered_silence_is_nearly_what_would_be_computed() -> None:
 
 def test_memory_comes_and_goes_and_the_weights_stay() -> None:
     exact = whole()
-    recall = padded_as(exact, "recall")
+    recall = with_padding(exact, "recall")
     weights, before = recall.model.state_dict(), exact.model.state_dict()
     memory = weights.pop(MEMORY).clone()
     assert weights.keys() == before.keys()
     assert all(torch.equal(weights[name], before[name]) for name in weights)
     assert memory.isfinite().all()
-    again = padded_as(exact, "recall").model.state_dict()[MEMORY]
+    again = with_padding(exact, "recall").model.state_dict()[MEMORY]
     assert torch.equal(memory, again), "nothing is drawn anew"
     recall.model.encoder.padding.silence_MXCD.data += 1  # as if it had learnt
-    assert torch.equal(padded_as(recall, "recall").model.state_dict()[MEMORY], memory + 1)
-    assert MEMORY not in padded_as(recall, "keep").model.state_dict()
+    assert torch.equal(with_padding(recall, "recall").model.state_dict()[MEMORY], memory + 1)
+    assert MEMORY not in with_padding(recall, "keep").model.state_dict()
 
 
 @pytest.mark.parametrize("voice", VOICES)

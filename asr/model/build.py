@@ -17,7 +17,7 @@ from asr.model.decoder import Decoder, DecoderLayer
 from asr.model.encoder import Encoder, EncoderLayer
 from asr.model.heads import CTCHead
 from asr.model.layers import FeedForward, PostNorm, PreNorm, Residual
-from asr.model.padding import KeepSilence, MaskPadding, RecallSilence
+from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilence
 from asr.model.position import LearnedPosition, Position, SinusoidalPosition
 from asr.model.speech import SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
@@ -76,9 +76,7 @@ def _subsampling(model: ModelConfig, n_mels: int) -> Subsampling:
     return kinds[config.kind](n_mels, channels, dim, config.factor, _ACTIVATIONS[model.activation]())
 
 
-def _padding(
-    config: EncoderConfig, features: FeaturesConfig, hop_s: float
-) -> MaskPadding | KeepSilence | RecallSilence:
+def _padding(config: EncoderConfig, features: FeaturesConfig, hop_s: float) -> AnyPadding:
     if config.padding == "mask":
         return MaskPadding()
     if config.padding == "keep":

@@ -11,7 +11,7 @@ from asr.features import Features
 from asr.model.attention import SelfAttention
 from asr.model.layers import Dropout, FeedForward, Residual
 from asr.model.masks import Memory
-from asr.model.padding import KeepSilence, MaskPadding, RecallSilence
+from asr.model.padding import AnyPadding
 from asr.model.position import SinusoidalPosition
 from asr.model.subsampling import Subsampling
 
@@ -39,7 +39,7 @@ class Encoder(nn.Module):
         self,
         subsampling: Subsampling,
         position: SinusoidalPosition,
-        padding: MaskPadding | KeepSilence | RecallSilence,
+        padding: AnyPadding,
         layers: Iterable[EncoderLayer],
         norm: nn.Module,
         dropout: float,

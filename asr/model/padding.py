@@ -109,6 +109,9 @@ class RecallSilence(nn.Module):
         return (level_BG[:, :, None] * length_BN[:, None]).flatten(1)
 
 
+AnyPadding = MaskPadding | KeepSilence | RecallSilence
+
+
 def cells(n: int) -> list[int]:
     """Sizes of the cells that n frames of silence are cut into: WIDEST, but shrinking towards the window's end.
 

@@ -12,7 +12,7 @@ from asr.model.build import empty_model, weights_needed
 from asr.pretrained import speech2text, whisper
 from asr.pretrained.fetch import fetch
 from asr.pretrained.files import Pretrained, Settings, read_json
-from asr.pretrained.silence import resettled
+from asr.pretrained.silence import with_padding
 from asr.pretrained.weights import expecting
 
 CT2 = "model.bin"
@@ -31,17 +31,9 @@ def import_model(source: str | Path, out: Path, *, exact: bool = False, vocabula
     read = _read(path if path.exists() else fetch(str(source)), vocabulary)
     parts = _build(read)
     if not exact and parts.config.model.encoder.padding == "keep":
-        parts = _remembering(parts)
+        parts = with_padding(parts, "recall")
     save_model_folder(Path(out), parts)
     return parts
-
-
-def _remembering(parts: ModelFolder) -> ModelFolder:
-    model = parts.config.model
-    encoder = model.encoder.model_copy(update={"padding": "recall"})
-    config = parts.config.model_copy(update={"model": model.model_copy(update={"encoder": encoder})})
-    recalling = resettled(parts, config)
-    return recalling._replace(model=recalling.model.eval())
 
 
 class _Kind(Settings):

@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from asr.checkpoint import ModelFolder
-from asr.config import ModelFolderConfig
+from asr.config import ModelFolderConfig, Padding
 from asr.model.build import build_model
 from asr.model.padding import LENGTHS_S, LEVELS, KeepSilence, RecallSilence
 from asr.model.speech import SpeechModel
@@ -38,13 +38,25 @@ def resettled(parts: ModelFolder, config: ModelFolderConfig) -> ModelFolder:
         weights[MEMORY] = memory if known is None else known
     model.load_state_dict(weights)
     if memory is not None and known is None:
-        remember_silence(model)
+        remember_silence(model.eval())
+        model.train()
     return ModelFolder(config, model, parts.tokenizer)
+
+
+def with_padding(parts: ModelFolder, padding: Padding) -> ModelFolder:
+    """The same model, which treats padding so, in evaluation mode."""
+    model = parts.config.model
+    encoder = model.encoder.model_copy(update={"padding": padding})
+    changed = resettled(parts, parts.config.model_copy(update={"model": model.model_copy(update={"encoder": encoder})}))
+    return changed._replace(model=changed.model.eval())
 
 
 @torch.no_grad()
 def remember_silence(model: SpeechModel) -> None:
-    """Fill the memory of an encoder with `padding: recall`: what its layers have of computed silence, on average."""
+    """Fill the memory of an encoder with `padding: recall`: what its layers have of computed silence, on average.
+
+    The model must be in evaluation mode.
+    """
     padding, rate = model.encoder.padding, model.front_end.sample_rate_hz
     assert isinstance(padding, RecallSilence)
     memory_GNXCD = padding.silence_MXCD.data.unflatten(0, (len(LEVELS), len(LENGTHS_S)))
