@@ -149,7 +149,7 @@ def main(
         passes = [_pass(parts, a, tokens) for a, tokens in zip(audio, prefixed, strict=True)]
         exact = exact or passes
         table.add_row(name, *_row(passes, exact), f"{_wer(parts, found, texts):.2f}")
-    Console(width=140).print(table)
+    Console(width=160).print(table)
 
 
 def _texts(parts: ModelFolder, audio: list[Tensor]) -> list[tuple[int, ...]]:
