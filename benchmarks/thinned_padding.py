@@ -99,7 +99,7 @@ def remembering(exact: ModelFolder, keep_s: float = 0.5) -> ModelFolder:
 def thinned(exact: ModelFolder, keep: int, sizes: Callable[[int], list[int]], own: float = 1.0) -> ModelFolder:
     """The model with thinned silence."""
     changed = with_padding(exact, "keep")
-    changed.model.encoder.padding = Thinned(changed.model.encoder, keep, sizes, own)  # type: ignore[assignment]
+    changed.model.encoder.padding = Thinned(changed.model.encoder, keep, sizes, own)
     return changed
 
 

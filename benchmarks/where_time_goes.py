@@ -63,15 +63,17 @@ class Clock:
 
 
 class Work:
-    """What has been multiplied and read: frames of the encoder, tokens, and bytes of keys and values."""
+    """What has been multiplied and read: frames of the encoder, keys for them, tokens, bytes of keys and values."""
 
     def __init__(self) -> None:
-        self.frames = self.pairs = self.tokens = self.steps = self.key_bytes = 0.0
+        self.frames = self.attended = self.pairs = self.tokens = self.steps = self.key_bytes = 0.0
 
-    def encoded(self, x_BTD: Tensor, *_: Any) -> None:
+    def encoded(self, x_BTD: Tensor, weight_B11T: Tensor, *_: Any) -> None:
         B, T, _D = x_BTD.shape
+        keys = weight_B11T.shape[-1]  # cells of remembered silence are attended, too
         self.frames += B * T
-        self.pairs += B * T * T
+        self.attended += B * keys
+        self.pairs += B * T * keys
 
     def stepped(self, tokens_NL: Tensor, state: Any) -> None:
         self.tokens += tokens_NL.numel()
@@ -130,7 +132,8 @@ def _floor(recognizer: Recognizer, work: Work) -> Table:
     encoder, decoder = recognizer.config.model.encoder, recognizer.config.model.decoder
     dim, vocabulary = encoder.dim, recognizer.tokenizer.vocab_size
     flops = work.frames * 2 * encoder.layers * (4 * dim**2 + 2 * dim * encoder.feed_forward)
-    flops += work.pairs * 4 * encoder.layers * dim + work.frames * 4 * decoder.layers * dim**2
+    flops += (work.attended - work.frames) * 4 * encoder.layers * dim**2
+    flops += work.pairs * 4 * encoder.layers * dim + work.attended * 4 * decoder.layers * dim**2
     weights = decoder.layers * (6 * dim**2 + 2 * dim * decoder.feed_forward) + vocabulary * dim
     read = work.steps * weights + work.key_bytes
     bf16, int8, gigabytes = _rates(dim)

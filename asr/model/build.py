@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from asr.config import EncoderConfig, FeaturesConfig, ModelConfig
+from asr.config import EncoderConfig, FeaturesConfig, ModelConfig, WhisperFeaturesConfig
 from asr.features import FrontEnd, build_front_end
 from asr.model.attention import CrossAttention, SelfAttention
 from asr.model.decoder import Decoder, DecoderLayer
@@ -81,8 +81,9 @@ def _padding(config: EncoderConfig, features: FeaturesConfig, hop_s: float) -> A
         return MaskPadding()
     if config.padding == "keep":
         return KeepSilence()
+    assert isinstance(features, WhisperFeaturesConfig)
     frame_s = hop_s * config.subsampling.factor
-    window = math.ceil(round(getattr(features, "window_s", 0.0) / hop_s) / config.subsampling.factor)
+    window = math.ceil(round(features.window_s / hop_s) / config.subsampling.factor)
     return RecallSilence(round(config.keep_s / frame_s), window, frame_s, config.layers + 1, config.dim)
 
 

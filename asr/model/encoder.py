@@ -49,7 +49,7 @@ class Encoder(nn.Module):
         self.position = position
         self.padding = padding
         self.dropout = Dropout(dropout)
-        self.layers: Iterable[EncoderLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
+        self.layers = nn.ModuleList(layers)
         self.norm = norm
 
     def forward(self, features: Features) -> Memory:

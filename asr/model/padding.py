@@ -44,6 +44,12 @@ class Padded(NamedTuple):
     silence_BXCD: Tensor | None = None
 
 
+class AnyPadding(Protocol):
+    """What is done with the frames behind the speech."""
+
+    def __call__(self, subsampling: Subsampling, features: Features) -> Padded: ...
+
+
 class MaskPadding(nn.Module):
     """Padding is never attended, nor is silence that fills up a window: nothing but the speech is input."""
 
@@ -107,9 +113,6 @@ class RecallSilence(nn.Module):
         level_BG = between(level_B, level_B.new_tensor(LEVELS))
         length_BN = between(length_B.log(), length_B.new_tensor(LENGTHS_S).log())
         return (level_BG[:, :, None] * length_BN[:, None]).flatten(1)
-
-
-AnyPadding = MaskPadding | KeepSilence | RecallSilence
 
 
 def cells(n: int) -> list[int]:

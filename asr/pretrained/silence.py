@@ -15,6 +15,7 @@ from torch import Tensor
 from asr.checkpoint import ModelFolder
 from asr.config import ModelFolderConfig, Padding
 from asr.model.build import build_model
+from asr.model.encoder import EncoderLayer
 from asr.model.padding import LENGTHS_S, LEVELS, KeepSilence, RecallSilence
 from asr.model.speech import SpeechModel
 from asr.pretrained.voice import SENTENCES, Voice, say
@@ -87,6 +88,7 @@ def _heard(model: SpeechModel, recording_N: Tensor) -> tuple[list[Tensor], int]:
     x_BTD = encoder.position(x_BTD)
     states = []
     for layer in encoder.layers:
+        assert isinstance(layer, EncoderLayer)
         states.append(layer.attention_residual.enter(x_BTD)[0])
         x_BTD = layer(x_BTD, weight_BT[:, None, None])
     return [*states, encoder.norm(x_BTD)[0]], int(len_B)
