@@ -18,13 +18,13 @@ from asr.features import real_frames
 from asr.losses import ctc_fits
 from asr.model.attention import fused
 from asr.model.masks import Memory
+from asr.model.reading import Reading, readings
 from asr.model.speech import SpeechModel
 from asr.pauses import find_pauses, keep_to_pauses
 from asr.tokenizer import Tokenizer
 from asr.transcript import Word
 from asr.words import Span, group
 
-MOST_LOGITS = 1 << 24  # 64 MB are formed at a time
 FILTER = 7  # frames, as in Whisper
 LONG_S = 1.0  # of a word
 TAIL = 0.15  # of its attention that a long word loses at either end
@@ -68,30 +68,20 @@ class WordTimer:
         the start tokens that they were found with.
         """
         found: list[list[Word]] = []
-        longest = max(map(len, texts), default=0)
-        size = max(1, MOST_LOGITS // ((prefix_BP.shape[1] + longest) * self.tokenizer.vocab_size))
-        for at in range(0, len(texts), size):
-            part = slice(at, at + size)
-            chosen = Memory(*(x[part] for x in memory))
-            aligned = self._align(chosen, texts[part], prefix_BP[part])
-            waves = zip(audio_BN[part].cpu(), audio_len_B[part].tolist(), strict=True)
-            for (spans, frames, scores), (audio_N, length) in zip(aligned, waves, strict=True):
+        for reading in readings(self.model.decoder, memory, prefix_BP, texts):
+            waves = zip(audio_BN[reading.part].cpu(), audio_len_B[reading.part].tolist(), strict=True)
+            for (spans, frames, scores), (audio_N, length) in zip(self._align(reading), waves, strict=True):
                 found.append(self._words(spans, frames, scores, audio_N[:length]))
         return found
 
-    def _align(
-        self, memory: Memory, texts: Sequence[Sequence[int]], prefix_BP: Tensor
-    ) -> Iterator[tuple[list[Span], Frames, list[float]]]:
+    def _align(self, reading: Reading) -> Iterator[tuple[list[Span], Frames, list[float]]]:
         """Words, their frames and the log-probabilities of all tokens, for each text."""
-        len_B = torch.tensor([len(text) for text in texts], device=prefix_BP.device)
-        tokens_BL = torch.zeros(len(texts), int(len_B.max()), dtype=torch.long, device=prefix_BP.device)
-        for row_L, text in zip(tokens_BL, texts, strict=True):
-            row_L[: len(text)] = torch.tensor(text, dtype=torch.long)
+        decoder, memory, texts = self.model.decoder, reading.memory, reading.texts
+        len_B = torch.tensor([len(text) for text in texts], device=reading.tokens_BL.device)
         spoken = memory._replace(len_B=memory.len_B.clamp(min=1))
-        attention = HeadAttention(self.heads, spoken.len_B, prefix_BP.shape[1], len_B)
-        logits_BLV, _ = self.model.decoder(torch.cat([prefix_BP, tokens_BL], 1), memory, attention)
-        logits_BLV = logits_BLV[:, prefix_BP.shape[1] - 1 : -1].float()
-        log_prob_BL = logits_BLV.gather(2, tokens_BL[..., None])[..., 0] - logits_BLV.logsumexp(-1)
+        attention = HeadAttention(self.heads, spoken.len_B, reading.prefix_BP.shape[1], len_B)
+        x_BLD, _ = decoder.read(reading.fed_BL, memory, attention)
+        log_prob_BL = decoder.log_probs(x_BLD[:, reading.predicting], reading.tokens_BL)
         starts = monotonic_path(attention.contrast_BRT, len_B + 1, spoken.len_B).tolist()
         by_ctc = self._align_ctc(spoken, texts)
         for b, text in enumerate(texts):

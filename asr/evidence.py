@@ -1,6 +1,6 @@
 """What the decoder tells of a text when it reads it once more: where each token is heard, how probable it is.
 
-Shapes: B windows, P start tokens, L tokens, H heads, T frames, V vocabulary.
+Shapes: B windows, P start tokens, L tokens, H heads, T frames, D width.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from torch import Tensor
 from asr.model.attention import explicit
 from asr.model.decoder import Decoder
 from asr.model.masks import Memory
-
-MOST_LOGITS = 1 << 24  # 64 MB are formed at a time
+from asr.model.reading import readings
 
 
 class Evidence(NamedTuple):
@@ -48,25 +47,17 @@ def evidence(
     speaks (Radford et al. 2022).
     """
     found: list[Evidence] = []
-    P, longest = prefix_BP.shape[1], max(map(len, texts), default=0)
-    rows = max(1, MOST_LOGITS // ((P + longest) * decoder.embedding.num_embeddings))
-    for at in range(0, len(texts), rows):
-        part = slice(at, at + rows)
-        chosen = Memory(*(x[part] for x in memory))
-        tokens_BL = torch.zeros(len(texts[part]), longest, dtype=torch.long, device=prefix_BP.device)
-        for row_L, text in zip(tokens_BL, texts[part], strict=True):
-            row_L[: len(text)] = torch.tensor(text, dtype=torch.long)
-        logits_BLV, peaks = decoder(torch.cat([prefix_BP[part], tokens_BL], 1), chosen, _peaks)
-        log_norm_BL = logits_BLV.float().logsumexp(-1)
-        predicted = slice(P - 1, P - 1 + longest)
-        chosen_BL = logits_BLV[:, predicted].gather(2, tokens_BL[..., None])[..., 0].float()
-        log_prob_BL = chosen_BL - log_norm_BL[:, predicted]
-        position_BL = heard_at(peaks)[:, predicted]
-        silence: list[float | None] = [None] * len(tokens_BL)
+    for reading in readings(decoder, memory, prefix_BP, texts):
+        x_BLD, peaks = decoder.read(reading.fed_BL, reading.memory, _peaks)
+        predicting = reading.predicting
+        log_prob_BL = decoder.log_probs(x_BLD[:, predicting], reading.tokens_BL)
+        position_BL = heard_at(peaks)[:, predicting]
+        silence: list[float | None] = [None] * len(reading.texts)
         if no_speech_id is not None:
-            silence = (logits_BLV[:, start, no_speech_id].float() - log_norm_BL[:, start]).exp().tolist()
-        columns = (position_BL.tolist(), chosen.len_B.tolist(), log_prob_BL.tolist(), silence)
-        for text, positions, frames, log_probs, nobody in zip(texts[part], *columns, strict=True):
+            nobody_B1 = torch.full((len(reading.texts), 1), no_speech_id, device=x_BLD.device)
+            silence = decoder.log_probs(x_BLD[:, start : start + 1], nobody_B1)[:, 0].exp().tolist()
+        columns = (position_BL.tolist(), reading.memory.len_B.tolist(), log_prob_BL.tolist(), silence)
+        for text, positions, frames, log_probs, nobody in zip(reading.texts, *columns, strict=True):
             found.append(Evidence(positions[: len(text)], frames, log_probs[: len(text)], nobody))
     return found
 

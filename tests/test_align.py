@@ -12,7 +12,8 @@ import torch
 from models import RATE, noises, small_model
 from torch import Tensor
 
-import asr.align
+import asr.model.decoder
+import asr.model.reading
 from asr.align import (
     HeadAttention,
     WordTimer,
@@ -217,7 +218,7 @@ def test_padding_and_company_change_no_time(kind: str, monkeypatch: pytest.Monke
     check(timed(parts, audio, TEXTS), alone)
     order = [3, 0, 6, 1, 5, 2, 4]
     check(timed(parts, [audio[i] for i in order[:4]], [TEXTS[i] for i in order[:4]]), [alone[i] for i in order[:4]])
-    monkeypatch.setattr(asr.align, "MOST_LOGITS", 3 * 30 * parts.tokenizer.vocab_size)
+    monkeypatch.setattr(asr.model.reading, "MOST_WEIGHTS", 3 * 2 * 30 * 25)
     check(timed(parts, audio, TEXTS), alone)
 
 

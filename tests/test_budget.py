@@ -151,19 +151,20 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.Mon
 # --- what is left behind ------------------------------------------------------------------------------
 
 
-def test_memory_is_given_back_after_every_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_in_one_heap_and_given_back_after_every_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     recognizer = Recognizer(small_model())
     encode: Callable[[Tensor, Tensor], object] = recognizer.decoder._encode
     monkeypatch.setattr(recognizer.decoder, "_encode", lambda *audio: events.append("batch") or encode(*audio))
-    monkeypatch.setattr("asr.recognizer.budget._trim", lambda: lambda pad: events.append("trim"))
+    monkeypatch.setattr("asr.recognizer.budget._libc", lambda name: lambda *options: events.append(name))
     monkeypatch.setattr("asr.recognizer.pool.POOL_S", 0.8)
     texts(list(recognizer.transcribe_sources(sources(noises(0.5, 0.4, 0.3)), batch_s=0.1)))
-    assert sorted(events) == ["batch"] * 3 + ["trim"] * 2
+    assert sorted(events) == ["batch"] * 3 + ["malloc_trim"] * 2 + ["mallopt"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
 def test_a_system_without_such_a_function_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    budget.release()
-    monkeypatch.setattr("asr.recognizer.budget._trim", lambda: None)
-    budget.release()
+    for _ in range(2):
+        budget.share_heap()
+        budget.release()
+        monkeypatch.setattr("asr.recognizer.budget._libc", lambda name: None)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from models import noises, small_model
 
-import asr.evidence
+import asr.model.decoder
+import asr.model.reading
 from asr.data.batch import pad_audio
 from asr.evidence import Evidence, evidence, heard_at
 from asr.model.attention import explicit
@@ -44,7 +45,8 @@ def test_places_and_probabilities_are_the_decoder_s() -> None:
 
 def test_texts_do_not_disturb_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     together = read(list(TEXTS), [0, 1, 2, 3])
-    monkeypatch.setattr(asr.evidence, "MOST_LOGITS", 1)  # one by one
+    monkeypatch.setattr(asr.model.reading, "MOST_WEIGHTS", 1)  # one by one
+    monkeypatch.setattr(asr.model.decoder, "MOST_LOGITS", 1)
     for text, i, a in zip(TEXTS, range(4), together, strict=True):
         (b,) = read([text], [i])
         assert (a.positions, a.frames) == (b.positions, b.frames)

@@ -1,6 +1,7 @@
 """Autoregressive Transformer decoder: all tokens at once in training, token by token in search.
 
-Shapes: B batch, N = B x beam hypotheses, L tokens, T encoder frames, D width, H heads, K head width, V vocabulary.
+Shapes: B batch, N = B x beam hypotheses, L tokens, T encoder frames, D width, H heads, K head width, V vocabulary,
+M rows of some of the tokens.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.model.attention import Attend, CrossAttention, KeyValue, SelfAttention, fused
 from asr.model.layers import Dropout, FeedForward, Residual
 from asr.model.masks import Memory, causal
 from asr.model.position import Position
+
+MOST_LOGITS = 1 << 22  # 16 MB are formed at a time where only some are wanted
 
 
 class DecoderLayer(nn.Module):
@@ -96,6 +100,11 @@ class Decoder(nn.Module):
 
         Tokens see only what stands before them, so padding after a target never changes it.
         """
+        x_BLD, attentions = self.read(tokens_BL, memory, attend)
+        return self.output(x_BLD), attentions
+
+    def read(self, tokens_BL: Tensor, memory: Memory, attend: Attend = fused) -> tuple[Tensor, list[Tensor]]:
+        """What `forward` turns into logits, (B, L, D), and the same attention."""
         x_BLD = self.dropout(self.position(self.embedding(tokens_BL)))
         causal_LL = causal(tokens_BL.shape[1], tokens_BL.device)
         weight_B11T = memory.log_weight_BT[:, None, None]
@@ -105,7 +114,17 @@ class Decoder(nn.Module):
             x_BLD, attention = layer(x_BLD, causal_LL, key_value, weight_B11T, attend)
             if attention is not None:
                 attentions.append(attention)
-        return self.output(self.norm(x_BLD)), attentions
+        return self.norm(x_BLD), attentions
+
+    def log_probs(self, x_BLD: Tensor, tokens_BL: Tensor) -> Tensor:
+        """Log-probabilities (B, L) in float32 of tokens, from what `read` gave; logits are formed for few at once."""
+        log_prob_N = torch.zeros(tokens_BL.numel(), device=x_BLD.device)
+        rows = max(1, MOST_LOGITS // self.embedding.num_embeddings)
+        for at in range(0, len(log_prob_N), rows):
+            some = slice(at, at + rows)
+            logits_MV = self.output(x_BLD.flatten(0, 1)[some]).float()
+            log_prob_N[some] = -F.cross_entropy(logits_MV, tokens_BL.flatten()[some], reduction="none")
+        return log_prob_N.view(tokens_BL.shape)
 
     @property
     def dtype(self) -> torch.dtype:

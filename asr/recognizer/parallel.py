@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import torch
 
+from asr.recognizer.budget import share_heap
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -28,6 +30,7 @@ class Workers:
         self.count = min(WORKERS, self.cores) if device.type == "cpu" else 1
 
     def __enter__(self) -> Workers:
+        share_heap()
         share = max(1, self.cores // self.count)
         torch.set_num_threads(share)
         self._threads = ThreadPoolExecutor(self.count, "decode", torch.set_num_threads, (share,))

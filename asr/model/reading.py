@@ -1,0 +1,51 @@
+"""Texts that have been found are read once more by the decoder, all tokens at the same time.
+
+Shapes: B windows, P start tokens, L tokens, T frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from asr.model.decoder import Decoder
+from asr.model.masks import Memory
+
+MOST_WEIGHTS = 1 << 22  # of attention in a layer are formed at a time: 16 MB
+
+
+class Reading(NamedTuple):
+    """Some of the windows: which, their memory, the start tokens, the texts and these as (B, L), padded with 0."""
+
+    part: slice
+    memory: Memory
+    prefix_BP: Tensor
+    texts: Sequence[Sequence[int]]
+    tokens_BL: Tensor
+
+    @property
+    def fed_BL(self) -> Tensor:
+        """What the decoder reads."""
+        return torch.cat([self.prefix_BP, self.tokens_BL], 1)
+
+    @property
+    def predicting(self) -> slice:
+        """Where the tokens are predicted: one place before each."""
+        first = self.prefix_BP.shape[1] - 1
+        return slice(first, first + self.tokens_BL.shape[1])
+
+
+def readings(decoder: Decoder, memory: Memory, prefix_BP: Tensor, texts: Sequence[Sequence[int]]) -> Iterator[Reading]:
+    """So many windows at a time that attention to them takes little memory; texts are without start and end."""
+    longest = max(map(len, texts), default=0)
+    heads = max(layer.cross_attention.heads for layer in decoder.layers)
+    size = max(1, MOST_WEIGHTS // (heads * (prefix_BP.shape[1] + longest) * memory.states_BTD.shape[1]))
+    for at in range(0, len(texts), size):
+        part = slice(at, at + size)
+        tokens_BL = torch.zeros(len(texts[part]), longest, dtype=torch.long, device=prefix_BP.device)
+        for row_L, text in zip(tokens_BL, texts[part], strict=True):
+            row_L[: len(text)] = torch.tensor(text, dtype=torch.long)
+        yield Reading(part, Memory(*(x[part] for x in memory)), prefix_BP[part], texts[part], tokens_BL)
