@@ -47,7 +47,7 @@ class Thinned(nn.Module):
         self.keep, self.sizes, self.own = keep, sizes, own
 
     def forward(self, subsampling: Subsampling, features: Features) -> Padded:
-        x_BTD, _, len_B, _ = KeepSilence()(subsampling, features)
+        x_BTD, _, _, len_B, _ = KeepSilence()(subsampling, features)
         window = x_BTD.shape[1]
         dense = min(int(len_B) + self.keep, window)  # one clip at a time
         size_T = torch.tensor([1] * dense + self.sizes(window - dense))
@@ -58,7 +58,7 @@ class Thinned(nn.Module):
         place_TD = self.own * self.table_TD[at_T] + (1 - self.own) * mean_TD
         # The encoder adds positions as if these frames came one after the other.
         x_BTD = x_BTD[:, at_T] + (place_TD - self.table_TD[: len(at_T)]).to(x_BTD.dtype)
-        return Padded(x_BTD, size_T.float().log()[None], len_B)
+        return Padded(x_BTD, len_B.new_tensor([len(at_T)]), size_T.float().log()[None], len_B)
 
 
 def evenly(rest: int) -> list[int]:
@@ -161,7 +161,7 @@ def _texts(parts: ModelFolder, audio: list[Tensor]) -> list[tuple[int, ...]]:
 def _pass(parts: ModelFolder, audio_N: Tensor, tokens: list[int]) -> Pass:
     states: list[Tensor] = []
     stages = [*parts.model.encoder.layers, parts.model.encoder.norm]
-    hooks = [stage.register_forward_hook(lambda _, __, out: states.append(out[0])) for stage in stages]
+    hooks = [stage.register_forward_hook(lambda _, __, out: states.append(out)) for stage in stages]
     memory = parts.model.encode(audio_N[None], torch.tensor([len(audio_N)]))
     for hook in hooks:
         hook.remove()

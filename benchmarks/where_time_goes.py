@@ -28,6 +28,7 @@ from asr.checkpoint import load_model_folder
 from asr.data.cuts import load_audio, read_cuts
 from asr.errors import AsrError
 from asr.model.precision import fastest
+from asr.model.rows import Rows
 from asr.pretrained import import_model
 from asr.recognizer import Recognizer
 from asr.vad import load_detector
@@ -68,10 +69,10 @@ class Work:
     def __init__(self) -> None:
         self.frames = self.attended = self.pairs = self.tokens = self.steps = self.key_bytes = 0.0
 
-    def encoded(self, x_BTD: Tensor, weight_B11T: Tensor, *_: Any) -> None:
-        B, T, _D = x_BTD.shape
+    def encoded(self, x_ND: Tensor, rows: Rows, weight_B11T: Tensor, *_: Any) -> None:
+        B, T = rows.shape
         keys = weight_B11T.shape[-1]  # cells of remembered silence are attended, too
-        self.frames += B * T
+        self.frames += len(x_ND)
         self.attended += B * keys
         self.pairs += B * T * keys
 

@@ -133,7 +133,7 @@ def test_memory_is_chosen_by_level_and_length() -> None:
 
     def recalled(level: float, seconds: int) -> float:
         x_BTF = torch.full((1, 50, 3), level)
-        _, _, _, silence_BXCD = recall(Frames(), Features(x_BTF, torch.tensor([50]), torch.tensor([seconds])))
+        *_, silence_BXCD = recall(Frames(), Features(x_BTF, torch.tensor([50]), torch.tensor([seconds])))
         assert silence_BXCD is not None
         assert silence_BXCD.unique().numel() == 1
         return silence_BXCD[0, 0, 0, 0].item()

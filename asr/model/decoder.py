@@ -1,7 +1,7 @@
 """Autoregressive Transformer decoder: all tokens at once in training, token by token in search.
 
 Shapes: B batch, N = B x beam hypotheses, L tokens, T encoder frames, D width, H heads, K head width, V vocabulary,
-M rows of some of the tokens.
+N rows in teacher forcing (see asr.model.rows), M some of them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.model.attention import Attend, CrossAttention, KeyValue, SelfAttention, fused
+from asr.model.attention import Attend, CrossAttention, KeyValue, SelfAttention
 from asr.model.layers import Dropout, FeedForward, Residual
 from asr.model.masks import Memory, causal
 from asr.model.position import Position
+from asr.model.rows import Rows
 
 MOST_LOGITS = 1 << 22  # 16 MB are formed at a time where only some are wanted
 
@@ -39,14 +40,22 @@ class DecoderLayer(nn.Module):
         self.feed_forward, self.feed_forward_residual = feed_forward, residual(dim, p)
 
     def forward(
-        self, x_BLD: Tensor, causal_LL: Tensor, memory: KeyValue, weight_B11T: Tensor, attend: Attend
+        self,
+        x_ND: Tensor,
+        rows: Rows,
+        causal_LL: Tensor,
+        memory: KeyValue,
+        weight_B11T: Tensor,
+        attend: Attend | None,
     ) -> tuple[Tensor, Tensor | None]:
-        y_BLD = self.self_attention(self.self_residual.enter(x_BLD), causal_LL)
-        x_BLD = self.self_residual.leave(x_BLD, y_BLD)
-        y_BLD, attention = self.cross_attention(self.cross_residual.enter(x_BLD), memory, weight_B11T, attend)
-        x_BLD = self.cross_residual.leave(x_BLD, y_BLD)
-        y_BLD = self.feed_forward(self.feed_forward_residual.enter(x_BLD))
-        return self.feed_forward_residual.leave(x_BLD, y_BLD), attention
+        """All tokens of every utterance at once; `attend` takes the place of the cross-attention's own."""
+        y_BLD = self.self_attention(rows.spread(self.self_residual.enter(x_ND)), causal_LL)
+        x_ND = self.self_residual.leave(x_ND, rows.pack(y_BLD))
+        x_BLD = rows.spread(self.cross_residual.enter(x_ND))
+        y_BLD, attention = self.cross_attention(x_BLD, memory, weight_B11T, attend or self.cross_attention.attend)
+        x_ND = self.cross_residual.leave(x_ND, rows.pack(y_BLD))
+        y_ND = self.feed_forward(self.feed_forward_residual.enter(x_ND))
+        return self.feed_forward_residual.leave(x_ND, y_ND), attention
 
     def step(self, x_NLD: Tensor, past: KeyValue, length: int, memory: KeyValue, weight_B11T: Tensor) -> Tensor:
         """L more tokens for each of N = B x beam hypotheses; the beams of an utterance share its memory."""
@@ -95,26 +104,33 @@ class Decoder(nn.Module):
         self.norm = norm
         self.output = output
 
-    def forward(self, tokens_BL: Tensor, memory: Memory, attend: Attend = fused) -> tuple[Tensor, list[Tensor]]:
+    def forward(
+        self, tokens_BL: Tensor, memory: Memory, attend: Attend | None = None, len_B: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """Teacher forcing: give logits (B, L, V) and, if `attend` forms them, cross-attention weights per layer.
 
-        Tokens see only what stands before them, so padding after a target never changes it.
+        Tokens see only what stands before them, so padding after a target never changes it; it is not even computed
+        if `len_B` tells how many tokens there are.
         """
-        x_BLD, attentions = self.read(tokens_BL, memory, attend)
+        x_BLD, attentions = self.read(tokens_BL, memory, attend, len_B)
         return self.output(x_BLD), attentions
 
-    def read(self, tokens_BL: Tensor, memory: Memory, attend: Attend = fused) -> tuple[Tensor, list[Tensor]]:
+    def read(
+        self, tokens_BL: Tensor, memory: Memory, attend: Attend | None = None, len_B: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """What `forward` turns into logits, (B, L, D), and the same attention."""
-        x_BLD = self.dropout(self.position(self.embedding(tokens_BL)))
+        B, L = tokens_BL.shape
+        rows = Rows(torch.full((B,), L, device=tokens_BL.device) if len_B is None else len_B, L)
+        x_ND = self.dropout(rows.pack(self.position(self.embedding(tokens_BL))))
         causal_LL = causal(tokens_BL.shape[1], tokens_BL.device)
         weight_B11T = memory.log_weight_BT[:, None, None]
         attentions = []
         for layer in self.layers:
             key_value = layer.cross_attention.project_memory(memory.states_BTD)
-            x_BLD, attention = layer(x_BLD, causal_LL, key_value, weight_B11T, attend)
+            x_ND, attention = layer(x_ND, rows, causal_LL, key_value, weight_B11T, attend)
             if attention is not None:
                 attentions.append(attention)
-        return self.norm(x_BLD), attentions
+        return rows.spread(self.norm(x_ND)), attentions
 
     def log_probs(self, x_BLD: Tensor, tokens_BL: Tensor) -> Tensor:
         """Log-probabilities (B, L) in float32 of tokens, from what `read` gave; logits are formed for few at once."""

@@ -1,4 +1,7 @@
-"""Convolutional subsampling, positions and a stack of self-attention layers.  Shapes: B batch, T frames, D width."""
+"""Convolutional subsampling, positions and a stack of self-attention layers.
+
+Shapes: B batch, T frames, D width, N rows (see asr.model.rows).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from asr.model.layers import Dropout, FeedForward, Residual
 from asr.model.masks import Memory
 from asr.model.padding import AnyPadding
 from asr.model.position import SinusoidalPosition
+from asr.model.rows import Rows
 from asr.model.subsampling import Subsampling
 
 
@@ -24,12 +28,13 @@ class EncoderLayer(nn.Module):
         self.attention, self.attention_residual = attention, residual(dim, p)
         self.feed_forward, self.feed_forward_residual = feed_forward, residual(dim, p)
 
-    def forward(self, x_BTD: Tensor, weight_B11T: Tensor, beyond_BCD: Tensor | None = None) -> Tensor:
+    def forward(self, x_ND: Tensor, rows: Rows, weight_B11T: Tensor, beyond_BCD: Tensor | None = None) -> Tensor:
         """`beyond_BCD`: what else is attended, as it enters the attention; its log-weights come last."""
-        y_BTD = self.attention(self.attention_residual.enter(x_BTD), weight_B11T, beyond_BCD)
-        x_BTD = self.attention_residual.leave(x_BTD, y_BTD)
-        y_BTD = self.feed_forward(self.feed_forward_residual.enter(x_BTD))
-        return self.feed_forward_residual.leave(x_BTD, y_BTD)
+        x_BTD = rows.spread(self.attention_residual.enter(x_ND))
+        y_ND = rows.pack(self.attention(x_BTD, weight_B11T, beyond_BCD))
+        x_ND = self.attention_residual.leave(x_ND, y_ND)
+        y_ND = self.feed_forward(self.feed_forward_residual.enter(x_ND))
+        return self.feed_forward_residual.leave(x_ND, y_ND)
 
 
 class Encoder(nn.Module):
@@ -53,12 +58,13 @@ class Encoder(nn.Module):
         self.norm = norm
 
     def forward(self, features: Features) -> Memory:
-        x_BTD, weight_BT, len_B, silence_BXCD = self.padding(self.subsampling, features)
-        x_BTD = self.dropout(self.position(x_BTD))
+        x_BTD, computed_B, weight_BT, len_B, silence_BXCD = self.padding(self.subsampling, features)
+        rows = Rows(computed_B, x_BTD.shape[1])
+        x_ND = self.dropout(rows.pack(self.position(x_BTD)))
         for i, layer in enumerate(self.layers):
             beyond_BCD = None if silence_BXCD is None else silence_BXCD[:, i]
-            x_BTD = layer(x_BTD, weight_BT[:, None, None], beyond_BCD)
-        x_BTD = self.norm(x_BTD)
+            x_ND = layer(x_ND, rows, weight_BT[:, None, None], beyond_BCD)
+        x_BTD = rows.spread(self.norm(x_ND))
         if silence_BXCD is not None:
             x_BTD = torch.cat([x_BTD, silence_BXCD[:, -1].to(x_BTD.dtype)], dim=1)
         return Memory(x_BTD, weight_BT, len_B)

@@ -34,11 +34,13 @@ class Subsampling(Protocol):
 class Padded(NamedTuple):
     """What the layers begin with.
 
-    x_BTD: the frames that they compute.  log_weight_BT: of these, and behind them of the cells that are remembered.
-    len_B: frames that hold speech.  silence_BXCD: what each stage would have of the silence that is remembered.
+    x_BTD: frames, of which they compute the first `computed_B`.  log_weight_BT: of these, and behind them of the cells
+    that are remembered.  len_B: frames that hold speech.  silence_BXCD: what each stage would have of the silence that
+    is remembered.
     """
 
     x_BTD: Tensor
+    computed_B: Tensor
     log_weight_BT: Tensor
     len_B: Tensor
     silence_BXCD: Tensor | None = None
@@ -57,7 +59,7 @@ class MaskPadding(nn.Module):
         x_BTF, _, speech_len_B = features
         x_BTD = subsampling(x_BTF[:, : int(speech_len_B.max())], speech_len_B)
         len_B = subsampling.lengths(speech_len_B)
-        return Padded(x_BTD, log_weight(real_frames(len_B, x_BTD.shape[1])), len_B)
+        return Padded(x_BTD, len_B, log_weight(real_frames(len_B, x_BTD.shape[1])), len_B)
 
 
 class KeepSilence(nn.Module):
@@ -67,7 +69,7 @@ class KeepSilence(nn.Module):
         window_B = subsampling.lengths(features.len_B)
         x_BTD = _subsampled(subsampling, features, int(window_B.max()))
         weight_BT = log_weight(real_frames(window_B, x_BTD.shape[1]))
-        return Padded(x_BTD, weight_BT, subsampling.lengths(features.speech_len_B))
+        return Padded(x_BTD, window_B, weight_BT, subsampling.lengths(features.speech_len_B))
 
 
 class RecallSilence(nn.Module):
@@ -101,7 +103,7 @@ class RecallSilence(nn.Module):
         # All of the silence is alike as a feature; what x_BTF leaves out is, too.
         share_BM = self._shares(features.x_BTF[:, -1, 0].float(), speech_B * self.frame_s)
         silence_BXCD = torch.tensordot(share_BM.to(self.silence_MXCD.dtype), self.silence_MXCD, dims=1)
-        return Padded(x_BTD, weight_BT, speech_B, silence_BXCD)
+        return Padded(x_BTD, computed_B, weight_BT, speech_B, silence_BXCD)
 
     def overlap(self, from_B: Tensor, to_B: Tensor) -> Tensor:
         """How many frames of each cell lie between two frames: (B, C)."""

@@ -64,6 +64,13 @@ def fastest(device: torch.device) -> Precision:
     return "int8" if able.get("avx512_bf16") and able.get("avx512_vnni") else "float32"
 
 
+def attend_in_bfloat16(model: nn.Module) -> None:
+    """Let attention on a CPU be matrix products in bfloat16, see `blockwise`; for training under autocast, too."""
+    for module in model.modules():
+        if isinstance(module, SelfAttention | CrossAttention):
+            module.attend = blockwise
+
+
 def set_precision(model: SpeechModel, precision: Precision) -> None:
     """Change a model in evaluation mode, for good; features and log-probabilities stay in float32.
 
@@ -74,9 +81,7 @@ def set_precision(model: SpeechModel, precision: Precision) -> None:
         return
     model.encoder.to(torch.bfloat16)
     if next(model.parameters()).device.type == "cpu":
-        for module in model.modules():
-            if isinstance(module, SelfAttention | CrossAttention):
-                module.attend = blockwise
+        attend_in_bfloat16(model)
     if precision == "bfloat16":
         for part in (model.decoder, model.ctc):
             if part is not None:

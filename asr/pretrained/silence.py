@@ -17,6 +17,7 @@ from asr.config import ModelFolderConfig, Padding
 from asr.model.build import build_model
 from asr.model.encoder import EncoderLayer
 from asr.model.padding import LENGTHS_S, LEVELS, KeepSilence, RecallSilence
+from asr.model.rows import Rows
 from asr.model.speech import SpeechModel
 from asr.pretrained.voice import SENTENCES, Voice, say
 
@@ -84,14 +85,15 @@ def _heard(model: SpeechModel, recording_N: Tensor) -> tuple[list[Tensor], int]:
     """What each stage has of a recording and the silence behind it (T, D), and how many frames are the recording."""
     encoder = model.encoder
     features = model.front_end(recording_N[None], torch.tensor([len(recording_N)]))
-    x_BTD, weight_BT, len_B, _ = KeepSilence()(encoder.subsampling, features)
-    x_BTD = encoder.position(x_BTD)
+    x_1TD, computed_1, weight_1T, len_1, _ = KeepSilence()(encoder.subsampling, features)
+    rows = Rows(computed_1, x_1TD.shape[1])
+    x_TD = rows.pack(encoder.position(x_1TD))
     states = []
     for layer in encoder.layers:
         assert isinstance(layer, EncoderLayer)
-        states.append(layer.attention_residual.enter(x_BTD)[0])
-        x_BTD = layer(x_BTD, weight_BT[:, None, None])
-    return [*states, encoder.norm(x_BTD)[0]], int(len_B)
+        states.append(layer.attention_residual.enter(x_TD))
+        x_TD = layer(x_TD, rows, weight_1T[:, None, None])
+    return [*states, encoder.norm(x_TD)], int(len_1)
 
 
 def _at_level(model: SpeechModel, recording_N: Tensor, level: float) -> Tensor:

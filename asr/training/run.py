@@ -14,6 +14,7 @@ from rich.console import Console
 
 from asr.config import ExperimentConfig
 from asr.data.module import SpeechData
+from asr.model.precision import attend_in_bfloat16
 from asr.training.callbacks import KeepStates, ShowProgress, StepLog, TryLargestBatch
 from asr.training.finish import finish
 from asr.training.plots import PlotAttention, metrics_files
@@ -46,6 +47,8 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     task.on_skip = warn
     task.total_steps = total_steps(config, data)
     trainer, keeper = _trainer(config, data, task, console)
+    if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu":
+        attend_in_bfloat16(task.model)
     resume = newest_sound_state(config.out / "states", warn)
     steps = f"{task.total_steps} steps" if task.total_steps else f"{config.trainer.max_epochs} epochs"
     console.print(

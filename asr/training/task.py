@@ -18,7 +18,7 @@ from asr.data.augment import derived_random
 from asr.data.batch import Batch
 from asr.errors import AsrError
 from asr.features import Features, SpecAugment
-from asr.model.attention import explicit, fused
+from asr.model.attention import explicit
 from asr.recognizer import Recognizer
 from asr.scoring import score_texts
 from asr.training.parts import PartRates
@@ -91,7 +91,8 @@ class SpeechTask(L.LightningModule):
             features = self._augmented(features)
         memory = self.model.encoder(features)
         guided = config.guided_attention_weight > 0
-        logits_BLV, attentions = self.model.decoder(batch.inputs_BL, memory, explicit if guided else fused)
+        attend = explicit if guided else None
+        logits_BLV, attentions = self.model.decoder(batch.inputs_BL, memory, attend, batch.target_len_B)
         smoothing = config.label_smoothing if training else 0.0
         found = {"ce": losses.cross_entropy(logits_BLV, batch.targets_BL, batch.target_len_B, smoothing)}
         if self.model.ctc is not None and config.ctc_weight > 0:

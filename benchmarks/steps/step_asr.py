@@ -1,0 +1,47 @@
+"""A step of ours, in the set-up of either kind: `ce` as transformers' Speech2Text has it, `ctc` as the others do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from common import BINS, BLANK, CTC_SHARE, DROPOUT, SIZE, SMOOTHING, VOCABULARY, StepBatch, serve
+from torch import Tensor, nn
+
+from asr import losses
+from asr.config import DecoderConfig, EncoderConfig, LogMelConfig, ModelConfig, SubsamplingConfig
+from asr.features import Features
+from asr.model.build import build_model
+from asr.model.precision import attend_in_bfloat16
+
+
+def build(kind: str, precision: str) -> tuple[nn.Module, Callable[[StepBatch], Tensor]]:
+    by_ctc = kind == "ctc"
+    shared = {"heads": SIZE["heads"], "feed_forward": SIZE["feed_forward"], "dropout": DROPOUT}
+    subsampling = (
+        SubsamplingConfig(kind="conv2d", channels=64) if by_ctc else SubsamplingConfig(kind="glu", channels=512)
+    )
+    config = ModelConfig(
+        encoder=EncoderConfig(subsampling=subsampling, layers=SIZE["encoder_layers"], dim=SIZE["dim"], **shared),
+        decoder=DecoderConfig(layers=SIZE["decoder_layers"], **shared),
+        ctc=by_ctc,
+        activation="relu",
+    )
+    model = build_model(LogMelConfig(n_mels=BINS), config, VOCABULARY).train()
+    if precision == "bf16":
+        attend_in_bfloat16(model)
+    smoothing = SMOOTHING if by_ctc else 0.0
+
+    def loss_of(batch: StepBatch) -> Tensor:
+        memory = model.encoder(Features(batch.x_BTF, batch.frames_B, batch.frames_B))
+        logits_BSV, _ = model.decoder(batch.inputs_BS, memory, None, batch.len_B + 1)
+        len_B = batch.len_B + 1
+        loss = losses.cross_entropy(logits_BSV, batch.targets_BS(0), len_B, smoothing).sum() / len_B.sum()
+        if model.ctc is None:
+            return loss
+        found_B = losses.ctc(model.ctc(memory), memory.len_B, batch.tokens_BL, batch.len_B, BLANK)
+        return CTC_SHARE * found_B.sum() / len_B.sum() + (1 - CTC_SHARE) * loss
+
+    return model, loss_of
+
+
+serve(build)

@@ -1,0 +1,190 @@
+"""How long a training step takes, beside transformers, SpeechBrain and ESPnet2: the same size, the same batch.
+
+Run `python benchmarks/train.py`.  12 encoder and 6 decoder layers of width 256 and feed-forward 2048, four times
+shortened by convolutions, 1,000 tokens, dropout 0.1; 16 utterances of 6 to 10 s as 80 features a frame; forward,
+backward, clipping, AdamW.  What differs between the packages is the loss and the convolution, so ours is built both
+ways: as transformers has it (cross entropy, 1-D) and as the others do (label smoothing and CTC, 2-D).  Each package is
+installed from PyPI into an environment of its own, with our version of torch; all take turns in one run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Annotated, Any, NamedTuple
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from asr.errors import AsrError
+
+STEPS = Path(__file__).parent / "steps"
+PEERS = {"transformers": "transformers", "speechbrain": "speechbrain", "espnet": "espnet"}
+
+
+class Setup(NamedTuple):
+    """A package in one form: the worker's script, its form, what it optimises, and ours that does the same."""
+
+    package: str
+    kind: str
+    losses: str
+    beside: str
+
+
+SETUPS = {
+    "ours-ce": Setup("asr", "ce", "cross entropy; gated 1-D convolution", ""),
+    "transformers": Setup("transformers", "-", "cross entropy; gated 1-D convolution", "ours-ce"),
+    "ours-ctc": Setup("asr", "ctc", "label-smoothed + CTC; 2-D convolution", ""),
+    "speechbrain": Setup("speechbrain", "-", "label-smoothed + CTC; 2-D convolution", "ours-ctc"),
+    "espnet": Setup("espnet", "-", "label-smoothed + CTC; 2-D convolution", "ours-ctc"),
+}
+
+
+def main(
+    engines: Annotated[str, typer.Option(help=f"With commas, of: {', '.join(SETUPS)}.")] = ",".join(SETUPS),
+    precisions: Annotated[str, typer.Option(help="With commas, of: fp32, bf16.")] = "fp32,bf16",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each takes its turn.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in a turn; its time is their median.")] = 3,
+    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    environments: Annotated[Path, typer.Option(help="Folder for the packages' environments.")] = Path(".venv-peers"),
+) -> None:
+    """Time training steps side by side.
+
+    Example: `python benchmarks/train.py --engines ours-ce,transformers --precisions bf16`
+    """
+    names, console = engines.split(","), Console(width=130)
+    if unknown := set(names) - set(SETUPS):
+        raise AsrError(f"unknown engine {min(unknown)!r}: known are {', '.join(SETUPS)}")
+    pythons = {SETUPS[n].package: _python(SETUPS[n].package, environments) for n in names}
+    with tempfile.TemporaryDirectory() as folder:
+        batch = Path(folder) / "batch.npz"
+        arrays = _batch()
+        np.savez(batch, **arrays)
+        for precision in precisions.split(","):
+            with ExitStack() as stack:
+                workers = {
+                    name: stack.enter_context(_worker(name, pythons[SETUPS[name].package], batch, precision, threads))
+                    for name in names
+                }
+                times: dict[str, list[float]] = {name: [] for name in names}
+                for _ in track(range(rounds), precision, console=Console(stderr=True), transient=True):
+                    for name, worker in workers.items():
+                        times[name].append(worker.ask(str(steps))["seconds"])
+                facts = {name: worker.facts for name, worker in workers.items()}
+            console.print(_table(times, facts, arrays["frames_B"].sum() / 100, precision, threads))
+
+
+def _batch() -> dict[str, np.ndarray]:
+    """16 utterances of 6 to 10 s, longest first: noise as features, 24 to 40 tokens."""
+    random = np.random.default_rng(0)
+    frames_B, len_B = (np.sort(random.integers(*span, 16))[::-1] for span in ((600, 1001), (24, 41)))
+    x_BTF = np.zeros((16, frames_B[0], 80), np.float32)
+    tokens_BL = np.zeros((16, len_B[0]), np.int64)
+    for x_TF, frames, tokens_L, length in zip(x_BTF, frames_B, tokens_BL, len_B, strict=True):
+        x_TF[:frames] = random.standard_normal((frames, 80))
+        tokens_L[:length] = random.integers(1, 999, length)
+    return {"x_BTF": x_BTF, "frames_B": frames_B.copy(), "tokens_BL": tokens_BL, "len_B": len_B.copy()}
+
+
+def _python(package: str, folder: Path) -> Path:
+    """The interpreter that has the package; its environment is made where there is none."""
+    if package == "asr":
+        return Path(sys.executable)
+    python = folder.absolute() / package / "bin" / "python"
+    if not (folder / package / "complete").exists():
+        versions = [f"{name}=={torch.__version__.partition('+')[0]}" for name in ("torch", "torchaudio")]
+        commands = [
+            ["venv", "--quiet", "--clear", "--python", sys.executable, str(folder / package)],
+            ["pip", "install", "--quiet", "--python", str(python), *versions, PEERS[package]],
+        ]
+        for command in commands:
+            if subprocess.run([sys.executable, "-m", "uv", *command]).returncode:
+                raise AsrError(f"{package}: its environment could not be made; is uv installed (pip install uv)?")
+        (folder / package / "complete").touch()
+    return python
+
+
+class _Worker:
+    def __init__(self, name: str, process: subprocess.Popen[str], log: IO[str]) -> None:
+        self.name, self.process, self.log = name, process, log
+        self.facts = self._answer()
+
+    def ask(self, line: str) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.log.seek(0)
+            raise AsrError(f"{self.name} ended: {self.log.read().strip()[-2000:]}")
+        return dict(json.loads(line))
+
+
+@contextmanager
+def _worker(name: str, python: Path, batch: Path, precision: str, threads: int) -> Iterator[_Worker]:
+    setup = SETUPS[name]
+    command = [str(python), str(STEPS / f"step_{setup.package}.py"), str(batch), precision, str(threads), setup.kind]
+    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would fill up
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            yield _Worker(name, process, log)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _table(
+    times: dict[str, list[float]], facts: dict[str, dict[str, Any]], audio_s: float, precision: str, threads: int
+) -> Table:
+    rate = _matrix_rate(torch.bfloat16 if precision == "bf16" else torch.float32, threads)
+    table = Table(title=f"{precision}, {threads} threads", title_justify="left", title_style="")
+    for column in ("", "seconds a step", "least", "most", "audio-s/s", "ours is faster", "M parameters", "of the rate"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, seconds in times.items():
+        median, beside = statistics.median(seconds), SETUPS[name].beside
+        ratio = f"{median / statistics.median(times[beside]):.2f} times" if beside in times else ""
+        table.add_row(
+            f"{name}: {SETUPS[name].losses}",
+            *(f"{s:.2f}" for s in (median, min(seconds), max(seconds))),
+            f"{audio_s / median:.0f}",
+            ratio,
+            f"{facts[name]['parameters'] / 1e6:.1f}",
+            f"{facts[name]['flop'] / median / rate:.0%}",
+        )
+    table.caption = f"rate: {rate / 1e9:.0f} GFLOP/s, the best of products of 2048 x 2048 with as much; medians"
+    return table
+
+
+def _matrix_rate(dtype: torch.dtype, threads: int) -> float:
+    """Floating point operations a second of a large matrix product."""
+    torch.set_num_threads(threads)
+    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(20):
+        began = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - began)
+    return 2 * 2048**3 / min(seconds)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except AsrError as e:
+        raise SystemExit(f"train: {e}") from None
