@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -124,6 +125,13 @@ def test_batches_do_not_depend_on_workers_or_on_what_was_read_before(path: Path)
     backwards = [dataset[batch] for batch in reversed(list(data.stream))]
     assert all(equal(a, b) for a, b in zip(alone, reversed(backwards), strict=True))
     assert {name for batch in alone for name in batch.applied} == {"speed", "join", "noise"}
+
+
+def test_a_worker_can_be_a_new_process_whatever_the_training_holds(path: Path) -> None:
+    data = module(path, "trainer.max_epochs=1")
+    data.trainer = lambda: None  # nothing of it could be sent
+    sent = pickle.loads(pickle.dumps(data.train_dataloader().dataset))
+    assert all(equal(sent[batch], own) for batch, own in zip(data.stream, data.train_dataloader(), strict=True))
 
 
 def test_what_cannot_be_trained_on_is_listed_with_the_reason(path: Path, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_what_is_remembered_takes_the_place_of_what_was_computed(monkeypatch: py
     batch = pad_audio(noises(1.3))
     stages: list[torch.Tensor] = []
     for layer in keep.encoder.layers:
-        layer.attention.register_forward_pre_hook(lambda _, args: stages.append(args[0][0]))
+        layer.attention.register_forward_pre_hook(lambda _, args: stages.append(args[0]))
     whole = keep.encode(*batch)
     memory = recall.encoder.padding.silence_MXCD
     memory += torch.stack([*stages, whole.states_BTD[0]])  # of every level and length

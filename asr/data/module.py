@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,14 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from asr.config import ExperimentConfig
-from asr.data.augment import NoiseMixer, epoch_cuts
+from asr.data.augment import epoch_cuts
 from asr.data.batch import Batch, Example, batches_by_length, collate
-from asr.data.cuts import Dropped, language_of, load_audio, pieces, read_cuts, select, text_of
+from asr.data.cuts import Dropped, language_of, read_cuts, select, text_of
+from asr.data.examples import Examples
 from asr.data.stream import BatchLoader, CutBatch, ExampleDataset, Position, TrainingStream, make_batch
 from asr.errors import DataError
 from asr.losses import ctc_fits
-from asr.text import normalizer
 from asr.tokenizer import Tokenizer
-
-_cached_normalizer = cache(normalizer)
-
-
-def target_text(cut: Cut, normalizer_name: str) -> str:
-    """The text of a cut as it is trained on."""
-    return _cached_normalizer(normalizer_name, language_of(cut))(text_of(cut))
 
 
 def read_split(path: Path, languages: tuple[str, ...] | None) -> CutSet:
@@ -59,9 +51,9 @@ class SpeechData(L.LightningDataModule):
         encoder_frames: Callable[[float], int] | None,
     ) -> None:
         super().__init__()
-        self.config, self.tokenizer, self.sample_rate_hz = config, tokenizer, sample_rate_hz
+        self.config, self.sample_rate_hz = config, sample_rate_hz
+        self.examples = Examples(config, tokenizer, sample_rate_hz)
         self.max_tokens, self.encoder_frames = max_tokens, encoder_frames
-        self.noise = NoiseMixer(config.augment, sample_rate_hz, config.seed)
         data = config.data
         self.dropped: list[Dropped] = []
         self.train_cuts = self._usable(data.train, self._problem)
@@ -94,7 +86,7 @@ class SpeechData(L.LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         workers = self.config.data.workers
         return BatchLoader(
-            ExampleDataset(self._training_example),
+            ExampleDataset(self.examples.augmented),
             sampler=self.stream,
             batch_size=None,
             num_workers=workers,
@@ -106,7 +98,7 @@ class SpeechData(L.LightningDataModule):
 
     def val_dataloader(self) -> BatchLoader:
         return BatchLoader(
-            ExampleDataset(self._example),
+            ExampleDataset(self.examples.plain),
             sampler=self._dev_batches(),  # type: ignore[arg-type]
             batch_size=None,
             generator=torch.Generator(),
@@ -123,36 +115,17 @@ class SpeechData(L.LightningDataModule):
         samples = round(longest_s * self.sample_rate_hz)
         wordiest = max(cuts, key=lambda cut: len(text_of(cut)))
         chosen = [wordiest, *(cut for cut in cuts if cut is not wordiest)][: min(count, data.batch_size or count)]
-        return collate([_stretched(self._example(cut), samples, self.max_tokens) for cut in chosen])
+        return collate([_stretched(self.examples.plain(cut), samples, self.max_tokens) for cut in chosen])
 
     def dev_batch(self, cuts: Sequence[Cut]) -> Batch:
         """A batch of cuts as they are, without augmentation."""
-        return make_batch(CutBatch(CutSet.from_cuts(cuts), Position()), self._example)
+        return make_batch(CutBatch(CutSet.from_cuts(cuts), Position()), self.examples.plain)
 
     def _dev_batches(self) -> list[CutBatch]:
         cuts, data, rate = list(self.dev_cuts), self.config.data, self.sample_rate_hz
         samples = [round(cut.duration * rate) for cut in cuts]
         batches = batches_by_length(samples, round(data.batch_duration_s * rate), data.batch_size)
         return [CutBatch(CutSet.from_cuts([cuts[c] for c in batch]), Position(0, i)) for i, batch in enumerate(batches)]
-
-    def _tokens(self, cut: Cut) -> tuple[str, list[int], int]:
-        text = target_text(cut, self.config.normalizer)
-        language = language_of(cut)
-        prefix = self.tokenizer.prefix(language if self.tokenizer.languages else None)
-        return text, [*prefix, *self.tokenizer.encode(text), self.tokenizer.eos_id], len(prefix)
-
-    def _example(self, cut: Cut, epoch: int = 0) -> Example:
-        text, tokens, prefix_length = self._tokens(cut)
-        audio_N = load_audio(cut, self.sample_rate_hz)
-        return Example(cut.id, audio_N, text, tokens, prefix_length, language_of(cut))
-
-    def _training_example(self, cut: Cut, epoch: int) -> Example:
-        text, tokens, prefix_length = self._tokens(cut)
-        audio_N, noisy = self.noise(load_audio(cut, self.sample_rate_hz), cut.id, epoch)
-        clips = [clip for _, clip in pieces(cut)]
-        applied = {"noise": noisy, "join": len(clips) > 1, "speed": bool(clips[0].recording.transforms)}
-        names = tuple(name for name, was in applied.items() if was)
-        return Example(cut.id, audio_N, text, tokens, prefix_length, language_of(cut), names)
 
     def _dev_problem(self, cut: Cut) -> str | None:
         most = self.config.decode.window_s
@@ -175,7 +148,7 @@ class SpeechData(L.LightningDataModule):
     def _target_problem(self, cut: Cut, duration_s: float | None) -> str | None:
         """Why the cut's target cannot be trained on; without a duration, why its loss cannot be computed at all."""
         try:
-            text, tokens, prefix_length = self._tokens(cut)
+            text, tokens, prefix_length = self.examples.tokens(cut)
         except DataError as e:
             return str(e)
         if duration_s is not None and not text.strip():

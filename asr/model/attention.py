@@ -1,6 +1,6 @@
 """Multi-head scaled dot-product attention (Vaswani et al. 2017) over keys with log-weights.
 
-Shapes: B batch, T keys, L queries, D width, H heads, K head width.
+Shapes: B batch, T keys, L queries, D width, H heads, K head width, X = 3 x D, N rows (see asr.model.rows).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.model.masks import causal
+from asr.model.rows import Rows
 
 KeyValue = tuple[Tensor, Tensor]
 
@@ -85,28 +86,28 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, qkv_BTX: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (B, H, T, K)."""
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x_BTD).chunk(3, dim=-1))
+        q, k, v = (split_heads(part, self.heads) for part in qkv_BTX.chunk(3, dim=-1))
         return q, k, v
 
-    def forward(self, x_BTD: Tensor, weight_BHTT: Tensor | None, beyond_BCD: Tensor | None = None) -> Tensor:
-        """Attend to the sequence itself and to what lies `beyond` it, whose weights come last."""
-        q_BHTK, k_BHTK, v_BHTK = self.project(x_BTD)
+    def forward(self, x_ND: Tensor, rows: Rows, weight_BHTT: Tensor | None, beyond_BCD: Tensor | None = None) -> Tensor:
+        """Sequences attend to themselves and to what lies `beyond` them, whose weights come last."""
+        q_BHTK, k_BHTK, v_BHTK = self._heads(rows.spread(self.qkv(x_ND)))
         if beyond_BCD is not None:
-            D = x_BTD.shape[-1]
+            D = x_ND.shape[-1]
             more = F.linear(beyond_BCD, self.qkv.weight[D:], self.qkv.bias[D:]).chunk(2, dim=-1)
             k_BHTK, v_BHTK = (
                 torch.cat([own, split_heads(other, self.heads)], dim=2)
                 for own, other in zip((k_BHTK, v_BHTK), more, strict=True)
             )
         y_BHTK, _ = self.attend(q_BHTK, k_BHTK, v_BHTK, weight_BHTT)
-        return self.out(join_heads(y_BHTK))
+        return self.out(rows.pack(join_heads(y_BHTK)))
 
     def step(self, x_NLD: Tensor, past: KeyValue, length: int) -> Tensor:
         """Attend from L new tokens to themselves and to the `length` before them; their keys and values join `past`."""
         L = x_NLD.shape[1]
-        q_NHLK, *new = self.project(x_NLD)
+        q_NHLK, *new = self._heads(self.qkv(x_NLD))
         for cache_CNHK, new_NHLK in zip(past, new, strict=True):
             cache_CNHK[length : length + L] = new_NHLK.permute(2, 0, 1, 3)
         k_NHCK, v_NHCK = (cache_CNHK[: length + L].permute(1, 2, 0, 3) for cache_CNHK in past)

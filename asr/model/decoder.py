@@ -49,8 +49,8 @@ class DecoderLayer(nn.Module):
         attend: Attend | None,
     ) -> tuple[Tensor, Tensor | None]:
         """All tokens of every utterance at once; `attend` takes the place of the cross-attention's own."""
-        y_BLD = self.self_attention(rows.spread(self.self_residual.enter(x_ND)), causal_LL)
-        x_ND = self.self_residual.leave(x_ND, rows.pack(y_BLD))
+        y_ND = self.self_attention(self.self_residual.enter(x_ND), rows, causal_LL)
+        x_ND = self.self_residual.leave(x_ND, y_ND)
         x_BLD = rows.spread(self.cross_residual.enter(x_ND))
         y_BLD, attention = self.cross_attention(x_BLD, memory, weight_B11T, attend or self.cross_attention.attend)
         x_ND = self.cross_residual.leave(x_ND, rows.pack(y_BLD))

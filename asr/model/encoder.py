@@ -30,8 +30,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x_ND: Tensor, rows: Rows, weight_B11T: Tensor, beyond_BCD: Tensor | None = None) -> Tensor:
         """`beyond_BCD`: what else is attended, as it enters the attention; its log-weights come last."""
-        x_BTD = rows.spread(self.attention_residual.enter(x_ND))
-        y_ND = rows.pack(self.attention(x_BTD, weight_B11T, beyond_BCD))
+        y_ND = self.attention(self.attention_residual.enter(x_ND), rows, weight_B11T, beyond_BCD)
         x_ND = self.attention_residual.leave(x_ND, y_ND)
         y_ND = self.feed_forward(self.feed_forward_residual.enter(x_ND))
         return self.feed_forward_residual.leave(x_ND, y_ND)

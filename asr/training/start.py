@@ -9,7 +9,8 @@ from rich.console import Console
 
 from asr.checkpoint import ModelFolder, load_model_folder
 from asr.config import ExperimentConfig, ModelFolderConfig, read_config, to_yaml
-from asr.data.module import SpeechData, dropped_summary, read_split, target_text
+from asr.data.examples import target_text
+from asr.data.module import SpeechData, dropped_summary, read_split
 from asr.errors import ConfigError
 from asr.features import GlobalNormalization
 from asr.files import write_atomically

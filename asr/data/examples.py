@@ -1,0 +1,54 @@
+"""Cuts to examples: audio loaded, text normalised and tokenised; what the loader's workers do.
+
+Shapes: N samples.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from lhotse.cut import Cut
+
+from asr.config import ExperimentConfig
+from asr.data.augment import NoiseMixer
+from asr.data.batch import Example
+from asr.data.cuts import language_of, load_audio, pieces, text_of
+from asr.text import normalizer
+from asr.tokenizer import Tokenizer
+
+_cached_normalizer = cache(normalizer)
+
+
+def target_text(cut: Cut, normalizer_name: str) -> str:
+    """The text of a cut as it is trained on."""
+    return _cached_normalizer(normalizer_name, language_of(cut))(text_of(cut))
+
+
+class Examples:
+    """Makes examples of an experiment; it knows nothing of the training around it, so that workers can be sent one."""
+
+    def __init__(self, config: ExperimentConfig, tokenizer: Tokenizer, sample_rate_hz: int) -> None:
+        self.normalizer, self.tokenizer, self.sample_rate_hz = config.normalizer, tokenizer, sample_rate_hz
+        self.noise = NoiseMixer(config.augment, sample_rate_hz, config.seed)
+
+    def tokens(self, cut: Cut) -> tuple[str, list[int], int]:
+        """The target's text, its tokens with start and end, and how many of these are start tokens."""
+        text = target_text(cut, self.normalizer)
+        language = language_of(cut)
+        prefix = self.tokenizer.prefix(language if self.tokenizer.languages else None)
+        return text, [*prefix, *self.tokenizer.encode(text), self.tokenizer.eos_id], len(prefix)
+
+    def plain(self, cut: Cut, epoch: int = 0) -> Example:
+        """The cut as it is."""
+        text, tokens, prefix_length = self.tokens(cut)
+        audio_N = load_audio(cut, self.sample_rate_hz)
+        return Example(cut.id, audio_N, text, tokens, prefix_length, language_of(cut))
+
+    def augmented(self, cut: Cut, epoch: int) -> Example:
+        """The cut, which may be a joined or a faster one, with noise as it is drawn for the epoch."""
+        text, tokens, prefix_length = self.tokens(cut)
+        audio_N, noisy = self.noise(load_audio(cut, self.sample_rate_hz), cut.id, epoch)
+        clips = [clip for _, clip in pieces(cut)]
+        applied = {"noise": noisy, "join": len(clips) > 1, "speed": bool(clips[0].recording.transforms)}
+        names = tuple(name for name, was in applied.items() if was)
+        return Example(cut.id, audio_N, text, tokens, prefix_length, language_of(cut), names)
