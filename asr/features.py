@@ -6,7 +6,8 @@ Shapes: B batch, N samples, T frames, F mel bins.  Padding never reaches a real 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -241,7 +242,7 @@ class SpecAugment:
     """Time and frequency masks (Park et al. 2019), time masks adaptive to the length (Park et al. 2020).
 
     Each utterance is masked with its own mean over the frames that hold speech; together its time masks cover at
-    most `time_share` of these frames.  The generator makes the draw repeatable.
+    most `time_share` of these frames.  What is drawn for an utterance comes from its own `draws`.
     """
 
     def __init__(
@@ -250,27 +251,27 @@ class SpecAugment:
         self.time_masks, self.time_width, self.time_share = time_masks, time_width, time_share
         self.freq_masks, self.freq_width = freq_masks, freq_width
 
-    def __call__(self, features: Features, generator: torch.Generator) -> Features:
+    def __call__(self, features: Features, draws: Sequence[random.Random]) -> Features:
         x_BTF, _, speech_len_B = features
         B, T, n_mels = x_BTF.shape
         speech_BT = real_frames(speech_len_B, T)
         widest_B = torch.full_like(speech_len_B, self.time_width)
         if self.time_masks:
             widest_B = torch.minimum(widest_B, (speech_len_B * self.time_share / self.time_masks).long())
-        masked_BT = self._spans(self.time_masks, speech_len_B, widest_B, T, generator) & speech_BT
+        masked_BT = self._spans(self.time_masks, speech_len_B, widest_B, T, draws) & speech_BT
         bins_B, width_B = speech_len_B.new_full((B,), n_mels), speech_len_B.new_full((B,), self.freq_width)
-        masked_BF = self._spans(self.freq_masks, bins_B, width_B, n_mels, generator)
+        masked_BF = self._spans(self.freq_masks, bins_B, width_B, n_mels, draws)
         masked_BTF = masked_BT[..., None] | (masked_BF[:, None] & speech_BT[..., None])
         speech_sum_B11 = x_BTF.masked_fill(~speech_BT[..., None], 0.0).sum((1, 2), keepdim=True)
         mean_B11 = speech_sum_B11 / (speech_len_B[:, None, None] * n_mels)
         return features._replace(x_BTF=torch.where(masked_BTF, mean_B11, x_BTF))
 
     @staticmethod
-    def _spans(count: int, size_B: Tensor, widest_B: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    def _spans(count: int, size_B: Tensor, widest_B: Tensor, size: int, draws: Sequence[random.Random]) -> Tensor:
         """Mark the union of `count` random spans per row, each 0 to `widest` long: (B, size), True = masked."""
-        B = len(size_B)
-        draw_2BM = torch.rand(2, B, count, generator=generator).to(size_B.device)
-        width_BM = (draw_2BM[0] * (widest_B[:, None] + 1)).long()
-        start_BM = (draw_2BM[1] * (size_B[:, None] - width_BM + 1).clamp(min=1)).long()
+        draw_BM2 = torch.tensor([[(draw.random(), draw.random()) for _ in range(count)] for draw in draws])
+        draw_BM2 = draw_BM2.view(len(draws), count, 2).to(size_B.device)
+        width_BM = (draw_BM2[..., 0] * (widest_B[:, None] + 1)).long()
+        start_BM = (draw_BM2[..., 1] * (size_B[:, None] - width_BM + 1).clamp(min=1)).long()
         at = torch.arange(size, device=size_B.device)
         return ((at >= start_BM[..., None]) & (at < (start_BM + width_BM)[..., None])).any(1)

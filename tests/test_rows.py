@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from asr.data.batch import pad_audio
 from asr.losses import cross_entropy
-from asr.model.precision import attend_in_bfloat16
+from asr.model.attention import products
+from asr.model.precision import attend_by
 from asr.model.rows import Rows
 
 
@@ -47,7 +48,7 @@ def test_a_batch_has_the_gradients_of_its_utterances_alone(precision: str, most:
     model, audio = small_model().model, noises(1.0, 0.4, 0.7)
     inputs_BL, targets_BL, len_B = torch.randint(3, 9, (3, 6)), torch.randint(3, 9, (3, 6)), torch.tensor([6, 2, 4])
     if precision == "bfloat16":
-        attend_in_bfloat16(model)
+        attend_by(products, model)
 
     def gradient(chosen: list[int]) -> Tensor:
         model.zero_grad()

@@ -10,7 +10,7 @@ from asr.checkpoint import ModelFolder
 from asr.config import WhisperFeaturesConfig
 from asr.data.batch import pad_audio
 from asr.pretrained import with_padding
-from asr.pretrained.silence import MEMORY, VOICES
+from asr.pretrained.silence import MEMORY, VOICES, resettled
 from asr.pretrained.voice import SENTENCES, say
 
 WINDOW = WhisperFeaturesConfig(sample_rate_hz=8000, n_mels=20, window_s=20.0)
@@ -45,6 +45,20 @@ def test_memory_comes_and_goes_and_the_weights_stay() -> None:
     recall.model.encoder.padding.silence_MXCD.data += 1  # as if it had learnt
     assert torch.equal(with_padding(recall, "recall").model.state_dict()[MEMORY], memory + 1)
     assert MEMORY not in with_padding(recall, "keep").model.state_dict()
+
+
+def test_memory_is_taken_anew_where_more_is_to_be_remembered() -> None:
+    recall = with_padding(whole(), "recall")
+    kept: dict[float, torch.Tensor] = {}
+    for keep_s in (0.1, 0.3, 0.5):
+        encoder = recall.config.model.encoder.model_copy(update={"keep_s": keep_s})
+        model = recall.config.model.model_copy(update={"encoder": encoder})
+        changed = resettled(recall, recall.config.model_copy(update={"model": model}))
+        kept[keep_s] = changed.model.state_dict()[MEMORY]
+    own = recall.model.state_dict()[MEMORY]
+    assert torch.equal(kept[0.3], own)
+    assert torch.equal(kept[0.5], own)
+    assert not torch.equal(kept[0.1], own)
 
 
 @pytest.mark.parametrize("voice", VOICES)

@@ -98,6 +98,9 @@ class TrainerConfig(Config):
     max_steps: int | None = Field(None, gt=0)
     precision: Literal["fp32", "bf16", "auto"] = Field("auto", description="auto: bf16 where the device is fast at it")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = Field(1, gt=0, description="processes on this machine, a GPU each; they share each step's batch")
+    nodes: int = Field(1, gt=0, description="machines, each with so many")
+    strategy: Literal["auto", "ddp"] = Field("auto", description="auto: ddp where there are several processes")
     accumulate: int = Field(1, gt=0, description="batches per optimiser step")
     validate_every_steps: int = Field(500, gt=0)
     save_every_steps: int = Field(500, gt=0)

@@ -32,7 +32,9 @@ class Batch:
     """Utterances padded to the longest: audio with 0.0, tokens with 0.
 
     tokens_BL are start tokens, text and end token; the first `prefix_length` are start tokens.  epoch and index say
-    where in the training stream the batch stood; applied counts augmentations.
+    where in the training stream the batch stood; applied counts augmentations.  step_targets and step_utterances count
+    what all processes that share the step have; 0: this is all of it.  weight: what its losses count, so that the mean
+    over processes is the step's: their number; 0 if it stands in where there were fewer utterances than processes.
     """
 
     ids: list[str]
@@ -46,6 +48,9 @@ class Batch:
     epoch: int = 0
     index: int = 0
     applied: dict[str, int] = field(default_factory=dict)
+    step_targets: int = 0
+    step_utterances: int = 0
+    weight: float = 1.0
 
     @property
     def inputs_BL(self) -> Tensor:

@@ -38,6 +38,10 @@ class Examples:
         prefix = self.tokenizer.prefix(language if self.tokenizer.languages else None)
         return text, [*prefix, *self.tokenizer.encode(text), self.tokenizer.eos_id], len(prefix)
 
+    def count_targets(self, cut: Cut) -> int:
+        """How many tokens a decoder is to say."""
+        return len(self.tokens(cut)[1]) - 1
+
     def plain(self, cut: Cut, epoch: int = 0) -> Example:
         """The cut as it is."""
         text, tokens, prefix_length = self.tokens(cut)

@@ -18,7 +18,7 @@ from asr.data.augment import epoch_cuts
 from asr.data.batch import Batch, Example, batches_by_length, collate
 from asr.data.cuts import Dropped, language_of, read_cuts, select, text_of
 from asr.data.examples import Examples
-from asr.data.stream import BatchLoader, CutBatch, ExampleDataset, Position, TrainingStream, make_batch
+from asr.data.stream import ALONE, BatchLoader, CutBatch, ExampleDataset, Position, Share, TrainingStream, make_batch
 from asr.errors import DataError
 from asr.losses import ctc_fits
 from asr.tokenizer import Tokenizer
@@ -86,7 +86,7 @@ class SpeechData(L.LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         workers = self.config.data.workers
         return BatchLoader(
-            ExampleDataset(self.examples.augmented),
+            ExampleDataset(self.examples.augmented, self.share, self.examples.count_targets),
             sampler=self.stream,
             batch_size=None,
             num_workers=workers,
@@ -99,7 +99,7 @@ class SpeechData(L.LightningDataModule):
     def val_dataloader(self) -> BatchLoader:
         return BatchLoader(
             ExampleDataset(self.examples.plain),
-            sampler=self._dev_batches(),  # type: ignore[arg-type]
+            sampler=self._own_dev_batches(),  # type: ignore[arg-type]
             batch_size=None,
             generator=torch.Generator(),
         )
@@ -115,11 +115,23 @@ class SpeechData(L.LightningDataModule):
         samples = round(longest_s * self.sample_rate_hz)
         wordiest = max(cuts, key=lambda cut: len(text_of(cut)))
         chosen = [wordiest, *(cut for cut in cuts if cut is not wordiest)][: min(count, data.batch_size or count)]
-        return collate([_stretched(self.examples.plain(cut), samples, self.max_tokens) for cut in chosen])
+        own = chosen[self.share.rank :: self.share.processes] or chosen[:1]
+        return collate([_stretched(self.examples.plain(cut), samples, self.max_tokens) for cut in own])
 
     def dev_batch(self, cuts: Sequence[Cut]) -> Batch:
         """A batch of cuts as they are, without augmentation."""
         return make_batch(CutBatch(CutSet.from_cuts(cuts), Position()), self.examples.plain)
+
+    @property
+    def share(self) -> Share:
+        """What of each batch is this process's."""
+        trainer = self.trainer
+        return Share(trainer.global_rank, trainer.world_size) if isinstance(trainer, L.Trainer) else ALONE
+
+    def _own_dev_batches(self) -> list[CutBatch]:
+        """Every so-manieth; at least one, for who has none could not take part in what follows."""
+        batches, (rank, processes) = self._dev_batches(), self.share
+        return batches[rank::processes] or batches[:1]
 
     def _dev_batches(self) -> list[CutBatch]:
         cuts, data, rate = list(self.dev_cuts), self.config.data, self.sample_rate_hz

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from lhotse import CutSet
@@ -87,21 +88,44 @@ class TrainingStream(Sampler[CutBatch]):
                     yield CutBatch(cuts, Position(epoch, index))
 
 
+class Share(NamedTuple):
+    """Which part of each batch is this process's own."""
+
+    rank: int = 0
+    processes: int = 1
+
+
+ALONE = Share()
+
+
 class ExampleDataset(Dataset["Batch | AsrError"]):
-    """Turn a batch of cuts into a batch of waveforms and tokens; runs in the loader's workers.
+    """Turn this process's share of a batch of cuts into waveforms and tokens; runs in the loader's workers.
 
     An utterance that cannot be used gives its error as the item: torch would raise a worker's exception with the
     worker's traceback as its message.
     """
 
-    def __init__(self, make_example: Callable[[Cut, int], Example]) -> None:
-        self.make_example = make_example
+    def __init__(
+        self,
+        make_example: Callable[[Cut, int], Example],
+        share: Share = ALONE,
+        count_targets: Callable[[Cut], int] | None = None,
+    ) -> None:
+        self.make_example, self.share, self.count_targets = make_example, share, count_targets
 
     def __getitem__(self, batch: CutBatch) -> Batch | AsrError:  # type: ignore[override]
         try:
-            return make_batch(batch, self.make_example)
+            return self._shared(batch) if self.share.processes > 1 else make_batch(batch, self.make_example)
         except AsrError as e:
             return e
+
+    def _shared(self, batch: CutBatch) -> Batch:
+        cuts = list(batch.cuts)
+        own = cuts[self.share.rank :: self.share.processes]
+        made = make_batch(CutBatch(CutSet.from_cuts(own or cuts[:1]), batch.position), self.make_example)
+        weight = float(self.share.processes) if own else 0.0
+        targets = sum(map(self.count_targets, cuts)) if self.count_targets else 0
+        return replace(made, step_targets=targets, step_utterances=len(cuts), weight=weight)
 
 
 def make_batch(batch: CutBatch, make_example: Callable[[Cut, int], Example]) -> Batch:

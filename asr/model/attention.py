@@ -1,6 +1,7 @@
 """Multi-head scaled dot-product attention (Vaswani et al. 2017) over keys with log-weights.
 
-Shapes: B batch, T keys, L queries, D width, H heads, K head width, X = 3 x D, N rows (see asr.model.rows).
+Shapes: B batch, T keys, L queries, D width, H heads, K head width, E = 3 x D, N rows (see asr.model.rows),
+X = B x H.
 """
 
 from __future__ import annotations
@@ -43,27 +44,46 @@ def explicit(
     return attention_BHLT.to(v_BHTK.dtype) @ v_BHTK, attention_BHLT
 
 
+def products(
+    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """The same by matrix products in the inputs' own precision: for training in bfloat16 on a CPU.
+
+    The library's kernel multiplies bfloat16 as float32 there.
+    """
+    score_BHLT = (q_BHLK * q_BHLK.shape[-1] ** -0.5) @ k_BHTK.transpose(-1, -2)
+    if weight_BHLT is not None:
+        score_BHLT = score_BHLT + weight_BHLT.to(score_BHLT.dtype)
+    return score_BHLT.softmax(-1) @ v_BHTK, None
+
+
 def blockwise(
     q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """The same by matrix products in the inputs' own precision: faster than `fused` in bfloat16 on a CPU.
+    """`products` without gradients, for decoding: queries go in blocks, whose scores stay in the same piece of memory.
 
-    The library's CPU kernel multiplies bfloat16 as float32.  Queries go in blocks, for the scores of all of them
-    would outgrow the caches between the products and the softmax.
+    The scores of all queries would outgrow the caches, and fresh memory costs more than what is written into it.
     """
-    k_BHKT = k_BHTK.transpose(-1, -2)
-    y_BLHK = torch.empty_like(q_BHLK.transpose(1, 2), memory_format=torch.contiguous_format)
-    for at in range(0, q_BHLK.shape[2], _BLOCK):
-        rows = slice(at, at + _BLOCK)
-        score_BHLT = (q_BHLK[:, :, rows] * q_BHLK.shape[-1] ** -0.5) @ k_BHKT
-        if weight_BHLT is not None:
-            each = weight_BHLT if weight_BHLT.shape[-2] == 1 else weight_BHLT[..., rows, :]
-            score_BHLT += each.to(score_BHLT.dtype)
-        y_BLHK[:, rows] = (score_BHLT.softmax(-1) @ v_BHTK).transpose(1, 2)
+    B, H, L, K = q_BHLK.shape
+    T, size = k_BHTK.shape[2], min(_BLOCK, q_BHLK.shape[2])
+    q_XLK, v_XTK = (q_BHLK * K**-0.5).flatten(0, 1), v_BHTK.flatten(0, 1)
+    k_XKT = k_BHTK.flatten(0, 1).transpose(1, 2)
+    weight_XLT = q_XLK.new_zeros(1, 1, 1)
+    if weight_BHLT is not None:
+        weight_XLT = weight_BHLT.to(q_BHLK.dtype).expand(B, H, -1, -1).flatten(0, 1)
+    scores, shares = (q_XLK.new_empty(B * H * size * T) for _ in range(2))
+    y_BLHK = q_BHLK.new_empty(B, L, H, K)
+    for at in range(0, L, size):
+        rows, count = slice(at, at + size), min(size, L - at)
+        score_XLT, share_XLT = (x[: B * H * count * T].view(B * H, count, T) for x in (scores, shares))
+        each = weight_XLT if weight_XLT.shape[1] == 1 else weight_XLT[:, rows]
+        torch.baddbmm(each, q_XLK[:, rows], k_XKT, out=score_XLT)
+        torch.softmax(score_XLT, -1, out=share_XLT)
+        y_BLHK[:, rows] = (share_XLT @ v_XTK).unflatten(0, (B, H)).transpose(1, 2)
     return y_BLHK.transpose(1, 2), None
 
 
-_BLOCK = 256  # queries
+_BLOCK = 128  # queries
 
 
 def split_heads(x_BTD: Tensor, heads: int) -> Tensor:
@@ -86,9 +106,9 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def _heads(self, qkv_BTX: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, qkv_BTE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (B, H, T, K)."""
-        q, k, v = (split_heads(part, self.heads) for part in qkv_BTX.chunk(3, dim=-1))
+        q, k, v = (split_heads(part, self.heads) for part in qkv_BTE.chunk(3, dim=-1))
         return q, k, v
 
     def forward(self, x_ND: Tensor, rows: Rows, weight_BHTT: Tensor | None, beyond_BCD: Tensor | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from asr.model.attention import CrossAttention, SelfAttention, blockwise
+from asr.model.attention import Attend, CrossAttention, SelfAttention, blockwise
 from asr.model.speech import SpeechModel
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -64,11 +64,11 @@ def fastest(device: torch.device) -> Precision:
     return "int8" if able.get("avx512_bf16") and able.get("avx512_vnni") else "float32"
 
 
-def attend_in_bfloat16(model: nn.Module) -> None:
-    """Let attention on a CPU be matrix products in bfloat16, see `blockwise`; for training under autocast, too."""
+def attend_by(attend: Attend, model: nn.Module) -> None:
+    """Let all attention of a model be computed so."""
     for module in model.modules():
         if isinstance(module, SelfAttention | CrossAttention):
-            module.attend = blockwise
+            module.attend = attend
 
 
 def set_precision(model: SpeechModel, precision: Precision) -> None:
@@ -81,7 +81,7 @@ def set_precision(model: SpeechModel, precision: Precision) -> None:
         return
     model.encoder.to(torch.bfloat16)
     if next(model.parameters()).device.type == "cpu":
-        attend_in_bfloat16(model)
+        attend_by(blockwise, model)
     if precision == "bfloat16":
         for part in (model.decoder, model.ctc):
             if part is not None:

@@ -36,6 +36,8 @@ def resettled(parts: ModelFolder, config: ModelFolderConfig) -> ModelFolder:
     weights = dict(parts.model.state_dict())
     memory = model.state_dict().get(MEMORY)
     known = weights.pop(MEMORY, None)
+    if config.model.encoder.keep_s < parts.config.model.encoder.keep_s:
+        known = None  # nothing has been heard of the frames that are to be remembered besides
     if memory is not None:
         weights[MEMORY] = memory if known is None else known
     model.load_state_dict(weights)

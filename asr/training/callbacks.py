@@ -97,7 +97,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 class StepLog(L.Callback):
-    """Write steps.jsonl: step, loss to the last bit, and the utterances of every batch."""
+    """Write steps.jsonl: step, loss to the last bit, and the utterances of every batch; with N processes N files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -106,9 +106,12 @@ class StepLog(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, SpeechTask)
+        if batch.weight == 0:
+            return
         loss = (pl_module.last_loss or 0.0).hex()
         line = {"batch": batch_idx, "epoch": batch.epoch, "loss": loss, "ids": batch.ids}
-        with self.path.open("a", encoding="utf-8") as f:
+        rank = f".{trainer.global_rank}" if trainer.global_rank else ""
+        with self.path.with_suffix(f"{rank}{self.path.suffix}").open("a", encoding="utf-8") as f:
             f.write(json.dumps(line) + "\n")
 
 
@@ -131,6 +134,7 @@ class ShowProgress(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SpeechTask)
         self.began, self.audio_before = time.monotonic(), pl_module.applied["audio_samples"]
+        self.processes = trainer.world_size
         self.bar = self.progress.add_task("training", total=self.total, completed=trainer.global_step, state="")
         self.progress.start()
 
@@ -155,7 +159,7 @@ class ShowProgress(L.Callback):
 
     def _state(self, trainer: L.Trainer, task: L.LightningModule) -> str:
         assert isinstance(task, SpeechTask)
-        seconds = (task.applied["audio_samples"] - self.audio_before) / self.rate
+        seconds = self.processes * (task.applied["audio_samples"] - self.audio_before) / self.rate
         shown = {
             "loss": f"{task.last_loss:.3f}" if task.last_loss is not None else "",
             **{

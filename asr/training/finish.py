@@ -16,6 +16,7 @@ from asr.errors import CheckpointError
 from asr.files import write_atomically
 from asr.training.callbacks import KeepStates
 from asr.training.plots import draw_learning_curves
+from asr.training.processes import is_first
 from asr.training.states import state_path, states_in
 from asr.training.task import SpeechTask
 
@@ -27,15 +28,16 @@ def finish(
     keeper: KeepStates,
     console: Console,
 ) -> Path:
-    """Write the best model, the curves and run.json; give the model's folder."""
-    folder = config.out / "model"
+    """Write the best model, the curves and run.json, in the first process; give the model's folder."""
+    folder, applied = config.out / "model", dict(task.applied_in_all())
+    if not is_first():
+        return folder
     best = min(keeper.best, key=lambda step: (keeper.best[step], -step), default=None)
     if best is not None:
         restore_weights(parts, [state_path(config.out / "states", best)])
     save_model_folder(folder, parts)
     draw_learning_curves(config.out / "logs", config.out / "learning_curves.png")
     rate = parts.model.front_end.sample_rate_hz
-    applied = dict(task.applied)
     utterances = max(1, applied.get("utterances", 0))
     manifest = {
         "config": config.model_dump(mode="json"),

@@ -14,10 +14,12 @@ from rich.console import Console
 
 from asr.config import ExperimentConfig
 from asr.data.module import SpeechData
-from asr.model.precision import attend_in_bfloat16
+from asr.model.attention import products
+from asr.model.precision import attend_by
 from asr.training.callbacks import KeepStates, ShowProgress, StepLog, TryLargestBatch
 from asr.training.finish import finish
 from asr.training.plots import PlotAttention, metrics_files
+from asr.training.processes import company, is_first, tell_prepared, wait_until_prepared
 from asr.training.start import (
     claim_folder,
     data_of,
@@ -32,11 +34,17 @@ from asr.training.task import SpeechTask
 
 def train(config: ExperimentConfig, console: Console) -> Path:
     """Train, or go on training, and give the folder of the best model (by dev WER)."""
-    claim_folder(config)
+    if is_first():
+        claim_folder(config)
+    else:
+        wait_until_prepared(config)
+        console = Console(quiet=True)
     L.seed_everything(config.seed, verbose=False)
     parts = starting_point(config)
     data = data_of(config, parts)
-    report_dropped(config, data, console)
+    if is_first():
+        report_dropped(config, data, console)
+        tell_prepared(config)
     if config.features.kind == "log_mel" and config.features.normalization == "global" and config.init is None:
         measure_normalization(parts, data)
     task = SpeechTask(parts, config)
@@ -48,7 +56,7 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     task.total_steps = total_steps(config, data)
     trainer, keeper = _trainer(config, data, task, console)
     if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu":
-        attend_in_bfloat16(task.model)
+        attend_by(products, task.model)
     resume = newest_sound_state(config.out / "states", warn)
     steps = f"{task.total_steps} steps" if task.total_steps else f"{config.trainer.max_epochs} epochs"
     console.print(
@@ -57,7 +65,7 @@ def train(config: ExperimentConfig, console: Console) -> Path:
         markup=False,
         soft_wrap=True,
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), company():
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*length cap.*")  # usual while a model knows little
         trainer.fit(task, datamodule=data, ckpt_path=str(resume) if resume else None)
@@ -102,7 +110,9 @@ def _trainer(
         callbacks.append(StepLog(config.out / "steps.jsonl"))
     trainer = L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[t.device],
-        devices=1,
+        devices=t.devices,
+        num_nodes=t.nodes,
+        strategy=t.strategy if t.strategy != "auto" or t.devices * t.nodes == 1 else "ddp",
         precision=_precision(config),  # type: ignore[arg-type]
         max_steps=t.max_steps or -1,
         max_epochs=1,  # the stream holds all epochs, so that a run can stop and go on anywhere

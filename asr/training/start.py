@@ -37,7 +37,16 @@ def claim_folder(config: ExperimentConfig) -> None:
         temporary.write_text(to_yaml(config), encoding="utf-8")
 
 
-_MAY_CHANGE = {"trainer.max_steps", "trainer.max_epochs", "trainer.device", "data.workers", "out"}
+_MAY_CHANGE = {
+    "trainer.max_steps",
+    "trainer.max_epochs",
+    "trainer.device",
+    "trainer.devices",
+    "trainer.nodes",
+    "trainer.strategy",
+    "data.workers",
+    "out",
+}
 
 
 def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:

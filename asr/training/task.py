@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -22,9 +23,20 @@ from asr.model.attention import explicit
 from asr.recognizer import Recognizer
 from asr.scoring import score_texts
 from asr.training.parts import PartRates
+from asr.training.processes import gathered
 from asr.training.schedule import schedule
 
 _MOST_SKIPPED = 10
+
+
+class Heard(NamedTuple):
+    """What became of a dev utterance; losses are the summed criteria."""
+
+    reference: str
+    hypothesis: str
+    language: str | None
+    losses: dict[str, float]
+    tokens: int
 
 
 class SpeechTask(L.LightningModule):
@@ -37,7 +49,8 @@ class SpeechTask(L.LightningModule):
     def __init__(self, parts: ModelFolder, config: ExperimentConfig) -> None:
         super().__init__()
         self.model = parts.model
-        self.rates = PartRates(parts.model, config.optimizer.parts)
+        unused = {"ctc": 0.0} if parts.model.ctc is not None and config.loss.ctc_weight == 0 else {}
+        self.rates = PartRates(parts.model, {**config.optimizer.parts, **unused})
         self.config = config
         self.tokenizer = parts.tokenizer
         self.recognizer = Recognizer(parts)
@@ -55,10 +68,9 @@ class SpeechTask(L.LightningModule):
         self.skipped_in_a_row = 0
         self.ids_of_step: list[str] = []
         self.began, self.wall_s_before = time.monotonic(), 0.0
-        self.applied: Counter[str] = Counter()
-        self.hypotheses: dict[str, str] = {}
-        self.references: dict[str, str] = {}
-        self.languages: dict[str, str | None] = {}
+        self.applied: Counter[str] = Counter()  # by this process, since it began
+        self.applied_before: Counter[str] = Counter()
+        self.heard: dict[str, Heard] = {}
         self.last_loss: float | None = None
         self.on_skip: Callable[[str], None] = print
         self.train()  # a model that is read from a folder comes in evaluation mode
@@ -88,7 +100,7 @@ class SpeechTask(L.LightningModule):
         config = self.config.loss
         features = self.model.front_end(batch.audio_BN, batch.audio_len_B)
         if training:
-            features = self._augmented(features)
+            features = self._augmented(features, batch.ids)
         memory = self.model.encoder(features)
         guided = config.guided_attention_weight > 0
         attend = explicit if guided else None
@@ -110,27 +122,35 @@ class SpeechTask(L.LightningModule):
             )
         return found
 
-    def _augmented(self, features: Features) -> Features:
+    def _augmented(self, features: Features, ids: list[str]) -> Features:
+        """Each utterance has draws of its own, whatever it shares a batch with."""
         if self.config.augment.unpadded > 0:
-            generator = torch.Generator().manual_seed(self._step_seed("unpadded"))
-            drawn_B = torch.rand(len(features.len_B), generator=generator) < self.config.augment.unpadded
-            len_B = torch.where(drawn_B.to(features.len_B.device), features.speech_len_B, features.len_B)
-            features = features._replace(len_B=len_B)
+            drawn = [self._draws("unpadded", id).random() < self.config.augment.unpadded for id in ids]
+            drawn_B = torch.tensor(drawn, device=features.len_B.device)
+            features = features._replace(len_B=torch.where(drawn_B, features.speech_len_B, features.len_B))
         if self.spec_augment is None:
             return features
-        return self.spec_augment(features, torch.Generator().manual_seed(self._step_seed("spec_augment")))
+        return self.spec_augment(features, [self._draws("spec_augment", id) for id in ids])
+
+    def _draws(self, purpose: str, id: str) -> random.Random:
+        return derived_random(self.config.seed, purpose, self.batches_seen, id)
 
     def combine(self, found: dict[str, Tensor], batch: Batch) -> Tensor:
-        """The batch's loss: criteria per token, weighted; the guided-attention weight decays."""
+        """The batch's loss: criteria per token, weighted; of a shared step, what makes the processes' mean that."""
+        tokens = batch.step_targets or int(batch.target_len_B.sum())
+        sums = {name: value_B.sum() for name, value_B in found.items()}
+        return batch.weight * self._weighed(sums, tokens, batch.step_utterances or len(batch.ids))
+
+    def _weighed(self, sums: dict[str, Tensor], tokens: int, utterances: int) -> Tensor:
+        """Sums of the criteria per token, weighted; the guided-attention weight decays."""
         config = self.config.loss
-        tokens = batch.target_len_B.sum()
-        loss = found["ce"].sum() / tokens
-        if "ctc" in found:
-            loss = (1 - config.ctc_weight) * loss + config.ctc_weight * found["ctc"].sum() / tokens
-        if "guided" in found:
+        loss = sums["ce"] / tokens
+        if "ctc" in sums:
+            loss = (1 - config.ctc_weight) * loss + config.ctc_weight * sums["ctc"] / tokens
+        if "guided" in sums:
             decay = config.guided_attention_decay_steps
             weight = losses.linear_decay(config.guided_attention_weight, self.global_step, decay)
-            loss = loss + weight * found["guided"].mean()
+            loss = loss + weight * sums["guided"] / utterances
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
@@ -139,23 +159,35 @@ class SpeechTask(L.LightningModule):
         loss = self.combine(found, batch)
         self.last_loss = loss.item()
         self._count(batch)
-        if not losses.is_finite(loss):
+        if not losses.is_finite(loss) and not self.shared:  # else all processes find the gradient to be that
             self._skip(f"loss is {self.last_loss}", batch.ids)
             return None
         size = len(batch.ids)
-        self.log("loss", loss, batch_size=size)
+        self.log("loss", loss, batch_size=size, sync_dist=self.shared)
         for name, value_B in found.items():
             per = batch.target_len_B if name != "guided" else torch.ones_like(batch.target_len_B)
-            self.log(f"loss_{name}", value_B.detach().sum() / per.sum(), batch_size=size)
+            self.log(f"loss_{name}", value_B.detach().sum() / per.sum(), batch_size=size, sync_dist=self.shared)
         return loss
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes train the same model."""
+        return self._trainer is not None and self.trainer.world_size > 1
+
     def _count(self, batch: Batch) -> None:
+        if batch.weight == 0:
+            return
         self.applied.update(batch.applied)
         self.applied["utterances"] += len(batch.ids)
         self.applied["audio_samples"] += int(batch.audio_len_B.sum())
         self.applied["padded_samples"] += batch.audio_BN.numel()
         self.applied["batches"] += 1
         self.applied["spec_augment_batches"] += self.spec_augment is not None
+
+    def applied_in_all(self) -> Counter[str]:
+        """What has been counted by all processes, over all starts; all of them must ask."""
+        of_each = gathered({str(self.global_rank): dict(self.applied)}).values()
+        return sum(map(Counter, of_each), self.applied_before.copy())
 
     def _skip(self, why: str, ids: list[str]) -> None:
         self.skipped_in_a_row += 1
@@ -193,21 +225,26 @@ class SpeechTask(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         found = self.losses(batch, training=False)
-        self.log("dev_loss", self.combine(found, batch), batch_size=int(batch.target_len_B.sum()))
         best = self.recognizer.decode(batch.audio_BN, batch.audio_len_B, batch.languages)
-        for id, hypotheses, text, language in zip(batch.ids, best, batch.texts, batch.languages, strict=True):
-            self.hypotheses[id] = self.tokenizer.decode(list(hypotheses[0].tokens))
-            self.references[id] = text
-            self.languages[id] = language
+        for b, (id, hypotheses) in enumerate(zip(batch.ids, best, strict=True)):
+            text = self.tokenizer.decode(list(hypotheses[0].tokens))
+            sums = {name: float(value_B[b]) for name, value_B in found.items()}
+            self.heard[id] = Heard(batch.texts[b], text, batch.languages[b], sums, int(batch.target_len_B[b]))
 
     def on_validation_epoch_end(self) -> None:
+        heard, self.heard = dict(sorted(gathered(self.heard).items())), {}
+        sums = {
+            name: torch.tensor(sum(h.losses[name] for h in heard.values()), dtype=torch.double)
+            for name in next(iter(heard.values())).losses
+        }
+        self.log("dev_loss", self._weighed(sums, sum(h.tokens for h in heard.values()), len(heard)).float())
+        references = {id: h.reference for id, h in heard.items()}
+        hypotheses = {id: h.hypothesis for id, h in heard.items()}
+        languages = {id: h.language for id, h in heard.items()}
         normalizer = self.config.score_normalizer or self.config.normalizer
-        report = score_texts(
-            self.references, self.hypotheses, normalizer=normalizer, languages=self.languages
-        ).as_dict()
+        report = score_texts(references, hypotheses, normalizer=normalizer, languages=languages).as_dict()
         for name in ("wer", "cer"):
             self.log(f"dev_{name}", report["metrics"][name]["rate"] * 100, prog_bar=True)
-        self.hypotheses, self.references, self.languages = {}, {}, {}
 
     # ---- optimiser and state ----------------------------------------------------------------------------------
 
@@ -225,7 +262,7 @@ class SpeechTask(L.LightningModule):
         checkpoint["task"] = {
             "batches_seen": self.batches_seen,
             "skipped_in_a_row": self.skipped_in_a_row,
-            "applied": dict(self.applied),
+            "applied": dict(self.applied_in_all()),
             "wall_s": self.wall_s,
         }
 
@@ -233,5 +270,5 @@ class SpeechTask(L.LightningModule):
         saved = checkpoint["task"]
         self.batches_seen = saved["batches_seen"]
         self.skipped_in_a_row = saved["skipped_in_a_row"]
-        self.applied = Counter(saved["applied"])
+        self.applied_before, self.applied = Counter(saved["applied"]), Counter()
         self.wall_s_before = saved.get("wall_s", 0.0)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from asr import losses
 from asr.config import DecoderConfig, EncoderConfig, LogMelConfig, ModelConfig, SubsamplingConfig
 from asr.features import Features
+from asr.model.attention import products
 from asr.model.build import build_model
-from asr.model.precision import attend_in_bfloat16
+from asr.model.precision import attend_by
 
 
 def build(kind: str, precision: str) -> tuple[nn.Module, Callable[[StepBatch], Tensor]]:
@@ -28,7 +29,7 @@ def build(kind: str, precision: str) -> tuple[nn.Module, Callable[[StepBatch], T
     )
     model = build_model(LogMelConfig(n_mels=BINS), config, VOCABULARY).train()
     if precision == "bf16":
-        attend_in_bfloat16(model)
+        attend_by(products, model)
     smoothing = SMOOTHING if by_ctc else 0.0
 
     def loss_of(batch: StepBatch) -> Tensor:

@@ -1,0 +1,72 @@
+"""Processes that train together: which one is the first, and what the others wait for.
+
+Each step's batch is shared out among them, so that a run depends on how many there are in nothing but rounding and the
+draws of dropout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch.distributed as dist
+
+from asr.config import ExperimentConfig, to_yaml
+from asr.errors import AsrError
+from asr.files import write_atomically
+
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")  # torchrun's, Lightning's, SLURM's
+_PATIENCE_S = 600.0
+_LOST = re.compile("closed by peer|reset by peer|[Bb]roken pipe|[Tt]imed out|gloo|NCCL")  # gloo has no error of its own
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes; known before the processes have met."""
+    return all(os.environ.get(name, "0") == "0" for name in _RANKS)
+
+
+def tell_prepared(config: ExperimentConfig) -> None:
+    """The first process: the run's folder holds all that the others need."""
+    with write_atomically(config.out / "prepared") as temporary:
+        temporary.write_text(_digest(config), encoding="utf-8")
+
+
+def wait_until_prepared(config: ExperimentConfig) -> None:
+    """Any other process: AsrError if the first one does not tell in time."""
+    path, until = config.out / "prepared", time.monotonic() + _PATIENCE_S
+    while not path.exists() or path.read_text(encoding="utf-8") != _digest(config):
+        if time.monotonic() > until:
+            raise AsrError(f"{path}: the first process of the training has not written it; did it start?")
+        time.sleep(0.2)
+
+
+def _digest(config: ExperimentConfig) -> str:
+    return hashlib.sha256(to_yaml(config).encode()).hexdigest()
+
+
+@contextmanager
+def company() -> Iterator[None]:
+    """What the libraries raise when another process is gone becomes one line that says so."""
+    try:
+        yield
+    except RuntimeError as e:
+        if not dist.is_initialized() or not (isinstance(e, dist.DistError) or _LOST.search(str(e))):
+            raise
+        why = str(e).strip().splitlines()[0]
+        raise AsrError(
+            f"another process of the training is gone ({why}); the same command goes on from the last state"
+        ) from None
+
+
+def gathered(own: dict[str, Any]) -> dict[str, Any]:
+    """The entries of all processes."""
+    if not dist.is_initialized():
+        return own
+    everyone: list[dict[str, Any]] = [{} for _ in range(dist.get_world_size())]
+    dist.all_gather_object(everyone, own)
+    return {key: value for entries in everyone for key, value in entries.items()}

@@ -1,0 +1,143 @@
+"""Two processes train as one would: the same batches, shared out, and losses equal within rounding; how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from synthetic import experiment_file, short_cuts
+
+from asr.checkpoint import load_state
+from asr.data.batch import Batch, Example, collate
+from asr.data.stream import CutBatch, ExampleDataset, Position, Share
+from asr.training.plots import read_metrics
+from asr.training.states import states_in
+
+Step = tuple[float, list[str]]
+TWO = "trainer.devices=2"
+# Dropout's draws are each process's own.
+EVEN = ("model.encoder.dropout=0", "model.decoder.dropout=0", "trainer.max_epochs=2")
+
+
+def command(config: Path, out: Path, *overrides: str) -> list[str]:
+    return [sys.executable, "-m", "asr", "train", str(config), f"out={out}", *EVEN, *overrides]
+
+
+def run(config: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    words = command(config, out, *overrides)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def steps(out: Path, rank: int = 0) -> dict[int, Step]:
+    """Loss and utterances by batch, as the process logged them; of a batch done twice, the last."""
+    path = out / ("steps.jsonl" if rank == 0 else f"steps.{rank}.jsonl")
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {row["batch"]: (float.fromhex(row["loss"]), row["ids"]) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return experiment_file(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def two(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("two") / "run"
+    done = run(config, out, TWO)
+    assert done.stderr.count("best: dev WER") == 1
+    return out
+
+
+def test_two_processes_train_as_one(config: Path, two: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    run(config, one)
+    alone, shares = steps(one), [steps(two, rank) for rank in (0, 1)]
+    assert len(alone) > 10
+    assert set(shares[0]) == set(alone)
+    for batch, (loss, ids) in alone.items():
+        of_each = [share[batch] for share in shares if batch in share]
+        assert sorted(id for _, own in of_each for id in own) == sorted(ids)
+        assert sum(own for own, _ in of_each) / 2 == pytest.approx(loss, rel=1e-3)
+    for name in ("dev_loss", "dev_wer", "grad_norm"):
+        ours, theirs = ([float(row[name]) for row in read_metrics(out / "logs") if row.get(name)] for out in (two, one))
+        assert ours == pytest.approx(theirs, rel=1e-3)
+    expected = load_file(one / "model" / "model.safetensors")
+    for name, weight in load_file(two / "model" / "model.safetensors").items():
+        torch.testing.assert_close(weight, expected[name], atol=1e-3, rtol=1e-3)
+    counts = [json.loads((out / "run.json").read_text()) for out in (one, two)]
+    for key in ("utterances_seen", "audio_s_seen", "steps"):
+        assert counts[0][key] == counts[1][key]
+
+
+def kill(config: Path, out: Path, step: int, *, child: bool) -> tuple[int, str]:
+    """Kill the first process or its child at a step; gives the exit status of the first and what it said."""
+    process = subprocess.Popen(command(config, out, TWO), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        until = time.monotonic() + 200
+        while step not in steps(out) and time.monotonic() < until and process.poll() is None:
+            time.sleep(0.005)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]) if child else process.pid, signal.SIGKILL)
+        _, told = process.communicate(timeout=60)
+        while time.monotonic() < until and any(Path(f"/proc/{pid}").exists() for pid in children):
+            time.sleep(0.05)
+        assert not any(Path(f"/proc/{pid}").exists() for pid in children), "a process was left behind"
+        return process.returncode, told
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds child processes in /proc")
+def test_a_run_whose_processes_are_killed_goes_on_as_if_they_had_not_been(
+    config: Path, two: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    status, told = kill(config, out, 8, child=True)
+    assert status not in (0, -signal.SIGKILL)
+    assert "Traceback" not in told
+    assert "goes on" in told
+    kill(config, out, 14, child=False)
+    assert states_in(out / "states")
+    run(config, out, TWO)
+    for rank in (0, 1):
+        assert steps(out, rank) == steps(two, rank)
+    final = [load_state(states_in(folder / "states")[-1][1])["state_dict"] for folder in (out, two)]
+    assert all(torch.equal(final[0][name], final[1][name]) for name in final[1])
+
+
+# ---- shares ---------------------------------------------------------------------------------------------------
+
+
+def example(cut: object, epoch: int) -> Example:
+    return Example(cut.id, torch.ones(3), "", [1, 2], 1)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shares_are_the_whole_batch_and_weigh_as_one(count: int) -> None:
+    from lhotse import CutSet
+
+    cuts = short_cuts(count)
+    batch = CutBatch(CutSet.from_cuts(cuts), Position())
+    shares: list[Batch] = []
+    for rank in range(3):
+        made = ExampleDataset(example, Share(rank, 3), lambda _: 5)[batch]
+        assert isinstance(made, Batch)
+        assert (made.step_targets, made.step_utterances) == (5 * count, count)
+        shares.append(made)
+    counting = [share for share in shares if share.weight]
+    assert sorted(id for share in counting for id in share.ids) == sorted(cut.id for cut in cuts)
+    assert {share.weight for share in counting} == {3.0}
+    assert len(counting) == min(3, count)
+    assert collate([example(cuts[0], 0)]).weight == 1.0
