@@ -154,7 +154,7 @@ def _table(
 ) -> Table:
     rate = _matrix_rate(torch.bfloat16 if precision == "bf16" else torch.float32, threads)
     table = Table(title=f"{precision}, {threads} threads", title_justify="left", title_style="")
-    for column in ("", "seconds a step", "least", "most", "audio-s/s", "ours is faster", "M parameters", "of the rate"):
+    for column in ("", "seconds a step", "least", "most", "audio-s/s", "ours is faster", "M parameters", "TFLOP", "of the rate"):
         table.add_column(column, justify="right" if column else "left")
     for name, seconds in times.items():
         median, beside = statistics.median(seconds), SETUPS[name].beside
@@ -165,6 +165,7 @@ def _table(
             f"{audio_s / median:.0f}",
             ratio,
             f"{facts[name]['parameters'] / 1e6:.1f}",
+            f"{facts[name]['flop'] / 1e12:.2f}",
             f"{facts[name]['flop'] / median / rate:.0%}",
         )
     table.caption = f"rate: {rate / 1e9:.0f} GFLOP/s, the best of products of 2048 x 2048 with as much; medians"

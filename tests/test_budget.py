@@ -68,7 +68,7 @@ def test_a_wide_beam_and_silence_that_is_input_take_memory() -> None:
     keep = {"padding": "keep", "subsampling": {"factor": 2}}
     whole = footprint(small_model(features=features, encoder=keep), 1)
     recall = footprint(small_model(features=features, encoder=keep | {"padding": "recall"}), 1)
-    frame = 2 * 4 * (2 * 32 + 32)  # bytes: a layer's keys and values and the state, for a moment twice
+    frame = 2 * 4 * (2 * 32 + 32)  # bytes: the one layer's keys and values and the state, twice
     assert whole.window - narrow.window == pytest.approx(20.0 / 0.04 * frame)
     assert narrow.window < recall.window < whole.window / 5
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -115,6 +116,20 @@ def test_a_run_whose_processes_are_killed_goes_on_as_if_they_had_not_been(
         assert steps(out, rank) == steps(two, rank)
     final = [load_state(states_in(folder / "states")[-1][1])["state_dict"] for folder in (out, two)]
     assert all(torch.equal(final[0][name], final[1][name]) for name in final[1])
+
+
+def test_processes_that_a_launcher_starts_train_as_those_of_ours(config: Path, two: Path, tmp_path: Path) -> None:
+    out, script = tmp_path / "launched", Path(__file__).parents[1] / "recipes" / "cluster" / "torchrun.sh"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = Path(sys.executable).parent
+    given = {"HOST": "127.0.0.1", "PORT": str(port), "GPUS": "2", "PATH": f"{folder}:{os.environ['PATH']}"}
+    words = ["bash", str(script), str(config), f"out={out}", *EVEN]
+    done = subprocess.run(words, env=os.environ | given, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        assert steps(out, rank) == steps(two, rank)
 
 
 # ---- shares ---------------------------------------------------------------------------------------------------

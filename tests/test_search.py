@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
-from asr.decode.search import SearchOptions, Weighted, best, search
+from asr.decode.search import SearchOptions, Weighted, best, closed_up, search
 
 START, EOS = 0, 1
 
@@ -43,6 +43,13 @@ def best_by_enumeration(table: Table, utterance: int, longest: int, penalty: flo
             total = sum(float(table.log_prob[utterance, i, a, b]) for i, (a, b) in enumerate(itertools.pairwise(path)))
             found.append((total / (n + 1) ** penalty, text))
     return max(found)
+
+
+def test_those_that_go_on_stay_where_they_are_as_far_as_they_can() -> None:
+    for keep_B in itertools.product([False, True], repeat=5):
+        places = closed_up(keep_B)
+        assert sorted(places) == [b for b in range(5) if keep_B[b]]
+        assert all(at == place for at, place in enumerate(places) if at in places)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])

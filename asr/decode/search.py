@@ -30,7 +30,10 @@ class Scorer(Protocol):
         ...
 
     def reorder(self, state: Any, index_N: Tensor) -> Any:
-        """The state of the hypotheses `index_N`; those of one utterance stand together, equally many of each."""
+        """The state of the hypotheses `index_N`; those of one utterance stand together, equally many of each.
+
+        The old state is not used again.
+        """
         ...
 
 
@@ -104,14 +107,22 @@ def search(
         if not any(keep_B):
             break
         if K > 1 or not all(keep_B):
-            rows = torch.tensor(keep_B).repeat_interleave(K).to(token_N.device)
+            places = closed_up(keep_B)
+            rows = (torch.tensor(places)[:, None] * K + torch.arange(K)).flatten().to(token_N.device)
             parent_N, token_N = parent_N[rows], token_N[rows]
-            beam.utterances = [u for u, keep in zip(beam.utterances, keep_B, strict=True) if keep]
+            beam.utterances = [beam.utterances[place] for place in places]
             beam.score_BK = beam.score_BK.view(-1)[rows].view(-1, K)
             beam.parts_NS, beam.tokens_NL = beam.parts_NS[rows], beam.tokens_NL[rows]
             beam.states = [w.scorer.reorder(s, parent_N) for w, s in zip(scorers, beam.states, strict=True)]
         log_probs = _step(beam, scorers, token_N[:, None])
     return [sorted(f, key=lambda h: -h.score)[: options.n_best] or [_EMPTY] for f in beam.finished]
+
+
+def closed_up(keep_B: Sequence[bool]) -> list[int]:
+    """Places of those that go on: the last ones fill the gaps, so that most stay where they are."""
+    count = sum(keep_B)
+    last = (b for b in reversed(range(len(keep_B))) if keep_B[b])
+    return [b if keep_B[b] else next(last) for b in range(count)]
 
 
 _EMPTY = Hypothesis((), -math.inf, {}, truncated=True)

@@ -6,6 +6,7 @@ N rows in teacher forcing (see asr.model.rows), M some of them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -169,12 +170,19 @@ class Decoder(nn.Module):
         return logits_NV.float().log_softmax(-1), state._replace(past=past, length=length)
 
     def reorder(self, state: DecoderState, index_N: Tensor) -> DecoderState:
-        """Keep the hypotheses `index_N`; each utterance that is left must keep equally many, standing together."""
+        """Keep the hypotheses `index_N`; each utterance that is left must keep equally many, standing together.
+
+        What is kept of the memory moves within it, and what stays in its place is not touched: so drop utterances by
+        letting the last ones fill the gaps.  The old state is spoilt.
+        """
         utterance_N = state.utterance_N[index_N]
         rows, row_of_N = utterance_N.unique_consecutive(return_inverse=True)
         memory, weight = state.memory, state.weight_B11T
         if len(rows) != len(weight):
-            memory = tuple((k[rows], v[rows]) for k, v in memory)
+            moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+            for x_BHTK in itertools.chain.from_iterable(memory):
+                x_BHTK[moved] = x_BHTK[rows[moved]]
+            memory = tuple((k[: len(rows)], v[: len(rows)]) for k, v in memory)
             weight = weight[rows]
         past = tuple(_room(pair, state.length, len(pair[0]), index_N) for pair in state.past)
         return DecoderState(row_of_N, past, state.length, memory, weight)

@@ -38,16 +38,17 @@ class Footprint(NamedTuple):
 def footprint(parts: ModelFolder, beam_size: int) -> Footprint:
     """What decoding with a model takes, by its sizes.
 
-    For each frame: its state, and its keys and values in each layer of the decoder, for a moment twice when windows
-    that are done are dropped.  For each hypothesis: keys and values of its tokens, with room for as many again, and
-    likewise twice; and the probabilities of the vocabulary in four forms.  Silence that fills a window is frames, too.
+    For each frame: its state, twice, and its keys and values in each layer of the decoder, those of one layer twice
+    while they are made.  For each hypothesis: keys and values of its tokens, with room for as many again, and twice when
+    hypotheses are dropped; and the probabilities of the vocabulary in four forms.  Silence that fills a window is
+    frames, too.
     """
     config, model, tokenizer = parts
     encoder, decoder = config.model.encoder, config.model.decoder
     bytes_each = model.decoder.embedding.weight.element_size()
     frame_s = model.front_end.hop_s * encoder.subsampling.factor
     key_value = 2 * decoder.layers * encoder.dim * bytes_each
-    frame = 2 * (key_value + encoder.dim * bytes_each)
+    frame = (1 + 1 / decoder.layers) * key_value + 2 * encoder.dim * bytes_each
     silence = 0.0
     if encoder.padding != "mask":
         window = round(getattr(config.features, "window_s", 0.0) / frame_s)
