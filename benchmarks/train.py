@@ -154,7 +154,8 @@ def _table(
 ) -> Table:
     rate = _matrix_rate(torch.bfloat16 if precision == "bf16" else torch.float32, threads)
     table = Table(title=f"{precision}, {threads} threads", title_justify="left", title_style="")
-    for column in ("", "seconds a step", "least", "most", "audio-s/s", "ours is faster", "M parameters", "TFLOP", "of the rate"):
+    columns = ("", "seconds a step", "least", "most", "audio-s/s", "ours is faster", "M weights", "TFLOP", "of rate")
+    for column in columns:
         table.add_column(column, justify="right" if column else "left")
     for name, seconds in times.items():
         median, beside = statistics.median(seconds), SETUPS[name].beside
