@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile as sf
@@ -75,6 +77,13 @@ def short_cuts(count: int = 60, languages: Sequence[str] = ("en",)) -> list[Cut]
     draw = random.Random(1)
     durations_s = [draw.uniform(0.5, 2.0) for _ in range(count)]
     return [cut(f"c{i}", s, f"word{i}", language=languages[i % len(languages)]) for i, s in enumerate(durations_s)]
+
+
+def logged_steps(out: Path, rank: int = 0) -> list[dict[str, Any]]:
+    """What a process of a run wrote of its steps so far; a line that it is writing just now is left out."""
+    path = out / ("steps.jsonl" if rank == 0 else f"steps.{rank}.jsonl")
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def described(cuts: Iterable[Cut]) -> list[tuple[str, float, str]]:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
 from safetensors.torch import load_file
-from synthetic import experiment_file, short_cuts
+from synthetic import experiment_file, logged_steps, short_cuts
 
 from asr.checkpoint import load_state
 from asr.data.batch import Batch, Example, collate
@@ -41,10 +43,7 @@ def run(config: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess
 
 def steps(out: Path, rank: int = 0) -> dict[int, Step]:
     """Loss and utterances by batch, as the process logged them; of a batch done twice, the last."""
-    path = out / ("steps.jsonl" if rank == 0 else f"steps.{rank}.jsonl")
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    rows = [json.loads(line) for line in lines if line.endswith("\n")]
-    return {row["batch"]: (float.fromhex(row["loss"]), row["ids"]) for row in rows}
+    return {row["batch"]: (float.fromhex(row["loss"]), row["ids"]) for row in logged_steps(out, rank)}
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +134,12 @@ def test_processes_that_a_launcher_starts_train_as_those_of_ours(config: Path, t
 # ---- shares ---------------------------------------------------------------------------------------------------
 
 
-def example(cut: object, epoch: int) -> Example:
-    return Example(cut.id, torch.ones(3), "", [1, 2], 1)  # type: ignore[attr-defined]
+def example(cut: Cut, epoch: int) -> Example:
+    return Example(cut.id, torch.ones(3), "", [1, 2], 1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shares_are_the_whole_batch_and_weigh_as_one(count: int) -> None:
-    from lhotse import CutSet
-
     cuts = short_cuts(count)
     batch = CutBatch(CutSet.from_cuts(cuts), Position())
     shares: list[Batch] = []

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from synthetic import cut, experiment_file, manifest
+from synthetic import cut, experiment_file, logged_steps, manifest
 
 from asr.checkpoint import load_model_folder, save_state
 from asr.data.cuts import read_cuts
@@ -29,33 +29,27 @@ def run(config: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess
     return subprocess.run(command(config, out, *overrides), capture_output=True, text=True, timeout=300, check=False)
 
 
-def logged(out: Path) -> list[dict[str, object]]:
-    path = out / "steps.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
 def steps(out: Path) -> dict[int, set[tuple[str, ...]]]:
     """All that was logged of each step; a step done twice must have come out the same."""
     found: dict[int, set[tuple[str, ...]]] = {}
-    for row in logged(out):
+    for row in logged_steps(out):
         found.setdefault(row["batch"], set()).add((str(row["epoch"]), row["loss"], *row["ids"]))
     return found
 
 
 def kill_after(config: Path, out: Path, step: int) -> int:
     """Start or continue a run, kill it once `step` steps are logged, and give the last step that it logged."""
-    before = len(logged(out))
+    before = len(logged_steps(out))
     process = subprocess.Popen(command(config, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
     while process.poll() is None and time.monotonic() < deadline:
-        if any(row["batch"] + 1 >= step for row in logged(out)[before:]):
+        if any(row["batch"] + 1 >= step for row in logged_steps(out)[before:]):
             break
         time.sleep(0.002)
     assert process.poll() is None, "the run ended before it could be killed"
     process.kill()
     process.wait()
-    return logged(out)[-1]["batch"] + 1
+    return logged_steps(out)[-1]["batch"] + 1
 
 
 def curve(out: Path, name: str) -> list[tuple[int, str]]:

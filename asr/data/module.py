@@ -99,7 +99,7 @@ class SpeechData(L.LightningDataModule):
     def val_dataloader(self) -> BatchLoader:
         return BatchLoader(
             ExampleDataset(self.examples.plain),
-            sampler=self._own_dev_batches(),  # type: ignore[arg-type]
+            sampler=self.share.of(self._dev_batches()),  # type: ignore[arg-type]
             batch_size=None,
             generator=torch.Generator(),
         )
@@ -115,7 +115,7 @@ class SpeechData(L.LightningDataModule):
         samples = round(longest_s * self.sample_rate_hz)
         wordiest = max(cuts, key=lambda cut: len(text_of(cut)))
         chosen = [wordiest, *(cut for cut in cuts if cut is not wordiest)][: min(count, data.batch_size or count)]
-        own = chosen[self.share.rank :: self.share.processes] or chosen[:1]
+        own = self.share.of(chosen)
         return collate([_stretched(self.examples.plain(cut), samples, self.max_tokens) for cut in own])
 
     def dev_batch(self, cuts: Sequence[Cut]) -> Batch:
@@ -127,11 +127,6 @@ class SpeechData(L.LightningDataModule):
         """What of each batch is this process's."""
         trainer = self.trainer
         return Share(trainer.global_rank, trainer.world_size) if isinstance(trainer, L.Trainer) else ALONE
-
-    def _own_dev_batches(self) -> list[CutBatch]:
-        """Every so-manieth; at least one, for who has none could not take part in what follows."""
-        batches, (rank, processes) = self._dev_batches(), self.share
-        return batches[rank::processes] or batches[:1]
 
     def _dev_batches(self) -> list[CutBatch]:
         cuts, data, rate = list(self.dev_cuts), self.config.data, self.sample_rate_hz

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from lhotse import CutSet
 from lhotse.cut import Cut
@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from asr.config import DataConfig
 from asr.data.batch import Batch, Example, collate
 from asr.errors import AsrError
+
+Item = TypeVar("Item")
 
 
 class Position(NamedTuple):
@@ -94,6 +96,10 @@ class Share(NamedTuple):
     rank: int = 0
     processes: int = 1
 
+    def of(self, items: Sequence[Item]) -> list[Item]:
+        """Every so-manieth; where none is left the first one, for who has none cannot take part in what follows."""
+        return list(items[self.rank :: self.processes] or items[:1])
+
 
 ALONE = Share()
 
@@ -121,9 +127,8 @@ class ExampleDataset(Dataset["Batch | AsrError"]):
 
     def _shared(self, batch: CutBatch) -> Batch:
         cuts = list(batch.cuts)
-        own = cuts[self.share.rank :: self.share.processes]
-        made = make_batch(CutBatch(CutSet.from_cuts(own or cuts[:1]), batch.position), self.make_example)
-        weight = float(self.share.processes) if own else 0.0
+        made = make_batch(CutBatch(CutSet.from_cuts(self.share.of(cuts)), batch.position), self.make_example)
+        weight = float(self.share.processes) if self.share.rank < len(cuts) else 0.0
         targets = sum(map(self.count_targets, cuts)) if self.count_targets else 0
         return replace(made, step_targets=targets, step_utterances=len(cuts), weight=weight)
 

@@ -46,7 +46,7 @@ class _Pack(torch.autograd.Function):
         return x_MD.index_select(0, place_N)
 
     @staticmethod
-    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, None, None, None]:
         row_M, real_M = ctx.saved_tensors
         return grad_ND.index_select(0, row_M).mul_(real_M[:, None]), None, None, None
 
@@ -58,6 +58,6 @@ class _Spread(torch.autograd.Function):
         return x_ND.index_select(0, row_M)
 
     @staticmethod
-    def backward(ctx: Any, grad_MD: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_MD: Tensor) -> tuple[Tensor, None, None]:
         (place_N,) = ctx.saved_tensors
         return grad_MD.index_select(0, place_N), None, None
