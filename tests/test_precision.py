@@ -23,13 +23,16 @@ def test_eight_bits_are_near_the_exact_product() -> None:
     assert not torch.equal(got, exact)
 
 
-def test_eight_bits_of_a_row_do_not_depend_on_the_others() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("M", [50, 700])
+def test_eight_bits_of_a_row_do_not_depend_on_the_others(M: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    linear, x_MK = Int8Linear(nn.Linear(64, 30, bias=False)), torch.randn(50, 64)
+    linear, x_MK = Int8Linear(nn.Linear(64, 30, bias=False)), torch.randn(M, 64, dtype=dtype)
     x_MK[7] *= 1e4  # one scale for all would round the others to nothing
     x_MK[9] = 0.0
     together = linear(x_MK)
-    for row in (0, 7, 9, 49):
+    assert together.dtype == dtype
+    for row in (0, 7, 9, 49, M - 1):
         assert torch.equal(together[row], linear(x_MK[row : row + 1])[0])
     assert not together[9].any()
 

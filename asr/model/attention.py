@@ -115,12 +115,8 @@ class SelfAttention(nn.Module):
         """Sequences attend to themselves and to what lies `beyond` them, whose weights come last."""
         q_BHTK, k_BHTK, v_BHTK = self._heads(rows.spread(self.qkv(x_ND)))
         if beyond_BCD is not None:
-            D = x_ND.shape[-1]
-            more = F.linear(beyond_BCD, self.qkv.weight[D:], self.qkv.bias[D:]).chunk(2, dim=-1)
-            k_BHTK, v_BHTK = (
-                torch.cat([own, split_heads(other, self.heads)], dim=2)
-                for own, other in zip((k_BHTK, v_BHTK), more, strict=True)
-            )
+            _, *more = self._heads(self.qkv(beyond_BCD))
+            k_BHTK, v_BHTK = (torch.cat(pair, dim=2) for pair in zip((k_BHTK, v_BHTK), more, strict=True))
         y_BHTK, _ = self.attend(q_BHTK, k_BHTK, v_BHTK, weight_BHTT)
         return self.out(rows.pack(join_heads(y_BHTK)))
 

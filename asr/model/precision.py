@@ -1,4 +1,4 @@
-"""Cheaper arithmetic for decoding: bfloat16, or an encoder in bfloat16 with a decoder in 8 bits.
+"""Cheaper arithmetic for decoding: bfloat16, or linear maps in 8 bits.
 
 Shapes: M rows, K inputs, N outputs.
 """
@@ -19,7 +19,8 @@ Precision = Literal["float32", "bfloat16", "int8"]
 class Int8Linear(nn.Module):
     """A linear map whose weights and inputs are rounded to 8 bits, each output and each input row with its own scale.
 
-    A row is rounded by itself and integers add up exactly: other rows never change its result.
+    A row is rounded by itself and integers add up exactly: other rows never change its result.  Rows go in blocks: what
+    is done to the product's inputs and outputs costs as much as the product where it does not stay in the caches.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -34,15 +35,26 @@ class Int8Linear(nn.Module):
     scale_N: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., K) -> (..., N) in float32."""
-        x_MK = x.float().reshape(-1, x.shape[-1])
-        scale_M1 = (x_MK.abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
+        """(..., K) -> (..., N), in the precision of the input."""
+        x_MK = x.reshape(-1, x.shape[-1])
+        if len(x_MK) <= _BLOCK:
+            y_MN = self._block(x_MK).to(x.dtype)
+        else:
+            y_MN = x_MK.new_empty(len(x_MK), len(self.scale_N))
+            for own_MN, own_MK in zip(y_MN.split(_BLOCK), x_MK.split(_BLOCK), strict=True):
+                own_MN.copy_(self._block(own_MK))
+        return y_MN.view(*x.shape[:-1], -1)
+
+    def _block(self, x_MK: Tensor) -> Tensor:
+        x_MK = x_MK.float()
+        scale_M1 = (x_MK.abs().amax(1, keepdim=True) / 127).clamp_(min=1e-12)
         # A private name, but the one 8-bit product that torch has for plain tensors; torchao stands on it too.
         y_MN = torch._int_mm((x_MK / scale_M1).round_().to(torch.int8), self.weight_KN).float()
         y_MN.mul_(self.scale_N).mul_(scale_M1)
-        if self.bias is not None:
-            y_MN += self.bias
-        return y_MN.view(*x.shape[:-1], -1)
+        return y_MN if self.bias is None else y_MN.add_(self.bias)
+
+
+_BLOCK = 256  # rows
 
 
 class Bfloat16Embedding(nn.Embedding):
@@ -74,8 +86,8 @@ def attend_by(attend: Attend, model: nn.Module) -> None:
 def set_precision(model: SpeechModel, precision: Precision) -> None:
     """Change a model in evaluation mode, for good; features and log-probabilities stay in float32.
 
-    int8 rounds the decoder's linear maps to 8 bits, keeps its sums in float32, holds its embedding in bfloat16, and
-    computes the encoder and the attention to it in bfloat16; it is for the CPU.
+    int8 rounds linear maps to 8 bits and computes the rest of the encoder and the attention to it in bfloat16, the rest
+    of the decoder in float32, whose embedding is held in bfloat16; it is for the CPU.
     """
     if precision == "float32":
         return
@@ -87,10 +99,16 @@ def set_precision(model: SpeechModel, precision: Precision) -> None:
             if part is not None:
                 part.to(torch.bfloat16)
         return
-    for parent in list(model.decoder.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(parent, CrossAttention) and name == "key_value":
-                child.to(torch.bfloat16)  # over many frames at once this is the faster product
-            elif isinstance(child, nn.Linear):
-                setattr(parent, name, Int8Linear(child))
+    _round(model.encoder, but=("out",))  # no faster in 8 bits, and what loses most by them
+    _round(model.decoder, but=("key_value",))  # over many frames it is no faster
+    for module in model.decoder.modules():
+        if isinstance(module, CrossAttention):
+            module.key_value.to(torch.bfloat16)
     model.decoder.embedding = Bfloat16Embedding(model.decoder.embedding)
+
+
+def _round(part: nn.Module, but: tuple[str, ...]) -> None:
+    for parent in list(part.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear) and name not in but:
+                setattr(parent, name, Int8Linear(child))
