@@ -113,6 +113,15 @@ def test_a_run_killed_four_times_ends_bit_for_bit_the_same(config: Path, whole: 
     assert (out / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
 
 
+def test_a_run_that_was_over_goes_on_if_it_may_be_longer(config: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for longer in ("trainer.max_steps=4", "trainer.max_epochs=1", "trainer.max_epochs=3", "trainer.max_epochs=3"):
+        done = run(config, out, longer)
+        assert done.returncode == 0, done.stderr
+    assert steps(out) == steps(whole)
+    assert [line for line in done.stderr.splitlines() if "going on" in line]
+
+
 def test_the_newest_sound_state_is_taken_and_the_others_are_named(tmp_path: Path) -> None:
     lines: list[str] = []
     assert newest_sound_state(tmp_path, lines.append) is None

@@ -39,6 +39,13 @@ class KeepStates(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.validated = dict(state_dict["best"]), state_dict["validated"]
 
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A run that was over goes on if it may be longer now: to Lightning, all of it is one epoch, never over."""
+        loop = checkpoint["loops"]["fit_loop"]
+        for count in loop["epoch_progress"].values():
+            count.update(processed=0, completed=0)
+        loop["epoch_loop.batch_progress"]["is_last_batch"] = False
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
