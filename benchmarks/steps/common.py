@@ -50,8 +50,9 @@ class StepBatch(NamedTuple):
     def targets_BS(self, padding: int) -> Tensor:
         """What it is to give: the tokens, then the end, then padding."""
         targets_BS = torch.cat([self.tokens_BL, torch.zeros_like(self.tokens_BL[:, :1])], 1)
+        places_S = torch.arange(targets_BS.shape[1], device=targets_BS.device)
         targets_BS.scatter_(1, self.len_B[:, None], BOUNDARY)
-        return targets_BS.masked_fill(torch.arange(targets_BS.shape[1]) > self.len_B[:, None], padding)
+        return targets_BS.masked_fill(places_S > self.len_B[:, None], padding)
 
 
 def read_batch(path: Path) -> StepBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from common import BINS, BLANK, CTC_SHARE, DROPOUT, SIZE, SMOOTHING, VOCABULARY, StepBatch, serve
 from torch import Tensor, nn
@@ -15,15 +16,15 @@ from asr.model.build import build_model
 from asr.model.precision import attend_by
 
 
-def build(kind: str, precision: str) -> tuple[nn.Module, Callable[[StepBatch], Tensor]]:
+def build(kind: str, precision: str, size: dict[str, Any] = SIZE) -> tuple[nn.Module, Callable[[StepBatch], Tensor]]:
     by_ctc = kind == "ctc"
-    shared = {"heads": SIZE["heads"], "feed_forward": SIZE["feed_forward"], "dropout": DROPOUT}
+    shared = {"heads": size["heads"], "feed_forward": size["feed_forward"], "dropout": DROPOUT}
     subsampling = (
         SubsamplingConfig(kind="conv2d", channels=64) if by_ctc else SubsamplingConfig(kind="glu", channels=512)
     )
     config = ModelConfig(
-        encoder=EncoderConfig(subsampling=subsampling, layers=SIZE["encoder_layers"], dim=SIZE["dim"], **shared),
-        decoder=DecoderConfig(layers=SIZE["decoder_layers"], **shared),
+        encoder=EncoderConfig(subsampling=subsampling, layers=size["encoder_layers"], dim=size["dim"], **shared),
+        decoder=DecoderConfig(layers=size["decoder_layers"], **shared),
         ctc=by_ctc,
         activation="relu",
     )
@@ -45,4 +46,5 @@ def build(kind: str, precision: str) -> tuple[nn.Module, Callable[[StepBatch], T
     return model, loss_of
 
 
-serve(build)
+if __name__ == "__main__":
+    serve(build)
