@@ -95,7 +95,7 @@ def _training(
             *(f"{flop / 1e12:.2f}", f"{done / 1e12:.1f}", f"{done / rate:.0%}", f"{done / peak / 1e12:.0%}"),
             f"{memory:.1f}",
         )
-    table.caption = f"of products: of {rate / 1e12:.1f} TFLOP/s, the best of products of a large matrix; of peak: of {peak:g} TFLOP/s"
+    table.caption = f"products: {rate / 1e12:.1f} TFLOP/s, the best of large matrices; peak: {peak:g} TFLOP/s"
     return table
 
 
