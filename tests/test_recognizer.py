@@ -76,10 +76,22 @@ def test_a_language_that_is_given_is_kept() -> None:
     assert texts(results["en"]) != texts(results["es"])
     detected = list(recognizer.transcribe_sources(sources(audio)))
     other = {"en": "es", "es": "en"}[detected[2].language]
-    mixed = list(recognizer.transcribe_sources(sources(audio), language=lambda id: other if id == "2" else None))
+    own = [source._replace(language=other if source.id == "2" else None) for source in sources(audio)]
+    mixed = list(recognizer.transcribe_sources(own))
     expected = [*detected[:2], results[other][2], detected[3]]
     assert texts(mixed) == texts(expected)
     assert [r.language for r in mixed] == [r.language for r in expected]
+    assert texts(list(recognizer.transcribe_sources(own, language="es"))) == texts(results["es"])
+
+
+def test_a_source_in_a_language_that_the_model_lacks_fails_alone() -> None:
+    first, second = sources(noises(1.0, 0.5))
+    recognizer = Recognizer(small_model(["en", "es"]))
+    failed, done = recognizer.transcribe_sources([first._replace(language="xx"), second])
+    assert failed == Failure("0", "0: its language 'xx' is none of this model's: en, es")
+    assert [done] == list(recognizer.transcribe_sources([second]))
+    (unknowing,) = Recognizer(small_model()).transcribe_sources([first._replace(language="xx")])
+    assert isinstance(unknowing, Transcript)
 
 
 def test_a_language_that_the_model_lacks_is_an_error_before_any_work() -> None:

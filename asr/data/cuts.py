@@ -89,9 +89,25 @@ def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
     return audio_N
 
 
+def whole_file(cut: Cut) -> str | None:
+    """The audio file that a cut is all of, just as it is; None for parts, joined clips and changed speed."""
+    clips = pieces(cut)
+    if isinstance(cut, MixedCut) or not clips or not _is_file(cut) or cut.recording.transforms:
+        return None
+    return str(cut.recording.sources[0].source) if _is_whole(cut) else None
+
+
+def _is_file(cut: MonoCut) -> bool:
+    return cut.recording is not None and cut.recording.sources[0].type == "file"
+
+
+def _is_whole(cut: MonoCut) -> bool:
+    return cut.start == 0 and abs(cut.duration - cut.recording.duration) < 1e-6
+
+
 def _load_mono(cut: MonoCut, sample_rate_hz: int) -> Tensor:
     recording = cut.recording
-    if recording is None or recording.sources[0].type != "file":
+    if not _is_file(cut):
         raise DataError(f"{printable(cut.id)}: the cut has no audio file")
     speed = 1.0
     for transform in recording.transforms or ():
@@ -100,7 +116,6 @@ def _load_mono(cut: MonoCut, sample_rate_hz: int) -> Tensor:
             raise DataError(f"{printable(cut.id)}: transform {printable(fields['name'])} is not supported")
         speed *= fields["kwargs"]["factor"]
     path = recording.sources[0].source
-    whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-6
-    span = {} if whole else {"offset_s": cut.start * speed, "duration_s": cut.duration * speed}
+    span = {} if _is_whole(cut) else {"offset_s": cut.start * speed, "duration_s": cut.duration * speed}
     audio = open_audio(path, **span)
     return resample(torch.from_numpy(audio.samples_N), round(audio.sample_rate_hz * speed), sample_rate_hz)
