@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -228,6 +229,27 @@ def test_only_a_pool_of_audio_is_loaded_at_a_time(greedy: Recognizer, monkeypatc
     assert loaded == list(range(len(audio)))
     assert [r.id for r in found] == [str(i) for i in range(len(audio))]
     assert texts(found) == expected
+
+
+def test_sources_that_are_made_when_asked_for_are_not_all_made_at_once(
+    greedy: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Made(list[Source]):
+        made = 0
+
+        def __iter__(self) -> Iterator[Source]:
+            for source in super().__iter__():
+                self.made += 1
+                yield source
+
+    monkeypatch.setattr(pool, "POOL_S", 1.4)
+    monkeypatch.setattr(parallel, "WORKERS", 1)
+    todo, told = Made(sources(noises(*[1.0] * 9))), []
+    results = greedy.transcribe_sources(todo, on_done=lambda *seconds: told.append(seconds))
+    first = next(results)
+    assert todo.made < 9
+    assert told[0][1] == pytest.approx(9.0), "how many there are is known from the start"
+    assert [r.id for r in [first, *results]] == [str(i) for i in range(9)]
 
 
 def test_progress_ends_at_the_whole(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:

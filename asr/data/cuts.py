@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from lhotse import CutSet
+from lhotse import CutSet, Recording
 from lhotse.cut import Cut, MixedCut, MixTrack, MonoCut, PaddingCut
+from lhotse.serialization import deserialize_item
 from torch import Tensor
 
 from asr.audio import open_audio
@@ -45,6 +47,19 @@ def read_cuts(path: Path) -> CutSet:
     if len(counts) < len(cuts):
         raise DataError(f"{path}: cut '{printable(counts.most_common(1)[0][0])}' is there twice; ids must differ")
     return cuts
+
+
+def parse_cut(line: bytes) -> Cut:
+    """Read one line of a manifest of cuts, or of recordings, each of which is a cut; DataError if it is neither."""
+    try:
+        item = deserialize_item(json.loads(line))
+        cut = item.to_cut() if isinstance(item, Recording) else item
+    except Exception as e:  # lhotse raises whatever its parsers raise
+        reason = printable(" ".join(f"{type(e).__name__}: {e}".split()))[:200]
+        raise DataError(f"neither cut nor recording of lhotse: {reason}") from None
+    if not isinstance(cut, Cut):
+        raise DataError(f"a {type(cut).__name__}, neither cut nor recording of lhotse")
+    return cut
 
 
 def text_of(cut: Cut) -> str:
