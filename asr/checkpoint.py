@@ -6,6 +6,7 @@ file whose header carries the plain values as JSON and a checksum of the tensors
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from asr.model.speech import SpeechModel
 from asr.tokenizer import Tokenizer, load_tokenizer
 
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
+_PARTS = (".yaml", ".safetensors", ".json", ".model")  # of a folder; those who use it may leave more beside
 
 
 class ModelFolder(NamedTuple):
@@ -71,6 +73,17 @@ def load_model_folder(folder: Path) -> ModelFolder:
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError) as e:
         raise CheckpointError(f"{weights}: the weights do not fit {CONFIG}: {_first_line(e)}") from None
     return ModelFolder(config, model.eval(), tokenizer)
+
+
+def digest_of(folder: Path) -> str:
+    """What tells a model folder from others: a hash of its configuration, tokenizer and weights."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in _PARTS and not p.name.startswith(".")):
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

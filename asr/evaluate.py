@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lhotse.cut import Cut
-
-from asr.data.cuts import language_of, load_audio, read_cuts, text_of
+from asr.data.cuts import language_of, read_cuts, text_of
 from asr.errors import DataError
 from asr.files import make_folder, write_atomically
-from asr.recognizer import OnDone, Opened, Recognizer, Source
+from asr.recognizer import OnDone, Recognizer
+from asr.recognizer.cuts import cut_source
 from asr.scoring import ScoreReport, score_texts
 from asr.transcript import Failure
 
@@ -68,8 +66,7 @@ def evaluate(
     hypotheses: dict[str, str] = {}
     began = time.monotonic()
     for result in recognizer.transcribe_sources(
-        [Source(id, partial(_open, cut, recognizer.rate)) for id, cut in cuts.items()],
-        language=lambda id: language_of(cuts[id]),
+        [cut_source(cut, recognizer.rate) for cut in cuts.values()],
         batch_s=batch_s,
         on_done=on_done,
     ):
@@ -84,7 +81,3 @@ def evaluate(
             f.write(json.dumps(row, ensure_ascii=False) + "\n")
     report = score_texts(references, hypotheses, **scoring)
     return Evaluation(report, sum(cut.duration for cut in cuts.values()), wall_s, path)
-
-
-def _open(cut: Cut, rate: int) -> Opened:
-    return Opened([load_audio(cut, rate)], cut.duration)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from asr.errors import ConfigError, printable
 from asr.files import make_folder, write_atomically
 from asr.subtitles import SubtitleOptions, cues, segments_of
-from asr.transcript import Segment, Transcript, Word
+from asr.transcript import Failure, Segment, Transcript, Word
 
 NEEDS_TIMES = frozenset({"srt", "vtt", "tsv"})
 
@@ -28,6 +28,22 @@ def as_json(transcript: Transcript, options: SubtitleOptions) -> str:
     written["segments"] = f"[{', '.join(map(_json, transcript.segments))}]"
     written["alternatives"] = _json([{"text": text, "score": score} for text, score in transcript.alternatives])
     return "{" + ", ".join(f'"{field.name}": {written[field.name]}' for field in fields(transcript)) + "}\n"
+
+
+def as_line(result: Transcript | Failure) -> str:
+    """A result's fields as one line of JSON, without its end."""
+    return _json(vars(result)) if isinstance(result, Failure) else as_json(result, SubtitleOptions()).rstrip("\n")
+
+
+def from_line(line: str | bytes) -> Transcript:
+    """The transcript that as_line wrote."""
+    row = json.loads(line)
+    segments = (
+        Segment(**segment | {"words": tuple(Word(**w) for w in segment["words"]), "guards": tuple(segment["guards"])})
+        for segment in row["segments"]
+    )
+    alternatives = ((each["text"], each["score"]) for each in row["alternatives"])
+    return Transcript(**row | {"segments": tuple(segments), "alternatives": tuple(alternatives)})
 
 
 def as_srt(transcript: Transcript, options: SubtitleOptions) -> str:
@@ -85,6 +101,11 @@ WRITERS: dict[str, Callable[[Transcript, SubtitleOptions], str]] = {
 }
 
 
+def needs_times(formats: Iterable[str]) -> bool:
+    """Whether one of these formats tells when words were said."""
+    return not NEEDS_TIMES.isdisjoint(formats)
+
+
 class TranscriptWriter:
     """Writes each transcript in every format: to `folder`/NAME.FORMAT, or to standard output without a folder.
 
@@ -112,19 +133,14 @@ class TranscriptWriter:
         self.subtitles = subtitles or SubtitleOptions()
         self._taken: set[str] = set()
 
-    @property
-    def needs_times(self) -> bool:
-        """Whether a format tells when words were said."""
-        return not NEEDS_TIMES.isdisjoint(self.formats)
-
-    def write(self, transcript: Transcript) -> None:
-        """Write one transcript; a file appears whole or not at all."""
+    def write(self, transcript: Transcript, stem: str | None = None) -> None:
+        """Write one transcript; a file appears whole or not at all.  stem: of its name, else the id's."""
         if self.folder is None:
             for name in self.formats:
                 start = f"{printable(transcript.id)}\t" if self.named and name == "txt" else ""
                 print(start + WRITERS[name](transcript, self.subtitles), end="", flush=True)
             return
-        stem = self._free_name(Path(transcript.id).stem)
+        stem = self._free_name(Path(transcript.id).stem if stem is None else stem)
         for name in self.formats:
             with write_atomically(self.folder / f"{stem}.{name}") as temporary:
                 temporary.write_text(WRITERS[name](transcript, self.subtitles), encoding="utf-8")

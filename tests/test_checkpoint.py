@@ -20,7 +20,15 @@ import torch
 from audit import audited, expect_refused
 from safetensors.torch import save
 
-from asr.checkpoint import ModelFolder, average_weights, load_model_folder, load_state, save_model_folder, save_state
+from asr.checkpoint import (
+    ModelFolder,
+    average_weights,
+    digest_of,
+    load_model_folder,
+    load_state,
+    save_model_folder,
+    save_state,
+)
 from asr.config import EncoderConfig, LogMelConfig, ModelConfig, ModelFolderConfig
 from asr.errors import CheckpointError
 from asr.model.build import build_model
@@ -44,6 +52,20 @@ def test_a_model_folder_comes_back_the_same(tmp_path: Path) -> None:
     audio, n = torch.randn(1, 8000), torch.tensor([8000])
     assert torch.equal(before.model.encode(audio, n).states_BTD, after.model.encode(audio, n).states_BTD)
     assert after.model.decoder.output.weight is after.model.decoder.embedding.weight
+
+
+def test_a_digest_tells_model_folders_apart_and_leaves_out_what_is_no_part_of_one(tmp_path: Path) -> None:
+    save_model_folder(tmp_path / "a", parts())
+    digest = digest_of(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "b" / "hyp.jsonl").write_text("what evaluate leaves there")
+    assert digest_of(tmp_path / "b") == digest
+    for path in sorted((tmp_path / "a").iterdir()):
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        assert digest_of(tmp_path / "a") != digest, path.name
+        path.write_bytes(data)
+    assert digest_of(tmp_path / "a") == digest
 
 
 def test_loading_draws_nothing_and_needs_no_compiler(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -76,10 +77,22 @@ def test_a_language_that_is_given_is_kept() -> None:
     assert texts(results["en"]) != texts(results["es"])
     detected = list(recognizer.transcribe_sources(sources(audio)))
     other = {"en": "es", "es": "en"}[detected[2].language]
-    mixed = list(recognizer.transcribe_sources(sources(audio), language=lambda id: other if id == "2" else None))
+    own = [source._replace(language=other if source.id == "2" else None) for source in sources(audio)]
+    mixed = list(recognizer.transcribe_sources(own))
     expected = [*detected[:2], results[other][2], detected[3]]
     assert texts(mixed) == texts(expected)
     assert [r.language for r in mixed] == [r.language for r in expected]
+    assert texts(list(recognizer.transcribe_sources(own, language="es"))) == texts(results["es"])
+
+
+def test_a_source_in_a_language_that_the_model_lacks_fails_alone() -> None:
+    first, second = sources(noises(1.0, 0.5))
+    recognizer = Recognizer(small_model(["en", "es"]))
+    failed, done = recognizer.transcribe_sources([first._replace(language="xx"), second])
+    assert failed == Failure("0", "0: its language 'xx' is none of this model's: en, es")
+    assert [done] == list(recognizer.transcribe_sources([second]))
+    (unknowing,) = Recognizer(small_model()).transcribe_sources([first._replace(language="xx")])
+    assert isinstance(unknowing, Transcript)
 
 
 def test_a_language_that_the_model_lacks_is_an_error_before_any_work() -> None:
@@ -216,6 +229,27 @@ def test_only_a_pool_of_audio_is_loaded_at_a_time(greedy: Recognizer, monkeypatc
     assert loaded == list(range(len(audio)))
     assert [r.id for r in found] == [str(i) for i in range(len(audio))]
     assert texts(found) == expected
+
+
+def test_sources_that_are_made_when_asked_for_are_not_all_made_at_once(
+    greedy: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Made(list[Source]):
+        made = 0
+
+        def __iter__(self) -> Iterator[Source]:
+            for source in super().__iter__():
+                self.made += 1
+                yield source
+
+    monkeypatch.setattr(pool, "POOL_S", 1.4)
+    monkeypatch.setattr(parallel, "WORKERS", 1)
+    todo, told = Made(sources(noises(*[1.0] * 9))), []
+    results = greedy.transcribe_sources(todo, on_done=lambda *seconds: told.append(seconds))
+    first = next(results)
+    assert todo.made < 9
+    assert told[0][1] == pytest.approx(9.0), "how many there are is known from the start"
+    assert [r.id for r in [first, *results]] == [str(i) for i in range(9)]
 
 
 def test_progress_ends_at_the_whole(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,8 @@ ROOMS = {
     "subtitles": BASE | {"transcript", "words"},
     "writers": BASE | {"transcript", "subtitles"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
+    "corpus": BASE
+    | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
     "training": BASE
     | {"training", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
     | {"scoring", "tokenizer"},

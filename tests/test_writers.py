@@ -13,8 +13,18 @@ from hypothesis import strategies as st
 
 from asr.errors import ConfigError
 from asr.subtitles import SubtitleOptions, cues
-from asr.transcript import Segment, Transcript, Word
-from asr.writers import NEEDS_TIMES, WRITERS, TranscriptWriter, as_srt, as_tsv, as_vtt
+from asr.transcript import Failure, Segment, Transcript, Word
+from asr.writers import (
+    NEEDS_TIMES,
+    WRITERS,
+    TranscriptWriter,
+    as_line,
+    as_srt,
+    as_tsv,
+    as_vtt,
+    from_line,
+    needs_times,
+)
 
 
 def said(id: str, text: str = "hello") -> Transcript:
@@ -265,11 +275,15 @@ def test_recordings_on_standard_output_stay_apart(capsys: pytest.CaptureFixture[
     assert [block.split("\n")[2:] for block in blocks[:-1]] == [["Hello there."], ["Go away."]]
 
 
-def test_formats_that_tell_when_need_times(tmp_path: Path) -> None:
-    assert [TranscriptWriter(["txt", name], tmp_path).needs_times for name in WRITERS] == [
-        False,
-        False,
-        True,
-        True,
-        True,
-    ]
+def test_formats_that_tell_when_need_times() -> None:
+    assert [needs_times(["txt", name]) for name in WRITERS] == [False, False, True, True, True]
+
+
+def test_a_line_is_read_as_it_was_written() -> None:
+    words = (Word(" who?", 0.5, 1.25, 0.5), Word(" l\u2028\udce9\n", 1.25, 2.0, 1.0))
+    segment = Segment("who? l", 0.5, 2.0, words, -0.25, 0.1, ("loop",))
+    told = Transcript("a\n/\t\udce9", "who?", 2.5, "en", (segment, Segment("", 2.0, 2.5)), (("who?", -1.5),), True)
+    line = as_line(told)
+    assert "\n" not in line
+    assert from_line(line.encode()) == told
+    assert json.loads(as_line(Failure("a\n\udce9", "gone"))) == {"id": "a\n\udce9", "reason": "gone"}

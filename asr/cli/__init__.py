@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from asr import __version__
-from asr.cli.inputs import batch_seconds, find_audio, load_recognizer, names
+from asr.cli.inputs import batch_seconds, load_recognizer, names
+from asr.cli.options import BatchSize, BeamSize, CtcWeight, Device, Dtype, Model
 from asr.cli.terminal import progress, run, say
+from asr.cli.transcribe import transcribe
 
 if TYPE_CHECKING:
     from asr.scoring import ScoreReport
@@ -27,19 +29,6 @@ config_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(config_app, name="config")
-
-Model = Annotated[Path, typer.Option("--model", help="Model folder or name: exp/prompts-en/model, whisper-small.")]
-BeamSize = Annotated[int | None, typer.Option("--beam-size", min=1, help="1 is greedy. [default: the model's own]")]
-NBest = Annotated[int | None, typer.Option("--n-best", min=1, help="Texts per recording in JSON, at most the beam.")]
-CtcWeight = Annotated[float | None, typer.Option("--ctc-weight", min=0, max=1, help="Share of CTC in joint decoding.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Dtype = Annotated[
-    Literal["auto", "float32", "bfloat16", "int8"],
-    typer.Option("--dtype", help="Arithmetic; auto: what is fastest here without a noticeable loss."),
-]
-BatchSize = Annotated[str, typer.Option("--batch-size", help="Seconds at once; auto: the fastest that fits.")]
-
-DEFAULT_MODEL = Path("whisper-tiny.en")
 
 
 def main() -> None:
@@ -95,82 +84,7 @@ def train(
     print(f"next: asr evaluate {experiment.data.dev} --model {folder}", file=sys.stderr)
 
 
-@app.command()
-def transcribe(
-    inputs: Annotated[list[str], typer.Argument(help="Audio or video files, folders or globs; - is standard input.")],
-    model: Model = DEFAULT_MODEL,
-    formats: Annotated[str, typer.Option("--format", help="With commas, of txt, json, srt, vtt, tsv.")] = "txt",
-    output: Annotated[Path | None, typer.Option("--output", help="Folder for one file per recording.")] = None,
-    language: Annotated[str | None, typer.Option("--language", help="Such as en; default: detected.")] = None,
-    task: Annotated[
-        Literal["transcribe", "translate"], typer.Option("--task", help="translate: into English, where a model can.")
-    ] = "transcribe",
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", help="What was said before, for Whisper: names, a style of writing.")
-    ] = None,
-    words: Annotated[bool, typer.Option("--words", help="When each word was said, in the JSON.")] = False,
-    hotwords: Annotated[
-        Path | None, typer.Option("--hotwords", help="File of names and words to listen for, a line each.")
-    ] = None,
-    hotword_bonus: Annotated[
-        float | None, typer.Option("--hotword-bonus", min=0, help="How strongly, in nats for a token. [default: 1.0]")
-    ] = None,
-    guards: Annotated[
-        bool | None,
-        typer.Option("--guards/--no-guards", help="Against loops and inventions. [default: the model's own]"),
-    ] = None,
-    line_length: Annotated[int, typer.Option("--line-length", min=1, help="Of subtitles, in characters.")] = 42,
-    line_count: Annotated[int, typer.Option("--line-count", min=1, help="Of subtitles.")] = 2,
-    beam_size: BeamSize = None,
-    n_best: NBest = None,
-    ctc_weight: CtcWeight = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    batch_size: BatchSize = "auto",
-) -> None:
-    """Transcribe audio files; text goes to standard output, or to files with --output.
-
-    Example: `asr transcribe talk.mp3 calls/ --model whisper-tiny.en --format txt,json --output texts`
-    """
-    from asr.subtitles import SubtitleOptions
-    from asr.transcript import Failure
-    from asr.writers import TranscriptWriter
-
-    paths, problems, remarks = find_audio(inputs)
-    subtitles = SubtitleOptions(max_line_length=line_length, max_lines=line_count)
-    writer = TranscriptWriter(names(formats), output, named=len(paths) + len(problems) > 1, subtitles=subtitles)
-    recognizer = load_recognizer(
-        model,
-        device,
-        dtype,
-        beam_size=beam_size,
-        n_best=n_best,
-        ctc_weight=ctc_weight,
-        phrases=hotwords,
-        phrase_bonus=hotword_bonus,
-        guards=None if guards is None else {"enabled": guards},
-    )
-    for line in remarks + problems:
-        say(line)
-    failed = len(problems)
-    with progress("transcribing") as on_done:
-        for result in recognizer.transcribe_sources(
-            recognizer.files(paths),
-            language=language,
-            task=task,
-            prompt=prompt,
-            words=words or writer.needs_times,
-            batch_s=batch_seconds(batch_size),
-            on_done=on_done,
-        ):
-            if isinstance(result, Failure):
-                say(result.reason)
-                failed += 1
-            else:
-                writer.write(result)
-    if failed:
-        say(f"{failed} of {len(paths) + len(problems)} failed")
-        raise typer.Exit(1)
+app.command()(transcribe)
 
 
 @app.command()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from lhotse import CutSet
+from lhotse import CutSet, Recording
 from lhotse.cut import Cut, MixedCut, MixTrack, MonoCut, PaddingCut
+from lhotse.serialization import deserialize_item
 from torch import Tensor
 
 from asr.audio import open_audio
@@ -45,6 +47,19 @@ def read_cuts(path: Path) -> CutSet:
     if len(counts) < len(cuts):
         raise DataError(f"{path}: cut '{printable(counts.most_common(1)[0][0])}' is there twice; ids must differ")
     return cuts
+
+
+def parse_cut(line: bytes) -> Cut:
+    """Read one line of a manifest of cuts, or of recordings, each of which is a cut; DataError if it is neither."""
+    try:
+        item = deserialize_item(json.loads(line))
+        cut = item.to_cut() if isinstance(item, Recording) else item
+    except Exception as e:  # lhotse raises whatever its parsers raise
+        reason = printable(" ".join(f"{type(e).__name__}: {e}".split()))[:200]
+        raise DataError(f"neither cut nor recording of lhotse: {reason}") from None
+    if not isinstance(cut, Cut):
+        raise DataError(f"a {type(cut).__name__}, neither cut nor recording of lhotse")
+    return cut
 
 
 def text_of(cut: Cut) -> str:
@@ -89,9 +104,25 @@ def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
     return audio_N
 
 
+def whole_file(cut: Cut) -> str | None:
+    """The audio file that a cut is all of, just as it is; None for parts, joined clips and changed speed."""
+    clips = pieces(cut)
+    if isinstance(cut, MixedCut) or not clips or not _is_file(cut) or cut.recording.transforms:
+        return None
+    return str(cut.recording.sources[0].source) if _is_whole(cut) else None
+
+
+def _is_file(cut: MonoCut) -> bool:
+    return cut.recording is not None and cut.recording.sources[0].type == "file"
+
+
+def _is_whole(cut: MonoCut) -> bool:
+    return cut.start == 0 and abs(cut.duration - cut.recording.duration) < 1e-6
+
+
 def _load_mono(cut: MonoCut, sample_rate_hz: int) -> Tensor:
     recording = cut.recording
-    if recording is None or recording.sources[0].type != "file":
+    if not _is_file(cut):
         raise DataError(f"{printable(cut.id)}: the cut has no audio file")
     speed = 1.0
     for transform in recording.transforms or ():
@@ -100,7 +131,6 @@ def _load_mono(cut: MonoCut, sample_rate_hz: int) -> Tensor:
             raise DataError(f"{printable(cut.id)}: transform {printable(fields['name'])} is not supported")
         speed *= fields["kwargs"]["factor"]
     path = recording.sources[0].source
-    whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-6
-    span = {} if whole else {"offset_s": cut.start * speed, "duration_s": cut.duration * speed}
+    span = {} if _is_whole(cut) else {"offset_s": cut.start * speed, "duration_s": cut.duration * speed}
     audio = open_audio(path, **span)
     return resample(torch.from_numpy(audio.samples_N), round(audio.sample_rate_hz * speed), sample_rate_hz)

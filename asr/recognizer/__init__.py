@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asr.audio import AudioStream, stream_audio
 from asr.checkpoint import ModelFolder, load_model_folder
 from asr.config import DecodeConfig, WhisperFeaturesConfig
 from asr.data.batch import pad_audio
@@ -26,9 +24,9 @@ from asr.errors import AsrError, AudioError, printable
 from asr.model.precision import Precision
 from asr.recognizer.batch import BatchDecoder, Decoded
 from asr.recognizer.budget import Budget, out_of_memory, release
+from asr.recognizer.files import file_source
 from asr.recognizer.parallel import Workers
 from asr.recognizer.pool import OnDone, Opened, Piece, Progress, Reader, Recording, Source
-from asr.resampling import resample_blocks
 from asr.transcript import Failure, Segment, Transcript
 from asr.windows import Detector, QuietWindows, SpeechWindows, WindowMaker
 from asr.words import split
@@ -97,13 +95,13 @@ class Recognizer:
 
     def files(self, paths: Iterable[str | Path]) -> list[Source]:
         """Audio files as sources; each is opened when its turn comes, and read as far as it is needed."""
-        return [Source(str(path), partial(self._open, path)) for path in paths]
+        return [file_source(path, self.rate) for path in paths]
 
     def transcribe_sources(
         self,
         sources: Iterable[Source],
         *,
-        language: str | Callable[[str], str | None] | None = None,
+        language: str | None = None,
         task: str = "transcribe",
         words: bool = False,
         prompt: str | None = None,
@@ -114,20 +112,20 @@ class Recognizer:
 
         Results come in the order of the sources, each as soon as it is known.  A source that raises AsrError
         becomes a Failure and the others go on.  Interrupted (Ctrl-C), it first gives what it has of the recordings at
-        hand, `complete` being False.  language: of all, or by id; None: detected, where the model has language
-        tokens.  task: transcribe, or translate (into English) where the model can.  words: tell when each word was
-        said.  prompt: what was said before each window, as far as the model is to believe: names and a style of
-        writing.  batch_s: seconds of padded audio in a batch, two of which are decoded at a time on a CPU; None: as
-        many as are fastest and fit into the memory that is free.  Where they do not fit, it goes on with fewer.
+        hand, `complete` being False.  A collection that makes each source as it is asked for may be of any length.
+        language: of all; None: each source's own, else detected, where the model has language tokens.  task:
+        transcribe, or translate (into English) where the model can.  words: tell when each word was said.  prompt:
+        what was said before each window, as far as the model is to believe: names and a style of writing.  batch_s:
+        seconds of padded audio in a batch, two of which are decoded at a time on a CPU; None: as many as are fastest
+        and fit into the memory that is free.  Where they do not fit, it goes on with fewer.
         on_done is called after each batch with the seconds that are done and those in all, estimated until the last
         source is open.
         Raises AsrError for a language, a task or a prompt that the model has no token for.
         """
-        language_of = language if callable(language) else lambda _: language
-        if not callable(language) and (language is not None or task != "transcribe"):
+        if language is not None or task != "transcribe":
             known = list(self.tokenizer.languages)
             self.tokenizer.prefix(language or next(iter(known), None), task)  # wrong: an error before any work
-        todo = list(sources)
+        todo = sources if isinstance(sources, Sized) else list(sources)
         reader = Reader(self.rate, self.window_s, self.cut)
         progress = Progress(reader, len(todo), on_done)
         workers = Workers(self.device)
@@ -135,7 +133,7 @@ class Recognizer:
         previous = self.decoder.previous(prompt) if prompt and prompt.strip() else ()
         decode = partial(self.decoder, task=task, words=words, guards=self.options.guards.enabled, previous=previous)
         decode_fitting = partial(self._decode_fitting, decode=decode, budget=budget)
-        batches = self._batches(reader.pools(todo, language_of), budget)
+        batches = self._batches(reader.pools(self._in_language(source, language) for source in todo), budget)
         try:
             with workers:
                 for pieces, results in workers.map(decode_fitting, batches):
@@ -150,10 +148,17 @@ class Recognizer:
                     yield self._join(recording)
             raise
 
-    def _open(self, path: str | Path) -> Opened:
-        stream = stream_audio(path)
-        blocks = (torch.from_numpy(block_N) for block_N in stream)
-        return Opened(_closing(stream, resample_blocks(blocks, stream.sample_rate_hz, self.rate)), stream.duration_s)
+    def _in_language(self, source: Source, language: str | None) -> Source:
+        """The source in the language that is given, else its own; one that the model lacks is the source's failure."""
+        if language is not None or source.language is None or not self.tokenizer.languages:
+            return source._replace(language=language or source.language)
+        if source.language in self.tokenizer.languages:
+            return source
+        return source._replace(language=None, open=partial(self._refuse, source))
+
+    def _refuse(self, source: Source) -> Opened:
+        known = ", ".join(self.tokenizer.languages)
+        raise AsrError(printable(f"{source.id}: its language {source.language!r} is none of this model's: {known}"))
 
     def _batches(self, pools: Iterable[Sequence[Piece]], budget: Budget) -> Iterator[list[Piece]]:
         """Windows of much the same length, of any recordings, to be decoded together."""
@@ -210,8 +215,3 @@ class Recognizer:
         )
         whole = Segment(text, round(start_s, 3), round(end_s, 3), words, found.log_prob, found.no_speech, found.guards)
         return split(whole) if words else [whole]
-
-
-def _closing(stream: AudioStream, blocks: Iterator[Tensor]) -> Iterator[Tensor]:
-    with closing(stream):
-        yield from blocks

@@ -31,10 +31,11 @@ class Opened(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A recording to be: its id, and what opens it when its turn comes."""
+    """A recording to be: its id, what opens it when its turn comes, and its language, if known."""
 
     id: str
     open: Callable[[], Opened]
+    language: str | None = None
 
 
 @dataclass
@@ -80,12 +81,12 @@ class Reader:
         self._expected_s = 0.0  # of those before the last
         self._last: Recording | None = None
 
-    def pools(self, sources: Iterable[Source], language_of: Callable[[str], str | None]) -> Iterator[list[Piece]]:
+    def pools(self, sources: Iterable[Source]) -> Iterator[list[Piece]]:
         """Windows of about POOL_S, of any recordings; the last pool may be empty."""
         pool: list[Piece] = []
         pooled = 0
         for source in sources:
-            recording = self._begin(source.id, language_of(source.id))
+            recording = self._begin(source.id, source.language)
             for window in self._windows(source, recording):
                 pool.append(self._piece(recording, window))
                 pooled += len(window.samples_N)

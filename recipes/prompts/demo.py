@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,11 +16,12 @@ from rich.table import Table
 
 from asr.checkpoint import load_model_folder
 from asr.config import ExperimentConfig, read_config
-from asr.data.cuts import load_audio, read_cuts, text_of
+from asr.data.cuts import read_cuts, text_of
 from asr.errors import AsrError
 from asr.evaluate import evaluate
 from asr.pretrained import import_model
-from asr.recognizer import Opened, Recognizer, Source
+from asr.recognizer import Recognizer
+from asr.recognizer.cuts import cut_source
 from asr.training.run import train
 from asr.transcript import Failure
 
@@ -92,8 +92,7 @@ def _show_texts(console: Console, before: Path, after: Path, test: Path) -> None
     texts = []
     for folder in (before, after):
         recognizer = Recognizer.load(folder)
-        rate = recognizer.model.front_end.sample_rate_hz
-        sources = [Source(cut.id, partial(Opened, [load_audio(cut, rate)], cut.duration)) for cut in chosen]
+        sources = [cut_source(cut, recognizer.rate) for cut in chosen]
         texts.append([t.reason if isinstance(t, Failure) else t.text for t in recognizer.transcribe_sources(sources)])
     for cut, old, new in zip(chosen, *texts, strict=True):
         console.print(

@@ -1,0 +1,191 @@
+"""`asr transcribe`: audio files one by one, or a corpus by any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from asr.cli.inputs import batch_seconds, find_audio, names
+from asr.cli.options import BatchSize, BeamSize, CtcWeight, Device, Dtype, Model, NBest
+from asr.cli.terminal import progress, say
+from asr.errors import ConfigError, printable
+
+if TYPE_CHECKING:
+    from asr.corpus import Report, Settings
+    from asr.writers import TranscriptWriter
+
+DEFAULT_MODEL = Path("whisper-tiny.en")
+
+
+def transcribe(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Audio or video files, folders or globs; - is standard input.  Or a corpus: "
+            "one manifest of lhotse (.jsonl, .jsonl.gz), or one list of paths (.txt)."
+        ),
+    ],
+    model: Model = DEFAULT_MODEL,
+    formats: Annotated[
+        str | None,
+        typer.Option("--format", help="With commas, of txt, json, srt, vtt, tsv. [default: txt; of a corpus none]"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder for one file per recording, and for hyp.jsonl of a corpus.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Of a corpus, the part that this worker does, such as 3/8.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Of a corpus: processes on this machine. [default: 1]")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Of a corpus: try again what could not be read.")
+    ] = False,
+    language: Annotated[str | None, typer.Option("--language", help="Such as en; default: detected.")] = None,
+    task: Annotated[
+        Literal["transcribe", "translate"], typer.Option("--task", help="translate: into English, where a model can.")
+    ] = "transcribe",
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="What was said before, for Whisper: names, a style of writing.")
+    ] = None,
+    words: Annotated[bool, typer.Option("--words", help="When each word was said, in the JSON.")] = False,
+    hotwords: Annotated[
+        Path | None, typer.Option("--hotwords", help="File of names and words to listen for, a line each.")
+    ] = None,
+    hotword_bonus: Annotated[
+        float | None, typer.Option("--hotword-bonus", min=0, help="How strongly, in nats for a token. [default: 1.0]")
+    ] = None,
+    guards: Annotated[
+        bool | None,
+        typer.Option("--guards/--no-guards", help="Against loops and inventions. [default: the model's own]"),
+    ] = None,
+    line_length: Annotated[int, typer.Option("--line-length", min=1, help="Of subtitles, in characters.")] = 42,
+    line_count: Annotated[int, typer.Option("--line-count", min=1, help="Of subtitles.")] = 2,
+    beam_size: BeamSize = None,
+    n_best: NBest = None,
+    ctc_weight: CtcWeight = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_size: BatchSize = "auto",
+) -> None:
+    """Transcribe audio files; text goes to standard output, or to files with --output.
+
+    A corpus goes to OUTPUT/hyp.jsonl; the same command goes on where it was stopped, and workers that each do a
+    --shard of it need share no more than that folder.
+
+    Example: `asr transcribe talk.mp3 calls/ --model whisper-tiny.en --format txt,json --output texts`
+
+    Example: `asr transcribe cuts.jsonl.gz --output texts --shard 3/8`
+    """
+    from asr.corpus import Settings, is_manifest
+    from asr.subtitles import SubtitleOptions
+    from asr.writers import TranscriptWriter, needs_times
+
+    manifest = _only_manifest([text for text in inputs if is_manifest(text)], inputs)
+    kinds = names("txt" if formats is None else formats)
+    search = {
+        "beam_size": beam_size,
+        "n_best": n_best,
+        "ctc_weight": ctc_weight,
+        "phrases": hotwords,
+        "phrase_bonus": hotword_bonus,
+        "guards": None if guards is None else {"enabled": guards},
+    }
+    settings = Settings(
+        model=model,
+        device=device,
+        dtype=dtype,
+        search={name: value for name, value in search.items() if value is not None},
+        language=language,
+        task=task,
+        words=words or needs_times(kinds),
+        prompt=prompt,
+        batch_s=batch_seconds(batch_size),
+    )
+    writing = partial(TranscriptWriter, kinds, subtitles=SubtitleOptions(line_length, line_count))
+    if manifest is None:
+        if shard is not None or workers is not None or retry_failed:
+            raise ConfigError("--shard, --workers and --retry-failed are for one manifest (.jsonl) or list (.txt)")
+        _transcribe_files(inputs, output, settings, writing)
+        return
+    if output is None:
+        raise ConfigError(f"{printable(manifest)}: --output is missing, the folder for its results")
+    writer = None if formats is None else writing(output)
+    _transcribe_corpus(manifest, output, settings, writer, shard or "1/1", workers or 1, retry_failed)
+
+
+def _only_manifest(found: Sequence[str], inputs: Sequence[str]) -> Path | None:
+    if found and len(inputs) > 1:
+        raise ConfigError(f"{printable(found[0])}: a manifest or list is transcribed alone; leave out the other inputs")
+    return Path(found[0]) if found else None
+
+
+def _transcribe_files(
+    inputs: list[str], output: Path | None, settings: Settings, writing: Callable[..., TranscriptWriter]
+) -> None:
+    from asr.transcript import Failure
+
+    paths, problems, remarks = find_audio(inputs)
+    writer = writing(output, named=len(paths) + len(problems) > 1)
+    recognizer = settings.recognizer()
+    for line in remarks + problems:
+        say(line)
+    failed = len(problems)
+    with progress("transcribing") as on_done:
+        for result in settings.transcribe(recognizer, recognizer.files(paths), on_done):
+            if isinstance(result, Failure):
+                say(result.reason)
+                failed += 1
+            else:
+                writer.write(result)
+    if failed:
+        say(f"{failed} of {len(paths) + len(problems)} failed")
+        raise typer.Exit(1)
+
+
+def _transcribe_corpus(
+    manifest: Path,
+    output: Path,
+    settings: Settings,
+    writer: TranscriptWriter | None,
+    shard: str,
+    workers: int,
+    retry_failed: bool,
+) -> None:
+    from asr.corpus import Shard, transcribe_corpus
+
+    try:
+        with progress("transcribing") as on_done:
+            report = transcribe_corpus(
+                manifest,
+                output,
+                settings,
+                shard=Shard.parse(shard),
+                workers=workers,
+                retry_failed=retry_failed,
+                writer=writer,
+                say=say,
+                on_done=on_done,
+            )
+    except KeyboardInterrupt:
+        say("the same command goes on where this one left off")
+        raise
+    _tell(report, shard)
+
+
+def _tell(report: Report, shard: str) -> None:
+    """Say what has become of a shard, and of all."""
+    done = f"{report.recordings - report.failed} of {report.recordings} recordings"
+    if report.hypotheses is not None:
+        print(f"{report.hypotheses}: {done}")
+    else:
+        more = f" and {len(report.unfinished) - 10} more" if len(report.unfinished) > 10 else ""
+        print(f"shard {shard}: {done}; not done yet: {', '.join(map(str, report.unfinished[:10]))}{more}")
+    if report.failed:
+        say(f"{report.failed} of {report.recordings} failed; --retry-failed tries them again")
+        raise typer.Exit(1)

@@ -1,0 +1,200 @@
+"""What a corpus consists of: cuts or recordings of lhotse, or paths of audio files, one a line, and its shards."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import os
+import re
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.errors import ConfigError, DataError, printable
+from asr.recognizer import Source
+from asr.recognizer.files import file_source
+
+LONGEST_STEM = 200  # bytes, of the 255 that file systems allow
+LINE_ENDS, BYTE_ORDER_MARK = b"\r\n", b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The share `number` of `count`, from 1."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read "3/8"; ConfigError if it is no share."""
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise ConfigError(f"shard {printable(text)}: give K/N, the K-th of N shares, such as 3/8")
+        return cls(int(match[1]), int(match[2]))
+
+    def split(self, count: int) -> list[Shard]:
+        """The shares of this share."""
+        return [Shard((self.number - 1) * count + i, self.count * count) for i in range(1, count + 1)]
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+class Form(NamedTuple):
+    """How a line is read: to the id and the seconds of a recording (1 if they are not told), and to its source.
+
+    stem: how files about a recording are named, by its id.
+    """
+
+    read: Callable[[bytes], tuple[str, float]]
+    source: Callable[[bytes, int], Source]
+    stem: Callable[[str], str]
+
+
+def _read_path(line: bytes) -> tuple[str, float]:
+    return os.fsdecode(line), 1.0
+
+
+def _path_source(line: bytes, rate: int) -> Source:
+    return file_source(os.fsdecode(line), rate)
+
+
+def _read_cut(line: bytes) -> tuple[str, float]:
+    from asr.data.cuts import parse_cut  # lhotse takes seconds to import, which a list need not wait for
+
+    cut = parse_cut(line)
+    if not (isinstance(cut.id, str) and math.isfinite(cut.duration) and cut.duration >= 0):
+        raise DataError("its id is no text, or its duration none")
+    return cut.id, cut.duration
+
+
+def _cut_source(line: bytes, rate: int) -> Source:
+    from asr.data.cuts import parse_cut
+    from asr.recognizer.cuts import cut_source
+
+    return cut_source(parse_cut(line), rate)
+
+
+def _path_stem(id: str) -> str:
+    return Path(id).stem
+
+
+def _cut_stem(id: str) -> str:
+    """An id may hold what a file's name may not, and be longer."""
+    name = "".join(c if c.isprintable() and c != "/" else "_" for c in id)
+    return name.encode()[:LONGEST_STEM].decode(errors="ignore") or "_"
+
+
+PATHS, CUTS = Form(_read_path, _path_source, _path_stem), Form(_read_cut, _cut_source, _cut_stem)
+FORMS = {".txt": PATHS, ".jsonl": CUTS, ".jsonl.gz": CUTS}
+
+
+def is_manifest(name: str) -> bool:
+    """Whether a name is that of a manifest or a list, not of audio."""
+    return name.endswith(tuple(FORMS))
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A manifest that has been looked through: what tells it from others, and the seconds of each recording.
+
+    Of a recording, 16 bytes are held; all else is read again when its turn comes.
+    """
+
+    path: Path
+    form: Form
+    digest: str
+    seconds: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    @cached_property
+    def _middles_s(self) -> NDArray[np.float64]:
+        return np.asarray(np.cumsum(self.seconds) - self.seconds / 2)
+
+    def span(self, shard: Shard) -> range:
+        """The recordings of a shard: neighbours, in each shard about as many seconds."""
+        return range(self._end(shard.number - 1, shard.count), self._end(shard.number, shard.count))
+
+    def _end(self, number: int, count: int) -> int:
+        if number in (0, count):
+            return len(self) if number else 0
+        # All machines must come to the same recording: numpy's sum adds up in an order that depends on the processor,
+        # its cumsum does not.  And of 2/4 and 4/8 the quotient is the very same number.
+        total_s = self._middles_s[-1] + self.seconds[-1] / 2
+        return int(np.searchsorted(self._middles_s, total_s * (number / count)))
+
+    def shards_in(self, spans: Sequence[range], count: int) -> Iterator[Shard]:
+        """The shards, of so many, that hold recordings of these spans."""
+        for shard in (Shard(number, count) for number in range(1, count + 1)):
+            own = self.span(shard)
+            if any(max(own.start, span.start) < min(own.stop, span.stop) for span in spans):
+                yield shard
+
+    def sources(self, positions: Iterable[int], rate: int) -> Iterator[tuple[int, Source]]:
+        """The recordings at these positions, which ascend, at `rate` hertz."""
+        lines = enumerate(_lines(self.path))
+        for wanted in positions:
+            line = next((line for i, (_, line) in lines if i == wanted), None)
+            if line is None:
+                raise DataError(printable(f"{self.path}: it has lost lines while it was in use"))
+            yield wanted, self.form.source(line, rate)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Look through a manifest (.jsonl, .jsonl.gz) or a list of audio files (.txt).
+
+    Raises DataError, one line that names file and line, for one that is missing or empty, a line that is neither cut
+    nor recording, and an id that is there twice.
+    """
+    if not path.is_file():
+        raise DataError(printable(f"{path}: no such manifest"))
+    form = next(form for suffix, form in FORMS.items() if path.name.endswith(suffix))
+    digest, seconds, hashes = hashlib.sha256(), array("d"), array("q")
+    for number, line in _lines(path):
+        try:
+            id, length_s = form.read(line)
+        except DataError as e:
+            raise DataError(printable(f"{path}:{number}: {e}")) from None
+        digest.update(line + b"\n")
+        seconds.append(length_s)
+        hashes.append(hash(id))
+    if not seconds:
+        raise DataError(printable(f"{path}: the manifest is empty"))
+    _refuse_twice(path, form, np.frombuffer(hashes, np.int64))
+    return Manifest(path, form, digest.hexdigest(), np.frombuffer(seconds))
+
+
+def _refuse_twice(path: Path, form: Form, hashes: NDArray[np.int64]) -> None:
+    """Ids are compared by hash, which millions of them leave room for, and as they are where hashes are equal."""
+    ordered = np.sort(hashes)
+    doubtful = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    seen: set[str] = set()
+    for number, line in _lines(path) if doubtful else ():
+        id, _ = form.read(line)
+        if id in seen:
+            raise DataError(printable(f"{path}:{number}: '{id}' is there twice; ids must differ"))
+        if hash(id) in doubtful:
+            seen.add(id)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that hold something, without their ends, and their numbers."""
+    try:
+        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                line = line.removeprefix(BYTE_ORDER_MARK if number == 1 else b"").rstrip(LINE_ENDS)
+                if line.strip():
+                    yield number, line
+    except (OSError, EOFError, zlib.error) as e:
+        raise DataError(printable(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}")) from None

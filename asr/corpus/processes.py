@@ -1,0 +1,104 @@
+"""Workers of one machine: processes that share its cores, and its GPUs if it has several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+import torch
+
+from asr.corpus.manifest import Shard
+from asr.errors import AsrError
+from asr.recognizer import OnDone
+
+Say = Callable[[str], None]
+Task = Callable[[Shard, int, Say, OnDone], None]
+
+
+def side_by_side(task: Task, shards: Sequence[Shard], say: Say, on_done: OnDone) -> None:
+    """Do each shard in a process of its own: `task(shard, number of the process, say, on_done)`.
+
+    say: is given each line that a process has to say, and each warning.  on_done: the seconds done and in all.
+    If a process raises or is killed, the others go on to their end; then its error is raised, an AsrError if killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // len(shards))
+    running: dict[Connection, tuple[Shard, BaseProcess]] = {}
+    try:
+        with _deaf_to_ctrl_c():
+            for number, shard in enumerate(shards):
+                ours, theirs = context.Pipe(duplex=False)
+                process: BaseProcess = context.Process(
+                    target=_work, args=(task, shard, number, threads, theirs), daemon=True
+                )
+                process.start()
+                theirs.close()
+                running[ours] = shard, process
+        _listen(running, say, on_done)
+    finally:
+        for _, process in running.values():
+            process.terminate()
+            process.join()
+
+
+def _listen(running: dict[Connection, tuple[Shard, BaseProcess]], say: Say, on_done: OnDone) -> None:
+    seconds: dict[Connection, tuple[float, float]] = {}
+    ended: set[Connection] = set()
+    errors: list[Exception] = []
+    while open_links := running.keys() - ended:
+        for link in wait(list(open_links)):
+            assert isinstance(link, Connection)
+            try:
+                message = link.recv()
+            except (EOFError, OSError):
+                ended.add(link)
+                errors += _loss(*running[link])
+                continue
+            if isinstance(message, str):
+                say(message)
+            elif isinstance(message, Exception):
+                errors.append(message)
+            else:
+                seconds[link] = message
+                done_s, total_s = map(sum, zip(*seconds.values(), strict=True))
+                on_done(done_s, total_s * len(running) / len(seconds))  # those not heard of have as much to do
+    if errors:
+        raise errors[0]
+
+
+def _loss(shard: Shard, process: BaseProcess) -> list[Exception]:
+    process.join()
+    if process.exitcode == 0:
+        return []
+    how = f"status {process.exitcode}" if (process.exitcode or 0) > 0 else f"signal {-(process.exitcode or 0)}"
+    return [AsrError(f"the worker of shard {shard} ended with {how}; the same command goes on where it left off")]
+
+
+def _work(task: Task, shard: Shard, number: int, threads: int, link: Connection) -> None:
+    """A process."""
+    torch.set_num_threads(threads)
+    warnings.showwarning = lambda message, *_, **__: link.send(" ".join(str(message).split()))
+    try:
+        task(shard, number, link.send, lambda *seconds: link.send(seconds))
+    except (AsrError, OSError) as e:
+        if not isinstance(e, BrokenPipeError):  # the first process is gone, and nobody waits for this one
+            link.send(e)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started meanwhile leave Ctrl-C to the one that started them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,63 @@
+"""How recordings are transcribed, told once for all of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from asr import loading
+from asr.checkpoint import digest_of
+from asr.corpus.manifest import Manifest
+from asr.corpus.parts import Job
+from asr.model.precision import Precision
+from asr.pretrained import find_model
+from asr.recognizer import OnDone, Recognizer, Source
+from asr.transcript import Failure, Transcript
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How recordings are transcribed: see asr.load_model, which gets `search`, and Recognizer.transcribe_sources."""
+
+    model: str | Path
+    device: str = "auto"
+    dtype: Precision | Literal["auto"] = "auto"
+    search: Mapping[str, Any] = field(default_factory=dict)
+    language: str | None = None
+    task: str = "transcribe"
+    words: bool = False
+    prompt: str | None = None
+    batch_s: float | None = None
+
+    def job(self, manifest: Manifest) -> Job:
+        """What must be the same for all workers, and whenever work goes on: all that the texts depend on."""
+        phrases = self.search.get("phrases")
+        of_phrases = {} if phrases is None else {"phrases": hashlib.sha256(Path(phrases).read_bytes()).hexdigest()}
+        given = {name: getattr(self, name) for name in ("dtype", "language", "task", "words", "prompt")}
+        digests = {"manifest": manifest.digest, "model": digest_of(find_model(self.model))}
+        return {**digests, **given, **self.search, **of_phrases}
+
+    def recognizer(self, number: int = 0) -> Recognizer:
+        """The recogniser of the worker of that number; several GPUs are taken in turn."""
+        gpus = torch.cuda.device_count() if self.device in ("auto", "cuda") else 0
+        device = f"cuda:{number % gpus}" if gpus > 1 else self.device
+        return loading.load_model(self.model, device=device, dtype=self.dtype, **self.search)
+
+    def transcribe(
+        self, recognizer: Recognizer, sources: Iterable[Source], on_done: OnDone
+    ) -> Iterator[Transcript | Failure]:
+        """What becomes of sources."""
+        return recognizer.transcribe_sources(
+            sources,
+            language=self.language,
+            task=self.task,
+            words=self.words,
+            prompt=self.prompt,
+            batch_s=self.batch_s,
+            on_done=on_done,
+        )
