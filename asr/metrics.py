@@ -1,13 +1,20 @@
-"""Word and character error rates, and the alignments behind them; jiwer finds the alignment and so the counts."""
+"""Word and character error rates, and the alignments behind them, all as jiwer finds them.
+
+jiwer keeps an object for each stretch of each alignment. Where only counts are wanted its engine, rapidfuzz, is asked
+itself, as jiwer asks it, and nothing is kept.
+"""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import jiwer
+import numpy as np
+import numpy.typing as npt
+from rapidfuzz.distance import Levenshtein
 from rich.cells import cell_len
 
 from asr.errors import DataError
@@ -15,8 +22,10 @@ from asr.errors import DataError
 Unit = Literal["word", "character"]
 Kind = Literal["equal", "substitute", "delete", "insert"]
 
-# jiwer keeps the alignment of everything that it is given at once: this bounds its memory.
-_PAIRS_AT_ONCE = 2000
+Counts = npt.NDArray[np.integer[Any]]  # [..., 4]: hits, substitutions, deletions, insertions
+
+# Words are told apart by a character of their own. Beyond so many words the names are given anew, between two pairs.
+_MOST_WORDS = 50_000
 _MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 
 
@@ -72,24 +81,62 @@ def error_rate(references: Sequence[str], hypotheses: Sequence[str], unit: Unit 
     jiwer, while white space at both ends is no part of a text. Empty texts are allowed on either side.
     Raises DataError when the two sides differ in number.
     """
-    return sum(error_rates(references, hypotheses, unit), ErrorRate())
+    return ErrorRate(*error_counts(references, hypotheses, unit).sum(0).tolist())
 
 
-def error_rates(references: Sequence[str], hypotheses: Sequence[str], unit: Unit = "word") -> list[ErrorRate]:
-    """Count the errors of each pair by itself; otherwise like `error_rate`."""
-    return [_count(chunks) for _, _, chunks in _aligned(references, hypotheses, unit)]
+def error_counts(references: Sequence[str], hypotheses: Sequence[str], unit: Unit = "word") -> Counts:
+    """Count the errors of each pair by itself, as an array [pairs, 4]; otherwise like `error_rate`."""
+    if len(references) != len(hypotheses):
+        raise DataError(
+            f"{len(references)} references but {len(hypotheses)} hypotheses: they are compared pair by pair"
+        )
+    names = _Names()
+    rows: list[tuple[int, int, int, int]] = []
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        if unit == "word":
+            names.forget()
+            ref, hyp = names.spell(reference.split()), names.spell(hypothesis.split())
+        else:
+            ref, hyp = reference.strip(), hypothesis.strip()
+        rows.append((len(ref), 0, 0, 0) if ref == hyp else _count(ref, hyp))
+    return np.array(rows, dtype=np.int32).reshape(-1, 4)
+
+
+class WordError(NamedTuple):
+    """One error, and before which word of the reference it stands, or on which."""
+
+    kind: Kind
+    at: int
+    reference: str
+    hypothesis: str
+
+
+def word_errors(reference: str, hypothesis: str) -> list[WordError]:
+    """The errors of one pair in order; '' where a side has no word."""
+    refs, hyps = reference.split(), hypothesis.split()
+    found = []
+    edits: Any = Levenshtein.editops(refs, hyps).as_list()
+    for tag, at, against in edits:
+        kind: Kind = "substitute" if tag == "replace" else tag
+        ref = "" if kind == "insert" else refs[at]
+        found.append(WordError(kind, at, ref, "" if kind == "delete" else hyps[against]))
+    return found
 
 
 def align(reference: str, hypothesis: str, unit: Unit = "word") -> list[Edit]:
     """Return the edits that turn the reference into the hypothesis, in order, as few as possible."""
+    if unit == "word":
+        # jiwer parts words at single spaces only: tabs, no-break and ideographic spaces count here as well.
+        out = jiwer.process_words(" ".join(reference.split()), " ".join(hypothesis.split()))
+    else:
+        out = jiwer.process_characters(reference, hypothesis)
     edits: list[Edit] = []
-    for ref, hyp, chunks in _aligned([reference], [hypothesis], unit):
-        for chunk in chunks:
-            refs = ref[chunk.ref_start_idx : chunk.ref_end_idx]
-            hyps = hyp[chunk.hyp_start_idx : chunk.hyp_end_idx]
-            length = max(len(refs), len(hyps))
-            refs, hyps = refs or [""] * length, hyps or [""] * length
-            edits.extend(Edit(chunk.type, r, h) for r, h in zip(refs, hyps, strict=True))
+    for chunk in out.alignments[0]:
+        refs = out.references[0][chunk.ref_start_idx : chunk.ref_end_idx]
+        hyps = out.hypotheses[0][chunk.hyp_start_idx : chunk.hyp_end_idx]
+        length = max(len(refs), len(hyps))
+        refs, hyps = refs or [""] * length, hyps or [""] * length
+        edits.extend(Edit(chunk.type, r, h) for r, h in zip(refs, hyps, strict=True))
     return edits
 
 
@@ -119,30 +166,33 @@ def show_alignment(edits: Iterable[Edit], *, width: int = 100, gap: str = " ") -
     return "\n\n".join(rows)
 
 
-def _aligned(
-    refs: Sequence[str], hyps: Sequence[str], unit: Unit
-) -> Iterator[tuple[list[str], list[str], list[jiwer.AlignmentChunk]]]:
-    """Tokens of both sides and jiwer's chunks, for every pair."""
-    if len(refs) != len(hyps):
-        raise DataError(f"{len(refs)} references but {len(hyps)} hypotheses: they are compared pair by pair")
-    for start in range(0, len(refs), _PAIRS_AT_ONCE):
-        some_refs, some_hyps = refs[start : start + _PAIRS_AT_ONCE], hyps[start : start + _PAIRS_AT_ONCE]
-        if unit == "word":
-            # jiwer parts words at single spaces only: tabs, no-break and ideographic spaces count here as well.
-            out = jiwer.process_words(
-                [" ".join(t.split()) for t in some_refs], [" ".join(t.split()) for t in some_hyps]
-            )
-        else:
-            out = jiwer.process_characters(list(some_refs), list(some_hyps))
-        yield from zip(out.references, out.hypotheses, out.alignments, strict=True)
+class _Names(dict[str, str]):
+    """A character for each word, given at its first use: engines compare characters fastest."""
+
+    def __missing__(self, word: str) -> str:
+        name = self[word] = chr(len(self))
+        return name
+
+    def spell(self, words: list[str]) -> str:
+        return "".join(map(self.__getitem__, words))
+
+    def forget(self) -> None:
+        """Start anew where so many names are given that they would grow large; between two pairs."""
+        if len(self) > _MOST_WORDS:
+            self.clear()
 
 
-def _count(chunks: Iterable[jiwer.AlignmentChunk]) -> ErrorRate:
-    counts = dict.fromkeys(_MARKS, 0)
-    for chunk in chunks:
-        length = max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
-        counts[chunk.type] += length
-    return ErrorRate(counts["equal"], counts["substitute"], counts["delete"], counts["insert"])
+def _count(ref: str, hyp: str) -> tuple[int, int, int, int]:
+    substitutions = deletions = insertions = 0
+    steps: Any = Levenshtein.opcodes(ref, hyp).as_list()
+    for tag, start, end, hyp_start, hyp_end in steps:
+        if tag == "replace":
+            substitutions += end - start
+        elif tag == "delete":
+            deletions += end - start
+        elif tag == "insert":
+            insertions += hyp_end - hyp_start
+    return len(ref) - substitutions - deletions, substitutions, deletions, insertions
 
 
 def _visible(token: str) -> str:

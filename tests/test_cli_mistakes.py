@@ -36,7 +36,6 @@ def model(tmp_path: Path) -> Path:
         (["transcrib", "a"], "'transcribe'"),
         (["evaluate"], "missing argument 'cuts'"),
         (["score", "a"], "missing argument 'hypothesis'"),
-        (["score", "a", "b", "c"], "unexpected extra argument"),
         (["score", "a", "b", "--form", "jsonl"], "'ids', 'lines'"),
         (["train"], "missing argument 'config'"),
         (["config", "shema"], "'schema'"),

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 import asr.metrics
 from asr.errors import DataError
-from asr.metrics import Edit, ErrorRate, Unit, align, error_rate, error_rates, show_alignment
+from asr.metrics import Edit, ErrorRate, Unit, align, error_counts, error_rate, show_alignment, word_errors
 
 # Few words, so that hits are common; one of them wide, one with a combining mark, one outside the BMP.
 WORDS = st.sampled_from(["a", "b", "the", "漢字", "cafe\u0301", "𝔄"])
@@ -41,7 +41,7 @@ def tokens(text: str, unit: Unit) -> list[str]:
 @given(pairs=PAIRS)
 def test_counts_are_those_of_the_edit_distance(unit: Unit, pairs: list[tuple[str, str]]) -> None:
     refs, hyps = [r for r, _ in pairs], [h for _, h in pairs]
-    rates = error_rates(refs, hyps, unit)
+    rates = [ErrorRate(*row) for row in error_counts(refs, hyps, unit).tolist()]
     for (ref, hyp), rate in zip(pairs, rates, strict=True):
         assert rate.errors == distance(tokens(ref, unit), tokens(hyp, unit))
         assert rate.hits + rate.substitutions + rate.deletions == len(tokens(ref, unit)) == rate.reference_length
@@ -121,10 +121,31 @@ def test_any_white_space_parts_words_and_spaces_are_characters() -> None:
     assert error_rate(["a b "], ["ab"], "character") == ErrorRate(hits=2, deletions=1)
 
 
-def test_pairs_beyond_one_portion(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asr.metrics, "_PAIRS_AT_ONCE", 3)
+def test_words_beyond_the_names_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asr.metrics, "_MOST_WORDS", 3)
     refs, hyps = [f"a {i}" for i in range(10)], ["a 9"] * 10
-    assert [r.errors for r in error_rates(refs, hyps)] == [1] * 9 + [0]
+    assert error_counts(refs, hyps)[:, 1].tolist() == [1] * 9 + [0]
+
+
+@settings(max_examples=300, deadline=None)
+@given(pairs=st.lists(st.tuples(st.text(max_size=40), st.text(max_size=40)), min_size=1, max_size=4))
+def test_counts_of_any_text_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
+    """Any Unicode, alone spaces too; jiwer parts words at single spaces only, so it is given those."""
+    for unit, process in (("word", jiwer.process_words), ("character", jiwer.process_characters)):
+        rows = error_counts([r for r, _ in pairs], [h for _, h in pairs], unit)  # type: ignore[arg-type]
+        for (ref, hyp), row in zip(pairs, rows.tolist(), strict=True):
+            given_ref, given_hyp = (" ".join(t.split()) if unit == "word" else t for t in (ref, hyp))
+            out = process(given_ref, given_hyp)
+            assert row == [out.hits, out.substitutions, out.deletions, out.insertions]
+
+
+@settings(max_examples=200, deadline=None)
+@given(ref=SENTENCES, hyp=SENTENCES)
+def test_word_errors_are_those_of_the_alignment(ref: str, hyp: str) -> None:
+    shown = [(e.kind, e.reference, e.hypothesis) for e in align(ref, hyp) if e.kind != "equal"]
+    found = word_errors(ref, hyp)
+    assert [(e.kind, e.reference, e.hypothesis) for e in found] == shown
+    assert all(ref.split()[e.at] == e.reference for e in found if e.kind != "insert")
 
 
 def test_sides_of_different_length_are_refused() -> None:

@@ -23,7 +23,7 @@ ROOMS = {
     "resampling": set(),
     "tokenizer": BASE | {"tokenizer"},
     "metrics": BASE | {"text"},
-    "scoring": BASE | {"text", "metrics"},
+    "scoring": BASE | {"text", "metrics", "scoring"},
     "features": {"config"},
     "losses": {"features"},
     "model": {"features", "config", "model"},

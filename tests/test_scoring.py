@@ -13,7 +13,8 @@ from lhotse.cut import MixedCut, MixTrack
 
 from asr.errors import AsrError, ConfigError, DataError
 from asr.metrics import ErrorRate
-from asr.scoring import read_texts, score, score_texts
+from asr.scoring import score, score_texts
+from asr.scoring.formats import open_texts
 
 REFS = {"en/a": "the cat sat", "en/b": "hello there world", "en/c": "yes"}
 HYPS = {"en/a": "the cat sat sat", "en/b": "hello the world", "en/c": "yes"}
@@ -40,6 +41,10 @@ def cut(id: str, *parts: tuple[float, str | None, str | None]) -> MonoCut:
 def cuts(path: Path, texts: dict[str, str], language: str | None = "en") -> Path:
     CutSet.from_cuts(cut(id, (0.0, text, language)) for id, text in texts.items()).to_file(path)
     return path
+
+
+def texts(path: Path) -> dict[str, str]:
+    return {row.id: row.text for row in open_texts(path).rows()}
 
 
 @pytest.mark.parametrize("ref_form", ["ref.txt", "ref.jsonl", "ref.cuts.jsonl.gz"])
@@ -76,7 +81,7 @@ def test_plain_gzip_is_read(tmp_path: Path) -> None:
 def test_rule_for_plain_text(tmp_path: Path, lines: list[str], form: str) -> None:
     path = tmp_path / "x.txt"
     path.write_text("".join(f"{line}\n" for line in lines))
-    assert read_texts(path).form == form
+    assert open_texts(path).form == form
 
 
 def test_reference_decides_the_form_and_the_caller_may_overrule(tmp_path: Path) -> None:
@@ -99,9 +104,9 @@ def test_lines_are_matched_by_number_and_only_line_feeds_part_them(tmp_path: Pat
     ref, hyp = tmp_path / "ref.txt", tmp_path / "hyp.txt"
     ref.write_bytes(b"\xef\xbb\xbfone\x0ctwo\xe2\x80\xa8three\r\n\r\nfour\r\n")
     hyp.write_bytes(b"one two three\n\nfive")
-    assert read_texts(ref).texts == {"1": "one\x0ctwo\u2028three", "2": "", "3": "four"}
+    assert texts(ref) == {"1": "one\x0ctwo\u2028three", "2": "", "3": "four"}
     report = score(ref, hyp)
-    assert [u.id for u in report.utterances] == ["1", "2", "3"]
+    assert report.utterances == 3
     assert report.rates["wer"] == ErrorRate(hits=3, substitutions=1)
     hyp.write_text("one two three\n\nfive\n\n")
     with pytest.raises(DataError, match=r"ref\.txt has 3 lines and .*hyp\.txt 4"):
@@ -114,9 +119,10 @@ def test_supervisions_are_joined_in_order_of_time(tmp_path: Path) -> None:
     mixed = MixedCut("m", [MixTrack(late, offset=5.0), MixTrack(early)])
     empty = cut("z", (0.0, None, None))
     CutSet.from_cuts([one, mixed, empty]).to_file(tmp_path / "cuts.jsonl.gz")
-    found = read_texts(tmp_path / "cuts.jsonl.gz")
-    assert found.texts == {"a": "hello world", "m": "first second", "z": ""}
-    assert found.languages == {"a": "en"}  # two languages in one cut: none for certain
+    found = tmp_path / "cuts.jsonl.gz"
+    assert texts(found) == {"a": "hello world", "m": "first second", "z": ""}
+    languages = {row.id: row.language for row in open_texts(found).rows()}
+    assert languages == {"a": "en", "m": None, "z": None}  # two languages in one cut: none for certain
 
 
 def test_each_utterance_is_normalised_in_its_language(tmp_path: Path) -> None:
@@ -201,18 +207,20 @@ def test_table_and_dictionary() -> None:
     report = score_texts(REFS, HYPS, metrics=["wer"], normalizer="basic")
     assert report.table().splitlines() == [
         "3 utterances, normalizer basic",
-        "        rate %       sub       del       ins      hits  reference",
-        "WER      28.57         1         0         1         6          7",
-        "                  14.29%     0.00%    14.29%    85.71%",
+        "        rate %     95 % interval       sub       del       ins      hits  reference",
+        "WER      28.57     0.00 to 33.33         1         0         1         6          7",
+        "                                    14.29%     0.00%    14.29%    85.71%",
     ]
     assert json.loads(json.dumps(report.as_dict())) == {
         "utterances": 3,
         "normalizer": "basic",
         "language": None,
         "form": None,
+        "bootstrap": "utterance",
         "metrics": {
             "wer": {
                 "rate": pytest.approx(2 / 7),
+                "interval_95": [0.0, pytest.approx(1 / 3)],
                 "substitutions": 1,
                 "deletions": 0,
                 "insertions": 1,
@@ -226,7 +234,7 @@ def test_table_and_dictionary() -> None:
 def test_worst_come_first_and_right_ones_not_at_all() -> None:
     refs = {"a": "one two three four", "b": "one", "c": "one two three four five six", "d": "right"}
     hyps = {"a": "one two three", "b": "", "c": "one", "d": "right"}
-    shown = score_texts(refs, hyps).worst(10)
+    shown = score_texts(refs, hyps, worst=10).worst(10)
     assert [line.split(":")[0] for line in shown.splitlines() if "word errors" in line] == ["c", "b", "a"]
     assert shown.splitlines()[0] == "c: word errors 5, reference 6"
     assert "\n     D\n" in shown.split("\n\n")[1] + "\n"

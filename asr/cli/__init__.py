@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from asr import __version__
-from asr.cli.inputs import batch_seconds, load_recognizer, names
+from asr.cli.inputs import batch_seconds, load_recognizer
 from asr.cli.options import BatchSize, BeamSize, CtcWeight, Device, Dtype, Model
+from asr.cli.score import print_report, score
 from asr.cli.terminal import progress, run, say
 from asr.cli.transcribe import transcribe
-
-if TYPE_CHECKING:
-    from asr.scoring import ScoreReport
 
 app = typer.Typer(
     name="asr",
@@ -122,7 +120,7 @@ def evaluate(
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
         return
-    _print_report(result.report, worst)
+    print_report(result.report, worst)
     print(
         f"{result.audio_s:.1f} s of audio in {result.wall_s:.1f} s, "
         f"{result.audio_s / result.wall_s:.1f} times real time; "
@@ -131,39 +129,7 @@ def evaluate(
     )
 
 
-@app.command()
-def score(
-    reference: Annotated[Path, typer.Argument(help="What was said: text, JSONL or cuts.")],
-    hypothesis: Annotated[Path, typer.Argument(help="What was recognised.")],
-    metric: Annotated[str, typer.Option(help="wer, cer, or both with a comma.")] = "wer,cer",
-    normalizer: Annotated[str, typer.Option(help="none, basic, english or spoken; for both sides.")] = "none",
-    language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None,
-    form: Annotated[
-        Literal["ids", "lines"] | None,
-        typer.Option(help="How text is read: ids or lines. [default: seen from the text]"),
-    ] = None,
-    worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Score recognised texts against what was said; texts are matched by id, or line by line.
-
-    Example: `asr score ref.txt hyp.txt --metric wer,cer --normalizer english`
-    """
-    from asr.scoring import score as score_files
-
-    report = score_files(
-        reference, hypothesis, metrics=names(metric), normalizer=normalizer, language=language, form=form
-    )
-    if as_json:
-        print(json.dumps(report.as_dict(), ensure_ascii=False))
-        return
-    _print_report(report, worst)
-
-
-def _print_report(report: ScoreReport, worst: int) -> None:
-    print(report.table())
-    if shown := report.worst(worst):
-        print(shown)
+app.command()(score)
 
 
 @app.command()

@@ -76,9 +76,23 @@ def _show_warning(
     say(" ".join(str(message).split()))
 
 
+def _of_audio(done_s: float, total_s: float, spent_s: float) -> str:
+    return f"{done_s:.0f}/{total_s:.0f} s, {done_s / spent_s:.1f} times real time"
+
+
+def of_utterances(done: float, total: float, spent_s: float) -> str:
+    """What a progress bar says of utterances."""
+    return f"{done:,.0f}/{total:,.0f} utterances, {done / spent_s:,.0f} a second"
+
+
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[float, float], None]]:
-    """Show seconds of audio, speed and time left where stderr is a terminal; to be told seconds done and in all."""
+def progress(
+    what: str, status: Callable[[float, float, float], str] = _of_audio
+) -> Iterator[Callable[[float, float], None]]:
+    """Show what is done, speed and time left where stderr is a terminal; to be told what is done, and how much in all.
+
+    status: says it, with the seconds spent; by default of seconds of audio.
+    """
     console = Console(stderr=True, soft_wrap=True)
     began = time.monotonic()
     bar = Progress(
@@ -95,10 +109,9 @@ def progress(what: str) -> Iterator[Callable[[float, float], None]]:
     with bar:
         task = bar.add_task("", total=None)
 
-        def on_done(done_s: float, total_s: float) -> None:
+        def on_done(done: float, total: float) -> None:
             spent_s = max(1e-9, time.monotonic() - began)
-            left = timedelta(seconds=round((total_s - done_s) * spent_s / max(1e-9, done_s)))
-            status = f"{done_s:.0f}/{total_s:.0f} s, {done_s / spent_s:.1f} times real time, {left} left"
-            bar.update(task, completed=done_s, total=total_s, description=status)
+            left = timedelta(seconds=round(max(0.0, total - done) * spent_s / max(1e-9, done)))
+            bar.update(task, completed=done, total=total, description=f"{status(done, total, spent_s)}, {left} left")
 
         yield on_done

@@ -1,0 +1,104 @@
+"""Several systems on the same references: one table, and whether they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from asr.metrics import Unit
+from asr.scoring.rates import MEASURES
+from asr.scoring.report import ScoreReport
+from asr.scoring.significance import Difference, MatchedPairs, matched_pairs, paired_bootstrap
+
+SIGNIFICANT = 0.05
+_COUNTS: dict[Unit, str] = {"word": "wer", "character": "cer"}
+
+
+class Contest(NamedTuple):
+    """Two systems by one metric; MAPSSWE is defined for word errors only."""
+
+    first: str
+    second: str
+    metric: str
+    difference: Difference
+    mapsswe: MatchedPairs | None
+
+    def sentence(self) -> str:
+        """Difference, interval and both p-values in words."""
+        low, high = (100 * end for end in self.difference.interval)
+        words = [
+            f"{self.second} against {self.first}: {self.metric.upper()} {100 * self.difference.value:+.2f} points",
+            f"(95 % {low:+.2f} to {high:+.2f});",
+            f"paired bootstrap: {self._verdict(-self.difference.value, self.difference.p)}",
+        ]
+        if self.mapsswe:
+            verdict = self._verdict(self.mapsswe.mean, self.mapsswe.p)
+            words[-1] += f"; MAPSSWE over {self.mapsswe.segments} segments: {verdict}"
+        return " ".join(words)
+
+    def _verdict(self, gain: float, p: float) -> str:
+        shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+        if p >= SIGNIFICANT or not gain:
+            return f"no difference shown, {shown}"
+        return f"{self.second if gain > 0 else self.first} is better, {shown}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found, a report for each system."""
+
+    reports: tuple[ScoreReport, ...]
+
+    def contests(self) -> Iterator[Contest]:
+        """Every two systems, by every rate."""
+        for first, second in combinations(self.reports, 2):
+            for metric in first.rates:
+                unit, rate = MEASURES[metric]
+                difference = paired_bootstrap(first.blocks(unit), second.blocks(unit), rate)
+                mapsswe = None
+                if metric == "wer" and first.places and second.places:
+                    mapsswe = matched_pairs(first.places, second.places)
+                yield Contest(first.name, second.name, metric, difference, mapsswe)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as values for JSON; rates and differences are fractions."""
+        return {
+            "systems": [{"name": report.name, **report.as_dict()} for report in self.reports],
+            "contests": [
+                {
+                    "first": c.first,
+                    "second": c.second,
+                    "metric": c.metric,
+                    "difference": c.difference.value,
+                    "interval_95": list(c.difference.interval),
+                    "paired_bootstrap_p": c.difference.p,
+                    "mapsswe": c.mapsswe._asdict() if c.mapsswe else None,
+                    "in_words": c.sentence(),
+                }
+                for c in self.contests()
+            ],
+        }
+
+    def worst(self, count: int = 5) -> str:
+        """The worst utterances of each system."""
+        shown = [f"{report.name}\n{worst}" for report in self.reports if (worst := report.worst(count))]
+        return "\n\n".join(shown)
+
+    def table(self) -> str:
+        """A line for each system, and a sentence for every two."""
+        first = self.reports[0]
+        rows = [first.heading()]
+        width = max(len(report.name) for report in self.reports)
+        rows.append(" " * width + "".join(f"{n.upper() + ' %':>9}{'95 % interval':>18}" for n in first.rates))
+        rows[-1] += "".join(f"{n.upper():>9}" for n in first.translation)
+        for report in self.reports:
+            cells = [report.name.ljust(width)]
+            for n, (low, high) in report.intervals.items():
+                cells.append(f"{100 * report.values[n]:9.2f}{f'{100 * low:.2f} to {100 * high:.2f}':>18}")
+            cells += [f"{score.value:9.2f}" for score in report.translation.values()]
+            rows.append("".join(cells))
+        rows += [f"{n.upper()}: {score.signature}" for n, score in first.translation.items()]
+        rows.append(f"bootstrap by {first.drawn}")
+        return "\n".join([*rows, *(contest.sentence() for contest in self.contests())])

@@ -1,0 +1,180 @@
+"""Files of texts by their suffix: JSONL and lhotse cuts, tables, sclite's formats, subtitles, plain text.
+
+A source only opens its file when its rows are asked for, so that files of any length go by.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from asr.errors import DataError
+from asr.scoring import timed
+from asr.scoring.rows import Form, Ids, PathLike, Row, Source, lines
+
+# What tells a Kaldi-style id ("1089-134686-0000", "en/vm-goodbye", "spk_utt") from the first word of a sentence.
+_ID_LIKE = re.compile(r"[\d_/]")
+_TRN = re.compile(r"(?P<text>.*)\((?P<id>[^()\s]+)\)\s*")
+_ID_COLUMNS = ("id", "utt_id", "utterance_id", "utterance", "path", "file", "audio")
+_TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of columns or JSON keys; None: the first of the usual names that is there (of JSON: "id", "text")."""
+
+    id: str | None = None
+    text: str | None = None
+    usual_texts: tuple[str, ...] = _TEXT_COLUMNS
+
+    @classmethod
+    def of_references(cls, id: str | None = None, text: str | None = None) -> Columns:
+        return cls(id, text, ("reference", "ref", *_TEXT_COLUMNS))
+
+    @classmethod
+    def of_hypotheses(cls, id: str | None = None, text: str | None = None) -> Columns:
+        return cls(id, text, ("hypothesis", "hyp", "prediction", *_TEXT_COLUMNS))
+
+
+_ANY = Columns()
+
+
+def open_texts(path: PathLike, *, form: Literal["ids", "lines"] | None = None, columns: Columns = _ANY) -> Source:
+    """The texts of a file, whose suffix tells what it is; see `asr.scoring.score` for the forms.
+
+    form: of plain text, where it shall not be guessed.
+    """
+    name = os.fspath(path)
+    kind = suffix(path)
+    if kind == ".jsonl":
+        return Source(name, "json", lambda: _from_json(name, columns))
+    if kind in (".csv", ".tsv"):
+        return Source(name, "table", lambda: _from_table(name, columns, "," if kind == ".csv" else "\t"))
+    readers: dict[str, tuple[Form, Callable[[PathLike], Iterator[Row]]]] = {
+        ".trn": ("trn", _from_trn),
+        ".stm": ("stm", timed.read_stm),
+        ".ctm": ("ctm", timed.read_ctm),
+        ".srt": ("subtitles", timed.read_subtitles),
+        ".vtt": ("subtitles", timed.read_subtitles),
+    }
+    if kind in readers:
+        found, read = readers[kind]
+        return Source(name, found, lambda: read(name))
+    if (form or ("ids" if _has_ids(name) else "lines")) == "ids":
+        return Source(name, "ids", lambda: _from_ids(name))
+    return Source(name, "lines", lambda: (Row(str(number), line) for number, line in lines(name)))
+
+
+def suffix(path: PathLike) -> str:
+    """The suffix in lower case, without that of gzip; '' where it says nothing of the form."""
+    end = os.path.splitext(os.fspath(path).lower().removesuffix(".gz"))[1]
+    return end if end in (".jsonl", ".csv", ".tsv", ".trn", ".stm", ".ctm", ".srt", ".vtt") else ""
+
+
+def joined(source: Source) -> Source:
+    """All of a source's texts as one."""
+    return replace(source, rows=lambda: iter([Row("all", " ".join(row.text for row in source.rows()))]))
+
+
+def _has_ids(path: PathLike) -> bool:
+    """Whether the first words of the lines are all different, and each like an id."""
+    ids = Ids()
+    for _, line in lines(path):
+        first = line.split(maxsplit=1)[:1]
+        if first and not _ID_LIKE.search(first[0]):
+            return False
+        if first:
+            ids.add(first[0])
+    return bool(len(ids)) and ids.all_different()
+
+
+def _from_ids(path: PathLike) -> Iterator[Row]:
+    for _, line in lines(path):
+        if line.strip():
+            id, *text = line.split(maxsplit=1)
+            yield Row(id, "".join(text))
+
+
+def _from_trn(path: PathLike) -> Iterator[Row]:
+    for number, line in lines(path):
+        if not line.strip() or line.startswith(";;"):
+            continue
+        if (match := _TRN.fullmatch(line)) is None:
+            raise DataError(f"{os.fspath(path)}:{number}: a line of .trn ends with the id in round brackets")
+        timed.refuse_alternatives(path, number, match["text"])
+        yield Row(match["id"], match["text"].strip())
+
+
+def _from_table(path: PathLike, columns: Columns, delimiter: str) -> Iterator[Row]:
+    """Rows of .csv, quoted as RFC 4180 says, or of .tsv, where a quotation mark is a character as any other."""
+    name = os.fspath(path)
+    quoting: Any = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
+    table = csv.reader((f"{line}\n" for _, line in lines(path)), delimiter=delimiter, quoting=quoting, strict=True)
+    try:
+        head = next(table, [])
+        id_at = _column(name, head, columns.id, _ID_COLUMNS, "--id-column")
+        text_at = _column(name, head, columns.text, columns.usual_texts, "--ref-column or --hyp-column")
+        for row in table:
+            if row and len(row) != len(head):
+                raise DataError(f"{name}:{table.line_num}: {len(row)} columns, but the first line names {len(head)}")
+            if row:
+                fields = dict(zip(head, row, strict=True))
+                yield Row(row[id_at], row[text_at], fields.get("language") or None, fields)
+    except csv.Error as e:
+        raise DataError(f"{name}:{table.line_num}: {e}") from None
+
+
+def _column(name: str, head: list[str], asked: str | None, usual: Iterable[str], option: str) -> int:
+    for column in (asked,) if asked else usual:
+        if column in head:
+            return head.index(column)
+    wanted = f"no column {asked!r}" if asked else f"none of the columns {', '.join(usual)}"
+    raise DataError(f"{name}:1: {wanted}; there are: {', '.join(head) or 'none'}; say which with {option}")
+
+
+def _from_json(path: PathLike, columns: Columns) -> Iterator[Row]:
+    name = os.fspath(path)
+    id_key, text_key = columns.id or "id", columns.text or "text"
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            cut = "supervisions" in row or "tracks" in row
+            yield _of_cut(row) if cut else _checked(row[id_key], row[text_key], row.get("language"), row)
+        except (ValueError, RecursionError):
+            raise DataError(f"{name}:{number}: not a JSON object on one line") from None
+        except (AttributeError, KeyError, TypeError):
+            needs = f'needs "{id_key}" and "{text_key}" as strings, or a lhotse cut'
+            raise DataError(f"{name}:{number}: {needs}") from None
+
+
+def _checked(id: Any, text: Any, language: Any, fields: Mapping[str, Any]) -> Row:
+    if not (isinstance(id, str) and isinstance(text, str) and isinstance(language, str | None)):
+        raise TypeError
+    return Row(id, text, language, fields)
+
+
+def _of_cut(row: Mapping[str, Any]) -> Row:
+    """Read a cut as plain JSON: lhotse itself takes seconds to import, which is longer than most scores."""
+    tracks = row.get("tracks") or [{"cut": row}]
+    spoken = [
+        (track.get("offset", 0.0) + part["start"], part)
+        for track in tracks
+        for part in track["cut"].get("supervisions", ())
+    ]
+    spoken.sort(key=lambda s: s[0])
+    parts = [part for _, part in spoken]
+    text = " ".join(part["text"] for part in parts if part.get("text"))
+    fields: dict[str, Any] = {"duration": row.get("duration"), **(row.get("custom") or {})}
+    for key in ("speaker", "gender", "language"):
+        values = {part.get(key) for part in parts}
+        fields[key] = values.pop() if len(values) == 1 else None  # of two speakers in a cut, none for certain
+    for part in parts if len(parts) == 1 else ():
+        fields = {**(part.get("custom") or {}), **fields}
+    return _checked(row["id"], text, fields["language"], fields)

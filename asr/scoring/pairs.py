@@ -1,0 +1,94 @@
+"""What was said beside what was recognised, matched by id while both files go by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from itertools import zip_longest
+from typing import Any, Literal, NamedTuple
+
+from asr.errors import ConfigError, DataError
+from asr.scoring.formats import Columns, joined, open_texts, suffix
+from asr.scoring.rows import Ids, PathLike, Row, Source, check_twice, some
+from asr.scoring.timed import by_time
+
+
+class Pair(NamedTuple):
+    """The number of an utterance among the references, and both of its texts."""
+
+    number: int
+    id: str
+    reference: str
+    hypothesis: str
+    language: str | None
+    fields: Mapping[str, Any]
+
+
+def open_pair(
+    reference: PathLike,
+    hypothesis: PathLike,
+    *,
+    form: Literal["ids", "lines"] | None = None,
+    columns: tuple[Columns, Columns] | None = None,
+) -> tuple[Source, Source]:
+    """Open both files so that their rows match: each is read as the other one needs it."""
+    ref_columns, hyp_columns = columns or (Columns.of_references(), Columns.of_hypotheses())
+    kinds = suffix(reference), suffix(hypothesis)
+    if form not in ("ids", "lines", None):
+        raise ConfigError(f"form {form!r} is not one of plain text: 'ids' or 'lines'")
+    if whole := any(kind in (".srt", ".vtt") for kind in kinds):
+        form = form or "lines"
+    elif any(kinds):
+        form = "ids"  # the other file has ids of its own
+    refs = open_texts(reference, form=form, columns=ref_columns)
+    if whole:
+        return joined(refs), joined(open_texts(hypothesis, form=form, columns=hyp_columns))
+    hyps = open_texts(hypothesis, form="lines" if refs.form == "lines" else "ids", columns=hyp_columns)
+    if refs.form == "stm" and hyps.form == "ctm":
+        return refs, by_time(refs, hyps)
+    return refs, hyps
+
+
+def paired(references: Source, hypotheses: Source, *, missing_as_empty: bool = False, hint: str = "") -> Iterator[Pair]:
+    """The pairs, as soon as both texts of one have gone by: only what is out of order is held in memory.
+
+    Raises DataError, at the end, for ids that stand there twice, or on one side only; with `missing_as_empty` a
+    text that the hypotheses lack is the empty one, unless texts are matched by line number.
+    """
+    ref_ids, hyp_ids = Ids(), Ids()
+    refs: dict[str, tuple[int, Row]] = {}
+    hyps: dict[str, Row] = {}
+    for number, (ref, hyp) in enumerate(zip_longest(references.rows(), hypotheses.rows())):
+        if ref is not None:
+            ref_ids.add(ref.id)
+            refs[ref.id] = number, ref
+        if hyp is not None:
+            hyp_ids.add(hyp.id)
+            hyps[hyp.id] = hyp
+        for row in (ref, hyp):
+            if row is not None and row.id in refs and row.id in hyps:
+                yield _pair(*refs.pop(row.id), hyps.pop(row.id))
+    check_twice(references, ref_ids)
+    check_twice(hypotheses, hyp_ids)
+    if not ref_ids and not hyp_ids:
+        raise DataError("nothing to score: there are no utterances")
+    by_number = references.form == hypotheses.form == "lines"
+    if by_number and len(ref_ids) != len(hyp_ids):
+        raise DataError(
+            f"{references.name} has {len(ref_ids)} lines and {hypotheses.name} {len(hyp_ids)}: texts without ids are "
+            "matched by line number"
+        )
+    _check_ids(references.name, hypotheses.name, [] if missing_as_empty else refs, hyps, hint)
+    for number, ref in refs.values():
+        yield _pair(number, ref, Row(ref.id, ""))
+
+
+def _pair(number: int, ref: Row, hyp: Row) -> Pair:
+    return Pair(number, ref.id, ref.text, hyp.text, ref.language or hyp.language, ref.fields)
+
+
+def _check_ids(ref_name: str, hyp_name: str, missing: Collection[str], extra: Collection[str], hint: str) -> None:
+    problems = [f"{hyp_name} lacks {some(missing)} of {ref_name}"] if missing else []
+    problems += [f"{hyp_name} has {some(extra)} that {ref_name} lacks"] if extra else []
+    if problems:
+        mend = " (--missing-as-empty counts what is missing as deleted)" if missing and not extra else ""
+        raise DataError("; ".join(problems) + (hint or mend))

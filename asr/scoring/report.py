@@ -1,0 +1,128 @@
+"""What scoring found: values for JSON, and tables of plain text that can be copied as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asr.metrics import Counts, ErrorRate, Unit, align, show_alignment
+from asr.scoring.rates import MEASURES
+from asr.scoring.rows import Form
+from asr.scoring.significance import Interval, in_blocks, interval
+from asr.scoring.tally import Places, Utterance
+from asr.scoring.translation import TranslationScore
+
+_READ = {"lines": ", a text a line", "ids": ", read as id and text"}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A field of the references, its values, and which of them each utterance has."""
+
+    field: str
+    names: tuple[str, ...]
+    of_utterance: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """What `score` found of one system.
+
+    counts: of every unit, [utterances, 4] in the order of the references.  groups: what the bootstrap draws
+    together; None: it draws utterances.
+    """
+
+    metrics: tuple[str, ...]
+    counts: dict[Unit, Counts]
+    normalizer: str
+    language: str | None = None
+    form: Form | None = None  # how the reference file was read; None where no file was
+    name: str = "the hypotheses"
+    utterances: int = 0
+    translation: dict[str, TranslationScore] = field(default_factory=dict)
+    groups: Groups | None = None
+    places: Places | None = None
+    worst_utterances: tuple[Utterance, ...] = ()
+
+    @cached_property
+    def totals(self) -> dict[Unit, Counts]:
+        return {unit: rows.sum(0) for unit, rows in self.counts.items()}
+
+    @cached_property
+    def rates(self) -> dict[str, ErrorRate]:
+        """The counts behind every metric that has some, all utterances together."""
+        return {n: ErrorRate(*self.totals[MEASURES[n].unit].tolist()) for n in self.metrics if n in MEASURES}
+
+    @cached_property
+    def values(self) -> dict[str, float]:
+        """Every metric: rates as fractions, BLEU, chrF and TER from 0 to 100."""
+        found = {n: float(MEASURES[n].of(self.totals[MEASURES[n].unit])) for n in self.metrics if n in MEASURES}
+        return found | {n: score.value for n, score in self.translation.items()}
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """The 95 % intervals of all rates."""
+        return {n: interval(self.blocks(MEASURES[n].unit), MEASURES[n].of) for n in self.rates}
+
+    def blocks(self, unit: Unit) -> Counts:
+        """The counts of what the bootstrap draws together."""
+        return in_blocks(self.counts[unit], self.groups.of_utterance if self.groups else None)
+
+    @property
+    def drawn(self) -> str:
+        """What the bootstrap draws."""
+        return self.groups.field if self.groups else "utterance"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as values for JSON; rates are fractions."""
+        rows: dict[str, dict[str, Any]] = {}
+        for n in self.metrics:
+            if n in self.translation:
+                rows[n] = {"score": self.values[n], "signature": self.translation[n].signature}
+                continue
+            r = self.rates[n]
+            counts = {
+                c: getattr(r, c) for c in ("substitutions", "deletions", "insertions", "hits", "reference_length")
+            }
+            rows[n] = {"rate": self.values[n], "interval_95": list(self.intervals[n]), **counts}
+        made = {"normalizer": self.normalizer, "language": self.language, "form": self.form, "bootstrap": self.drawn}
+        return {"utterances": self.utterances, **made, "metrics": rows}
+
+    def heading(self) -> str:
+        return f"{self.utterances} utterances{_READ.get(self.form or '', '')}, normalizer {self.normalizer}"
+
+    def table(self) -> str:
+        """The result as plain text; below the counts their share of the reference in per cent."""
+        rows = [self.heading()]
+        if self.rates:
+            columns = "".join(f"{name:>10}" for name in ("sub", "del", "ins", "hits"))
+            rows.append(f"{'':4}{'rate %':>10}{'95 % interval':>18}{columns}{'reference':>11}")
+        for name, r in self.rates.items():
+            counts = (r.substitutions, r.deletions, r.insertions, r.hits)
+            shares = (100 * count / max(1, r.reference_length) for count in counts)
+            low, high = (100 * end for end in self.intervals[name])
+            start = f"{name.upper():4}{100 * self.values[name]:10.2f}{f'{low:.2f} to {high:.2f}':>18}"
+            rows.append(f"{start}{''.join(f'{c:10}' for c in counts)}{r.reference_length:11}")
+            if name in ("wer", "cer"):
+                rows.append(f"{'':32}{''.join(f'{share:9.2f}%' for share in shares)}")
+        rows += [f"{n.upper():4}{s.value:10.2f}  {s.signature}" for n, s in self.translation.items()]
+        if self.groups:
+            rows.append(f"intervals: bootstrap by {self.groups.field} ({len(self.groups.names)})")
+        return "\n".join(rows)
+
+    def worst(self, count: int = 5, *, width: int = 100) -> str:
+        """The utterances with most errors by the first metric, aligned; those without an error are left out."""
+        if not self.rates:
+            return ""
+        unit = MEASURES[next(iter(self.rates))].unit
+        gap = " " if unit == "word" else ""
+        blocks = []
+        for u in self.worst_utterances[:count]:
+            head = f"{u.id}: {unit} errors {u.errors}, reference {sum(u.counts[:3])}"
+            edits = align(u.reference, u.hypothesis, unit)
+            blocks.append(f"{head}\n{show_alignment(edits, width=width, gap=gap)}")
+        return "\n\n".join(blocks)

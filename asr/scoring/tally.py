@@ -1,0 +1,137 @@
+"""Counting while pairs go by: of an utterance only small numbers are kept, and the few worst ones whole."""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from asr.errors import AsrError, DataError
+from asr.metrics import Counts, Unit, error_counts, word_errors
+from asr.scoring.pairs import Pair
+from asr.text import normalizer as find_normalizer
+
+_PAIRS_AT_ONCE = 2000
+OnDone = Callable[[float], None]
+
+
+class Utterance(NamedTuple):
+    """One pair as it was compared: after normalisation.  counts: hits, substitutions, deletions, insertions."""
+
+    id: str
+    reference: str
+    hypothesis: str
+    counts: tuple[int, ...]
+
+    @property
+    def errors(self) -> int:
+        return sum(self.counts[1:])
+
+
+class Places(NamedTuple):
+    """Where each word error stands: the utterance's number, and twice the word's, one more if it is on the word."""
+
+    utterances: npt.NDArray[np.int64]
+    slots: npt.NDArray[np.int64]
+
+
+class Tally:
+    """What is counted of a corpus.  All arrays are in the order of the references when `finish` has been called.
+
+    units: what to count; the first one tells which utterances are the worst.  by: a field whose value is kept for
+    each utterance.  places: whether to keep where the errors stand.
+    """
+
+    def __init__(self, units: Sequence[Unit], *, worst: int = 0, by: str | None = None, places: bool = False) -> None:
+        self._units, self._most, self._by, self._keep_places = units, worst, by, places
+        self._numbers = array("q")
+        self._counts: dict[Unit, list[Counts]] = {unit: [] for unit in units}
+        self._worst: list[tuple[int, float, int, Utterance]] = []
+        self._groups: dict[str, int] = {}
+        self._codes, self._at_utterance, self._at_slot = array("q"), array("q"), array("q")
+
+    def add(self, pairs: Sequence[Pair]) -> None:
+        """Count pairs whose texts are normalised."""
+        refs, hyps = [p.reference for p in pairs], [p.hypothesis for p in pairs]
+        counts = {unit: error_counts(refs, hyps, unit) for unit in self._units}
+        for unit, rows in counts.items():
+            self._counts[unit].append(rows)
+        self._numbers.extend(p.number for p in pairs)
+        if self._units and self._most:
+            self._keep_worst(pairs, counts[self._units[0]])
+        if self._by is not None:
+            self._codes.extend(self._group(pair) for pair in pairs)
+        if self._keep_places:
+            self._place(pairs)
+
+    def _keep_worst(self, pairs: Sequence[Pair], counts: Counts) -> None:
+        for pair, row, errors in zip(pairs, counts.tolist(), counts[:, 1:].sum(1).tolist(), strict=True):
+            if not errors or (len(self._worst) == self._most and errors < self._worst[0][0]):
+                continue
+            utterance = Utterance(pair.id, pair.reference, pair.hypothesis, tuple(row))
+            entry = errors, errors / max(1, sum(row[:3])), -pair.number, utterance
+            push = heapq.heappush if len(self._worst) < self._most else heapq.heappushpop
+            push(self._worst, entry)
+
+    def _group(self, pair: Pair) -> int:
+        value = pair.fields.get(self._by) if self._by else None
+        if value is None or value == "" or isinstance(value, dict | list):
+            raise DataError(f"utterance {pair.id!r} has no {self._by!r} in the references; there are: {_known(pair)}")
+        return self._groups.setdefault(str(value), len(self._groups))
+
+    def _place(self, pairs: Sequence[Pair]) -> None:
+        for pair in pairs:
+            if pair.reference != pair.hypothesis:
+                slots = [2 * e.at + (e.kind != "insert") for e in word_errors(pair.reference, pair.hypothesis)]
+                self._at_slot.extend(slots)
+                self._at_utterance.extend([pair.number] * len(slots))
+
+    @property
+    def worst(self) -> tuple[Utterance, ...]:
+        """The worst first."""
+        return tuple(entry[-1] for entry in sorted(self._worst, key=lambda e: e[:3], reverse=True))
+
+    def counts(self) -> dict[Unit, Counts]:
+        """Counts [utterances, 4] of every unit."""
+        order = np.argsort(np.array(self._numbers), kind="stable")
+        return {unit: np.concatenate(rows)[order] for unit, rows in self._counts.items()}
+
+    def groups(self) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+        """The values of the field, and for each utterance which of them it has."""
+        order = np.argsort(np.array(self._numbers), kind="stable")
+        return tuple(self._groups), np.array(self._codes, dtype=np.int64)[order]
+
+    def places(self) -> Places:
+        return Places(np.array(self._at_utterance, dtype=np.int64), np.array(self._at_slot, dtype=np.int64))
+
+
+def _known(pair: Pair) -> str:
+    plain = [
+        key for key, value in pair.fields.items() if value not in (None, "") and not isinstance(value, dict | list)
+    ]
+    return ", ".join(plain) or "none"
+
+
+def normalised(pairs: Iterable[Pair], normalizer: str, language: str | None) -> Iterator[list[Pair]]:
+    """The pairs in portions, both texts of each normalised in its language; DataError names the utterance."""
+    find: Any = cache(find_normalizer)
+    find(normalizer, language)  # a wrong name is the user's slip, not an utterance's
+    going = iter(pairs)
+    while portion := list(islice(going, _PAIRS_AT_ONCE)):
+        if normalizer != "none":
+            portion = [_normalise(pair, find, normalizer, language) for pair in portion]
+        yield portion
+
+
+def _normalise(pair: Pair, find: Any, normalizer: str, language: str | None) -> Pair:
+    try:
+        normalise = find(normalizer, pair.language or language)
+        return pair._replace(reference=normalise(pair.reference), hypothesis=normalise(pair.hypothesis))
+    except AsrError as e:
+        raise DataError(f"utterance {pair.id!r}: {e}") from None

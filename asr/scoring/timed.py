@@ -1,0 +1,184 @@
+"""Texts with times: STM and CTM of NIST's sclite, and subtitles."""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from asr.errors import DataError
+from asr.scoring.rows import PathLike, Row, Source, lines
+
+_NOT_SCORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
+_LABEL = re.compile(r"<[^<>\s]*>")
+_TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A line of STM."""
+
+    file: str
+    channel: str
+    speaker: str
+    start_s: float
+    end_s: float
+    label: str
+    text: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.file}_{self.channel}_{self.start_s:.3f}_{self.end_s:.3f}"
+
+    @property
+    def scored(self) -> bool:
+        return self.text.upper() != _NOT_SCORED
+
+
+class TimedWord(NamedTuple):
+    """A line of CTM."""
+
+    file: str
+    channel: str
+    start_s: float
+    duration_s: float
+    text: str
+
+    @property
+    def middle_s(self) -> float:
+        return self.start_s + self.duration_s / 2
+
+
+def refuse_alternatives(path: PathLike, number: int, text: str) -> None:
+    """Raise DataError where sclite would choose among texts: only one text can be scored here."""
+    if "{" in text.split():
+        raise DataError(f"{os.fspath(path)}:{number}: alternatives in curly brackets are not read; choose one of them")
+
+
+def segments(path: PathLike) -> Iterator[Segment]:
+    """The lines of STM: `file channel speaker begin end [<label>] text`; a line that begins with ;; is a comment.
+
+    Segments whose text is IGNORE_TIME_SEGMENT_IN_SCORING come too.
+    """
+    for number, line in lines(path):
+        if not line.strip() or line.startswith(";;"):
+            continue
+        fields = line.split(maxsplit=5)
+        start_s, end_s = map(_seconds, fields[3:5]) if len(fields) >= 5 else (math.nan, math.nan)
+        if not start_s <= end_s:
+            raise DataError(
+                f"{os.fspath(path)}:{number}: needs `file channel speaker begin end text`, times in seconds"
+            )
+        text = "".join(fields[5:])
+        label = match[0] if (match := _LABEL.match(text)) else ""
+        refuse_alternatives(path, number, text)
+        yield Segment(fields[0], fields[1], fields[2], start_s, end_s, label, text[len(label) :].strip())
+
+
+def timed_words(path: PathLike) -> Iterator[TimedWord]:
+    """The lines of CTM: `file channel begin duration word [confidence]`; lines that begin with ;; are comments."""
+    for number, line in lines(path):
+        if not line.strip() or line.startswith(";;"):
+            continue
+        fields = line.split()
+        if len(fields) > 4 and fields[4].startswith("<ALT"):
+            raise DataError(f"{os.fspath(path)}:{number}: alternatives are not read; choose one of them")
+        start_s, duration_s = map(_seconds, fields[2:4]) if len(fields) >= 5 else (math.nan, math.nan)
+        if not (math.isfinite(start_s) and duration_s >= 0):
+            raise DataError(f"{os.fspath(path)}:{number}: needs `file channel begin duration word`, times in seconds")
+        yield TimedWord(fields[0], fields[1], start_s, duration_s, fields[4])
+
+
+def read_stm(path: PathLike) -> Iterator[Row]:
+    """A row for each segment that is to be scored."""
+    for segment in segments(path):
+        if segment.scored:
+            fields = {k: getattr(segment, k) for k in ("file", "channel", "speaker", "label")}
+            fields["duration"] = segment.end_s - segment.start_s
+            yield Row(segment.id, segment.text, None, fields)
+
+
+def read_ctm(path: PathLike) -> Iterator[Row]:
+    """A row for each file (named `file`, or `file_channel` where it has several), its words in order of time."""
+    spoken: dict[str, dict[str, list[TimedWord]]] = defaultdict(lambda: defaultdict(list))
+    for word in timed_words(path):
+        spoken[word.file][word.channel].append(word)
+    for file, channels in spoken.items():
+        for channel, words in channels.items():
+            words.sort(key=lambda w: w.start_s)
+            id = file if len(channels) == 1 else f"{file}_{channel}"
+            yield Row(id, " ".join(w.text for w in words))
+
+
+def by_time(reference: Source, hypothesis: Source) -> Source:
+    """The words of a CTM as texts of the segments of an STM, by file and channel.
+
+    As in sclite, a word belongs to the segment that its middle falls into; between two, to the later one; after the
+    last one, to that.  Words in segments that are not scored go with them; words of files and channels that the
+    STM does not have are an error (DataError), as only a slip explains them.
+    """
+    return Source(hypothesis.name, "ctm", lambda: _in_segments(reference.name, hypothesis.name))
+
+
+def _in_segments(stm: PathLike, ctm: PathLike) -> Iterator[Row]:
+    plan: dict[tuple[str, str], list[Segment]] = defaultdict(list)
+    for segment in segments(stm):
+        plan[segment.file, segment.channel].append(segment)
+    words: dict[tuple[str, str], list[TimedWord]] = defaultdict(list)
+    for word in timed_words(ctm):
+        words[word.file, word.channel].append(word)
+    if unknown := [f"{file} {channel}" for file, channel in words if (file, channel) not in plan]:
+        raise DataError(
+            f"{os.fspath(ctm)}: {os.fspath(stm)} has no segment of {', '.join(unknown[:5])} (file, channel)"
+        )
+    for place, there in plan.items():
+        ordered = sorted(there, key=lambda s: (s.start_s, s.end_s))
+        starts = [segment.start_s for segment in ordered]
+        texts: list[list[str]] = [[] for _ in ordered]
+        for word in sorted(words[place], key=lambda w: w.start_s):
+            at = max(0, bisect_right(starts, word.middle_s) - 1)
+            if word.middle_s > ordered[at].end_s and at + 1 < len(ordered):
+                at += 1
+            texts[at].append(word.text)
+        for segment, text in zip(ordered, texts, strict=True):
+            if segment.scored:
+                yield Row(segment.id, " ".join(text))
+
+
+def read_subtitles(path: PathLike) -> Iterator[Row]:
+    """The cues of SubRip or WebVTT in the order of the file, numbered from 1, without tags.
+
+    A cue is what stands below a line with an arrow, up to an empty line; all else is passed over.
+    Raises DataError for a file without cues.
+    """
+    number = 0
+    text: list[str] | None = None
+    for _, line in lines(path):
+        if "-->" in line:
+            number, text = number + 1, []
+        elif not line.strip() and text is not None:
+            yield _cue(number, text)
+            text = None
+        elif text is not None:
+            text.append(line)
+    if text is not None:
+        yield _cue(number, text)
+    if not number:
+        raise DataError(f"{os.fspath(path)}: no cues: nothing with an arrow (-->) between two times")
+
+
+def _cue(number: int, text: list[str]) -> Row:
+    return Row(str(number), " ".join(html.unescape(_TAG.sub("", " ".join(text))).split()))
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
