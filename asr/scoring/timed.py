@@ -6,7 +6,6 @@ import html
 import math
 import os
 import re
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -119,9 +118,10 @@ def read_ctm(path: PathLike) -> Iterator[Row]:
 def by_time(reference: Source, hypothesis: Source) -> Source:
     """The words of a CTM as texts of the segments of an STM, by file and channel.
 
-    As in sclite, a word belongs to the segment that its middle falls into; between two, to the later one; after the
-    last one, to that.  Words in segments that are not scored go with them; words of files and channels that the
-    STM does not have are an error (DataError), as only a slip explains them.
+    As in sclite, the words go by in order of their beginnings and the segments with them: a word whose middle is
+    not before the end of a segment, and all after it, belong to a later one, if there is one.  Words in segments
+    that are not scored go with them; words of files and channels that the STM does not have are an error
+    (DataError), as only a slip explains them.
     """
     return Source(hypothesis.name, "ctm", lambda: _in_segments(reference.name, hypothesis.name))
 
@@ -139,11 +139,10 @@ def _in_segments(stm: PathLike, ctm: PathLike) -> Iterator[Row]:
         )
     for place, there in plan.items():
         ordered = sorted(there, key=lambda s: (s.start_s, s.end_s))
-        starts = [segment.start_s for segment in ordered]
         texts: list[list[str]] = [[] for _ in ordered]
+        at = 0
         for word in sorted(words[place], key=lambda w: w.start_s):
-            at = max(0, bisect_right(starts, word.middle_s) - 1)
-            if word.middle_s > ordered[at].end_s and at + 1 < len(ordered):
+            while word.middle_s >= ordered[at].end_s and at + 1 < len(ordered):
                 at += 1
             texts[at].append(word.text)
         for segment, text in zip(ordered, texts, strict=True):
