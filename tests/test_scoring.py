@@ -210,17 +210,19 @@ def test_table_and_dictionary() -> None:
         "        rate %     95 % interval       sub       del       ins      hits  reference",
         "WER      28.57     0.00 to 33.33         1         0         1         6          7",
         "                                    14.29%     0.00%    14.29%    85.71%",
+        "95 % intervals: bootstrap by utterance, 10,000 resamples",
     ]
     assert json.loads(json.dumps(report.as_dict())) == {
         "utterances": 3,
         "normalizer": "basic",
         "language": None,
         "form": None,
-        "bootstrap": "utterance",
+        "bootstrap_by": "utterance",
         "metrics": {
             "wer": {
                 "rate": pytest.approx(2 / 7),
                 "interval_95": [0.0, pytest.approx(1 / 3)],
+                "resamples": 10_000,
                 "substitutions": 1,
                 "deletions": 0,
                 "insertions": 1,

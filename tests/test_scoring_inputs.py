@@ -55,7 +55,7 @@ def test_ctm_goes_to_the_segments_of_an_stm_by_time(tmp_path: Path) -> None:
     assert report.groups is not None
     assert report.groups.names == ("anna", "ben")
     assert report.groups.of_utterance.tolist() == [0, 1, 0, 1]
-    assert "intervals: bootstrap by speaker (2)" in report.table()
+    assert "bootstrap by speaker (2), " in report.table()
 
 
 def test_ctm_beside_plain_text_is_a_text_for_each_file(tmp_path: Path) -> None:

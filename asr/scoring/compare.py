@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from asr.metrics import Unit
 from asr.scoring.rates import MEASURES
 from asr.scoring.report import ScoreReport
 from asr.scoring.significance import Difference, MatchedPairs, matched_pairs, paired_bootstrap
 
 SIGNIFICANT = 0.05
-_COUNTS: dict[Unit, str] = {"word": "wer", "character": "cer"}
 
 
 class Contest(NamedTuple):
@@ -27,7 +25,7 @@ class Contest(NamedTuple):
 
     def sentence(self) -> str:
         """Difference, interval and both p-values in words."""
-        low, high = (100 * end for end in self.difference.interval)
+        low, high = (100 * end for end in self.difference.interval[:2])
         words = [
             f"{self.second} against {self.first}: {self.metric.upper()} {100 * self.difference.value:+.2f} points",
             f"(95 % {low:+.2f} to {high:+.2f});",
@@ -55,8 +53,7 @@ class Comparison:
         """Every two systems, by every rate."""
         for first, second in combinations(self.reports, 2):
             for metric in first.rates:
-                unit, rate = MEASURES[metric]
-                difference = paired_bootstrap(first.blocks(unit), second.blocks(unit), rate)
+                difference = paired_bootstrap(first.blocks(metric), second.blocks(metric), MEASURES[metric].ratio)
                 mapsswe = None
                 if metric == "wer" and first.places and second.places:
                     mapsswe = matched_pairs(first.places, second.places)
@@ -72,7 +69,7 @@ class Comparison:
                     "second": c.second,
                     "metric": c.metric,
                     "difference": c.difference.value,
-                    "interval_95": list(c.difference.interval),
+                    "interval_95": list(c.difference.interval[:2]),
                     "paired_bootstrap_p": c.difference.p,
                     "mapsswe": c.mapsswe._asdict() if c.mapsswe else None,
                     "in_words": c.sentence(),
@@ -95,10 +92,10 @@ class Comparison:
         rows[-1] += "".join(f"{n.upper():>9}" for n in first.translation)
         for report in self.reports:
             cells = [report.name.ljust(width)]
-            for n, (low, high) in report.intervals.items():
+            for n, (low, high, _) in report.intervals.items():
                 cells.append(f"{100 * report.values[n]:9.2f}{f'{100 * low:.2f} to {100 * high:.2f}':>18}")
             cells += [f"{score.value:9.2f}" for score in report.translation.values()]
             rows.append("".join(cells))
         rows += [f"{n.upper()}: {score.signature}" for n, score in first.translation.items()]
-        rows.append(f"bootstrap by {first.drawn}")
+        rows += [first.bootstrap()] if first.rates else []
         return "\n".join([*rows, *(contest.sentence() for contest in self.contests())])

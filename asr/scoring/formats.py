@@ -95,9 +95,9 @@ def _has_ids(path: PathLike) -> bool:
 
 def _from_ids(path: PathLike) -> Iterator[Row]:
     for _, line in lines(path):
-        if line.strip():
-            id, *text = line.split(maxsplit=1)
-            yield Row(id, "".join(text))
+        fields = line.split(maxsplit=1)
+        if fields:
+            yield Row(fields[0], fields[1] if len(fields) > 1 else "")
 
 
 def _from_trn(path: PathLike) -> Iterator[Row]:

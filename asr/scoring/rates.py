@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,35 +15,49 @@ from asr.metrics import Counts, Unit
 Values = npt.NDArray[np.float64]
 
 
+Sums = npt.NDArray[np.integer[Any]]
+
+
 class Measure(NamedTuple):
-    """What is counted, and what is made of the counts [..., 4] of each corpus, as a fraction."""
+    """A measure as a fraction of two or three sums.
+
+    parts: the sums [4, K] as multiples of hits, substitutions, deletions and insertions.  ratio: of the sums [..., K].
+    """
 
     unit: Unit
-    of: Callable[[Counts], Values]
+    parts: npt.NDArray[np.int64]
+    ratio: Callable[[Sums], Values]
+
+    def of(self, counts: Counts) -> Values:
+        """The measure of each corpus with counts [..., 4]."""
+        return self.ratio(counts @ self.parts)
 
 
-def _error_rate(counts: Counts) -> Values:
-    hits, substitutions, deletions, insertions = np.moveaxis(counts, -1, 0)
-    return (substitutions + deletions + insertions) / np.maximum(1, hits + substitutions + deletions)
+_HITS, _ERRORS = [1, 0, 0, 0], [0, 1, 1, 1]
+_SAID, _RECOGNISED, _ALL = [1, 1, 1, 0], [1, 1, 0, 1], [1, 1, 1, 1]
 
 
-def _match_error_rate(counts: Counts) -> Values:
-    return (counts.sum(-1) - counts[..., 0]) / np.maximum(1, counts.sum(-1))
+def _share(sums: Sums) -> Values:
+    """The first of two sums as a share of the second; of nothing, the first itself."""
+    return sums[..., 0] / np.maximum(1, sums[..., 1])
 
 
-def _information_lost(counts: Counts) -> Values:
-    hits, substitutions, deletions, insertions = np.moveaxis(counts.astype(float), -1, 0)
-    said, recognised = hits + substitutions + deletions, hits + substitutions + insertions
+def _information_lost(sums: Sums) -> Values:
+    hits, said, recognised = np.moveaxis(sums, -1, 0)
     kept = hits / np.maximum(1, said) * (hits / np.maximum(1, recognised))
     return np.where(said + recognised == 0, 0.0, 1 - kept)
 
 
+def _measure(unit: Unit, ratio: Callable[[Sums], Values], *parts: list[int]) -> Measure:
+    return Measure(unit, np.array(parts, dtype=np.int64).T, ratio)
+
+
 # MER and WIL: Morris, Maier and Green, "From WER and RIL to MER and WIL", Interspeech 2004; empty texts as in jiwer.
 MEASURES: dict[str, Measure] = {
-    "wer": Measure("word", _error_rate),
-    "cer": Measure("character", _error_rate),
-    "mer": Measure("word", _match_error_rate),
-    "wil": Measure("word", _information_lost),
+    "wer": _measure("word", _share, _ERRORS, _SAID),
+    "cer": _measure("character", _share, _ERRORS, _SAID),
+    "mer": _measure("word", _share, _ERRORS, _ALL),
+    "wil": _measure("word", _information_lost, _HITS, _SAID, _RECOGNISED),
 }
 
 

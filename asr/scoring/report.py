@@ -66,16 +66,18 @@ class ScoreReport:
     @cached_property
     def intervals(self) -> dict[str, Interval]:
         """The 95 % intervals of all rates."""
-        return {n: interval(self.blocks(MEASURES[n].unit), MEASURES[n].of) for n in self.rates}
+        return {n: interval(self.blocks(n), MEASURES[n].ratio) for n in self.rates}
 
-    def blocks(self, unit: Unit) -> Counts:
-        """The counts of what the bootstrap draws together."""
-        return in_blocks(self.counts[unit], self.groups.of_utterance if self.groups else None)
+    def blocks(self, metric: str) -> Counts:
+        """The sums that a metric is made of, a row for what the bootstrap draws together."""
+        rows = self.counts[MEASURES[metric].unit] @ MEASURES[metric].parts
+        return in_blocks(rows, self.groups.of_utterance if self.groups else None)
 
-    @property
-    def drawn(self) -> str:
-        """What the bootstrap draws."""
-        return self.groups.field if self.groups else "utterance"
+    def bootstrap(self) -> str:
+        """How the intervals were found, in words."""
+        drawn = f"{self.groups.field} ({len(self.groups.names):,})" if self.groups else "utterance"
+        fewest = min(found.resamples for found in self.intervals.values())
+        return f"95 % intervals: bootstrap by {drawn}, {fewest:,} resamples"
 
     def as_dict(self) -> dict[str, Any]:
         """The result as values for JSON; rates are fractions."""
@@ -88,8 +90,10 @@ class ScoreReport:
             counts = {
                 c: getattr(r, c) for c in ("substitutions", "deletions", "insertions", "hits", "reference_length")
             }
-            rows[n] = {"rate": self.values[n], "interval_95": list(self.intervals[n]), **counts}
-        made = {"normalizer": self.normalizer, "language": self.language, "form": self.form, "bootstrap": self.drawn}
+            low, high, resamples = self.intervals[n]
+            rows[n] = {"rate": self.values[n], "interval_95": [low, high], "resamples": resamples, **counts}
+        drawn = self.groups.field if self.groups else "utterance"
+        made = {"normalizer": self.normalizer, "language": self.language, "form": self.form, "bootstrap_by": drawn}
         return {"utterances": self.utterances, **made, "metrics": rows}
 
     def heading(self) -> str:
@@ -104,14 +108,14 @@ class ScoreReport:
         for name, r in self.rates.items():
             counts = (r.substitutions, r.deletions, r.insertions, r.hits)
             shares = (100 * count / max(1, r.reference_length) for count in counts)
-            low, high = (100 * end for end in self.intervals[name])
+            low, high = (100 * end for end in self.intervals[name][:2])
             start = f"{name.upper():4}{100 * self.values[name]:10.2f}{f'{low:.2f} to {high:.2f}':>18}"
             rows.append(f"{start}{''.join(f'{c:10}' for c in counts)}{r.reference_length:11}")
             if name in ("wer", "cer"):
                 rows.append(f"{'':32}{''.join(f'{share:9.2f}%' for share in shares)}")
         rows += [f"{n.upper():4}{s.value:10.2f}  {s.signature}" for n, s in self.translation.items()]
-        if self.groups:
-            rows.append(f"intervals: bootstrap by {self.groups.field} ({len(self.groups.names)})")
+        if self.rates:
+            rows.append(self.bootstrap())
         return "\n".join(rows)
 
     def worst(self, count: int = 5, *, width: int = 100) -> str:

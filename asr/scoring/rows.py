@@ -83,7 +83,7 @@ def lines(path: PathLike) -> Iterator[tuple[int, str]]:
         with _open(name) as f:
             for number, line in enumerate(f, start=1):
                 row = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                yield number, row.decode("utf-8").removesuffix("\n").removesuffix("\r")
+                yield number, row.rstrip(b"\r\n").decode("utf-8")
     except UnicodeDecodeError as e:
         byte = row[e.start]
         raise DataError(f"{name}:{number}: not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8") from None

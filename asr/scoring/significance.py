@@ -15,19 +15,22 @@ import numpy.typing as npt
 from asr.scoring.rates import Values
 from asr.scoring.tally import Places
 
-RESAMPLES = 10_000
+# Draws are cheap where many utterances have the same counts; where they have not, fewer must do.
+_RESAMPLES, _FEWEST_RESAMPLES, _DRAWS = 10_000, 1_000, 10_000_000
 _SEED = 20040517
 _WEIGHTS_AT_ONCE = 4_000_000
 _GOOD_WORDS = 2  # what parts two segments: Gillick and Cox, and sc_stats by default
 
 Rows = npt.NDArray[np.integer[Any]]
+Rate = Callable[[Rows], Values]
 
 
 class Interval(NamedTuple):
-    """The middle 95 % of the resamples."""
+    """The middle 95 % of so many resamples."""
 
     low: float
     high: float
+    resamples: int
 
 
 class Difference(NamedTuple):
@@ -56,13 +59,15 @@ def in_blocks(rows_NK: Rows, block_N: npt.NDArray[np.int64] | None) -> Rows:
     return sums
 
 
-def resample(rows_NK: Rows, resamples: int = RESAMPLES, seed: int = _SEED) -> Rows:
+def resample(rows_NK: Rows, resamples: int | None = None, seed: int = _SEED) -> Rows:
     """Sums [B, K] of N rows drawn with replacement, B times over.
 
     How often each row is drawn follows a multinomial distribution. Rows with the same counts need not be told
-    apart, so one draw for all of them does: a million utterances have a few thousand different counts.
+    apart, so one draw for all of them does: a million utterances have a few thousand different counts. Without
+    `resamples` it is 10,000, or down to 1,000 for more than 1,000 different rows.
     """
     different_UK, times_U = _unique(rows_NK)
+    resamples = resamples or max(_FEWEST_RESAMPLES, min(_RESAMPLES, _DRAWS // len(different_UK)))
     generator = np.random.default_rng(seed)
     share_U = times_U / times_U.sum()
     at_once = max(1, _WEIGHTS_AT_ONCE // len(share_U))
@@ -73,7 +78,7 @@ def resample(rows_NK: Rows, resamples: int = RESAMPLES, seed: int = _SEED) -> Ro
     return np.concatenate(parts)
 
 
-def interval(rows_NK: Rows, rate: Callable[[Rows], Values], resamples: int = RESAMPLES) -> Interval:
+def interval(rows_NK: Rows, rate: Rate, resamples: int | None = None) -> Interval:
     """The bootstrap's 95 % interval (percentiles) of a rate of summed counts.
 
     Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004.
@@ -81,9 +86,7 @@ def interval(rows_NK: Rows, rate: Callable[[Rows], Values], resamples: int = RES
     return _middle(rate(resample(rows_NK, resamples)))
 
 
-def paired_bootstrap(
-    first_NK: Rows, second_NK: Rows, rate: Callable[[Rows], Values], resamples: int = RESAMPLES
-) -> Difference:
+def paired_bootstrap(first_NK: Rows, second_NK: Rows, rate: Rate, resamples: int | None = None) -> Difference:
     """Both systems on the same resamples (Bisani and Ney 2004).
 
     p is twice the smaller share of resamples in which the difference is not of one sign; with the corpus itself as
@@ -94,7 +97,7 @@ def paired_bootstrap(
     differences = rate(sums[:, width:]) - rate(sums[:, :width])
     value = float(rate(second_NK.sum(0)) - rate(first_NK.sum(0)))
     tail = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-    return Difference(value, _middle(differences), min(1.0, 2 * (tail + 1) / (resamples + 1)))
+    return Difference(value, _middle(differences), min(1.0, 2 * (tail + 1) / (len(sums) + 1)))
 
 
 def matched_pairs(first: Places, second: Places) -> MatchedPairs:
@@ -125,7 +128,7 @@ def matched_pairs(first: Places, second: Places) -> MatchedPairs:
 
 def _middle(values: Values) -> Interval:
     low, high = np.percentile(values, [2.5, 97.5])
-    return Interval(float(low), float(high))
+    return Interval(float(low), float(high), len(values))
 
 
 def _unique(rows_NK: Rows) -> tuple[Rows, npt.NDArray[np.int64]]:
