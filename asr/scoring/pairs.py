@@ -90,5 +90,5 @@ def _check_ids(ref_name: str, hyp_name: str, missing: Collection[str], extra: Co
     problems = [f"{hyp_name} lacks {some(missing)} of {ref_name}"] if missing else []
     problems += [f"{hyp_name} has {some(extra)} that {ref_name} lacks"] if extra else []
     if problems:
-        mend = " (--missing-as-empty counts what is missing as deleted)" if missing and not extra else ""
-        raise DataError("; ".join(problems) + (hint or mend))
+        mend = " (--missing-as-empty goes on)" if missing and not extra else ""
+        raise DataError("; ".join(problems) + mend + hint)

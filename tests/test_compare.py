@@ -1,0 +1,126 @@
+"""Several systems on one set of references, BLEU and its kin, and `asr score` with all of it."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import sacrebleu
+from command import asr
+
+from asr.errors import DataError
+from asr.scoring import compare, score, score_texts
+
+DRAW = random.Random(4)
+REFS = [[DRAW.choice("abcdefgh") for _ in range(12)] for _ in range(200)]
+# The second system has a third of the errors of the first one, the third as many as that.
+SYSTEMS = {
+    name: [" ".join(w if DRAW.random() > share else "x" for w in ref) for ref in REFS]
+    for name, share in (("bad", 0.3), ("good", 0.1), ("same", 0.1))
+}
+
+
+def write(path: Path, texts: list[str]) -> Path:
+    path.write_text("".join(f"u_{number} {text}\n" for number, text in enumerate(texts)))
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    texts = {"ref": [" ".join(ref) for ref in REFS], **SYSTEMS}
+    return [write(tmp_path / name, rows) for name, rows in texts.items()]
+
+
+def test_verdicts_are_in_words(files: list[Path]) -> None:
+    found = compare(files[0], files[1:], metrics=["wer", "cer"])
+    sentences = {(Path(c.first).name, Path(c.second).name, c.metric): c.sentence() for c in found.contests()}
+    assert len(sentences) == 6
+    good = sentences["bad", "good", "wer"]
+    assert f"paired bootstrap: {files[2]} is better, p < 0.001; MAPSSWE over " in good
+    assert good.endswith(f"{files[2]} is better, p < 0.001")
+    same = sentences["good", "same", "wer"]
+    assert same.count("no difference shown, p = 0.") == 2
+    assert "MAPSSWE" not in sentences["bad", "good", "cer"]
+
+
+def test_the_order_of_systems_only_turns_the_sign(files: list[Path]) -> None:
+    there, back = (next(iter(compare(files[0], order).contests())) for order in (files[1:3], files[2:0:-1]))
+    assert there.difference.value == pytest.approx(-back.difference.value)
+    assert there.mapsswe is not None
+    assert back.mapsswe is not None
+    assert there.mapsswe.p == back.mapsswe.p < 0.001
+    assert "is better" in back.sentence()
+    assert str(files[2]) + " is better" in back.sentence()
+
+
+def test_each_report_is_that_of_the_file_alone(files: list[Path]) -> None:
+    together = compare(files[0], files[1:3])
+    assert [r.as_dict() for r in together.reports] == [score(files[0], path).as_dict() for path in files[1:3]]
+
+
+def test_files_in_another_order_are_compared_by_utterance(files: list[Path], tmp_path: Path) -> None:
+    turned = tmp_path / "turned"
+    turned.write_text("".join(reversed(files[1].read_text().splitlines(keepends=True))))
+    (contest,) = compare(files[0], [files[1], turned], metrics=["wer"]).contests()
+    assert contest.difference == (0.0, (0.0, 0.0, 10_000), 1.0)
+    assert contest.mapsswe is not None
+    assert (contest.mapsswe.mean, contest.mapsswe.p) == (0.0, 1.0)
+
+
+def test_a_system_that_lacks_texts_is_named(files: list[Path]) -> None:
+    write(files[2], SYSTEMS["good"][:-1])
+    with pytest.raises(DataError, match=r"good lacks 1 id \(u_199\) of .*ref"):
+        compare(files[0], files[1:])
+
+
+def test_scores_of_translation_are_sacrebleus_own() -> None:
+    refs = {"a": "the cat sat on the mat", "b": "", "c": "good night moon", "d": "I said 3 words"}
+    hyps = {"a": "the cat sat on a mat", "b": "oh", "c": "", "d": "I said 3 words"}
+    report = score_texts(refs, hyps, metrics=["wer", "bleu", "chrf", "ter"], normalizer="basic")
+    clean = [text.lower() for text in refs.values()]
+    said = [text.lower() for text in hyps.values()]
+    for name, metric in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF()), ("ter", sacrebleu.TER())):
+        assert report.values[name] == pytest.approx(metric.corpus_score(said, [clean]).score)
+        assert f"{report.values[name]:.2f}  {metric.get_signature()}" in report.table()
+        assert report.as_dict()["metrics"][name]["signature"] == str(metric.get_signature())
+    assert list(report.as_dict()["metrics"]) == ["wer", "bleu", "chrf", "ter"]
+
+
+def test_bleu_alone_has_no_alignments() -> None:
+    report = score_texts({"a": "b c"}, {"a": "b d"}, metrics=["bleu"])
+    assert "BLEU" in report.table()
+    assert report.worst() == ""
+
+
+def test_measures_without_lines_of_shares() -> None:
+    report = score_texts({"a": "a b c d"}, {"a": "a b x y z"}, metrics=["mer", "wil"])
+    assert report.values == {"mer": pytest.approx(3 / 5), "wil": pytest.approx(1 - 2 / 4 * 2 / 5)}
+    assert [line[:4] for line in report.table().splitlines()[2:]] == ["MER ", "WIL ", "95 %"]
+
+
+def test_the_command_compares(files: list[Path]) -> None:
+    done = asr("score", *files[:3], "--metric", "wer,bleu", "--worst", 1)
+    assert (done.status, done.err) == (0, [])
+    lines = done.out.splitlines()
+    assert lines[0] == "200 utterances, read as id and text, normalizer none"
+    assert [line.split()[0] for line in lines[2:4]] == [str(path) for path in files[1:3]]
+    assert any(line.startswith("BLEU: nrefs:1|") for line in lines)
+    assert sum(f"{files[2]} is better" in line for line in lines) == 1
+    assert done.out.count("\nREF: ") == 2
+    found = json.loads(asr("score", *files[:3], "--json").out)
+    assert [system["name"] for system in found["systems"]] == [str(path) for path in files[1:3]]
+    assert found["contests"][0]["in_words"].startswith(f"{files[2]} against {files[1]}: WER -")
+    assert found["contests"][0]["mapsswe"]["p"] < 0.001
+
+
+def test_the_command_goes_on_without_texts_if_told_to(files: list[Path]) -> None:
+    write(files[1], SYSTEMS["bad"][:-2])
+    done = asr("score", *files[:2])
+    assert done.status == 2
+    assert done.err == [
+        f"asr: {files[1]} lacks 2 ids (u_198, u_199) of {files[0]} (--missing-as-empty goes on) "
+        f"({files[0]} was read as `id text`; form 'lines' matches lines by number)"
+    ]
+    assert asr("score", *files[:2], "--missing-as-empty").status == 0
