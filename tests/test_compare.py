@@ -11,7 +11,7 @@ import sacrebleu
 from command import asr
 
 from asr.errors import DataError
-from asr.scoring import compare, score, score_texts
+from asr.scoring import ScoreOptions, compare, score, score_texts
 
 DRAW = random.Random(4)
 REFS = [[DRAW.choice("abcdefgh") for _ in range(12)] for _ in range(200)]
@@ -34,7 +34,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def test_verdicts_are_in_words(files: list[Path]) -> None:
-    found = compare(files[0], files[1:], metrics=["wer", "cer"])
+    found = compare(files[0], files[1:], ScoreOptions())
     sentences = {(Path(c.first).name, Path(c.second).name, c.metric): c.sentence() for c in found.contests()}
     assert len(sentences) == 6
     good = sentences["bad", "good", "wer"]
@@ -46,7 +46,9 @@ def test_verdicts_are_in_words(files: list[Path]) -> None:
 
 
 def test_the_order_of_systems_only_turns_the_sign(files: list[Path]) -> None:
-    there, back = (next(iter(compare(files[0], order).contests())) for order in (files[1:3], files[2:0:-1]))
+    there, back = (
+        next(iter(compare(files[0], order, ScoreOptions()).contests())) for order in (files[1:3], files[2:0:-1])
+    )
     assert there.difference.value == pytest.approx(-back.difference.value)
     assert there.mapsswe is not None
     assert back.mapsswe is not None
@@ -56,14 +58,14 @@ def test_the_order_of_systems_only_turns_the_sign(files: list[Path]) -> None:
 
 
 def test_each_report_is_that_of_the_file_alone(files: list[Path]) -> None:
-    together = compare(files[0], files[1:3])
+    together = compare(files[0], files[1:3], ScoreOptions())
     assert [r.as_dict() for r in together.reports] == [score(files[0], path).as_dict() for path in files[1:3]]
 
 
 def test_files_in_another_order_are_compared_by_utterance(files: list[Path], tmp_path: Path) -> None:
     turned = tmp_path / "turned"
     turned.write_text("".join(reversed(files[1].read_text().splitlines(keepends=True))))
-    (contest,) = compare(files[0], [files[1], turned], metrics=["wer"]).contests()
+    (contest,) = compare(files[0], [files[1], turned], ScoreOptions(metrics=["wer"])).contests()
     assert contest.difference == (0.0, (0.0, 0.0, 10_000), 1.0)
     assert contest.mapsswe is not None
     assert (contest.mapsswe.mean, contest.mapsswe.p) == (0.0, 1.0)
@@ -72,7 +74,7 @@ def test_files_in_another_order_are_compared_by_utterance(files: list[Path], tmp
 def test_a_system_that_lacks_texts_is_named(files: list[Path]) -> None:
     write(files[2], SYSTEMS["good"][:-1])
     with pytest.raises(DataError, match=r"good lacks 1 id \(u_199\) of .*ref"):
-        compare(files[0], files[1:])
+        compare(files[0], files[1:], ScoreOptions())
 
 
 def test_scores_of_translation_are_sacrebleus_own() -> None:

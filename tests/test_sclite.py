@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.scoring import compare, score
+from asr.scoring import ScoreOptions, compare, score
 
 SCLITE = [["sclite"]] * bool(shutil.which("sclite")) + [["sctk", "sclite"]] * bool(shutil.which("sctk"))
 pytestmark = pytest.mark.skipif(not SCLITE, reason="sclite is not installed (Debian: apt-get install sctk)")
@@ -53,7 +53,7 @@ def test_a_thousand_pairs_and_two_systems(tmp_path: Path, draw: random.Random) -
         hyps["a"][number] = []
     ref = trn(tmp_path / "ref.trn", refs)
     paths = {name: trn(tmp_path / f"{name}.trn", texts) for name, texts in hyps.items()}
-    found = compare(ref, list(paths.values()), metrics=["wer"])
+    found = compare(ref, list(paths.values()), ScoreOptions(metrics=["wer"]))
     for report, name in zip(found.reports, hyps, strict=True):
         rate = report.rates["wer"]
         files = ("-r", "ref.trn", "trn", "-h", f"{name}.trn", "trn")

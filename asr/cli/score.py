@@ -36,6 +36,10 @@ def score(
     by: Annotated[
         str | None, typer.Option(help="Field of the references, such as speaker, that the bootstrap draws by.")
     ] = None,
+    breakdown: Annotated[
+        str, typer.Option(help="Show the WER by fields of the references, or length; several with commas.")
+    ] = "",
+    confusions: Annotated[int, typer.Option(min=0, help="How many of the most frequent errors to show.")] = 0,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -47,23 +51,23 @@ def score(
     """
     from asr import scoring
 
+    options = scoring.ScoreOptions(
+        metrics=names(metric),
+        normalizer=normalizer,
+        language=language,
+        form=form,
+        columns=(
+            scoring.Columns.of_references(id_column, ref_column),
+            scoring.Columns.of_hypotheses(id_column, hyp_column),
+        ),
+        missing_as_empty=missing_as_empty,
+        by=by,
+        worst=worst,
+        breakdown=names(breakdown),
+        confusions=confusions,
+    )
     with progress("scoring", of_utterances) as on_done:
-        comparison = scoring.compare(
-            reference,
-            hypothesis,
-            metrics=names(metric),
-            normalizer=normalizer,
-            language=language,
-            form=form,
-            columns=(
-                scoring.Columns.of_references(id_column, ref_column),
-                scoring.Columns.of_hypotheses(id_column, hyp_column),
-            ),
-            missing_as_empty=missing_as_empty,
-            by=by,
-            worst=worst,
-            on_done=on_done,
-        )
+        comparison = scoring.compare(reference, hypothesis, options, on_done)
     result = comparison.reports[0] if len(hypothesis) == 1 else comparison
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))

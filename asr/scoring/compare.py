@@ -98,4 +98,8 @@ class Comparison:
             rows.append("".join(cells))
         rows += [f"{n.upper()}: {score.signature}" for n, score in first.translation.items()]
         rows += [first.bootstrap()] if first.rates else []
-        return "\n".join([*rows, *(contest.sentence() for contest in self.contests())])
+        rows += [contest.sentence() for contest in self.contests()]
+        for report in self.reports:
+            details = list(report.details())
+            rows += [f"\n{report.name}", *details] if details else []
+        return "\n".join(rows)

@@ -28,10 +28,10 @@ def open_pair(
     hypothesis: PathLike,
     *,
     form: Literal["ids", "lines"] | None = None,
-    columns: tuple[Columns, Columns] | None = None,
+    columns: tuple[Columns, Columns],
 ) -> tuple[Source, Source]:
     """Open both files so that their rows match: each is read as the other one needs it."""
-    ref_columns, hyp_columns = columns or (Columns.of_references(), Columns.of_hypotheses())
+    ref_columns, hyp_columns = columns
     kinds = suffix(reference), suffix(hypothesis)
     if form not in ("ids", "lines", None):
         raise ConfigError(f"form {form!r} is not one of plain text: 'ids' or 'lines'")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from asr.metrics import Counts, ErrorRate, Unit, align, show_alignment
+from asr.scoring import breakdown
+from asr.scoring.breakdown import Confusions, Groups
 from asr.scoring.rates import MEASURES
 from asr.scoring.rows import Form
 from asr.scoring.significance import Interval, in_blocks, interval
@@ -17,15 +17,6 @@ from asr.scoring.tally import Places, Utterance
 from asr.scoring.translation import TranslationScore
 
 _READ = {"lines": ", a text a line", "ids": ", read as id and text"}
-
-
-@dataclass(frozen=True)
-class Groups:
-    """A field of the references, its values, and which of them each utterance has."""
-
-    field: str
-    names: tuple[str, ...]
-    of_utterance: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -47,6 +38,9 @@ class ScoreReport:
     groups: Groups | None = None
     places: Places | None = None
     worst_utterances: tuple[Utterance, ...] = ()
+    breakdowns: tuple[Groups, ...] = ()
+    confusions: Confusions | None = None
+    most_confusions: int = 0
 
     @cached_property
     def totals(self) -> dict[Unit, Counts]:
@@ -94,7 +88,12 @@ class ScoreReport:
             rows[n] = {"rate": self.values[n], "interval_95": [low, high], "resamples": resamples, **counts}
         drawn = self.groups.field if self.groups else "utterance"
         made = {"normalizer": self.normalizer, "language": self.language, "form": self.form, "bootstrap_by": drawn}
-        return {"utterances": self.utterances, **made, "metrics": rows}
+        details: dict[str, Any] = {}
+        if self.breakdowns:
+            details["breakdown"] = {g.field: breakdown.rows(g, self.counts["word"]) for g in self.breakdowns}
+        if self.confusions:
+            details["confusions"] = self.confusions.as_dict(self.most_confusions)
+        return {"utterances": self.utterances, **made, "metrics": rows, **details}
 
     def heading(self) -> str:
         return f"{self.utterances} utterances{_READ.get(self.form or '', '')}, normalizer {self.normalizer}"
@@ -116,7 +115,14 @@ class ScoreReport:
         rows += [f"{n.upper():4}{s.value:10.2f}  {s.signature}" for n, s in self.translation.items()]
         if self.rates:
             rows.append(self.bootstrap())
-        return "\n".join(rows)
+        return "\n".join([*rows, *self.details()])
+
+    def details(self) -> Iterator[str]:
+        """Where it goes wrong, as far as that was asked for: plain text."""
+        for groups in self.breakdowns:
+            yield f"\n{breakdown.table(groups, self.counts['word'])}"
+        if self.confusions:
+            yield f"\n{self.confusions.table(self.most_confusions)}"
 
     def worst(self, count: int = 5, *, width: int = 100) -> str:
         """The utterances with most errors by the first metric, aligned; those without an error are left out."""

@@ -50,7 +50,7 @@ class MatchedPairs(NamedTuple):
     p: float
 
 
-def in_blocks(rows_NK: Rows, block_N: npt.NDArray[np.int64] | None) -> Rows:
+def in_blocks(rows_NK: Rows, block_N: Rows | None) -> Rows:
     """The sums of the rows of each block; without blocks the rows themselves."""
     if block_N is None:
         return rows_NK

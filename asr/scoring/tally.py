@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from asr.errors import AsrError, DataError
 from asr.metrics import Counts, Unit, error_counts, word_errors
+from asr.scoring.breakdown import Confusions, Groups
 from asr.scoring.pairs import Pair
 from asr.text import normalizer as find_normalizer
 
@@ -42,19 +43,28 @@ class Places(NamedTuple):
 
 
 class Tally:
-    """What is counted of a corpus.  All arrays are in the order of the references when `finish` has been called.
+    """What is counted of a corpus.  All that it gives is in the order of the references.
 
-    units: what to count; the first one tells which utterances are the worst.  by: a field whose value is kept for
-    each utterance.  places: whether to keep where the errors stand.
+    units: what to count; the first one tells which utterances are the worst.  fields: of the references, whose values
+    are kept for each utterance.  places: whether to keep where the errors stand.  confusions: takes the errors.
     """
 
-    def __init__(self, units: Sequence[Unit], *, worst: int = 0, by: str | None = None, places: bool = False) -> None:
-        self._units, self._most, self._by, self._keep_places = units, worst, by, places
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        *,
+        worst: int = 0,
+        fields: Sequence[str] = (),
+        places: bool = False,
+        confusions: Confusions | None = None,
+    ) -> None:
+        self._units, self._most, self._keep_places = units, worst, places
+        self.confusions = confusions
         self._numbers = array("q")
         self._counts: dict[Unit, list[Counts]] = {unit: [] for unit in units}
         self._worst: list[tuple[int, float, int, Utterance]] = []
-        self._groups: dict[str, int] = {}
-        self._codes, self._at_utterance, self._at_slot = array("q"), array("q"), array("q")
+        self._fields = {field: _Codes(field) for field in fields}
+        self._at_utterance, self._at_slot = array("q"), array("q")
 
     def add(self, pairs: Sequence[Pair]) -> None:
         """Count pairs whose texts are normalised."""
@@ -65,10 +75,10 @@ class Tally:
         self._numbers.extend(p.number for p in pairs)
         if self._units and self._most:
             self._keep_worst(pairs, counts[self._units[0]])
-        if self._by is not None:
-            self._codes.extend(self._group(pair) for pair in pairs)
-        if self._keep_places:
-            self._place(pairs)
+        for codes in self._fields.values():
+            codes.add(pairs)
+        if self._keep_places or self.confusions is not None:
+            self._add_errors(pairs)
 
     def _keep_worst(self, pairs: Sequence[Pair], counts: Counts) -> None:
         for pair, row, errors in zip(pairs, counts.tolist(), counts[:, 1:].sum(1).tolist(), strict=True):
@@ -79,18 +89,16 @@ class Tally:
             push = heapq.heappush if len(self._worst) < self._most else heapq.heappushpop
             push(self._worst, entry)
 
-    def _group(self, pair: Pair) -> int:
-        value = pair.fields.get(self._by) if self._by else None
-        if value is None or value == "" or isinstance(value, dict | list):
-            raise DataError(f"utterance {pair.id!r} has no {self._by!r} in the references; there are: {_known(pair)}")
-        return self._groups.setdefault(str(value), len(self._groups))
-
-    def _place(self, pairs: Sequence[Pair]) -> None:
+    def _add_errors(self, pairs: Sequence[Pair]) -> None:
         for pair in pairs:
-            if pair.reference != pair.hypothesis:
-                slots = [2 * e.at + (e.kind != "insert") for e in word_errors(pair.reference, pair.hypothesis)]
-                self._at_slot.extend(slots)
-                self._at_utterance.extend([pair.number] * len(slots))
+            if pair.reference == pair.hypothesis:
+                continue
+            errors = word_errors(pair.reference, pair.hypothesis)
+            if self.confusions is not None:
+                self.confusions.add(errors)
+            if self._keep_places:
+                self._at_slot.extend(2 * e.at + (e.kind != "insert") for e in errors)
+                self._at_utterance.extend([pair.number] * len(errors))
 
     @property
     def worst(self) -> tuple[Utterance, ...]:
@@ -99,16 +107,37 @@ class Tally:
 
     def counts(self) -> dict[Unit, Counts]:
         """Counts [utterances, 4] of every unit."""
-        order = np.argsort(np.array(self._numbers), kind="stable")
+        order = self._order()
         return {unit: np.concatenate(rows)[order] for unit, rows in self._counts.items()}
 
-    def groups(self) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-        """The values of the field, and for each utterance which of them it has."""
-        order = np.argsort(np.array(self._numbers), kind="stable")
-        return tuple(self._groups), np.array(self._codes, dtype=np.int64)[order]
+    def groups(self, field: str) -> Groups:
+        """The values of a field, and for each utterance which of them it has."""
+        codes = self._fields[field]
+        return Groups(field, tuple(codes.names), np.array(codes.codes)[self._order()])
+
+    def _order(self) -> npt.NDArray[np.intp]:
+        return np.argsort(np.array(self._numbers), kind="stable")
 
     def places(self) -> Places:
         return Places(np.array(self._at_utterance, dtype=np.int64), np.array(self._at_slot, dtype=np.int64))
+
+
+class _Codes:
+    """A number for each value of a field, and that of each utterance."""
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+        self.names: dict[str, int] = {}
+        self.codes = array("l")
+
+    def add(self, pairs: Sequence[Pair]) -> None:
+        self.codes.extend(map(self._code, pairs))
+
+    def _code(self, pair: Pair) -> int:
+        value = pair.fields.get(self.field)
+        if value is None or value == "" or isinstance(value, dict | list):
+            raise DataError(f"utterance {pair.id!r} has no {self.field!r} in the references; there are: {_known(pair)}")
+        return self.names.setdefault(str(value), len(self.names))
 
 
 def _known(pair: Pair) -> str:

@@ -1,0 +1,114 @@
+"""Where it goes wrong: which words, and in which utterances."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asr.metrics import Counts, Kind, WordError
+from asr.scoring.rates import MEASURES
+
+_LENGTHS = (1, 6, 11, 21, 41)  # words at which a longer group begins
+_MOST_VALUES = 12  # of a field of numbers, before they are put into quarters
+_MOST_ROWS = 20
+_MOST_KEPT = 500_000
+_HEADS: dict[Kind, str] = {"substitute": "substituted", "delete": "deleted", "insert": "inserted"}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A field of the references, its values, and which of them each utterance has."""
+
+    field: str
+    names: tuple[str, ...]
+    of_utterance: npt.NDArray[np.integer[Any]]
+
+
+class Confusions:
+    """How often which word was taken for which; beyond half a million different ones those seen once are forgotten."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[tuple[Kind, str, str]] = Counter()
+
+    def add(self, errors: Sequence[WordError]) -> None:
+        self._seen.update((e.kind, e.reference, e.hypothesis) for e in errors)
+        if len(self._seen) > _MOST_KEPT:
+            self._seen = Counter({error: count for error, count in self._seen.items() if count > 1})
+
+    def most_common(self, kind: Kind, count: int) -> list[tuple[str, str, int]]:
+        """Word of the reference, of the hypothesis, and how often; the alphabet decides between equals."""
+        found = [(ref, hyp, times) for (k, ref, hyp), times in self._seen.items() if k == kind]
+        return sorted(found, key=lambda row: (-row[2], row[:2]))[:count]
+
+    def as_dict(self, count: int) -> dict[str, list[dict[str, Any]]]:
+        """The most frequent of each kind, as values for JSON."""
+        return {
+            head: [{"reference": r, "hypothesis": h, "times": n} for r, h, n in self.most_common(kind, count)]
+            for kind, head in _HEADS.items()
+        }
+
+    def table(self, count: int) -> str:
+        """The most frequent of each kind, a line each."""
+        rows = []
+        for kind, head in _HEADS.items():
+            found = [f"{' > '.join(filter(None, (r, h)))} ({n})" for r, h, n in self.most_common(kind, count)]
+            rows.append(f"{head}: {', '.join(found) or 'none'}")
+        return "\n".join(rows)
+
+
+def by_length(counts: Counts) -> Groups:
+    """Utterances by the number of words in the reference."""
+    ends = [*(start - 1 for start in _LENGTHS[1:]), None]
+    names = ["0 words", *(f"{s}-{e} words" if e else f"{s} words or more" for s, e in zip(_LENGTHS, ends, strict=True))]
+    return _used(Groups("length", tuple(names), np.digitize(counts[:, :3].sum(1), _LENGTHS)))
+
+
+def in_quarters(groups: Groups) -> Groups:
+    """Groups by the quartiles of their values where these are many numbers (durations, say); else as they are."""
+    try:
+        values = np.array([float(name) for name in groups.names])
+    except ValueError:
+        return groups
+    if len(values) <= _MOST_VALUES or not np.isfinite(values).all():
+        return groups
+    of_utterance = values[groups.of_utterance]
+    ends = np.quantile(of_utterance, [0, 0.25, 0.5, 0.75, 1])
+    names = tuple(f"{low:.4g} to {high:.4g}" for low, high in zip(ends[:-1], ends[1:], strict=True))
+    return _used(Groups(groups.field, names, np.searchsorted(ends[1:-1], of_utterance, side="right")))
+
+
+def rows(groups: Groups, counts: Counts) -> list[dict[str, Any]]:
+    """WER of each group, with its utterances and words of reference; the largest groups first, but lengths in order."""
+    sums = np.zeros((len(groups.names), 4), dtype=np.int64)
+    np.add.at(sums, groups.of_utterance, counts)
+    times = np.bincount(groups.of_utterance, minlength=len(groups.names))
+    rates = MEASURES["wer"].of(sums)
+    words = sums[:, :3].sum(1)
+    order = range(len(words)) if groups.field == "length" else np.argsort(-words, kind="stable").tolist()
+    return [
+        {"name": groups.names[i], "utterances": int(times[i]), "words": int(words[i]), "wer": float(rates[i])}
+        for i in order
+    ]
+
+
+def table(groups: Groups, counts: Counts) -> str:
+    """The rows as plain text."""
+    found = rows(groups, counts)
+    width = max(len(groups.field), *(len(row["name"]) for row in found[:_MOST_ROWS]))
+    shown = [f"{groups.field:{width}}{'utterances':>12}{'words':>10}{'WER %':>9}"]
+    for row in found[:_MOST_ROWS]:
+        shown.append(f"{row['name']:{width}}{row['utterances']:12}{row['words']:10}{100 * row['wer']:9.2f}")
+    if len(found) > _MOST_ROWS:
+        shown.append(f"and {len(found) - _MOST_ROWS} more")
+    return "\n".join(shown)
+
+
+def _used(groups: Groups) -> Groups:
+    """The groups that have an utterance."""
+    used, of_utterance = np.unique(groups.of_utterance, return_inverse=True)
+    return Groups(groups.field, tuple(groups.names[i] for i in used), of_utterance)
