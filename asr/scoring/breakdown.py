@@ -22,11 +22,15 @@ _HEADS: dict[Kind, str] = {"substitute": "substituted", "delete": "deleted", "in
 
 @dataclass(frozen=True)
 class Groups:
-    """A field of the references, its values, and which of them each utterance has."""
+    """A field of the references, its values, and which of them each utterance has.
+
+    ordered: the values stand in an order of their own.
+    """
 
     field: str
     names: tuple[str, ...]
     of_utterance: npt.NDArray[np.integer[Any]]
+    ordered: bool = False
 
 
 class Confusions:
@@ -65,7 +69,7 @@ def by_length(counts: Counts) -> Groups:
     """Utterances by the number of words in the reference."""
     ends = [*(start - 1 for start in _LENGTHS[1:]), None]
     names = ["0 words", *(f"{s}-{e} words" if e else f"{s} words or more" for s, e in zip(_LENGTHS, ends, strict=True))]
-    return _used(Groups("length", tuple(names), np.digitize(counts[:, :3].sum(1), _LENGTHS)))
+    return _used(Groups("length", tuple(names), np.digitize(counts[:, :3].sum(1), _LENGTHS), ordered=True))
 
 
 def in_quarters(groups: Groups) -> Groups:
@@ -79,17 +83,17 @@ def in_quarters(groups: Groups) -> Groups:
     of_utterance = values[groups.of_utterance]
     ends = np.quantile(of_utterance, [0, 0.25, 0.5, 0.75, 1])
     names = tuple(f"{low:.4g} to {high:.4g}" for low, high in zip(ends[:-1], ends[1:], strict=True))
-    return _used(Groups(groups.field, names, np.searchsorted(ends[1:-1], of_utterance, side="right")))
+    return _used(Groups(groups.field, names, np.searchsorted(ends[1:-1], of_utterance, side="right"), ordered=True))
 
 
 def rows(groups: Groups, counts: Counts) -> list[dict[str, Any]]:
-    """WER of each group, with its utterances and words of reference; the largest groups first, but lengths in order."""
+    """WER of each group, with its utterances and words of reference; the largest groups first."""
     sums = np.zeros((len(groups.names), 4), dtype=np.int64)
     np.add.at(sums, groups.of_utterance, counts)
     times = np.bincount(groups.of_utterance, minlength=len(groups.names))
     rates = MEASURES["wer"].of(sums)
     words = sums[:, :3].sum(1)
-    order = range(len(words)) if groups.field == "length" else np.argsort(-words, kind="stable").tolist()
+    order = range(len(words)) if groups.ordered else np.argsort(-words, kind="stable").tolist()
     return [
         {"name": groups.names[i], "utterances": int(times[i]), "words": int(words[i]), "wer": float(rates[i])}
         for i in order
@@ -111,4 +115,4 @@ def table(groups: Groups, counts: Counts) -> str:
 def _used(groups: Groups) -> Groups:
     """The groups that have an utterance."""
     used, of_utterance = np.unique(groups.of_utterance, return_inverse=True)
-    return Groups(groups.field, tuple(groups.names[i] for i in used), of_utterance)
+    return Groups(groups.field, tuple(groups.names[i] for i in used), of_utterance, groups.ordered)

@@ -242,9 +242,9 @@ class SpeechTask(L.LightningModule):
         hypotheses = {id: h.hypothesis for id, h in heard.items()}
         languages = {id: h.language for id, h in heard.items()}
         normalizer = self.config.score_normalizer or self.config.normalizer
-        report = score_texts(references, hypotheses, normalizer=normalizer, languages=languages).as_dict()
+        report = score_texts(references, hypotheses, normalizer=normalizer, languages=languages)
         for name in ("wer", "cer"):
-            self.log(f"dev_{name}", report["metrics"][name]["rate"] * 100, prog_bar=True)
+            self.log(f"dev_{name}", report.values[name] * 100, prog_bar=True)
 
     # ---- optimiser and state ----------------------------------------------------------------------------------
 
