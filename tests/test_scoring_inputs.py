@@ -48,7 +48,9 @@ def texts(path: Path) -> dict[str, str]:
 
 def test_ctm_goes_to_the_segments_of_an_stm_by_time(tmp_path: Path) -> None:
     ref, hyp = write(tmp_path / "ref.stm", STM), write(tmp_path / "hyp.ctm.gz", CTM)
-    report = score(ref, hyp, metrics=["wer"], by="speaker")
+    with pytest.raises(DataError, match=r"hyp\.ctm\.gz lacks 1 id \(talk_2_0\.000_1\.000\)"):
+        score(ref, hyp)
+    report = score(ref, hyp, metrics=["wer"], by="speaker", missing_as_empty=True)
     assert report.utterances == 4
     assert report.rates["wer"] == ErrorRate(hits=8, insertions=2)
     assert report.counts["word"][:, 3].tolist() == [0, 0, 2, 0]

@@ -160,6 +160,8 @@ def test_matched_pairs_worked_out_by_hand() -> None:
 def test_matched_pairs_where_nothing_differs() -> None:
     same = places(["a b"], ["a x"])
     none = places(["a b"], ["a b"])
-    assert matched_pairs(same, same) == (1, 0.0, 0.0, 1.0)
-    assert matched_pairs(none, none) == (0, 0.0, 0.0, 1.0)
-    assert matched_pairs(same, none).p == 1.0  # of one segment nothing can be said
+    assert matched_pairs(same, same) == (1, 0.0, None, 1.0)
+    assert matched_pairs(none, none) == (0, 0.0, None, 1.0)
+    assert matched_pairs(same, none) == (1, 1.0, None, 1.0)  # of one segment nothing can be said
+    always = matched_pairs(places(["a b"] * 6, ["a x"] * 6), places(["a b"] * 6, ["a b"] * 6))
+    assert always == (6, 1.0, None, 2 / 64)  # six of six: the sign test

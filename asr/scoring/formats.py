@@ -45,7 +45,7 @@ _ANY = Columns()
 
 
 def open_texts(path: PathLike, *, form: Literal["ids", "lines"] | None = None, columns: Columns = _ANY) -> Source:
-    """The texts of a file, whose suffix tells what it is; see `asr.scoring.score` for the forms.
+    """The texts of a file, whose suffix tells what it is; see `asr.scoring.compare` for the forms.
 
     form: of plain text, where it shall not be guessed.
     """

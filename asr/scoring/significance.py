@@ -42,11 +42,14 @@ class Difference(NamedTuple):
 
 
 class MatchedPairs(NamedTuple):
-    """Segments that hold an error, the mean difference of errors in them (first less second), z and two-sided p."""
+    """Segments that hold an error, the mean difference of errors in them (first less second), z and two-sided p.
+
+    z: None where all differences are the same.
+    """
 
     segments: int
     mean: float
-    z: float
+    z: float | None
     p: float
 
 
@@ -106,7 +109,7 @@ def matched_pairs(first: Places, second: Places) -> MatchedPairs:
     Gillick and Cox, "Some statistical issues in the comparison of speech recognition algorithms", ICASSP 1989. A
     segment ends with its utterance, or where both systems have two words in a row right; those without an error
     of either system tell nothing and do not count. The mean of the differences is held against the normal
-    distribution, two-sided.
+    distribution, two-sided; where all are the same, and so have no deviation, p is that of the sign test.
     """
     utterances = np.concatenate([first.utterances, second.utterances])
     slots = np.concatenate([first.slots, second.slots])
@@ -119,10 +122,10 @@ def matched_pairs(first: Places, second: Places) -> MatchedPairs:
     segment = np.concatenate([[0], np.cumsum(begins)])[: len(slots)]
     difference = np.bincount(segment, weights=sign)
     count = len(difference)
-    if count < 2 or not difference.any():
-        return MatchedPairs(count, float(difference.mean()) if count else 0.0, 0.0, 1.0)
-    mean, deviation = float(difference.mean()), float(difference.std(ddof=1))
-    z = mean / (deviation / math.sqrt(count)) if deviation else math.copysign(math.inf, mean)
+    mean = float(difference.mean()) if count else 0.0
+    if len(set(difference.tolist())) < 2:
+        return MatchedPairs(count, mean, None, 2 * 0.5**count if mean else 1.0)
+    z = mean / (float(difference.std(ddof=1)) / math.sqrt(count))
     return MatchedPairs(count, mean, z, math.erfc(abs(z) / math.sqrt(2)))
 
 

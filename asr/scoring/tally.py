@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
@@ -19,7 +19,6 @@ from asr.scoring.pairs import Pair
 from asr.text import normalizer as find_normalizer
 
 _PAIRS_AT_ONCE = 2000
-OnDone = Callable[[float], None]
 
 
 class Utterance(NamedTuple):

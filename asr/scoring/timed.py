@@ -138,6 +138,8 @@ def _in_segments(stm: PathLike, ctm: PathLike) -> Iterator[Row]:
             f"{os.fspath(ctm)}: {os.fspath(stm)} has no segment of {', '.join(unknown[:5])} (file, channel)"
         )
     for place, there in plan.items():
+        if place not in words:
+            continue  # a file that was not recognised is missing, and said to be
         ordered = sorted(there, key=lambda s: (s.start_s, s.end_s))
         texts: list[list[str]] = [[] for _ in ordered]
         at = 0
