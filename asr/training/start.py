@@ -9,8 +9,9 @@ from rich.console import Console
 
 from asr.checkpoint import ModelFolder, load_model_folder
 from asr.config import ExperimentConfig, ModelFolderConfig, read_config, to_yaml
+from asr.data.corpus import vocabulary_cuts
 from asr.data.examples import target_text
-from asr.data.module import SpeechData, dropped_summary, read_split
+from asr.data.module import SpeechData, dropped_summary
 from asr.errors import ConfigError
 from asr.features import GlobalNormalization
 from asr.files import write_atomically
@@ -90,8 +91,7 @@ def _tokenizer(config: ExperimentConfig) -> Tokenizer:
         raise ConfigError(f"tokenizer.kind: {kind} cannot be trained; it comes with init=FOLDER")
     if folder.is_dir() and any(folder.iterdir()):
         return load_tokenizer(folder, kind)
-    cuts = read_split(config.data.train, config.data.languages)
-    texts = [target_text(cut, config.normalizer) for cut in cuts]
+    texts = [target_text(cut, config.normalizer) for cut in vocabulary_cuts(config.data)]
     languages = config.tokenizer.languages
     tokenizer: Tokenizer
     if kind == "character":
