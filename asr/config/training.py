@@ -28,7 +28,7 @@ class DataConfig(Config):
         False, description="read the train cuts as they are needed, not into memory; a Shar folder always is read so"
     )
     shuffle_buffer: int = Field(
-        20_000, gt=0, description="cuts that batches are drawn from; of a stream, also lines that are shuffled"
+        50_000, gt=0, description="cuts of a stream that are shuffled at a time; more for a manifest that is sorted"
     )
     languages: tuple[str, ...] | None = Field(None, description="keep only cuts in these languages")
     min_duration_s: float = Field(0.1, ge=0)

@@ -21,26 +21,29 @@ from asr.data.usable import Usable
 
 Item = TypeVar("Item")
 
-SAMPLE = 10_000  # cuts of a stream that stand for all: their lengths make the buckets
-_VOCABULARY_CUTS = 200_000
+_MEASURED = 10_000  # cuts of a stream's epoch by whose lengths buckets are made
+_SAMPLE = 2_000  # cuts of a stream that stand for all
+_VOCABULARY_CUTS = 50_000
+_BUFFER = 20_000  # cuts that lhotse draws batches from
 
 
 @dataclass(frozen=True)
 class Drawn:
     """The cuts of one epoch, varied and in their order; none lasts longer than `longest_s`.
 
-    sample: those that buckets are made by.  count: how many there are, None if nobody knows.
+    sample: those that buckets are made by.  buffer: how many the buckets hold, from which batches are drawn; of cuts
+    that are shuffled already no more than full batches need, which 0 stands for.
     """
 
     cuts: Iterable[Cut]
     sample: Sequence[Cut]
     longest_s: float
-    count: int | None = None
+    buffer: int = 0
 
     @classmethod
     def listed(cls, cuts: CutSet) -> Drawn:
         """An epoch that is in memory."""
-        return cls(cuts, cuts, max(cut.duration for cut in cuts), len(cuts))
+        return cls(cuts, cuts, max(cut.duration for cut in cuts), _BUFFER)
 
 
 class Corpus(Protocol):
@@ -105,7 +108,7 @@ class Streamed:
         self.listing: Callable[[int], AbstractContextManager[Note]] = unlisted
         self.dropped: list[Dropped] = []
         self.longest_s = max(config.data.max_duration_s, _join_max_s(config))
-        self.sample: Sequence[Cut] = self._first(SAMPLE)
+        self.sample: Sequence[Cut] = self._first(_SAMPLE)
 
     def __str__(self) -> str:
         return "a stream of utterances"
@@ -116,7 +119,7 @@ class Streamed:
         coming = passing_cuts(
             self._listed(epoch), config.augment, config.seed, epoch, longest_s=longest_s, fits=usable.fits
         )
-        sample = list(itertools.islice(coming, SAMPLE))
+        sample = list(itertools.islice(coming, _MEASURED))
         return Drawn(itertools.chain(sample, coming), sample, self.longest_s)
 
     def _listed(self, epoch: int) -> Iterator[Cut]:
@@ -154,20 +157,20 @@ def open_corpus(config: ExperimentConfig, usable: Usable) -> Corpus:
     return Listed(config, usable)
 
 
-def vocabulary_cuts(data: DataConfig) -> Iterable[Cut]:
+def vocabulary_cuts(data: DataConfig) -> Iterator[Cut]:
     """The cuts whose texts a vocabulary is made of: all that are in memory, of a stream so many that are drawn evenly.
 
     They are those of the chosen languages, usable or not.  Raises DataError if there are none.
     """
     if not data.streamed:
-        return read_split(data.train, data.languages)
+        return iter(read_split(data.train, data.languages))
     lines = iter(open_source(data.train).lines())
     if data.languages is not None:
         lines = (line for line in lines if chosen_language(line.cut(), data.languages))
     drawn = _drawn_evenly(lines, _VOCABULARY_CUTS, derived_random("vocabulary"))
     if not drawn:
         raise no_cuts_in(data.train, data.languages or ())
-    return [line.cut() for line in drawn]
+    return (line.cut() for line in drawn)
 
 
 def _drawn_evenly(items: Iterable[Item], most: int, draw: random.Random) -> list[Item]:

@@ -22,6 +22,9 @@ from asr.errors import AsrError
 
 Item = TypeVar("Item")
 
+# Of a stream, batches of each bucket that are held, on average, and cuts in all.
+_BATCHES_HELD, _LEAST_HELD = 8, 2000
+
 
 class Position(NamedTuple):
     """How far training has come: `batches` of epoch `epoch` are done."""
@@ -71,8 +74,9 @@ class TrainingStream(Sampler[CutBatch]):
         longest_s = [*inner_s, max(cut.duration for cut in drawn.sample)]
         if longest_s[-1] < drawn.longest_s:
             longest_s.append(drawn.longest_s)
-        most = self.config.batch_size or drawn.count or math.inf
-        sizes = [min(most, max(1, int(self.config.batch_duration_s / s))) for s in longest_s]
+        sizes = [max(1, int(self.config.batch_duration_s / s)) for s in longest_s]
+        if self.config.batch_size is not None:
+            sizes = [min(size, self.config.batch_size) for size in sizes]
         return DynamicBucketingSampler(
             drawn.cuts,
             # Rounded to samples, a speed may make a cut longer than `drawn` says.
@@ -81,7 +85,7 @@ class TrainingStream(Sampler[CutBatch]):
             num_buckets=len(longest_s),
             shuffle=True,
             seed=self.seed + epoch,
-            buffer_size=self.config.shuffle_buffer,
+            buffer_size=drawn.buffer or max(_LEAST_HELD, _BATCHES_HELD * sum(sizes)),
             world_size=1,
             rank=0,
         )
