@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -117,12 +118,12 @@ class Streamed:
         config, usable = self.config, self.usable
         longest_s = config.data.max_duration_s
         coming = passing_cuts(
-            self._listed(epoch), config.augment, config.seed, epoch, longest_s=longest_s, fits=usable.fits
+            self._told(epoch), config.augment, config.seed, epoch, longest_s=longest_s, fits=usable.fits
         )
         sample = list(itertools.islice(coming, _MEASURED))
         return Drawn(itertools.chain(sample, coming), sample, self.longest_s)
 
-    def _listed(self, epoch: int) -> Iterator[Cut]:
+    def _told(self, epoch: int) -> Iterator[Cut]:
         with self.listing(epoch) as note:
             yield from self._usable(epoch, note)
 
@@ -141,13 +142,13 @@ class Streamed:
         left_out: list[Dropped] = []
 
         def note(dropped: Dropped) -> None:
-            del left_out[count:]
-            left_out.append(dropped)
+            if len(left_out) < count:
+                left_out.append(dropped)
 
         if found := list(itertools.islice(self._usable(0, note), count)):
             return found
-        path, languages = self.source.path, self.config.data.languages
-        raise nothing_left(path, left_out) if left_out or languages is None else no_cuts_in(path, languages)
+        path, languages = self.source.path, self.config.data.languages or ()
+        raise nothing_left(path, left_out) if left_out else no_cuts_in(path, languages)
 
 
 def open_corpus(config: ExperimentConfig, usable: Usable) -> Corpus:
@@ -174,14 +175,17 @@ def vocabulary_cuts(data: DataConfig) -> Iterator[Cut]:
 
 
 def _drawn_evenly(items: Iterable[Item], most: int, draw: random.Random) -> list[Item]:
-    """At most so many items, each as likely as any other (algorithm R, Vitter 1985)."""
+    """At most so many items, each as likely as any other; most are passed over undrawn (algorithm L, Li 1994)."""
     coming = iter(items)
     kept = list(itertools.islice(coming, most))
-    for count, item in enumerate(coming, most + 1):
-        place = draw.randrange(count)
-        if place < most:
-            kept[place] = item
-    return kept
+    threshold = 1.0
+    while True:
+        threshold *= (1 - draw.random()) ** (1 / most)
+        skipped = int(math.log(1 - draw.random()) / math.log1p(-threshold)) if threshold < 1 else 0
+        item = next(itertools.islice(coming, skipped, None), None)
+        if item is None:
+            return kept
+        kept[draw.randrange(most)] = item
 
 
 def _join_max_s(config: ExperimentConfig) -> float:

@@ -42,7 +42,7 @@ class StoredAudio(NamedTuple):
         return open_audio_within(self.archive, start, size, name=name, offset_s=offset_s, duration_s=duration_s)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
     """A cut as it stands in a file: cheaper to keep than the cut."""
 
@@ -68,7 +68,7 @@ class Line:
         return cut
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StoredLine(Line):
     """A cut of a Shar folder with where its audio stands, and what lhotse wrote of that."""
 
