@@ -136,6 +136,7 @@ def hostile_folders(folder: Path) -> list[tuple[Path, str]]:
         ),
         "other-id": (beside("y"), [good], "cut 'x' stands beside the recording y.flac"),
         "garbage-manifest": ([whole[0], ("x.json", os.urandom(99))], [good], "line 1: the manifest of x.flac is none"),
+        "deep-manifest": ([whole[0], ("x.json", b"[" * 500_000)], [good], "line 1: the manifest of x.flac is none"),
         "pickled-manifest": ([whole[0], ("x.json", PICKLE)], [good], "line 1: the manifest of x.flac is none"),
         "huge-manifest": (
             [whole[0], ("x.json", bytes(2 << 20))],

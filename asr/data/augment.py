@@ -58,8 +58,10 @@ def passing_cuts(
     longest_s: float = math.inf,
     fits: Callable[[Cut], bool] = lambda cut: True,
 ) -> Iterator[Cut]:
-    """The cuts of an epoch as they come by: as `epoch_cuts` has them, but in their own order, and what is joined to one
-    is drawn from those that came lately."""
+    """The cuts of an epoch as they come by, in their own order; each joined with some of those that came lately.
+
+    Speeds and limits are those of `epoch_cuts`.
+    """
     coming = iter(cuts)
     lately = list(itertools.islice(coming, _LATELY))
     for index, cut in enumerate(itertools.chain(list(lately), coming)):

@@ -81,7 +81,7 @@ class StoredLine(Line):
             recording = json.loads(self.recording)
             channels = [c for source in recording["sources"] for c in source["channels"]]
             recording["sources"] = [{"type": "shar", "channels": channels, "source": ""}]
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             raise self.fail(f"the manifest of {self.audio.member.name} is none of a recording") from None
         cut = self._parsed({"recording": recording})
         if not isinstance(cut, MonoCut) or cut.recording is None:

@@ -42,8 +42,8 @@ def train(config: ExperimentConfig, console: Console) -> Path:
         console = Console(quiet=True)
     L.seed_everything(config.seed, verbose=False)
     advise_to_stream(config, console)
-    with console.status("reading what to train on"):
-        parts = starting_point(config)
+    parts = starting_point(config, console)
+    with console.status("reading cuts"):
         data = data_of(config, parts)
     if is_first():
         report_dropped(config, data, console)

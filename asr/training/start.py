@@ -25,6 +25,7 @@ from asr.pretrained import find_model, resettled
 from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
 from asr.training.states import states_in
 
+_QUIET = Console(quiet=True)
 _LARGE_GZ_BYTES = 64 << 20  # some 60 bytes a cut, which takes 2 kB and more of memory
 _GZ_RATIO = 8
 
@@ -64,11 +65,12 @@ def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
     return [] if a == b else [prefix.rstrip(".")]
 
 
-def starting_point(config: ExperimentConfig) -> ModelFolder:
+def starting_point(config: ExperimentConfig, console: Console = _QUIET) -> ModelFolder:
     """The untrained model of a new run, or the model that `init` names."""
     if config.init is not None:
         return _adapted(config, load_model_folder(find_model(config.init)))
-    tokenizer = _tokenizer(config)
+    with console.status("making the vocabulary"):
+        tokenizer = _tokenizer(config)
     folder = ModelFolderConfig(
         features=config.features,
         model=config.model,
