@@ -69,7 +69,7 @@ def _path_source(line: bytes, rate: int) -> Source:
 
 
 def _read_cut(line: bytes) -> tuple[str, float]:
-    from asr.data.cuts import parse_cut  # lhotse takes seconds to import, which a list need not wait for
+    from asr.data.sources import parse_cut  # lhotse takes seconds to import, which a list need not wait for
 
     cut = parse_cut(line)
     if not (isinstance(cut.id, str) and math.isfinite(cut.duration) and cut.duration >= 0):
@@ -78,7 +78,7 @@ def _read_cut(line: bytes) -> tuple[str, float]:
 
 
 def _cut_source(line: bytes, rate: int) -> Source:
-    from asr.data.cuts import parse_cut
+    from asr.data.sources import parse_cut
     from asr.recognizer.cuts import cut_source
 
     return cut_source(parse_cut(line), rate)

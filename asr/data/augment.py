@@ -4,9 +4,10 @@ in any worker and after any restart."""
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from asr.config import AugmentConfig
 from asr.errors import AudioError, DataError
 from asr.resampling import resample
 
+_LATELY = 1000  # cuts of a stream that others are joined with
 _AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a"}
 
 
@@ -45,6 +47,26 @@ def epoch_cuts(
     order = list(cuts)
     derived_random(seed, epoch, "order").shuffle(order)
     return CutSet.from_cuts([_vary(cut, order, config, (seed, epoch), longest_s, fits) for cut in order])
+
+
+def passing_cuts(
+    cuts: Iterable[Cut],
+    config: AugmentConfig,
+    seed: int,
+    epoch: int,
+    *,
+    longest_s: float = math.inf,
+    fits: Callable[[Cut], bool] = lambda cut: True,
+) -> Iterator[Cut]:
+    """The cuts of an epoch as they come by, in their own order; each joined with some of those that came lately.
+
+    Speeds and limits are those of `epoch_cuts`.
+    """
+    coming = iter(cuts)
+    lately = list(itertools.islice(coming, _LATELY))
+    for index, cut in enumerate(itertools.chain(list(lately), coming)):
+        lately[index % _LATELY] = cut
+        yield _vary(cut, lately, config, (seed, epoch), longest_s, fits)
 
 
 def _vary(

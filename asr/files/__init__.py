@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and archives unpacked without trusting them."""
+"""Files written whole or not at all, and archives read without trusting them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .archive import extract_archive
+from .tar import Tar, TarMember
 
-__all__ = ["extract_archive", "make_folder", "write_atomically"]
+__all__ = ["Tar", "TarMember", "extract_archive", "make_folder", "write_atomically"]
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:

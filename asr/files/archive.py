@@ -23,15 +23,14 @@ from typing import IO, Any, cast
 
 from asr.errors import ArchiveError, printable
 
+from .tar import MAX_TAR_READ
+
 MAX_BYTES = 64 << 30
 TIMEOUT_S = 3600.0
 
 # Speech and text never shrink two-hundredfold; an archive that claims so is a bomb.
 _MAX_RATIO = 200
 _RATIO_SLACK = 64 << 20
-# tarfile reads a header's extension (a long name, pax records) into memory in one go and searches it with
-# regular expressions: real ones are a few hundred bytes.
-_MAX_TAR_READ = 64 << 10
 _COPY_BYTES = 64 << 10
 _ZIP_ENCRYPTED = 0x1
 
@@ -274,7 +273,7 @@ class _TarSource:
         return self.position
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= _MAX_TAR_READ:
+        if not 0 <= size <= MAX_TAR_READ:
             raise self.job.fail(f"broken: a header of {size} bytes")
         self.last = b""
         while len(self.last) < size and (data := self.stream.read(size - len(self.last))):

@@ -122,6 +122,34 @@ class StepLog(L.Callback):
             f.write(json.dumps(line) + "\n")
 
 
+class ShowPassing(L.Callback):
+    """Of a run that goes on, show how far it is from its place in the epoch: in a stream that takes a while."""
+
+    QUICK_S = 5.0
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        columns = TextColumn("finding its place"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.datamodule.stream.on_passed = self.passed  # type: ignore[attr-defined]
+
+    def passed(self, batches: int, of: int) -> None:
+        """Note that so many batches are passed over, of those that are to be."""
+        if batches == 1:
+            self.began, self.bar = time.monotonic(), self.progress.add_task("", total=of)
+            self.progress.start()
+        self.progress.update(self.bar, completed=batches)
+        if batches == of:
+            self.progress.stop()
+            if (took_s := time.monotonic() - self.began) > self.QUICK_S:
+                self.console.print(f"passed over {of} batches that are done, {took_s:.0f} s", soft_wrap=True)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.progress.stop()
+
+
 class ShowProgress(L.Callback):
     """A bar with loss, dev WER, audio-seconds per second and time left; a line per validation where no terminal is."""
 

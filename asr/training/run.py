@@ -16,11 +16,12 @@ from asr.config import ExperimentConfig
 from asr.data.module import SpeechData
 from asr.model.attention import products
 from asr.model.precision import attend_by
-from asr.training.callbacks import KeepStates, ShowProgress, StepLog, TryLargestBatch
+from asr.training.callbacks import KeepStates, ShowPassing, ShowProgress, StepLog, TryLargestBatch
 from asr.training.finish import finish
 from asr.training.plots import PlotAttention, metrics_files
 from asr.training.processes import company, is_first, tell_prepared, wait_until_prepared
 from asr.training.start import (
+    advise_to_stream,
     claim_folder,
     data_of,
     measure_normalization,
@@ -40,8 +41,10 @@ def train(config: ExperimentConfig, console: Console) -> Path:
         wait_until_prepared(config)
         console = Console(quiet=True)
     L.seed_everything(config.seed, verbose=False)
-    parts = starting_point(config)
-    data = data_of(config, parts)
+    advise_to_stream(config, console)
+    parts = starting_point(config, console)
+    with console.status("reading cuts"):
+        data = data_of(config, parts)
     if is_first():
         report_dropped(config, data, console)
         tell_prepared(config)
@@ -61,7 +64,7 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     steps = f"{task.total_steps} steps" if task.total_steps else f"{config.trainer.max_epochs} epochs"
     console.print(
         f"{'going on from ' + resume.name if resume else 'training'}: {_size(task)}, "
-        f"{len(data.train_cuts)} utterances, {steps}, {trainer.precision}, {config.out}",
+        f"{data.corpus}, {steps}, {trainer.precision}, {config.out}",
         markup=False,
         soft_wrap=True,
     )
@@ -100,6 +103,7 @@ def _trainer(
     t = config.trainer
     keeper = KeepStates(config.out / "states", t)
     callbacks: list[L.Callback] = [
+        ShowPassing(console),
         ShowProgress(console, task.total_steps, data.sample_rate_hz),
         TryLargestBatch(),
         LearningRateMonitor("step"),
