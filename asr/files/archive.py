@@ -24,6 +24,7 @@ from typing import IO, Any, cast
 from asr.errors import ArchiveError, printable
 
 from .tar import MAX_TAR_READ
+from .writing import NO_ROOM
 
 MAX_BYTES = 64 << 30
 TIMEOUT_S = 3600.0
@@ -108,6 +109,8 @@ class _Extraction:
         except ArchiveError:
             raise
         except OSError as error:
+            if error.errno in NO_ROOM:  # no fault of the archive, which may stand on another disk
+                raise self.fail(f"cannot be unpacked into {self.into}: {error.strerror}") from None
             raise self.fail(error.strerror or f"broken: {error}") from None
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
             raise self.fail(f"broken: {error or type(error).__name__}") from None

@@ -17,6 +17,8 @@ from asr.data.batch import Batch
 from asr.data.module import SpeechData
 from asr.data.stream import Position
 from asr.errors import AsrError
+from asr.files import drop_torn_line, naming
+from asr.training.logs import log_step
 from asr.training.states import state_path, states_in
 from asr.training.task import SpeechTask
 
@@ -56,6 +58,7 @@ class KeepStates(L.Callback):
         ) == 0:
             return
         if trainer.global_step % self.config.save_every_steps == 0:
+            log_step(trainer)
             self.save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -67,10 +70,13 @@ class KeepStates(L.Callback):
         self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write the state of this step, then remove those that are neither among the best nor the last two."""
+        """Write the state of this step, then remove those that are not to be kept."""
         trainer.save_checkpoint(state_path(self.folder, trainer.global_step))
-        if not trainer.is_global_zero:
-            return
+        if trainer.is_global_zero:
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the states that are neither among the best nor the last two."""
         for step, path in states_in(self.folder)[:-2]:
             if step not in self.best:
                 path.unlink()
@@ -109,6 +115,11 @@ class StepLog(L.Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        rank = f".{trainer.global_rank}" if trainer.global_rank else ""
+        self.path = self.path.with_suffix(f"{rank}{self.path.suffix}")
+        drop_torn_line(self.path)
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
@@ -117,8 +128,7 @@ class StepLog(L.Callback):
             return
         loss = (pl_module.last_loss or 0.0).hex()
         line = {"batch": batch_idx, "epoch": batch.epoch, "loss": loss, "ids": batch.ids}
-        rank = f".{trainer.global_rank}" if trainer.global_rank else ""
-        with self.path.with_suffix(f"{rank}{self.path.suffix}").open("a", encoding="utf-8") as f:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as f:
             f.write(json.dumps(line) + "\n")
 
 

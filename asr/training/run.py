@@ -9,17 +9,19 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from asr.config import ExperimentConfig
 from asr.data.module import SpeechData
+from asr.files import naming
 from asr.model.attention import products
 from asr.model.precision import attend_by
 from asr.training.callbacks import KeepStates, ShowPassing, ShowProgress, StepLog, TryLargestBatch
 from asr.training.finish import finish
-from asr.training.plots import PlotAttention, metrics_files
-from asr.training.processes import company, is_first, tell_prepared, wait_until_prepared
+from asr.training.logs import MetricsTable, one_error
+from asr.training.plots import PlotAttention
+from asr.training.processes import company, end_with_starter, is_first, tell_prepared, wait_until_prepared
 from asr.training.start import (
     advise_to_stream,
     claim_folder,
@@ -35,6 +37,7 @@ from asr.training.task import SpeechTask
 
 def train(config: ExperimentConfig, console: Console) -> Path:
     """Train, or go on training, and give the folder of the best model (by dev WER)."""
+    end_with_starter()
     if is_first():
         claim_folder(config)
     else:
@@ -68,7 +71,7 @@ def train(config: ExperimentConfig, console: Console) -> Path:
         markup=False,
         soft_wrap=True,
     )
-    with warnings.catch_warnings(), company():
+    with warnings.catch_warnings(), company(), naming(config.out), one_error():
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*length cap.*")  # usual while a model knows little
         trainer.fit(task, datamodule=data, ckpt_path=str(resume) if resume else None)
@@ -76,6 +79,8 @@ def train(config: ExperimentConfig, console: Console) -> Path:
             raise KeyboardInterrupt
         if keeper.validated != trainer.global_step:  # the last steps count, too
             trainer.validate(task, datamodule=data, verbose=False)
+        if is_first():
+            keeper.tidy()  # a start that was killed between its last save and this
     return finish(config, parts, task, keeper, console)
 
 
@@ -108,10 +113,9 @@ def _trainer(
         TryLargestBatch(),
         LearningRateMonitor("step"),
         PlotAttention(config.out / "plots", t.plot_utterances),
-        keeper,
+        *([StepLog(config.out / "steps.jsonl")] if t.step_log else []),
+        keeper,  # last: what the others write of a step must be there before its state is
     ]
-    if t.step_log:
-        callbacks.append(StepLog(config.out / "steps.jsonl"))
     trainer = L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[t.device],
         devices=t.devices,
@@ -125,8 +129,7 @@ def _trainer(
         num_sanity_val_steps=0,
         log_every_n_steps=t.log_every_steps,
         logger=[
-            # Each start of a run gets a file of its own, for Lightning deletes the one that it finds.
-            CSVLogger(config.out, name="logs", version=f"start-{len(metrics_files(config.out / 'logs')) + 1:02d}"),
+            MetricsTable(config.out),
             TensorBoardLogger(config.out, name=None, version="logs"),
         ],
         callbacks=callbacks,

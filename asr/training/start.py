@@ -19,7 +19,7 @@ from asr.data.examples import target_text
 from asr.data.module import SpeechData, dropped_summary
 from asr.errors import ConfigError
 from asr.features import GlobalNormalization
-from asr.files import write_atomically
+from asr.files import make_folder, sweep, write_atomically
 from asr.model.build import build_model
 from asr.pretrained import find_model, resettled
 from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
@@ -42,7 +42,9 @@ def claim_folder(config: ExperimentConfig) -> None:
                 f"{config.out} holds a run with another configuration ({', '.join(changed[:5])} differ): "
                 "give another out=FOLDER, or move that folder away"
             )
-    config.out.mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
+    for folder in filter(Path.is_dir, (*config.out.iterdir(), *config.out.glob("logs/*"))):
+        sweep(folder)
     with write_atomically(path) as temporary:
         temporary.write_text(to_yaml(config), encoding="utf-8")
 
@@ -99,7 +101,7 @@ def _tokenizer(config: ExperimentConfig) -> Tokenizer:
     kind = config.tokenizer.kind
     if kind == "whisper" or kind == "speech2text":
         raise ConfigError(f"tokenizer.kind: {kind} cannot be trained; it comes with init=FOLDER")
-    if folder.is_dir() and any(folder.iterdir()):
+    if any(folder.glob("[!.]*")):
         return load_tokenizer(folder, kind)
     texts = [target_text(cut, config.normalizer) for cut in vocabulary_cuts(config.data)]
     languages = config.tokenizer.languages
