@@ -52,7 +52,7 @@ bench: install ## how fast recordings become text, beside faster-whisper
 	$(BIN)/python recipes/prompts/prepare.py --languages en --out data/prompts-en
 	$(BIN)/python benchmarks/transcribe.py data/prompts-en/cuts_*.jsonl.gz
 
-reliability: install ## kill it, fill its disk, feed it broken audio, and look at what is left (half an hour)
+reliability: install ## kill it, fill its disk, feed it broken audio, and look at what is left (an hour)
 	$(BIN)/python -m benchmarks.reliability
 
 lock: install ## find the newest versions that pyproject.toml allows and write constraints.txt

@@ -39,7 +39,7 @@ def main(
     disks: Annotated[int, typer.Option(help="Full disks for each of three commands.", min=0)] = 8,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 1,
     at_once: Annotated[int, typer.Option(help="Commands that are killed side by side.", min=1)] = 2,
-    quick: Annotated[bool, typer.Option("--quick", help=f"A minute or two: {QUICK}.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help=f"A few minutes: {QUICK}.")] = False,
     out: Annotated[Path, typer.Option(help="The figures go to OUT.json and OUT.md.")] = Path("exp/reliability"),
 ) -> None:
     """Make faults, look at what is left, print a table; exit status 1 if anything is not as promised.
