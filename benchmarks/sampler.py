@@ -23,6 +23,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from script import run_script
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 BATCHES = 1000
@@ -131,4 +132,4 @@ def measured(folder: Path) -> Taken:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

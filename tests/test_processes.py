@@ -16,7 +16,7 @@ import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from safetensors.torch import load_file
-from synthetic import experiment_file, logged_steps, short_cuts
+from synthetic import logged_steps, short_cuts
 
 from asr.checkpoint import load_state
 from asr.data.batch import Batch, Example, collate
@@ -45,11 +45,6 @@ def run(config: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess
 def steps(out: Path, rank: int = 0) -> dict[int, Step]:
     """Loss and utterances by batch, as the process logged them; of a batch done twice, the last."""
     return {row["batch"]: (float.fromhex(row["loss"]), row["ids"]) for row in logged_steps(out, rank)}
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return experiment_file(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,8 @@ import pytest
 import torch
 
 from asr.checkpoint import save_state
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # benchmarks are scripts of the repository, not part of the installed package
-
-from benchmarks.reliability import checks, disk, kills  # noqa: E402
-from benchmarks.reliability.mutated import MUTATIONS, judged  # noqa: E402
+from benchmarks.reliability import checks, disk, kills
+from benchmarks.reliability.mutated import MUTATIONS, judged
 
 Row = tuple[int, int, str, list[str]]
 DOUBLED = [f"utterance {id}: 2 times in epoch 1" for id in "abc"]
@@ -84,7 +80,9 @@ class Writer:
     """Something to kill: writes three files, a line of each at a time."""
 
     name, logs = "writer", ()
-    targets = {"files": ("",)}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.targets = {"files": ("",)}
 
     def command(self, out: Path) -> list[str]:
         lines = f"out = Path({str(out)!r}); out.mkdir(exist_ok=True)", "[(out / n).write_text(n) for n in 'abc']"

@@ -27,7 +27,7 @@ from test_training import SAVE_EVERY, kill_after, run, steps
 
 from asr.checkpoint import load_model_folder
 from asr.config import AugmentConfig
-from asr.data.augment import passing_cuts
+from asr.data.augment import Variation
 from asr.data.corpus import vocabulary_cuts
 from asr.data.cuts import pieces, read_cuts, text_of
 from asr.data.module import SpeechData
@@ -138,12 +138,12 @@ def test_cuts_are_joined_with_those_that_came_lately() -> None:
     config = AugmentConfig(speeds=(0.9, 1.1), join=0.7, join_max_s=5.0)
     source = short_cuts(60, languages=("en", "es"))
     language = {text_of(c): c.supervisions[0].language for c in source}
-    found = list(passing_cuts(iter(source), config, 1, 0))
+    found = list(Variation(config, 1).passing(iter(source), 0))
     assert [c.id for c in found] == [c.id for c in source]
     assert max(len(pieces(c)) for c in found) > 2
     assert all(len({language[w] for w in text_of(c).split()}) == 1 for c in found)
-    assert described(found) == described(passing_cuts(source, config, 1, 0))
-    assert described(found) != described(passing_cuts(source, config, 1, 1))
+    assert described(found) == described(Variation(config, 1).passing(source, 0))
+    assert described(found) != described(Variation(config, 1).passing(source, 1))
 
 
 def test_an_epoch_takes_lines_as_they_are_needed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from synthetic import cut, experiment, experiment_file, logged_steps, manifest
+from synthetic import cut, experiment, logged_steps, manifest
 
 import asr.training.states
 from asr.checkpoint import load_model_folder, save_state
@@ -61,11 +61,6 @@ def kill_after(config: Path, out: Path, step: int) -> int:
 def curve(out: Path, name: str) -> list[tuple[int, str]]:
     """Steps and values of a learning curve."""
     return [(int(row["step"]), row[name]) for row in read_metrics(out / "logs") if row.get(name)]
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return experiment_file(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")

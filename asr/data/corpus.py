@@ -15,7 +15,7 @@ from lhotse.cut import Cut
 from lhotse.utils import streaming_shuffle
 
 from asr.config import DataConfig, ExperimentConfig
-from asr.data.augment import derived_random, epoch_cuts, passing_cuts
+from asr.data.augment import Variation, derived_random
 from asr.data.cuts import Dropped, chosen_language, no_cuts_in, nothing_left, read_split, select_usable
 from asr.data.sources import Source, open_source
 from asr.data.usable import Usable
@@ -69,7 +69,7 @@ class Listed:
     countable = True
 
     def __init__(self, config: ExperimentConfig, usable: Usable) -> None:
-        self.config, self.usable = config, usable
+        self.variation = _variation(config, usable)
         path = config.data.train
         self.sample: Sequence[Cut]
         self.sample, self.dropped = select_usable(path, config.data.languages, usable.problem)
@@ -80,11 +80,7 @@ class Listed:
         return f"{len(self.sample)} utterances"
 
     def epoch(self, epoch: int) -> Drawn:
-        config, usable = self.config, self.usable
-        longest_s = config.data.max_duration_s
-        return Drawn.listed(
-            epoch_cuts(self.sample, config.augment, config.seed, epoch, longest_s=longest_s, fits=usable.fits)
-        )
+        return Drawn.listed(self.variation.shuffled(self.sample, epoch))
 
 
 Note = Callable[[Dropped], None]
@@ -106,6 +102,7 @@ class Streamed:
 
     def __init__(self, config: ExperimentConfig, usable: Usable, source: Source) -> None:
         self.config, self.usable, self.source = config, usable, source
+        self.variation = _variation(config, usable)
         self.listing: Callable[[int], AbstractContextManager[Note]] = unlisted
         self.dropped: list[Dropped] = []
         self.longest_s = max(config.data.max_duration_s, _join_max_s(config))
@@ -115,11 +112,7 @@ class Streamed:
         return "a stream of utterances"
 
     def epoch(self, epoch: int) -> Drawn:
-        config, usable = self.config, self.usable
-        longest_s = config.data.max_duration_s
-        coming = passing_cuts(
-            self._told(epoch), config.augment, config.seed, epoch, longest_s=longest_s, fits=usable.fits
-        )
+        coming = self.variation.passing(self._told(epoch), epoch)
         sample = list(itertools.islice(coming, _MEASURED))
         return Drawn(itertools.chain(sample, coming), sample, self.longest_s)
 
@@ -186,6 +179,10 @@ def _drawn_evenly(items: Iterable[Item], most: int, draw: random.Random) -> list
         if item is None:
             return kept
         kept[draw.randrange(most)] = item
+
+
+def _variation(config: ExperimentConfig, usable: Usable) -> Variation:
+    return Variation(config.augment, config.seed, config.data.max_duration_s, usable.fits)
 
 
 def _join_max_s(config: ExperimentConfig) -> float:

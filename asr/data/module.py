@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -75,7 +75,7 @@ class SpeechData(L.LightningDataModule):
     def val_dataloader(self) -> BatchLoader:
         return BatchLoader(
             ExampleDataset(self.examples.plain),
-            sampler=self.share.of(self._dev_batches()),  # type: ignore[arg-type]
+            sampler=self.share.of(self._dev_batches()),
             batch_size=None,
             generator=torch.Generator(),
         )
@@ -106,6 +106,13 @@ class SpeechData(L.LightningDataModule):
         samples = [round(cut.duration * rate) for cut in cuts]
         batches = batches_by_length(samples, round(data.batch_duration_s * rate), data.batch_size)
         return [CutBatch(CutSet.from_cuts([cuts[c] for c in batch]), Position(0, i)) for i, batch in enumerate(batches)]
+
+
+def data_of(trainer: L.Trainer) -> SpeechData:
+    """The data that a trainer was given."""
+    data = cast(Any, trainer).datamodule
+    assert isinstance(data, SpeechData)
+    return data
 
 
 def _stretched(example: Example, samples: int, max_tokens: int) -> Example:

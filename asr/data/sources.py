@@ -8,17 +8,14 @@ that needs it.
 
 from __future__ import annotations
 
-import gzip
-import itertools
 import json
 import random
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from lhotse import Recording
 from lhotse.cut import Cut, MonoCut
@@ -26,9 +23,8 @@ from lhotse.serialization import deserialize_item
 
 from asr.audio import Audio, open_audio_within
 from asr.errors import DataError, printable
-from asr.files import Tar, TarMember
+from asr.files import Tar, TarMember, numbered_lines
 
-_MOST_LINE_BYTES = 16 << 20
 _MOST_MANIFEST_BYTES = 1 << 20
 
 
@@ -104,7 +100,7 @@ class StoredLine(Line):
             raise self.fail(f"a {type(cut).__name__} has no recording of its own")
         if _stem(self.audio.member.name) != cut.id:
             raise self.fail(f"cut '{cut.id}' stands beside the recording {self.audio.member.name} in the tar")
-        cut.recording.sources[0].source = self.audio  # type: ignore[assignment]
+        cut.recording.sources[0].source = cast(Any, self.audio)  # lhotse hands on whatever stands there
         return cut
 
 
@@ -213,18 +209,7 @@ def _shards(folder: Path, field: str, suffix: str) -> dict[int, Path]:
 
 
 def _lines(path: Path) -> Iterator[Line]:
-    number = 0
-    with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as file:
-        try:
-            for number in itertools.count(1):
-                text = file.readline(_MOST_LINE_BYTES)
-                if not text:
-                    return
-                if len(text) == _MOST_LINE_BYTES:
-                    raise DataError(f"{printable(path)}:{number}: longer than {_MOST_LINE_BYTES} bytes")
-                yield Line(path, number, text)
-        except (EOFError, OSError, zlib.error) as e:
-            raise DataError(f"{printable(path)}:{number}: the file is damaged there ({printable(e)})") from None
+    return (Line(path, number, text) for number, text in numbered_lines(path))
 
 
 def _stem(name: str) -> str:

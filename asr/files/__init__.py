@@ -1,6 +1,7 @@
 """Files written whole or not at all, and archives read without trusting them."""
 
 from .archive import extract_archive
+from .lines import numbered_lines
 from .tar import Tar, TarMember
 from .writing import drop_torn_line, make_folder, naming, sweep, write_atomically
 
@@ -11,6 +12,7 @@ __all__ = [
     "extract_archive",
     "make_folder",
     "naming",
+    "numbered_lines",
     "sweep",
     "write_atomically",
 ]

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from asr.config import TrainerConfig
 from asr.data.batch import Batch
-from asr.data.module import SpeechData
+from asr.data.module import data_of
 from asr.data.stream import Position
 from asr.errors import AsrError
 from asr.files import drop_torn_line, naming
@@ -51,8 +51,7 @@ class KeepStates(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        data: SpeechData = trainer.datamodule  # type: ignore[attr-defined]
-        data.position = Position(batch.epoch, batch.index + 1)
+        data_of(trainer).position = Position(batch.epoch, batch.index + 1)
         if (batch_idx + 1) % self.config.accumulate or (batch_idx + 1) % (
             self.config.validate_every_steps * self.config.accumulate
         ) == 0:
@@ -87,7 +86,7 @@ class TryLargestBatch(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SpeechTask)
-        batch = trainer.datamodule.largest_batch().to(pl_module.device)  # type: ignore[attr-defined]
+        batch = data_of(trainer).largest_batch().to(pl_module.device)
         try:
             with trainer.precision_plugin.forward_context():
                 pl_module.combine(pl_module.losses(batch, training=True), batch).backward()
@@ -143,7 +142,7 @@ class ShowPassing(L.Callback):
         self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.datamodule.stream.on_passed = self.passed  # type: ignore[attr-defined]
+        data_of(trainer).stream.on_passed = self.passed
 
     def passed(self, batches: int, of: int) -> None:
         """Note that so many batches are passed over, of those that are to be."""

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from asr.data.batch import Batch
-from asr.data.module import SpeechData
+from asr.data.module import data_of
 from asr.files import write_atomically
 from asr.model.attention import explicit
 from asr.training.logs import read_metrics
@@ -28,7 +28,7 @@ class PlotAttention(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SpeechTask)
-        data: SpeechData = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         cuts = sorted(data.dev_cuts, key=lambda cut: (abs(cut.duration - 3.0), cut.id))[: self.utterances]

@@ -29,6 +29,7 @@ from benchmarks.reliability.disk import fill_disks
 from benchmarks.reliability.jobs import jobs
 from benchmarks.reliability.kills import kill_job
 from benchmarks.reliability.mutated import transcribe_broken
+from benchmarks.script import run_script
 
 QUICK = {"kills": 8, "files": 100, "disks": 1}
 
@@ -154,4 +155,4 @@ def _write(out: Path, found: list[Figures], seed: int, wall_s: float) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)
