@@ -6,11 +6,11 @@ INSTALLED := $(VENV)/.installed
 
 PACKAGES := $(VENV)/.packages
 
-.PHONY: help install demo quick test lint format bench lock clean
+.PHONY: help install demo quick test lint format bench reliability lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 install: $(INSTALLED) ## make .venv with the exact versions of constraints.txt
 
@@ -51,6 +51,9 @@ bench: install ## how fast recordings become text, beside faster-whisper
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python recipes/prompts/prepare.py --languages en --out data/prompts-en
 	$(BIN)/python benchmarks/transcribe.py data/prompts-en/cuts_*.jsonl.gz
+
+reliability: install ## kill it, fill its disk, feed it broken audio, and look at what is left (an hour)
+	$(BIN)/python -m benchmarks.reliability
 
 lock: install ## find the newest versions that pyproject.toml allows and write constraints.txt
 	$(BIN)/python -m pip install --quiet uv

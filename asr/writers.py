@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from asr.errors import ConfigError, printable
-from asr.files import make_folder, write_atomically
+from asr.files import make_folder, naming, write_atomically
 from asr.subtitles import SubtitleOptions, cues, segments_of
 from asr.transcript import Failure, Segment, Transcript, Word
 
@@ -136,14 +136,18 @@ class TranscriptWriter:
     def write(self, transcript: Transcript, stem: str | None = None) -> None:
         """Write one transcript; a file appears whole or not at all.  stem: of its name, else the id's."""
         if self.folder is None:
-            for name in self.formats:
-                start = f"{printable(transcript.id)}\t" if self.named and name == "txt" else ""
-                print(start + WRITERS[name](transcript, self.subtitles), end="", flush=True)
+            with naming("standard output"):
+                self._print(transcript)
             return
         stem = self._free_name(Path(transcript.id).stem if stem is None else stem)
         for name in self.formats:
             with write_atomically(self.folder / f"{stem}.{name}") as temporary:
                 temporary.write_text(WRITERS[name](transcript, self.subtitles), encoding="utf-8")
+
+    def _print(self, transcript: Transcript) -> None:
+        for name in self.formats:
+            start = f"{printable(transcript.id)}\t" if self.named and name == "txt" else ""
+            print(start + WRITERS[name](transcript, self.subtitles), end="", flush=True)
 
     def _free_name(self, stem: str) -> str:
         name, number = stem, 1

@@ -28,6 +28,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from script import run_script
 from speech import english_wer, sources
 from torch import Tensor
 
@@ -301,7 +302,4 @@ def _wer(folder: Path, manifest: Path, padding: str) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AsrError as e:
-        raise SystemExit(f"finetune: {e}") from None
+    run_script(main)

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from script import run_script
 from speech import english_wer, sources
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -30,6 +31,9 @@ from step_asr import build
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.loading import load_model
+from asr.model.decoder import DecoderLayer
+from asr.model.encoder import EncoderLayer
+from asr.recognizer import Recognizer
 
 RATE = 16_000
 
@@ -65,8 +69,9 @@ def _training(
     model, loss_of = build("ctc", "fp32" if device.type == "cuda" else "bf16", size)
     model.to(device)
     if compiled:
-        for layer in [*model.encoder.layers, *model.decoder.layers]:  # type: ignore[union-attr]
-            layer.compile(dynamic=True)
+        for module in model.modules():
+            if isinstance(module, EncoderLayer | DecoderLayer):
+                module.compile(dynamic=True)
     rate = _matrix_rate(device)
     weights = sum(p.numel() for p in model.parameters()) / 1e6
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
@@ -158,21 +163,22 @@ def _transcribing(device: str, manifests: Sequence[Path]) -> Table:
     for column in ("beam", "seconds", "times real time", "WER"):
         table.add_column(column, justify="right")
     for beam in (1, 5):
-        recognizer = load_model("whisper-tiny.en", device=device, beam_size=beam)
-
-        def run() -> dict[str, str]:
-            return {t.id: t.text for t in recognizer.transcribe_sources(sources(audio, RATE))}  # noqa: B023
-
-        run()
-        texts: dict[str, str] = {}
-        seconds = min(_seconds(lambda: texts.update(run()), torch.device(device)) for _ in range(3))  # noqa: B023
+        seconds, texts = _texts(load_model("whisper-tiny.en", device=device, beam_size=beam), audio, device)
         wer = english_wer([text_of(cut) for cut in recordings], [texts[cut.id] for cut in recordings])
         table.add_row(str(beam), f"{seconds:.2f}", f"{audio_s / seconds:.0f}", f"{wer:.2f}")
     return table
 
 
+def _texts(recognizer: Recognizer, audio: dict[str, Tensor], device: str) -> tuple[float, dict[str, str]]:
+    """Seconds that the recordings take, the least of three, and what is heard in each."""
+    texts: dict[str, str] = {}
+
+    def run() -> None:
+        texts.update((t.id, t.text) for t in recognizer.transcribe_sources(sources(audio, RATE)))
+
+    run()
+    return min(_seconds(run, torch.device(device)) for _ in range(3)), texts
+
+
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AsrError as e:
-        raise SystemExit(f"gpu: {e}") from None
+    run_script(main)

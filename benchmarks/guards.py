@@ -25,6 +25,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from script import run_script
 from speech import GAP_S, english_wer, join, sources
 from torch import Tensor
 
@@ -216,7 +217,4 @@ def _joined(clips: list[Tensor], texts: list[str]) -> tuple[list[Tensor], list[s
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AsrError as e:
-        raise SystemExit(f"guards: {e}") from None
+    run_script(main)

@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from script import run_script
 
 from asr.checkpoint import load_model_folder
 from asr.data.cuts import load_audio, read_cuts, text_of
@@ -108,7 +109,4 @@ def _row(clips: list[Clip], texts: list[str], name: re.Pattern[str]) -> list[str
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AsrError as e:
-        raise SystemExit(f"hotwords: {e}") from None
+    run_script(main)

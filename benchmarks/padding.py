@@ -17,11 +17,11 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from script import run_script
 from torch import Tensor
 
 from asr.data.batch import pad_audio
 from asr.data.cuts import load_audio, read_cuts
-from asr.errors import AsrError
 from asr.recognizer import Recognizer
 
 Result = tuple[Tensor, tuple[int, ...]]
@@ -75,7 +75,4 @@ def _results(recognizer: Recognizer, audio: list[Tensor], size: int, padding_s: 
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AsrError as e:
-        raise SystemExit(f"padding: {e}") from None
+    run_script(main)

@@ -19,13 +19,13 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from script import run_script
 from speech import english_wer
 from torch import Tensor, nn
 
 from asr.checkpoint import ModelFolder
 from asr.data.batch import pad_audio
 from asr.data.cuts import load_audio, read_cuts, text_of
-from asr.errors import AsrError
 from asr.features import Features
 from asr.model.encoder import Encoder
 from asr.model.padding import KeepSilence, Padded, Subsampling
@@ -191,7 +191,4 @@ def _wer(parts: ModelFolder, found: list[tuple[int, ...]], texts: list[str]) -> 
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AsrError as e:
-        raise SystemExit(f"thinned_padding: {e}") from None
+    run_script(main)

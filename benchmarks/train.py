@@ -27,6 +27,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from script import run_script
 
 from asr.errors import AsrError
 
@@ -186,7 +187,4 @@ def _matrix_rate(dtype: torch.dtype, threads: int) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AsrError as e:
-        raise SystemExit(f"train: {e}") from None
+    run_script(main)

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from safetensors.torch import load_file, save_file
+from script import run_script
 from speech import english_wer, join, sources
 from torch import Tensor
 
@@ -228,7 +229,4 @@ def _faster_whisper_batched(variant: Variant, beam: int, threads: int, batch_s: 
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AsrError as e:
-        raise SystemExit(f"transcribe: {e}") from None
+    run_script(main)

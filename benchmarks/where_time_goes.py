@@ -19,6 +19,7 @@ import torch.nn.functional as F
 import typer
 from rich.console import Console
 from rich.table import Table
+from script import run_script
 from speech import join, sources
 from torch import Tensor
 
@@ -26,7 +27,6 @@ import asr.recognizer.batch
 import asr.recognizer.parallel
 from asr.checkpoint import load_model_folder
 from asr.data.cuts import load_audio, read_cuts
-from asr.errors import AsrError
 from asr.model.precision import fastest
 from asr.model.rows import Rows
 from asr.pretrained import import_model
@@ -178,7 +178,4 @@ def _fastest(function: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AsrError as e:
-        raise SystemExit(f"where_time_goes: {e}") from None
+    run_script(main)

@@ -17,6 +17,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from script import run_script
 from speech import GAP_S, sources
 from torch import Tensor
 
@@ -129,7 +130,4 @@ def _show_worst(clips: list[Clip], found: dict[int, Stretch], count: int) -> Non
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AsrError as e:
-        raise SystemExit(f"word_times: {e}") from None
+    run_script(main)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
 import tarfile
 from pathlib import Path
 
@@ -13,12 +12,10 @@ import soundfile
 from lhotse import CutSet, MonoCut
 from typer.testing import CliRunner
 
+from recipes.prompts import corpus
+from recipes.prompts import prepare as recipe
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # recipes are scripts of the repository, not part of the installed package
-
-from recipes.prompts import corpus  # noqa: E402
-from recipes.prompts import prepare as recipe  # noqa: E402
-
 RATE = 8000
 MANIFESTS = [f"cuts_{split}.jsonl.gz" for split in corpus.SPLITS]
 # Two ids of each split.

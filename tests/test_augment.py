@@ -11,7 +11,7 @@ import torch
 from synthetic import RATE, clip, described, mixer, short_cuts, white
 
 from asr.config import AugmentConfig
-from asr.data.augment import NoiseMixer, epoch_cuts
+from asr.data.augment import NoiseMixer, Variation
 from asr.data.cuts import load_audio, pieces, text_of
 from asr.errors import DataError
 
@@ -23,14 +23,14 @@ JOINING = AugmentConfig(speeds=(0.9, 1.0, 1.1), join=0.6, join_max_s=5.0)
 
 def test_every_speed_is_drawn_and_no_other() -> None:
     before = {c.id: c.duration for c in short_cuts()}
-    speeds = [before[c.id] / c.duration for c in epoch_cuts(short_cuts(), SPEEDS, 1, 0)]
+    speeds = [before[c.id] / c.duration for c in Variation(SPEEDS, 1).shuffled(short_cuts(), 0)]
     assert {round(s, 2) for s in speeds} == {0.9, 1.0, 1.1}
     assert len(speeds) == len(before)
 
 
 def test_a_speed_that_makes_a_cut_too_long_is_not_drawn() -> None:
     config = AugmentConfig(speeds=(0.8, 1.0))
-    found = epoch_cuts(short_cuts(), config, 1, 0, longest_s=2.0)
+    found = Variation(config, 1, longest_s=2.0).shuffled(short_cuts(), 0)
     assert max(c.duration for c in found) <= 2.0
     assert any(c.recording.transforms for c in found)
 
@@ -38,7 +38,7 @@ def test_a_speed_that_makes_a_cut_too_long_is_not_drawn() -> None:
 def test_joined_clips_stay_below_the_limit_and_within_a_language() -> None:
     source = short_cuts(languages=("en", "es"))
     language = {text_of(c): c.supervisions[0].language for c in source}
-    found = list(epoch_cuts(source, JOINING, 1, 0))
+    found = list(Variation(JOINING, 1).shuffled(source, 0))
     assert sorted(c.id for c in found) == sorted(c.id for c in source)
     assert max(c.duration for c in found) <= JOINING.join_max_s
     assert max(len(pieces(c)) for c in found) > 2
@@ -46,14 +46,14 @@ def test_joined_clips_stay_below_the_limit_and_within_a_language() -> None:
 
 
 def test_clips_are_not_joined_to_what_does_not_fit() -> None:
-    found = list(epoch_cuts(short_cuts(), JOINING, 1, 0, fits=lambda joined: len(joined.supervisions) <= 2))
+    found = list(Variation(JOINING, 1, fits=lambda joined: len(joined.supervisions) <= 2).shuffled(short_cuts(), 0))
     assert max(len(pieces(c)) for c in found) == 2
 
 
 def test_text_and_audio_of_a_joined_cut_belong_together(tmp_path: Path) -> None:
     levels = {f"w{i}": 0.05 * (i + 1) for i in range(12)}
     source = [clip(tmp_path / f"{w}.wav", np.full(RATE, level), w) for w, level in levels.items()]
-    joined = [c for c in epoch_cuts(source, JOINING, 1, 0) if len(pieces(c)) > 1]
+    joined = [c for c in Variation(JOINING, 1).shuffled(source, 0) if len(pieces(c)) > 1]
     assert len(joined) > 3
     for c in joined:
         audio_N = load_audio(c, RATE)
@@ -69,12 +69,15 @@ def test_text_and_audio_of_a_joined_cut_belong_together(tmp_path: Path) -> None:
 
 
 def test_draws_follow_from_seed_and_epoch_alone() -> None:
-    first = described(epoch_cuts(short_cuts(), JOINING, 1, 0))
-    assert first == described(epoch_cuts(short_cuts(), JOINING, 1, 0))
+    first = described(Variation(JOINING, 1).shuffled(short_cuts(), 0))
+    assert first == described(Variation(JOINING, 1).shuffled(short_cuts(), 0))
     for seed, epoch in ((1, 1), (2, 0)):
-        other = described(epoch_cuts(short_cuts(), JOINING, seed, epoch))
+        other = described(Variation(JOINING, seed).shuffled(short_cuts(), epoch))
         assert [id for id, _, _ in other] != [id for id, _, _ in first]
-    speeds = [{c.id: c.duration for c in epoch_cuts(short_cuts(), SPEEDS, *key)} for key in ((1, 0), (1, 1), (2, 0))]
+    speeds = [
+        {c.id: c.duration for c in Variation(SPEEDS, seed).shuffled(short_cuts(), epoch)}
+        for seed, epoch in ((1, 0), (1, 1), (2, 0))
+    ]
     assert speeds[0] not in speeds[1:]
 
 

@@ -122,10 +122,10 @@ def test_a_manifest_that_cannot_be_used_is_one_line(lines: list[str], says: str,
 def test_a_torn_archive_is_one_line(tmp_path: Path) -> None:
     torn = manifest(tmp_path / "cuts.jsonl.gz", [cut(f"c{i}", 1.0) for i in range(99)])
     torn.write_bytes(torn.read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"cuts\.jsonl\.gz: cannot be read: "):
+    with pytest.raises(DataError, match=r"cuts\.jsonl\.gz:\d+: the file is damaged there"):
         read_manifest(torn)
     torn.write_bytes(b"no archive")
-    with pytest.raises(DataError, match=r"cuts\.jsonl\.gz: cannot be read: "):
+    with pytest.raises(DataError, match=r"cuts\.jsonl\.gz:1: the file is damaged there"):
         read_manifest(torn)
 
 

@@ -29,8 +29,9 @@ from synthetic import (
 )
 
 from asr.config import AugmentConfig, DataConfig
-from asr.data.augment import epoch_cuts
+from asr.data.augment import Variation
 from asr.data.batch import Batch, Example, collate
+from asr.data.corpus import Drawn
 from asr.data.cuts import read_cuts
 from asr.data.module import SpeechData
 from asr.data.stream import Position, TrainingStream
@@ -45,7 +46,8 @@ AUGMENT = AugmentConfig(speeds=(0.9, 1.0, 1.1), join=0.6, join_max_s=5.0)
 def stream(max_epochs: int | None = 3, **options: object) -> TrainingStream:
     source = short_cuts()
     config = DataConfig(train="", dev="", **{"batch_duration_s": 10, "buckets": 4, **options})
-    return TrainingStream(lambda epoch: epoch_cuts(source, AUGMENT, 7, epoch), config, 7, max_epochs)
+    variation = Variation(AUGMENT, 7)
+    return TrainingStream(lambda epoch: Drawn.listed(variation.shuffled(source, epoch)), config, 7, max_epochs)
 
 
 def listed(batches: Iterable[tuple[CutSet, Position]]) -> list[tuple[Position, list[tuple[str, float, str]]]]:

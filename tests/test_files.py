@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import random
+import signal
 import stat
 import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -19,7 +22,7 @@ from hypothesis import strategies as st
 
 import asr.files
 from asr.errors import ArchiveError, printable
-from asr.files import extract_archive, write_atomically
+from asr.files import drop_torn_line, extract_archive, make_folder, write_atomically
 
 MEMBERS = (("./a/b/one.wav", b"one" * 50_000), ("a/two.txt", b""), ("three.wav", b"3"))
 
@@ -36,8 +39,7 @@ def test_a_finished_write_replaces_the_file(tmp_path: Path) -> None:
     target = tmp_path / "cuts.jsonl.gz"
     target.write_text("old")
     with write_atomically(target) as temporary:
-        assert temporary.parent == tmp_path
-        assert temporary.suffixes == target.suffixes, "writers choose the format by the suffix"
+        assert temporary.name == target.name, "writers choose the format by the suffix"
         temporary.write_text("new")
         assert target.read_text() == "old"
     assert found(tmp_path) == {"cuts.jsonl.gz": b"new"}
@@ -63,6 +65,50 @@ def test_a_write_works_with_the_longest_name_there_is(tmp_path: Path) -> None:
     with write_atomically(target) as temporary:
         temporary.write_text("new")
     assert target.read_text() == "new"
+
+
+def killed_while(writing: str, folder: Path) -> None:
+    """Run a program that is killed in the middle of a write into a folder."""
+    source = f"""
+import os, signal
+from asr.files import write_atomically
+with write_atomically({str(folder / "state")!r}) as temporary:
+    {writing}
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", source], check=False).returncode == -signal.SIGKILL
+
+
+def test_what_a_killed_writer_left_is_taken_away_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("old")
+    killed_while("temporary.write_text('half'); temporary.with_name('.tmpOfALibrary').touch()", tmp_path)
+    assert len(found(tmp_path)) == 3, "a killed program cannot clean up"
+    with write_atomically(tmp_path / "other") as temporary:
+        temporary.write_text("new")
+        make_folder(tmp_path)
+        assert set(os.listdir(tmp_path)) == {"state", temporary.parent.name}
+    assert found(tmp_path) == {"state": b"old", "other": b"new"}
+
+
+def test_an_error_of_the_disk_names_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    target = tmp_path / "text.json"
+    for named in ((), ("half",)):
+        with pytest.raises(OSError, match="No space") as caught, write_atomically(target) as temporary:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *(str(temporary) for _ in named))
+        assert caught.value.filename == str(target)
+    with pytest.raises(OSError, match="No such file") as caught, write_atomically(target):
+        (tmp_path / "another").read_text()
+    assert caught.value.filename == str(tmp_path / "another")
+    assert found(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("text", "left"), [("a\nb\nc", "a\nb\n"), ("a\nb\n", "a\nb\n"), ("a", ""), ("", "")])
+def test_a_line_without_its_end_is_cut_off(tmp_path: Path, text: str, left: str) -> None:
+    path = tmp_path / "steps.jsonl"
+    path.write_text(text)
+    drop_torn_line(path)
+    assert path.read_text() == left
+    drop_torn_line(tmp_path / "missing")
 
 
 def test_printable_is_one_line_and_keeps_letters() -> None:
@@ -240,8 +286,8 @@ def test_a_failure_while_publishing_is_reported(tmp_path: Path, monkeypatch: pyt
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(asr.files.os, "replace", full)
-    with pytest.raises(ArchiveError, match=r"speech\.zip: No space left on device"):
+    monkeypatch.setattr(asr.files.archive.os, "replace", full)
+    with pytest.raises(ArchiveError, match=r"speech\.zip: cannot be unpacked into .*out: No space left on device"):
         extract_archive(pack(".zip", tmp_path), tmp_path / "out")
     assert found(tmp_path / "out") == {"other": b""}
 

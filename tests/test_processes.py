@@ -16,15 +16,16 @@ import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from safetensors.torch import load_file
-from synthetic import experiment_file, logged_steps, short_cuts
+from synthetic import logged_steps, short_cuts
 
 from asr.checkpoint import load_state
 from asr.data.batch import Batch, Example, collate
 from asr.data.stream import CutBatch, ExampleDataset, Position, Share
-from asr.training.plots import read_metrics
+from asr.training.logs import read_metrics
 from asr.training.states import states_in
 
 Step = tuple[float, list[str]]
+SHARED = "from asr.training.processes import end_with_starter; "
 TWO = "trainer.devices=2"
 # Dropout's draws are each process's own.
 EVEN = ("model.encoder.dropout=0", "model.decoder.dropout=0", "trainer.max_epochs=2")
@@ -44,11 +45,6 @@ def run(config: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess
 def steps(out: Path, rank: int = 0) -> dict[int, Step]:
     """Loss and utterances by batch, as the process logged them; of a batch done twice, the last."""
     return {row["batch"]: (float.fromhex(row["loss"]), row["ids"]) for row in logged_steps(out, rank)}
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return experiment_file(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +111,19 @@ def test_a_run_whose_processes_are_killed_goes_on_as_if_they_had_not_been(
         assert steps(out, rank) == steps(two, rank)
     final = [load_state(states_in(folder / "states")[-1][1])["state_dict"] for folder in (out, two)]
     assert all(torch.equal(final[0][name], final[1][name]) for name in final[1])
+
+
+def test_a_process_ends_with_the_one_that_started_it_before_they_have_met() -> None:
+    child = "import time; end_with_starter(); print('up', flush=True); time.sleep(60); print('still up')"
+    first = "import os, subprocess, sys; end_with_starter(); os.environ['LOCAL_RANK'] = '1'; "
+    first += f"subprocess.run([sys.executable, '-c', {SHARED + child!r}])"
+    process = subprocess.Popen([sys.executable, "-c", SHARED + first], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "up\n"
+        process.kill()
+        process.wait()
+        assert process.stdout.read() == "", "the child outlived it"
 
 
 def test_processes_that_a_launcher_starts_train_as_those_of_ours(config: Path, two: Path, tmp_path: Path) -> None:

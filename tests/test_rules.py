@@ -107,4 +107,5 @@ def test_dangerous_things_have_one_way_in(path: Path) -> None:
         if name in ("load_model", "safe_open", "load_file"):
             assert path.name == "checkpoint.py", f"{path.name} reads weights past asr.checkpoint"
     names = set(imported(path))
+    assert "tarfile" not in names or room(path) == "files", f"{path.name} reads a tar past asr.files"
     assert not names & {"pickle", "marshal", "shelve", "dill", "joblib"}, f"{path.name} imports {names}"

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from synthetic import cut, experiment_file, logged_steps, manifest
+from rich.console import Console
+from synthetic import cut, experiment, logged_steps, manifest
 
+import asr.training.states
 from asr.checkpoint import load_model_folder, save_state
 from asr.data.cuts import read_cuts
 from asr.errors import CheckpointError
-from asr.training.plots import read_metrics
-from asr.training.states import newest_sound_state, states_in
+from asr.training.logs import read_metrics
+from asr.training.run import train
+from asr.training.states import newest_sound_state, state_path, states_in
 
 VALIDATE_EVERY, SAVE_EVERY = 10, 6  # as the synthetic experiment has it
+NAMES = ("lr-AdamW/pg1", "loss", "grad_norm")
 
 
 def command(config: Path, out: Path, *overrides: str) -> list[str]:
@@ -55,11 +61,6 @@ def kill_after(config: Path, out: Path, step: int) -> int:
 def curve(out: Path, name: str) -> list[tuple[int, str]]:
     """Steps and values of a learning curve."""
     return [(int(row["step"]), row[name]) for row in read_metrics(out / "logs") if row.get(name)]
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return experiment_file(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,47 @@ def test_a_run_that_was_over_goes_on_if_it_may_be_longer(config: Path, whole: Pa
         assert done.returncode == 0, done.stderr
     assert steps(out) == steps(whole)
     assert [line for line in done.stderr.splitlines() if "going on" in line]
+
+
+def test_what_is_logged_of_a_step_is_there_before_its_state(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seen = tmp_path / "run", []
+
+    def save_and_look(path: Path, tree: dict[str, Any]) -> None:
+        save_state(path, tree)
+        step = int(path.stem.removeprefix("step-"))
+        rows = [row for row in read_metrics(out / "logs") if int(row["step"]) == step - 1]
+        seen.append(
+            (step, logged_steps(out)[-1]["batch"] + 1, [name for row in rows for name in NAMES if row.get(name)])
+        )
+
+    monkeypatch.setattr(asr.training.states, "save_state", save_and_look)
+    limits = (
+        "trainer.max_epochs=null",
+        "trainer.max_steps=4",
+        "trainer.save_every_steps=2",
+        "trainer.log_every_steps=2",
+    )
+    train(experiment(config, f"out={out}", *limits, "trainer.plot_utterances=1"), Console(quiet=True))
+    assert seen[:2] == [(2, 2, list(NAMES)), (4, 4, list(NAMES))]  # each once, though Lightning logs it again
+    assert len([row for row in read_metrics(out / "logs") if row.get("loss")]) == 2
+
+
+def test_what_a_killed_start_left_does_not_hinder_the_next(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for name in ("tokenizer", "states", "plots", "model", "logs/start-01", "."):
+        (out / name / ".writing-killed").mkdir(parents=True)
+        (out / name / ".writing-killed" / ".tmpOfALibrary").write_text("half")
+    (out / "steps.jsonl").write_text('{"batch": 0, "epo')
+    short = experiment(config, f"out={out}", "trainer.max_epochs=null", "trainer.max_steps=2")
+    train(short, Console(quiet=True))
+    assert not list(out.rglob(".*"))
+    assert [row["batch"] for row in logged_steps(out)] == [0, 1]
+    for step in (0, 1):  # as of a start that was killed before it removed them
+        shutil.copy(state_path(out / "states", 2), state_path(out / "states", step))
+    train(short, Console(quiet=True))
+    assert [step for step, _ in states_in(out / "states")] == [1, 2]
 
 
 def test_the_newest_sound_state_is_taken_and_the_others_are_named(tmp_path: Path) -> None:

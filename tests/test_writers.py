@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,14 @@ def test_one_of_several_texts_begins_with_its_name(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "calls/a.wav\tone\n", "each is written at once"
     writer.write(said("calls/odd\n.wav", ""))
     assert capsys.readouterr().out == "calls/odd\\n.wav\t\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_standard_output_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True))
+    with pytest.raises(OSError, match="No space left") as caught:
+        TranscriptWriter(["txt"]).write(said("calls/a.wav"))
+    assert caught.value.filename == "standard output"
 
 
 def test_json_holds_every_field_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,21 @@
 """Audio files in, samples out: `open_audio` at once, `stream_audio` block by block; there is no other way in.
 
+Of a file that stands in an archive, `open_audio_within` decodes a copy.
+
 The bytes of a file are never parsed in this process.  A child decodes them (asr/_decoder.py); it may be killed, has a
 memory limit, and answers with plain numbers.
 """
 
-from asr.audio.files import MAX_BYTES, TIMEOUT_S, Audio, audio_duration, open_audio
+from asr.audio.files import MAX_BYTES, TIMEOUT_S, Audio, audio_duration, open_audio, open_audio_within
 from asr.audio.stream import AudioStream, stream_audio
 
-__all__ = ["MAX_BYTES", "TIMEOUT_S", "Audio", "AudioStream", "audio_duration", "open_audio", "stream_audio"]
+__all__ = [
+    "MAX_BYTES",
+    "TIMEOUT_S",
+    "Audio",
+    "AudioStream",
+    "audio_duration",
+    "open_audio",
+    "open_audio_within",
+    "stream_audio",
+]

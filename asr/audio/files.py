@@ -8,8 +8,11 @@ from __future__ import annotations
 import math
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +22,7 @@ from asr.errors import AudioError, printable
 
 TIMEOUT_S = 60.0
 MAX_BYTES = 2 << 30
+_COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +56,47 @@ def open_audio(
     less than its header promises is an error too, as half a text would pass for the whole; what promises
     nothing (ADTS, MP3 without a length, a WAV streamed without one) is decoded as far as it goes.
     """
+    return _open(path, path, timeout_s, max_bytes, offset_s, duration_s)
+
+
+def open_audio_within(
+    archive: str | os.PathLike[str],
+    start: int,
+    size: int,
+    *,
+    name: str,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    timeout_s: float = TIMEOUT_S,
+    max_bytes: int = MAX_BYTES,
+) -> Audio:
+    """Decode an audio file that stands in another file, such as a tar, as the `size` bytes from `start` on.
+
+    `name` is for messages alone.  Raises AudioError as `open_audio` does, naming the archive and `name`.
+    """
+    where = f"{os.fspath(archive)}: {name}"
+    problem = problem_of(archive)
+    if problem is not None:
+        raise error_about(archive, problem)
+    with open(archive, "rb") as file:
+        file.seek(start)
+        with temporary_copy(file, where, size) as copy:
+            return _open(copy, where, timeout_s, max_bytes, offset_s, duration_s)
+
+
+def _open(
+    path: str | os.PathLike[str],
+    name: str | os.PathLike[str],
+    timeout_s: float,
+    max_bytes: int,
+    offset_s: float,
+    duration_s: float | None,
+) -> Audio:
     if not (math.isfinite(offset_s) and 0 <= offset_s < 1e9):
-        raise AudioError(f"{printable(path)}: offset_s must be between 0 and 1e9, not {offset_s}")
+        raise AudioError(f"{printable(name)}: offset_s must be between 0 and 1e9, not {offset_s}")
     if duration_s is not None and not 0 < duration_s < 1e9:
-        raise AudioError(f"{printable(path)}: duration_s must be above 0 and below 1e9, not {duration_s}")
-    data, answer = _ask(path, timeout_s, max_bytes, offset_s=float(offset_s), duration_s=duration_s)
+        raise AudioError(f"{printable(name)}: duration_s must be above 0 and below 1e9, not {duration_s}")
+    data, answer = _ask(path, name, timeout_s, max_bytes, offset_s=float(offset_s), duration_s=duration_s)
     return Audio(np.frombuffer(data, dtype=np.float32), int(answer["rate"]))
 
 
@@ -65,21 +105,41 @@ def audio_duration(path: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S
 
     Raises AudioError as `open_audio` does, except that samples are not looked at.
     """
-    _, answer = _ask(path, timeout_s, 0, count_only=True)
+    _, answer = _ask(path, path, timeout_s, 0, count_only=True)
     return float(answer["frames"] / answer["rate"])
 
 
 def _ask(
-    path: str | os.PathLike[str], timeout_s: float, max_bytes: int, **part: Any
+    path: str | os.PathLike[str], name: str | os.PathLike[str], timeout_s: float, max_bytes: int, **part: Any
 ) -> tuple[bytearray, dict[str, Any]]:
-    """Check that the file can be opened at all, then let the decoder have it."""
+    """Check that the file can be opened at all, then let the decoder have it; `name` is for messages."""
     problem = problem_of(path)
     if problem is None:
         data, answer = ask(request_for(path, timeout_s, max_bytes, **part))
         problem = answer.get("error")
         if problem is None:
             return data, answer
-    raise error_about(path, problem)
+    raise error_about(name, problem)
+
+
+@contextmanager
+def temporary_copy(source: IO[bytes], name: str, size: int | None = None) -> Iterator[str]:
+    """The path of a file that holds `size` bytes of a source, or all, until the end of the `with` statement.
+
+    Some formats, MP4 for one, are read from both ends.  Raises AudioError, naming `name`.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(prefix="asr-") as file:
+            while (size is None or file.tell() < size) and (
+                data := source.read(_COPY_BYTES if size is None else min(_COPY_BYTES, size - file.tell()))
+            ):
+                file.write(data)
+            file.flush()
+            yield file.name
+    except OSError as error:  # the disk is full, or there is no folder for such files
+        raise AudioError(
+            f"{printable(name)}: cannot be copied to a temporary file ({error.strerror}); set TMPDIR"
+        ) from None
 
 
 def request_for(path: str | os.PathLike[str], timeout_s: float, max_bytes: int, **part: Any) -> dict[str, Any]:

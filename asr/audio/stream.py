@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-import tempfile
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 
 from asr._decoder import END, SAMPLES, START
 from asr.audio.child import FAILURES, Decoder, Patience, borrow, give_back
-from asr.audio.files import TIMEOUT_S, error_about, problem_of, request_for
+from asr.audio.files import TIMEOUT_S, error_about, problem_of, request_for, temporary_copy
 from asr.errors import AudioError, printable
 
 STDIN = "standard input"
@@ -135,10 +133,5 @@ def _spooled() -> Iterator[str]:
     """The name of a file that holds all of standard input, for as long as it takes to open it."""
     if sys.stdin is None or sys.stdin.isatty():
         raise AudioError(f"{STDIN}: nothing is piped in")
-    try:
-        with tempfile.NamedTemporaryFile(prefix="asr-") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
-            file.flush()
-            yield file.name
-    except OSError as error:  # the disk is full, or there is no folder for such files
-        raise AudioError(f"{STDIN}: cannot be copied to a temporary file ({error.strerror}); set TMPDIR") from None
+    with temporary_copy(sys.stdin.buffer, STDIN) as copy:
+        yield copy

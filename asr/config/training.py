@@ -20,10 +20,16 @@ from .model import (
 
 
 class DataConfig(Config):
-    """Manifests (lhotse cuts) and how they are put into batches."""
+    """Manifests (lhotse cuts) or Shar folders, and how they are put into batches."""
 
-    train: Path
+    train: Path = Field(description="a manifest of cuts, or a folder of shards that lhotse wrote (Shar)")
     dev: Path
+    stream: bool = Field(
+        False, description="read the train cuts as they are needed, not into memory; a Shar folder always is read so"
+    )
+    shuffle_buffer: int = Field(
+        50_000, gt=0, description="cuts of a stream that are shuffled at a time; more for a manifest that is sorted"
+    )
     languages: tuple[str, ...] | None = Field(None, description="keep only cuts in these languages")
     min_duration_s: float = Field(0.1, ge=0)
     max_duration_s: float = Field(30.0, gt=0)
@@ -31,6 +37,11 @@ class DataConfig(Config):
     batch_size: int | None = Field(None, gt=0, description="most utterances in a batch")
     buckets: int = Field(10, gt=0)
     workers: int = Field(2, ge=0)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the train cuts are read as they are needed."""
+        return self.stream or self.train.is_dir()
 
 
 class AugmentConfig(Config):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 import os
 import re
-import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import ConfigError, DataError, printable
+from asr.files import filled_lines
 from asr.recognizer import Source
 from asr.recognizer.files import file_source
 
 LONGEST_STEM = 200  # bytes, of the 255 that file systems allow
-LINE_ENDS, BYTE_ORDER_MARK = b"\r\n", b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def _path_source(line: bytes, rate: int) -> Source:
 
 
 def _read_cut(line: bytes) -> tuple[str, float]:
-    from asr.data.cuts import parse_cut  # lhotse takes seconds to import, which a list need not wait for
+    from asr.data.sources import parse_cut  # lhotse takes seconds to import, which a list need not wait for
 
     cut = parse_cut(line)
     if not (isinstance(cut.id, str) and math.isfinite(cut.duration) and cut.duration >= 0):
@@ -78,7 +76,7 @@ def _read_cut(line: bytes) -> tuple[str, float]:
 
 
 def _cut_source(line: bytes, rate: int) -> Source:
-    from asr.data.cuts import parse_cut
+    from asr.data.sources import parse_cut
     from asr.recognizer.cuts import cut_source
 
     return cut_source(parse_cut(line), rate)
@@ -143,7 +141,7 @@ class Manifest:
 
     def sources(self, positions: Iterable[int], rate: int) -> Iterator[tuple[int, Source]]:
         """The recordings at these positions, which ascend, at `rate` hertz."""
-        lines = enumerate(_lines(self.path))
+        lines = enumerate(filled_lines(self.path))
         for wanted in positions:
             line = next((line for i, (_, line) in lines if i == wanted), None)
             if line is None:
@@ -161,7 +159,7 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(printable(f"{path}: no such manifest"))
     form = next(form for suffix, form in FORMS.items() if path.name.endswith(suffix))
     digest, seconds, hashes = hashlib.sha256(), array("d"), array("q")
-    for number, line in _lines(path):
+    for number, line in filled_lines(path):
         try:
             id, length_s = form.read(line)
         except DataError as e:
@@ -180,21 +178,9 @@ def _refuse_twice(path: Path, form: Form, hashes: NDArray[np.int64]) -> None:
     ordered = np.sort(hashes)
     doubtful = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
     seen: set[str] = set()
-    for number, line in _lines(path) if doubtful else ():
+    for number, line in filled_lines(path) if doubtful else ():
         id, _ = form.read(line)
         if id in seen:
             raise DataError(printable(f"{path}:{number}: '{id}' is there twice; ids must differ"))
         if hash(id) in doubtful:
             seen.add(id)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that hold something, without their ends, and their numbers."""
-    try:
-        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                line = line.removeprefix(BYTE_ORDER_MARK if number == 1 else b"").rstrip(LINE_ENDS)
-                if line.strip():
-                    yield number, line
-    except (OSError, EOFError, zlib.error) as e:
-        raise DataError(printable(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}")) from None

@@ -4,9 +4,11 @@ in any worker and after any restart."""
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ from asr.config import AugmentConfig
 from asr.errors import AudioError, DataError
 from asr.resampling import resample
 
+_LATELY = 1000  # cuts of a stream that others are joined with
 _AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a"}
 
 
@@ -28,50 +31,51 @@ def derived_random(*key: object) -> random.Random:
     return random.Random(int.from_bytes(digest[:8], "little"))
 
 
-def epoch_cuts(
-    cuts: Sequence[Cut],
-    config: AugmentConfig,
-    seed: int,
-    epoch: int,
-    *,
-    longest_s: float = math.inf,
-    fits: Callable[[Cut], bool] = lambda cut: True,
-) -> CutSet:
-    """The cuts of one epoch: in random order, each at a speed of its own, some joined with further clips.
+@dataclass(frozen=True)
+class Variation:
+    """How the cuts of an epoch are varied: each gets a speed of its own, some are joined with further clips.
 
-    A speed that makes a cut longer than `longest_s` is not drawn where another one does not; clips are not joined
-    to what `fits` refuses.
+    A speed that makes a cut longer than `longest_s` is not drawn where another one does not; clips are not joined to
+    what `fits` refuses.
     """
-    order = list(cuts)
-    derived_random(seed, epoch, "order").shuffle(order)
-    return CutSet.from_cuts([_vary(cut, order, config, (seed, epoch), longest_s, fits) for cut in order])
 
+    config: AugmentConfig
+    seed: int
+    longest_s: float = math.inf
+    fits: Callable[[Cut], bool] = lambda cut: True
 
-def _vary(
-    cut: Cut,
-    others: Sequence[Cut],
-    config: AugmentConfig,
-    key: tuple[int, int],
-    longest_s: float,
-    fits: Callable[[Cut], bool],
-) -> Cut:
-    draw = derived_random(*key, cut.id)
-    speeds = [s for s in config.speeds if cut.duration / s <= longest_s] or [max(config.speeds)]
-    speed = draw.choice(speeds)
-    varied = _at_speed(cut, speed)
-    while draw.random() < config.join:
-        other = draw.choice(others)
-        offset_s = round(varied.duration + draw.uniform(0.1, 0.5), 3)
-        if other.supervisions[0].language != cut.supervisions[0].language:
-            break
-        other = _at_speed(other, speed)
-        if offset_s + other.duration > config.join_max_s:
-            break
-        joined = varied.mix(other, allow_padding=True, offset_other_by=offset_s, preserve_id="left")
-        if not fits(joined):
-            break
-        varied = joined
-    return varied
+    def shuffled(self, cuts: Sequence[Cut], epoch: int) -> CutSet:
+        """The cuts in random order, each joined with any others."""
+        order = list(cuts)
+        derived_random(self.seed, epoch, "order").shuffle(order)
+        return CutSet.from_cuts([self._vary(cut, order, epoch) for cut in order])
+
+    def passing(self, cuts: Iterable[Cut], epoch: int) -> Iterator[Cut]:
+        """The cuts as they come by, in their own order, each joined with some of those that came lately."""
+        coming = iter(cuts)
+        lately = list(itertools.islice(coming, _LATELY))
+        for index, cut in enumerate(itertools.chain(list(lately), coming)):
+            lately[index % _LATELY] = cut
+            yield self._vary(cut, lately, epoch)
+
+    def _vary(self, cut: Cut, others: Sequence[Cut], epoch: int) -> Cut:
+        config, draw = self.config, derived_random(self.seed, epoch, cut.id)
+        speeds = [s for s in config.speeds if cut.duration / s <= self.longest_s] or [max(config.speeds)]
+        speed = draw.choice(speeds)
+        varied = _at_speed(cut, speed)
+        while draw.random() < config.join:
+            other = draw.choice(others)
+            offset_s = round(varied.duration + draw.uniform(0.1, 0.5), 3)
+            if other.supervisions[0].language != cut.supervisions[0].language:
+                break
+            other = _at_speed(other, speed)
+            if offset_s + other.duration > config.join_max_s:
+                break
+            joined = varied.mix(other, allow_padding=True, offset_other_by=offset_s, preserve_id="left")
+            if not self.fits(joined):
+                break
+            varied = joined
+        return varied
 
 
 def _at_speed(cut: Cut, speed: float) -> Cut:

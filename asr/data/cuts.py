@@ -1,20 +1,20 @@
-"""Manifests of lhotse cuts: reading them, keeping what can be used, and getting the waveform of a cut."""
+"""lhotse cuts: reading them into memory, keeping what can be used, and getting the waveform of a cut."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from lhotse import CutSet, Recording
+from lhotse import CutSet
+from lhotse.audio import AudioSource
 from lhotse.cut import Cut, MixedCut, MixTrack, MonoCut, PaddingCut
-from lhotse.serialization import deserialize_item
 from torch import Tensor
 
-from asr.audio import open_audio
+from asr.audio import Audio, open_audio
+from asr.data.sources import Shar, StoredAudio, no_manifest
 from asr.errors import DataError, printable
 from asr.resampling import resample
 
@@ -27,18 +27,12 @@ class Dropped(NamedTuple):
 
 
 def read_cuts(path: Path) -> CutSet:
-    """Read a manifest of cuts (.jsonl or .jsonl.gz) into memory.
+    """Read a manifest of cuts (.jsonl or .jsonl.gz) into memory, or those of a Shar folder without their audio.
 
     Raises DataError naming the file.
     """
-    if not Path(path).is_file():
-        raise DataError(f"{path}: no such manifest; prepare the corpus first (see the recipe's README)")
-    try:
-        found = CutSet.from_file(path)  # None for a file without a line
-        cuts = CutSet.from_cuts([] if found is None else found)
-    except Exception as e:  # lhotse raises whatever its parsers raise
-        reason = printable(" ".join(str(e).split()))[:200]
-        raise DataError(f"{path}: not a manifest of lhotse cuts: {reason}") from None
+    path = Path(path)
+    cuts = _in_folder(path) if path.is_dir() else _in_manifest(path)
     if len(cuts) == 0:
         raise DataError(f"{path}: the manifest is empty")
     if (other := next((item for item in cuts if not isinstance(item, Cut)), None)) is not None:
@@ -49,17 +43,19 @@ def read_cuts(path: Path) -> CutSet:
     return cuts
 
 
-def parse_cut(line: bytes) -> Cut:
-    """Read one line of a manifest of cuts, or of recordings, each of which is a cut; DataError if it is neither."""
+def _in_folder(path: Path) -> CutSet:
+    return CutSet.from_cuts([line.cut() for line in Shar(path).entries()])
+
+
+def _in_manifest(path: Path) -> CutSet:
+    if not path.is_file():
+        raise no_manifest(path)
     try:
-        item = deserialize_item(json.loads(line))
-        cut = item.to_cut() if isinstance(item, Recording) else item
+        found = CutSet.from_file(path)  # None for a file without a line
+        return CutSet.from_cuts([] if found is None else found)
     except Exception as e:  # lhotse raises whatever its parsers raise
-        reason = printable(" ".join(f"{type(e).__name__}: {e}".split()))[:200]
-        raise DataError(f"neither cut nor recording of lhotse: {reason}") from None
-    if not isinstance(cut, Cut):
-        raise DataError(f"a {type(cut).__name__}, neither cut nor recording of lhotse")
-    return cut
+        reason = printable(" ".join(str(e).split()))[:200]
+        raise DataError(f"{path}: not a manifest of lhotse cuts: {reason}") from None
 
 
 def text_of(cut: Cut) -> str:
@@ -85,6 +81,42 @@ def select(cuts: CutSet, problem: Callable[[Cut], str | None]) -> tuple[CutSet, 
     return CutSet.from_cuts(kept), dropped
 
 
+def chosen_language(cut: Cut, languages: Sequence[str] | None) -> bool:
+    """Whether a cut is in one of the languages, if any are chosen."""
+    return languages is None or language_of(cut) in languages
+
+
+def read_split(path: Path, languages: Sequence[str] | None) -> CutSet:
+    """Read a manifest or a Shar folder and keep the chosen languages.  Raises DataError if nothing is left."""
+    kept, _ = select(read_cuts(path), lambda cut: None if chosen_language(cut, languages) else "another language")
+    if len(kept) == 0:
+        raise no_cuts_in(path, languages or ())
+    return kept
+
+
+def select_usable(
+    path: Path, languages: Sequence[str] | None, problem: Callable[[Cut], str | None]
+) -> tuple[list[Cut], list[Dropped]]:
+    """Read cuts, and split off those for which `problem` gives a reason.  Raises DataError if nothing is left."""
+    kept, dropped = select(read_split(path, languages), problem)
+    if len(kept) == 0:
+        raise nothing_left(path, dropped)
+    return list(kept), dropped
+
+
+def no_cuts_in(path: Path, languages: Sequence[str]) -> DataError:
+    """What is said where no cut is in the chosen languages, or none is there at all."""
+    if not languages:
+        return DataError(f"{path}: the manifest is empty")
+    return DataError(f"{path}: no cuts in {', '.join(languages)}; check data.languages")
+
+
+def nothing_left(path: Path, dropped: Sequence[Dropped]) -> DataError:
+    """What is said where no cut can be used."""
+    reasons = sorted({d.reason for d in dropped})
+    return DataError(f"{path}: every cut was left out ({'; '.join(reasons[:3])})")
+
+
 def pieces(cut: Cut) -> list[tuple[float, MonoCut]]:
     """The clips that a cut is joined from, each with its start in seconds; the silence between is left out."""
     tracks = cut.tracks if isinstance(cut, MixedCut) else [MixTrack(cut)]
@@ -106,14 +138,10 @@ def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
 
 def whole_file(cut: Cut) -> str | None:
     """The audio file that a cut is all of, just as it is; None for parts, joined clips and changed speed."""
-    clips = pieces(cut)
-    if isinstance(cut, MixedCut) or not clips or not _is_file(cut) or cut.recording.transforms:
+    recording = cut.recording if isinstance(cut, MonoCut) else None
+    if recording is None or recording.sources[0].type != "file" or recording.transforms or not _is_whole(cut):
         return None
-    return str(cut.recording.sources[0].source) if _is_whole(cut) else None
-
-
-def _is_file(cut: MonoCut) -> bool:
-    return cut.recording is not None and cut.recording.sources[0].type == "file"
+    return str(recording.sources[0].source)
 
 
 def _is_whole(cut: MonoCut) -> bool:
@@ -122,15 +150,27 @@ def _is_whole(cut: MonoCut) -> bool:
 
 def _load_mono(cut: MonoCut, sample_rate_hz: int) -> Tensor:
     recording = cut.recording
-    if not _is_file(cut):
-        raise DataError(f"{printable(cut.id)}: the cut has no audio file")
+    if recording is None:
+        raise _no_audio(cut)
     speed = 1.0
     for transform in recording.transforms or ():
         fields = transform if isinstance(transform, dict) else transform.to_dict()
         if fields["name"] != "Speed":
             raise DataError(f"{printable(cut.id)}: transform {printable(fields['name'])} is not supported")
         speed *= fields["kwargs"]["factor"]
-    path = recording.sources[0].source
     span = {} if _is_whole(cut) else {"offset_s": cut.start * speed, "duration_s": cut.duration * speed}
-    audio = open_audio(path, **span)
+    audio = _open(cut, recording.sources[0], **span)
     return resample(torch.from_numpy(audio.samples_N), round(audio.sample_rate_hz * speed), sample_rate_hz)
+
+
+def _open(cut: MonoCut, source: AudioSource, **span: Any) -> Audio:
+    """Decode a file or what stands in a tar; a manifest can name no other place, such as a command or a URL."""
+    if isinstance(source.source, StoredAudio):
+        return source.source.open(**span)
+    if source.type != "file":
+        raise _no_audio(cut)
+    return open_audio(source.source, **span)
+
+
+def _no_audio(cut: MonoCut) -> DataError:
+    return DataError(f"{printable(cut.id)}: the cut has no audio file")

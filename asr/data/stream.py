@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,9 +17,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asr.config import DataConfig
 from asr.data.batch import Batch, Example, collate
+from asr.data.corpus import Drawn
 from asr.errors import AsrError
 
 Item = TypeVar("Item")
+
+# Of a stream, batches of each bucket that are held, on average, and cuts in all.
+_BATCHES_HELD, _LEAST_HELD = 8, 2000
 
 
 class Position(NamedTuple):
@@ -39,42 +44,48 @@ class TrainingStream(Sampler[CutBatch]):
     """Batches of an endless, or `max_epochs` long, run over the training cuts.
 
     The batches of an epoch are a function of seed and epoch (`cuts_of_epoch` gives its cuts), so a run goes on
-    from a position by making that epoch's batches anew and passing over those that are done.
+    from a position by making that epoch's batches anew and passing over those that are done; `on_passed` is told how
+    many of how many.
     """
 
     def __init__(
-        self, cuts_of_epoch: Callable[[int], CutSet], config: DataConfig, seed: int, max_epochs: int | None
+        self, cuts_of_epoch: Callable[[int], Drawn], config: DataConfig, seed: int, max_epochs: int | None
     ) -> None:
         self.cuts_of_epoch, self.config, self.seed = cuts_of_epoch, config, seed
         self.max_epochs = max_epochs
         self.start = Position()
+        self.on_passed: Callable[[int, int], None] = lambda passed, of: None
 
     def epoch(self, epoch: int) -> Iterator[CutSet]:
         """The batches of one epoch: drawn from buckets of cuts of like duration, in random order."""
-        cuts = self.cuts_of_epoch(epoch)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*eagerly read CutSet.*")  # an epoch's cuts fit into memory
-            sampler = self._sampler(cuts, epoch)
+            warnings.filterwarnings("ignore", message=".*eagerly read CutSet.*")  # a listed epoch fits into memory
+            sampler = self._sampler(self.cuts_of_epoch(epoch), epoch)
         yield from sampler
 
-    def _sampler(self, cuts: CutSet, epoch: int) -> DynamicBucketingSampler:
+    def _sampler(self, drawn: Drawn, epoch: int) -> DynamicBucketingSampler:
         """Buckets that hold equal shares of the audio, each with as many cuts a batch as its longest allows.
 
-        (With `max_duration` lhotse lets the last cut of a batch exceed the budget, and then a batch that was tried
-        before training is not the largest.)
+        What is longer than any of the sample has a bucket of its own.  (With `max_duration` lhotse lets the last cut of
+        a batch exceed the budget, and then a batch that was tried before training is not the largest.)
         """
-        count = min(self.config.buckets, len(cuts))
-        inner_s = estimate_duration_buckets(cuts, count) if count > 1 else []
-        longest_s = [*inner_s, max(cut.duration for cut in cuts)]
-        most = self.config.batch_size or len(cuts)
-        sizes = [min(most, max(1, int(self.config.batch_duration_s / s))) for s in longest_s]
+        count = min(self.config.buckets, len(drawn.sample))
+        inner_s = estimate_duration_buckets(drawn.sample, count) if count > 1 else []
+        longest_s = [*inner_s, max(cut.duration for cut in drawn.sample)]
+        if longest_s[-1] < drawn.longest_s:
+            longest_s.append(drawn.longest_s)
+        sizes = [max(1, int(self.config.batch_duration_s / s)) for s in longest_s]
+        if self.config.batch_size is not None:
+            sizes = [min(size, self.config.batch_size) for size in sizes]
         return DynamicBucketingSampler(
-            cuts,
-            constraint=FixedBucketBatchSizeConstraint(longest_s, sizes),
-            duration_bins=inner_s,
+            drawn.cuts,
+            # Rounded to samples, a speed may make a cut longer than `drawn` says.
+            constraint=FixedBucketBatchSizeConstraint([*longest_s[:-1], math.inf], sizes),
+            duration_bins=longest_s[:-1],
             num_buckets=len(longest_s),
             shuffle=True,
             seed=self.seed + epoch,
+            buffer_size=drawn.buffer or max(_LEAST_HELD, _BATCHES_HELD * sum(sizes)),
             world_size=1,
             rank=0,
         )
@@ -88,6 +99,8 @@ class TrainingStream(Sampler[CutBatch]):
             for index, cuts in enumerate(self.epoch(epoch)):
                 if index >= done:
                     yield CutBatch(cuts, Position(epoch, index))
+                else:
+                    self.on_passed(index + 1, done)
 
 
 class Share(NamedTuple):

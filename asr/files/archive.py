@@ -23,15 +23,15 @@ from typing import IO, Any, cast
 
 from asr.errors import ArchiveError, printable
 
+from .tar import TarInput, refuse_odd, tar_entries
+from .writing import NO_ROOM
+
 MAX_BYTES = 64 << 30
 TIMEOUT_S = 3600.0
 
 # Speech and text never shrink two-hundredfold; an archive that claims so is a bomb.
 _MAX_RATIO = 200
 _RATIO_SLACK = 64 << 20
-# tarfile reads a header's extension (a long name, pax records) into memory in one go and searches it with
-# regular expressions: real ones are a few hundred bytes.
-_MAX_TAR_READ = 64 << 10
 _COPY_BYTES = 64 << 10
 _ZIP_ENCRYPTED = 0x1
 
@@ -109,6 +109,8 @@ class _Extraction:
         except ArchiveError:
             raise
         except OSError as error:
+            if error.errno in NO_ROOM:  # no fault of the archive, which may stand on another disk
+                raise self.fail(f"cannot be unpacked into {self.into}: {error.strerror}") from None
             raise self.fail(error.strerror or f"broken: {error}") from None
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
             raise self.fail(f"broken: {error or type(error).__name__}") from None
@@ -223,24 +225,17 @@ class _Extraction:
                 raise
 
     def _unpack_tar(self, stream: IO[bytes]) -> None:
-        source = _TarSource(self, stream)
+        source = _Stream(self, stream)
         with tarfile.TarFile(fileobj=cast(Any, source)) as archive:
-            while (member := archive.next()) is not None:
-                cast(Any, archive).members.clear()  # tarfile would keep them all
+            for member in tar_entries(archive, source):
                 path = self.wanted(member.name)
                 if path is None or member.isdir():
                     continue
-                if member.issparse() or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-                    raise self.fail("a link, a device or a sparse file", member.name)
-                if member.size < 0:
-                    raise self.fail("a negative size", member.name)
+                refuse_odd(member, self.fail)
                 data = archive.extractfile(member)
                 assert data is not None
                 with data:
                     self.write(path, member.name, member.size, data)
-        # tarfile takes a torn header for the end; the real end is a block of zeros.
-        if source.last != bytes(tarfile.BLOCKSIZE):
-            raise EOFError("it ends without its end mark, so something is missing")
         source.drain()
 
     # --- the result -----------------------------------------------------------------------------------
@@ -262,26 +257,24 @@ class _Extraction:
         return files
 
 
-class _TarSource:
-    """What tarfile reads from: counted, forward only, and never much at a time."""
+class _Stream(TarInput):
+    """A tar that comes out of a pipe or is being uncompressed: counted, and read forward only."""
 
     def __init__(self, job: _Extraction, stream: IO[bytes]) -> None:
+        super().__init__(job.fail)
         self.job, self.stream = job, stream
         self.position = 0
-        self.last = b""
 
     def tell(self) -> int:
         return self.position
 
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= _MAX_TAR_READ:
-            raise self.job.fail(f"broken: a header of {size} bytes")
-        self.last = b""
-        while len(self.last) < size and (data := self.stream.read(size - len(self.last))):
-            self.last += data
+    def take(self, size: int) -> bytes:
+        taken = b""
+        while len(taken) < size and (data := self.stream.read(size - len(taken))):
+            taken += data
             self.job.count(len(data))
-        self.position += len(self.last)
-        return self.last
+        self.position += len(taken)
+        return taken
 
     def seek(self, position: int) -> None:
         if position < self.position:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from asr.errors import DataError
+from asr.files import count_lines
 from asr.metrics import Unit
 from asr.scoring.breakdown import Confusions, by_length, in_quarters
 from asr.scoring.compare import Comparison
@@ -14,7 +16,7 @@ from asr.scoring.formats import Columns
 from asr.scoring.pairs import Pair, open_pair, paired
 from asr.scoring.rates import MEASURES, check_metrics
 from asr.scoring.report import ScoreReport
-from asr.scoring.rows import PathLike, Row, Source, count_lines
+from asr.scoring.rows import PathLike, Row, Source
 from asr.scoring.tally import Tally, normalised
 from asr.scoring.translation import TRANSLATION, translation_score
 
@@ -75,7 +77,7 @@ def compare(
     `missing_as_empty`), extra or there twice; ConfigError for an unknown metric or normaliser.
     """
     places = "wer" in options.metrics and len(hypotheses) > 1
-    lines = count_lines(reference) if on_done else 0
+    lines = count_lines(Path(reference)) if on_done else 0
     reports = []
     for number, hypothesis in enumerate(hypotheses):
         refs, hyps = open_pair(reference, hypothesis, form=options.form, columns=options.columns)

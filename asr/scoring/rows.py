@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from asr.errors import DataError
+from asr.files import numbered_lines
 
 Form = Literal["lines", "ids", "json", "table", "trn", "stm", "ctm", "subtitles"]
 PathLike = str | os.PathLike[str]
@@ -60,8 +61,8 @@ def check_twice(source: Source, ids: Ids) -> None:
     """Raise DataError, naming them, if some of a source's ids stand there more than once."""
     if ids.all_different():
         return
-    seen: set[str] = set()
-    twice = dict.fromkeys(row.id for row in source.rows() if row.id in seen or seen.add(row.id))  # type: ignore[func-returns-value]
+    counts = Counter(row.id for row in source.rows())
+    twice = [id for id, count in counts.items() if count > 1]
     if twice:
         raise DataError(f"{source.name} has {some(twice)} more than once")
 
@@ -74,31 +75,10 @@ def some(ids: Collection[str]) -> str:
 
 
 def lines(path: PathLike) -> Iterator[tuple[int, str]]:
-    """Number and text of each line of a UTF-8 file; only a line feed parts lines, with or without a return.
-
-    A name in .gz is unpacked. Raises DataError for what cannot be read or is not UTF-8, by its line.
-    """
-    name = os.fspath(path)
-    try:
-        with _open(name) as f:
-            for number, line in enumerate(f, start=1):
-                row = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                yield number, row.rstrip(b"\r\n").decode("utf-8")
-    except UnicodeDecodeError as e:
-        byte = row[e.start]
-        raise DataError(f"{name}:{number}: not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8") from None
-    except (OSError, EOFError, zlib.error) as e:
-        raise DataError(f"{name}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
-
-
-def count_lines(path: PathLike) -> int:
-    """About how many lines a file has: what a progress bar needs to know; 0 if it cannot be read."""
-    try:
-        with _open(os.fspath(path)) as f:
-            return sum(block.count(b"\n") for block in iter(lambda: f.read(1 << 20), b""))
-    except (OSError, EOFError, zlib.error):
-        return 0
-
-
-def _open(name: str) -> BinaryIO | gzip.GzipFile:
-    return gzip.open(name) if name.endswith(".gz") else open(name, "rb")
+    """Number and text of each line of a UTF-8 file, as `numbered_lines` parts it; DataError for what is not UTF-8."""
+    for number, line in numbered_lines(Path(path)):
+        try:
+            yield number, line.decode("utf-8")
+        except UnicodeDecodeError as e:
+            fault = f"not UTF-8 (byte 0x{line[e.start]:02x}); save the file as UTF-8"
+            raise DataError(f"{os.fspath(path)}:{number}: {fault}") from None

@@ -14,9 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from asr.config import TrainerConfig
 from asr.data.batch import Batch
-from asr.data.module import SpeechData
+from asr.data.module import data_of
 from asr.data.stream import Position
 from asr.errors import AsrError
+from asr.files import drop_torn_line, naming
+from asr.training.logs import log_step
 from asr.training.states import state_path, states_in
 from asr.training.task import SpeechTask
 
@@ -49,13 +51,13 @@ class KeepStates(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        data: SpeechData = trainer.datamodule  # type: ignore[attr-defined]
-        data.position = Position(batch.epoch, batch.index + 1)
+        data_of(trainer).position = Position(batch.epoch, batch.index + 1)
         if (batch_idx + 1) % self.config.accumulate or (batch_idx + 1) % (
             self.config.validate_every_steps * self.config.accumulate
         ) == 0:
             return
         if trainer.global_step % self.config.save_every_steps == 0:
+            log_step(trainer)
             self.save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -67,10 +69,13 @@ class KeepStates(L.Callback):
         self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write the state of this step, then remove those that are neither among the best nor the last two."""
+        """Write the state of this step, then remove those that are not to be kept."""
         trainer.save_checkpoint(state_path(self.folder, trainer.global_step))
-        if not trainer.is_global_zero:
-            return
+        if trainer.is_global_zero:
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the states that are neither among the best nor the last two."""
         for step, path in states_in(self.folder)[:-2]:
             if step not in self.best:
                 path.unlink()
@@ -81,7 +86,7 @@ class TryLargestBatch(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SpeechTask)
-        batch = trainer.datamodule.largest_batch().to(pl_module.device)  # type: ignore[attr-defined]
+        batch = data_of(trainer).largest_batch().to(pl_module.device)
         try:
             with trainer.precision_plugin.forward_context():
                 pl_module.combine(pl_module.losses(batch, training=True), batch).backward()
@@ -109,6 +114,11 @@ class StepLog(L.Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        rank = f".{trainer.global_rank}" if trainer.global_rank else ""
+        self.path = self.path.with_suffix(f"{rank}{self.path.suffix}")
+        drop_torn_line(self.path)
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
@@ -117,9 +127,36 @@ class StepLog(L.Callback):
             return
         loss = (pl_module.last_loss or 0.0).hex()
         line = {"batch": batch_idx, "epoch": batch.epoch, "loss": loss, "ids": batch.ids}
-        rank = f".{trainer.global_rank}" if trainer.global_rank else ""
-        with self.path.with_suffix(f"{rank}{self.path.suffix}").open("a", encoding="utf-8") as f:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as f:
             f.write(json.dumps(line) + "\n")
+
+
+class ShowPassing(L.Callback):
+    """Of a run that goes on, show how far it is from its place in the epoch: in a stream that takes a while."""
+
+    QUICK_S = 5.0
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        columns = TextColumn("finding its place"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        data_of(trainer).stream.on_passed = self.passed
+
+    def passed(self, batches: int, of: int) -> None:
+        """Note that so many batches are passed over, of those that are to be."""
+        if batches == 1:
+            self.began, self.bar = time.monotonic(), self.progress.add_task("", total=of)
+            self.progress.start()
+        self.progress.update(self.bar, completed=batches)
+        if batches == of:
+            self.progress.stop()
+            if (took_s := time.monotonic() - self.began) > self.QUICK_S:
+                self.console.print(f"passed over {of} batches that are done, {took_s:.0f} s", soft_wrap=True)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.progress.stop()
 
 
 class ShowProgress(L.Callback):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from asr.data.batch import Batch
-from asr.data.module import SpeechData
+from asr.data.module import data_of
 from asr.files import write_atomically
 from asr.model.attention import explicit
+from asr.training.logs import read_metrics
 from asr.training.task import SpeechTask
 
 
@@ -28,7 +28,7 @@ class PlotAttention(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SpeechTask)
-        data: SpeechData = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         cuts = sorted(data.dev_cuts, key=lambda cut: (abs(cut.duration - 3.0), cut.id))[: self.utterances]
@@ -68,23 +68,6 @@ def _draw(path: Path, x_TF: Tensor, maps: Sequence[Tensor], labels: Sequence[str
         axis.set_ylabel(f"layer {layer}")
     axes[-1].set_xlabel("seconds")
     _save(figure, path)
-
-
-def metrics_files(logs: Path) -> list[Path]:
-    """The metrics of each start of a run, in order."""
-    return sorted(logs.glob("start-*/metrics.csv"))
-
-
-def read_metrics(logs: Path) -> list[dict[str, str]]:
-    """The rows of all starts; what a start did beyond the step from which the next one went on is left out."""
-    rows: list[dict[str, str]] = []
-    for path in metrics_files(logs):
-        with path.open(encoding="utf-8", newline="") as f:
-            later = list(csv.DictReader(f))
-        if later:
-            first = min(int(row["step"]) for row in later)
-            rows = [row for row in rows if int(row["step"]) < first] + later
-    return rows
 
 
 def draw_learning_curves(logs: Path, path: Path) -> None:

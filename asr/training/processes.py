@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from asr.errors import AsrError
 from asr.files import write_atomically
 
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")  # torchrun's, Lightning's, SLURM's
+_STARTER = "ASR_STARTER"
 _PATIENCE_S = 600.0
 _LOST = re.compile("closed by peer|reset by peer|[Bb]roken pipe|[Tt]imed out|gloo|NCCL")  # gloo has no error of its own
 
@@ -28,6 +30,20 @@ _LOST = re.compile("closed by peer|reset by peer|[Bb]roken pipe|[Tt]imed out|glo
 def is_first() -> bool:
     """Whether this process is the one that writes; known before the processes have met."""
     return all(os.environ.get(name, "0") == "0" for name in _RANKS)
+
+
+def end_with_starter() -> None:
+    """Have a process that another one of the training started end when that one does, even before they have met."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        os.environ[_STARTER] = str(os.getpid())
+    elif _STARTER in os.environ:  # else a launcher started it, which looks after its own
+        threading.Thread(target=_follow, args=[int(os.environ[_STARTER])], daemon=True).start()
+
+
+def _follow(starter: int) -> None:
+    while os.getppid() == starter:
+        time.sleep(0.5)
+    os._exit(1)  # nobody is there to be told, and other threads may wait for the starter
 
 
 def tell_prepared(config: ExperimentConfig) -> None:

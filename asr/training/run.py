@@ -9,18 +9,21 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from asr.config import ExperimentConfig
 from asr.data.module import SpeechData
+from asr.files import naming
 from asr.model.attention import products
 from asr.model.precision import attend_by
-from asr.training.callbacks import KeepStates, ShowProgress, StepLog, TryLargestBatch
+from asr.training.callbacks import KeepStates, ShowPassing, ShowProgress, StepLog, TryLargestBatch
 from asr.training.finish import finish
-from asr.training.plots import PlotAttention, metrics_files
-from asr.training.processes import company, is_first, tell_prepared, wait_until_prepared
+from asr.training.logs import MetricsTable, one_error
+from asr.training.plots import PlotAttention
+from asr.training.processes import company, end_with_starter, is_first, tell_prepared, wait_until_prepared
 from asr.training.start import (
+    advise_to_stream,
     claim_folder,
     data_of,
     measure_normalization,
@@ -34,14 +37,17 @@ from asr.training.task import SpeechTask
 
 def train(config: ExperimentConfig, console: Console) -> Path:
     """Train, or go on training, and give the folder of the best model (by dev WER)."""
+    end_with_starter()
     if is_first():
         claim_folder(config)
     else:
         wait_until_prepared(config)
         console = Console(quiet=True)
     L.seed_everything(config.seed, verbose=False)
-    parts = starting_point(config)
-    data = data_of(config, parts)
+    advise_to_stream(config, console)
+    parts = starting_point(config, console)
+    with console.status("reading cuts"):
+        data = data_of(config, parts)
     if is_first():
         report_dropped(config, data, console)
         tell_prepared(config)
@@ -61,11 +67,11 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     steps = f"{task.total_steps} steps" if task.total_steps else f"{config.trainer.max_epochs} epochs"
     console.print(
         f"{'going on from ' + resume.name if resume else 'training'}: {_size(task)}, "
-        f"{len(data.train_cuts)} utterances, {steps}, {trainer.precision}, {config.out}",
+        f"{data.corpus}, {steps}, {trainer.precision}, {config.out}",
         markup=False,
         soft_wrap=True,
     )
-    with warnings.catch_warnings(), company():
+    with warnings.catch_warnings(), company(), naming(config.out), one_error():
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*length cap.*")  # usual while a model knows little
         trainer.fit(task, datamodule=data, ckpt_path=str(resume) if resume else None)
@@ -73,6 +79,8 @@ def train(config: ExperimentConfig, console: Console) -> Path:
             raise KeyboardInterrupt
         if keeper.validated != trainer.global_step:  # the last steps count, too
             trainer.validate(task, datamodule=data, verbose=False)
+        if is_first():
+            keeper.tidy()  # a start that was killed between its last save and this
     return finish(config, parts, task, keeper, console)
 
 
@@ -100,14 +108,14 @@ def _trainer(
     t = config.trainer
     keeper = KeepStates(config.out / "states", t)
     callbacks: list[L.Callback] = [
+        ShowPassing(console),
         ShowProgress(console, task.total_steps, data.sample_rate_hz),
         TryLargestBatch(),
         LearningRateMonitor("step"),
         PlotAttention(config.out / "plots", t.plot_utterances),
-        keeper,
+        *([StepLog(config.out / "steps.jsonl")] if t.step_log else []),
+        keeper,  # last: what the others write of a step must be there before its state is
     ]
-    if t.step_log:
-        callbacks.append(StepLog(config.out / "steps.jsonl"))
     trainer = L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[t.device],
         devices=t.devices,
@@ -121,8 +129,7 @@ def _trainer(
         num_sanity_val_steps=0,
         log_every_n_steps=t.log_every_steps,
         logger=[
-            # Each start of a run gets a file of its own, for Lightning deletes the one that it finds.
-            CSVLogger(config.out, name="logs", version=f"start-{len(metrics_files(config.out / 'logs')) + 1:02d}"),
+            MetricsTable(config.out),
             TensorBoardLogger(config.out, name=None, version="logs"),
         ],
         callbacks=callbacks,

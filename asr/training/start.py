@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,15 +13,21 @@ from rich.console import Console
 
 from asr.checkpoint import ModelFolder, load_model_folder
 from asr.config import ExperimentConfig, ModelFolderConfig, read_config, to_yaml
+from asr.data.corpus import Note, Streamed, vocabulary_cuts
+from asr.data.cuts import Dropped
 from asr.data.examples import target_text
-from asr.data.module import SpeechData, dropped_summary, read_split
+from asr.data.module import SpeechData, dropped_summary
 from asr.errors import ConfigError
 from asr.features import GlobalNormalization
-from asr.files import write_atomically
+from asr.files import make_folder, sweep, write_atomically
 from asr.model.build import build_model
 from asr.pretrained import find_model, resettled
 from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
 from asr.training.states import states_in
+
+_QUIET = Console(quiet=True)
+_LARGE_GZ_BYTES = 64 << 20  # some 60 bytes a cut, which takes 2 kB and more of memory
+_GZ_RATIO = 8
 
 
 def claim_folder(config: ExperimentConfig) -> None:
@@ -32,7 +42,9 @@ def claim_folder(config: ExperimentConfig) -> None:
                 f"{config.out} holds a run with another configuration ({', '.join(changed[:5])} differ): "
                 "give another out=FOLDER, or move that folder away"
             )
-    config.out.mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
+    for folder in filter(Path.is_dir, (*config.out.iterdir(), *config.out.glob("logs/*"))):
+        sweep(folder)
     with write_atomically(path) as temporary:
         temporary.write_text(to_yaml(config), encoding="utf-8")
 
@@ -55,11 +67,12 @@ def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
     return [] if a == b else [prefix.rstrip(".")]
 
 
-def starting_point(config: ExperimentConfig) -> ModelFolder:
+def starting_point(config: ExperimentConfig, console: Console = _QUIET) -> ModelFolder:
     """The untrained model of a new run, or the model that `init` names."""
     if config.init is not None:
         return _adapted(config, load_model_folder(find_model(config.init)))
-    tokenizer = _tokenizer(config)
+    with console.status("making the vocabulary"):
+        tokenizer = _tokenizer(config)
     folder = ModelFolderConfig(
         features=config.features,
         model=config.model,
@@ -88,10 +101,9 @@ def _tokenizer(config: ExperimentConfig) -> Tokenizer:
     kind = config.tokenizer.kind
     if kind == "whisper" or kind == "speech2text":
         raise ConfigError(f"tokenizer.kind: {kind} cannot be trained; it comes with init=FOLDER")
-    if folder.is_dir() and any(folder.iterdir()):
+    if any(folder.glob("[!.]*")):
         return load_tokenizer(folder, kind)
-    cuts = read_split(config.data.train, config.data.languages)
-    texts = [target_text(cut, config.normalizer) for cut in cuts]
+    texts = [target_text(cut, config.normalizer) for cut in vocabulary_cuts(config.data)]
     languages = config.tokenizer.languages
     tokenizer: Tokenizer
     if kind == "character":
@@ -106,9 +118,12 @@ def _tokenizer(config: ExperimentConfig) -> Tokenizer:
 def data_of(config: ExperimentConfig, parts: ModelFolder) -> SpeechData:
     front_end, encoder = parts.model.front_end, parts.model.encoder
 
+    @cache
+    def shortened(frames: int) -> int:
+        return int(encoder.lengths(torch.tensor([max(1, frames)]))[0])
+
     def encoder_frames(duration_s: float) -> int:
-        frames = torch.tensor([int(duration_s / front_end.hop_s) - 2])
-        return int(encoder.lengths(frames.clamp(min=1))[0])
+        return shortened(int(duration_s / front_end.hop_s) - 2)
 
     needs_frames = parts.model.ctc is not None and config.loss.ctc_weight > 0
     return SpeechData(
@@ -120,18 +135,55 @@ def data_of(config: ExperimentConfig, parts: ModelFolder) -> SpeechData:
     )
 
 
+def advise_to_stream(config: ExperimentConfig, console: Console) -> None:
+    """Say, before a manifest of a million cuts or more fills the memory, how it need not."""
+    path = config.data.train
+    if config.data.streamed or not path.is_file():
+        return
+    size = path.stat().st_size
+    if size > (_LARGE_GZ_BYTES if path.suffix == ".gz" else _GZ_RATIO * _LARGE_GZ_BYTES):
+        console.print(
+            f"{path}: {size >> 20} MB of cuts are read into memory; data.stream=true reads them as they are needed",
+            style="yellow", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
 def report_dropped(config: ExperimentConfig, data: SpeechData, console: Console) -> None:
+    """List what is left out in dropped.tsv, and name the first few; what a stream leaves out, as it comes."""
     path = config.out / "dropped.tsv"
-    with write_atomically(path) as temporary:
-        temporary.write_text(dropped_summary(data.dropped), encoding="utf-8")
+    if isinstance(data.corpus, Streamed):
+        data.corpus.listing = partial(_list_dropped, path, dropped_summary(data.dropped), console)
+    else:
+        with write_atomically(path) as temporary:
+            temporary.write_text(dropped_summary(data.dropped), encoding="utf-8")
     for d in data.dropped[:5]:
         console.print(f"left out {d.id}: {d.reason}", soft_wrap=True, markup=False)
     if len(data.dropped) > 5:
         console.print(f"left out {len(data.dropped)} utterances in all, listed in {path}", soft_wrap=True)
 
 
+@contextmanager
+def _list_dropped(path: Path, known: str, console: Console, epoch: int) -> Iterator[Note]:
+    """Write down what a stream leaves out in its first epoch, after what is known; in later ones it is the same."""
+    if epoch > 0:
+        yield lambda dropped: None
+        return
+    count = 0
+    with path.open("w", encoding="utf-8", buffering=1) as file:
+        file.write(known)
+
+        def note(dropped: Dropped) -> None:
+            nonlocal count
+            count += 1
+            file.write(dropped_summary([dropped]))
+
+        yield note
+    if count:
+        console.print(f"left out {count} utterances of the stream, listed in {path}", soft_wrap=True)
+
+
 def measure_normalization(parts: ModelFolder, data: SpeechData) -> None:
-    """Fill the global normalisation with mean and deviation over the training set."""
+    """Fill the global normalisation with mean and deviation over the training set, or the first cuts of a stream."""
     front_end = parts.model.front_end
     normalization = front_end.normalization
     assert isinstance(normalization, GlobalNormalization)
@@ -147,9 +199,15 @@ def measure_normalization(parts: ModelFolder, data: SpeechData) -> None:
 
 
 def total_steps(config: ExperimentConfig, data: SpeechData) -> int | None:
-    """Optimiser steps of the run; for a cosine over epochs, the batches are counted by making them."""
+    """Optimiser steps of the run, None if nobody knows; the batches of epochs are counted by making them.
+
+    Raises ConfigError where a cosine over epochs would need the length of a stream.
+    """
     limits = [config.trainer.max_steps] if config.trainer.max_steps else []
-    if config.trainer.max_epochs and (config.optimizer.schedule == "cosine" or not limits):
+    cosine = config.optimizer.schedule == "cosine"
+    if cosine and not limits and not data.corpus.countable:
+        raise ConfigError("optimizer.schedule: a cosine over a streamed corpus needs trainer.max_steps")
+    if config.trainer.max_epochs and (cosine or not limits) and data.corpus.countable:
         batches = sum(1 for epoch in range(config.trainer.max_epochs) for _ in data.stream.epoch(epoch))
         limits.append(-(-batches // config.trainer.accumulate))
     return min(limits) if limits else None

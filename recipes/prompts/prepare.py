@@ -28,7 +28,7 @@ if not __package__:  # run as a script: its own folder stands first on the path,
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from asr.errors import AsrError, DataError
-from asr.files import write_atomically
+from asr.files import make_folder, write_atomically
 from recipes.prompts import corpus, sources
 from recipes.prompts.corpus import SPLITS, VOICES, Clip, Dropped
 from recipes.prompts.report import Report, show, summarize
@@ -80,7 +80,7 @@ def prepare(languages: Sequence[str], out: Path, source: Path | None, mirror: st
 
     Raises: AsrError for a source that cannot be had or read, or when two splits share a prompt or audio.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     out = out.resolve()
     settings = {
         "recipe": _recipe_digest(),
@@ -127,11 +127,8 @@ def _make(
 
 
 def _sweep(out: Path) -> None:
-    """Remove the stamp, and what a run that was killed had begun to write."""
+    """Remove the stamp, and what a run that was killed had begun to unpack."""
     (out / STAMP).unlink(missing_ok=True)
-    for name in (STAMP, *_manifests()):
-        for torn in out.glob(f".*-{name}"):
-            torn.unlink()
     for torn in (out / "unpacked").glob(".part-*"):
         shutil.rmtree(torn)
 

@@ -1,0 +1,189 @@
+"""The training cuts: all in memory, or read from disk as they are needed, an epoch at a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from lhotse import CutSet
+from lhotse.cut import Cut
+from lhotse.utils import streaming_shuffle
+
+from asr.config import DataConfig, ExperimentConfig
+from asr.data.augment import Variation, derived_random
+from asr.data.cuts import Dropped, chosen_language, no_cuts_in, nothing_left, read_split, select_usable
+from asr.data.sources import Source, open_source
+from asr.data.usable import Usable
+
+Item = TypeVar("Item")
+
+_MEASURED = 10_000  # cuts of a stream's epoch by whose lengths buckets are made
+_SAMPLE = 2_000  # cuts of a stream that stand for all
+_VOCABULARY_CUTS = 50_000
+_BUFFER = 20_000  # cuts that lhotse draws batches from
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The cuts of one epoch, varied and in their order; none lasts longer than `longest_s`.
+
+    sample: those that buckets are made by.  buffer: how many the buckets hold, from which batches are drawn; of cuts
+    that are shuffled already no more than full batches need, which 0 stands for.
+    """
+
+    cuts: Iterable[Cut]
+    sample: Sequence[Cut]
+    longest_s: float
+    buffer: int = 0
+
+    @classmethod
+    def listed(cls, cuts: CutSet) -> Drawn:
+        """An epoch that is in memory."""
+        return cls(cuts, cuts, max(cut.duration for cut in cuts), _BUFFER)
+
+
+class Corpus(Protocol):
+    """What is trained on.
+
+    sample: usable cuts as they are, all of them or the first ones.  longest_s: how long augmentation may make one.
+    dropped: those left out that are known from the start.  countable: an epoch is gone through in no time.
+    """
+
+    sample: Sequence[Cut]
+    longest_s: float
+    dropped: list[Dropped]
+    countable: bool
+
+    def epoch(self, epoch: int) -> Drawn:
+        """The cuts of an epoch, a function of the run's seed and the epoch."""
+
+
+class Listed:
+    """Cuts in memory: shuffled exactly, and put into buckets by the lengths of all."""
+
+    countable = True
+
+    def __init__(self, config: ExperimentConfig, usable: Usable) -> None:
+        self.variation = _variation(config, usable)
+        path = config.data.train
+        self.sample: Sequence[Cut]
+        self.sample, self.dropped = select_usable(path, config.data.languages, usable.problem)
+        longest_s, slowest = max(cut.duration for cut in self.sample), min(config.augment.speeds)
+        self.longest_s = max(longest_s, min(longest_s / slowest, config.data.max_duration_s), _join_max_s(config))
+
+    def __str__(self) -> str:
+        return f"{len(self.sample)} utterances"
+
+    def epoch(self, epoch: int) -> Drawn:
+        return Drawn.listed(self.variation.shuffled(self.sample, epoch))
+
+
+Note = Callable[[Dropped], None]
+
+
+@contextmanager
+def unlisted(epoch: int) -> Iterator[Note]:
+    """Let what is left out go."""
+    yield lambda dropped: None
+
+
+class Streamed:
+    """Cuts read as they are needed, in the source's order but for shards, which are shuffled, and a buffer of lines.
+
+    listing: takes an epoch and gives what is told of each cut that is left out in it.
+    """
+
+    countable = False
+
+    def __init__(self, config: ExperimentConfig, usable: Usable, source: Source) -> None:
+        self.config, self.usable, self.source = config, usable, source
+        self.variation = _variation(config, usable)
+        self.listing: Callable[[int], AbstractContextManager[Note]] = unlisted
+        self.dropped: list[Dropped] = []
+        self.longest_s = max(config.data.max_duration_s, _join_max_s(config))
+        self.sample: Sequence[Cut] = self._first(_SAMPLE)
+
+    def __str__(self) -> str:
+        return "a stream of utterances"
+
+    def epoch(self, epoch: int) -> Drawn:
+        coming = self.variation.passing(self._told(epoch), epoch)
+        sample = list(itertools.islice(coming, _MEASURED))
+        return Drawn(itertools.chain(sample, coming), sample, self.longest_s)
+
+    def _told(self, epoch: int) -> Iterator[Cut]:
+        with self.listing(epoch) as note:
+            yield from self._usable(epoch, note)
+
+    def _usable(self, epoch: int, note: Note) -> Iterator[Cut]:
+        draw, data = derived_random(self.config.seed, epoch, "order"), self.config.data
+        for line in streaming_shuffle(self.source.entries(draw), data.shuffle_buffer, draw):
+            cut = line.cut()
+            if not chosen_language(cut, data.languages):
+                continue
+            if (reason := self.usable.problem(cut)) is None:
+                yield cut
+            else:
+                note(Dropped(cut.id, reason))
+
+    def _first(self, count: int) -> list[Cut]:
+        left_out: list[Dropped] = []
+
+        def note(dropped: Dropped) -> None:
+            if len(left_out) < count:
+                left_out.append(dropped)
+
+        if found := list(itertools.islice(self._usable(0, note), count)):
+            return found
+        path, languages = self.source.path, self.config.data.languages or ()
+        raise nothing_left(path, left_out) if left_out else no_cuts_in(path, languages)
+
+
+def open_corpus(config: ExperimentConfig, usable: Usable) -> Corpus:
+    """The train cuts, in memory or streamed as `data` says.  Raises DataError if there is nothing to train on."""
+    if config.data.streamed:
+        return Streamed(config, usable, open_source(config.data.train))
+    return Listed(config, usable)
+
+
+def vocabulary_cuts(data: DataConfig) -> Iterator[Cut]:
+    """The cuts whose texts a vocabulary is made of: all that are in memory, of a stream so many that are drawn evenly.
+
+    They are those of the chosen languages, usable or not.  Raises DataError if there are none.
+    """
+    if not data.streamed:
+        return iter(read_split(data.train, data.languages))
+    lines = iter(open_source(data.train).lines())
+    if data.languages is not None:
+        lines = (line for line in lines if chosen_language(line.cut(), data.languages))
+    drawn = _drawn_evenly(lines, _VOCABULARY_CUTS, derived_random("vocabulary"))
+    if not drawn:
+        raise no_cuts_in(data.train, data.languages or ())
+    return (line.cut() for line in drawn)
+
+
+def _drawn_evenly(items: Iterable[Item], most: int, draw: random.Random) -> list[Item]:
+    """At most so many items, each as likely as any other; most are passed over undrawn (algorithm L, Li 1994)."""
+    coming = iter(items)
+    kept = list(itertools.islice(coming, most))
+    threshold = 1.0
+    while True:
+        threshold *= (1 - draw.random()) ** (1 / most)
+        skipped = int(math.log(1 - draw.random()) / math.log1p(-threshold)) if threshold < 1 else 0
+        item = next(itertools.islice(coming, skipped, None), None)
+        if item is None:
+            return kept
+        kept[draw.randrange(most)] = item
+
+
+def _variation(config: ExperimentConfig, usable: Usable) -> Variation:
+    return Variation(config.augment, config.seed, config.data.max_duration_s, usable.fits)
+
+
+def _join_max_s(config: ExperimentConfig) -> float:
+    return config.augment.join_max_s if config.augment.join > 0 else 0.0

@@ -1,0 +1,66 @@
+"""Which cuts can be used, and why others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lhotse.cut import Cut
+
+from asr.config import ExperimentConfig
+from asr.data.cuts import text_of
+from asr.data.examples import Examples
+from asr.errors import DataError
+from asr.losses import ctc_fits
+
+
+class Usable:
+    """Says of a cut why an experiment cannot use it, None if it can.
+
+    encoder_frames: frames that the encoder gives for so many seconds; a longer target does not fit.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        examples: Examples,
+        max_tokens: int,
+        encoder_frames: Callable[[float], int] | None,
+    ) -> None:
+        self.config, self.examples = config, examples
+        self.max_tokens, self.encoder_frames = max_tokens, encoder_frames
+
+    def dev_problem(self, cut: Cut) -> str | None:
+        most = self.config.decode.window_s
+        if cut.duration > most:
+            return f"dev cut of {cut.duration:.1f} s is longer than decode.window_s={most:g}"
+        return self._target_problem(cut, None)
+
+    def problem(self, cut: Cut) -> str | None:
+        """Of a cut to train on, however fast it is played."""
+        data = self.config.data
+        fastest_s = cut.duration / max(self.config.augment.speeds)
+        if not data.min_duration_s <= cut.duration or max(cut.duration, fastest_s) > data.max_duration_s:
+            return f"duration {cut.duration:.2f} s is outside {data.min_duration_s:g} to {data.max_duration_s:g} s"
+        if not text_of(cut).strip():
+            return "no text"
+        return self._target_problem(cut, fastest_s)
+
+    def fits(self, joined: Cut) -> bool:
+        """Whether a cut that is joined from others can be trained on."""
+        return self._target_problem(joined, joined.duration) is None
+
+    def _target_problem(self, cut: Cut, duration_s: float | None) -> str | None:
+        """Why the cut's target cannot be trained on; without a duration, why its loss cannot be computed at all."""
+        try:
+            text, tokens, prefix_length = self.examples.tokens(cut)
+        except DataError as e:
+            return str(e)
+        if duration_s is not None and not text.strip():
+            return "no text is left after normalisation"
+        if len(tokens) > self.max_tokens:
+            return f"target of {len(tokens)} tokens is longer than the decoder's max_length={self.max_tokens}"
+        if self.encoder_frames is not None and duration_s is not None:
+            frames = self.encoder_frames(duration_s)
+            if not ctc_fits(frames, tokens[prefix_length:-1]):
+                return f"target of {len(tokens) - prefix_length - 1} tokens does not fit {frames} encoder frames"
+        return None

@@ -1,0 +1,136 @@
+"""Tar archives whose files are left where they stand."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple, cast
+
+from asr.errors import ArchiveError, printable
+
+# tarfile reads a header's extension (a long name, pax records) into memory in one go and searches it with
+# regular expressions: real ones are a few hundred bytes.
+MAX_TAR_READ = 64 << 10
+
+Fail = Callable[..., ArchiveError]  # takes what is wrong, and the name of the member that it is wrong with
+
+
+class TarMember(NamedTuple):
+    """A file in a tar: its name, which is never taken for a path, and where its bytes stand."""
+
+    name: str
+    start: int
+    size: int
+
+
+class TarInput(ABC):
+    """What tarfile reads headers from: never much at a time.  `last` is what it read last."""
+
+    def __init__(self, fail: Fail) -> None:
+        self.fail, self.last = fail, b""
+
+    def read(self, size: int) -> bytes:
+        """Raises the error of `fail` for more than a header may hold."""
+        if not 0 <= size <= MAX_TAR_READ:
+            raise self.fail(f"broken: a header of {size} bytes")
+        self.last = self.take(size)
+        return self.last
+
+    @abstractmethod
+    def take(self, size: int) -> bytes:
+        """The next bytes, fewer only at the end."""
+
+    @abstractmethod
+    def tell(self) -> int:
+        """Where the next byte stands."""
+
+    @abstractmethod
+    def seek(self, position: int) -> None:
+        """Go to where a byte stands."""
+
+
+def tar_entries(archive: tarfile.TarFile, source: TarInput) -> Iterator[tarfile.TarInfo]:
+    """Everything in a tar, of which nothing is kept.  Raises EOFError if it ends without its end mark."""
+    while (entry := archive.next()) is not None:
+        cast(Any, archive).members.clear()  # tarfile would keep them all
+        yield entry
+    # tarfile takes a torn header for the end; the real end is a block of zeros.
+    if source.last != bytes(tarfile.BLOCKSIZE):
+        raise EOFError("it ends without its end mark, so something is missing")
+
+
+def refuse_odd(entry: tarfile.TarInfo, fail: Fail) -> None:
+    """Raise the error of `fail` for what is no regular file."""
+    if entry.issparse() or entry.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        raise fail("a link, a device or a sparse file", entry.name)
+    if entry.size < 0:
+        raise fail("a negative size", entry.name)
+
+
+class Tar:
+    """The regular files of an uncompressed tar, in order, found by their headers alone.
+
+    Raises ArchiveError, one line with archive and member, for a link, a device or a sparse file, a header that makes no
+    sense, and an archive that is cut short; OSError if it cannot be opened.  Use it in a `with` statement.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._file = self.path.open("rb")
+        self._headers = _Headers(self.fail, self._file)
+
+    def __enter__(self) -> Tar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[TarMember]:
+        try:
+            archive = tarfile.TarFile(fileobj=cast(Any, self._headers))
+            for entry in tar_entries(archive, self._headers):
+                refuse_odd(entry, self.fail)
+                yield TarMember(entry.name, entry.offset_data, entry.size)
+        except (tarfile.TarError, EOFError) as error:
+            raise self.fail(f"broken: {error}") from None
+        # What tarfile raises on headers that it did not foresee.
+        except (ValueError, ArithmeticError, LookupError, RuntimeError) as error:
+            raise self.fail(f"broken ({type(error).__name__}: {error})") from None
+
+    def read(self, member: TarMember, most: int) -> bytes:
+        """What is in a member of at most `most` bytes."""
+        if member.size > most:
+            raise self.fail(f"{member.size} bytes, more than the {most} expected", member.name)
+        self._file.seek(member.start)
+        data = self._file.read(member.size)
+        if len(data) < member.size:
+            raise self.fail("ends early", member.name)
+        return data
+
+    def fail(self, problem: str, member: str | None = None) -> ArchiveError:
+        """One line that names the archive, and the member."""
+        where = "" if member is None else f": member '{printable(member)[:200]}'"
+        return ArchiveError(f"{printable(self.path)}{where}: {printable(problem)[:300]}")
+
+
+class _Headers(TarInput):
+    """A file's headers: what lies between them is passed over unread."""
+
+    def __init__(self, fail: Fail, file: IO[bytes]) -> None:
+        super().__init__(fail)
+        self._file = file
+
+    def take(self, size: int) -> bytes:
+        return self._file.read(size)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, position: int) -> None:
+        self._file.seek(position)

@@ -1,0 +1,104 @@
+"""The table of a run's metrics, which neither a kill nor a full disk may cost a row that was written."""
+
+from __future__ import annotations
+
+import csv
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+from asr.files import naming, write_atomically
+
+
+class _Table(ExperimentWriter):
+    """Lightning's table, whose rows are written anew, with a wider header, in a file that appears whole.
+
+    A row that comes twice running is written once.
+    """
+
+    last: dict[str, Any] | None = None
+
+    def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
+        row = {**metrics_dict, "step": step}
+        if row != self.last:
+            self.last = row
+            super().log_metrics(metrics_dict, step)
+
+    def save(self) -> None:
+        with naming(self.metrics_file_path):
+            super().save()
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        path = Path(self.metrics_file_path)
+        with path.open(encoding="utf-8", newline="") as f:
+            rows = list(csv.DictReader(f))
+        with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as f:
+            writer = csv.DictWriter(f, fieldnames)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+class MetricsTable(CSVLogger):
+    """logs/start-NN/metrics.csv: each start of a run has a file of its own, for Lightning deletes the one it finds."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name="logs", version=f"start-{len(metrics_files(folder / 'logs')) + 1:02d}")
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> _Table:
+        if self._experiment is None:
+            self._experiment = _Table(self.log_dir)
+        assert isinstance(self._experiment, _Table)
+        return self._experiment
+
+
+@contextmanager
+def one_error() -> Iterator[None]:
+    """Keep TensorBoard's thread from printing a traceback of an error that it hands on to the next who logs."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not isinstance(args.exc_value, OSError):
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def log_step(trainer: L.Trainer) -> None:
+    """Log what is known of this step now, ahead of a state from which a killed run would go on behind it.
+
+    Lightning logs after all callbacks, and so does it once more.
+    """
+    trainer._logger_connector.update_train_step_metrics()
+
+
+def metrics_files(logs: Path) -> list[Path]:
+    """The metrics of each start of a run, in order."""
+    return sorted(logs.glob("start-*/metrics.csv"), key=lambda path: int(path.parent.name.removeprefix("start-")))
+
+
+def read_metrics(logs: Path) -> list[dict[str, str]]:
+    """The rows of all starts; what a start did beyond the step from which the next one went on is left out.
+
+    So is a last row that was cut off.
+    """
+    rows: list[dict[str, str]] = []
+    for path in metrics_files(logs):
+        with path.open(encoding="utf-8", newline="") as f:
+            later = list(csv.DictReader(line for line in f if line.endswith("\n")))
+        if later:
+            first = min(int(row["step"]) for row in later)
+            rows = [row for row in rows if int(row["step"]) < first] + later
+    return rows

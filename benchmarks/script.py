@@ -1,0 +1,19 @@
+"""How a benchmark is run from the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from asr.errors import AsrError
+
+
+def run_script(main: Callable[..., None]) -> None:
+    """Run `main` with what the command line says; what cannot be done is one line."""
+    try:
+        typer.run(main)
+    except AsrError as e:
+        raise SystemExit(f"{Path(sys.argv[0]).stem}: {e}") from None

@@ -1,0 +1,14 @@
+"""What several test files start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from synthetic import experiment_file
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The YAML of a small experiment on 40 clips."""
+    return experiment_file(tmp_path_factory.mktemp("corpus"))

@@ -1,0 +1,82 @@
+"""The table of a run's metrics, after kills and full disks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import asr.training.logs as logs_module
+from asr.training.logs import MetricsTable, metrics_files, one_error, read_metrics
+
+
+def table(folder: Path, text: str, start: int = 1) -> Path:
+    path = folder / f"start-{start:02}" / "metrics.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return path
+
+
+def steps(folder: Path) -> list[int]:
+    return [int(row["step"]) for row in read_metrics(folder)]
+
+
+def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    table(tmp_path, "loss,step\n3.5,9\n3.25,1")  # it was to be 19
+    assert steps(tmp_path) == [9]
+    table(tmp_path, "loss,st", start=2)
+    assert steps(tmp_path) == [9]
+
+
+def test_a_hundred_starts_stand_in_their_order(tmp_path: Path) -> None:
+    for start in (9, 10, 99, 100, 101):
+        table(tmp_path, f"loss,step\n1,{start}\n", start)
+    assert [path.parent.name for path in metrics_files(tmp_path)] == [f"start-{n:02}" for n in (9, 10, 99, 100, 101)]
+    assert steps(tmp_path) == [9, 10, 99, 100, 101]
+
+
+def test_a_wider_header_never_costs_the_rows_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = MetricsTable(tmp_path)
+    written.log_metrics({"loss": 1.5}, 0)
+    written.save()
+
+    @contextmanager
+    def killed(path: Path) -> Iterator[Path]:
+        yield tmp_path / "temporary"
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(logs_module, "write_atomically", killed)
+        written.log_metrics({"dev_loss": 2.5}, 1)
+        with pytest.raises(KeyboardInterrupt):
+            written.save()
+    assert steps(tmp_path / "logs") == [0]
+    again = MetricsTable(tmp_path)
+    again.log_metrics({"loss": 1.0}, 1)
+    again.save()
+    again.log_metrics({"dev_loss": 2.5}, 2)
+    again.save()
+    assert [(row["step"], row.get("loss"), row.get("dev_loss")) for row in read_metrics(tmp_path / "logs")] == [
+        ("0", "1.5", None),
+        ("1", "1.0", ""),
+        ("2", "", "2.5"),
+    ]
+
+
+def test_an_error_of_a_thread_that_is_raised_elsewhere_too_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_type))
+    before = threading.excepthook
+    with one_error():
+        for error in (OSError("no space"), ValueError("a mistake of ours")):
+            thread = threading.Thread(target=fail, args=[error])
+            thread.start()
+            thread.join()
+    assert threading.excepthook is before
+    assert told == [ValueError]
