@@ -22,10 +22,10 @@ from asr.checkpoint import load_state
 from asr.data.batch import Batch, Example, collate
 from asr.data.stream import CutBatch, ExampleDataset, Position, Share
 from asr.training.logs import read_metrics
+from asr.training.processes import end_with_starter
 from asr.training.states import states_in
 
 Step = tuple[float, list[str]]
-SHARED = "from asr.training.processes import end_with_starter; "
 TWO = "trainer.devices=2"
 # Dropout's draws are each process's own.
 EVEN = ("model.encoder.dropout=0", "model.decoder.dropout=0", "trainer.max_epochs=2")
@@ -114,16 +114,24 @@ def test_a_run_whose_processes_are_killed_goes_on_as_if_they_had_not_been(
 
 
 def test_a_process_ends_with_the_one_that_started_it_before_they_have_met() -> None:
-    child = "import time; end_with_starter(); print('up', flush=True); time.sleep(60); print('still up')"
-    first = "import os, subprocess, sys; end_with_starter(); os.environ['LOCAL_RANK'] = '1'; "
-    first += f"subprocess.run([sys.executable, '-c', {SHARED + child!r}])"
-    process = subprocess.Popen([sys.executable, "-c", SHARED + first], stdout=subprocess.PIPE, text=True)
+    held = "from asr.training.processes import end_with_starter\nwith end_with_starter():\n    "
+    child = f"import time\n{held}print('up', flush=True); time.sleep(60); print('still up')"
+    run_it = f"os.environ['LOCAL_RANK'] = '1'; subprocess.run([sys.executable, '-c', {child!r}])"
+    first = f"import os, subprocess, sys\n{held}{run_it}"
+    process = subprocess.Popen([sys.executable, "-c", first], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout:
         assert process.stdout.readline() == "up\n"
         process.kill()
         process.wait()
         assert process.stdout.read() == "", "the child outlived it"
+
+
+def test_a_training_leaves_nothing_in_the_environment() -> None:
+    before = dict(os.environ)
+    with end_with_starter():
+        assert os.environ != before
+    assert os.environ == before
 
 
 def test_processes_that_a_launcher_starts_train_as_those_of_ours(config: Path, two: Path, tmp_path: Path) -> None:

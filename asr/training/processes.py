@@ -32,12 +32,19 @@ def is_first() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
-def end_with_starter() -> None:
+@contextmanager
+def end_with_starter() -> Iterator[None]:
     """Have a process that another one of the training started end when that one does, even before they have met."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        os.environ[_STARTER] = str(os.getpid())
-    elif _STARTER in os.environ:  # else a launcher started it, which looks after its own
-        threading.Thread(target=_follow, args=[int(os.environ[_STARTER])], daemon=True).start()
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        if _STARTER in os.environ:  # else a launcher started it, which looks after its own
+            threading.Thread(target=_follow, args=[int(os.environ[_STARTER])], daemon=True).start()
+        yield
+        return
+    os.environ[_STARTER] = str(os.getpid())
+    try:
+        yield
+    finally:
+        del os.environ[_STARTER]  # a launcher that this process starts later is none of this training
 
 
 def _follow(starter: int) -> None:

@@ -35,9 +35,9 @@ from asr.training.states import SafeCheckpointIO, newest_sound_state
 from asr.training.task import SpeechTask
 
 
+@end_with_starter()
 def train(config: ExperimentConfig, console: Console) -> Path:
     """Train, or go on training, and give the folder of the best model (by dev WER)."""
-    end_with_starter()
     if is_first():
         claim_folder(config)
     else:
