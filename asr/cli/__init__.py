@@ -12,6 +12,7 @@ import typer
 from asr import __version__
 from asr.cli.inputs import batch_seconds, load_recognizer
 from asr.cli.options import BatchSize, BeamSize, CtcWeight, Device, Dtype, Model
+from asr.cli.report import report
 from asr.cli.score import print_report, score
 from asr.cli.scoring import with_scoring
 from asr.cli.terminal import progress, run, say
@@ -131,6 +132,7 @@ def evaluate(
 
 
 app.command()(with_scoring(score))
+app.command()(with_scoring(report))
 
 
 @app.command()
