@@ -20,11 +20,11 @@ for (const node of document.querySelectorAll("script[data-of]")) {
 const heard = (row) => media.get(row.number)?.find((node) => node.dataset.kind === "audio");
 const seen = (row) => media.get(row.number)?.filter((node) => node.dataset.kind !== "audio") ?? [];
 
-async function play(row) {
+function play(row) {
   by("player").hidden = false;
   by("playing").textContent = visible(row.id);
   by("audio").src = heard(row).textContent;
-  await by("audio").play();
+  by("audio").play().catch(() => {}); // another was asked for meanwhile, or the browser wants its own button pressed
 }
 
 function look(row) {

@@ -5,6 +5,8 @@
 
 const BEYOND_PX = 600;
 
+const atEnd = () => scrollY > 0 && scrollY + innerHeight >= document.documentElement.scrollHeight - 2;
+
 class Rows {
   #items = [];
   #starts = new Float64Array(1); // where each row begins, and the last one ends, in pixels
@@ -94,6 +96,7 @@ class Rows {
       return;
     }
     const top = this.#top();
+    const ended = atEnd();
     const first = this.#at(top - BEYOND_PX);
     const last = this.#at(top + innerHeight + BEYOND_PX);
     for (const [place, node] of this.#nodes) {
@@ -107,7 +110,7 @@ class Rows {
     }
     this.#space(first, last);
     this.#reachable(first, last, top);
-    this.#measure();
+    this.#measure(ended);
   }
 
   #made(place) {
@@ -139,7 +142,8 @@ class Rows {
     for (const [place, node] of this.#nodes) node.tabIndex = place === this.#current ? 0 : -1;
   }
 
-  #measure() {
+  // Look how high the rows are, and mend the guesses.  ended: the window stood at the end of the page, and stays there.
+  #measure(ended = false) {
     let wrong = false;
     const top = this.#top();
     const anchor = this.#at(Math.max(0, top));
@@ -151,12 +155,10 @@ class Rows {
       wrong = true;
     }
     if (!wrong) return;
-    const root = document.documentElement;
-    const ended = scrollY > 0 && scrollY + innerHeight >= root.scrollHeight - 2;
     this.#place();
     const places = [...this.#nodes.keys()];
     this.#space(Math.min(...places), Math.max(...places));
-    if (ended) scrollTo(0, root.scrollHeight);
+    if (ended) scrollTo(0, document.documentElement.scrollHeight);
     else if (top > 0) scrollBy(0, this.#starts[anchor] - before);
     this.#update();
   }
