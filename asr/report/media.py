@@ -59,9 +59,7 @@ def media_of(
                 for kind, type, data in source(utterance.id):
                     used += len(data)
                     if used > MOST_BYTES:
-                        failed(
-                            f"audio and pictures fill {MOST_BYTES >> 20} MiB: those of {done - 1} utterances are there"
-                        )
+                        failed(f"audio and pictures fill {MOST_BYTES >> 20} MiB after {done - 1} utterances: no more")
                         return
                     yield Medium(utterance.number, kind, f"data:{type};base64,{base64.b64encode(data).decode()}")
             except AsrError as e:

@@ -16,6 +16,7 @@ from asr.scoring.rows import PathLike
 
 OnDone = Callable[[float, float], None]
 Run = tuple[str, str | int]
+_TOLD = 100  # utterances, between one look of a progress bar and the next
 
 
 class Shown(NamedTuple):
@@ -60,7 +61,8 @@ def aligned(
             row["ref"] = gap.join(edit.reference for edit in edits if edit.kind != "insert")
             row["hyps"].append(runs(edits, gap))
             done += 1
-            on_done(done, total)
+            if done % _TOLD == 0 or done == total:
+                on_done(done, total)
     return [_shown(row, comparison, unit) for row in found.values()]
 
 

@@ -55,7 +55,7 @@ const apart = (row) => {
   return Math.max(...counts) - Math.min(...counts);
 };
 
-const names = new Intl.Collator(undefined, { numeric: true });
+const names = new Intl.Collator("en", { numeric: true });
 const orders = {
   id: (a, b) => names.compare(a.id, b.id),
   length: (a, b) => lengthOf(a) - lengthOf(b),
@@ -105,13 +105,13 @@ function texts(row) {
   const labels = ["REF", ...systems.map((system) => (one ? "HYP" : data.letters[system]))];
   const lines = element("div", { className: words ? "columns" : "columns letters" }, ...drawn(shown, systems.length));
   const drawing = element("div", { className: "drawing", "aria-hidden": "true", dir: direction(row) });
-  drawing.append(gutter(labels, guessedLines(row)), lines);
+  drawing.append(gutter(labels, guessedLines(row, list.box.clientWidth)), lines);
   const spoken = [`Reference: ${visible(joined(shown.flatMap(({ ref }) => ref ?? [])).slice(0, 2000)) || "empty"}.`];
   for (const [nth, system] of systems.entries()) spoken.push(`${one ? "Errors" : data.letters[system]}: ${inWords(shown, nth)}.`);
   const parts = [drawing, element("p", { className: "hidden" }, spoken.join(" "))];
   if (found.length > count) {
     const left = found.length - count;
-    const more = () => (unfolded.set(row, count + MORE_COLUMNS), list.redraw(row));
+    const more = () => (unfolded.set(row, count + MORE_COLUMNS), list.redraw(row, ".texts > button"));
     parts.push(button(`Show more of ${visible(row.id)}`, `${Math.min(left, MORE_COLUMNS).toLocaleString("en")} more of ${left.toLocaleString("en")}`, more));
   }
   if (written.has(row)) parts.push(plain(row));
@@ -134,14 +134,13 @@ function plain(row) {
 }
 
 // About how high a row is: a line of numbers, and lines of columns as wide as their letters.
-function guess(row) {
-  return 84 + guessedLines(row) * (22 * (1 + systems.length) + 10);
+function guess(row, width) {
+  return 70 + guessedLines(row, width) * (22 * (1 + systems.length) + 10);
 }
 
-function guessedLines(row) {
-  const width = Math.max(200, list.box.clientWidth - 80);
+function guessedLines(row, width) {
   const letters = Math.min(row.ref.length, 8 * (unfolded.get(row) ?? FIRST_COLUMNS));
-  return Math.ceil((letters * (words ? 10 : 18) + 1) / width);
+  return Math.ceil((letters * (words ? 10 : 18) + 1) / Math.max(200, width - 80));
 }
 
 const list = new Rows(by("rows"), draw, guess);

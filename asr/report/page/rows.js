@@ -15,7 +15,7 @@ class Rows {
   #current = 0; // the row that Tab reaches
   #width = 0;
 
-  // box: the element that holds the rows.  draw(item, place): makes one.  guess(item): its height in pixels.
+  // box: the element that holds the rows.  draw(item, place): makes one.  guess(item, width): its height in pixels.
   constructor(box, draw, guess) {
     this.box = box;
     this.draw = draw;
@@ -30,6 +30,7 @@ class Rows {
   show(items) {
     this.#items = items;
     this.#current = 0;
+    this.#width = this.box.clientWidth;
     this.#clear();
     this.#place();
     const top = this.box.getBoundingClientRect().top;
@@ -69,7 +70,7 @@ class Rows {
   #place() {
     const starts = new Float64Array(this.#items.length + 1);
     for (const [i, item] of this.#items.entries()) {
-      starts[i + 1] = starts[i] + (this.#heights.get(item) ?? this.guess(item));
+      starts[i + 1] = starts[i] + (this.#heights.get(item) ?? this.guess(item, this.#width));
     }
     this.#starts = starts;
   }
