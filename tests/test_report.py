@@ -143,6 +143,13 @@ def test_characters_are_aligned_where_cer_comes_first(tmp_path: Path) -> None:
     assert "1-5 characters" in page.text
 
 
+def test_a_page_without_rates_is_aligned_by_words(files: list[Path], tmp_path: Path) -> None:
+    page = report(*files, "--metric", "bleu", folder=tmp_path / "r")
+    assert page.data("lines")[1]["hyps"] == [[["=", 2]], [["=", 1], ["S", "knight"]]]
+    assert "95 %" not in page.text
+    assert "Scores of translation" in page.text
+
+
 def test_nothing_but_the_page_is_needed(files: list[Path], tmp_path: Path) -> None:
     page = report(*files, folder=tmp_path / "r")
     assert list((tmp_path / "r").iterdir()) == [tmp_path / "r" / "report.html"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from asr.report.media import Source, media_of, pictures_in, worst
@@ -41,6 +42,8 @@ def write_report(
     Raises what `compare` raises, and DataError for a file in place of the page that is no such page.
     """
     path = claim(folder)
+    # Words are counted for a breakdown, whatever the metrics.
+    options = replace(options, breakdown=("length", *options.breakdown))
     with bar("scoring") as on_done:
         comparison = compare(reference, hypotheses, options, on_done)
     with bar("aligning") as on_done:

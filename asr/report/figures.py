@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from asr.metrics import Counts, ErrorRate, Unit
 from asr.scoring import Comparison, ScoreReport
-from asr.scoring.breakdown import MOST_ROWS, Groups, by_length, rates
+from asr.scoring.breakdown import MOST_ROWS, Groups, rates
 
 
 class System(NamedTuple):
@@ -131,13 +131,10 @@ def _parts(counts: ErrorRate) -> list[Part]:
     return found
 
 
-def by_fields(systems: Sequence[System], unit: Unit) -> Iterator[ByField]:
-    """The rate by the length of the reference, then by the fields of the breakdown."""
+def by_fields(systems: Sequence[System], fields: Iterable[Groups], unit: Unit) -> list[ByField]:
+    """The rate by each of the fields."""
     counts = [system.report.counts[unit] for system in systems]
-    yield _by_field(by_length(counts[0], unit), counts)
-    for groups in systems[0].report.breakdowns:
-        if groups.field != "length":
-            yield _by_field(groups, counts)
+    return [_by_field(groups, counts) for groups in fields]
 
 
 def _by_field(groups: Groups, counts: Sequence[Counts]) -> ByField:

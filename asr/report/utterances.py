@@ -11,6 +11,7 @@ import numpy as np
 
 from asr.metrics import MARKS, Edit, Unit, align
 from asr.scoring import Comparison, ScoreOptions, texts_of
+from asr.scoring.breakdown import Groups, by_length
 from asr.scoring.rates import MEASURES
 from asr.scoring.rows import PathLike
 
@@ -33,6 +34,12 @@ def unit_of(comparison: Comparison) -> Unit:
     return MEASURES[next(iter(comparison.reports[0].rates), "wer")].unit
 
 
+def fields_of(comparison: Comparison, unit: Unit) -> list[Groups]:
+    """What utterances are told apart by: the length of the reference, and the fields of the breakdown."""
+    first = comparison.reports[0]
+    return [by_length(first.counts[unit], unit), *(groups for groups in first.breakdowns if groups.field != "length")]
+
+
 def aligned(
     comparison: Comparison,
     reference: PathLike,
@@ -46,7 +53,7 @@ def aligned(
 
     The files are read once more, for counting keeps no text.  A line has "number", "id", "ref" (its words with spaces
     between, or its characters), for each system "counts" (hits, substitutions, deletions, insertions) and "hyps" (the
-    runs of `runs`), and in "groups" which value of each field of the breakdown it has.
+    runs of `runs`), and in "groups" which value of each of the fields it has.
     """
     unit = unit_of(comparison)
     gap = " " if unit == "word" else ""
@@ -63,7 +70,11 @@ def aligned(
             done += 1
             if done % _TOLD == 0 or done == total:
                 on_done(done, total)
-    return [_shown(row, comparison, unit) for row in found.values()]
+    fields = fields_of(comparison, unit)
+    for number, row in found.items():
+        row["counts"] = [report.counts[unit][number].tolist() for report in comparison.reports]
+        row["groups"] = [int(groups.of_utterance[number]) for groups in fields]
+    return [_shown(row) for row in found.values()]
 
 
 def runs(edits: Iterable[Edit], gap: str) -> list[Run]:
@@ -88,8 +99,6 @@ def _worst(comparison: Comparison, unit: Unit, most: int) -> list[int]:
     return sorted(np.argsort(-np.asarray(errors_N), kind="stable")[:most].tolist())
 
 
-def _shown(row: dict[str, Any], comparison: Comparison, unit: Unit) -> Shown:
-    number = row["number"]
-    row["counts"] = [report.counts[unit][number].tolist() for report in comparison.reports]
-    row["groups"] = [int(groups.of_utterance[number]) for groups in comparison.reports[0].breakdowns]
-    return Shown(number, row["id"], sum(sum(counts[1:]) for counts in row["counts"]), script_json(row))
+def _shown(row: dict[str, Any]) -> Shown:
+    errors = sum(sum(counts[1:]) for counts in row["counts"])
+    return Shown(row["number"], row["id"], errors, script_json(row))

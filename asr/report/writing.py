@@ -14,7 +14,7 @@ from asr.errors import DataError, printable
 from asr.files import make_folder, write_atomically
 from asr.report import figures
 from asr.report.media import Medium
-from asr.report.utterances import Shown, script_json, unit_of
+from asr.report.utterances import Shown, fields_of, script_json, unit_of
 from asr.scoring import Comparison, ScoreReport
 
 GENERATOR = "asr report"
@@ -55,12 +55,13 @@ def _values(comparison: Comparison, utterances: Sequence[Shown], title: str) -> 
     systems = figures.systems_of(comparison)
     first = systems[0].report
     unit = unit_of(comparison)
+    fields = fields_of(comparison, unit)
     data = {
         "unit": unit,
         "letters": [system.letter for system in systems],
         "fields": [
             {"name": groups.field, "values": list(groups.names) if len(groups.names) <= _MOST_VALUES else []}
-            for groups in first.breakdowns
+            for groups in fields
         ],
     }
     style = _part("style.css")
@@ -76,7 +77,7 @@ def _values(comparison: Comparison, utterances: Sequence[Shown], title: str) -> 
         "kinds": figures.kinds_of(systems, unit),
         "confusions": [(system, _confusions(system.report)) for system in systems if unit == "word"],
         "sentences": [contest.sentence() for contest in comparison.contests()],
-        "fields": list(figures.by_fields(systems, unit)),
+        "fields": figures.by_fields(systems, fields, unit),
         "utterances": utterances,
         "data": script_json(data),
         "style": style,
