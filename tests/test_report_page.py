@@ -279,6 +279,11 @@ def test_rows_are_reached_by_keys(window: Browser, long_page: Path) -> None:
     ):
         window.driver.switch_to.active_element.send_keys(key)
         window.until(lambda id=id: window.run(focus) == id)
+    window.run("scrollTo(0, document.documentElement.scrollHeight / 2)")
+    window.until(lambda: window.run("return document.activeElement.id") == "grid")
+    window.driver.switch_to.active_element.send_keys(Keys.DOWN)
+    window.until(lambda: window.run(focus)[:2] in ("u0", "u1"))
+    assert abs(int(window.run(focus)[1:]) / LONG - 0.5) < 0.03
     outline = "return getComputedStyle(document.activeElement).outlineStyle"
     assert window.run(outline) == "solid"
 

@@ -7,8 +7,8 @@ const MOST_LETTERS = 80; // of one word
 const tokens = (text) => (text === "" ? [] : words ? text.split(" ") : Array.from(text));
 const joined = (parts) => parts.join(words ? " " : "");
 
-// What shows nothing, or turns what stands beside it, is shown by its number. The joiners of Persian, of India's scripts
-// and of emoji are left alone between letters; Arabic has visible signs in the same class.
+// What shows nothing, or turns what stands beside it, is shown by its number. The joiners of Persian, of India's
+// scripts and of emoji are left alone between letters; Arabic has visible signs in the same class.
 const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\p{Cs}]|(?![\u200c\u200d\u0600-\u0605\u06dd\u070f\u08e2])\p{Cf}|^[\u200c\u200d]+$/gu;
 
 function visible(text) {
@@ -47,8 +47,13 @@ function columns(row, systems) {
           there[i] ??= { ref: null, cells: [] };
           there[i].cells[nth] = ["I", token];
         }
-      } else if (mark === "S") for (const token of tokens(what)) found[at++].cells[nth] = ["S", token];
-      else for (let left = what; left > 0; left--) (found[at].cells[nth] = mark === "D" ? ["D", ""] : ["", refs[at]]), at++;
+      } else if (mark === "S") {
+        for (const token of tokens(what)) found[at++].cells[nth] = ["S", token];
+      } else {
+        const cell = (ref) => (mark === "D" ? ["D", ""] : ["", ref]);
+        for (const column of found.slice(at, at + what)) column.cells[nth] = cell(column.ref);
+        at += what;
+      }
     }
   }
   if (inserted.size === 0) return found;
@@ -93,6 +98,6 @@ function drawn(shown, count) {
 
 // Which way a row runs: as its first letter does.
 const STRONG = /[\p{L}]/u;
-const RIGHT_TO_LEFT = /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}\p{Script=Adlam}]/u;
+const RIGHT_TO_LEFT = /[\p{sc=Arabic}\p{sc=Hebrew}\p{sc=Syriac}\p{sc=Thaana}\p{sc=Nko}\p{sc=Adlam}]/u;
 const direction = (row) =>
   RIGHT_TO_LEFT.test(STRONG.exec(row.ref || hypothesis(row, 0))?.[0] ?? "") ? "rtl" : "ltr";

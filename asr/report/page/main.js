@@ -29,9 +29,9 @@ function play(row) {
 
 function look(row) {
   by("gallery-head").textContent = visible(row.id);
-  by("pictures").replaceChildren(
-    ...seen(row).map((node) => element("img", { src: node.textContent, alt: `${node.dataset.kind} of ${visible(row.id)}` })),
-  );
+  const picture = (node) =>
+    element("img", { src: node.textContent, alt: `${node.dataset.kind} of ${visible(row.id)}` });
+  by("pictures").replaceChildren(...seen(row).map(picture));
   by("gallery").showModal();
 }
 
@@ -67,18 +67,20 @@ const orders = {
 // --- a row --------------------------------------------------------------------------------------------
 
 const cell = (className, ...children) => element("div", { role: "gridcell", className }, ...children);
-const button = (label, text, onclick) => element("button", { type: "button", "aria-label": label, onclick }, text);
+const button = (name, text, onclick) => element("button", { type: "button", "aria-label": name, onclick }, text);
+const label = (system) => (one ? "HYP" : data.letters[system]);
+const grouped = (number) => number.toLocaleString("en");
 
 function draw(row) {
   const made = element("div", { role: "row", className: "row" });
-  const each = systems.length > 1 ? systems.map((system) => `${data.letters[system]} ${errorsOf(row.counts[system])}`) : [];
+  const each = systems.map((system) => `${data.letters[system]} ${errorsOf(row.counts[system])}`);
   const id = element("bdi", { title: visible(shortened(row.id, 500)) }, visible(shortened(row.id, 120)));
   made.append(
     element("div", { role: "rowheader", className: "id" }, id),
-    cell("n", lengthOf(row).toLocaleString("en")),
-    cell("n errors", errors(row).toLocaleString("en"), element("small", {}, each.join(" · "))),
+    cell("n", grouped(lengthOf(row))),
+    cell("n errors", grouped(errors(row)), element("small", {}, each.length > 1 ? each.join(" · ") : "")),
     cell("n", (100 * rate(row)).toFixed(1)),
-    ...(one ? [] : [cell("n", apart(row).toLocaleString("en"))]),
+    ...(one ? [] : [cell("n", grouped(apart(row)))]),
     cell("tools", ...tools(row)),
     cell("texts", ...texts(row)),
   );
@@ -102,17 +104,21 @@ function texts(row) {
   const found = columns(row, systems);
   const count = unfolded.get(row) ?? FIRST_COLUMNS;
   const shown = found.slice(0, count);
-  const labels = ["REF", ...systems.map((system) => (one ? "HYP" : data.letters[system]))];
+  const labels = ["REF", ...systems.map(label)];
   const lines = element("div", { className: words ? "columns" : "columns letters" }, ...drawn(shown, systems.length));
   const drawing = element("div", { className: "drawing", "aria-hidden": "true", dir: direction(row) });
   drawing.append(gutter(labels, guessedLines(row, list.box.clientWidth)), lines);
   const spoken = [`Reference: ${visible(joined(shown.flatMap(({ ref }) => ref ?? [])).slice(0, 2000)) || "empty"}.`];
-  for (const [nth, system] of systems.entries()) spoken.push(`${one ? "Errors" : data.letters[system]}: ${inWords(shown, nth)}.`);
+  for (const [nth, system] of systems.entries()) spoken.push(`${label(system)}: ${inWords(shown, nth)}.`);
   const parts = [drawing, element("p", { className: "hidden" }, spoken.join(" "))];
   if (found.length > count) {
     const left = found.length - count;
-    const more = () => (unfolded.set(row, count + MORE_COLUMNS), list.redraw(row, ".texts > button"));
-    parts.push(button(`Show more of ${visible(row.id)}`, `${Math.min(left, MORE_COLUMNS).toLocaleString("en")} more of ${left.toLocaleString("en")}`, more));
+    const text = `${grouped(Math.min(left, MORE_COLUMNS))} more of ${grouped(left)}`;
+    const more = () => {
+      unfolded.set(row, count + MORE_COLUMNS);
+      list.redraw(row, ".texts > button");
+    };
+    parts.push(button(`Show more of ${visible(row.id)}`, text, more));
   }
   if (written.has(row)) parts.push(plain(row));
   return parts;
@@ -127,9 +133,9 @@ function gutter(labels, times) {
 
 // The texts as they are, to be copied.
 function plain(row) {
-  const lines = [["REF", row.ref], ...systems.map((system) => [one ? "HYP" : data.letters[system], hypothesis(row, system)])];
-  const shown = ([label, text]) =>
-    element("p", {}, element("b", {}, label), " ", element("bdi", { dir: "auto" }, visible(text)));
+  const lines = [["REF", row.ref], ...systems.map((system) => [label(system), hypothesis(row, system)])];
+  const shown = ([name, text]) =>
+    element("p", {}, element("b", {}, name), " ", element("bdi", { dir: "auto" }, visible(text)));
   return element("div", { className: "plain" }, ...lines.map(shown));
 }
 
@@ -158,10 +164,10 @@ function haystack(row) {
 
 const chosen = data.fields.map((field, nth) => {
   if (!field.values.length) return null;
-  const select = element("select", {}, element("option", { value: "" }, "all"));
-  for (const [value, name] of field.values.entries()) select.append(element("option", { value }, visible(shortened(name, 60))));
+  const names = ["all", ...field.values.map((name) => visible(shortened(name, 60)))];
+  const select = element("select", {}, ...names.map((name, nth) => element("option", { value: nth - 1 }, name)));
   by("fields").append(element("label", {}, `${visible(field.name)} `, select));
-  return (row) => select.value === "" || row.groups[nth] === Number(select.value);
+  return (row) => select.value === "-1" || row.groups[nth] === Number(select.value);
 });
 
 const order = { key: "errors", descending: true };
@@ -182,7 +188,7 @@ function refresh() {
     head.parentElement.setAttribute("aria-sort", state);
   }
   by("grid").setAttribute("aria-rowcount", found.length + 1);
-  by("found").textContent = `${found.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} utterances`;
+  by("found").textContent = `${grouped(found.length)} of ${grouped(rows.length)} utterances`;
   list.show(found);
 }
 

@@ -18,12 +18,13 @@ class Rows {
   // box: the element that holds the rows.  draw(item, place): makes one.  guess(item, width): its height in pixels.
   constructor(box, draw, guess) {
     this.box = box;
+    this.grid = box.parentElement; // has the focus where the row that had it is gone
     this.draw = draw;
     this.guess = guess;
     this.observer = new ResizeObserver(() => this.#measure());
     addEventListener("scroll", () => this.#update(), { passive: true });
     new ResizeObserver(() => this.#resized()).observe(box);
-    box.addEventListener("keydown", (event) => this.#pressed(event));
+    this.grid.addEventListener("keydown", (event) => this.#pressed(event));
     box.addEventListener("focusin", (event) => this.#focused(event));
   }
 
@@ -129,7 +130,7 @@ class Rows {
     this.observer.unobserve(node);
     node.remove();
     this.#nodes.delete(place);
-    if (had) this.box.parentElement.focus({ preventScroll: true });
+    if (had) this.grid.focus({ preventScroll: true });
   }
 
   #space(first, last) {
@@ -173,7 +174,8 @@ class Rows {
   }
 
   #pressed(event) {
-    if (!event.target.matches("[data-place]") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target !== this.grid && !event.target.matches("[data-place]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const last = this.#items.length - 1;
     const to = { ArrowDown: this.#current + 1, ArrowUp: this.#current - 1, Home: 0, End: last }[event.key];
     if (to === undefined) return;
