@@ -18,15 +18,20 @@ $(INSTALLED): pyproject.toml constraints.txt | $(PACKAGES)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-# Debian's packages: venv makes the environment, ffmpeg reads what libsndfile cannot.
+# Debian's packages: venv makes the environment, ffmpeg reads what libsndfile cannot, chromium opens reports in the tests.
 $(PACKAGES):
 	@missing=""; \
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="python3-venv"; \
 	command -v ffmpeg >/dev/null || missing="$$missing ffmpeg"; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	command -v chromedriver >/dev/null || missing="$$missing chromium-driver"; \
 	if test -z "$$missing"; then :; \
 	elif test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } \
-		>/dev/null || echo "could not install $$missing; going on without"; \
+		apt-get update -qq >/dev/null; \
+		for package in $$missing; do \
+			DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package >/dev/null \
+			|| echo "could not install $$package; going on without"; \
+		done; \
 	else echo "going on without $$missing; as root: apt-get install $$missing"; fi
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	touch $@

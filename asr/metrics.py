@@ -24,7 +24,7 @@ Kind = Literal["equal", "substitute", "delete", "insert"]
 
 Counts = npt.NDArray[np.integer[Any]]  # [..., 4]: hits, substitutions, deletions, insertions
 
-_MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
+MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def show_alignment(edits: Iterable[Edit], *, width: int = 100, gap: str = " ") -
         if used + columns > width:
             blocks.append(list(head))
             used = len(head[0])
-        for row, cell in enumerate((ref, hyp, _MARKS[edit.kind])):
+        for row, cell in enumerate((ref, hyp, MARKS[edit.kind])):
             blocks[-1][row] += cell + " " * (columns - cell_len(cell)) + gap
         used += columns + len(gap)
     # An alignment without an error needs no line of marks.

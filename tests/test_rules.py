@@ -24,6 +24,8 @@ ROOMS = {
     "tokenizer": BASE | {"tokenizer"},
     "metrics": BASE | {"text"},
     "scoring": BASE | {"text", "metrics", "scoring"},
+    "report": BASE | {"report", "metrics", "scoring", "audio", "data", "features", "pictures", "resampling"},
+    "pictures": {"files"},
     "features": {"config"},
     "losses": {"features"},
     "model": {"features", "config", "model"},
@@ -52,7 +54,7 @@ ROOMS = {
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
     "training": BASE
     | {"training", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
-    | {"scoring", "tokenizer"},
+    | {"scoring", "tokenizer", "pictures"},
 }
 LIGHTNING = {"training", "data"}
 

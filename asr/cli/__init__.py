@@ -12,7 +12,9 @@ import typer
 from asr import __version__
 from asr.cli.inputs import batch_seconds, load_recognizer
 from asr.cli.options import BatchSize, BeamSize, CtcWeight, Device, Dtype, Model
+from asr.cli.report import report
 from asr.cli.score import print_report, score
+from asr.cli.scoring import with_scoring
 from asr.cli.terminal import progress, run, say
 from asr.cli.transcribe import transcribe
 
@@ -129,7 +131,8 @@ def evaluate(
     )
 
 
-app.command()(score)
+app.command()(with_scoring(score))
+app.command()(with_scoring(report))
 
 
 @app.command()

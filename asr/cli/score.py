@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.inputs import names
+from asr.cli.scoring import Scoring
 from asr.cli.terminal import of_utterances, progress
 
 if TYPE_CHECKING:
     from asr.scoring import Comparison, ScoreReport
 
-_FILES = "text, JSONL, cuts, CSV, TSV, STM, CTM, TRN, SRT or VTT"
-
 
 def score(
-    reference: Annotated[Path, typer.Argument(help=f"What was said: {_FILES}.")],
-    hypothesis: Annotated[list[Path], typer.Argument(help="What was recognised; several systems are compared.")],
-    metric: Annotated[str, typer.Option(help="wer, cer, mer, wil, bleu, chrf, ter; several with commas.")] = "wer,cer",
-    normalizer: Annotated[str, typer.Option(help="none, basic, english or spoken; for both sides.")] = "none",
-    language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None,
-    form: Annotated[
-        Literal["ids", "lines"] | None,
-        typer.Option(help="How text is read: ids or lines. [default: seen from the text]"),
-    ] = None,
-    id_column: Annotated[str | None, typer.Option(help="Of CSV, TSV or JSONL. [default: id, path, ...]")] = None,
-    ref_column: Annotated[str | None, typer.Option(help="Of the references. [default: reference, text, ...]")] = None,
-    hyp_column: Annotated[str | None, typer.Option(help="Of the others. [default: hypothesis, text, ...]")] = None,
-    missing_as_empty: Annotated[
-        bool, typer.Option("--missing-as-empty", help="Score what was not recognised as empty texts.")
-    ] = False,
-    by: Annotated[
-        str | None, typer.Option(help="Field of the references, such as speaker, that the bootstrap draws by.")
-    ] = None,
-    breakdown: Annotated[
-        str, typer.Option(help="Show the WER by fields of the references, or length; several with commas.")
-    ] = "",
-    confusions: Annotated[int, typer.Option(min=0, help="How many of the most frequent errors to show.")] = 0,
+    scoring: Scoring,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -49,26 +25,11 @@ def score(
 
     Example: `asr score ref.txt hyp.txt --metric wer,cer --normalizer english`
     """
-    from asr import scoring
+    from asr.scoring import compare
 
-    options = scoring.ScoreOptions(
-        metrics=names(metric),
-        normalizer=normalizer,
-        language=language,
-        form=form,
-        columns=(
-            scoring.Columns.of_references(id_column, ref_column),
-            scoring.Columns.of_hypotheses(id_column, hyp_column),
-        ),
-        missing_as_empty=missing_as_empty,
-        by=by,
-        worst=worst,
-        breakdown=names(breakdown),
-        confusions=confusions,
-    )
     with progress("scoring", of_utterances) as on_done:
-        comparison = scoring.compare(reference, hypothesis, options, on_done)
-    result = comparison.reports[0] if len(hypothesis) == 1 else comparison
+        comparison = compare(scoring.reference, scoring.hypothesis, scoring.options(worst=worst), on_done)
+    result = comparison.reports[0] if len(scoring.hypothesis) == 1 else comparison
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
         return

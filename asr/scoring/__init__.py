@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,17 @@ from asr.scoring.rows import PathLike, Row, Source
 from asr.scoring.tally import Tally, normalised
 from asr.scoring.translation import TRANSLATION, translation_score
 
-__all__ = ["METRICS", "Columns", "Comparison", "ScoreOptions", "ScoreReport", "compare", "score", "score_texts"]
+__all__ = [
+    "METRICS",
+    "Columns",
+    "Comparison",
+    "ScoreOptions",
+    "ScoreReport",
+    "compare",
+    "score",
+    "score_texts",
+    "texts_of",
+]
 
 METRICS = (*MEASURES, *TRANSLATION)
 OnDone = Callable[[float, float], None]
@@ -81,13 +91,21 @@ def compare(
     reports = []
     for number, hypothesis in enumerate(hypotheses):
         refs, hyps = open_pair(reference, hypothesis, form=options.form, columns=options.columns)
-        guessed = refs.form == "ids" and options.form is None
-        hint = f" ({refs.name} was read as `id text`; form 'lines' matches lines by number)" if guessed else ""
         told = on_done and _after(on_done, number * lines, len(hypotheses) * lines)
-        reports.append(_score(refs, hyps, options, places=places, hint=hint, on_done=told))
+        reports.append(_score(refs, hyps, options, places=places, on_done=told))
     if len({report.utterances for report in reports}) > 1:
         raise DataError(f"{reference}: was not read in the same way beside every other file; compare files of one kind")
     return Comparison(tuple(reports))
+
+
+def texts_of(
+    reference: PathLike, hypothesis: PathLike, options: ScoreOptions, wanted: Container[int]
+) -> Iterator[Pair]:
+    """The utterances of these numbers as `compare` compared them, read once more; the order is that of the files."""
+    refs, hyps = open_pair(reference, hypothesis, form=options.form, columns=options.columns)
+    pairs = (pair for pair in _paired(refs, hyps, options) if pair.number in wanted)
+    for portion in normalised(pairs, options.normalizer, options.language):
+        yield from portion
 
 
 def score_texts(
@@ -114,7 +132,6 @@ def _score(
     options: ScoreOptions,
     *,
     places: bool = False,
-    hint: str = "",
     on_done: Callable[[float], None] | None = None,
 ) -> ScoreReport:
     metrics = check_metrics(options.metrics, METRICS)
@@ -122,8 +139,7 @@ def _score(
     translated = [name for name in metrics if name in TRANSLATION]
     held: list[Pair] = []
     done = 0
-    pairs = paired(refs, hyps, missing_as_empty=options.missing_as_empty, hint=hint)
-    for portion in normalised(pairs, options.normalizer, options.language):
+    for portion in normalised(_paired(refs, hyps, options), options.normalizer, options.language):
         tally.add(portion)
         held += portion if translated else ()
         done += len(portion)
@@ -150,6 +166,12 @@ def _score(
         confusions=tally.confusions,
         most_confusions=options.confusions,
     )
+
+
+def _paired(refs: Source, hyps: Source, options: ScoreOptions) -> Iterator[Pair]:
+    guessed = refs.form == "ids" and options.form is None
+    hint = f" ({refs.name} was read as `id text`; form 'lines' matches lines by number)" if guessed else ""
+    return paired(refs, hyps, missing_as_empty=options.missing_as_empty, hint=hint)
 
 
 def _tally(metrics: Sequence[str], options: ScoreOptions, places: bool) -> Tally:

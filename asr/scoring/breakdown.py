@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from asr.metrics import Counts, Kind, WordError
+from asr.metrics import Counts, Kind, Unit, WordError
 from asr.scoring.rates import MEASURES
 
-_LENGTHS = (1, 6, 11, 21, 41)  # words at which a longer group begins
+_LENGTHS = (1, 6, 11, 21, 41)  # words or characters at which a longer group begins
 _MOST_VALUES = 12  # of a field of numbers, before they are put into quarters
-_MOST_ROWS = 20
+MOST_ROWS = 20
 _MOST_KEPT = 500_000
 _HEADS: dict[Kind, str] = {"substitute": "substituted", "delete": "deleted", "insert": "inserted"}
 
@@ -65,10 +65,11 @@ class Confusions:
         return "\n".join(rows)
 
 
-def by_length(counts: Counts) -> Groups:
-    """Utterances by the number of words in the reference."""
+def by_length(counts: Counts, unit: Unit = "word") -> Groups:
+    """Utterances by the number of words, or characters, in the reference."""
     ends = [*(start - 1 for start in _LENGTHS[1:]), None]
-    names = ["0 words", *(f"{s}-{e} words" if e else f"{s} words or more" for s, e in zip(_LENGTHS, ends, strict=True))]
+    spans = (f"{s}-{e} {unit}s" if e else f"{s} {unit}s or more" for s, e in zip(_LENGTHS, ends, strict=True))
+    names = [f"0 {unit}s", *spans]
     return _used(Groups("length", tuple(names), np.digitize(counts[:, :3].sum(1), _LENGTHS), ordered=True))
 
 
@@ -86,29 +87,39 @@ def in_quarters(groups: Groups) -> Groups:
     return _used(Groups(groups.field, names, np.searchsorted(ends[1:-1], of_utterance, side="right"), ordered=True))
 
 
-def rows(groups: Groups, counts: Counts) -> list[dict[str, Any]]:
-    """WER of each group, with its utterances and words of reference; the largest groups first."""
+class GroupRate(NamedTuple):
+    """A group's utterances, the length of their references and the errors in it, as counted in words or characters."""
+
+    name: str
+    utterances: int
+    length: int
+    rate: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """As values for JSON, counted in words."""
+        return {"name": self.name, "utterances": self.utterances, "words": self.length, "wer": self.rate}
+
+
+def rates(groups: Groups, counts: Counts) -> list[GroupRate]:
+    """The rate of each group: WER of counts of words, CER of those of characters; the largest groups first."""
     sums = np.zeros((len(groups.names), 4), dtype=np.int64)
     np.add.at(sums, groups.of_utterance, counts)
     times = np.bincount(groups.of_utterance, minlength=len(groups.names))
-    rates = MEASURES["wer"].of(sums)
-    words = sums[:, :3].sum(1)
-    order = range(len(words)) if groups.ordered else np.argsort(-words, kind="stable").tolist()
-    return [
-        {"name": groups.names[i], "utterances": int(times[i]), "words": int(words[i]), "wer": float(rates[i])}
-        for i in order
-    ]
+    rate = MEASURES["wer"].of(sums)
+    length = sums[:, :3].sum(1)
+    order = range(len(length)) if groups.ordered else np.argsort(-length, kind="stable").tolist()
+    return [GroupRate(groups.names[i], int(times[i]), int(length[i]), float(rate[i])) for i in order]
 
 
 def table(groups: Groups, counts: Counts) -> str:
-    """The rows as plain text."""
-    found = rows(groups, counts)
-    width = max(len(groups.field), *(len(row["name"]) for row in found[:_MOST_ROWS]))
+    """The rates as plain text."""
+    found = rates(groups, counts)
+    width = max(len(groups.field), *(len(group.name) for group in found[:MOST_ROWS]))
     shown = [f"{groups.field:{width}}{'utterances':>12}{'words':>10}{'WER %':>9}"]
-    for row in found[:_MOST_ROWS]:
-        shown.append(f"{row['name']:{width}}{row['utterances']:12}{row['words']:10}{100 * row['wer']:9.2f}")
-    if len(found) > _MOST_ROWS:
-        shown.append(f"and {len(found) - _MOST_ROWS} more")
+    for name, utterances, words, rate in found[:MOST_ROWS]:
+        shown.append(f"{name:{width}}{utterances:12}{words:10}{100 * rate:9.2f}")
+    if len(found) > MOST_ROWS:
+        shown.append(f"and {len(found) - MOST_ROWS} more")
     return "\n".join(shown)
 
 

@@ -90,7 +90,10 @@ class ScoreReport:
         made = {"normalizer": self.normalizer, "language": self.language, "form": self.form, "bootstrap_by": drawn}
         details: dict[str, Any] = {}
         if self.breakdowns:
-            details["breakdown"] = {g.field: breakdown.rows(g, self.counts["word"]) for g in self.breakdowns}
+            details["breakdown"] = {
+                groups.field: [rate.as_dict() for rate in breakdown.rates(groups, self.counts["word"])]
+                for groups in self.breakdowns
+            }
         if self.confusions:
             details["confusions"] = self.confusions.as_dict(self.most_confusions)
         return {"utterances": self.utterances, **made, "metrics": rows, **details}

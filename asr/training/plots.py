@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
-import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from asr.data.batch import Batch
 from asr.data.module import data_of
-from asr.files import write_atomically
 from asr.model.attention import explicit
+from asr.pictures import draw_features, save
 from asr.training.logs import read_metrics
 from asr.training.task import SpeechTask
 
@@ -51,23 +47,8 @@ def draw_attention(path: Path, task: SpeechTask, batch: Batch, title: str) -> No
     labels = ["<end>" if t == task.tokenizer.eos_id else task.tokenizer.decode([t]) for t in tokens]
     seconds = speech * task.model.front_end.hop_s
     maps = [a[0].mean(0)[:, :frames].float().cpu() for a in attentions]
-    _draw(path, features.x_BTF[0, :speech].float().cpu(), maps, labels, seconds, title)
-
-
-def _draw(path: Path, x_TF: Tensor, maps: Sequence[Tensor], labels: Sequence[str], seconds: float, title: str) -> None:
-    rows = 1 + len(maps)
-    height = max(1.8, 0.13 * len(labels))
-    figure = Figure(figsize=(9, 2.0 + height * len(maps)), layout="constrained")
-    axes = figure.subplots(rows, 1, sharex=True, height_ratios=[1.8, *[height] * len(maps)], squeeze=False)[:, 0]
-    axes[0].imshow(x_TF.T, origin="lower", aspect="auto", extent=(0, seconds, 0, x_TF.shape[1]), cmap="magma")
-    axes[0].set(title=title, ylabel="mel bin")
-    for layer, (axis, attention_LT) in enumerate(zip(axes[1:], maps, strict=True)):
-        extent = (0, seconds, len(labels) - 0.5, -0.5)
-        axis.imshow(attention_LT, aspect="auto", extent=extent, cmap="viridis", interpolation="nearest")
-        axis.set_yticks(range(len(labels)), [label.replace("$", r"\$") for label in labels], fontsize=6)
-        axis.set_ylabel(f"layer {layer}")
-    axes[-1].set_xlabel("seconds")
-    _save(figure, path)
+    figure = draw_features(features.x_BTF[0, :speech].float().cpu(), seconds, title, maps, labels)
+    save(figure, path)
 
 
 def draw_learning_curves(logs: Path, path: Path) -> None:
@@ -93,10 +74,4 @@ def draw_learning_curves(logs: Path, path: Path) -> None:
         axis.grid(alpha=0.3)
         if axis.has_data():
             axis.legend()
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(path) as temporary, mpl.rc_context({"font.family": "DejaVu Sans"}):
-        figure.savefig(temporary, dpi=110, format="png")
+    save(figure, path)

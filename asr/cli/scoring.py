@@ -1,0 +1,85 @@
+"""What `asr score` and `asr report` are both told: which files to compare, and how."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from asr.cli.inputs import names
+
+if TYPE_CHECKING:
+    from asr.scoring import ScoreOptions
+
+_FILES = "text, JSONL, cuts, CSV, TSV, STM, CTM, TRN, SRT or VTT"
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The arguments and options of scoring, each a field."""
+
+    reference: Annotated[Path, typer.Argument(help=f"What was said: {_FILES}.")]
+    hypothesis: Annotated[list[Path], typer.Argument(help="What was recognised; several systems are compared.")]
+    metric: Annotated[str, typer.Option(help="wer, cer, mer, wil, bleu, chrf, ter; several with commas.")] = "wer,cer"
+    normalizer: Annotated[str, typer.Option(help="none, basic, english or spoken; for both sides.")] = "none"
+    language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None
+    form: Annotated[
+        Literal["ids", "lines"] | None,
+        typer.Option(help="How text is read: ids or lines. [default: seen from the text]"),
+    ] = None
+    id_column: Annotated[str | None, typer.Option(help="Of CSV, TSV or JSONL. [default: id, path, ...]")] = None
+    ref_column: Annotated[str | None, typer.Option(help="Of the references. [default: reference, text, ...]")] = None
+    hyp_column: Annotated[str | None, typer.Option(help="Of the others. [default: hypothesis, text, ...]")] = None
+    missing_as_empty: Annotated[
+        bool, typer.Option("--missing-as-empty", help="Score what was not recognised as empty texts.")
+    ] = False
+    by: Annotated[
+        str | None, typer.Option(help="Field of the references, such as speaker, that the bootstrap draws by.")
+    ] = None
+    breakdown: Annotated[
+        str, typer.Option(help="Show the WER by fields of the references, or length; several with commas.")
+    ] = ""
+    confusions: Annotated[int, typer.Option(min=0, help="How many of the most frequent errors to show.")] = 0
+
+    def options(self, **more: Any) -> ScoreOptions:
+        """What `asr.scoring.compare` takes; `more` are fields of it that only one command knows."""
+        from asr.scoring import Columns, ScoreOptions
+
+        return ScoreOptions(
+            metrics=names(self.metric),
+            normalizer=self.normalizer,
+            language=self.language,
+            form=self.form,
+            columns=(
+                Columns.of_references(self.id_column, self.ref_column),
+                Columns.of_hypotheses(self.id_column, self.hyp_column),
+            ),
+            missing_as_empty=self.missing_as_empty,
+            by=self.by,
+            breakdown=names(self.breakdown),
+            confusions=self.confusions,
+            **more,
+        )
+
+
+def with_scoring(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose first parameter is a `Scoring`, as one that has a parameter for each of its fields.
+
+    typer reads signatures, and has no way of its own to share options among commands.
+    """
+    shared = inspect.signature(Scoring, eval_str=True).parameters
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def expanded(**values: Any) -> None:
+        command(Scoring(**{name: values.pop(name) for name in shared}), **values)
+
+    signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (*shared.values(), *own)])
+    expanded.__signature__ = signature  # type: ignore[attr-defined]
+    expanded.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+    return expanded

@@ -1,0 +1,147 @@
+"""What the page says above its utterances: the figures of `asr score`, and where bars and marks stand, in per cent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from asr.metrics import Counts, ErrorRate, Unit
+from asr.scoring import Comparison, ScoreReport
+from asr.scoring.breakdown import MOST_ROWS, Groups, rates
+
+
+class System(NamedTuple):
+    """A system under the letter that stands for it where its name is too long."""
+
+    letter: str
+    name: str
+    report: ScoreReport
+
+
+class Scale(NamedTuple):
+    """An axis from 0 to `end`, with marks at `ticks`."""
+
+    end: float
+    ticks: tuple[float, ...]
+
+    @classmethod
+    def up_to(cls, most: float) -> Scale:
+        """The axis that holds `most`, with at most six marks, at round numbers."""
+        most = most if most > 0 else 0.01
+        power = 10.0 ** math.floor(math.log10(most / 5))
+        step = next(power * factor for factor in (1, 2, 5, 10) if most / (power * factor) <= 5)
+        count = math.ceil(most / step - 1e-9)
+        return cls(count * step, tuple(number * step for number in range(count + 1)))
+
+    def at(self, value: float) -> float:
+        """Where a value stands, in per cent of the width."""
+        return round(100 * value / self.end, 3)
+
+
+class RateRow(NamedTuple):
+    """A system by one rate: value and 95 % interval as fractions, and the counts behind them."""
+
+    system: System
+    value: float
+    low: float
+    high: float
+    counts: ErrorRate
+
+
+class Rates(NamedTuple):
+    """One rate of all systems."""
+
+    metric: str
+    scale: Scale
+    rows: list[RateRow]
+
+
+class Part(NamedTuple):
+    """One kind of error, as a share of the reference's length; start: what the kinds before it sum up to."""
+
+    mark: str
+    name: str
+    start: float
+    share: float
+
+
+class KindsRow(NamedTuple):
+    """A system's kinds of error."""
+
+    system: System
+    parts: list[Part]
+
+
+class Kinds(NamedTuple):
+    """The kinds of error of all systems."""
+
+    scale: Scale
+    rows: list[KindsRow]
+
+
+class GroupRow(NamedTuple):
+    """The utterances of one value of a field, and their rate by every system."""
+
+    name: str
+    utterances: int
+    length: int
+    rates: list[float]
+
+
+@dataclass(frozen=True)
+class ByField:
+    """The rate by the values of a field; more: how many values are left out."""
+
+    field: str
+    scale: Scale
+    rows: list[GroupRow]
+    more: int
+
+
+def systems_of(comparison: Comparison) -> list[System]:
+    """The systems with letters, or with numbers where there are too many for that."""
+    reports = comparison.reports
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if len(reports) <= 26 else [str(n + 1) for n in range(len(reports))]
+    return [System(letter, report.name, report) for letter, report in zip(letters, reports, strict=False)]
+
+
+def rates_of(systems: Sequence[System]) -> Iterator[Rates]:
+    """Every rate with its interval, as the reports have them."""
+    for metric in systems[0].report.rates:
+        rows = []
+        for system in systems:
+            low, high, _ = system.report.intervals[metric]
+            rows.append(RateRow(system, system.report.values[metric], low, high, system.report.rates[metric]))
+        yield Rates(metric, Scale.up_to(max(row.high for row in rows)), rows)
+
+
+def kinds_of(systems: Sequence[System], unit: Unit) -> Kinds:
+    """Of every system substitutions, deletions and insertions, one behind the other."""
+    rows = [KindsRow(system, _parts(ErrorRate(*system.report.totals[unit].tolist()))) for system in systems]
+    return Kinds(Scale.up_to(max(sum(part.share for part in row.parts) for row in rows)), rows)
+
+
+def _parts(counts: ErrorRate) -> list[Part]:
+    found: list[Part] = []
+    for mark, name in (("S", "substitutions"), ("D", "deletions"), ("I", "insertions")):
+        share = getattr(counts, name) / max(1, counts.reference_length)
+        found.append(Part(mark, name, sum(part.share for part in found), share))
+    return found
+
+
+def by_fields(systems: Sequence[System], fields: Iterable[Groups], unit: Unit) -> list[ByField]:
+    """The rate by each of the fields."""
+    counts = [system.report.counts[unit] for system in systems]
+    return [_by_field(groups, counts) for groups in fields]
+
+
+def _by_field(groups: Groups, counts: Sequence[Counts]) -> ByField:
+    found = list(zip(*(rates(groups, of_system) for of_system in counts), strict=True))
+    rows = [
+        GroupRow(first.name, first.utterances, first.length, [group.rate for group in (first, *others)])
+        for first, *others in found[:MOST_ROWS]
+    ]
+    scale = Scale.up_to(max(rate for row in rows for rate in row.rates))
+    return ByField(groups.field, scale, rows, max(0, len(found) - MOST_ROWS))
