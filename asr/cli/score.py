@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from asr.cli.inputs import names
+from asr.cli.normalize import NORMALIZER_HELP
 from asr.cli.terminal import of_utterances, progress
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ _FILES = "text, JSONL, cuts, CSV, TSV, STM, CTM, TRN, SRT or VTT"
 def score(
     reference: Annotated[Path, typer.Argument(help=f"What was said: {_FILES}.")],
     hypothesis: Annotated[list[Path], typer.Argument(help="What was recognised; several systems are compared.")],
-    metric: Annotated[str, typer.Option(help="wer, cer, mer, wil, bleu, chrf, ter; several with commas.")] = "wer,cer",
-    normalizer: Annotated[str, typer.Option(help="none, basic, english or spoken; for both sides.")] = "none",
+    metric: Annotated[
+        str, typer.Option(help="wer, cer, mixed, mer, wil, bleu, chrf, ter; several with commas.")
+    ] = "wer,cer",
+    normalizer: Annotated[str, typer.Option(help=f"{NORMALIZER_HELP}; for both sides.")] = "none",
     language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None,
     form: Annotated[
         Literal["ids", "lines"] | None,

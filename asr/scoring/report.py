@@ -108,9 +108,9 @@ class ScoreReport:
             counts = (r.substitutions, r.deletions, r.insertions, r.hits)
             shares = (100 * count / max(1, r.reference_length) for count in counts)
             low, high = (100 * end for end in self.intervals[name][:2])
-            start = f"{name.upper():4}{100 * self.values[name]:10.2f}{f'{low:.2f} to {high:.2f}':>18}"
+            start = f"{name.upper():5}{100 * self.values[name]:9.2f}{f'{low:.2f} to {high:.2f}':>18}"
             rows.append(f"{start}{''.join(f'{c:10}' for c in counts)}{r.reference_length:11}")
-            if name in ("wer", "cer"):
+            if name in ("wer", "cer", "mixed"):
                 rows.append(f"{'':32}{''.join(f'{share:9.2f}%' for share in shares)}")
         rows += [f"{n.upper():4}{s.value:10.2f}  {s.signature}" for n, s in self.translation.items()]
         if self.rates:
@@ -129,7 +129,7 @@ class ScoreReport:
         if not self.rates:
             return ""
         unit = MEASURES[next(iter(self.rates))].unit
-        gap = " " if unit == "word" else ""
+        gap = "" if unit == "character" else " "
         blocks = []
         for u in self.worst_utterances[:count]:
             head = f"{u.id}: {unit} errors {u.errors}, reference {sum(u.counts[:3])}"
