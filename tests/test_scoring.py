@@ -265,7 +265,7 @@ def test_mixed_error_rate() -> None:
     report = score_texts(refs, {"a": "我用 map 打", "b": "okay 好"}, metrics=["mixed"], worst=1)
     assert report.as_dict()["metrics"]["mixed"]["reference_length"] == 7
     assert report.values["mixed"] == pytest.approx(2 / 7)
-    assert report.table().splitlines()[2].startswith("MIXED    28.57     0.00 to 40.00 ")
+    assert report.table().splitlines()[2].startswith("MIXED     28.57     0.00 to 40.00 ")
     assert (
         report.worst()
         == "a: token errors 2, reference 5\nREF: 我 用 app 打 卡\nHYP: 我 用 map 打 **\n           S      D"
