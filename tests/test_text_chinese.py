@@ -94,6 +94,11 @@ def test_words_that_are_no_numbers_stay(text: str) -> None:
     assert chinese(text) == {"万一 三明治": "万一三明治", "王○○": "王", "著": "着"}.get(text, text)
 
 
+@pytest.mark.parametrize("piece", ["○", "幺", "1", "1.", "1,", "1-", "$1 ", "电话", " ", "我 "])
+def test_long_texts_take_no_quadratic_time(piece: str) -> None:
+    assert chinese(chinese(piece * 20_000)) == chinese(piece * 20_000)
+
+
 def value(words: str) -> int:
     """The number that numerals say, by their units alone."""
     for unit, size in (("亿", 10**8), ("万", 10**4), ("千", 1000), ("百", 100), ("十", 10)):

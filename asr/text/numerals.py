@@ -116,9 +116,9 @@ _DIGIT_RULES = _rules(
 # What is written with numerals, in more ways than one.
 _NUMERAL_RULES = _rules(
     ("[两兩]", "二"),
-    (f"(?<=[{_DIGITS}〇])[○◯]+|[○◯]+(?=[{_DIGITS}〇])", lambda m: "零" * len(m[0])),
+    (f"(?<=[{_DIGITS}〇])[○◯]+|(?<![○◯])[○◯]++(?=[{_DIGITS}〇])", lambda m: "零" * len(m[0])),
     ("〇", "零"),
-    (f"(?<=[{_DIGITS}])幺+|幺+(?=[{_DIGITS}])", lambda m: "一" * len(m[0])),
+    (f"(?<=[{_DIGITS}])幺+|(?<!幺)幺++(?=[{_DIGITS}])", lambda m: "一" * len(m[0])),
     ("(?<=[一二三四五六七八九][百千万亿]|零)十", "一十"),
     (f"(?<![{_DIGITS}十百千万亿])一十", "十"),
     ("百分之一百(?![零一二三四五六七八九])", "百分之百"),
