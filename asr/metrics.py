@@ -18,12 +18,14 @@ from rapidfuzz.distance import Levenshtein
 from rich.cells import cell_len
 
 from asr.errors import DataError
+from asr.text.scripts import mixed_tokens
 
-Unit = Literal["word", "character"]
+Unit = Literal["word", "character", "token"]
 Kind = Literal["equal", "substitute", "delete", "insert"]
 
 Counts = npt.NDArray[np.integer[Any]]  # [..., 4]: hits, substitutions, deletions, insertions
 
+_PARTS: dict[Unit, Callable[[str], Sequence[str]]] = {"word": str.split, "character": str.strip, "token": mixed_tokens}
 MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 
 
@@ -38,7 +40,7 @@ class ErrorRate:
 
     @property
     def reference_length(self) -> int:
-        """Words or characters of the reference."""
+        """Units of the reference."""
         return self.hits + self.substitutions + self.deletions
 
     @property
@@ -76,7 +78,8 @@ def error_rate(references: Sequence[str], hypotheses: Sequence[str], unit: Unit 
     """Count the errors of hypotheses against references, pair by pair, and sum them up.
 
     Words are what white space parts. Characters are code points and include the spaces between words, as in
-    jiwer, while white space at both ends is no part of a text. Empty texts are allowed on either side.
+    jiwer, while white space at both ends is no part of a text. Tokens are those of `mixed_tokens`: characters of
+    Chinese and other scripts without spaces, words of all others. Empty texts are allowed on either side.
     Raises DataError when the two sides differ in number.
     """
     return ErrorRate(*error_counts(references, hypotheses, unit).sum(0).tolist())
@@ -88,8 +91,8 @@ def error_counts(references: Sequence[str], hypotheses: Sequence[str], unit: Uni
         raise DataError(
             f"{len(references)} references but {len(hypotheses)} hypotheses: they are compared pair by pair"
         )
-    tokens: Callable[[str], Sequence[str]] = str.split if unit == "word" else str.strip
-    rows = [_count(tokens(ref), tokens(hyp)) for ref, hyp in zip(references, hypotheses, strict=True)]
+    parts = _PARTS[unit]
+    rows = [_count(parts(ref), parts(hyp)) for ref, hyp in zip(references, hypotheses, strict=True)]
     return np.array(rows, dtype=np.int32).reshape(-1, 4)
 
 
@@ -116,11 +119,11 @@ def word_errors(reference: str, hypothesis: str) -> list[WordError]:
 
 def align(reference: str, hypothesis: str, unit: Unit = "word") -> list[Edit]:
     """Return the edits that turn the reference into the hypothesis, in order, as few as possible."""
-    if unit == "word":
-        # jiwer parts words at single spaces only: tabs, no-break and ideographic spaces count here as well.
-        out = jiwer.process_words(" ".join(reference.split()), " ".join(hypothesis.split()))
-    else:
+    if unit == "character":
         out = jiwer.process_characters(reference, hypothesis)
+    else:
+        # jiwer parts words at single spaces only: tabs, no-break and ideographic spaces count here as well.
+        out = jiwer.process_words(*(" ".join(_PARTS[unit](text)) for text in (reference, hypothesis)))
     edits: list[Edit] = []
     for chunk in out.alignments[0]:
         refs = out.references[0][chunk.ref_start_idx : chunk.ref_end_idx]

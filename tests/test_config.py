@@ -42,6 +42,8 @@ def test_every_shipped_file_is_valid_and_survives_a_round_trip(path: Path, tmp_p
         ("model.encoder.dim=1000000000", "'model.encoder.dim'"),
         ("trainer.max_steps=null", "give max_epochs or max_steps"),
         ("model.encoder.dim=30", "multiple of heads"),
+        ("normalizer=basik", "'normalizer': unknown normalizer 'basik'; did you mean 'basic'?"),
+        ("score_normalizer=rules.yaml", "'score_normalizer': 'rules.yaml': a file of rules cannot stand here"),
         ("trainer", "overrides look like"),
         ("out.x=1", "is a value, not a section"),
         ("optimizer.lr=[1", "not valid YAML"),

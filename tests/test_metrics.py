@@ -13,11 +13,13 @@ from rich.cells import cell_len
 
 from asr.errors import DataError
 from asr.metrics import Edit, ErrorRate, Unit, align, error_counts, error_rate, show_alignment, word_errors
+from asr.text.scripts import mixed_tokens
 
 # Few words, so that hits are common; one of them wide, one with a combining mark, one outside the BMP.
 WORDS = st.sampled_from(["a", "b", "the", "漢字", "cafe\u0301", "𝔄"])
 SENTENCES = st.lists(WORDS, max_size=7).map(" ".join)
 PAIRS = st.lists(st.tuples(SENTENCES, SENTENCES), max_size=6)
+MIXED = st.lists(st.sampled_from(["我", "们", "用", "app", "ok", " ", "ガ", "ที่", "。"]), max_size=9).map("".join)
 UNITS: list[Unit] = ["word", "character"]
 
 
@@ -139,6 +141,19 @@ def test_word_errors_are_those_of_the_alignment(ref: str, hyp: str) -> None:
     found = word_errors(ref, hyp)
     assert [(e.kind, e.reference, e.hypothesis) for e in found] == shown
     assert all(ref.split()[e.at] == e.reference for e in found if e.kind != "insert")
+
+
+@settings(max_examples=150, deadline=None)
+@given(pairs=st.lists(st.tuples(MIXED, MIXED), min_size=1, max_size=5))
+def test_counts_of_mixed_tokens_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
+    refs, hyps = ([" ".join(mixed_tokens(side)) for side in sides] for sides in zip(*pairs, strict=True))
+    out = jiwer.process_words(refs, hyps)
+    found = error_rate([r for r, _ in pairs], [h for _, h in pairs], "token")
+    assert found == ErrorRate(out.hits, out.substitutions, out.deletions, out.insertions)
+    for ref, hyp in pairs:
+        edits = align(ref, hyp, "token")
+        assert [e.reference for e in edits if e.kind != "insert"] == mixed_tokens(ref)
+        assert sum(e.kind != "equal" for e in edits) == error_rate([ref], [hyp], "token").errors
 
 
 def test_sides_of_different_length_are_refused() -> None:

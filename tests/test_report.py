@@ -143,6 +143,15 @@ def test_characters_are_aligned_where_cer_comes_first(tmp_path: Path) -> None:
     assert "1-5 characters" in page.text
 
 
+def test_tokens_of_mixed_text_are_aligned_apart(tmp_path: Path) -> None:
+    ref, hyp = lines(tmp_path / "ref.jsonl", {"u": "你好 hello"}), lines(tmp_path / "hyp.jsonl", {"u": "你们 hollow"})
+    page = report(ref, hyp, "--metric", "mixed,wer", folder=tmp_path / "r")
+    assert page.data("data")["unit"] == "token"
+    (row,) = page.data("lines")
+    assert (row["ref"], row["hyps"]) == ("你 好 hello", [[["=", 1], ["S", "们 hollow"]]])
+    assert "MIXED by length of the reference" in page.text
+
+
 def test_a_page_without_rates_is_aligned_by_words(files: list[Path], tmp_path: Path) -> None:
     page = report(*files, "--metric", "bleu", folder=tmp_path / "r")
     assert page.data("lines")[1]["hyps"] == [[["=", 2]], [["=", 1], ["S", "knight"]]]

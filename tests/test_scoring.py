@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import warnings
 from pathlib import Path
 
 import jiwer
@@ -257,6 +258,49 @@ def test_worst_come_first_and_right_ones_not_at_all() -> None:
 def test_wrong_options(kind: type[AsrError], options: dict, says: str) -> None:
     with pytest.raises(kind, match=says):
         score_texts({"u": "1"}, {"u": "1"}, **options)
+
+
+def test_mixed_error_rate() -> None:
+    refs = {"a": "我 用 app 打卡", "b": "okay 好"}
+    report = score_texts(refs, {"a": "我用 map 打", "b": "okay 好"}, metrics=["mixed"], worst=1)
+    assert report.as_dict()["metrics"]["mixed"]["reference_length"] == 7
+    assert report.values["mixed"] == pytest.approx(2 / 7)
+    assert report.table().splitlines()[2].startswith("MIXED     28.57     0.00 to 40.00 ")
+    assert (
+        report.worst()
+        == "a: token errors 2, reference 5\nREF: 我 用 app 打 卡\nHYP: 我 用 map 打 **\n           S      D"
+    )
+
+
+UNSEGMENTED = {
+    "chinese": "打开空调",
+    "japanese": "今日はいい天気ですね",
+    "thai": "วันนี้อากาศดีมาก",
+}
+SEGMENTED = {
+    "chinese": "今天 天气 很 好 我们 出去 玩",
+    "characters": "今 天 天 气 很 好",
+    "thai": "วันนี้ อากาศ ดี มาก",
+    "korean": "오늘날씨가정말좋네요",
+    "russian": "достопримечательности",
+    "mostly english": "we all went to 天安门广场 yesterday",
+}
+
+
+@pytest.mark.parametrize("text", UNSEGMENTED.values(), ids=UNSEGMENTED)
+def test_words_that_are_sentences_are_warned_of(text: str) -> None:
+    texts = {str(i): text for i in range(3)}
+    with pytest.warns(UserWarning, match=r"no spaces between words .*--metric cer,mixed$") as told:
+        score_texts(texts, texts)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("text", SEGMENTED.values(), ids=SEGMENTED)
+def test_words_that_are_words_are_not(text: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score_texts({"a": text}, {"a": text})
+        score_texts({"a": UNSEGMENTED["chinese"]}, {"a": "开"}, metrics=["cer", "mixed"])
 
 
 def test_nothing_to_score() -> None:

@@ -15,8 +15,24 @@ from asr.text import NORMALIZERS, normalizer
 LANGUAGES = ("en", "es", "fr", "it", "ru")
 
 # Pieces that rules react to; put together at random they meet in ways that nobody thought of.
-SIGNS = "0178#*%&'’-.,()[]<>$£¢№sAéİßΣ½²٣፩ё \u0308\u0301\u200d\u00a0\ufeff"
-NUMBERS = ["500", "1999", "28.8", "1,234", "1.234", "1st", "3D", "dial ", "marque el ", "1er", "2nde", "1-й"]
+SIGNS = "著乾兩〇一十万萬点ア๑年月0178#*%&'’-.,()[]<>$£¢№sAéİßΣ½²٣፩ё \u0308\u0301\u200d\u00a0\ufeff"
+NUMBERS = [
+    "500",
+    "1999",
+    "28.8",
+    "1,234",
+    "1.234",
+    "1st",
+    "3D",
+    "dial ",
+    "marque el ",
+    "1er",
+    "2nde",
+    "1-й",
+    "2024-03-15",
+    "二○",
+    "½",
+]
 WORDS = [
     "www.a.b",
     "one",
@@ -50,6 +66,7 @@ def test_normalised_text_comes_back_unchanged(name: str, language: str, text: st
     normalise = normalizer(name, language)
     once = normalise(text)
     assert normalise(once) == once
+    assert [text, *(after for _, after in normalise.trace(text))][-1] == once
     if name != "none":
         assert once == " ".join(once.split())
         assert "\ufeff" not in once

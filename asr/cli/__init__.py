@@ -11,6 +11,7 @@ import typer
 
 from asr import __version__
 from asr.cli.inputs import batch_seconds, load_recognizer
+from asr.cli.normalize import NORMALIZER_HELP, normalize
 from asr.cli.options import BatchSize, BeamSize, CtcWeight, Device, Dtype, Model
 from asr.cli.report import report
 from asr.cli.score import print_report, score
@@ -93,7 +94,9 @@ def evaluate(
     model: Model,
     beam_size: BeamSize = None,
     ctc_weight: CtcWeight = None,
-    normalizer: Annotated[str | None, typer.Option(help="For both sides. [default: the model's own]")] = None,
+    normalizer: Annotated[
+        str | None, typer.Option(help=f"{NORMALIZER_HELP}; for both sides. [default: the model's own]")
+    ] = None,
     language: Annotated[str | None, typer.Option(help="Only the cuts in this language.")] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Folder for hyp.jsonl.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
@@ -133,6 +136,7 @@ def evaluate(
 
 app.command()(with_scoring(score))
 app.command()(with_scoring(report))
+app.command()(normalize)
 
 
 @app.command()

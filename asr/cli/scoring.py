@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from asr.cli.inputs import names
+from asr.cli.normalize import NORMALIZER_HELP
 
 if TYPE_CHECKING:
     from asr.scoring import ScoreOptions
@@ -25,8 +26,10 @@ class Scoring:
 
     reference: Annotated[Path, typer.Argument(help=f"What was said: {_FILES}.")]
     hypothesis: Annotated[list[Path], typer.Argument(help="What was recognised; several systems are compared.")]
-    metric: Annotated[str, typer.Option(help="wer, cer, mer, wil, bleu, chrf, ter; several with commas.")] = "wer,cer"
-    normalizer: Annotated[str, typer.Option(help="none, basic, english or spoken; for both sides.")] = "none"
+    metric: Annotated[str, typer.Option(help="wer, cer, mixed, mer, wil, bleu, chrf, ter; several with commas.")] = (
+        "wer,cer"
+    )
+    normalizer: Annotated[str, typer.Option(help=f"{NORMALIZER_HELP}; for both sides.")] = "none"
     language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None
     form: Annotated[
         Literal["ids", "lines"] | None,

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from asr.errors import ConfigError
+from asr.text import check_name
 
 
 class Config(BaseModel):
@@ -18,6 +21,17 @@ class Config(BaseModel):
 Size = Annotated[int, Field(gt=0, le=65_536)]
 Rate = Annotated[int, Field(ge=1000, le=384_000)]
 Layers = Annotated[int, Field(ge=0, le=256)]
+
+
+def _known(normalizer: str) -> str:
+    try:
+        return check_name(normalizer)
+    except ConfigError as e:
+        raise ValueError(e) from None
+
+
+# A name and never a file: model folders hold all that they need.
+NormalizerName = Annotated[str, AfterValidator(_known)]
 
 
 class LogMelConfig(Config):
@@ -217,7 +231,7 @@ class ModelFolderConfig(Config):
     model: ModelConfig = ModelConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     decode: DecodeConfig = DecodeConfig()
-    normalizer: str = Field("none", description="the text normaliser that training texts went through")
+    normalizer: NormalizerName = Field("none", description="the text normaliser that training texts went through")
 
     @model_validator(mode="after")
     def _silence_has_a_window(self) -> ModelFolderConfig:

@@ -13,6 +13,7 @@ from .model import (
     FeaturesConfig,
     LogMelConfig,
     ModelConfig,
+    NormalizerName,
     Padding,
     TokenizerConfig,
     check_window,
@@ -158,8 +159,10 @@ class ExperimentConfig(Config):
     model: ModelConfig = ModelConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     decode: DecodeConfig = DecodeConfig()
-    normalizer: str = Field("none", description="text normaliser of the training targets")
-    score_normalizer: str | None = Field(None, description="normaliser of both sides when scoring; default: normalizer")
+    normalizer: NormalizerName = Field("none", description="text normaliser of the training targets")
+    score_normalizer: NormalizerName | None = Field(
+        None, description="normaliser of both sides when scoring; default: normalizer"
+    )
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()

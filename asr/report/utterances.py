@@ -56,7 +56,7 @@ def aligned(
     runs of `runs`), and in "groups" which value of each of the fields it has.
     """
     unit = unit_of(comparison)
-    gap = " " if unit == "word" else ""
+    gap = "" if unit == "character" else " "
     numbers = _worst(comparison, unit, most)
     found: dict[int, dict[str, Any]] = {number: {"number": number, "hyps": []} for number in numbers}
     done, total = 0, len(numbers) * len(hypotheses)

@@ -12,6 +12,7 @@ import jinja2
 
 from asr.errors import DataError, printable
 from asr.files import make_folder, write_atomically
+from asr.metrics import Unit
 from asr.report import figures
 from asr.report.media import Medium
 from asr.report.utterances import Shown, fields_of, script_json, unit_of
@@ -21,6 +22,7 @@ GENERATOR = "asr report"
 NAME = "report.html"
 _HEAD_BYTES = 1024
 _SCRIPTS = ("alignment.js", "rows.js", "main.js")
+_RATES: dict[Unit, str] = {"word": "WER", "character": "CER", "token": "MIXED"}
 _MOST_VALUES = 500  # of a field, to choose among
 
 
@@ -72,7 +74,7 @@ def _values(comparison: Comparison, utterances: Sequence[Shown], title: str) -> 
         "report": first,
         "systems": systems,
         "unit": unit,
-        "rate": "WER" if unit == "word" else "CER",
+        "rate": _RATES[unit],
         "rates": list(figures.rates_of(systems)),
         "kinds": figures.kinds_of(systems, unit),
         "confusions": [(system, _confusions(system.report)) for system in systems if unit == "word"],

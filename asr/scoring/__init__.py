@@ -13,12 +13,15 @@ from asr.metrics import Unit
 from asr.scoring.breakdown import Confusions, by_length, in_quarters
 from asr.scoring.compare import Comparison
 from asr.scoring.formats import Columns
+from asr.scoring.normalising import normalised
 from asr.scoring.pairs import Pair, open_pair, paired
 from asr.scoring.rates import MEASURES, check_metrics
 from asr.scoring.report import ScoreReport
 from asr.scoring.rows import PathLike, Row, Source
-from asr.scoring.tally import Tally, normalised
+from asr.scoring.tally import Tally
 from asr.scoring.translation import TRANSLATION, translation_score
+from asr.scoring.unspaced import Unspaced
+from asr.text import open_normalizer
 
 __all__ = [
     "METRICS",
@@ -40,12 +43,12 @@ OnDone = Callable[[float, float], None]
 class ScoreOptions:
     """What to compute, and how files are read.
 
-    normalizer, language: see `asr.text.normalizer`; the language of an utterance is that of the reference, else of
-    the hypothesis, else `language`.  form: of plain text, where it shall not be guessed.  columns: of the references
-    and of the hypotheses.  by: a field of the references (a column, a key, a cut's speaker) whose utterances the
-    bootstrap keeps together.  worst: how many of the worst utterances to keep.  breakdown: fields of the references
-    to show the WER by; "length" is the number of words.  confusions: how many of the most frequent errors of each
-    kind to show.  BLEU, chrF and TER need all texts in memory at once.
+    normalizer, language: a name as for `asr.text.normalizer`, or a file of rules (`asr.text.rules`); the language of
+    an utterance is that of the reference, else of the hypothesis, else `language`.  form: of plain text, where it
+    shall not be guessed.  columns: of the references and of the hypotheses.  by: a field of the references (a column,
+    a key, a cut's speaker) whose utterances the bootstrap keeps together.  worst: how many of the worst utterances to
+    keep.  breakdown: fields of the references to show the WER by; "length" is the number of words.  confusions: how
+    many of the most frequent errors of each kind to show.  BLEU, chrF and TER need all texts in memory at once.
     """
 
     metrics: Sequence[str] = ("wer", "cer")
@@ -104,7 +107,7 @@ def texts_of(
     """The utterances of these numbers as `compare` compared them, read once more; the order is that of the files."""
     refs, hyps = open_pair(reference, hypothesis, form=options.form, columns=options.columns)
     pairs = (pair for pair in _paired(refs, hyps, options) if pair.number in wanted)
-    for portion in normalised(pairs, options.normalizer, options.language):
+    for portion in normalised(pairs, open_normalizer(options.normalizer), options.language):
         yield from portion
 
 
@@ -139,18 +142,22 @@ def _score(
     translated = [name for name in metrics if name in TRANSLATION]
     held: list[Pair] = []
     done = 0
-    for portion in normalised(_paired(refs, hyps, options), options.normalizer, options.language):
+    unspaced = Unspaced()
+    normalizer = open_normalizer(options.normalizer)
+    for portion in normalised(_paired(refs, hyps, options), normalizer, options.language):
         tally.add(portion)
+        unspaced.look_at(portion)
         held += portion if translated else ()
         done += len(portion)
         if on_done:
             on_done(done)
     texts = [pair.reference for pair in held], [pair.hypothesis for pair in held]
     counts = tally.counts()
+    unspaced.warn(list(counts))
     return ScoreReport(
         metrics=metrics,
         counts=counts,
-        normalizer=options.normalizer,
+        normalizer=normalizer.name,
         language=options.language,
         form=refs.form,
         name=hyps.name,

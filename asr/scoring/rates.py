@@ -58,6 +58,7 @@ MEASURES: dict[str, Measure] = {
     "cer": _measure("character", _share, _ERRORS, _SAID),
     "mer": _measure("word", _share, _ERRORS, _ALL),
     "wil": _measure("word", _information_lost, _HITS, _SAID, _RECOGNISED),
+    "mixed": _measure("token", _share, _ERRORS, _SAID),
 }
 
 

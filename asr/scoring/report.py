@@ -104,18 +104,19 @@ class ScoreReport:
     def table(self) -> str:
         """The result as plain text; below the counts their share of the reference in per cent."""
         rows = [self.heading()]
+        width = max([4, *map(len, self.metrics)])
         if self.rates:
             columns = "".join(f"{name:>10}" for name in ("sub", "del", "ins", "hits"))
-            rows.append(f"{'':4}{'rate %':>10}{'95 % interval':>18}{columns}{'reference':>11}")
+            rows.append(f"{'':{width}}{'rate %':>10}{'95 % interval':>18}{columns}{'reference':>11}")
         for name, r in self.rates.items():
             counts = (r.substitutions, r.deletions, r.insertions, r.hits)
             shares = (100 * count / max(1, r.reference_length) for count in counts)
             low, high = (100 * end for end in self.intervals[name][:2])
-            start = f"{name.upper():4}{100 * self.values[name]:10.2f}{f'{low:.2f} to {high:.2f}':>18}"
+            start = f"{name.upper():{width}}{100 * self.values[name]:10.2f}{f'{low:.2f} to {high:.2f}':>18}"
             rows.append(f"{start}{''.join(f'{c:10}' for c in counts)}{r.reference_length:11}")
-            if name in ("wer", "cer"):
-                rows.append(f"{'':32}{''.join(f'{share:9.2f}%' for share in shares)}")
-        rows += [f"{n.upper():4}{s.value:10.2f}  {s.signature}" for n, s in self.translation.items()]
+            if name in ("wer", "cer", "mixed"):
+                rows.append(f"{'':{width + 28}}{''.join(f'{share:9.2f}%' for share in shares)}")
+        rows += [f"{n.upper():{width}}{s.value:10.2f}  {s.signature}" for n, s in self.translation.items()]
         if self.rates:
             rows.append(self.bootstrap())
         return "\n".join([*rows, *self.details()])
@@ -132,7 +133,7 @@ class ScoreReport:
         if not self.rates:
             return ""
         unit = MEASURES[next(iter(self.rates))].unit
-        gap = " " if unit == "word" else ""
+        gap = "" if unit == "character" else " "
         blocks = []
         for u in self.worst_utterances[:count]:
             head = f"{u.id}: {unit} errors {u.errors}, reference {sum(u.counts[:3])}"

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
-from itertools import islice
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from asr.errors import AsrError, DataError
+from asr.errors import DataError
 from asr.metrics import Counts, Unit, error_counts, word_errors
 from asr.scoring.breakdown import Confusions, Groups
 from asr.scoring.pairs import Pair
-from asr.text import normalizer as find_normalizer
-
-_PAIRS_AT_ONCE = 2000
 
 
 class Utterance(NamedTuple):
@@ -144,22 +139,3 @@ def _known(pair: Pair) -> str:
         key for key, value in pair.fields.items() if value not in (None, "") and not isinstance(value, dict | list)
     ]
     return ", ".join(plain) or "none"
-
-
-def normalised(pairs: Iterable[Pair], normalizer: str, language: str | None) -> Iterator[list[Pair]]:
-    """The pairs in portions, both texts of each normalised in its language; DataError names the utterance."""
-    find: Any = cache(find_normalizer)
-    find(normalizer, language)  # a wrong name is the user's slip, not an utterance's
-    going = iter(pairs)
-    while portion := list(islice(going, _PAIRS_AT_ONCE)):
-        if normalizer != "none":
-            portion = [_normalise(pair, find, normalizer, language) for pair in portion]
-        yield portion
-
-
-def _normalise(pair: Pair, find: Any, normalizer: str, language: str | None) -> Pair:
-    try:
-        normalise = find(normalizer, pair.language or language)
-        return pair._replace(reference=normalise(pair.reference), hypothesis=normalise(pair.hypothesis))
-    except AsrError as e:
-        raise DataError(f"utterance {pair.id!r}: {e}") from None

@@ -1,7 +1,7 @@
-// An alignment as columns: a word (or character) of the reference, and below it what each system made of it.
+// An alignment as columns: a word (a character, a token) of the reference, and below it what each system made of it.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const words = data.unit === "word";
+const words = data.unit !== "character"; // tokens of mixed text stand apart as words do
 const MOST_LETTERS = 80; // of one word
 
 const tokens = (text) => (text === "" ? [] : words ? text.split(" ") : Array.from(text));

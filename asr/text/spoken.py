@@ -1,22 +1,18 @@
-"""Named text normalisers: the same function prepares training text and both sides of a score."""
+"""`spoken`: the words as they are said."""
 
 from __future__ import annotations
 
-import difflib
 import re
-import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from num2words import CONVERTER_CLASSES, num2words
 
-from asr.errors import ConfigError, DataError
+from asr.errors import DataError
+from asr.text.basic import fold, plain_apostrophes, plain_digits, words_and_apostrophes
+from asr.text.chain import Chain, Step
 
-NORMALIZERS: tuple[str, ...] = ("none", "basic", "english", "spoken")
-
-# Characters that people type for an apostrophe; NFKC would take the acute accent apart instead.
-_APOSTROPHES = str.maketrans(dict.fromkeys("‘’ʼʻ´`＇", "'"))
 _NUMBER = r"\d+(?:[.,]\d+)*"
 _SIGNS = "#*%&+=@$€£№"
 
@@ -87,100 +83,18 @@ _RUSSIAN = {"й": "nm", "я": "nf", "е": "nn", "го": "gm", "му": "dm", "м"
 _LATIN_LOOKALIKES = str.maketrans("aceopxy", "асеорху")
 
 
-def normalizer(name: str, language: str | None = None) -> Callable[[str], str]:
-    """Return the normaliser of that name.
-
-    Every one of them is idempotent: normalised text comes back unchanged.
-
-    - ``none``: the text as it is.
-    - ``basic``: Unicode NFKC, lower case, punctuation and symbols (apostrophes too) to a space, white space
-      collapsed. Diacritics and digits stay.
-    - ``english``: the English rules of Whisper (Radford et al. 2022, appendix C) from whisper-normalizer.
-      They leave stray full stops and spaces behind, which a second pass of the same rules removes ("wait..."
-      becomes "wait ." becomes "wait"), so they are repeated until nothing changes.
-    - ``spoken``: the words as they are said. NFKC, lower case, punctuation to a space except apostrophes
-      inside a word; hyphens part words. Words in brackets of any kind are stage directions and go. Digits
-      are spelled out in `language`: "3D" is "three d", "1st" "first", "1990s" "nineteen nineties", but one
-      at a time after a word such as "dial" ("dial 500": "five zero zero"), after a single letter ("H.323"),
-      after a leading zero, and from seven digits on. ``# * % & + = @ $ € £ №`` become words in en, es, fr,
-      it and ru; elsewhere they are dropped, as are all other symbols (a minus sign too) everywhere. In
-      Russian ё becomes е, and a Latin letter inside a Cyrillic word the Cyrillic one that looks the same.
-
-    `language` is a code such as "en" or "en-US". `spoken` without it takes text that has no digits.
-
-    Raises ConfigError for an unknown name, or `english` with another language; the function returned by
-    `spoken` raises DataError for digits that it has no language to spell in.
-    """
-    if name not in NORMALIZERS:
-        near = difflib.get_close_matches(name, NORMALIZERS, n=1, cutoff=0.0)[0]
-        raise ConfigError(f"unknown normalizer {name!r}; did you mean {near!r}? Known: {', '.join(NORMALIZERS)}")
-    if name == "english":
-        if language is not None and _base(language) != "en":
-            raise ConfigError(f"normalizer 'english' cannot treat language {language!r}: use 'basic' or 'spoken'")
-        return _english()
-    if name == "basic":
-        return _basic
-    if name == "spoken":
-        return _Spoken(language)
-    return str
-
-
-def _base(language: str) -> str:
-    return language.replace("_", "-").split("-")[0].lower()
-
-
-def _fold(text: str) -> str:
-    """NFKC and lower case, without invisible format characters (byte-order mark, soft hyphen, joiners)."""
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    # Lower-casing can undo the normal form, so it is made once more.
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
-
-
-def _words(text: str, keep: str = "") -> str:
-    """Letters, the marks on them, digits and `keep`; a single space for all the rest."""
-    out = [" "]
-    for c in text:
-        kind = unicodedata.category(c)[0]
-        if kind in "LN" or c in keep:
-            out.append(c)
-        elif kind != "M":
-            out.append(" ")
-        elif out[-1] != " " and out[-1] not in keep:  # a mark needs a letter to stand on
-            out.append(c)
-    return " ".join("".join(out).split())
-
-
-def _basic(text: str) -> str:
-    return _words(_fold(text))
-
-
-@lru_cache(maxsize=1)
-def _english() -> Callable[[str], str]:
-    from whisper_normalizer.english import (
-        EnglishTextNormalizer,
-    )  # reads its spelling table: only when asked for
-
-    whisper = EnglishTextNormalizer()
-
-    def normalise(text: str) -> str:
-        text = text.replace("\ufeff", "")
-        seen: list[str] = []
-        while text not in seen:
-            seen.append(text)
-            text = " ".join(whisper(text).split())
-        # Should the rules ever turn two texts into each other, the lesser one stands for both.
-        return min(seen[seen.index(text) :])
-
-    return normalise
+def spoken(language: str | None) -> Chain:
+    """The normaliser of one language; DataError for digits in a text that it has no language to spell in."""
+    return _Spoken(language).chain()
 
 
 class _Spoken:
-    """The `spoken` normaliser of one language."""
+    """The rules of one language."""
 
     def __init__(self, language: str | None) -> None:
         self.language = language
-        base = _base(language) if language else ""
         region = (language or "").replace("-", "_")
+        base = region.split("_")[0].lower()
         self.base = base
         self.voice = next((code for code in (region, base) if code in CONVERTER_CLASSES), None)
         self.reading = reading = _READINGS.get(base, _OTHER)
@@ -193,26 +107,38 @@ class _Spoken:
         self.grouped = re.compile(rf"[1-9]\d{{0,2}}([{mark}])\d{{3}}(?:\1\d{{3}})*(?:(?!\1)[.,]\d+)?")
         self.decimal = re.compile(r"\d+\.\d+" if base == "en" else r"\d+[.,]\d+")
 
-    def __call__(self, text: str) -> str:
-        text = text.translate(_APOSTROPHES)
-        # Groups of thousands are seen before NFKC turns the narrow spaces between them into common ones.
-        text = re.sub(r"(?<!\d)\d{1,3}(?:[\u00a0\u202f\u2009']\d{3})+(?!\d)", self._regroup, text)
-        text = text.replace("№", f" {self.reading.signs.get('№', '')} ")
-        text = _stage_directions_out(_fold(text))
-        if any(c.isdigit() for c in text):
-            text = self._spell(text)
+    def chain(self) -> Chain:
+        steps = [
+            # Groups of thousands are seen before NFKC turns the narrow spaces between them into common ones.
+            Step("apostrophes", plain_apostrophes),
+            Step("thousands", self._join_thousands),
+            Step("NFKC, lower case", self._fold),
+            Step("stage directions", _stage_directions_out),
+            Step("digits", self._spell),
+            Step("signs", self._say_signs),
+            Step("punctuation", words_and_apostrophes),
+        ]
+        return Chain((*steps, Step("Russian letters", _russian)) if self.base == "ru" else tuple(steps))
+
+    def _join_thousands(self, text: str) -> str:
+        return re.sub(r"(?<!\d)\d{1,3}(?:[\u00a0\u202f\u2009']\d{3})+(?!\d)", self._regroup, text)
+
+    def _fold(self, text: str) -> str:
+        return fold(text.replace("№", f" {self.reading.signs.get('№', '')} "))  # NFKC would spell it "No"
+
+    def _say_signs(self, text: str) -> str:
         text = re.sub(r"\bwww(?:\.\w[\w-]*)+", lambda m: m[0].replace(".", f" {self.reading.dot} "), text)
         for sign, word in self.reading.signs.items():
             text = text.replace(sign, f" {word} ")
-        text = _words(text, keep="'")
-        text = " ".join(re.sub(r"(?<![^\W_])'|'(?![^\W_])", " ", text).split())
-        return _russian(text) if self.base == "ru" else text
+        return text
 
     def _spell(self, text: str) -> str:
+        if not any(c.isdigit() for c in text):
+            return text
         if self.voice is None:
             why = f"num2words has no {self.language!r}" if self.language else "no language is given"
             raise DataError(f"digits cannot be spelled out, {why}: {text[:60]!r}")
-        text = "".join(str(unicodedata.digit(c)) if c.isdigit() else c for c in text)
+        text = plain_digits(text)
         text = re.sub(rf"([$€£])\s*({_NUMBER})", r"\2 \1", text)
         text = self.ordinal.sub(lambda m: f" {self._ordinal(m[1], m[2])} ", text)
         text = self.dialled.sub(
@@ -295,4 +221,4 @@ def _say(number: int | str, voice: str, **how: str) -> str:
         words = str(num2words(number, lang=voice, **how))
     except (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError):
         return ""
-    return "" if any(c.isdigit() for c in words) else _fold(words)
+    return "" if any(c.isdigit() for c in words) else fold(words)

@@ -1,0 +1,51 @@
+"""Both sides of a score through one normaliser."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from itertools import islice
+
+from asr.errors import AsrError, DataError, printable
+from asr.metrics import word_errors
+from asr.scoring.pairs import Pair
+from asr.text import Chain, Normalizer
+
+_PAIRS_AT_ONCE = 2000
+
+
+def normalised(pairs: Iterable[Pair], normalizer: Normalizer, language: str | None) -> Iterator[list[Pair]]:
+    """The pairs in portions, both texts of each normalised in its language; DataError names the utterance.
+
+    Warns, once, of a normaliser that a second pass would take further.
+    """
+    of_language = cache(normalizer.of_language)
+    # A language that it cannot treat is the user's slip, not an utterance's.
+    plain = not of_language(language).steps
+    settles = normalizer.idempotent
+    going = iter(pairs)
+    while portion := list(islice(going, _PAIRS_AT_ONCE)):
+        once = portion if plain else [_normalise(pair, of_language, language) for pair in portion]
+        if not settles:
+            changing = ((pair, again) for pair in once if (again := _normalise(pair, of_language, language)) != pair)
+            for pair, again in islice(changing, 1):
+                settles = True  # one warning is enough
+                warnings.warn(f"normalizer {normalizer.name} {_change(pair, again)}", stacklevel=2)
+        yield once
+
+
+def _normalise(pair: Pair, of_language: Callable[[str | None], Chain], language: str | None) -> Pair:
+    try:
+        normalise = of_language(pair.language or language)
+        return pair._replace(reference=normalise(pair.reference), hypothesis=normalise(pair.hypothesis))
+    except AsrError as e:
+        raise DataError(f"utterance {pair.id!r}: {e}") from None
+
+
+def _change(once: Pair, twice: Pair) -> str:
+    texts = (once.reference, twice.reference), (once.hypothesis, twice.hypothesis)
+    error = next(error for before, after in texts for error in word_errors(before, after))
+    return printable(
+        f"does not settle: a second pass turns {error.reference!r} of utterance {once.id!r} into {error.hypothesis!r}"
+    )

@@ -1,0 +1,47 @@
+"""A WER of Chinese, Japanese or Thai as it is written compares whole sentences: notice it, and say so."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import regex
+
+from asr.metrics import Unit
+from asr.scoring.pairs import Pair
+from asr.text.scripts import HAN_OR_KANA, SOUTH_EAST_ASIAN
+
+_LOOKED_AT = 100  # references of each portion
+_LONGEST_WORD = 3.0  # on average; where words are parted they have fewer than two Chinese characters
+# It takes about two letters of these alphabets to say what a Chinese character says.
+_WEIGHTS = ((regex.compile(HAN_OR_KANA), 1.0), (regex.compile(SOUTH_EAST_ASIAN), 0.5))
+
+
+class Unspaced:
+    """Looks at references as they go by."""
+
+    def __init__(self) -> None:
+        self._length = 0.0
+        self._words = self._others = 0
+
+    def look_at(self, pairs: Sequence[Pair]) -> None:
+        """Take the first few references of a portion into account."""
+        for pair in pairs[:_LOOKED_AT]:
+            words = pair.reference.split()
+            if pair.reference.isascii():
+                self._others += len(words)
+                continue
+            for word in words:
+                length = sum(weight * len(pattern.findall(word)) for pattern, weight in _WEIGHTS)
+                self._length += length
+                self._words += length > 0
+                self._others += length == 0
+
+    def warn(self, units: Sequence[Unit]) -> None:
+        """Warn where words were counted that are none."""
+        if "word" in units and self._length > max(self._others, _LONGEST_WORD * self._words):
+            warnings.warn(
+                "the references have no spaces between words (as Chinese, Japanese and Thai are written), so WER "
+                "compares whole sentences; look at CER, or at the mixed rate: asr score --metric cer,mixed",
+                stacklevel=2,
+            )

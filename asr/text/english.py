@@ -1,0 +1,33 @@
+"""`english`: the rules that Whisper is scored with."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from asr.errors import ConfigError
+from asr.text.chain import Settled, Step
+
+
+def english(language: str | None) -> Settled:
+    """Radford et al. 2022, appendix C, from whisper-normalizer, repeated until nothing changes.
+
+    Raises ConfigError for another language.
+    """
+    if language is not None and language.replace("_", "-").split("-")[0].lower() != "en":
+        raise ConfigError(f"normalizer 'english' cannot treat language {language!r}: use 'basic' or 'spoken'")
+    return _rules()
+
+
+@lru_cache(maxsize=1)
+def _rules() -> Settled:
+    from whisper_normalizer.english import (
+        EnglishTextNormalizer,
+    )  # reads its spelling table: only when asked for
+
+    whisper = EnglishTextNormalizer()
+    return Settled(
+        (
+            Step("byte-order mark", lambda text: text.replace("\ufeff", "")),
+            Step("Whisper's English rules", lambda text: " ".join(whisper(text).split())),
+        )
+    )
