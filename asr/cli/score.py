@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from asr.cli.inputs import names
+from asr.cli.options import Breakdown, By, Confusions, Words
 from asr.cli.terminal import of_utterances, progress
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ _FILES = "text, JSONL, cuts, CSV, TSV, STM, CTM, TRN, SRT or VTT"
 def score(
     reference: Annotated[Path, typer.Argument(help=f"What was said: {_FILES}.")],
     hypothesis: Annotated[list[Path], typer.Argument(help="What was recognised; several systems are compared.")],
-    metric: Annotated[str, typer.Option(help="wer, cer, mer, wil, bleu, chrf, ter; several with commas.")] = "wer,cer",
+    metric: Annotated[
+        str, typer.Option(help="wer, cer, mer, wil, tcwer, bleu, chrf, ter; several with commas.")
+    ] = "wer,cer",
     normalizer: Annotated[str, typer.Option(help="none, basic, english or spoken; for both sides.")] = "none",
     language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None,
     form: Annotated[
@@ -33,13 +36,13 @@ def score(
     missing_as_empty: Annotated[
         bool, typer.Option("--missing-as-empty", help="Score what was not recognised as empty texts.")
     ] = False,
-    by: Annotated[
-        str | None, typer.Option(help="Field of the references, such as speaker, that the bootstrap draws by.")
-    ] = None,
-    breakdown: Annotated[
-        str, typer.Option(help="Show the WER by fields of the references, or length; several with commas.")
-    ] = "",
-    confusions: Annotated[int, typer.Option(min=0, help="How many of the most frequent errors to show.")] = 0,
+    by: By = None,
+    breakdown: Breakdown = "",
+    confusions: Confusions = 0,
+    words: Words = None,
+    collar: Annotated[
+        float, typer.Option(min=0, help="Of tcwer: seconds before and after a word's middle in which it may match.")
+    ] = 5.0,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -65,6 +68,8 @@ def score(
         worst=worst,
         breakdown=names(breakdown),
         confusions=confusions,
+        words=words,
+        collar_s=collar,
     )
     with progress("scoring", of_utterances) as on_done:
         comparison = scoring.compare(reference, hypothesis, options, on_done)

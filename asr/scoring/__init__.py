@@ -9,15 +9,19 @@ from typing import Any, Literal
 
 from asr.errors import DataError
 from asr.files import count_lines
-from asr.metrics import Unit
 from asr.scoring.breakdown import Confusions, by_length, in_quarters
 from asr.scoring.compare import Comparison
+from asr.scoring.findings import Watcher
 from asr.scoring.formats import Columns
+from asr.scoring.listed import Listed
+from asr.scoring.nbest import NBest
 from asr.scoring.pairs import Pair, open_pair, paired
 from asr.scoring.rates import MEASURES, check_metrics
 from asr.scoring.report import ScoreReport
 from asr.scoring.rows import PathLike, Row, Source
+from asr.scoring.silence import Silence
 from asr.scoring.tally import Tally, normalised
+from asr.scoring.tcwer import COLLAR_S
 from asr.scoring.translation import TRANSLATION, translation_score
 
 __all__ = ["METRICS", "Columns", "Comparison", "ScoreOptions", "ScoreReport", "compare", "score", "score_texts"]
@@ -35,7 +39,8 @@ class ScoreOptions:
     and of the hypotheses.  by: a field of the references (a column, a key, a cut's speaker) whose utterances the
     bootstrap keeps together.  worst: how many of the worst utterances to keep.  breakdown: fields of the references
     to show the WER by; "length" is the number of words.  confusions: how many of the most frequent errors of each
-    kind to show.  BLEU, chrF and TER need all texts in memory at once.
+    kind to show.  words: a file of words and phrases, one a line, to score by themselves.  collar_s: of tcWER, which
+    takes STM and CTM by recording.  BLEU, chrF, TER and tcWER of STM and CTM need all texts in memory at once.
     """
 
     metrics: Sequence[str] = ("wer", "cer")
@@ -48,6 +53,8 @@ class ScoreOptions:
     worst: int = 5
     breakdown: Sequence[str] = ()
     confusions: int = 0
+    words: PathLike | None = None
+    collar_s: float = COLLAR_S
 
 
 def score(reference: PathLike, hypothesis: PathLike, **options: Any) -> ScoreReport:
@@ -80,11 +87,13 @@ def compare(
     lines = count_lines(Path(reference)) if on_done else 0
     reports = []
     for number, hypothesis in enumerate(hypotheses):
-        refs, hyps = open_pair(reference, hypothesis, form=options.form, columns=options.columns)
+        refs, hyps = open_pair(
+            reference, hypothesis, form=options.form, columns=options.columns, recordings="tcwer" in options.metrics
+        )
         guessed = refs.form == "ids" and options.form is None
         hint = f" ({refs.name} was read as `id text`; form 'lines' matches lines by number)" if guessed else ""
         told = on_done and _after(on_done, number * lines, len(hypotheses) * lines)
-        reports.append(_score(refs, hyps, options, places=places, hint=hint, on_done=told))
+        reports.append(score_sources(refs, hyps, options, places=places, hint=hint, on_done=told))
     if len({report.utterances for report in reports}) > 1:
         raise DataError(f"{reference}: was not read in the same way beside every other file; compare files of one kind")
     return Comparison(tuple(reports))
@@ -105,10 +114,10 @@ def score_texts(
     known = languages or {}
     refs = Source("the references", None, lambda: (Row(id, text, known.get(id)) for id, text in references.items()))
     hyps = Source("the hypotheses", None, lambda: (Row(id, text) for id, text in hypotheses.items()))
-    return _score(refs, hyps, ScoreOptions(**options))
+    return score_sources(refs, hyps, ScoreOptions(**options))
 
 
-def _score(
+def score_sources(
     refs: Source,
     hyps: Source,
     options: ScoreOptions,
@@ -117,12 +126,13 @@ def _score(
     hint: str = "",
     on_done: Callable[[float], None] | None = None,
 ) -> ScoreReport:
+    """Score rows from anywhere.  places: keep where the errors stand, for comparisons.  hint: ends a message on ids."""
     metrics = check_metrics(options.metrics, METRICS)
     tally = _tally(metrics, options, places)
     translated = [name for name in metrics if name in TRANSLATION]
     held: list[Pair] = []
     done = 0
-    pairs = paired(refs, hyps, missing_as_empty=options.missing_as_empty, hint=hint)
+    pairs = paired(refs, hyps, missing_as_empty=options.missing_as_empty, timed="tcwer" in metrics, hint=hint)
     for portion in normalised(pairs, options.normalizer, options.language):
         tally.add(portion)
         held += portion if translated else ()
@@ -149,16 +159,31 @@ def _score(
         ),
         confusions=tally.confusions,
         most_confusions=options.confusions,
+        findings=tally.findings(counts, options.by),
+        collar_s=options.collar_s,
     )
 
 
 def _tally(metrics: Sequence[str], options: ScoreOptions, places: bool) -> Tally:
-    units: list[Unit] = list(dict.fromkeys(MEASURES[name].unit for name in metrics if name in MEASURES))
-    if options.breakdown and "word" not in units:
+    units = list(dict.fromkeys(MEASURES[name].unit for name in metrics if name in MEASURES))
+    watchers: list[Watcher] = [Silence()]
+    if "wer" in metrics:
+        watchers.append(NBest())
+    if options.words is not None:
+        watchers.append(Listed(options.words, options.normalizer, options.language))
+    if (options.breakdown or options.words is not None) and "word" not in units:
         units.append("word")
     fields = {*options.breakdown, *([options.by] if options.by else ())} - {"length"}
     confusions = Confusions() if options.confusions else None
-    return Tally(units, worst=options.worst, fields=sorted(fields), places=places, confusions=confusions)
+    return Tally(
+        units,
+        worst=options.worst,
+        fields=sorted(fields),
+        places=places,
+        confusions=confusions,
+        watchers=watchers,
+        collar_s=options.collar_s,
+    )
 
 
 def _after(on_done: OnDone, before: int, total: int) -> Callable[[float], None]:
