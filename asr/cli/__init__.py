@@ -10,8 +10,22 @@ from typing import Annotated
 import typer
 
 from asr import __version__
-from asr.cli.inputs import batch_seconds, load_recognizer
-from asr.cli.options import BatchSize, BeamSize, CtcWeight, Device, Dtype, Model
+from asr.cli.compare import compare
+from asr.cli.inputs import batch_seconds, load_recognizer, names
+from asr.cli.options import (
+    BatchSize,
+    BeamSize,
+    Breakdown,
+    By,
+    Confusions,
+    CtcWeight,
+    Device,
+    Dtype,
+    Metric,
+    Model,
+    NBest,
+    Words,
+)
 from asr.cli.score import print_report, score
 from asr.cli.terminal import progress, run, say
 from asr.cli.transcribe import transcribe
@@ -94,19 +108,26 @@ def evaluate(
     normalizer: Annotated[str | None, typer.Option(help="For both sides. [default: the model's own]")] = None,
     language: Annotated[str | None, typer.Option(help="Only the cuts in this language.")] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Folder for hyp.jsonl.")] = None,
+    metric: Metric = "wer,cer",
+    by: By = None,
+    breakdown: Breakdown = "",
+    confusions: Confusions = 0,
+    words: Words = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
+    n_best: NBest = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
     batch_size: BatchSize = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Decode a manifest and print WER and CER with their counts, and the worst utterances aligned.
+    """Decode a manifest and print what `asr score` would: WER and CER with 95 % intervals, and the worst utterances.
 
     Example: `asr evaluate data/prompts/cuts_dev.jsonl.gz --model exp/prompts-en/model --beam-size 5`
     """
     from asr.evaluate import evaluate as evaluate_cuts
+    from asr.scoring import ScoreOptions
 
-    recognizer = load_recognizer(model, device, dtype, beam_size=beam_size, ctc_weight=ctc_weight)
+    recognizer = load_recognizer(model, device, dtype, beam_size=beam_size, ctc_weight=ctc_weight, n_best=n_best)
     with progress("decoding") as on_done:
         result = evaluate_cuts(
             recognizer,
@@ -114,6 +135,15 @@ def evaluate(
             output or (model if model.is_dir() else Path()),  # the model of a name is not this user's alone
             normalizer=normalizer,
             language=language,
+            options=ScoreOptions(
+                metrics=names(metric),
+                by=by,
+                worst=worst,
+                breakdown=names(breakdown),
+                confusions=confusions,
+                words=words,
+            ),
+            settings={"model": str(model), "dtype": dtype},
             batch_s=batch_seconds(batch_size),
             on_done=on_done,
         )
@@ -130,6 +160,7 @@ def evaluate(
 
 
 app.command()(score)
+app.command()(compare)
 
 
 @app.command()

@@ -19,6 +19,9 @@ Dtype = Annotated[
 BatchSize = Annotated[str, typer.Option("--batch-size", help="Seconds at once; auto: the fastest that fits.")]
 
 # How texts are scored
+Metric = Annotated[
+    str, typer.Option("--metric", help="wer, cer, mer, wil, tcwer, bleu, chrf, ter; several with commas.")
+]
 By = Annotated[
     str | None, typer.Option("--by", help="Field of the references, such as speaker, that the bootstrap draws by.")
 ]

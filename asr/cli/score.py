@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import typer
 
 from asr.cli.inputs import names
-from asr.cli.options import Breakdown, By, Confusions, Words
+from asr.cli.options import Breakdown, By, Confusions, Metric, Words
 from asr.cli.terminal import of_utterances, progress
-
-if TYPE_CHECKING:
-    from asr.scoring import Comparison, ScoreReport
 
 _FILES = "text, JSONL, cuts, CSV, TSV, STM, CTM, TRN, SRT or VTT"
 
@@ -21,9 +18,7 @@ _FILES = "text, JSONL, cuts, CSV, TSV, STM, CTM, TRN, SRT or VTT"
 def score(
     reference: Annotated[Path, typer.Argument(help=f"What was said: {_FILES}.")],
     hypothesis: Annotated[list[Path], typer.Argument(help="What was recognised; several systems are compared.")],
-    metric: Annotated[
-        str, typer.Option(help="wer, cer, mer, wil, tcwer, bleu, chrf, ter; several with commas.")
-    ] = "wer,cer",
+    metric: Metric = "wer,cer",
     normalizer: Annotated[str, typer.Option(help="none, basic, english or spoken; for both sides.")] = "none",
     language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None,
     form: Annotated[
@@ -80,7 +75,15 @@ def score(
     print_report(result, worst)
 
 
-def print_report(result: ScoreReport | Comparison, worst: int) -> None:
+class Printable(Protocol):
+    """What the commands print: a report, or several beside each other."""
+
+    def table(self) -> str: ...
+
+    def worst(self, count: int) -> str: ...
+
+
+def print_report(result: Printable, worst: int) -> None:
     """Print the table, and the worst utterances."""
     print(result.table())
     if shown := result.worst(worst):

@@ -24,7 +24,17 @@ from asr.scoring.tally import Tally, normalised
 from asr.scoring.tcwer import COLLAR_S
 from asr.scoring.translation import TRANSLATION, translation_score
 
-__all__ = ["METRICS", "Columns", "Comparison", "ScoreOptions", "ScoreReport", "compare", "score", "score_texts"]
+__all__ = [
+    "METRICS",
+    "Columns",
+    "Comparison",
+    "ScoreOptions",
+    "ScoreReport",
+    "compare",
+    "score",
+    "score_sources",
+    "score_texts",
+]
 
 METRICS = (*MEASURES, *TRANSLATION)
 OnDone = Callable[[float, float], None]
