@@ -132,9 +132,10 @@ def _floor(recognizer: Recognizer, work: Work) -> Table:
     """The least time of the products and of the bytes, at the rates that this machine reaches with them alone."""
     encoder, decoder = recognizer.config.model.encoder, recognizer.config.model.decoder
     dim, vocabulary = encoder.dim, recognizer.tokenizer.vocab_size
-    flops = work.frames * 2 * encoder.layers * (4 * dim**2 + 2 * dim * encoder.feed_forward)
-    flops += (work.attended - work.frames) * 4 * encoder.layers * dim**2
-    flops += work.pairs * 4 * encoder.layers * dim + work.attended * 4 * decoder.layers * dim**2
+    exact = 2 * work.frames * encoder.layers * dim**2 + 4 * work.pairs * encoder.layers * dim
+    rounded = 2 * work.frames * encoder.layers * (3 * dim**2 + 2 * dim * encoder.feed_forward)
+    rounded += 4 * (work.attended - work.frames) * encoder.layers * dim**2
+    rounded += 4 * work.attended * decoder.layers * dim**2
     weights = decoder.layers * (6 * dim**2 + 2 * dim * decoder.feed_forward) + vocabulary * dim
     read = work.steps * weights + work.key_bytes
     bf16, int8, gigabytes = _rates(dim)
@@ -143,11 +144,12 @@ def _floor(recognizer: Recognizer, work: Work) -> Table:
     )
     for column in ("work", "rate measured here", "seconds"):
         table.add_column(column, justify="right")
-    table.add_row("encoder, bfloat16", f"{flops / 1e9:.0f} GFLOP", f"{bf16:.0f} GFLOP/s", f"{flops / bf16 / 1e9:.2f}")
-    operations = 2 * work.tokens * weights
-    table.add_row(
-        "decoder, 8 bits", f"{operations / 1e9:.0f} GOP", f"{int8:.0f} GOP/s", f"{operations / int8 / 1e9:.2f}"
-    )
+    for name, operations, rate in (
+        ("encoder: attention and its output maps, bfloat16", exact, bf16),
+        ("encoder: other maps, keys and values, 8 bits", rounded, int8),
+        ("decoder, 8 bits", 2 * work.tokens * weights, int8),
+    ):
+        table.add_row(name, f"{operations / 1e9:.0f} G", f"{rate:.0f} G/s", f"{operations / rate / 1e9:.2f}")
     table.add_row(
         "bytes of search: weights, keys, values",
         f"{read / 1e9:.1f} GB",

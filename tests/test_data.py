@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from audit import audited, expect_refused
 from hostile import PICKLE
 from lhotse import CutSet
+from lhotse.cut import Cut
 from synthetic import (
     RATE,
     clip,
@@ -230,6 +232,23 @@ def test_audio_that_cannot_be_read_is_one_clear_line_from_any_worker(path: Path,
 
 
 # ---- batches --------------------------------------------------------------------------------------------------
+
+
+def test_time_spent_waiting_for_batches_is_counted_over_all_starts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = module(path)
+    assert data.waited_s == 0.0
+    plain = data.examples.augmented
+
+    def late(cut: Cut, epoch: int) -> Example:
+        time.sleep(0.02)
+        return plain(cut, epoch)
+
+    monkeypatch.setattr(data.examples, "augmented", late)
+    seen = sum(len(batch.ids) for batch in itertools.islice(data.train_dataloader(), 4))
+    assert data.waited_s >= 0.02 * seen
+    again = module(path)
+    again.load_state_dict(data.state_dict())
+    assert again.waited_s == data.waited_s
 
 
 def test_collate_pads_audio_and_targets_and_counts_what_was_applied() -> None:

@@ -10,28 +10,39 @@ from torch import nn
 from asr.data.batch import pad_audio
 from asr.model.attention import blockwise, fused
 from asr.model.masks import causal
-from asr.model.precision import Int8Linear, fastest, set_precision
+from asr.model.precision import InBlocks, Int8Linear, PackedInt8Linear, fastest, set_precision
 from asr.recognizer import Recognizer
+
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
 
 
 def test_eight_bits_are_near_the_exact_product() -> None:
     torch.manual_seed(0)
-    linear, x_BTK = nn.Linear(96, 40), torch.randn(3, 5, 96)
-    got, exact = Int8Linear(linear)(x_BTK), linear(x_BTK)
+    linear, x_MK = nn.Linear(96, 40), torch.randn(15, 96)
+    got, exact = Int8Linear(linear)(x_MK), linear(x_MK)
     assert got.shape == exact.shape
     assert (got - exact).norm() < 0.02 * exact.norm()
     assert not torch.equal(got, exact)
 
 
+@needs_onednn
+@torch.inference_mode()
+def test_the_packed_product_is_the_same_to_the_last_bit() -> None:
+    torch.manual_seed(0)
+    linear, x_MK = nn.Linear(96, 40), torch.randn(300, 96)
+    assert torch.equal(PackedInt8Linear(linear)(x_MK), Int8Linear(linear)(x_MK))
+
+
+@pytest.mark.parametrize("kind", [Int8Linear, pytest.param(PackedInt8Linear, marks=needs_onednn)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("M", [50, 700])
-def test_eight_bits_of_a_row_do_not_depend_on_the_others(M: int, dtype: torch.dtype) -> None:
+def test_eight_bits_of_a_row_do_not_depend_on_the_others(M: int, dtype: torch.dtype, kind: type[Int8Linear]) -> None:
     torch.manual_seed(0)
-    linear, x_MK = Int8Linear(nn.Linear(64, 30, bias=False)), torch.randn(M, 64, dtype=dtype)
+    linear, x_MK = InBlocks(kind(nn.Linear(64, 30, bias=False)), 30), torch.randn(M, 64, dtype=dtype)
     x_MK[7] *= 1e4  # one scale for all would round the others to nothing
     x_MK[9] = 0.0
     together = linear(x_MK)
-    assert together.dtype == dtype
+    assert (together.shape, together.dtype) == ((M, 30), dtype)
     for row in (0, 7, 9, 49, M - 1):
         assert torch.equal(together[row], linear(x_MK[row : row + 1])[0])
     assert not together[9].any()

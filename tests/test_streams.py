@@ -93,7 +93,7 @@ def test_an_epoch_follows_from_the_seed_and_goes_on_from_any_position(path: Path
     assert listed(module(path, streamed, "seed=6")) != whole
     for k in range(0, len(whole), 5):
         rest, passed = module(path, streamed), []
-        rest.load_state_dict({"epoch": whole[k][0].epoch, "batches": whole[k][0].batches + 1})
+        rest.load_state_dict({"epoch": whole[k][0].epoch, "batches": whole[k][0].batches + 1, "waited_s": 0.0})
         rest.stream.on_passed = lambda batches, of, passed=passed: passed.append((batches, of))
         assert listed(rest) == whole[k + 1 :]
         done = whole[k][0].batches + 1
@@ -192,7 +192,7 @@ def test_what_cannot_be_used_is_left_out_and_listed_once(path: Path, tmp_path: P
     assert console.export_text().count("left out 3 utterances of the stream, listed in") == 1
     # A run that goes on in a later epoch leaves the list as it is.
     again = module(path, STREAM, f"data.train={train}", f"out={tmp_path / 'run'}", "trainer.max_epochs=2")
-    again.load_state_dict({"epoch": 1, "batches": 2})
+    again.load_state_dict({"epoch": 1, "batches": 2, "waited_s": 0.0})
     report_dropped(again.config, again, console)
     assert len(list(again.stream)) > 0
     assert len((tmp_path / "run" / "dropped.tsv").read_text().splitlines()) == 3

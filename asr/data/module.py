@@ -47,6 +47,8 @@ class SpeechData(L.LightningDataModule):
         self.dropped = self.corpus.dropped + dropped
         self.stream = TrainingStream(self.corpus.epoch, config.data, config.seed, config.trainer.max_epochs)
         self.position = Position()
+        self.waited_before_s = 0.0
+        self.loader: BatchLoader | None = None
 
     @property
     def train_cuts(self) -> Sequence[Cut]:
@@ -54,14 +56,20 @@ class SpeechData(L.LightningDataModule):
         return self.corpus.sample
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.position.epoch, "batches": self.position.batches}
+        return {**self.position._asdict(), "waited_s": self.waited_s}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.position = self.stream.start = Position(state_dict["epoch"], state_dict["batches"])
+        self.waited_before_s = state_dict["waited_s"]
+
+    @property
+    def waited_s(self) -> float:
+        """How long training has waited for its batches, by this process's clock and since the run's first start."""
+        return self.waited_before_s + (0.0 if self.loader is None else self.loader.waited_s)
 
     def train_dataloader(self) -> BatchLoader:
         workers = self.config.data.workers
-        return BatchLoader(
+        self.loader = BatchLoader(
             ExampleDataset(self.examples.augmented, self.share, self.examples.count_targets),
             sampler=self.stream,
             batch_size=None,
@@ -71,6 +79,7 @@ class SpeechData(L.LightningDataModule):
             prefetch_factor=4 if workers else None,
             pin_memory=torch.cuda.is_available(),
         )
+        return self.loader
 
     def val_dataloader(self) -> BatchLoader:
         return BatchLoader(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -153,10 +154,21 @@ def make_batch(batch: CutBatch, make_example: Callable[[Cut, int], Example]) -> 
 
 
 class BatchLoader(DataLoader["Batch | AsrError"]):
-    """Gives the batches of an ExampleDataset, and raises its errors in the process that asks for them."""
+    """Gives the batches of an ExampleDataset, and raises its errors in the process that asks for them.
+
+    waited_s: how long who asked has waited for them, so far.
+    """
+
+    waited_s = 0.0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for item in super().__iter__():
+        coming = super().__iter__()
+        while True:
+            asked = time.monotonic()
+            item = next(coming, None)
+            self.waited_s += time.monotonic() - asked
+            if item is None:
+                return
             if isinstance(item, AsrError):
                 raise item
             yield item

@@ -71,15 +71,15 @@ def blockwise(
     weight_XLT = q_XLK.new_zeros(1, 1, 1)
     if weight_BHLT is not None:
         weight_XLT = weight_BHLT.to(q_BHLK.dtype).expand(B, H, -1, -1).flatten(0, 1)
-    scores, shares = (q_XLK.new_empty(B * H * size * T) for _ in range(2))
+    scores = q_XLK.new_empty(B * H * size * T)
     y_BLHK = q_BHLK.new_empty(B, L, H, K)
     for at in range(0, L, size):
         rows, count = slice(at, at + size), min(size, L - at)
-        score_XLT, share_XLT = (x[: B * H * count * T].view(B * H, count, T) for x in (scores, shares))
+        score_XLT = scores[: B * H * count * T].view(B * H, count, T)
         each = weight_XLT if weight_XLT.shape[1] == 1 else weight_XLT[:, rows]
         torch.baddbmm(each, q_XLK[:, rows], k_XKT, out=score_XLT)
-        torch.softmax(score_XLT, -1, out=share_XLT)
-        y_BLHK[:, rows] = (share_XLT @ v_XTK).unflatten(0, (B, H)).transpose(1, 2)
+        torch.softmax(score_XLT, -1, out=score_XLT)
+        y_BLHK[:, rows] = (score_XLT @ v_XTK).unflatten(0, (B, H)).transpose(1, 2)
     return y_BLHK.transpose(1, 2), None
 
 
@@ -145,7 +145,6 @@ class CrossAttention(nn.Module):
 
     def project_memory(self, states_BTD: Tensor) -> KeyValue:
         """Keys and values of the encoder's states, each (B, H, T, K); once per utterance."""
-        states_BTD = states_BTD.to(self.key_value.weight.dtype)
         k, v = (split_heads(part, self.heads) for part in self.key_value(states_BTD).chunk(2, dim=-1))
         return k, v
 

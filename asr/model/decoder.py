@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         position: Position,
         layers: Iterable[DecoderLayer],
         norm: nn.Module,
-        output: nn.Linear,
+        output: nn.Module,
         dropout: float,
     ) -> None:
         super().__init__()
@@ -142,11 +142,6 @@ class Decoder(nn.Module):
             logits_MV = self.output(x_BLD.flatten(0, 1)[some]).float()
             log_prob_N[some] = -F.cross_entropy(logits_MV, tokens_BL.flatten()[some], reduction="none")
         return log_prob_N.view(tokens_BL.shape)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision of what goes from layer to layer."""
-        return next(p.dtype for layer in self.layers for p in layer.parameters())
 
     def start(self, memory: Memory) -> DecoderState:
         """The state before the first token, one hypothesis per utterance."""

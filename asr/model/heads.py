@@ -16,4 +16,4 @@ class CTCHead(nn.Module):
 
     def forward(self, memory: Memory) -> Tensor:
         """Give log-probabilities (B, T, V) in float32."""
-        return self.output(memory.states_BTD).float().log_softmax(-1)
+        return self.output(memory.states_BTD.to(self.output.weight.dtype)).float().log_softmax(-1)

@@ -5,12 +5,13 @@ Shapes: M rows, K inputs, N outputs.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from asr.model.attention import Attend, CrossAttention, SelfAttention, blockwise
+from asr.model.layers import FeedForward
 from asr.model.speech import SpeechModel
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -19,8 +20,7 @@ Precision = Literal["float32", "bfloat16", "int8"]
 class Int8Linear(nn.Module):
     """A linear map whose weights and inputs are rounded to 8 bits, each output and each input row with its own scale.
 
-    A row is rounded by itself and integers add up exactly: other rows never change its result.  Rows go in blocks: what
-    is done to the product's inputs and outputs costs as much as the product where it does not stay in the caches.
+    A row is rounded by itself and integers add up exactly: other rows never change its result.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -34,27 +34,60 @@ class Int8Linear(nn.Module):
     weight_KN: Tensor
     scale_N: Tensor
 
+    def forward(self, x_MK: Tensor) -> Tensor:
+        """(M, K) -> (M, N), both in float32."""
+        scale_M1 = (x_MK.abs().amax(1, keepdim=True) / 127).clamp_(min=1e-12)
+        y_MN = self._product((x_MK / scale_M1).round_()).mul_(scale_M1)
+        return y_MN if self.bias is None else y_MN.add_(self.bias)
+
+    def _product(self, x_MK: Tensor) -> Tensor:
+        # A private name, but the one 8-bit product that torch has for plain tensors; torchao stands on it too.
+        return torch._int_mm(x_MK.to(torch.int8), self.weight_KN).float().mul_(self.scale_N)
+
+
+class PackedInt8Linear(Int8Linear):
+    """The same numbers by oneDNN, which scales what it multiplies itself: sooner for few rows and many outputs."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear)
+        self.packed = torch.ops.onednn.qlinear_prepack(self.weight_KN.t(), None)
+        self.register_buffer("zero_N", torch.zeros(len(self.scale_N), dtype=torch.long))
+        del self.weight_KN
+
+    zero_N: Tensor
+
+    def _product(self, x_MK: Tensor) -> Tensor:
+        weight = self.packed, self.scale_N, self.zero_N
+        y_MN: Tensor = torch.ops.onednn.qlinear_pointwise(
+            (x_MK + _SHIFT).to(torch.uint8), 1.0, _SHIFT, *weight, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return y_MN
+
+
+class InBlocks(nn.Module):
+    """A part that treats each row by itself, in float32 and a block of rows at a time.
+
+    What is done before, between and after products costs as much as they do where it does not stay in the caches.
+    """
+
+    def __init__(self, part: nn.Module, outputs: int) -> None:
+        super().__init__()
+        self.part, self.outputs = part, outputs
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) -> (..., N), in the precision of the input."""
         x_MK = x.reshape(-1, x.shape[-1])
         if len(x_MK) <= _BLOCK:
-            y_MN = self._block(x_MK).to(x.dtype)
+            y_MN = self.part(x_MK.float()).to(x.dtype)
         else:
-            y_MN = x_MK.new_empty(len(x_MK), len(self.scale_N))
+            y_MN = x_MK.new_empty(len(x_MK), self.outputs)
             for own_MN, own_MK in zip(y_MN.split(_BLOCK), x_MK.split(_BLOCK), strict=True):
-                own_MN.copy_(self._block(own_MK))
+                own_MN.copy_(self.part(own_MK.float()))
         return y_MN.view(*x.shape[:-1], -1)
 
-    def _block(self, x_MK: Tensor) -> Tensor:
-        x_MK = x_MK.float()
-        scale_M1 = (x_MK.abs().amax(1, keepdim=True) / 127).clamp_(min=1e-12)
-        # A private name, but the one 8-bit product that torch has for plain tensors; torchao stands on it too.
-        y_MN = torch._int_mm((x_MK / scale_M1).round_().to(torch.int8), self.weight_KN).float()
-        y_MN.mul_(self.scale_N).mul_(scale_M1)
-        return y_MN if self.bias is None else y_MN.add_(self.bias)
 
-
-_BLOCK = 256  # rows
+_BLOCK = 128  # rows
+_SHIFT = 128  # oneDNN's inputs have no sign
 
 
 class Bfloat16Embedding(nn.Embedding):
@@ -100,15 +133,19 @@ def set_precision(model: SpeechModel, precision: Precision) -> None:
                 part.to(torch.bfloat16)
         return
     _round(model.encoder, but=("out",))  # no faster in 8 bits, and what loses most by them
-    _round(model.decoder, but=("key_value",))  # over many frames it is no faster
-    for module in model.decoder.modules():
-        if isinstance(module, CrossAttention):
-            module.key_value.to(torch.bfloat16)
+    _round(model.decoder, but=("output",))
+    output = cast(nn.Linear, model.decoder.output)
+    wide = PackedInt8Linear if torch.backends.mkldnn.is_available() else Int8Linear
+    model.decoder.output = InBlocks(wide(output), output.out_features)
     model.decoder.embedding = Bfloat16Embedding(model.decoder.embedding)
 
 
 def _round(part: nn.Module, but: tuple[str, ...]) -> None:
-    for parent in list(part.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear) and name not in but:
-                setattr(parent, name, Int8Linear(child))
+    for name, child in list(part.named_children()):
+        if isinstance(child, FeedForward):
+            inner = nn.Sequential(*(Int8Linear(map) if isinstance(map, nn.Linear) else map for map in child))
+            setattr(part, name, InBlocks(inner, cast(nn.Linear, child[-1]).out_features))
+        elif isinstance(child, nn.Linear) and name not in but:
+            setattr(part, name, InBlocks(Int8Linear(child), child.out_features))
+        else:
+            _round(child, but)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from asr.features import FrontEnd
@@ -23,16 +22,13 @@ class SpeechModel(nn.Module):
         self.ctc = ctc
 
     def encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
-        """Waveforms (B, N) at the front end's rate, with lengths in samples -> Memory, in the decoder's precision."""
+        """Waveforms (B, N) at the front end's rate, with lengths in samples -> Memory, in the encoder's precision."""
         features = self.front_end(audio_BN, len_B)
-        memory = self.encoder(features._replace(x_BTF=features.x_BTF.to(_dtype(self.encoder))))
-        return memory._replace(states_BTD=memory.states_BTD.to(self.decoder.dtype))
+        dtype = next(self.encoder.parameters()).dtype
+        memory: Memory = self.encoder(features._replace(x_BTF=features.x_BTF.to(dtype)))
+        return memory
 
     @property
     def parameters_count(self) -> int:
         """Trained numbers, shared ones counted once."""
         return sum(p.numel() for p in self.parameters())
-
-
-def _dtype(module: nn.Module) -> torch.dtype:
-    return next(module.parameters()).dtype
