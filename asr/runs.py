@@ -78,6 +78,8 @@ def compare_runs(
     """
     if len(paths) < 2:
         raise ConfigError("give at least two runs to compare")
+    if reference is None and "tcwer" in options.metrics:
+        raise ConfigError("runs do not tell when the words of the references were said, which tcwer needs: --reference")
     if len(set(paths)) < len(paths):
         raise ConfigError("the same run is given twice; it does not differ from itself")
     runs = [find_run(path) for path in paths]
@@ -99,7 +101,7 @@ def find_run(path: Path) -> Run:
         raise DataError(f"{path}: {problem}; asr evaluate MANIFEST --model MODEL --output FOLDER writes one")
     folder = hypotheses.parent
     evaluation = _first_line(folder / EVALUATION)
-    told = evaluation.get("settings") or {}
+    told = evaluation["settings"] if isinstance(evaluation.get("settings"), dict) else {}
     experiment = _experiment(folder, told.get("model"))
     job = next((_first_line(part) for part in sorted((folder / "parts").glob("*.part"))), {})
     settings = {**_flat(experiment), **_flat(told, "evaluate."), **_flat(job, "transcribe.")}
