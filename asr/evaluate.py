@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from asr.data.cuts import language_of, read_cuts, text_of
-from asr.errors import DataError
+from lhotse.cut import Cut
+
+from asr.data.cuts import language_of, read_cuts
+from asr.errors import ConfigError, DataError
 from asr.files import make_folder, write_atomically
 from asr.recognizer import OnDone, Recognizer
 from asr.recognizer.cuts import cut_source
-from asr.scoring import ScoreReport, score_texts
+from asr.scoring import ScoreOptions, ScoreReport, score_sources
+from asr.scoring.formats import of_cut
+from asr.scoring.recognised import EVALUATION, HYPOTHESES, Recognised, sources, write_recognised
+from asr.scoring.rows import Row
 from asr.transcript import Failure
 
 
@@ -43,27 +49,29 @@ def evaluate(
     *,
     normalizer: str | None = None,
     language: str | None = None,
+    options: ScoreOptions | None = None,
+    settings: Mapping[str, Any] | None = None,
     batch_s: float | None = None,
     on_done: OnDone | None = None,
 ) -> Evaluation:
-    """Decode the cuts of a manifest, write hyp.jsonl into `output`, and score them.
+    """Decode the cuts of a manifest, write hyp.jsonl and evaluation.jsonl into `output`, and score them.
 
     normalizer: for both sides; default: the one that the model was trained with.  language: only the cuts in it.
-    batch_s: as for Recognizer.transcribe_sources.
+    options: what to compute.  settings: what else is to stand in evaluation.jsonl, for comparisons.  batch_s: as for
+    Recognizer.transcribe_sources.
     Raises DataError, one line, for a manifest that cannot be used or a cut whose audio cannot be read.
     """
+    options = replace(options or ScoreOptions(), normalizer=normalizer or recognizer.config.normalizer, language=None)
+    if "tcwer" in options.metrics:
+        raise ConfigError("tcwer needs the times of words: asr transcribe MANIFEST --words, then asr score")
     cuts = {cut.id: cut for cut in read_cuts(manifest) if language is None or language_of(cut) == language}
     if not cuts:
         raise DataError(f"{manifest}: no cuts in language {language!r}")
-    references = {id: text_of(cut) for id, cut in cuts.items()}
-    scoring: dict[str, Any] = {
-        "normalizer": normalizer or recognizer.config.normalizer,
-        "languages": {id: language_of(cut) for id, cut in cuts.items()},
-    }
-    # A normaliser that is unknown, or cannot treat a reference, shows here and not after hours of decoding.
-    score_texts(references, references, **scoring)
+    references = {id: _reference(cut) for id, cut in cuts.items()}
+    # What cannot be scored (an unknown normaliser or field, a reference) shows here and not after hours of decoding.
+    score_sources(*sources([Recognised(ref, ref.text) for ref in references.values()]), options)
     make_folder(output)
-    hypotheses: dict[str, str] = {}
+    recognised = []
     began = time.monotonic()
     for result in recognizer.transcribe_sources(
         [cut_source(cut, recognizer.rate) for cut in cuts.values()],
@@ -72,12 +80,25 @@ def evaluate(
     ):
         if isinstance(result, Failure):
             raise DataError(f"{manifest}: cut {result.id!r} cannot be read: {result.reason}")
-        hypotheses[result.id] = result.text
+        recognised.append(Recognised(references[result.id], result.text, result.alternatives))
     wall_s = time.monotonic() - began
-    path = output / "hyp.jsonl"
-    with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8") as f:
-        for id, text in hypotheses.items():
-            row = {"id": id, "text": text, "reference": references[id], "language": language_of(cuts[id])}
-            f.write(json.dumps(row, ensure_ascii=False) + "\n")
-    report = score_texts(references, hypotheses, **scoring)
-    return Evaluation(report, sum(cut.duration for cut in cuts.values()), wall_s, path)
+    write_recognised(output / HYPOTHESES, recognised)
+    report = score_sources(*sources(recognised), options)
+    found = Evaluation(report, sum(cut.duration for cut in cuts.values()), wall_s, output / HYPOTHESES)
+    told = {
+        "manifest": str(manifest),
+        "only_language": language,
+        **(settings or {}),
+        "decode": recognizer.options.model_dump(mode="json"),
+    }
+    # .jsonl, though of one line: what ends with .json belongs to the model, if this is its folder.
+    with write_atomically(output / EVALUATION) as temporary:
+        temporary.write_text(json.dumps({"settings": told, **found.as_dict()}) + "\n", encoding="utf-8")
+    return found
+
+
+def _reference(cut: Cut) -> Row:
+    """The same row that `asr score` reads from the cut's line, but of two languages the one that it is decoded in."""
+    spoken = [supervision.to_dict() for supervision in cut.supervisions]
+    row = {"id": cut.id, "duration": cut.duration, "supervisions": spoken, "custom": getattr(cut, "custom", None)}
+    return of_cut(row)._replace(language=language_of(cut))

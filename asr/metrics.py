@@ -117,6 +117,20 @@ def word_errors(reference: str, hypothesis: str) -> list[WordError]:
     return found
 
 
+class Matches(NamedTuple):
+    """Of an alignment of words: which word of the hypothesis each one that is right is, and which are inserted."""
+
+    hits: dict[int, int]
+    inserted: list[int]
+
+
+def word_matches(refs: Sequence[str], hyps: Sequence[str]) -> Matches:
+    """What is right and what is inserted, by the alignment that all counts come from."""
+    edits: Any = Levenshtein.editops(refs, hyps)
+    hits = {b.a + i: b.b + i for b in edits.as_matching_blocks() for i in range(b.size)}
+    return Matches(hits, [against for tag, _, against in edits.as_list() if tag == "insert"])
+
+
 def align(reference: str, hypothesis: str, unit: Unit = "word") -> list[Edit]:
     """Return the edits that turn the reference into the hypothesis, in order, as few as possible."""
     if unit == "character":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from synthetic import clip, cut, manifest
 
 from asr.errors import AsrError, ConfigError, DataError
 from asr.evaluate import evaluate
+from asr.metrics import error_rate
 from asr.recognizer import Recognizer
-from asr.scoring import score
+from asr.scoring import ScoreOptions, score
+from asr.scoring import compare as compare_files
 from asr.text import normalizer
 
 LANGUAGES = ("en", "es", "en", None)
@@ -72,6 +75,50 @@ def test_asr_score_finds_the_same_from_the_files(cuts: Path, tmp_path: Path) -> 
     assert again.rates == found.report.rates
     assert found.audio_s == pytest.approx(2.9)
     assert found.as_dict()["times_real_time"] == pytest.approx(2.9 / found.wall_s, rel=0.01)
+
+
+def test_what_asr_score_can_show_stands_here_too(cuts: Path, tmp_path: Path) -> None:
+    """One report for both: an option has the same effect on the texts that are written as on those at hand."""
+    words = tmp_path / "words.txt"
+    words.write_text("world\nrode\n")
+    options = ScoreOptions(by="room", breakdown=["length", "duration"], confusions=3, words=words)
+    with pytest.raises(DataError, match="has no 'room' in the references; there are: duration"):
+        evaluate(Recognizer(small_model()), cuts, tmp_path / "out", options=options)
+    options = replace(options, by="duration")
+    found = evaluate(Recognizer(small_model()), cuts, tmp_path / "out", options=options)
+    again = compare_files(cuts, [found.hypotheses], replace(options, normalizer="basic")).reports[0]
+    ours, theirs = found.report.as_dict(), again.as_dict()
+    assert {**ours, "form": None} == {**theirs, "form": None}
+    assert {"breakdown", "confusions", "listed_words", "without_speech"} < ours.keys()
+    assert ours["metrics"]["wer"]["interval_95"] == list(again.intervals["wer"][:2])
+    assert found.report.table().splitlines()[1:] == again.table().splitlines()[1:]
+
+
+def test_n_best_lists_are_written_and_give_an_oracle(cuts: Path, tmp_path: Path) -> None:
+    found = evaluate(Recognizer(small_model(beam_size=3, n_best=3)), cuts, tmp_path / "out")
+    lists = [[each["text"] for each in row.get("alternatives", [row])] for row in rows(found.hypotheses)]
+    assert max(map(len, lists)) > 1
+    prepare = normalizer("basic")
+    refs = [prepare(row["reference"]) for row in rows(found.hypotheses)]
+    errors = [
+        min(error_rate([ref], [prepare(t)]).errors for t in texts) for ref, texts in zip(refs, lists, strict=True)
+    ]
+    last = found.as_dict()["oracle_wer"]["of_the_first"][-1]
+    assert (last["n"], last["errors"]) == (max(map(len, lists)), sum(errors))
+
+
+def test_how_it_came_about_is_written_down(cuts: Path, tmp_path: Path) -> None:
+    found = evaluate(Recognizer(small_model()), cuts, tmp_path / "out", language="en", settings={"model": "small"})
+    (told,) = rows(tmp_path / "out" / "evaluation.jsonl")
+    settings = told.pop("settings")
+    assert told == json.loads(json.dumps(found.as_dict()))
+    assert (settings["model"], settings["only_language"], settings["manifest"]) == ("small", "en", str(cuts))
+    assert settings["decode"]["beam_size"] == small_model().config.decode.beam_size
+
+
+def test_tcwer_needs_times(cuts: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="tcwer needs the times of words: asr transcribe"):
+        evaluate(Recognizer(small_model()), cuts, tmp_path / "out", options=ScoreOptions(metrics=["tcwer"]))
 
 
 def test_only_the_cuts_in_a_language(cuts: Path, tmp_path: Path) -> None:

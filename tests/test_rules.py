@@ -49,6 +49,7 @@ ROOMS = {
     "align": BASE | {"transcript", "words", "pauses", "tokenizer", "model", "features", "losses"},
     "subtitles": BASE | {"transcript", "words"},
     "writers": BASE | {"transcript", "subtitles"},
+    "runs": BASE | {"config", "text", "scoring"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
     "corpus": BASE
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},

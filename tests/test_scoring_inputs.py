@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from asr.errors import DataError
 from asr.metrics import ErrorRate
 from asr.scoring import Columns, score
 from asr.scoring.formats import open_texts
+from asr.scoring.pairs import paired
+from asr.scoring.rows import Row, Source
 
 STM = """;; a comment
 talk 1 anna 0.0 2.0 <o,f0,female> the cat sat
@@ -155,3 +159,18 @@ def test_a_field_that_is_not_there(tmp_path: Path) -> None:
     table = write(tmp_path / "a.csv", "id,text,room\n1,a,x\n")
     with pytest.raises(DataError, match=r"utterance '1' has no 'rooom' in the references; there are: id, text, room"):
         score(table, table, by="rooom")
+
+
+def test_pairs_go_by_as_files_do() -> None:
+    """A pair comes as soon as both of its texts have: of files in step nothing is held."""
+    read: list[str] = []
+
+    def rows(side: str) -> Iterator[Row]:
+        for number in range(1000):
+            read.append(side)
+            yield Row(str(number), "x")
+
+    pairs = paired(*(Source(side, None, partial(rows, side)) for side in ("ref", "hyp")))
+    for number in range(1, 10):
+        assert next(pairs).id == str(number - 1)
+        assert (read.count("ref"), read.count("hyp")) == (number, number)

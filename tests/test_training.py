@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jiwer
 import pytest
 from rich.console import Console
 from synthetic import cut, experiment, logged_steps, manifest
@@ -89,6 +90,20 @@ def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     assert last == manifest["steps"]  # the last steps are validated, too
 
 
+def test_the_dev_wer_of_the_best_model_has_an_interval(whole: Path) -> None:
+    """The rate is jiwer's on the texts that are written down, and the one that chose the model."""
+    manifest = json.loads((whole / "run.json").read_text())
+    rows = [json.loads(line) for line in (whole / "hyp.jsonl").read_text().splitlines()]
+    assert {row["id"] for row in rows} == {f"dev-{i}" for i in range(4)}
+    found = manifest["dev_of_best"]["metrics"]["wer"]
+    expected = jiwer.wer([row["reference"] for row in rows], [row["text"] for row in rows])
+    assert found["rate"] == pytest.approx(expected)
+    assert 100 * expected == pytest.approx(min(manifest["dev_wer_of_best"].values()))
+    low, high = found["interval_95"]
+    assert low <= expected <= high
+    assert 100 * expected == pytest.approx(min(float(value) for _, value in curve(whole, "dev_wer")))
+
+
 def test_a_run_killed_four_times_ends_bit_for_bit_the_same(config: Path, whole: Path, tmp_path: Path) -> None:
     out, last = tmp_path / "run", max(steps(whole)) + 1
     draw = random.Random(last)
@@ -110,6 +125,7 @@ def test_a_run_killed_four_times_ends_bit_for_bit_the_same(config: Path, whole: 
     assert [line for line in done.stderr.splitlines() if torn.name in line]
     assert steps(out) == steps(whole)
     assert curve(out, "dev_wer") == curve(whole, "dev_wer")
+    assert (out / "hyp.jsonl").read_bytes() == (whole / "hyp.jsonl").read_bytes()
     assert curve(out, "loss") == curve(whole, "loss")
     assert (out / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
 

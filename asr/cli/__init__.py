@@ -10,9 +10,23 @@ from typing import Annotated
 import typer
 
 from asr import __version__
-from asr.cli.inputs import batch_seconds, load_recognizer
+from asr.cli.compare import compare
+from asr.cli.inputs import batch_seconds, load_recognizer, names
 from asr.cli.normalize import NORMALIZER_HELP, normalize
-from asr.cli.options import BatchSize, BeamSize, CtcWeight, Device, Dtype, Model
+from asr.cli.options import (
+    BatchSize,
+    BeamSize,
+    Breakdown,
+    By,
+    Confusions,
+    CtcWeight,
+    Device,
+    Dtype,
+    Metric,
+    Model,
+    NBest,
+    Words,
+)
 from asr.cli.report import report
 from asr.cli.score import print_report, score
 from asr.cli.scoring import with_scoring
@@ -99,19 +113,26 @@ def evaluate(
     ] = None,
     language: Annotated[str | None, typer.Option(help="Only the cuts in this language.")] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Folder for hyp.jsonl.")] = None,
+    metric: Metric = "wer,cer",
+    by: By = None,
+    breakdown: Breakdown = "",
+    confusions: Confusions = 0,
+    words: Words = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
+    n_best: NBest = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
     batch_size: BatchSize = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Decode a manifest and print WER and CER with their counts, and the worst utterances aligned.
+    """Decode a manifest and print what `asr score` would: WER and CER with 95 % intervals, and the worst utterances.
 
     Example: `asr evaluate data/prompts/cuts_dev.jsonl.gz --model exp/prompts-en/model --beam-size 5`
     """
     from asr.evaluate import evaluate as evaluate_cuts
+    from asr.scoring import ScoreOptions
 
-    recognizer = load_recognizer(model, device, dtype, beam_size=beam_size, ctc_weight=ctc_weight)
+    recognizer = load_recognizer(model, device, dtype, beam_size=beam_size, ctc_weight=ctc_weight, n_best=n_best)
     with progress("decoding") as on_done:
         result = evaluate_cuts(
             recognizer,
@@ -119,6 +140,15 @@ def evaluate(
             output or (model if model.is_dir() else Path()),  # the model of a name is not this user's alone
             normalizer=normalizer,
             language=language,
+            options=ScoreOptions(
+                metrics=names(metric),
+                by=by,
+                worst=worst,
+                breakdown=names(breakdown),
+                confusions=confusions,
+                words=words,
+            ),
+            settings={"model": str(model), "dtype": dtype},
             batch_s=batch_seconds(batch_size),
             on_done=on_done,
         )
@@ -136,6 +166,7 @@ def evaluate(
 
 app.command()(with_scoring(score))
 app.command()(with_scoring(report))
+app.command()(compare)
 app.command()(normalize)
 
 

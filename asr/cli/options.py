@@ -17,3 +17,18 @@ Dtype = Annotated[
     typer.Option("--dtype", help="Arithmetic; auto: what is fastest here without a noticeable loss."),
 ]
 BatchSize = Annotated[str, typer.Option("--batch-size", help="Seconds at once; auto: the fastest that fits.")]
+
+# How texts are scored
+Metric = Annotated[
+    str, typer.Option("--metric", help="wer, cer, mixed, mer, wil, tcwer, bleu, chrf, ter; several with commas.")
+]
+By = Annotated[
+    str | None, typer.Option("--by", help="Field of the references, such as speaker, that the bootstrap draws by.")
+]
+Breakdown = Annotated[
+    str, typer.Option("--breakdown", help="Show the WER by fields of the references, or length; several with commas.")
+]
+Confusions = Annotated[int, typer.Option("--confusions", min=0, help="How many of the most frequent errors to show.")]
+Words = Annotated[
+    Path | None, typer.Option("--words", help="File of names or rare words, one a line, to score by themselves.")
+]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Protocol
 
 import typer
 
 from asr.cli.scoring import Scoring
 from asr.cli.terminal import of_utterances, progress
-
-if TYPE_CHECKING:
-    from asr.scoring import Comparison, ScoreReport
 
 
 def score(
@@ -36,7 +33,15 @@ def score(
     print_report(result, worst)
 
 
-def print_report(result: ScoreReport | Comparison, worst: int) -> None:
+class Printable(Protocol):
+    """What the commands print: a report, or several beside each other."""
+
+    def table(self) -> str: ...
+
+    def worst(self, count: int) -> str: ...
+
+
+def print_report(result: Printable, worst: int) -> None:
     """Print the table, and the worst utterances."""
     print(result.table())
     if shown := result.worst(worst):

@@ -13,6 +13,7 @@ import typer
 
 from asr.cli.inputs import names
 from asr.cli.normalize import NORMALIZER_HELP
+from asr.cli.options import Breakdown, By, Confusions, Metric, Words
 
 if TYPE_CHECKING:
     from asr.scoring import ScoreOptions
@@ -26,9 +27,7 @@ class Scoring:
 
     reference: Annotated[Path, typer.Argument(help=f"What was said: {_FILES}.")]
     hypothesis: Annotated[list[Path], typer.Argument(help="What was recognised; several systems are compared.")]
-    metric: Annotated[str, typer.Option(help="wer, cer, mixed, mer, wil, bleu, chrf, ter; several with commas.")] = (
-        "wer,cer"
-    )
+    metric: Metric = "wer,cer"
     normalizer: Annotated[str, typer.Option(help=f"{NORMALIZER_HELP}; for both sides.")] = "none"
     language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None
     form: Annotated[
@@ -41,13 +40,13 @@ class Scoring:
     missing_as_empty: Annotated[
         bool, typer.Option("--missing-as-empty", help="Score what was not recognised as empty texts.")
     ] = False
-    by: Annotated[
-        str | None, typer.Option(help="Field of the references, such as speaker, that the bootstrap draws by.")
-    ] = None
-    breakdown: Annotated[
-        str, typer.Option(help="Show the WER by fields of the references, or length; several with commas.")
-    ] = ""
-    confusions: Annotated[int, typer.Option(min=0, help="How many of the most frequent errors to show.")] = 0
+    by: By = None
+    breakdown: Breakdown = ""
+    confusions: Confusions = 0
+    words: Words = None
+    collar: Annotated[
+        float, typer.Option(min=0, help="Of tcwer: seconds before and after a word's middle in which it may match.")
+    ] = 5.0
 
     def options(self, **more: Any) -> ScoreOptions:
         """What `asr.scoring.compare` takes; `more` are fields of it that only one command knows."""
@@ -66,6 +65,8 @@ class Scoring:
             by=self.by,
             breakdown=names(self.breakdown),
             confusions=self.confusions,
+            words=self.words,
+            collar_s=self.collar,
             **more,
         )
 

@@ -31,7 +31,8 @@ class Shown(NamedTuple):
 
 def unit_of(comparison: Comparison) -> Unit:
     """What the page aligns: words or characters, as the first of the rates counts them."""
-    return MEASURES[next(iter(comparison.reports[0].rates), "wer")].unit
+    first = MEASURES[next(iter(comparison.reports[0].rates), "wer")].unit
+    return "word" if first == "timed word" else first
 
 
 def fields_of(comparison: Comparison, unit: Unit) -> list[Groups]:

@@ -9,19 +9,23 @@ from typing import Any, Literal
 
 from asr.errors import DataError
 from asr.files import count_lines
-from asr.metrics import Unit
 from asr.scoring.breakdown import Confusions, by_length, in_quarters
 from asr.scoring.compare import Comparison
+from asr.scoring.findings import Watcher
 from asr.scoring.formats import Columns
+from asr.scoring.listed import Listed
+from asr.scoring.nbest import NBest
 from asr.scoring.normalising import normalised
 from asr.scoring.pairs import Pair, open_pair, paired
 from asr.scoring.rates import MEASURES, check_metrics
 from asr.scoring.report import ScoreReport
 from asr.scoring.rows import PathLike, Row, Source
+from asr.scoring.silence import Silence
 from asr.scoring.tally import Tally
+from asr.scoring.tcwer import COLLAR_S
 from asr.scoring.translation import TRANSLATION, translation_score
 from asr.scoring.unspaced import Unspaced
-from asr.text import open_normalizer
+from asr.text import Normalizer, open_normalizer
 
 __all__ = [
     "METRICS",
@@ -31,6 +35,7 @@ __all__ = [
     "ScoreReport",
     "compare",
     "score",
+    "score_sources",
     "score_texts",
     "texts_of",
 ]
@@ -48,7 +53,9 @@ class ScoreOptions:
     shall not be guessed.  columns: of the references and of the hypotheses.  by: a field of the references (a column,
     a key, a cut's speaker) whose utterances the bootstrap keeps together.  worst: how many of the worst utterances to
     keep.  breakdown: fields of the references to show the WER by; "length" is the number of words.  confusions: how
-    many of the most frequent errors of each kind to show.  BLEU, chrF and TER need all texts in memory at once.
+    many of the most frequent errors of each kind to show.  words: a file of words and phrases, one a line, to score by
+    themselves.  collar_s: of tcWER, which takes STM and CTM by recording.  BLEU, chrF, TER and tcWER of STM and CTM
+    need all texts in memory at once.
     """
 
     metrics: Sequence[str] = ("wer", "cer")
@@ -61,6 +68,8 @@ class ScoreOptions:
     worst: int = 5
     breakdown: Sequence[str] = ()
     confusions: int = 0
+    words: PathLike | None = None
+    collar_s: float = COLLAR_S
 
 
 def score(reference: PathLike, hypothesis: PathLike, **options: Any) -> ScoreReport:
@@ -93,9 +102,9 @@ def compare(
     lines = count_lines(Path(reference)) if on_done else 0
     reports = []
     for number, hypothesis in enumerate(hypotheses):
-        refs, hyps = open_pair(reference, hypothesis, form=options.form, columns=options.columns)
+        refs, hyps = _open(reference, hypothesis, options)
         told = on_done and _after(on_done, number * lines, len(hypotheses) * lines)
-        reports.append(_score(refs, hyps, options, places=places, on_done=told))
+        reports.append(score_sources(refs, hyps, options, places=places, on_done=told))
     if len({report.utterances for report in reports}) > 1:
         raise DataError(f"{reference}: was not read in the same way beside every other file; compare files of one kind")
     return Comparison(tuple(reports))
@@ -105,7 +114,7 @@ def texts_of(
     reference: PathLike, hypothesis: PathLike, options: ScoreOptions, wanted: Container[int]
 ) -> Iterator[Pair]:
     """The utterances of these numbers as `compare` compared them, read once more; the order is that of the files."""
-    refs, hyps = open_pair(reference, hypothesis, form=options.form, columns=options.columns)
+    refs, hyps = _open(reference, hypothesis, options)
     pairs = (pair for pair in _paired(refs, hyps, options) if pair.number in wanted)
     for portion in normalised(pairs, open_normalizer(options.normalizer), options.language):
         yield from portion
@@ -126,10 +135,10 @@ def score_texts(
     known = languages or {}
     refs = Source("the references", None, lambda: (Row(id, text, known.get(id)) for id, text in references.items()))
     hyps = Source("the hypotheses", None, lambda: (Row(id, text) for id, text in hypotheses.items()))
-    return _score(refs, hyps, ScoreOptions(**options))
+    return score_sources(refs, hyps, ScoreOptions(**options))
 
 
-def _score(
+def score_sources(
     refs: Source,
     hyps: Source,
     options: ScoreOptions,
@@ -137,13 +146,14 @@ def _score(
     places: bool = False,
     on_done: Callable[[float], None] | None = None,
 ) -> ScoreReport:
+    """Score rows from anywhere.  places: keep where the errors stand, for comparisons."""
     metrics = check_metrics(options.metrics, METRICS)
-    tally = _tally(metrics, options, places)
+    normalizer = open_normalizer(options.normalizer)
+    tally = _tally(metrics, options, normalizer, places)
     translated = [name for name in metrics if name in TRANSLATION]
     held: list[Pair] = []
     done = 0
     unspaced = Unspaced()
-    normalizer = open_normalizer(options.normalizer)
     for portion in normalised(_paired(refs, hyps, options), normalizer, options.language):
         tally.add(portion)
         unspaced.look_at(portion)
@@ -153,7 +163,7 @@ def _score(
             on_done(done)
     texts = [pair.reference for pair in held], [pair.hypothesis for pair in held]
     counts = tally.counts()
-    unspaced.warn(list(counts))
+    unspaced.warn(counts.keys())
     return ScoreReport(
         metrics=metrics,
         counts=counts,
@@ -172,22 +182,43 @@ def _score(
         ),
         confusions=tally.confusions,
         most_confusions=options.confusions,
+        findings=tally.findings(counts, options.by),
+        collar_s=options.collar_s,
     )
+
+
+def _open(reference: PathLike, hypothesis: PathLike, options: ScoreOptions) -> tuple[Source, Source]:
+    recordings = "tcwer" in options.metrics
+    return open_pair(reference, hypothesis, form=options.form, columns=options.columns, recordings=recordings)
 
 
 def _paired(refs: Source, hyps: Source, options: ScoreOptions) -> Iterator[Pair]:
     guessed = refs.form == "ids" and options.form is None
     hint = f" ({refs.name} was read as `id text`; form 'lines' matches lines by number)" if guessed else ""
-    return paired(refs, hyps, missing_as_empty=options.missing_as_empty, hint=hint)
+    timed = "tcwer" in options.metrics
+    return paired(refs, hyps, missing_as_empty=options.missing_as_empty, timed=timed, hint=hint)
 
 
-def _tally(metrics: Sequence[str], options: ScoreOptions, places: bool) -> Tally:
-    units: list[Unit] = list(dict.fromkeys(MEASURES[name].unit for name in metrics if name in MEASURES))
-    if options.breakdown and "word" not in units:
+def _tally(metrics: Sequence[str], options: ScoreOptions, normalizer: Normalizer, places: bool) -> Tally:
+    units = list(dict.fromkeys(MEASURES[name].unit for name in metrics if name in MEASURES))
+    watchers: list[Watcher] = [Silence()]
+    if "wer" in metrics:
+        watchers.append(NBest())
+    if options.words is not None:
+        watchers.append(Listed(options.words, normalizer, options.language))
+    if (options.breakdown or options.words is not None) and "word" not in units:
         units.append("word")
     fields = {*options.breakdown, *([options.by] if options.by else ())} - {"length"}
     confusions = Confusions() if options.confusions else None
-    return Tally(units, worst=options.worst, fields=sorted(fields), places=places, confusions=confusions)
+    return Tally(
+        units,
+        worst=options.worst,
+        fields=sorted(fields),
+        places=places,
+        confusions=confusions,
+        watchers=watchers,
+        collar_s=options.collar_s,
+    )
 
 
 def _after(on_done: OnDone, before: int, total: int) -> Callable[[float], None]:

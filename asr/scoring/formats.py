@@ -146,7 +146,7 @@ def _from_json(path: PathLike, columns: Columns) -> Iterator[Row]:
         try:
             row = json.loads(line)
             cut = "supervisions" in row or "tracks" in row
-            yield _of_cut(row) if cut else _checked(row[id_key], row[text_key], row.get("language"), row)
+            yield of_cut(row) if cut else _checked(row[id_key], row[text_key], row.get("language"), row)
         except (ValueError, RecursionError):
             raise DataError(f"{name}:{number}: not a JSON object on one line") from None
         except (AttributeError, KeyError, TypeError):
@@ -160,7 +160,7 @@ def _checked(id: Any, text: Any, language: Any, fields: Mapping[str, Any]) -> Ro
     return Row(id, text, language, fields)
 
 
-def _of_cut(row: Mapping[str, Any]) -> Row:
+def of_cut(row: Mapping[str, Any]) -> Row:
     """Read a cut as plain JSON: lhotse itself takes seconds to import, which is longer than most scores."""
     tracks = row.get("tracks") or [{"cut": row}]
     spoken = [
@@ -172,6 +172,7 @@ def _of_cut(row: Mapping[str, Any]) -> Row:
     parts = [part for _, part in spoken]
     text = " ".join(part["text"] for part in parts if part.get("text"))
     fields: dict[str, Any] = {"duration": row.get("duration"), **(row.get("custom") or {})}
+    fields["tracks"] = tracks  # with the times of what is said, for those who need them
     for key in ("speaker", "gender", "language"):
         values = {part.get(key) for part in parts}
         fields[key] = values.pop() if len(values) == 1 else None  # of two speakers in a cut, none for certain

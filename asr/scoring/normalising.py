@@ -28,7 +28,8 @@ def normalised(pairs: Iterable[Pair], normalizer: Normalizer, language: str | No
     while portion := list(islice(going, _PAIRS_AT_ONCE)):
         once = portion if plain else [_normalise(pair, of_language, language) for pair in portion]
         if not settles:
-            changing = ((pair, again) for pair in once if (again := _normalise(pair, of_language, language)) != pair)
+            twice = (_normalise(pair, of_language, language) for pair in once)
+            changing = ((pair, again) for pair, again in zip(once, twice, strict=True) if _texts(pair) != _texts(again))
             for pair, again in islice(changing, 1):
                 settles = True  # one warning is enough
                 warnings.warn(f"normalizer {normalizer.name} {_change(pair, again)}", stacklevel=2)
@@ -38,9 +39,17 @@ def normalised(pairs: Iterable[Pair], normalizer: Normalizer, language: str | No
 def _normalise(pair: Pair, of_language: Callable[[str | None], Chain], language: str | None) -> Pair:
     try:
         normalise = of_language(pair.language or language)
-        return pair._replace(reference=normalise(pair.reference), hypothesis=normalise(pair.hypothesis))
+        return pair._replace(
+            reference=normalise(pair.reference),
+            hypothesis=normalise(pair.hypothesis),
+            alternatives=tuple(map(normalise, pair.alternatives)),
+        )
     except AsrError as e:
         raise DataError(f"utterance {pair.id!r}: {e}") from None
+
+
+def _texts(pair: Pair) -> tuple[str, str]:
+    return pair.reference, pair.hypothesis
 
 
 def _change(once: Pair, twice: Pair) -> str:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
 
 from asr.errors import ConfigError, DataError
+from asr.scoring import streams
 from asr.scoring.formats import Columns, joined, open_texts, suffix
 from asr.scoring.rows import Ids, PathLike, Row, Source, check_twice, some
+from asr.scoring.streams import Spoken, spoken
 from asr.scoring.timed import by_time
 
 
 class Pair(NamedTuple):
-    """The number of an utterance among the references, and both of its texts."""
+    """The number of an utterance among the references, and both of its texts.
+
+    fields: of the reference.  alternatives: the n-best list of the hypothesis, where there is one.  spoken: what both
+    sides say of times, where that was asked for.
+    """
 
     number: int
     id: str
@@ -21,6 +28,9 @@ class Pair(NamedTuple):
     hypothesis: str
     language: str | None
     fields: Mapping[str, Any]
+    duration_s: float | None = None
+    alternatives: tuple[str, ...] = ()
+    spoken: tuple[Spoken, Spoken] = ((), ())
 
 
 def open_pair(
@@ -29,8 +39,12 @@ def open_pair(
     *,
     form: Literal["ids", "lines"] | None = None,
     columns: tuple[Columns, Columns],
+    recordings: bool = False,
 ) -> tuple[Source, Source]:
-    """Open both files so that their rows match: each is read as the other one needs it."""
+    """Open both files so that their rows match: each is read as the other one needs it.
+
+    recordings: STM and CTM give a row for each recording, with its times.
+    """
     ref_columns, hyp_columns = columns
     kinds = suffix(reference), suffix(hypothesis)
     if form not in ("ids", "lines", None):
@@ -39,6 +53,9 @@ def open_pair(
         form = form or "lines"
     elif any(kinds):
         form = "ids"  # the other file has ids of its own
+    if recordings and not whole:
+        open_one = streams.opener(reference, hypothesis)
+        return open_one(reference, form, ref_columns), open_one(hypothesis, form, hyp_columns)
     refs = open_texts(reference, form=form, columns=ref_columns)
     if whole:
         return joined(refs), joined(open_texts(hypothesis, form=form, columns=hyp_columns))
@@ -48,7 +65,9 @@ def open_pair(
     return refs, hyps
 
 
-def paired(references: Source, hypotheses: Source, *, missing_as_empty: bool = False, hint: str = "") -> Iterator[Pair]:
+def paired(
+    references: Source, hypotheses: Source, *, missing_as_empty: bool = False, timed: bool = False, hint: str = ""
+) -> Iterator[Pair]:
     """The pairs, as soon as both texts of one have gone by: only what is out of order is held in memory.
 
     Raises DataError, at the end, for ids that stand there twice, or on one side only; with `missing_as_empty` a
@@ -66,7 +85,7 @@ def paired(references: Source, hypotheses: Source, *, missing_as_empty: bool = F
             hyps[hyp.id] = hyp
         for row in (ref, hyp):
             if row is not None and row.id in refs and row.id in hyps:
-                yield _pair(*refs.pop(row.id), hyps.pop(row.id))
+                yield _pair(*refs.pop(row.id), hyps.pop(row.id), timed)
     check_twice(references, ref_ids)
     check_twice(hypotheses, hyp_ids)
     if not ref_ids and not hyp_ids:
@@ -79,11 +98,41 @@ def paired(references: Source, hypotheses: Source, *, missing_as_empty: bool = F
         )
     _check_ids(references.name, hypotheses.name, [] if missing_as_empty else refs, hyps, hint)
     for number, ref in refs.values():
-        yield _pair(number, ref, Row(ref.id, ""))
+        yield _pair(number, ref, Row(ref.id, ""), timed)
 
 
-def _pair(number: int, ref: Row, hyp: Row) -> Pair:
-    return Pair(number, ref.id, ref.text, hyp.text, ref.language or hyp.language, ref.fields)
+def _pair(number: int, ref: Row, hyp: Row, timed: bool) -> Pair:
+    return Pair(
+        number,
+        ref.id,
+        ref.text,
+        hyp.text,
+        ref.language or hyp.language,
+        ref.fields,
+        _duration_s(ref.fields) or _duration_s(hyp.fields),
+        _alternatives(hyp),
+        (spoken(ref), spoken(hyp)) if timed else ((), ()),
+    )
+
+
+def _duration_s(fields: Mapping[str, Any]) -> float | None:
+    """The "duration" or "duration_s" of a row, None where there is none that makes sense."""
+    try:
+        duration_s = float(fields.get("duration") or fields.get("duration_s") or 0)
+    except (TypeError, ValueError):
+        return None
+    return duration_s if 0 < duration_s < math.inf else None
+
+
+def _alternatives(hyp: Row) -> tuple[str, ...]:
+    """The texts of "nbest" or "alternatives", best first: a list of texts or of objects with "text", else DataError."""
+    found = hyp.fields.get("nbest") or hyp.fields.get("alternatives")
+    if not isinstance(found, list):
+        return ()
+    texts: list[Any] = [each.get("text") if isinstance(each, dict) else each for each in found]
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError(f'utterance {hyp.id!r}: its n-best list is to be texts, or objects with "text", best first')
+    return tuple(texts)
 
 
 def _check_ids(ref_name: str, hyp_name: str, missing: Collection[str], extra: Collection[str], hint: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from asr.errors import ConfigError
 from asr.metrics import Counts, Unit
 
+Counted = Unit | Literal["timed word"]
 Values = npt.NDArray[np.float64]
 
 
@@ -24,7 +25,7 @@ class Measure(NamedTuple):
     parts: the sums [4, K] as multiples of hits, substitutions, deletions and insertions.  ratio: of the sums [..., K].
     """
 
-    unit: Unit
+    unit: Counted
     parts: npt.NDArray[np.int64]
     ratio: Callable[[Sums], Values]
 
@@ -37,7 +38,7 @@ _HITS, _ERRORS = [1, 0, 0, 0], [0, 1, 1, 1]
 _SAID, _RECOGNISED, _ALL = [1, 1, 1, 0], [1, 1, 0, 1], [1, 1, 1, 1]
 
 
-def _share(sums: Sums) -> Values:
+def share(sums: Sums) -> Values:
     """The first of two sums as a share of the second; of nothing, the first itself."""
     return sums[..., 0] / np.maximum(1, sums[..., 1])
 
@@ -48,17 +49,18 @@ def _information_lost(sums: Sums) -> Values:
     return np.where(said + recognised == 0, 0.0, 1 - kept)
 
 
-def _measure(unit: Unit, ratio: Callable[[Sums], Values], *parts: list[int]) -> Measure:
+def _measure(unit: Counted, ratio: Callable[[Sums], Values], *parts: list[int]) -> Measure:
     return Measure(unit, np.array(parts, dtype=np.int64).T, ratio)
 
 
 # MER and WIL: Morris, Maier and Green, "From WER and RIL to MER and WIL", Interspeech 2004; empty texts as in jiwer.
 MEASURES: dict[str, Measure] = {
-    "wer": _measure("word", _share, _ERRORS, _SAID),
-    "cer": _measure("character", _share, _ERRORS, _SAID),
-    "mer": _measure("word", _share, _ERRORS, _ALL),
+    "wer": _measure("word", share, _ERRORS, _SAID),
+    "cer": _measure("character", share, _ERRORS, _SAID),
+    "mer": _measure("word", share, _ERRORS, _ALL),
     "wil": _measure("word", _information_lost, _HITS, _SAID, _RECOGNISED),
-    "mixed": _measure("token", _share, _ERRORS, _SAID),
+    "mixed": _measure("token", share, _ERRORS, _SAID),
+    "tcwer": _measure("timed word", share, _ERRORS, _SAID),
 }
 
 

@@ -10,10 +10,12 @@ from typing import Any
 from asr.metrics import Counts, ErrorRate, Unit, align, show_alignment
 from asr.scoring import breakdown
 from asr.scoring.breakdown import Confusions, Groups
-from asr.scoring.rates import MEASURES
+from asr.scoring.findings import Finding
+from asr.scoring.rates import MEASURES, Counted
 from asr.scoring.rows import Form
 from asr.scoring.significance import Interval, in_blocks, interval
 from asr.scoring.tally import Places, Utterance
+from asr.scoring.tcwer import COLLAR_S
 from asr.scoring.translation import TranslationScore
 
 _READ = {"lines": ", a text a line", "ids": ", read as id and text"}
@@ -28,7 +30,7 @@ class ScoreReport:
     """
 
     metrics: tuple[str, ...]
-    counts: dict[Unit, Counts]
+    counts: dict[Counted, Counts]
     normalizer: str
     language: str | None = None
     form: Form | None = None  # how the reference file was read; None where no file was
@@ -41,9 +43,11 @@ class ScoreReport:
     breakdowns: tuple[Groups, ...] = ()
     confusions: Confusions | None = None
     most_confusions: int = 0
+    findings: tuple[Finding, ...] = ()
+    collar_s: float = COLLAR_S
 
     @cached_property
-    def totals(self) -> dict[Unit, Counts]:
+    def totals(self) -> dict[Counted, Counts]:
         return {unit: rows.sum(0) for unit, rows in self.counts.items()}
 
     @cached_property
@@ -71,7 +75,8 @@ class ScoreReport:
         """How the intervals were found, in words."""
         drawn = f"{self.groups.field} ({len(self.groups.names):,})" if self.groups else "utterance"
         fewest = min(found.resamples for found in self.intervals.values())
-        return f"95 % intervals: bootstrap by {drawn}, {fewest:,} resamples"
+        collar = f"; TCWER: collar {self.collar_s:g} s" if "tcwer" in self.rates else ""
+        return f"95 % intervals: bootstrap by {drawn}, {fewest:,} resamples{collar}"
 
     def as_dict(self) -> dict[str, Any]:
         """The result as values for JSON; rates are fractions."""
@@ -86,6 +91,8 @@ class ScoreReport:
             }
             low, high, resamples = self.intervals[n]
             rows[n] = {"rate": self.values[n], "interval_95": [low, high], "resamples": resamples, **counts}
+            if n == "tcwer":
+                rows[n]["collar_s"] = self.collar_s
         drawn = self.groups.field if self.groups else "utterance"
         made = {"normalizer": self.normalizer, "language": self.language, "form": self.form, "bootstrap_by": drawn}
         details: dict[str, Any] = {}
@@ -96,6 +103,7 @@ class ScoreReport:
             }
         if self.confusions:
             details["confusions"] = self.confusions.as_dict(self.most_confusions)
+        details |= {finding.name: finding.as_dict() for finding in self.findings}
         return {"utterances": self.utterances, **made, "metrics": rows, **details}
 
     def heading(self) -> str:
@@ -114,7 +122,7 @@ class ScoreReport:
             low, high = (100 * end for end in self.intervals[name][:2])
             start = f"{name.upper():{width}}{100 * self.values[name]:10.2f}{f'{low:.2f} to {high:.2f}':>18}"
             rows.append(f"{start}{''.join(f'{c:10}' for c in counts)}{r.reference_length:11}")
-            if name in ("wer", "cer", "mixed"):
+            if name in ("wer", "cer", "mixed", "tcwer"):
                 rows.append(f"{'':{width + 28}}{''.join(f'{share:9.2f}%' for share in shares)}")
         rows += [f"{n.upper():{width}}{s.value:10.2f}  {s.signature}" for n, s in self.translation.items()]
         if self.rates:
@@ -127,12 +135,15 @@ class ScoreReport:
             yield f"\n{breakdown.table(groups, self.counts['word'])}"
         if self.confusions:
             yield f"\n{self.confusions.table(self.most_confusions)}"
+        for finding in self.findings:
+            yield f"\n{finding.table()}"
 
     def worst(self, count: int = 5, *, width: int = 100) -> str:
         """The utterances with most errors by the first metric, aligned; those without an error are left out."""
         if not self.rates:
             return ""
-        unit = MEASURES[next(iter(self.rates))].unit
+        first = MEASURES[next(iter(self.rates))].unit
+        unit: Unit = "word" if first == "timed word" else first
         gap = "" if unit == "character" else " "
         blocks = []
         for u in self.worst_utterances[:count]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from asr.errors import DataError
-from asr.metrics import Counts, Unit, error_counts, word_errors
+from asr.metrics import Counts, error_counts, word_errors
 from asr.scoring.breakdown import Confusions, Groups
+from asr.scoring.findings import Finding, Watcher
 from asr.scoring.pairs import Pair
+from asr.scoring.rates import Counted
+from asr.scoring.tcwer import COLLAR_S, constrained_counts, times_of
 
 
 class Utterance(NamedTuple):
@@ -41,29 +44,32 @@ class Tally:
 
     units: what to count; the first one tells which utterances are the worst.  fields: of the references, whose values
     are kept for each utterance.  places: whether to keep where the errors stand.  confusions: takes the errors.
+    watchers: see every pair.  collar_s: of words with times.
     """
 
     def __init__(
         self,
-        units: Sequence[Unit],
+        units: Sequence[Counted],
         *,
         worst: int = 0,
         fields: Sequence[str] = (),
         places: bool = False,
         confusions: Confusions | None = None,
+        watchers: Sequence[Watcher] = (),
+        collar_s: float = COLLAR_S,
     ) -> None:
         self._units, self._most, self._keep_places = units, worst, places
+        self._watchers, self._collar_s = watchers, collar_s
         self.confusions = confusions
         self._numbers = array("q")
-        self._counts: dict[Unit, list[Counts]] = {unit: [] for unit in units}
+        self._counts: dict[Counted, list[Counts]] = {unit: [] for unit in units}
         self._worst: list[tuple[int, float, int, Utterance]] = []
         self._fields = {field: _Codes(field) for field in fields}
         self._at_utterance, self._at_slot = array("q"), array("q")
 
     def add(self, pairs: Sequence[Pair]) -> None:
         """Count pairs whose texts are normalised."""
-        refs, hyps = [p.reference for p in pairs], [p.hypothesis for p in pairs]
-        counts = {unit: error_counts(refs, hyps, unit) for unit in self._units}
+        counts = {unit: self._count(pairs, unit) for unit in self._units}
         for unit, rows in counts.items():
             self._counts[unit].append(rows)
         self._numbers.extend(p.number for p in pairs)
@@ -73,6 +79,13 @@ class Tally:
             codes.add(pairs)
         if self._keep_places or self.confusions is not None:
             self._add_errors(pairs)
+        for watcher in self._watchers:
+            watcher.add(pairs)
+
+    def _count(self, pairs: Sequence[Pair], unit: Counted) -> Counts:
+        if unit == "timed word":
+            return np.array([_timed_counts(pair, self._collar_s) for pair in pairs], dtype=np.int32).reshape(-1, 4)
+        return error_counts([p.reference for p in pairs], [p.hypothesis for p in pairs], unit)
 
     def _keep_worst(self, pairs: Sequence[Pair], counts: Counts) -> None:
         for pair, row, errors in zip(pairs, counts.tolist(), counts[:, 1:].sum(1).tolist(), strict=True):
@@ -99,7 +112,7 @@ class Tally:
         """The worst first."""
         return tuple(entry[-1] for entry in sorted(self._worst, key=lambda e: e[:3], reverse=True))
 
-    def counts(self) -> dict[Unit, Counts]:
+    def counts(self) -> dict[Counted, Counts]:
         """Counts [utterances, 4] of every unit."""
         order = self._order()
         return {unit: np.concatenate(rows)[order] for unit, rows in self._counts.items()}
@@ -109,11 +122,23 @@ class Tally:
         codes = self._fields[field]
         return Groups(field, tuple(codes.names), np.array(codes.codes)[self._order()])
 
+    def findings(self, counts: Mapping[Counted, Counts], by: str | None) -> tuple[Finding, ...]:
+        """What the watchers found.  by: the field whose utterances are drawn together."""
+        groups = self.groups(by) if by else None
+        found = (watcher.found(counts, groups) for watcher in self._watchers)
+        return tuple(finding for finding in found if finding is not None)
+
     def _order(self) -> npt.NDArray[np.intp]:
         return np.argsort(np.array(self._numbers), kind="stable")
 
     def places(self) -> Places:
         return Places(np.array(self._at_utterance, dtype=np.int64), np.array(self._at_slot, dtype=np.int64))
+
+
+def _timed_counts(pair: Pair, collar_s: float) -> tuple[int, int, int, int]:
+    refs, hyps = pair.reference.split(), pair.hypothesis.split()
+    ref_R2, hyp_H2 = (times_of(words, spoken) for words, spoken in zip((refs, hyps), pair.spoken, strict=True))
+    return constrained_counts(refs, ref_R2, hyps, hyp_H2, collar_s)
 
 
 class _Codes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import regex
 
-from asr.metrics import Unit
 from asr.scoring.pairs import Pair
+from asr.scoring.rates import Counted
 from asr.text.scripts import HAN_OR_KANA, SOUTH_EAST_ASIAN
 
 _LOOKED_AT = 100  # references of each portion
@@ -37,7 +37,7 @@ class Unspaced:
                 self._words += length > 0
                 self._others += length == 0
 
-    def warn(self, units: Sequence[Unit]) -> None:
+    def warn(self, units: Collection[Counted]) -> None:
         """Warn where words were counted that are none."""
         if "word" in units and self._length > max(self._others, _LONGEST_WORD * self._words):
             warnings.warn(

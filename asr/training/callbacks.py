@@ -18,13 +18,14 @@ from asr.data.module import data_of
 from asr.data.stream import Position
 from asr.errors import AsrError
 from asr.files import drop_torn_line, naming
+from asr.scoring.recognised import HYPOTHESES, write_recognised
 from asr.training.logs import log_step
 from asr.training.states import state_path, states_in
 from asr.training.task import SpeechTask
 
 
 class KeepStates(L.Callback):
-    """Save training states: the last two, and the best `keep` by dev WER.
+    """Save training states: the last two, and the best `keep` by dev WER; and what the best one made of dev.
 
     The scores of the best are kept in the state itself, so they outlive a crash.  A state saved at a validation
     is saved after it.
@@ -66,6 +67,9 @@ class KeepStates(L.Callback):
         self.validated = trainer.global_step
         self.best[trainer.global_step] = float(trainer.callback_metrics["dev_wer"])
         self.best = dict(sorted(self.best.items(), key=lambda item: (item[1], -item[0]))[: self.config.keep_best])
+        if trainer.is_global_zero and next(iter(self.best)) == trainer.global_step:
+            assert isinstance(pl_module, SpeechTask)
+            write_recognised(self.folder.parent / HYPOTHESES, pl_module.recognised)
         self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:

@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,6 +16,8 @@ from asr.config import ExperimentConfig
 from asr.data.module import data_of
 from asr.errors import CheckpointError
 from asr.files import write_atomically
+from asr.scoring import Columns, ScoreReport, score
+from asr.scoring.recognised import HYPOTHESES
 from asr.training.callbacks import KeepStates
 from asr.training.plots import draw_learning_curves
 from asr.training.processes import is_first
@@ -38,9 +41,36 @@ def finish(
         restore_weights(parts, [state_path(config.out / "states", best)])
     save_model_folder(folder, parts)
     draw_learning_curves(config.out / "logs", config.out / "learning_curves.png")
+    dev = _dev_scores(config)
+    found = {**_manifest(config, parts, task, keeper, applied), "dev_of_best": dev.as_dict() if dev else None}
+    with write_atomically(config.out / "run.json") as temporary:
+        temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    if best is not None:
+        between = ""
+        if dev:
+            low, high = (100 * end for end in dev.intervals["wer"][:2])
+            between = f" (95 % {low:.2f} to {high:.2f})"
+        line = f"best: dev WER {keeper.best[best]:.2f}{between} at step {best}; model in {folder}"
+        console.print(line, soft_wrap=True)
+    console.print(f"curves: {config.out / 'learning_curves.png'}; attention: {config.out / 'plots'}", soft_wrap=True)
+    return folder
+
+
+def _dev_scores(config: ExperimentConfig) -> ScoreReport | None:
+    """Rates and intervals of the best model on dev; None if that was before runs wrote down what they recognised."""
+    path = config.out / HYPOTHESES
+    if not path.exists():
+        return None
+    columns = Columns(text="reference"), Columns(text="text")
+    return score(path, path, columns=columns, normalizer=config.score_normalizer or config.normalizer)
+
+
+def _manifest(
+    config: ExperimentConfig, parts: ModelFolder, task: SpeechTask, keeper: KeepStates, applied: dict[str, int]
+) -> dict[str, Any]:
     rate = parts.model.front_end.sample_rate_hz
     utterances = max(1, applied.get("utterances", 0))
-    manifest = {
+    return {
         "config": config.model_dump(mode="json"),
         "git": git_revision(),
         "machine": {
@@ -64,12 +94,6 @@ def finish(
         "skipped_steps": applied.get("skipped_steps", 0),
         "dev_wer_of_best": {str(step): wer for step, wer in keeper.best.items()},
     }
-    with write_atomically(config.out / "run.json") as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    if best is not None:
-        console.print(f"best: dev WER {keeper.best[best]:.2f} at step {best}; model in {folder}", soft_wrap=True)
-    console.print(f"curves: {config.out / 'learning_curves.png'}; attention: {config.out / 'plots'}", soft_wrap=True)
-    return folder
 
 
 def restore_weights(parts: ModelFolder, states: list[Path]) -> None:

@@ -21,7 +21,9 @@ from asr.errors import AsrError
 from asr.features import Features, SpecAugment
 from asr.model.attention import explicit
 from asr.recognizer import Recognizer
-from asr.scoring import score_texts
+from asr.scoring import ScoreOptions, score_sources
+from asr.scoring.recognised import Recognised, sources
+from asr.scoring.rows import Row
 from asr.training.parts import PartRates
 from asr.training.processes import gathered
 from asr.training.schedule import schedule
@@ -71,6 +73,7 @@ class SpeechTask(L.LightningModule):
         self.applied: Counter[str] = Counter()  # by this process, since it began
         self.applied_before: Counter[str] = Counter()
         self.heard: dict[str, Heard] = {}
+        self.recognised: list[Recognised] = []  # at the last validation
         self.last_loss: float | None = None
         self.on_skip: Callable[[str], None] = print
         self.train()  # a model that is read from a folder comes in evaluation mode
@@ -238,11 +241,9 @@ class SpeechTask(L.LightningModule):
             for name in next(iter(heard.values())).losses
         }
         self.log("dev_loss", self._weighed(sums, sum(h.tokens for h in heard.values()), len(heard)).float())
-        references = {id: h.reference for id, h in heard.items()}
-        hypotheses = {id: h.hypothesis for id, h in heard.items()}
-        languages = {id: h.language for id, h in heard.items()}
+        self.recognised = [Recognised(Row(id, h.reference, h.language), h.hypothesis) for id, h in heard.items()]
         normalizer = self.config.score_normalizer or self.config.normalizer
-        report = score_texts(references, hypotheses, normalizer=normalizer, languages=languages)
+        report = score_sources(*sources(self.recognised), ScoreOptions(normalizer=normalizer))
         for name in ("wer", "cer"):
             self.log(f"dev_{name}", report.values[name] * 100, prog_bar=True)
 

@@ -1,0 +1,187 @@
+"""Runs beside each other: the texts that a training, an evaluation or a transcription left, and how it was told to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from asr.config import parse_yaml
+from asr.errors import ConfigError, DataError
+from asr.scoring import Columns, Comparison, ScoreOptions, compare
+from asr.scoring.formats import open_texts, suffix
+from asr.scoring.recognised import EVALUATION, HYPOTHESES
+from asr.scoring.rows import some
+from asr.text import NORMALIZERS, open_normalizer
+
+_EXPERIMENT = "experiment.yaml"
+_REFERENCES, _TEXTS = Columns(text="reference"), Columns(text="text")
+_NO_MATTER = {"out"}  # differs between any two runs
+_WIDEST = 40
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run recognised, and its settings by the dotted names of their keys."""
+
+    name: str
+    hypotheses: Path
+    settings: Mapping[str, Any]
+    normalizer: str | None = None
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Runs on the same references, and the settings in which they differ."""
+
+    runs: Sequence[Run]
+    scores: Comparison
+    differences: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # by key, a value of each run
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as values for JSON; a run that does not tell a setting has null."""
+        names = [run.name for run in self.runs]
+        settings = {key: dict(zip(names, values, strict=True)) for key, values in self.differences.items()}
+        return {**self.scores.as_dict(), "settings_that_differ": settings}
+
+    def worst(self, count: int = 5) -> str:
+        """The worst utterances of each run."""
+        return self.scores.worst(count)
+
+    def table(self) -> str:
+        """The comparison, and a line for each setting that differs."""
+        if not self.differences:
+            return f"{self.scores.table()}\n\nno difference of settings is known"
+        width = max(map(len, self.differences))
+        rows = [f"{key:{width}}  {' | '.join(map(_shown, values))}" for key, values in self.differences.items()]
+        head = f"{'settings':{width}}  {' | '.join(run.name for run in self.runs)}"
+        return "\n".join([self.scores.table(), "", head, *rows])
+
+
+def compare_runs(
+    paths: Sequence[Path],
+    options: ScoreOptions,
+    *,
+    normalizer: str | None = None,
+    reference: Path | None = None,
+    on_done: Callable[[float, float], None] | None = None,
+) -> RunComparison:
+    """Compare what runs recognised, by the references that they wrote down, or by a file of references.
+
+    paths: for each run hyp.jsonl, or a folder of a training, an evaluation or a transcribed corpus.  normalizer: None:
+    the one that all of them were scored with.
+    Raises DataError where a run has no texts, or the runs are not of the same references; ConfigError where they were
+    scored in different ways and no normaliser is given.
+    """
+    if len(paths) < 2:
+        raise ConfigError("give at least two runs to compare")
+    if reference is None and "tcwer" in options.metrics:
+        raise ConfigError("runs do not tell when the words of the references were said, which tcwer needs: --reference")
+    if len(set(paths)) < len(paths):
+        raise ConfigError("the same run is given twice; it does not differ from itself")
+    runs = [find_run(path) for path in paths]
+    columns = (options.columns[0] if reference else _REFERENCES), _TEXTS
+    options = replace(options, normalizer=normalizer or _common_normalizer(runs), columns=columns)
+    if reference is None:
+        _check_references(runs, options)
+    found = compare(reference or runs[0].hypotheses, [run.hypotheses for run in runs], options, on_done)
+    named = tuple(replace(report, name=run.name) for report, run in zip(found.reports, runs, strict=True))
+    return RunComparison(runs, Comparison(named), _differences(runs))
+
+
+def find_run(path: Path) -> Run:
+    """The run that left a hyp.jsonl, or that a folder holds."""
+    places = [path] if path.is_file() else [path / HYPOTHESES, path / "model" / HYPOTHESES]
+    hypotheses = next((place for place in places if place.is_file()), None)
+    if hypotheses is None:
+        problem = f"has no {HYPOTHESES}" if path.is_dir() else "no such file or folder"
+        raise DataError(f"{path}: {problem}; asr evaluate MANIFEST --model MODEL --output FOLDER writes one")
+    folder = hypotheses.parent
+    evaluation = _first_line(folder / EVALUATION)
+    told = evaluation["settings"] if isinstance(evaluation.get("settings"), dict) else {}
+    experiment = _experiment(folder, told.get("model"))
+    job = next((_first_line(part) for part in sorted((folder / "parts").glob("*.part"))), {})
+    settings = {**_flat(experiment), **_flat(told, "evaluate."), **_flat(job, "transcribe.")}
+    scored = evaluation.get("normalizer") or experiment.get("score_normalizer") or experiment.get("normalizer")
+    return Run(str(path), hypotheses, settings, scored)
+
+
+def _experiment(folder: Path, model: Any) -> dict[str, Any]:
+    """The configuration of the training that made the model, from the model's folder or the one that holds it."""
+    near = Path(model) if isinstance(model, str) else folder
+    path = next((place / _EXPERIMENT for place in (near, near.parent) if (place / _EXPERIMENT).is_file()), None)
+    found = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _first_line(path: Path) -> dict[str, Any]:
+    """The object that a file begins with; none if it is not there or begins with something else."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = json.loads(file.readline())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return found
+
+
+def _differences(runs: Sequence[Run]) -> dict[str, Sequence[Any]]:
+    keys = dict.fromkeys(key for run in runs for key in run.settings if key not in _NO_MATTER)
+    values = {key: [run.settings.get(key) for run in runs] for key in keys}
+    return {key: of_each for key, of_each in values.items() if any(value != of_each[0] for value in of_each)}
+
+
+def _shown(value: Any) -> str:
+    text = "-" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
+
+
+def _common_normalizer(runs: Sequence[Run]) -> str:
+    """The normaliser that the runs were scored with; "none" where none of them tells."""
+    known = {run.name: run.normalizer for run in runs if run.normalizer}
+    if len(set(known.values())) > 1:
+        told = ", ".join(f"{name}: {normalizer}" for name, normalizer in known.items())
+        raise ConfigError(f"the runs were scored with different normalisers ({told}); choose one with --normalizer")
+    found = next(iter(known.values()), "none")
+    if found not in NORMALIZERS:
+        raise ConfigError(f"the runs were scored with rules from a file, {found}: name it with --normalizer")
+    return found
+
+
+def _check_references(runs: Sequence[Run], options: ScoreOptions) -> None:
+    """DataError, one line, where runs have other utterances, or what was said in them is not the same."""
+    first = _references(runs[0], options)
+    for run in runs[1:]:
+        other = _references(run, options)
+        problems = [
+            (first.keys() - other.keys(), f"only in {runs[0].name}"),
+            (other.keys() - first.keys(), f"only in {run.name}"),
+            ({id for id in first.keys() & other.keys() if first[id] != other[id]}, "with another reference"),
+        ]
+        if told := [f"{some(sorted(ids))} {what}" for ids, what in problems if ids]:
+            raise DataError(f"{runs[0].name} and {run.name} are not of the same references: {'; '.join(told)}")
+
+
+def _references(run: Run, options: ScoreOptions) -> dict[str, int]:
+    """A hash of each normalised reference, by id."""
+    path, first = run.hypotheses, _first_line(run.hypotheses)
+    if suffix(path) != ".jsonl" or (first and "reference" not in first):
+        raise DataError(f"{path} holds no reference texts; give them with --reference, such as the manifest of cuts")
+    of_language = cache(open_normalizer(options.normalizer).of_language)
+    found = {}
+    for row in open_texts(path, columns=_REFERENCES).rows():
+        try:
+            found[row.id] = hash(of_language(row.language or options.language)(row.text))
+        except DataError as e:
+            raise DataError(f"{path}: utterance {row.id!r}: {e}") from None
+    return found

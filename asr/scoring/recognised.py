@@ -1,0 +1,47 @@
+"""hyp.jsonl: what was recognised beside what was said, a line for each utterance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asr.files import write_atomically
+from asr.scoring.rows import Row, Source
+
+HYPOTHESES = "hyp.jsonl"
+EVALUATION = "evaluation.jsonl"  # how they came about, and the scores
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A reference, the text that was recognised, and the n best texts with their scores if there are several."""
+
+    reference: Row
+    text: str
+    alternatives: Sequence[tuple[str, float]] = ()
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The values of its line."""
+        ref = self.reference
+        row: dict[str, Any] = {"id": ref.id, "text": self.text, "reference": ref.text, "language": ref.language}
+        if len(self.alternatives) > 1:
+            row["alternatives"] = [{"text": text, "score": score} for text, score in self.alternatives]
+        return row
+
+
+def write_recognised(path: Path, recognised: Iterable[Recognised]) -> None:
+    """Write hyp.jsonl, which appears whole or not at all."""
+    with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8") as f:
+        for each in recognised:
+            f.write(json.dumps(each.row, ensure_ascii=False) + "\n")
+
+
+def sources(recognised: Sequence[Recognised]) -> tuple[Source, Source]:
+    """References and hypotheses as `score_sources` takes them."""
+    refs = Source("the references", None, lambda: (each.reference for each in recognised))
+    hyps = Source("the hypotheses", None, lambda: (Row(e.reference.id, e.text, None, e.row) for e in recognised))
+    return refs, hyps

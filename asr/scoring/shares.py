@@ -1,0 +1,57 @@
+"""Rates of parts of the utterances, with their intervals."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from asr.metrics import Counts
+from asr.scoring.breakdown import Groups
+from asr.scoring.rates import share
+from asr.scoring.significance import Interval, in_blocks, interval
+
+
+class Sparse:
+    """A few small numbers of those utterances that have any, by the number of the utterance."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._numbers, self._values = array("q"), array("q")
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def add(self, number: int, values: Sequence[int]) -> None:
+        self._numbers.append(number)
+        self._values.extend(values)
+
+    def put(self, into_NK: Counts) -> Counts:
+        """Write the rows that there are over those of an array."""
+        into_NK[np.array(self._numbers, dtype=np.int64)] = np.array(self._values, dtype=np.int64).reshape(
+            -1, self.width
+        )
+        return into_NK
+
+
+class Share:
+    """A part of a whole, and its 95 % interval; rows [utterances, 2] hold both."""
+
+    def __init__(self, rows_N2: Counts, groups: Groups | None) -> None:
+        self._rows_N2, self._groups = rows_N2, groups
+        self.part, self.whole = rows_N2.sum(0).tolist()
+        self.rate = float(share(rows_N2.sum(0)))
+
+    def interval(self) -> Interval:
+        return interval(in_blocks(self._rows_N2, self._groups.of_utterance if self._groups else None), share)
+
+    def as_dict(self, part: str, whole: str) -> dict[str, Any]:
+        low, high, _ = self.interval()
+        return {"rate": self.rate, "interval_95": [low, high], part: self.part, whole: self.whole}
+
+    def row(self) -> str:
+        """Rate and interval in per cent, part and whole: columns of a table."""
+        low, high = (100 * end for end in self.interval()[:2])
+        return f"{100 * self.rate:10.2f}{f'{low:.2f} to {high:.2f}':>18}{self.part:10}{self.whole:10}"

@@ -1,0 +1,142 @@
+"""Runs beside each other: their folders found, their references checked, their settings told apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import asr
+from models import noises, small_model
+from synthetic import clip, manifest
+
+from asr.checkpoint import save_model_folder
+from asr.errors import ConfigError, DataError
+from asr.evaluate import evaluate
+from asr.recognizer import Recognizer
+from asr.runs import compare_runs, find_run
+from asr.scoring import ScoreOptions, compare
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")
+
+SAID = {"u1": "the cat sat", "u2": "on the mat", "u3": "all day long"}
+
+
+def run(folder: Path, heard: dict[str, str], said: dict[str, str] | None = None, **config: Any) -> Path:
+    """A folder as a training leaves it."""
+    folder.mkdir(parents=True)
+    rows = [{"id": id, "text": heard[id], "reference": text, "language": None} for id, text in (said or SAID).items()]
+    (folder / "hyp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "experiment.yaml").write_text(json.dumps({"out": str(folder), "normalizer": "basic", **config}))
+    return folder
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    first = run(tmp_path / "a", {**SAID, "u1": "a cat sat"}, optimizer={"lr": 0.1, "warmup_steps": 5})
+    second = run(tmp_path / "b", {**SAID, "u1": "a dog sat"}, optimizer={"lr": 0.2, "warmup_steps": 5}, seed=1)
+    return first, second
+
+
+def test_the_comparison_is_that_of_the_files(two: tuple[Path, Path]) -> None:
+    found = compare_runs(two, ScoreOptions())
+    reference = two[0].parent / "ref"
+    reference.write_text("".join(f"{id} {text}\n" for id, text in SAID.items()))
+    files = compare(reference, [path / "hyp.jsonl" for path in two], ScoreOptions(normalizer="basic"))
+    for ours, theirs in zip(found.scores.reports, files.reports, strict=True):
+        assert {**ours.as_dict(), "form": None} == {**theirs.as_dict(), "form": None}
+    assert [c.difference for c in found.scores.contests()] == [c.difference for c in files.contests()]
+    assert [r.values["wer"] for r in found.scores.reports] == [pytest.approx(1 / 9), pytest.approx(2 / 9)]
+
+
+def test_settings_that_differ_are_shown(two: tuple[Path, Path]) -> None:
+    done = asr("compare", *two)
+    assert (done.status, done.err) == (0, [])
+    lines = done.out.splitlines()
+    assert lines[0] == "3 utterances, normalizer basic"
+    assert any(line.startswith(f"{two[1]} against {two[0]}: WER +11.11 points") for line in lines)
+    assert [line.split(maxsplit=1) for line in lines[-3:]] == [
+        ["settings", f"{two[0]} | {two[1]}"],
+        ["optimizer.lr", "0.1 | 0.2"],
+        ["seed", "- | 1"],
+    ]
+    found = json.loads(asr("compare", *two, "--json").out)
+    assert found["settings_that_differ"]["optimizer.lr"] == {str(two[0]): 0.1, str(two[1]): 0.2}
+    assert found["contests"][0]["metric"] == "wer"
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ({**SAID, "u2": "on a mat"}, r"are not of the same references: 1 id \(u2\) with another reference$"),
+        ({k: v for k, v in SAID.items() if k != "u3"}, r"references: 1 id \(u3\) only in .*a$"),
+        ({**SAID, "u4": ""}, r"references: 1 id \(u4\) only in .*c$"),
+    ],
+)
+def test_other_references_are_one_line(two: tuple[Path, Path], tmp_path: Path, said: dict[str, str], says: str) -> None:
+    other = run(tmp_path / "c", said, said)
+    with pytest.raises(DataError, match=says) as caught:
+        compare_runs([two[0], other], ScoreOptions())
+    assert "\n" not in str(caught.value)
+
+
+def test_references_are_the_same_if_they_are_so_to_the_normaliser(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """A training writes its targets, an evaluation the texts of the manifest."""
+    loud = run(tmp_path / "c", SAID, {id: text.upper() + "!" for id, text in SAID.items()})
+    assert compare_runs([two[0], loud], ScoreOptions()).scores.reports[1].rates["wer"].errors == 0
+    with pytest.raises(DataError, match=r"3 ids \(u1, u2, u3\) with another reference"):
+        compare_runs([two[0], loud], ScoreOptions(), normalizer="none")
+
+
+def test_mistakes_are_one_line(two: tuple[Path, Path], tmp_path: Path) -> None:
+    other = run(tmp_path / "c", SAID, score_normalizer="english")
+    with pytest.raises(ConfigError, match=r"different normalisers \(.*a: basic, .*c: english\); choose one"):
+        compare_runs([two[0], other], ScoreOptions())
+    assert asr("compare", two[0], other, "--normalizer", "none").status == 0
+    with pytest.raises(ConfigError, match="which tcwer needs: --reference"):
+        compare_runs(two, ScoreOptions(metrics=["tcwer"]))
+    for paths, says in (
+        ([two[0]], "at least two runs"),
+        ([two[0], two[0]], "given twice"),
+        ([two[0], tmp_path], "has no hyp.jsonl; asr evaluate MANIFEST"),
+        ([two[0], tmp_path / "none"], "none: no such file or folder"),
+    ):
+        done = asr("compare", *paths)
+        assert done.status == 2
+        assert says in done.err[0]
+        assert len(done.err) == 1
+
+
+def test_texts_without_references_need_a_file_of_them(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """As the transcription of a corpus leaves them, with its settings in its parts."""
+    folder = tmp_path / "corpus"
+    (folder / "parts").mkdir(parents=True)
+    (folder / "hyp.jsonl").write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in SAID.items()))
+    (folder / "parts" / "000000000-000000003.00000000.part").write_text('{"dtype": "int8"}\n0\tdone\t{}\n')
+    with pytest.raises(DataError, match=r"corpus/hyp.jsonl holds no reference texts; give them with --reference"):
+        compare_runs([two[0], folder], ScoreOptions())
+    reference = tmp_path / "ref.txt"
+    reference.write_text("".join(f"{id} {text}\n" for id, text in SAID.items()))
+    found = compare_runs([two[0], folder], ScoreOptions(), reference=reference)
+    assert found.scores.reports[1].values["wer"] == 0
+    assert found.differences["transcribe.dtype"] == [None, "int8"]
+
+
+def test_evaluations_tell_how_they_decoded(tmp_path: Path) -> None:
+    """And, where the model comes from a run, how it was trained."""
+    save_model_folder(tmp_path / "run" / "model", small_model())
+    (tmp_path / "run" / "experiment.yaml").write_text("seed: 7\n")
+    cuts = manifest(
+        tmp_path / "cuts.jsonl",
+        [clip(tmp_path / f"{i}.wav", 0.2 * a.numpy(), "hello") for i, a in enumerate(noises(0.4, 0.5))],
+    )
+    for beam in (1, 2):
+        words = ["--beam-size", beam, "--output", tmp_path / f"beam{beam}"]
+        assert asr("evaluate", cuts, "--model", tmp_path / "run" / "model", *words).status == 0
+    found = compare_runs([tmp_path / "beam1", tmp_path / "beam2"], ScoreOptions())
+    assert found.differences == {"evaluate.decode.beam_size": [1, 2]}
+    assert found.runs[0].settings["seed"] == 7
+    assert found.runs[0].normalizer == "basic"
+    evaluate(Recognizer(small_model()), cuts, tmp_path / "run" / "model")
+    assert find_run(tmp_path / "run").settings["seed"] == 7  # the default place, within the run
