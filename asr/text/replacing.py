@@ -12,9 +12,8 @@ from asr.errors import ConfigError, DataError, printable
 SECONDS = 1.0  # of processor time, for one rule on one text
 
 _LONGEST_PATTERN, _LONGEST_REPLACEMENT = 5_000, 1_000
-_MOST_REPEATS = (
-    100_000  # regex writes out what is repeated {so many} times: a few dozen characters could fill the memory
-)
+# regex writes out what is repeated {so many} times: a few dozen characters could fill the memory.
+_MOST_REPEATS = 100_000
 _MOST_GROWTH, _FREE_CHARACTERS = 10, 10_000
 _REPEATS = regex.compile(r"\{(\d{1,9})\d*,?\d*\}")
 
