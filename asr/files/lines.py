@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import itertools
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,18 +21,18 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     Only a line feed parts lines.  Raises DataError naming the file, and the line where it is damaged or longer than
     16 MiB.
     """
-    number = 0
+    read = None
     try:
         with _open(path) as file:
-            for number in itertools.count(1):
-                line = file.readline(_MOST_LINE_BYTES)
-                if not line:
-                    return
+            read = 0
+            for read, line in enumerate(iter(partial(file.readline, _MOST_LINE_BYTES), b""), start=1):
                 if len(line) == _MOST_LINE_BYTES:
-                    raise DataError(printable(f"{path}:{number}: longer than {_MOST_LINE_BYTES} bytes"))
-                yield number, line.removeprefix(_BYTE_ORDER_MARK if number == 1 else b"").rstrip(_LINE_ENDS)
+                    raise DataError(printable(f"{path}:{read}: longer than {_MOST_LINE_BYTES} bytes"))
+                if read == 1:
+                    line = line.removeprefix(_BYTE_ORDER_MARK)
+                yield read, line.rstrip(_LINE_ENDS)
     except (OSError, EOFError, zlib.error) as e:
-        where = f"{path}:{number}: the file is damaged there" if number else f"{path}: cannot be read"
+        where = f"{path}: cannot be read" if read is None else f"{path}:{read + 1}: the file is damaged there"
         raise DataError(printable(f"{where}: {getattr(e, 'strerror', None) or e}")) from None
 
 

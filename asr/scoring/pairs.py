@@ -109,8 +109,8 @@ def _pair(number: int, ref: Row, hyp: Row, timed: bool) -> Pair:
         hyp.text,
         ref.language or hyp.language,
         ref.fields,
-        _duration_s(ref.fields) or _duration_s(hyp.fields),
-        _alternatives(hyp),
+        (_duration_s(ref.fields) or _duration_s(hyp.fields)) if ref.fields or hyp.fields else None,
+        _alternatives(hyp) if hyp.fields else (),
         (spoken(ref), spoken(hyp)) if timed else ((), ()),
     )
 
