@@ -68,6 +68,13 @@ def test_two_processes_train_as_one(config: Path, two: Path, tmp_path: Path) -> 
     for name in ("dev_loss", "dev_wer", "grad_norm"):
         ours, theirs = ([float(row[name]) for row in read_metrics(out / "logs") if row.get(name)] for out in (two, one))
         assert ours == pytest.approx(theirs, rel=1e-3)
+    rates = [
+        [float(row[f"dev_wer{end}"]) for end in ("_low", "", "_high")]
+        for row in read_metrics(two / "logs")
+        if row.get("dev_wer")
+    ]
+    assert rates
+    assert all(low <= rate <= high for low, rate, high in rates)
     expected = load_file(one / "model" / "model.safetensors")
     for name, weight in load_file(two / "model" / "model.safetensors").items():
         torch.testing.assert_close(weight, expected[name], atol=1e-3, rtol=1e-3)

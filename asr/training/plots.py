@@ -52,7 +52,7 @@ def draw_attention(path: Path, task: SpeechTask, batch: Batch, title: str) -> No
 
 
 def draw_learning_curves(logs: Path, path: Path) -> None:
-    """Draw loss, dev WER / CER, gradient norm and learning rate over the steps of a run."""
+    """Draw loss, dev WER / CER with their 95 % intervals, gradient norm and learning rate over the steps of a run."""
     rows = read_metrics(logs)
     panels: list[tuple[str, list[str]]] = [
         ("loss", ["loss", "loss_ce", "loss_ctc", "dev_loss"]),
@@ -70,6 +70,13 @@ def draw_learning_curves(logs: Path, path: Path) -> None:
                     label=name.partition("-")[0],
                     marker="." if len(points) < 50 else "",
                 )
+            ends = [
+                (int(r["step"]), float(r[f"{name}_low"]), float(r[f"{name}_high"]))
+                for r in rows
+                if r.get(f"{name}_low")
+            ]
+            if ends:
+                axis.fill_between(*zip(*ends, strict=True), alpha=0.2)
         axis.set(xlabel="optimiser steps", ylabel=label)
         axis.grid(alpha=0.3)
         if axis.has_data():

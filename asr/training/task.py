@@ -246,6 +246,8 @@ class SpeechTask(L.LightningModule):
         report = score_sources(*sources(self.recognised), ScoreOptions(normalizer=normalizer))
         for name in ("wer", "cer"):
             self.log(f"dev_{name}", report.values[name] * 100, prog_bar=True)
+            for end, value in zip(("low", "high"), report.intervals[name][:2], strict=True):  # of 95 %
+                self.log(f"dev_{name}_{end}", value * 100)
 
     # ---- optimiser and state ----------------------------------------------------------------------------------
 
