@@ -27,6 +27,7 @@ from .training import (
     LossConfig,
     OptimizerConfig,
     TrainerConfig,
+    check_processes,
 )
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "TokenizerConfig",
     "TrainerConfig",
     "WhisperFeaturesConfig",
+    "check_processes",
     "parse_yaml",
     "read_config",
     "to_yaml",

@@ -102,16 +102,32 @@ Padding = Annotated[
 ]
 
 
+Normalization = Annotated[
+    Literal["layer", "rms", "batch", "power"],
+    Field(
+        description="what all norms are: of each vector (layer, rms), or of each element, over the batch in training "
+        "and by running statistics after it (batch, power), which is for training in one process"
+    ),
+]
+
+
 class EncoderConfig(Config):
-    """Subsampling, sinusoidal positions and Transformer layers."""
+    """Subsampling, sinusoidal positions and layers: of the Transformer, of the Conformer or bidirectional LSTMs."""
 
     subsampling: SubsamplingConfig = SubsamplingConfig()
+    layer: Literal["transformer", "conformer", "lstm"] = Field(
+        "transformer", description="lstm has no use for heads, feed_forward and positions, which it goes without"
+    )
     layers: Layers = 6
     dim: Size = 256
-    heads: Size = 4
-    feed_forward: Size = 1024
+    heads: Size = Field(4, description="of self-attention; layer=lstm has none")
+    feed_forward: Size = Field(1024, description="inner width, of both in layer=conformer; layer=lstm has none")
+    kernel: int = Field(15, gt=0, le=1023, description="with layer=conformer: frames that a convolution sees, odd")
     dropout: float = Field(0.1, ge=0, lt=1)
-    norm: Literal["pre", "post"] = "pre"
+    norm: Literal["pre", "post", "none"] = Field(
+        "pre", description="where norms stand; none: neither norms nor residuals, with layer=lstm"
+    )
+    normalization: Normalization = "layer"
     padding: Padding = "mask"
     keep_s: float = Field(0.5, ge=0, description="with padding=recall: silence after the speech that is computed")
     first_position: FirstPosition = 0
@@ -119,8 +135,24 @@ class EncoderConfig(Config):
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> EncoderConfig:
-        if self.dim % self.heads or self.dim % 2:
+        if self.dim % 2 or (self.layer != "lstm" and self.dim % self.heads):
             raise ValueError(f"dim={self.dim} must be even and a multiple of heads={self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _layer_fits(self) -> EncoderConfig:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel={self.kernel} must be odd: a frame, and as many before as behind it")
+        if self.padding == "recall" and self.layer != "transformer":
+            raise ValueError(f"padding=recall is for layer=transformer: layer={self.layer} needs all frames in order")
+        if self.norm == "none" and self.layer != "lstm":
+            raise ValueError("norm=none is for layer=lstm")
+        if self.norm == "post" and self.layer == "conformer":
+            raise ValueError(
+                "norm=post is not for layer=conformer, which has norms before its parts and one at its end"
+            )
+        if self.layer == "lstm" and (self.first_position or self.scaled):
+            raise ValueError("first_position and scaled are for layers with positions: layer=lstm goes without")
         return self
 
 
@@ -132,6 +164,7 @@ class DecoderConfig(Config):
     feed_forward: Size = 1024
     dropout: float = Field(0.1, ge=0, lt=1)
     norm: Literal["pre", "post"] = "pre"
+    normalization: Normalization = "layer"
     max_length: int = Field(448, gt=1, le=65_536, description="longest target in tokens, start tokens included")
     tied_output: bool = Field(True, description="the output projection is the embedding matrix")
     position: Literal["learned", "sinusoidal"] = "learned"
@@ -158,7 +191,7 @@ class ModelConfig(Config):
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = DecoderConfig()
     ctc: bool = Field(True, description="a CTC head on the encoder")
-    activation: Literal["relu", "gelu"] = "gelu"
+    activation: Literal["relu", "gelu", "silu"] = "gelu"
 
     @model_validator(mode="after")
     def _decoder_heads_divide_dim(self) -> ModelConfig:

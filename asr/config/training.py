@@ -177,4 +177,16 @@ class ExperimentConfig(Config):
         if self.init is None and self.adapt != AdaptConfig():
             raise ValueError("adapt is for the model that init brings: set model and so on themselves")
         check_window(self.features, self.model)
+        check_processes(self.model, self.trainer)
         return self
+
+
+def check_processes(model: ModelConfig, trainer: TrainerConfig) -> None:
+    """ValueError if norms take statistics of a batch of which each process sees but a share."""
+    for part in ("encoder", "decoder"):
+        kind = getattr(model, part).normalization
+        if kind in ("batch", "power") and trainer.devices * trainer.nodes > 1:
+            raise ValueError(
+                f"model.{part}.normalization={kind} is for training in one process, which sees whole batches: "
+                "set trainer.devices=1 and nodes=1, or normalization=layer"
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,17 +14,21 @@ from torch.overrides import TorchFunctionMode
 from asr.config import EncoderConfig, FeaturesConfig, ModelConfig, WhisperFeaturesConfig
 from asr.features import FrontEnd, build_front_end
 from asr.model.attention import CrossAttention, SelfAttention
+from asr.model.conformer import ConformerLayer, ConvolutionModule
 from asr.model.decoder import Decoder, DecoderLayer
-from asr.model.encoder import Encoder, EncoderLayer
+from asr.model.encoder import Encoder, EncoderLayer, Layer
 from asr.model.heads import CTCHead
-from asr.model.layers import FeedForward, PostNorm, PreNorm, Residual
+from asr.model.layers import FeedForward, PostNorm, PreNorm, Stacked
+from asr.model.norms import BatchNorm, Norm, PowerNorm, RMSNorm
 from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilence
 from asr.model.position import LearnedPosition, Position, SinusoidalPosition
+from asr.model.recurrent import RecurrentLayer
 from asr.model.speech import SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
 
-_RESIDUALS: dict[str, Residual] = {"pre": PreNorm, "post": PostNorm}
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+_RESIDUALS: dict[str, type[PreNorm | PostNorm | Stacked]] = {"pre": PreNorm, "post": PostNorm, "none": Stacked}
+_NORMS: dict[str, Norm] = {"layer": nn.LayerNorm, "rms": RMSNorm, "batch": BatchNorm, "power": PowerNorm}
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
 def build_model(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
@@ -88,21 +93,33 @@ def _padding(config: EncoderConfig, features: FeaturesConfig, hop_s: float) -> A
 
 
 def _encoder(model: ModelConfig, features: FeaturesConfig, hop_s: float) -> Encoder:
-    config = model.encoder
-    dim, p, residual = config.dim, config.dropout, _RESIDUALS[config.norm]
-    layers = [
-        EncoderLayer(
-            dim,
-            SelfAttention(dim, config.heads),
-            FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p),
-            residual,
-            p,
-        )
-        for _ in range(config.layers)
-    ]
-    position = SinusoidalPosition(dim, first=config.first_position, scale=_scale(dim, config.scaled))
+    config, dim = model.encoder, model.encoder.dim
+    layers = [_layer(model) for _ in range(config.layers)]
+    last = _RESIDUALS[config.norm].last(_NORMS[config.normalization], dim)
+    if config.layer == "conformer":  # whose layers end in a norm of their own
+        last = nn.Identity()
+    position: nn.Module = SinusoidalPosition(dim, first=config.first_position, scale=_scale(dim, config.scaled))
+    if config.layer == "lstm":  # which knows the order without them
+        position = nn.Identity()
     subsampling = _subsampling(model, features.n_mels)
-    return Encoder(subsampling, position, _padding(config, features, hop_s), layers, residual.last(dim), p)
+    return Encoder(subsampling, position, _padding(config, features, hop_s), layers, last, config.dropout)
+
+
+def _layer(model: ModelConfig) -> Layer:
+    config = model.encoder
+    dim, p, norm = config.dim, config.dropout, _NORMS[config.normalization]
+    residual = partial(_RESIDUALS[config.norm], norm)
+    if config.layer == "lstm":
+        return RecurrentLayer(dim, residual, p)
+
+    def feed_forward() -> FeedForward:
+        return FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p)
+
+    attention = SelfAttention(dim, config.heads)
+    if config.layer == "conformer":
+        convolution = ConvolutionModule(dim, config.kernel, norm)
+        return ConformerLayer(dim, attention, convolution, (feed_forward(), feed_forward()), residual, norm(dim), p)
+    return EncoderLayer(dim, attention, feed_forward(), residual, p)
 
 
 def _scale(dim: int, scaled: bool) -> float:
@@ -111,7 +128,8 @@ def _scale(dim: int, scaled: bool) -> float:
 
 def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
     config, dim = model.decoder, model.encoder.dim
-    p, residual = config.dropout, _RESIDUALS[config.norm]
+    p, norm, placed = config.dropout, _NORMS[config.normalization], _RESIDUALS[config.norm]
+    residual = partial(placed, norm)
     layers = [
         DecoderLayer(
             dim,
@@ -134,4 +152,4 @@ def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
         position = LearnedPosition(dim, length, scale=scale)
     else:
         position = SinusoidalPosition(dim, length=length, first=config.first_position, scale=scale)
-    return Decoder(embedding, position, layers, residual.last(dim), output, p)
+    return Decoder(embedding, position, layers, placed.last(norm, dim), output, p)

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from asr.checkpoint import ModelFolder, load_model_folder
-from asr.config import ExperimentConfig, ModelFolderConfig, read_config, to_yaml
+from asr.config import ExperimentConfig, ModelFolderConfig, check_processes, read_config, to_yaml, validate
 from asr.data.corpus import Note, Streamed, vocabulary_cuts
 from asr.data.cuts import Dropped
 from asr.data.examples import target_text
@@ -92,6 +92,11 @@ def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
     settled = parts.config.model_copy(
         update={"model": model.model_copy(update=changed), "decode": decode, "normalizer": config.normalizer}
     )
+    settled = validate(ModelFolderConfig, settled.model_dump(), f"{config.init}, with what adapt changes")
+    try:
+        check_processes(settled.model, config.trainer)
+    except ValueError as e:
+        raise ConfigError(f"{config.init}: {e}") from None
     return resettled(parts, settled)
 
 
