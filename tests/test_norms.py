@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 from synthetic import experiment, experiment_file, untrained
-from test_task import Combine
+from test_task import Combine, prepared
 from torch import Tensor, nn
 
 from asr.checkpoint import load_state, save_model_folder
@@ -182,6 +182,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(path: Path, tmp_path: Path, m
         assert expected[f"model.{name}"].isfinite().all()
         assert not torch.equal(expected[f"model.{name}"], torch.ones(16))
     assert expected["model.decoder.norm.batches"] == 8
+
+
+@pytest.mark.parametrize("kind", ["batch", "power"])
+def test_frozen_norms_keep_their_statistics(path: Path, kind: str) -> None:
+    kinds = (f"model.encoder.normalization={kind}", f"model.decoder.normalization={kind}")
+    task, data = prepared(path, *kinds, "optimizer.parts={encoder: 0}")
+    before = {name: value.clone() for name, value in task.model.named_buffers()}
+    task.losses(data.largest_batch(), training=True)
+    moved = {name.split(".")[0] for name, value in task.model.named_buffers() if not torch.equal(value, before[name])}
+    assert moved == {"decoder"}
 
 
 @pytest.mark.parametrize("processes", ["devices", "nodes"])
