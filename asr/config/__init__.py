@@ -20,16 +20,19 @@ from .model import (
 )
 from .reading import parse_yaml, read_config, to_yaml, validate
 from .training import (
+    EXPERIMENT,
     AdaptConfig,
     AugmentConfig,
     DataConfig,
     ExperimentConfig,
+    GuidedAttentionConfig,
     LossConfig,
     OptimizerConfig,
     TrainerConfig,
 )
 
 __all__ = [
+    "EXPERIMENT",
     "AdaptConfig",
     "AugmentConfig",
     "Config",
@@ -40,6 +43,7 @@ __all__ = [
     "ExperimentConfig",
     "FeaturesConfig",
     "GuardConfig",
+    "GuidedAttentionConfig",
     "KaldiFeaturesConfig",
     "LogMelConfig",
     "LossConfig",
