@@ -53,6 +53,7 @@ def finish(
         line = f"best: dev WER {keeper.best[best]:.2f}{between} at step {best}; model in {folder}"
         console.print(line, soft_wrap=True)
     console.print(f"curves: {config.out / 'learning_curves.png'}; attention: {config.out / 'plots'}", soft_wrap=True)
+    console.print(f"next: asr evaluate {config.data.dev} --model {folder}", soft_wrap=True, markup=False)
     return folder
 
 
