@@ -20,10 +20,12 @@ from .model import (
 )
 from .reading import parse_yaml, read_config, to_yaml, validate
 from .training import (
+    EXPERIMENT,
     AdaptConfig,
     AugmentConfig,
     DataConfig,
     ExperimentConfig,
+    GuidedAttentionConfig,
     LossConfig,
     OptimizerConfig,
     TrainerConfig,
@@ -31,6 +33,7 @@ from .training import (
 )
 
 __all__ = [
+    "EXPERIMENT",
     "AdaptConfig",
     "AugmentConfig",
     "Config",
@@ -41,6 +44,7 @@ __all__ = [
     "ExperimentConfig",
     "FeaturesConfig",
     "GuardConfig",
+    "GuidedAttentionConfig",
     "KaldiFeaturesConfig",
     "LogMelConfig",
     "LossConfig",
