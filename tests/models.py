@@ -32,6 +32,7 @@ def small_model(
     *,
     features: Any = None,
     encoder: dict[str, Any] | None = None,
+    decoder: dict[str, Any] | None = None,
     ctc: bool = True,
     **decode: Any,
 ) -> ModelFolder:
@@ -43,7 +44,9 @@ def small_model(
     tokenizer = CharacterTokenizer.train(["hello world"], languages)
     sizes = {"layers": 1, "heads": 2, "feed_forward": 32, "dropout": 0.0}
     model = ModelConfig(
-        encoder=EncoderConfig(dim=32, **sizes, **(encoder or {})), decoder={**sizes, "tied_output": False}, ctc=ctc
+        encoder=EncoderConfig(dim=32, **sizes, **(encoder or {})),
+        decoder={**sizes, "tied_output": False, **(decoder or {})},
+        ctc=ctc,
     )
     config = ModelFolderConfig(
         features=features or LogMelConfig(sample_rate_hz=RATE, n_mels=20),

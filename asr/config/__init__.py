@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .attention import ChunkConfig, WindowConfig
+from .base import Config
 from .model import (
-    Config,
     DecodeConfig,
     DecoderConfig,
     EncoderConfig,
@@ -32,6 +33,7 @@ from .training import (
 __all__ = [
     "AdaptConfig",
     "AugmentConfig",
+    "ChunkConfig",
     "Config",
     "DataConfig",
     "DecodeConfig",
@@ -51,6 +53,7 @@ __all__ = [
     "TokenizerConfig",
     "TrainerConfig",
     "WhisperFeaturesConfig",
+    "WindowConfig",
     "parse_yaml",
     "read_config",
     "to_yaml",
