@@ -133,8 +133,9 @@ class HeadAttention:
         if chosen := self.heads.get(self._layer):
             score_BHLT = q_BHLK[:, chosen].float() @ k_BHTK[:, chosen, : self._T].float().transpose(-1, -2)
             score_BHLT = score_BHLT * q_BHLK.shape[-1] ** -0.5
-            if weight_BHLT is not None and weight_BHLT.shape[1] > 1:  # scores that are not products
-                score_BHLT = score_BHLT + weight_BHLT[:, chosen, :, : self._T].float()
+            if weight_BHLT is not None:  # there are scores that are not products; -inf is padding, which is known
+                more_BHLT = weight_BHLT.expand(-1, q_BHLK.shape[1], -1, -1)[:, chosen, :, : self._T].float()
+                score_BHLT = score_BHLT + more_BHLT.masked_fill(more_BHLT.isinf(), 0.0)
             self._add(score_BHLT)
         return fused(q_BHLK, k_BHTK, v_BHTK, weight_BHLT)
 

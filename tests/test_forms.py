@@ -12,11 +12,12 @@ import pytest
 import torch
 from models import RATE, noises, small_model, sources, texts
 from rich.console import Console
-from synthetic import experiment, experiment_file
+from synthetic import experiment, experiment_file, untrained
 from test_task import prepared
 from torch import Tensor
 
 from asr.align import HeadAttention, WordTimer
+from asr.checkpoint import save_model_folder
 from asr.config import EncoderConfig, ExperimentConfig, ModelConfig, read_config
 from asr.data.batch import pad_audio
 from asr.errors import ConfigError
@@ -29,6 +30,7 @@ from asr.model.precision import set_precision
 from asr.model.rows import Rows
 from asr.recognizer import Recognizer
 from asr.training.run import train
+from asr.training.start import starting_point
 
 POSITIONS = ["none", "sinusoidal", "learned", "shaw", "transformer_xl", "rotary"]
 FORMS: dict[str, dict[str, Any]] = {
@@ -83,9 +85,10 @@ def test_gradients_of_additive_scores_do_not_depend_on_the_blocks(monkeypatch: p
     assert torch.autograd.gradcheck(lambda *x: form(explicit, *x, None)[0], inputs)
 
 
+@pytest.mark.parametrize("heads", [1, 2])
 @torch.inference_mode()
-def test_weights_of_additive_attention_are_read_like_others() -> None:
-    parts = small_model(decoder={"score": "additive"}, ctc=False)
+def test_weights_of_additive_attention_are_read_like_others(heads: int) -> None:
+    parts = small_model(decoder={"score": "additive", "heads": heads}, ctc=False)
     audio_BN, audio_len_B = pad_audio(noises(1.0, 0.5))
     memory = parts.model.encode(audio_BN, audio_len_B)
     prefix_BP, spoken = (
@@ -97,11 +100,11 @@ def test_weights_of_additive_attention_are_read_like_others() -> None:
         states_BTD=memory.states_BTD[:1], log_weight_BT=memory.log_weight_BT[:1], len_B=memory.len_B[:1]
     )
     logits_BLV, (attention_BHLT,) = parts.model.decoder(tokens_BL, alone, explicit)
-    gathered = HeadAttention({0: [1]}, alone.len_B, 1, len_B)
+    gathered = HeadAttention({0: [heads - 1]}, alone.len_B, 1, len_B)
     again_BLV, _ = parts.model.decoder(tokens_BL, alone, gathered)
     torch.testing.assert_close(again_BLV, logits_BLV, atol=1e-4, rtol=0)
-    torch.testing.assert_close(gathered.weight_BRT, attention_BHLT[:, 1], atol=1e-5, rtol=0)
-    assert attention_BHLT[0, 1].std(-1).min() > 1e-3, "weights that are all alike prove nothing"
+    torch.testing.assert_close(gathered.weight_BRT, attention_BHLT[:, -1], atol=1e-5, rtol=0)
+    assert attention_BHLT[0, -1].std(-1).min() > 1e-3, "weights that are all alike prove nothing"
     words = WordTimer(parts.model, parts.tokenizer, 0.04).words(memory, spoken, prefix_BP, audio_BN, audio_len_B)
     assert [[w.text for w in text] for text in words] == [["hello"], ["we"]]
     heard = evidence(parts.model.decoder, memory, prefix_BP, spoken)
@@ -279,3 +282,12 @@ def test_the_decoder_s_parts_must_fit_too() -> None:
     ):
         with pytest.raises(ValueError, match=expected):
             ModelConfig(encoder=EncoderConfig(dim=32), decoder=decoder)
+
+
+def test_a_model_with_distances_is_not_adapted_to_remember_silence(path: Path, tmp_path: Path) -> None:
+    windowed = ("features.kind=whisper", "features.window_s=5", "model.encoder.position=rotary")
+    save_model_folder(tmp_path, untrained(experiment(path, *windowed)))
+    given = experiment(path).model_dump(exclude={"features", "model", "tokenizer"}, exclude_unset=True)
+    config = ExperimentConfig(**{**given, "init": tmp_path, "adapt": {"padding": "recall"}})
+    with pytest.raises(ConfigError, match=r"^adapt: 'model.encoder': padding=recall remembers silence at no distance"):
+        starting_point(config)

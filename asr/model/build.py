@@ -103,14 +103,20 @@ def _encoder(model: ModelConfig, features: FeaturesConfig, hop_s: float) -> Enco
         )
         for _ in range(config.layers)
     ]
-    frames = math.ceil(config.longest_s / hop_s / config.subsampling.factor) + 1
-    position = _position(dim, config, frames if config.position == "learned" else 1500)
+    position = _position(dim, config, _frames(config, hop_s))
     subsampling = _subsampling(model, features.n_mels)
     return Encoder(subsampling, position, _padding(config, features, hop_s), layers, residual.last(dim), p)
 
 
+def _frames(config: EncoderConfig, hop_s: float) -> int:
+    """How many positions to begin with; a table of sinusoids grows, but weights cannot."""
+    if config.position != "learned":
+        return 1500
+    return math.ceil(config.longest_s / hop_s / config.subsampling.factor) + 1
+
+
 def _position(dim: int, config: EncoderConfig | DecoderConfig, length: int) -> Position:
-    """What is added to the vectors of a sequence of at most `length`."""
+    """What is added to the vectors of a sequence."""
     scale = float(dim**0.5) if config.scaled else 1.0
     if config.position == "learned":
         return LearnedPosition(dim, length, scale=scale)
