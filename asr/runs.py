@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from asr.config import parse_yaml
+from asr.config import EXPERIMENT, parse_yaml
 from asr.errors import ConfigError, DataError
 from asr.scoring import Columns, Comparison, ScoreOptions, compare
 from asr.scoring.formats import open_texts, suffix
@@ -17,7 +17,6 @@ from asr.scoring.recognised import EVALUATION, HYPOTHESES
 from asr.scoring.rows import some
 from asr.text import NORMALIZERS, open_normalizer
 
-_EXPERIMENT = "experiment.yaml"
 _REFERENCES, _TEXTS = Columns(text="reference"), Columns(text="text")
 _NO_MATTER = {"out"}  # differs between any two runs
 _WIDEST = 40
@@ -112,7 +111,7 @@ def find_run(path: Path) -> Run:
 def _experiment(folder: Path, model: Any) -> dict[str, Any]:
     """The configuration of the training that made the model, from the model's folder or the one that holds it."""
     near = Path(model) if isinstance(model, str) else folder
-    path = next((place / _EXPERIMENT for place in (near, near.parent) if (place / _EXPERIMENT).is_file()), None)
+    path = next((place / EXPERIMENT for place in (near, near.parent) if (place / EXPERIMENT).is_file()), None)
     found = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path else {}
     return found if isinstance(found, dict) else {}
 

@@ -37,7 +37,7 @@ model:
   encoder: {{layers: 1, dim: 16, heads: 2, feed_forward: 32, dropout: 0.1}}
   decoder: {{layers: 1, heads: 2, feed_forward: 32, dropout: 0.1}}
 augment: {{speeds: [0.9, 1.0, 1.1], join: 0.3, join_max_s: 4, time_masks: 2, freq_masks: 1, freq_mask_bins: 5}}
-loss: {{guided_attention_weight: 0.5, guided_attention_decay_steps: 20}}
+loss: {{guided_attention: {{weight: 0.5, decay_steps: 20}}}}
 optimizer: {{lr: 1e-3, warmup_steps: 5}}
 trainer:
   max_epochs: 3

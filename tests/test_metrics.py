@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import jiwer
 import pytest
@@ -126,8 +127,9 @@ def test_any_white_space_parts_words_and_spaces_are_characters() -> None:
 @given(pairs=st.lists(st.tuples(st.text(max_size=40), st.text(max_size=40)), min_size=1, max_size=4))
 def test_counts_of_any_text_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
     """Any Unicode, alone spaces too; jiwer parts words at single spaces only, so it is given those."""
-    for unit, process in (("word", jiwer.process_words), ("character", jiwer.process_characters)):
-        rows = error_counts([r for r, _ in pairs], [h for _, h in pairs], unit)  # type: ignore[arg-type]
+    processes: dict[Unit, Any] = {"word": jiwer.process_words, "character": jiwer.process_characters}
+    for unit, process in processes.items():
+        rows = error_counts([r for r, _ in pairs], [h for _, h in pairs], unit)
         for (ref, hyp), row in zip(pairs, rows.tolist(), strict=True):
             given_ref, given_hyp = (" ".join(t.split()) if unit == "word" else t for t in (ref, hyp))
             out = process(given_ref, given_hyp)

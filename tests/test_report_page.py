@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def window() -> Iterator[Browser]:
         yield found
 
 
-def written(folder: Path, texts: list[dict[str, str]], options: ScoreOptions | None = None, **more: object) -> Path:
+def written(folder: Path, texts: list[dict[str, str]], options: ScoreOptions | None = None, **more: Any) -> Path:
     """The page of references and of what each system made of them."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -50,7 +51,7 @@ def written(folder: Path, texts: list[dict[str, str]], options: ScoreOptions | N
         paths.append(folder / f"{'ref' if number == 0 else f'system-{number}'}.jsonl")
         rows = ({"id": id, "text": text, "speaker": SPEAKERS.get(id, "x")} for id, text in of_system.items())
         paths[-1].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return write_report(paths[0], paths[1:], options or ScoreOptions(), folder / "report", **more)  # type: ignore[arg-type]
+    return write_report(paths[0], paths[1:], options or ScoreOptions(), folder / "report", **more)
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ def test_an_utterance_has_the_same_loss_alone_and_in_a_batch(
 
 
 def test_the_loss_of_a_batch_weighs_every_token_alike(path: Path) -> None:
-    task, data = prepared(path, "loss.ctc_weight=0.3", "loss.guided_attention_weight=2")
+    task, data = prepared(path, "loss.ctc_weight=0.3", "loss.guided_attention.weight=2")
     batch = data.dev_batch(list(data.train_cuts)[:3])
     found = {"ce": torch.tensor([1.0, 2.0, 3.0]), "ctc": torch.tensor([9.0, 0.0, 0.0]), "guided": torch.ones(3) * 0.5}
     tokens = int(batch.target_len_B.sum())

@@ -11,25 +11,20 @@ import typer
 
 from asr import __version__
 from asr.cli.compare import compare
-from asr.cli.inputs import batch_seconds, load_recognizer, names
+from asr.cli.inputs import batch_seconds, load_recognizer
 from asr.cli.normalize import NORMALIZER_HELP, normalize
 from asr.cli.options import (
     BatchSize,
     BeamSize,
-    Breakdown,
-    By,
-    Confusions,
     CtcWeight,
     Device,
     Dtype,
-    Metric,
     Model,
     NBest,
-    Words,
 )
 from asr.cli.report import report
 from asr.cli.score import print_report, score
-from asr.cli.scoring import with_scoring
+from asr.cli.scoring import Measuring, with_options
 from asr.cli.terminal import progress, run, say
 from asr.cli.transcribe import transcribe
 
@@ -92,18 +87,19 @@ def train(
     from asr.training.run import train as train_model
 
     try:
-        folder = train_model(experiment, Console(stderr=True))
+        train_model(experiment, Console(stderr=True))
     except KeyboardInterrupt:
         say("the same command goes on where this one left off")
         raise
-    print(f"next: asr evaluate {experiment.data.dev} --model {folder}", file=sys.stderr)
 
 
 app.command()(transcribe)
 
 
 @app.command()
+@with_options
 def evaluate(
+    measuring: Measuring,
     cuts: Annotated[Path, typer.Argument(help="Manifest of cuts with texts.")],
     model: Model,
     beam_size: BeamSize = None,
@@ -113,11 +109,6 @@ def evaluate(
     ] = None,
     language: Annotated[str | None, typer.Option(help="Only the cuts in this language.")] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Folder for hyp.jsonl.")] = None,
-    metric: Metric = "wer,cer",
-    by: By = None,
-    breakdown: Breakdown = "",
-    confusions: Confusions = 0,
-    words: Words = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
     n_best: NBest = None,
     device: Device = "auto",
@@ -130,7 +121,6 @@ def evaluate(
     Example: `asr evaluate data/prompts/cuts_dev.jsonl.gz --model exp/prompts-en/model --beam-size 5`
     """
     from asr.evaluate import evaluate as evaluate_cuts
-    from asr.scoring import ScoreOptions
 
     recognizer = load_recognizer(model, device, dtype, beam_size=beam_size, ctc_weight=ctc_weight, n_best=n_best)
     with progress("decoding") as on_done:
@@ -140,14 +130,7 @@ def evaluate(
             output or (model if model.is_dir() else Path()),  # the model of a name is not this user's alone
             normalizer=normalizer,
             language=language,
-            options=ScoreOptions(
-                metrics=names(metric),
-                by=by,
-                worst=worst,
-                breakdown=names(breakdown),
-                confusions=confusions,
-                words=words,
-            ),
+            options=measuring.options(worst=worst),
             settings={"model": str(model), "dtype": dtype},
             batch_s=batch_seconds(batch_size),
             on_done=on_done,
@@ -164,9 +147,9 @@ def evaluate(
     )
 
 
-app.command()(with_scoring(score))
-app.command()(with_scoring(report))
-app.command()(compare)
+app.command()(with_options(score))
+app.command()(with_options(report))
+app.command()(with_options(compare))
 app.command()(normalize)
 
 

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.inputs import names
-from asr.cli.options import Breakdown, By, Confusions, Metric, Words
 from asr.cli.score import print_report
+from asr.cli.scoring import Measuring
 from asr.cli.terminal import of_utterances, progress
 
 
 def compare(
+    measuring: Measuring,
     runs: Annotated[
         list[Path],
         typer.Argument(help="hyp.jsonl, or folders of asr train, of asr evaluate or of a transcribed corpus."),
@@ -23,15 +23,10 @@ def compare(
         Path | None,
         typer.Option(help="What was said, where the runs do not tell: cuts, or what asr score reads."),
     ] = None,
-    metric: Metric = "wer,cer",
     normalizer: Annotated[
         str | None, typer.Option(help="For both sides. [default: the one that all runs were scored with]")
     ] = None,
     language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None,
-    by: By = None,
-    breakdown: Breakdown = "",
-    confusions: Confusions = 0,
-    words: Words = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -42,17 +37,8 @@ def compare(
     Example: `asr compare exp/baseline exp/larger`
     """
     from asr.runs import compare_runs
-    from asr.scoring import ScoreOptions
 
-    options = ScoreOptions(
-        metrics=names(metric),
-        language=language,
-        by=by,
-        worst=worst,
-        breakdown=names(breakdown),
-        confusions=confusions,
-        words=words,
-    )
+    options = measuring.options(language=language, worst=worst)
     with progress("scoring", of_utterances) as on_done:
         result = compare_runs(runs, options, normalizer=normalizer, reference=reference, on_done=on_done)
     if as_json:

@@ -1,4 +1,4 @@
-"""What `asr score` and `asr report` are both told: which files to compare, and how."""
+"""What several commands are told of scoring: what to compute, which files to compare, and how."""
 
 from __future__ import annotations
 
@@ -21,13 +21,36 @@ if TYPE_CHECKING:
 _FILES = "text, JSONL, cuts, CSV, TSV, STM, CTM, TRN, SRT or VTT"
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """The arguments and options of scoring, each a field."""
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """What is to be computed of texts, each option a field."""
+
+    metric: Metric = "wer,cer"
+    by: By = None
+    breakdown: Breakdown = ""
+    confusions: Confusions = 0
+    words: Words = None
+
+    def options(self, **more: Any) -> ScoreOptions:
+        """What `asr.scoring` takes; `more` are fields of it that these do not tell."""
+        from asr.scoring import ScoreOptions
+
+        return ScoreOptions(
+            metrics=names(self.metric),
+            by=self.by,
+            breakdown=names(self.breakdown),
+            confusions=self.confusions,
+            words=self.words,
+            **more,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring(Measuring):
+    """The arguments and options of scoring files."""
 
     reference: Annotated[Path, typer.Argument(help=f"What was said: {_FILES}.")]
     hypothesis: Annotated[list[Path], typer.Argument(help="What was recognised; several systems are compared.")]
-    metric: Metric = "wer,cer"
     normalizer: Annotated[str, typer.Option(help=f"{NORMALIZER_HELP}; for both sides.")] = "none"
     language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None
     form: Annotated[
@@ -40,20 +63,14 @@ class Scoring:
     missing_as_empty: Annotated[
         bool, typer.Option("--missing-as-empty", help="Score what was not recognised as empty texts.")
     ] = False
-    by: By = None
-    breakdown: Breakdown = ""
-    confusions: Confusions = 0
-    words: Words = None
     collar: Annotated[
         float, typer.Option(min=0, help="Of tcwer: seconds before and after a word's middle in which it may match.")
     ] = 5.0
 
     def options(self, **more: Any) -> ScoreOptions:
-        """What `asr.scoring.compare` takes; `more` are fields of it that only one command knows."""
-        from asr.scoring import Columns, ScoreOptions
+        from asr.scoring import Columns
 
-        return ScoreOptions(
-            metrics=names(self.metric),
+        return super().options(
             normalizer=self.normalizer,
             language=self.language,
             form=self.form,
@@ -62,28 +79,26 @@ class Scoring:
                 Columns.of_hypotheses(self.id_column, self.hyp_column),
             ),
             missing_as_empty=self.missing_as_empty,
-            by=self.by,
-            breakdown=names(self.breakdown),
-            confusions=self.confusions,
-            words=self.words,
             collar_s=self.collar,
             **more,
         )
 
 
-def with_scoring(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose first parameter is a `Scoring`, as one that has a parameter for each of its fields.
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose first parameter is one of these, as one that has a parameter for each of its fields.
 
     typer reads signatures, and has no way of its own to share options among commands.
     """
-    shared = inspect.signature(Scoring, eval_str=True).parameters
-    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    first, *own = inspect.signature(command, eval_str=True).parameters.values()
+    shared = inspect.signature(first.annotation, eval_str=True).parameters
 
     @wraps(command)
     def expanded(**values: Any) -> None:
-        command(Scoring(**{name: values.pop(name) for name in shared}), **values)
+        command(first.annotation(**{name: values.pop(name) for name in shared}), **values)
 
-    signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (*shared.values(), *own)])
-    expanded.__signature__ = signature  # type: ignore[attr-defined]
-    expanded.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+    told = [p.replace(kind=p.KEYWORD_ONLY) for p in (*shared.values(), *own)]
+    told.sort(key=lambda p: p.default is not p.empty)  # what must be given stands first
+    for_typer: Any = expanded
+    for_typer.__signature__ = inspect.Signature(told)
+    for_typer.__annotations__ = {p.name: p.annotation for p in told}
     return expanded

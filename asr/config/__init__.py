@@ -21,16 +21,19 @@ from .model import (
 )
 from .reading import parse_yaml, read_config, to_yaml, validate
 from .training import (
+    EXPERIMENT,
     AdaptConfig,
     AugmentConfig,
     DataConfig,
     ExperimentConfig,
+    GuidedAttentionConfig,
     LossConfig,
     OptimizerConfig,
     TrainerConfig,
 )
 
 __all__ = [
+    "EXPERIMENT",
     "AdaptConfig",
     "AugmentConfig",
     "ChunkConfig",
@@ -42,6 +45,7 @@ __all__ = [
     "ExperimentConfig",
     "FeaturesConfig",
     "GuardConfig",
+    "GuidedAttentionConfig",
     "KaldiFeaturesConfig",
     "LogMelConfig",
     "LossConfig",

@@ -19,6 +19,8 @@ from .model import (
     check_window,
 )
 
+EXPERIMENT = "experiment.yaml"  # in a run's folder: the configuration that it was begun with
+
 
 class DataConfig(Config):
     """Manifests (lhotse cuts) or Shar folders, and how they are put into batches."""
@@ -72,17 +74,21 @@ class AugmentConfig(Config):
         return self.time_masks > 0 or self.freq_masks > 0
 
 
+class GuidedAttentionConfig(Config):
+    """Guided attention (Tachibana et al. 2017) on the decoder's cross-attention."""
+
+    weight: float = Field(0.0, ge=0, description="0: off")
+    width: float = Field(0.2, gt=0, description="g of the paper")
+    heads: tuple[tuple[int, int], ...] = Field((), description="(layer, head) pairs; empty: all of them")
+    decay_steps: int = Field(0, ge=0, description="the weight falls to 0 in so many steps; 0: never")
+
+
 class LossConfig(Config):
-    """Weights of the training criteria."""
+    """The training criteria and their weights."""
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     ctc_weight: float = Field(0.3, ge=0, le=1)
-    guided_attention_weight: float = Field(0.0, ge=0)
-    guided_attention_width: float = Field(0.2, gt=0, description="g of Tachibana et al. 2017")
-    guided_attention_heads: tuple[tuple[int, int], ...] = Field(
-        (), description="(layer, head) pairs of the decoder's cross-attention; empty: all of them"
-    )
-    guided_attention_decay_steps: int = Field(0, ge=0, description="weight falls to 0 in so many steps; 0: never")
+    guided_attention: GuidedAttentionConfig = GuidedAttentionConfig()
 
 
 Factor = Annotated[float, Field(ge=0, le=1000)]
@@ -112,7 +118,9 @@ class TrainerConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(1, gt=0, description="processes on this machine, a GPU each; they share each step's batch")
     nodes: int = Field(1, gt=0, description="machines, each with so many")
-    strategy: Literal["auto", "ddp"] = Field("auto", description="auto: ddp where there are several processes")
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto", description="auto: ddp where there are several processes; fsdp: each holds a share of the weights"
+    )
     accumulate: int = Field(1, gt=0, description="batches per optimiser step")
     validate_every_steps: int = Field(500, gt=0)
     save_every_steps: int = Field(500, gt=0)

@@ -117,7 +117,7 @@ class SpeechData(L.LightningDataModule):
         return [CutBatch(CutSet.from_cuts([cuts[c] for c in batch]), Position(0, i)) for i, batch in enumerate(batches)]
 
 
-def data_of(trainer: L.Trainer) -> SpeechData:
+def data_given_to(trainer: L.Trainer) -> SpeechData:
     """The data that a trainer was given."""
     data = cast(Any, trainer).datamodule
     assert isinstance(data, SpeechData)

@@ -20,9 +20,8 @@ def english(language: str | None) -> Settled:
 
 @lru_cache(maxsize=1)
 def _rules() -> Settled:
-    from whisper_normalizer.english import (
-        EnglishTextNormalizer,
-    )  # reads its spelling table: only when asked for
+    # It reads its spelling table: only when asked for.
+    from whisper_normalizer.english import EnglishTextNormalizer
 
     whisper = EnglishTextNormalizer()
     return Settled(

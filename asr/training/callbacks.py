@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from asr.config import TrainerConfig
 from asr.data.batch import Batch
-from asr.data.module import data_of
+from asr.data.module import data_given_to
 from asr.data.stream import Position
 from asr.errors import AsrError
 from asr.files import drop_torn_line, naming
@@ -52,7 +52,7 @@ class KeepStates(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        data_of(trainer).position = Position(batch.epoch, batch.index + 1)
+        data_given_to(trainer).position = Position(batch.epoch, batch.index + 1)
         if (batch_idx + 1) % self.config.accumulate or (batch_idx + 1) % (
             self.config.validate_every_steps * self.config.accumulate
         ) == 0:
@@ -90,7 +90,7 @@ class TryLargestBatch(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SpeechTask)
-        batch = data_of(trainer).largest_batch().to(pl_module.device)
+        batch = data_given_to(trainer).largest_batch().to(pl_module.device)
         try:
             with trainer.precision_plugin.forward_context():
                 pl_module.combine(pl_module.losses(batch, training=True), batch).backward()
@@ -146,7 +146,7 @@ class ShowPassing(L.Callback):
         self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        data_of(trainer).stream.on_passed = self.passed
+        data_given_to(trainer).stream.on_passed = self.passed
 
     def passed(self, batches: int, of: int) -> None:
         """Note that so many batches are passed over, of those that are to be."""

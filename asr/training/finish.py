@@ -13,7 +13,7 @@ from rich.console import Console
 
 from asr.checkpoint import ModelFolder, average_weights, load_model_folder, load_state, save_model_folder
 from asr.config import ExperimentConfig
-from asr.data.module import data_of
+from asr.data.module import data_given_to
 from asr.errors import CheckpointError
 from asr.files import write_atomically
 from asr.scoring import Columns, ScoreReport, score
@@ -53,6 +53,7 @@ def finish(
         line = f"best: dev WER {keeper.best[best]:.2f}{between} at step {best}; model in {folder}"
         console.print(line, soft_wrap=True)
     console.print(f"curves: {config.out / 'learning_curves.png'}; attention: {config.out / 'plots'}", soft_wrap=True)
+    console.print(f"next: asr evaluate {config.data.dev} --model {folder}", soft_wrap=True, markup=False)
     return folder
 
 
@@ -82,7 +83,7 @@ def _manifest(
         "parameters_trained": task.rates.trained,
         "vocabulary": parts.tokenizer.vocab_size,
         "wall_s": round(task.wall_s, 1),
-        "waited_for_data_s": round(data_of(task.trainer).waited_s, 1),
+        "waited_for_data_s": round(data_given_to(task.trainer).waited_s, 1),
         "steps": task.global_step,
         "utterances_seen": applied.get("utterances", 0),
         "audio_s_seen": round(applied.get("audio_samples", 0) / rate, 1),

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from asr.data.batch import Batch
-from asr.data.module import data_of
+from asr.data.module import data_given_to
 from asr.model.attention import explicit
 from asr.pictures import draw_features, save
 from asr.training.logs import read_metrics
@@ -24,7 +24,7 @@ class PlotAttention(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SpeechTask)
-        data = data_of(trainer)
+        data = data_given_to(trainer)
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         cuts = sorted(data.dev_cuts, key=lambda cut: (abs(cut.duration - 3.0), cut.id))[: self.utterances]

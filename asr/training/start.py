@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from asr.checkpoint import ModelFolder, load_model_folder
-from asr.config import ExperimentConfig, ModelFolderConfig, read_config, to_yaml, validate
+from asr.config import EXPERIMENT, ExperimentConfig, ModelFolderConfig, read_config, to_yaml, validate
 from asr.data.corpus import Note, Streamed, vocabulary_cuts
 from asr.data.cuts import Dropped
 from asr.data.examples import target_text
@@ -32,7 +32,7 @@ _GZ_RATIO = 8
 
 def claim_folder(config: ExperimentConfig) -> None:
     """Write the configuration into the run's folder, or check that the run there is the same one."""
-    path = config.out / "experiment.yaml"
+    path = config.out / EXPERIMENT
     if path.exists():
         before = read_config(ExperimentConfig, path)
         changed = _differences(before.model_dump(mode="json"), config.model_dump(mode="json"))

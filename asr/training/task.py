@@ -19,13 +19,13 @@ from asr.data.augment import derived_random
 from asr.data.batch import Batch
 from asr.errors import AsrError
 from asr.features import Features, SpecAugment
-from asr.model.attention import explicit
 from asr.recognizer import Recognizer
 from asr.scoring import ScoreOptions, score_sources
 from asr.scoring.recognised import Recognised, sources
 from asr.scoring.rows import Row
+from asr.training.criteria import Pass, build_criteria
 from asr.training.parts import PartRates
-from asr.training.processes import gathered
+from asr.training.processes import gathered, whole
 from asr.training.schedule import schedule
 
 _MOST_SKIPPED = 10
@@ -56,6 +56,7 @@ class SpeechTask(L.LightningModule):
         self.config = config
         self.tokenizer = parts.tokenizer
         self.recognizer = Recognizer(parts)
+        self.criteria = build_criteria(config.loss, parts.model, parts.tokenizer)
         a = config.augment
         self.spec_augment: SpecAugment | None = None
         if a.spec_augment:
@@ -99,31 +100,11 @@ class SpeechTask(L.LightningModule):
         return self.wall_s_before + time.monotonic() - self.began
 
     def losses(self, batch: Batch, *, training: bool) -> dict[str, Tensor]:
-        """Each criterion per utterance (B,): the summed cross entropy, CTC and the guided-attention penalty."""
-        config = self.config.loss
+        """Each criterion per utterance (B,)."""
         features = self.model.front_end(batch.audio_BN, batch.audio_len_B)
         if training:
             features = self._augmented(features, batch.ids)
-        memory = self.model.encoder(features)
-        guided = config.guided_attention_weight > 0
-        attend = explicit if guided else None
-        logits_BLV, attentions = self.model.decoder(batch.inputs_BL, memory, attend, batch.target_len_B)
-        smoothing = config.label_smoothing if training else 0.0
-        found = {"ce": losses.cross_entropy(logits_BLV, batch.targets_BL, batch.target_len_B, smoothing)}
-        if self.model.ctc is not None and config.ctc_weight > 0:
-            assert self.tokenizer.blank_id is not None
-            log_probs_BTV = self.model.ctc(memory)
-            found["ctc"] = losses.ctc(
-                log_probs_BTV, memory.len_B, batch.text_BL, batch.text_len_B, self.tokenizer.blank_id
-            )
-        if guided:
-            chosen = config.guided_attention_heads
-            heads = [attentions[l][:, [h]] for l, h in chosen] if chosen else attentions  # noqa: E741
-            attention_BHLT = torch.cat(heads, dim=1)
-            found["guided"] = losses.guided_attention(
-                attention_BHLT, batch.target_len_B, memory.len_B, config.guided_attention_width
-            )
-        return found
+        return self.criteria(Pass(self.model, batch, features, weights=self.criteria.weights, training=training))
 
     def _augmented(self, features: Features, ids: list[str]) -> Features:
         """Each utterance has draws of its own, whatever it shares a batch with."""
@@ -139,22 +120,14 @@ class SpeechTask(L.LightningModule):
         return derived_random(self.config.seed, purpose, self.batches_seen, id)
 
     def combine(self, found: dict[str, Tensor], batch: Batch) -> Tensor:
-        """The batch's loss: criteria per token, weighted; of a shared step, what makes the processes' mean that."""
-        tokens = batch.step_targets or int(batch.target_len_B.sum())
-        sums = {name: value_B.sum() for name, value_B in found.items()}
-        return batch.weight * self._weighed(sums, tokens, batch.step_utterances or len(batch.ids))
+        """The batch's loss: criteria per token or utterance, weighted.
 
-    def _weighed(self, sums: dict[str, Tensor], tokens: int, utterances: int) -> Tensor:
-        """Sums of the criteria per token, weighted; the guided-attention weight decays."""
-        config = self.config.loss
-        loss = sums["ce"] / tokens
-        if "ctc" in sums:
-            loss = (1 - config.ctc_weight) * loss + config.ctc_weight * sums["ctc"] / tokens
-        if "guided" in sums:
-            decay = config.guided_attention_decay_steps
-            weight = losses.linear_decay(config.guided_attention_weight, self.global_step, decay)
-            loss = loss + weight * sums["guided"] / utterances
-        return loss
+        Of a step that processes share, what makes their mean that.
+        """
+        tokens = batch.step_targets or int(batch.target_len_B.sum())
+        utterances = batch.step_utterances or len(batch.ids)
+        sums = {name: value_B.sum() for name, value_B in found.items()}
+        return batch.weight * self.criteria.weighed(sums, tokens, utterances, self.global_step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         self.ids_of_step += batch.ids
@@ -168,8 +141,8 @@ class SpeechTask(L.LightningModule):
         size = len(batch.ids)
         self.log("loss", loss, batch_size=size, sync_dist=self.shared)
         for name, value_B in found.items():
-            per = batch.target_len_B if name != "guided" else torch.ones_like(batch.target_len_B)
-            self.log(f"loss_{name}", value_B.detach().sum() / per.sum(), batch_size=size, sync_dist=self.shared)
+            count = int(batch.target_len_B.sum()) if self.criteria.per(name) == "token" else size
+            self.log(f"loss_{name}", value_B.detach().sum() / count, batch_size=size, sync_dist=self.shared)
         return loss
 
     @property
@@ -212,7 +185,7 @@ class SpeechTask(L.LightningModule):
         parameters = [p for p in self.parameters() if p.grad is not None]
         if not parameters:  # every batch of the step was skipped
             return
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm))
         if torch.isfinite(norm):
             self.skipped_in_a_row = 0
             self.log("grad_norm", norm)
@@ -240,7 +213,8 @@ class SpeechTask(L.LightningModule):
             name: torch.tensor(sum(h.losses[name] for h in heard.values()), dtype=torch.double)
             for name in next(iter(heard.values())).losses
         }
-        self.log("dev_loss", self._weighed(sums, sum(h.tokens for h in heard.values()), len(heard)).float())
+        tokens = sum(h.tokens for h in heard.values())
+        self.log("dev_loss", self.criteria.weighed(sums, tokens, len(heard), self.global_step).float())
         self.recognised = [Recognised(Row(id, h.reference, h.language), h.hypothesis) for id, h in heard.items()]
         normalizer = self.config.score_normalizer or self.config.normalizer
         report = score_sources(*sources(self.recognised), ScoreOptions(normalizer=normalizer))

@@ -1,0 +1,171 @@
+"""The training loss as a weighted sum of criteria, each a part of its own, that share one pass through the model.
+
+Shapes: B batch, L target tokens, T encoder frames, V vocabulary, H attention heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from asr import losses
+from asr.config import GuidedAttentionConfig, LossConfig
+from asr.data.batch import Batch
+from asr.features import Features
+from asr.model.attention import explicit
+from asr.model.masks import Memory
+from asr.model.speech import SpeechModel
+from asr.tokenizer import Tokenizer
+
+Per = Literal["token", "utterance"]
+
+
+class Pass:
+    """A batch on its way through the model: what several criteria need is computed once, when the first one asks.
+
+    weights: whether the decoder is to form the weights of its cross-attention.  training: not in validation.
+    """
+
+    def __init__(
+        self, model: SpeechModel, batch: Batch, features: Features, *, weights: bool = False, training: bool = True
+    ) -> None:
+        self.model, self.batch, self.features = model, batch, features
+        self.weights, self.training = weights, training
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What the encoder heard."""
+        memory: Memory = self.model.encoder(self.features)
+        return memory
+
+    @cached_property
+    def decoded(self) -> tuple[Tensor, list[Tensor]]:
+        """The decoder's logits (B, L, V) and the weights (B, H, L, T) of each layer's cross-attention, if formed."""
+        attend = explicit if self.weights else None
+        logits_BLV, attentions = self.model.decoder(self.batch.inputs_BL, self.memory, attend, self.batch.target_len_B)
+        return logits_BLV, attentions
+
+    @cached_property
+    def ctc_BTV(self) -> Tensor:
+        """The CTC head's log-probabilities."""
+        assert self.model.ctc is not None
+        log_probs_BTV: Tensor = self.model.ctc(self.memory)
+        return log_probs_BTV
+
+
+class Criterion(Protocol):
+    """A part of the loss.
+
+    name: under which it is logged.  per: what its sum over a step is divided by.  weights: whether it needs those of
+    cross-attention.
+    """
+
+    name: str
+    per: Per
+    weights: bool
+
+    def share(self, step: int) -> float:
+        """What the criterion counts at a step."""
+        ...
+
+    def __call__(self, run: Pass) -> Tensor:
+        """Its value for each utterance: (B,)."""
+        ...
+
+
+class CrossEntropy:
+    """Cross entropy of the decoder's tokens, smoothed in training."""
+
+    name: str = "ce"
+    per: Per = "token"
+    weights = False
+
+    def __init__(self, weight: float, smoothing: float) -> None:
+        self.weight, self.smoothing = weight, smoothing
+
+    def share(self, step: int) -> float:
+        return self.weight
+
+    def __call__(self, run: Pass) -> Tensor:
+        logits_BLV, _ = run.decoded
+        smoothing = self.smoothing if run.training else 0.0
+        return losses.cross_entropy(logits_BLV, run.batch.targets_BL, run.batch.target_len_B, smoothing)
+
+
+class CTC:
+    """Connectionist temporal classification on the encoder."""
+
+    name: str = "ctc"
+    per: Per = "token"
+    weights = False
+
+    def __init__(self, weight: float, blank: int) -> None:
+        self.weight, self.blank = weight, blank
+
+    def share(self, step: int) -> float:
+        return self.weight
+
+    def __call__(self, run: Pass) -> Tensor:
+        batch = run.batch
+        return losses.ctc(run.ctc_BTV, run.memory.len_B, batch.text_BL, batch.text_len_B, self.blank)
+
+
+class GuidedAttention:
+    """Cross-attention of chosen heads is drawn to the diagonal; the weight may fall to 0."""
+
+    name: str = "guided"
+    per: Per = "utterance"
+    weights = True
+
+    def __init__(self, config: GuidedAttentionConfig) -> None:
+        self.config = config
+
+    def share(self, step: int) -> float:
+        return losses.linear_decay(self.config.weight, step, self.config.decay_steps)
+
+    def __call__(self, run: Pass) -> Tensor:
+        _, attentions = run.decoded
+        chosen = [attentions[layer][:, [head]] for layer, head in self.config.heads] or attentions
+        attention_BHLT = torch.cat(chosen, dim=1)
+        return losses.guided_attention(attention_BHLT, run.batch.target_len_B, run.memory.len_B, self.config.width)
+
+
+class Criteria:
+    """All criteria of a run."""
+
+    def __init__(self, parts: Sequence[Criterion]) -> None:
+        self.parts = parts
+
+    @property
+    def weights(self) -> bool:
+        """Whether one of them needs the weights of cross-attention."""
+        return any(part.weights for part in self.parts)
+
+    def __call__(self, run: Pass) -> dict[str, Tensor]:
+        """The values (B,) of each criterion by name."""
+        return {part.name: part(run) for part in self.parts}
+
+    def weighed(self, sums: Mapping[str, Tensor], tokens: int, utterances: int, step: int) -> Tensor:
+        """The loss from each criterion's sum over so many target tokens and utterances."""
+        count = {"token": tokens, "utterance": utterances}
+        return torch.stack([part.share(step) * sums[part.name] / count[part.per] for part in self.parts]).sum()
+
+    def per(self, name: str) -> Per:
+        """What the sum of the criterion of that name is divided by."""
+        return next(part.per for part in self.parts if part.name == name)
+
+
+def build_criteria(config: LossConfig, model: SpeechModel, tokenizer: Tokenizer) -> Criteria:
+    """From configuration to criteria: the only place that asks which there are."""
+    ctc = config.ctc_weight if model.ctc is not None else 0.0
+    parts: list[Criterion] = [CrossEntropy(1 - ctc, config.label_smoothing)]
+    if ctc > 0:
+        assert tokenizer.blank_id is not None
+        parts.append(CTC(ctc, tokenizer.blank_id))
+    if config.guided_attention.weight > 0:
+        parts.append(GuidedAttention(config.guided_attention))
+    return Criteria(parts)
