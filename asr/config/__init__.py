@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .attention import ChunkConfig, WindowConfig
+from .base import Config
 from .model import (
-    Config,
     DecodeConfig,
     DecoderConfig,
     EncoderConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "EXPERIMENT",
     "AdaptConfig",
     "AugmentConfig",
+    "ChunkConfig",
     "Config",
     "DataConfig",
     "DecodeConfig",
@@ -56,6 +58,7 @@ __all__ = [
     "TokenizerConfig",
     "TrainerConfig",
     "WhisperFeaturesConfig",
+    "WindowConfig",
     "check_processes",
     "parse_yaml",
     "read_config",

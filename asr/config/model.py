@@ -5,20 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from asr.errors import ConfigError
 from asr.text import check_name
 
+from .attention import ChunkConfig, Clip, PositionKind, Score, WindowConfig, check_attention, check_reach
+from .base import Config, Size
 
-class Config(BaseModel):
-    """Base of all options: immutable, and strict about unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-# Far above any use; a hostile file cannot ask for a model that takes hours to build.
-Size = Annotated[int, Field(gt=0, le=65_536)]
 Rate = Annotated[int, Field(ge=1000, le=384_000)]
 Layers = Annotated[int, Field(ge=0, le=256)]
 
@@ -112,7 +106,7 @@ Normalization = Annotated[
 
 
 class EncoderConfig(Config):
-    """Subsampling, sinusoidal positions and layers: of the Transformer, of the Conformer or bidirectional LSTMs."""
+    """Subsampling, positions and layers: of the Transformer, of the Conformer or bidirectional LSTMs."""
 
     subsampling: SubsamplingConfig = SubsamplingConfig()
     layer: Literal["transformer", "conformer", "lstm"] = Field(
@@ -130,8 +124,14 @@ class EncoderConfig(Config):
     normalization: Normalization = "layer"
     padding: Padding = "mask"
     keep_s: float = Field(0.5, ge=0, description="with padding=recall: silence after the speech that is computed")
+    position: PositionKind = "sinusoidal"
+    clip: Clip = 64
+    longest_s: float = Field(30.0, gt=0, le=3600, description="with position=learned: audio up to here has positions")
     first_position: FirstPosition = 0
     scaled: Scaled = False
+    score: Score = "dot"
+    window: WindowConfig | None = Field(None, description="default: every frame attends to all others")
+    chunk: ChunkConfig | None = Field(None, description="the same in chunks")
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> EncoderConfig:
@@ -151,8 +151,18 @@ class EncoderConfig(Config):
             raise ValueError(
                 "norm=post is not for layer=conformer, which has norms before its parts and one at its end"
             )
-        if self.layer == "lstm" and (self.first_position or self.scaled):
-            raise ValueError("first_position and scaled are for layers with positions: layer=lstm goes without")
+        return self
+
+    @model_validator(mode="after")
+    def _attention_fits(self) -> EncoderConfig:
+        if self.layer == "lstm":
+            if self.first_position or self.scaled or self.position not in ("none", "sinusoidal"):
+                raise ValueError("position, first_position and scaled are for layers with positions: not layer=lstm")
+            if self.score != "dot" or self.window or self.chunk:
+                raise ValueError("score, window and chunk are for layers with attention: not layer=lstm")
+            return self
+        check_attention(self.position, self.score, self.first_position, self.dim // self.heads)
+        check_reach(self.position, self.padding, self.window, self.chunk)
         return self
 
 
@@ -167,9 +177,11 @@ class DecoderConfig(Config):
     normalization: Normalization = "layer"
     max_length: int = Field(448, gt=1, le=65_536, description="longest target in tokens, start tokens included")
     tied_output: bool = Field(True, description="the output projection is the embedding matrix")
-    position: Literal["learned", "sinusoidal"] = "learned"
+    position: PositionKind = "learned"
+    clip: Clip = 64
     first_position: FirstPosition = 0
     scaled: Scaled = False
+    score: Score = Field("dot", description="of self-attention and of attention to the encoder")
     alignment_heads: tuple[tuple[int, int], ...] = Field(
         (),
         description="(layer, head) pairs whose cross-attention follows time; empty: all of the upper layers",
@@ -180,8 +192,7 @@ class DecoderConfig(Config):
         for layer, head in self.alignment_heads:
             if not (0 <= layer < self.layers and 0 <= head < self.heads):
                 raise ValueError(f"alignment_heads: there is no head {head} in a layer {layer}")
-        if self.position == "learned" and self.first_position:
-            raise ValueError("first_position is for position=sinusoidal")
+        check_attention(self.position, self.score, self.first_position)
         return self
 
 
@@ -197,13 +208,18 @@ class ModelConfig(Config):
     def _decoder_heads_divide_dim(self) -> ModelConfig:
         if self.encoder.dim % self.decoder.heads:
             raise ValueError(f"encoder.dim={self.encoder.dim} must be a multiple of decoder.heads={self.decoder.heads}")
+        decoder = self.decoder
+        check_attention(decoder.position, decoder.score, decoder.first_position, self.encoder.dim // decoder.heads)
         return self
 
 
 def check_window(features: FeaturesConfig, model: ModelConfig) -> None:
-    """ValueError if silence is to be remembered where no window is filled up with it."""
+    """ValueError if silence is to be remembered where no window is filled up with it, or a window is too long."""
     if model.encoder.padding == "recall" and not isinstance(features, WhisperFeaturesConfig):
         raise ValueError("model.encoder.padding=recall is for features with a window: features.kind=whisper")
+    window_s = features.window_s if isinstance(features, WhisperFeaturesConfig) else 0.0
+    if model.encoder.position == "learned" and window_s > model.encoder.longest_s:
+        raise ValueError(f"model.encoder.longest_s must be at least features.window_s={window_s:g}")
 
 
 class GuardConfig(Config):

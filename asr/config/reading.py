@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from asr.errors import ConfigError, printable
 
-from .model import Config
+from .base import Config
 from .training import BROUGHT, ExperimentConfig
 
 

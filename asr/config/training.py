@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from .base import Config
 from .model import (
-    Config,
     DecodeConfig,
     FeaturesConfig,
     LogMelConfig,

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from asr.config import EncoderConfig, FeaturesConfig, ModelConfig, WhisperFeaturesConfig
+from asr.config import DecoderConfig, EncoderConfig, FeaturesConfig, ModelConfig, WhisperFeaturesConfig
 from asr.features import FrontEnd, build_front_end
-from asr.model.attention import CrossAttention, SelfAttention
+from asr.model.additive import Additive
+from asr.model.attention import CrossAttention, Form, SelfAttention
+from asr.model.band import Chunks, Window
 from asr.model.conformer import ConformerLayer, ConvolutionModule
 from asr.model.decoder import Decoder, DecoderLayer
 from asr.model.encoder import Encoder, EncoderLayer, Layer
@@ -21,8 +23,9 @@ from asr.model.heads import CTCHead
 from asr.model.layers import FeedForward, PostNorm, PreNorm, Stacked
 from asr.model.norms import BatchNorm, Norm, PowerNorm, RMSNorm
 from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilence
-from asr.model.position import LearnedPosition, Position, SinusoidalPosition
+from asr.model.position import LearnedPosition, NoPosition, Position, SinusoidalPosition
 from asr.model.recurrent import RecurrentLayer
+from asr.model.relative import Rotary, Shaw, TransformerXL
 from asr.model.speech import SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
 
@@ -98,9 +101,9 @@ def _encoder(model: ModelConfig, features: FeaturesConfig, hop_s: float) -> Enco
     last = _RESIDUALS[config.norm].last(_NORMS[config.normalization], dim)
     if config.layer == "conformer":  # whose layers end in a norm of their own
         last = nn.Identity()
-    position: nn.Module = SinusoidalPosition(dim, first=config.first_position, scale=_scale(dim, config.scaled))
+    position = _position(dim, config, _frames(config, hop_s))
     if config.layer == "lstm":  # which knows the order without them
-        position = nn.Identity()
+        position = NoPosition()
     subsampling = _subsampling(model, features.n_mels)
     return Encoder(subsampling, position, _padding(config, features, hop_s), layers, last, config.dropout)
 
@@ -115,15 +118,48 @@ def _layer(model: ModelConfig) -> Layer:
     def feed_forward() -> FeedForward:
         return FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p)
 
-    attention = SelfAttention(dim, config.heads)
+    attention = SelfAttention(dim, config.heads, form=_reaching(config, _form(dim, config)))
     if config.layer == "conformer":
         convolution = ConvolutionModule(dim, config.kernel, norm)
         return ConformerLayer(dim, attention, convolution, (feed_forward(), feed_forward()), residual, norm(dim), p)
     return EncoderLayer(dim, attention, feed_forward(), residual, p)
 
 
-def _scale(dim: int, scaled: bool) -> float:
-    return float(dim**0.5) if scaled else 1.0
+def _frames(config: EncoderConfig, hop_s: float) -> int:
+    """How many positions to begin with; a table of sinusoids grows, but weights cannot."""
+    if config.position != "learned":
+        return 1500
+    return math.ceil(config.longest_s / hop_s / config.subsampling.factor) + 1
+
+
+def _position(dim: int, config: EncoderConfig | DecoderConfig, length: int) -> Position:
+    """What is added to the vectors of a sequence."""
+    scale = float(dim**0.5) if config.scaled else 1.0
+    if config.position == "learned":
+        return LearnedPosition(dim, length, scale=scale)
+    if config.position == "sinusoidal":
+        return SinusoidalPosition(dim, length=length, first=config.first_position, scale=scale)
+    return NoPosition(scale=scale)
+
+
+def _score(dim: int, config: EncoderConfig | DecoderConfig) -> Form:
+    return Additive(dim, config.heads) if config.score == "additive" else Form()
+
+
+def _form(dim: int, config: EncoderConfig | DecoderConfig) -> Form:
+    """How a sequence attends to itself."""
+    if config.position == "shaw":
+        return Shaw(dim, config.heads, config.clip)
+    if config.position == "transformer_xl":
+        return TransformerXL(dim, config.heads)
+    return Rotary() if config.position == "rotary" else _score(dim, config)
+
+
+def _reaching(config: EncoderConfig, form: Form) -> Form:
+    """The same, as far as frames see."""
+    if config.window is not None:
+        return Window(form, config.window.left, config.window.right)
+    return Chunks(form, config.chunk.frames, config.chunk.left) if config.chunk is not None else form
 
 
 def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
@@ -133,8 +169,8 @@ def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
     layers = [
         DecoderLayer(
             dim,
-            SelfAttention(dim, config.heads),
-            CrossAttention(dim, config.heads),
+            SelfAttention(dim, config.heads, form=_form(dim, config)),
+            CrossAttention(dim, config.heads, form=_score(dim, config)),
             FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p),
             residual,
             p,
@@ -146,10 +182,5 @@ def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
     output = nn.Linear(dim, vocab_size, bias=False)
     if config.tied_output:
         output.weight = embedding.weight
-    scale, length = _scale(dim, config.scaled), config.max_length
-    position: Position
-    if config.position == "learned":
-        position = LearnedPosition(dim, length, scale=scale)
-    else:
-        position = SinusoidalPosition(dim, length=length, first=config.first_position, scale=scale)
+    position = _position(dim, config, config.max_length)
     return Decoder(embedding, position, layers, placed.last(norm, dim), output, p)

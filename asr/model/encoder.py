@@ -16,6 +16,7 @@ from asr.model.attention import SelfAttention
 from asr.model.layers import Dropout, FeedForward, Residual
 from asr.model.masks import Memory
 from asr.model.padding import AnyPadding
+from asr.model.position import Position
 from asr.model.rows import Rows
 from asr.model.subsampling import Subsampling
 
@@ -52,7 +53,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         subsampling: Subsampling,
-        position: nn.Module,
+        position: Position,
         padding: AnyPadding,
         layers: Iterable[Layer],
         norm: nn.Module,

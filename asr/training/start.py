@@ -70,7 +70,9 @@ def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
 def starting_point(config: ExperimentConfig, console: Console = _QUIET) -> ModelFolder:
     """The untrained model of a new run, or the model that `init` names."""
     if config.init is not None:
-        return _adapted(config, load_model_folder(find_model(config.init)))
+        adapted = _adapted(config, load_model_folder(find_model(config.init)))
+        _check_longest(config, adapted.config)
+        return adapted
     with console.status("making the vocabulary"):
         tokenizer = _tokenizer(config)
     folder = ModelFolderConfig(
@@ -80,7 +82,20 @@ def starting_point(config: ExperimentConfig, console: Console = _QUIET) -> Model
         decode=config.decode,
         normalizer=config.normalizer,
     )
+    _check_longest(config, folder)
     return ModelFolder(folder, build_model(config.features, config.model, tokenizer.vocab_size), tokenizer)
+
+
+def _check_longest(config: ExperimentConfig, settled: ModelFolderConfig) -> None:
+    """ConfigError if audio would be longer than the encoder has positions for."""
+    encoder = settled.model.encoder
+    lengths_s = {"data.max_duration_s": config.data.max_duration_s, "decode.window_s": settled.decode.window_s}
+    if config.augment.join > 0:
+        lengths_s["augment.join_max_s"] = config.augment.join_max_s
+    for key, length_s in lengths_s.items():
+        if encoder.position == "learned" and length_s > encoder.longest_s:
+            most = f"model.encoder.longest_s={encoder.longest_s:g}"
+            raise ConfigError(f"{key}={length_s:g} is longer than {most}, up to which there are learned positions")
 
 
 def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
