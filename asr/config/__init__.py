@@ -28,6 +28,7 @@ from .training import (
     GuidedAttentionConfig,
     LossConfig,
     OptimizerConfig,
+    PlateauConfig,
     TrainerConfig,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "ModelFolderConfig",
     "OptimizerConfig",
     "Padding",
+    "PlateauConfig",
     "SubsamplingConfig",
     "TokenizerConfig",
     "TrainerConfig",

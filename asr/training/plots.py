@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import lightning as L
@@ -58,7 +59,7 @@ def draw_learning_curves(logs: Path, path: Path) -> None:
         ("loss", ["loss", "loss_ce", "loss_ctc", "dev_loss"]),
         ("error rate / %", ["dev_wer", "dev_cer"]),
         ("gradient norm", ["grad_norm"]),
-        ("learning rate", ["lr-AdamW/pg1", "lr-AdamW"]),
+        ("learning rate", sorted({name for row in rows for name in row if re.fullmatch(r"lr-\w+(/pg1)?", name)})),
     ]
     figure = Figure(figsize=(10, 7), layout="constrained")
     for axis, (label, names) in zip(figure.subplots(2, 2).flat, panels, strict=True):

@@ -24,9 +24,10 @@ from asr.scoring import ScoreOptions, score_sources
 from asr.scoring.recognised import Recognised, sources
 from asr.scoring.rows import Row
 from asr.training.criteria import Pass, build_criteria
+from asr.training.optimizers import build_optimizer
 from asr.training.parts import PartRates
 from asr.training.processes import gathered
-from asr.training.schedule import schedule
+from asr.training.schedule import Schedule, build_schedule
 
 _MOST_SKIPPED = 10
 
@@ -214,7 +215,8 @@ class SpeechTask(L.LightningModule):
             for name in next(iter(heard.values())).losses
         }
         tokens = sum(h.tokens for h in heard.values())
-        self.log("dev_loss", self.criteria.weighed(sums, tokens, len(heard), self.global_step).float())
+        dev_loss = self.criteria.weighed(sums, tokens, len(heard), self.global_step).float()
+        self.log("dev_loss", dev_loss)
         self.recognised = [Recognised(Row(id, h.reference, h.language), h.hypothesis) for id, h in heard.items()]
         normalizer = self.config.score_normalizer or self.config.normalizer
         report = score_sources(*sources(self.recognised), ScoreOptions(normalizer=normalizer))
@@ -222,18 +224,20 @@ class SpeechTask(L.LightningModule):
             self.log(f"dev_{name}", report.values[name] * 100, prog_bar=True)
             for end, value in zip(("low", "high"), report.intervals[name][:2], strict=True):  # of 95 %
                 self.log(f"dev_{name}_{end}", value * 100)
+        if self.trainer.state.fn == "fit":  # not the last one of a run, which a longer run would not have there
+            self.schedule.validated(float(dev_loss), report.values["wer"])
 
     # ---- optimiser and state ----------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
         config = self.config.optimizer
-        groups = self.rates.groups(config.lr, config.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-        multiplier = schedule(config, self.total_steps)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)
+        optimizer = build_optimizer(config, self.rates.groups(config.lr, config.weight_decay))
+        self.schedule = build_schedule(config, self.total_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     total_steps: int | None = None
+    schedule: Schedule
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["task"] = {
