@@ -147,7 +147,9 @@ class TrainerConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(1, gt=0, description="processes on this machine, a GPU each; they share each step's batch")
     nodes: int = Field(1, gt=0, description="machines, each with so many")
-    strategy: Literal["auto", "ddp"] = Field("auto", description="auto: ddp where there are several processes")
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto", description="auto: ddp where there are several processes; fsdp: each holds a share of the weights"
+    )
     accumulate: int = Field(1, gt=0, description="batches per optimiser step")
     validate_every_steps: int = Field(500, gt=0)
     save_every_steps: int = Field(500, gt=0)

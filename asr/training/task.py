@@ -26,7 +26,7 @@ from asr.scoring.rows import Row
 from asr.training.criteria import Pass, build_criteria
 from asr.training.optimizers import build_optimizer
 from asr.training.parts import PartRates
-from asr.training.processes import gathered
+from asr.training.processes import gathered, whole
 from asr.training.schedule import Schedule, build_schedule
 
 _MOST_SKIPPED = 10
@@ -186,7 +186,7 @@ class SpeechTask(L.LightningModule):
         parameters = [p for p in self.parameters() if p.grad is not None]
         if not parameters:  # every batch of the step was skipped
             return
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm))
         if torch.isfinite(norm):
             self.skipped_in_a_row = 0
             self.log("grad_norm", norm)
