@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .criteria import ScheduledSamplingConfig
 from .model import (
     Config,
     DecodeConfig,
@@ -53,6 +54,7 @@ __all__ = [
     "OptimizerConfig",
     "Padding",
     "PlateauConfig",
+    "ScheduledSamplingConfig",
     "SubsamplingConfig",
     "TokenizerConfig",
     "TrainerConfig",

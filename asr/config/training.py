@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from .criteria import ScheduledSamplingConfig
 from .model import (
     Config,
     DecodeConfig,
@@ -61,6 +62,9 @@ class AugmentConfig(Config):
     time_mask_share: float = Field(0.2, ge=0, le=1, description="adaptive: the masks together cover at most this share")
     freq_masks: int = Field(0, ge=0)
     freq_mask_bins: int = Field(27, ge=1)
+    token_noise: float = Field(
+        0.0, ge=0, le=1, description="share of the decoder's input tokens that random ones of the vocabulary replace"
+    )
     unpadded: float = Field(
         0.0,
         ge=0,
@@ -89,6 +93,7 @@ class LossConfig(Config):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     ctc_weight: float = Field(0.3, ge=0, le=1)
     guided_attention: GuidedAttentionConfig = GuidedAttentionConfig()
+    scheduled_sampling: ScheduledSamplingConfig = ScheduledSamplingConfig()
 
 
 Factor = Annotated[float, Field(ge=0, le=1000)]

@@ -56,7 +56,7 @@ def draw_learning_curves(logs: Path, path: Path) -> None:
     """Draw loss, dev WER / CER with their 95 % intervals, gradient norm and learning rate over the steps of a run."""
     rows = read_metrics(logs)
     panels: list[tuple[str, list[str]]] = [
-        ("loss", ["loss", "loss_ce", "loss_ctc", "dev_loss"]),
+        ("loss", ["loss", *sorted({name for row in rows for name in row if name.startswith("loss_")}), "dev_loss"]),
         ("error rate / %", ["dev_wer", "dev_cer"]),
         ("gradient norm", ["grad_norm"]),
         ("learning rate", sorted({name for row in rows for name in row if re.fullmatch(r"lr-\w+(/pg1)?", name)})),

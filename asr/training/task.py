@@ -57,7 +57,7 @@ class SpeechTask(L.LightningModule):
         self.config = config
         self.tokenizer = parts.tokenizer
         self.recognizer = Recognizer(parts)
-        self.criteria = build_criteria(config.loss, parts.model, parts.tokenizer)
+        self.criteria = build_criteria(config, parts.model, parts.tokenizer)
         a = config.augment
         self.spec_augment: SpecAugment | None = None
         if a.spec_augment:
@@ -100,14 +100,18 @@ class SpeechTask(L.LightningModule):
         """Seconds that the run has taken, from the task's making, over all starts; what a crash undid is not in it."""
         return self.wall_s_before + time.monotonic() - self.began
 
-    def losses(self, batch: Batch, *, training: bool) -> dict[str, Tensor]:
-        """Each criterion per utterance (B,)."""
-        features = self.model.front_end(batch.audio_BN, batch.audio_len_B)
-        if training:
-            features = self._augmented(features, batch.ids)
-        return self.criteria(Pass(self.model, batch, features, weights=self.criteria.weights, training=training))
+    def losses(self, batch: Batch, *, training: bool, step: int | None = None) -> dict[str, Tensor]:
+        """Each criterion per utterance (B,); those that a schedule counts at a step, None: all of them."""
+        features, criteria = self.model.front_end(batch.audio_BN, batch.audio_len_B), self.criteria
+        if not training:
+            return criteria(Pass(self.model, batch, features, weights=criteria.weights, training=False))
+        first, *second = (self._augmented(features, batch.ids, masks) for masks in criteria.views)
+        run = Pass(self.model, batch, first, weights=criteria.weights, feed=criteria.feed, draws=self._draws, step=step)
+        for view in second:
+            run.view(view)
+        return criteria(run)
 
-    def _augmented(self, features: Features, ids: list[str]) -> Features:
+    def _augmented(self, features: Features, ids: list[str], masks: str) -> Features:
         """Each utterance has draws of its own, whatever it shares a batch with."""
         if self.config.augment.unpadded > 0:
             drawn = [self._draws("unpadded", id).random() < self.config.augment.unpadded for id in ids]
@@ -115,7 +119,7 @@ class SpeechTask(L.LightningModule):
             features = features._replace(len_B=torch.where(drawn_B, features.speech_len_B, features.len_B))
         if self.spec_augment is None:
             return features
-        return self.spec_augment(features, [self._draws("spec_augment", id) for id in ids])
+        return self.spec_augment(features, [self._draws(masks, id) for id in ids])
 
     def _draws(self, purpose: str, id: str) -> random.Random:
         return derived_random(self.config.seed, purpose, self.batches_seen, id)
@@ -132,7 +136,7 @@ class SpeechTask(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         self.ids_of_step += batch.ids
-        found = self.losses(batch, training=True)
+        found = self.losses(batch, training=True, step=self.global_step)
         loss = self.combine(found, batch)
         self.last_loss = loss.item()
         self._count(batch)
