@@ -130,6 +130,12 @@ def test_predictions_are_drawn_as_probable_as_they_are(path: Path) -> None:
         assert abs(counts[letter] / 400 - p) < 4 * math.sqrt(p * (1 - p) / 400)
 
 
+def test_the_trained_pass_reaches_the_encoder(path: Path) -> None:
+    task, batch = loaded(path, "loss.scheduled_sampling={share: 0.5, schedule: constant}", "loss.ctc_weight=0")
+    task.losses(batch, training=True)["ce"].sum().backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in task.model.encoder.parameters())
+
+
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [

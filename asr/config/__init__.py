@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .criteria import ScheduledSamplingConfig
+from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .model import (
     Config,
     DecodeConfig,
@@ -49,6 +49,7 @@ __all__ = [
     "KaldiFeaturesConfig",
     "LogMelConfig",
     "LossConfig",
+    "MinimumErrorConfig",
     "ModelConfig",
     "ModelFolderConfig",
     "OptimizerConfig",

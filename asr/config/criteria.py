@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .model import Config
 
@@ -23,3 +23,26 @@ class ScheduledSamplingConfig(Config):
     )
     from_step: int = Field(0, ge=0, description="the rise begins here")
     choose: Literal["best", "sample"] = Field("best", description="the most probable token, or one that is drawn")
+
+
+class MinimumErrorConfig(Config):
+    """Training on errors: minimum WER (Prabhavalkar et al. 2018), self-critical sequences (Rennie et al. 2017).
+
+    For a model that is trained already.
+    """
+
+    kind: Literal["n_best", "self_critical"] = Field(
+        "n_best", description="expected errors of the n best texts, or samples against the greedy text"
+    )
+    weight: float = Field(0.0, ge=0, description="beside cross entropy per token; 0: off")
+    metric: Literal["wer", "cer", "bleu"] = Field(
+        "wer", description="word or character errors of an utterance, or 1 - its BLEU"
+    )
+    n_best: int = Field(4, ge=1, le=1000, description="texts of an utterance: the best, or as many samples")
+    from_step: int = Field(0, ge=0, description="cross entropy alone before that")
+
+    @model_validator(mode="after")
+    def _enough_texts(self) -> MinimumErrorConfig:
+        if self.weight and self.kind == "n_best" and self.n_best < 2:
+            raise ValueError("n_best must be 2 or more: one text alone has nothing to be better than")
+        return self

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .criteria import ScheduledSamplingConfig
+from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .model import (
     Config,
     DecodeConfig,
@@ -94,6 +94,15 @@ class LossConfig(Config):
     ctc_weight: float = Field(0.3, ge=0, le=1)
     guided_attention: GuidedAttentionConfig = GuidedAttentionConfig()
     scheduled_sampling: ScheduledSamplingConfig = ScheduledSamplingConfig()
+    minimum_error: MinimumErrorConfig = MinimumErrorConfig()
+    r_drop: float = Field(0.0, ge=0, description="weight of R-Drop (Liang et al. 2021): two views by dropout; 0: off")
+    cr_ctc: float = Field(0.0, ge=0, description="weight of CR-CTC (Yao et al. 2024): two views by SpecAugment; 0: off")
+
+    @model_validator(mode="after")
+    def _consistency_of_ctc(self) -> LossConfig:
+        if self.cr_ctc and not self.ctc_weight:
+            raise ValueError("cr_ctc keeps CTC consistent: it needs a ctc_weight above 0")
+        return self
 
 
 Factor = Annotated[float, Field(ge=0, le=1000)]
@@ -210,6 +219,14 @@ class ExperimentConfig(Config):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     trainer: TrainerConfig
+
+    @model_validator(mode="after")
+    def _methods_have_what_they_need(self) -> ExperimentConfig:
+        if self.loss.cr_ctc and not self.augment.spec_augment:
+            raise ValueError("loss.cr_ctc compares two views by SpecAugment: give augment.time_masks or freq_masks")
+        if self.loss.minimum_error.weight and self.trainer.strategy == "fsdp":
+            raise ValueError("loss.minimum_error searches while it trains, which needs whole weights: no strategy=fsdp")
+        return self
 
     @model_validator(mode="after")
     def _init_brings_the_model(self) -> ExperimentConfig:

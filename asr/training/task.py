@@ -57,7 +57,7 @@ class SpeechTask(L.LightningModule):
         self.config = config
         self.tokenizer = parts.tokenizer
         self.recognizer = Recognizer(parts)
-        self.criteria = build_criteria(config, parts.model, parts.tokenizer)
+        self.criteria = build_criteria(config, parts)
         a = config.augment
         self.spec_augment: SpecAugment | None = None
         if a.spec_augment:
