@@ -55,7 +55,7 @@ ROOMS = {
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
     "training": BASE
     | {"training", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
-    | {"scoring", "tokenizer", "pictures"},
+    | {"scoring", "tokenizer", "pictures", "decode", "metrics", "text"},
 }
 LIGHTNING = {"training", "data"}
 

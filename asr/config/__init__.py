@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .attention import ChunkConfig, WindowConfig
 from .base import Config
+from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .model import (
     DecodeConfig,
     DecoderConfig,
@@ -29,6 +30,7 @@ from .training import (
     GuidedAttentionConfig,
     LossConfig,
     OptimizerConfig,
+    PlateauConfig,
     TrainerConfig,
     check_processes,
 )
@@ -50,10 +52,13 @@ __all__ = [
     "KaldiFeaturesConfig",
     "LogMelConfig",
     "LossConfig",
+    "MinimumErrorConfig",
     "ModelConfig",
     "ModelFolderConfig",
     "OptimizerConfig",
     "Padding",
+    "PlateauConfig",
+    "ScheduledSamplingConfig",
     "SubsamplingConfig",
     "TokenizerConfig",
     "TrainerConfig",

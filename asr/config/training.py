@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from .base import Config
+from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .model import (
     DecodeConfig,
     FeaturesConfig,
@@ -61,6 +62,9 @@ class AugmentConfig(Config):
     time_mask_share: float = Field(0.2, ge=0, le=1, description="adaptive: the masks together cover at most this share")
     freq_masks: int = Field(0, ge=0)
     freq_mask_bins: int = Field(27, ge=1)
+    token_noise: float = Field(
+        0.0, ge=0, le=1, description="share of the decoder's input tokens that random ones of the vocabulary replace"
+    )
     unpadded: float = Field(
         0.0,
         ge=0,
@@ -89,24 +93,63 @@ class LossConfig(Config):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     ctc_weight: float = Field(0.3, ge=0, le=1)
     guided_attention: GuidedAttentionConfig = GuidedAttentionConfig()
+    scheduled_sampling: ScheduledSamplingConfig = ScheduledSamplingConfig()
+    minimum_error: MinimumErrorConfig = MinimumErrorConfig()
+    r_drop: float = Field(0.0, ge=0, description="weight of R-Drop (Liang et al. 2021): two views by dropout; 0: off")
+    cr_ctc: float = Field(0.0, ge=0, description="weight of CR-CTC (Yao et al. 2024): two views by SpecAugment; 0: off")
+
+    @model_validator(mode="after")
+    def _consistency_of_ctc(self) -> LossConfig:
+        if self.cr_ctc and not self.ctc_weight:
+            raise ValueError("cr_ctc keeps CTC consistent: it needs a ctc_weight above 0")
+        return self
 
 
 Factor = Annotated[float, Field(ge=0, le=1000)]
+_BETAS = 0.9, 0.98
+
+
+class PlateauConfig(Config):
+    """When and by how much the learning rate falls with schedule=plateau."""
+
+    metric: Literal["wer", "loss"] = Field("wer", description="of dev: what has to fall")
+    patience: int = Field(2, ge=0, description="validations in a row that may pass without a new best")
+    factor: float = Field(0.5, gt=0, lt=1, description="after one more, the learning rate is multiplied by this")
 
 
 class OptimizerConfig(Config):
-    """AdamW and its learning-rate schedule."""
+    """The optimiser and its learning-rate schedule."""
 
+    kind: Literal["sgd", "adagrad", "rmsprop", "adam", "adamw"] = "adamw"
     lr: float = Field(1e-3, gt=0, description="the highest learning rate")
     parts: dict[str, Factor] = Field(
         {}, description="factors on lr by part of the model, such as encoder.layers.0; 0 freezes, the longest name wins"
     )
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = Field(0.01, ge=0)
-    schedule: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
+    betas: tuple[float, float] = Field(_BETAS, description="of adam and adamw")
+    momentum: float = Field(0.0, ge=0, lt=1, description="of sgd and rmsprop")
+    nesterov: bool = Field(False, description="sgd looks ahead along its momentum")
+    weight_decay: float = Field(
+        0.01, ge=0, description="of matrices; adamw takes it from the weights, the others add it to the gradient"
+    )
+    schedule: Literal["constant", "inverse_sqrt", "cosine", "plateau"] = Field(
+        "inverse_sqrt", description="after warm-up; inverse_sqrt with lr = (dim x warmup_steps) ** -0.5 is Noam's"
+    )
     warmup_steps: int = Field(1000, ge=0)
-    final_lr_share: float = Field(0.0, ge=0, le=1, description="cosine ends at this share of lr")
+    final_lr_share: float = Field(0.0, ge=0, le=1, description="cosine and plateau end at this share of lr")
+    plateau: PlateauConfig = PlateauConfig()
     clip_norm: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _options_of_the_kind(self) -> OptimizerConfig:
+        if self.betas != _BETAS and self.kind not in ("adam", "adamw"):
+            raise ValueError(f"betas are for kind=adam and kind=adamw: {self.kind} has none")
+        if self.momentum and self.kind not in ("sgd", "rmsprop"):
+            raise ValueError(f"momentum is for kind=sgd and kind=rmsprop: with {self.kind} give betas")
+        if self.nesterov and not (self.kind == "sgd" and self.momentum):
+            raise ValueError("nesterov=true needs kind=sgd and a momentum above 0")
+        if self.plateau != PlateauConfig() and self.schedule != "plateau":
+            raise ValueError(f"plateau is for schedule=plateau, not {self.schedule}")
+        return self
 
 
 class TrainerConfig(Config):
@@ -176,6 +219,14 @@ class ExperimentConfig(Config):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     trainer: TrainerConfig
+
+    @model_validator(mode="after")
+    def _methods_have_what_they_need(self) -> ExperimentConfig:
+        if self.loss.cr_ctc and not self.augment.spec_augment:
+            raise ValueError("loss.cr_ctc compares two views by SpecAugment: give augment.time_masks or freq_masks")
+        if self.loss.minimum_error.weight and self.trainer.strategy == "fsdp":
+            raise ValueError("loss.minimum_error searches while it trains, which needs whole weights: no strategy=fsdp")
+        return self
 
     @model_validator(mode="after")
     def _init_brings_the_model(self) -> ExperimentConfig:
