@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from .base import Config
+from .features import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 from .model import (
-    Config,
     DecodeConfig,
     DecoderConfig,
     EncoderConfig,
-    FeaturesConfig,
     GuardConfig,
-    KaldiFeaturesConfig,
-    LogMelConfig,
     ModelConfig,
     ModelFolderConfig,
+    NoDecoderConfig,
     Padding,
     SubsamplingConfig,
     TokenizerConfig,
-    WhisperFeaturesConfig,
+    TransformerDecoderConfig,
 )
 from .reading import parse_yaml, read_config, to_yaml, validate
 from .training import (
@@ -29,6 +28,7 @@ from .training import (
     LossConfig,
     OptimizerConfig,
     TrainerConfig,
+    check_losses,
 )
 
 __all__ = [
@@ -49,12 +49,15 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "ModelFolderConfig",
+    "NoDecoderConfig",
     "OptimizerConfig",
     "Padding",
     "SubsamplingConfig",
     "TokenizerConfig",
     "TrainerConfig",
+    "TransformerDecoderConfig",
     "WhisperFeaturesConfig",
+    "check_losses",
     "parse_yaml",
     "read_config",
     "to_yaml",

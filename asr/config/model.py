@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, Tag, model_validator
 
 from asr.errors import ConfigError
 from asr.text import check_name
 
-
-class Config(BaseModel):
-    """Base of all options: immutable, and strict about unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-# Far above any use; a hostile file cannot ask for a model that takes hours to build.
-Size = Annotated[int, Field(gt=0, le=65_536)]
-Rate = Annotated[int, Field(ge=1000, le=384_000)]
-Layers = Annotated[int, Field(ge=0, le=256)]
+from .base import Config, Layers, Size, by_kind
+from .features import FeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 
 
 def _known(normalizer: str) -> str:
@@ -32,51 +23,6 @@ def _known(normalizer: str) -> str:
 
 # A name and never a file: model folders hold all that they need.
 NormalizerName = Annotated[str, AfterValidator(_known)]
-
-
-class LogMelConfig(Config):
-    """Log-mel filter bank over frames that lie wholly inside the recording."""
-
-    kind: Literal["log_mel"] = "log_mel"
-    sample_rate_hz: Rate = 16_000
-    n_mels: int = Field(80, gt=0, le=512)
-    window_ms: float = Field(25.0, ge=1, le=1000)
-    hop_ms: float = Field(10.0, ge=1, le=1000)
-    normalization: Literal["none", "utterance", "global"] = Field(
-        "utterance", description="mean and variance of each utterance's own frames, or of the training set"
-    )
-
-
-class WhisperFeaturesConfig(Config):
-    """Whisper's log-mel: centred frames over a window of fixed length, clamped 8 decades below the maximum."""
-
-    kind: Literal["whisper"] = "whisper"
-    sample_rate_hz: Rate = 16_000
-    n_mels: int = Field(80, gt=0, le=512)
-    window_s: float = Field(30.0, gt=0, le=3600)
-
-
-class KaldiFeaturesConfig(Config):
-    """Kaldi's log-mel filter bank of 25 ms every 10 ms, as fairseq's Speech2Text reads it."""
-
-    kind: Literal["kaldi"] = "kaldi"
-    sample_rate_hz: Rate = 16_000
-    n_mels: int = Field(80, gt=3, le=512)
-    normalize_means: bool = Field(True, description="every mel bin of an utterance gets mean 0")
-    normalize_vars: bool = Field(True, description="every mel bin of an utterance gets variance 1")
-
-
-def _features_kind(value: Any) -> str:
-    kind = value.get("kind", "log_mel") if isinstance(value, dict) else getattr(value, "kind", "log_mel")
-    return str(kind)
-
-
-FeaturesConfig = Annotated[
-    Annotated[LogMelConfig, Tag("log_mel")]
-    | Annotated[WhisperFeaturesConfig, Tag("whisper")]
-    | Annotated[KaldiFeaturesConfig, Tag("kaldi")],
-    Discriminator(_features_kind),
-]
 
 
 class SubsamplingConfig(Config):
@@ -124,8 +70,8 @@ class EncoderConfig(Config):
         return self
 
 
-class DecoderConfig(Config):
-    """Autoregressive Transformer decoder; its width is the encoder's."""
+class TransformerDecoderConfig(Config):
+    """Layers over tokens that attend to the encoder; their width is the encoder's."""
 
     layers: Layers = Field(3, gt=0)
     heads: Size = 4
@@ -137,6 +83,18 @@ class DecoderConfig(Config):
     position: Literal["learned", "sinusoidal"] = "learned"
     first_position: FirstPosition = 0
     scaled: Scaled = False
+
+    @model_validator(mode="after")
+    def _position_has_a_first(self) -> TransformerDecoderConfig:
+        if self.position == "learned" and self.first_position:
+            raise ValueError("first_position is for position=sinusoidal")
+        return self
+
+
+class DecoderConfig(TransformerDecoderConfig):
+    """Autoregressive Transformer decoder: token after token, until it says the end."""
+
+    kind: Literal["attention"] = "attention"
     alignment_heads: tuple[tuple[int, int], ...] = Field(
         (),
         description="(layer, head) pairs whose cross-attention follows time; empty: all of the upper layers",
@@ -147,23 +105,40 @@ class DecoderConfig(Config):
         for layer, head in self.alignment_heads:
             if not (0 <= layer < self.layers and 0 <= head < self.heads):
                 raise ValueError(f"alignment_heads: there is no head {head} in a layer {layer}")
-        if self.position == "learned" and self.first_position:
-            raise ValueError("first_position is for position=sinusoidal")
         return self
+
+
+class NoDecoderConfig(Config):
+    """CTC alone (Graves et al. 2006)."""
+
+    kind: Literal["none"] = "none"
+
+    @property
+    def max_length(self) -> int:
+        """The longest target in tokens: the frames alone limit it."""
+        return 65_536
+
+
+AnyDecoderConfig = Annotated[
+    Annotated[DecoderConfig, Tag("attention")] | Annotated[NoDecoderConfig, Tag("none")], by_kind("attention")
+]
 
 
 class ModelConfig(Config):
     """Encoder, decoder and optional CTC head."""
 
     encoder: EncoderConfig = EncoderConfig()
-    decoder: DecoderConfig = DecoderConfig()
+    decoder: AnyDecoderConfig = DecoderConfig()
     ctc: bool = Field(True, description="a CTC head on the encoder")
     activation: Literal["relu", "gelu"] = "gelu"
 
     @model_validator(mode="after")
-    def _decoder_heads_divide_dim(self) -> ModelConfig:
-        if self.encoder.dim % self.decoder.heads:
-            raise ValueError(f"encoder.dim={self.encoder.dim} must be a multiple of decoder.heads={self.decoder.heads}")
+    def _decoder_fits(self) -> ModelConfig:
+        heads, kind = getattr(self.decoder, "heads", 1), self.decoder.kind
+        if self.encoder.dim % heads:
+            raise ValueError(f"encoder.dim={self.encoder.dim} must be a multiple of decoder.heads={heads}")
+        if kind == "none" and not self.ctc:
+            raise ValueError("without a decoder (decoder.kind=none) the model needs its CTC head: ctc=true")
         return self
 
 

@@ -7,17 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .model import (
-    Config,
-    DecodeConfig,
-    FeaturesConfig,
-    LogMelConfig,
-    ModelConfig,
-    NormalizerName,
-    Padding,
-    TokenizerConfig,
-    check_window,
-)
+from .base import Config
+from .features import FeaturesConfig, LogMelConfig
+from .model import DecodeConfig, ModelConfig, NormalizerName, Padding, TokenizerConfig, check_window
 
 EXPERIMENT = "experiment.yaml"  # in a run's folder: the configuration that it was begun with
 
@@ -183,4 +175,15 @@ class ExperimentConfig(Config):
         if self.init is None and self.adapt != AdaptConfig():
             raise ValueError("adapt is for the model that init brings: set model and so on themselves")
         check_window(self.features, self.model)
+        if self.init is None:
+            check_losses(self.loss, self.model)
         return self
+
+
+def check_losses(loss: LossConfig, model: ModelConfig) -> None:
+    """ValueError for training criteria that such a model has no part for."""
+    kind = model.decoder.kind
+    if loss.guided_attention.weight > 0 and kind != "attention":
+        raise ValueError(f"loss.guided_attention needs model.decoder.kind=attention, for kind {kind} has none to guide")
+    if loss.ctc_weight == 0 and kind == "none":
+        raise ValueError("loss.ctc_weight=0 leaves nothing to train where model.decoder.kind=none")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from asr.config import EncoderConfig, FeaturesConfig, ModelConfig, WhisperFeaturesConfig
+from asr.config import DecoderConfig, EncoderConfig, FeaturesConfig, ModelConfig, WhisperFeaturesConfig
 from asr.features import FrontEnd, build_front_end
 from asr.model.attention import CrossAttention, SelfAttention
 from asr.model.decoder import Decoder, DecoderLayer
@@ -61,7 +61,7 @@ class _NoInit(TorchFunctionMode):
 
 def _around(front_end: FrontEnd, features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
     encoder = _encoder(model, features, front_end.hop_s)
-    decoder = _decoder(model, vocab_size)
+    decoder = _any_decoder(model, vocab_size)
     ctc = CTCHead(model.encoder.dim, vocab_size) if model.ctc else None
     return SpeechModel(front_end, encoder, decoder, ctc)
 
@@ -109,8 +109,14 @@ def _scale(dim: int, scaled: bool) -> float:
     return float(dim**0.5) if scaled else 1.0
 
 
-def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
-    config, dim = model.decoder, model.encoder.dim
+def _any_decoder(model: ModelConfig, vocab_size: int) -> nn.Module | None:
+    if isinstance(model.decoder, DecoderConfig):
+        return _decoder(model, model.decoder, vocab_size)
+    return None
+
+
+def _decoder(model: ModelConfig, config: DecoderConfig, vocab_size: int) -> Decoder:
+    dim = model.encoder.dim
     p, residual = config.dropout, _RESIDUALS[config.norm]
     layers = [
         DecoderLayer(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.model.attention import Attend, CrossAttention, SelfAttention, blockwise
+from asr.model.decoder import Decoder
 from asr.model.layers import FeedForward
 from asr.model.speech import SpeechModel
 
@@ -133,6 +134,8 @@ def set_precision(model: SpeechModel, precision: Precision) -> None:
                 part.to(torch.bfloat16)
         return
     _round(model.encoder, but=("out",))  # no faster in 8 bits, and what loses most by them
+    if not isinstance(model.decoder, Decoder):
+        return
     _round(model.decoder, but=("output",))
     output = cast(nn.Linear, model.decoder.output)
     wide = PackedInt8Linear if torch.backends.mkldnn.is_available() else Int8Linear

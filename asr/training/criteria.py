@@ -162,6 +162,9 @@ class Criteria:
 def build_criteria(config: LossConfig, model: SpeechModel, tokenizer: Tokenizer) -> Criteria:
     """From configuration to criteria: the only place that asks which there are."""
     ctc = config.ctc_weight if model.ctc is not None else 0.0
+    if model.decoder is None:
+        assert tokenizer.blank_id is not None
+        return Criteria([CTC(1.0, tokenizer.blank_id)])
     parts: list[Criterion] = [CrossEntropy(1 - ctc, config.label_smoothing)]
     if ctc > 0:
         assert tokenizer.blank_id is not None
