@@ -1,6 +1,6 @@
 """When each word was said, from a path of its tokens through the frames, where no cross-attention follows time.
 
-Shapes: B windows, T frames that hold speech, P start tokens, V vocabulary.
+Shapes: B windows, T frames that hold speech, P start tokens, L tokens, U = L + 1 places between them, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from asr.align import Frames, ctc_words, forced_path, timed_words
 from asr.model.masks import Memory
+from asr.model.transducer import Transducer
 from asr.tokenizer import Tokenizer
 from asr.transcript import Word
 from asr.words import group
@@ -32,7 +33,8 @@ Aligner = Callable[[Memory, Sequence[Sequence[int]], Tensor], Sequence[Aligned |
 class FrameTimer:
     """Finds start, end and probability of the words of a text by an alignment of its tokens to frames.
 
-    A text that does not fit into the frames, which only a poor model finds, is spread over them evenly.
+    A text that does not fit into the frames, which only a poor model finds, is spread over them evenly, and its
+    probability is not looked at.
     """
 
     def __init__(self, align: Aligner, tokenizer: Tokenizer, rate_hz: int, frame_s: float) -> None:
@@ -80,3 +82,49 @@ class CTCAligner:
             return None
         means = [log_prob_TV[a:b, token].mean() for (a, b), token in zip(runs, text, strict=True)]
         return Aligned(runs, torch.stack(means).tolist())
+
+
+class TransducerAligner:
+    """The best alignment of a transducer: at which frame it gives each token."""
+
+    def __init__(self, transducer: Transducer, blank_id: int) -> None:
+        self.transducer, self.blank_id = transducer, blank_id
+
+    def __call__(self, memory: Memory, texts: Sequence[Sequence[int]], prefix_BP: Tensor) -> list[Aligned | None]:
+        rows = zip(memory.states_BTD, memory.len_B.tolist(), texts, prefix_BP, strict=True)
+        return [self._aligned(states_TD[:frames], text, prefix_P) for states_TD, frames, text, prefix_P in rows]
+
+    def _aligned(self, states_TD: Tensor, text: Sequence[int], prefix_P: Tensor) -> Aligned | None:
+        if not text or not len(states_TD):
+            return None
+        text_L = prefix_P.new_tensor(text)
+        logits_1TUV = self.transducer(torch.cat([prefix_P, text_L])[None], len(prefix_P), states_TD[None])
+        log_prob_TUV = logits_1TUV[0].double().log_softmax(-1)
+        said_TL = log_prob_TUV[:, :-1].gather(2, text_L[None, :, None].expand(len(states_TD), -1, 1))[..., 0]
+        at = best_alignment(log_prob_TUV[..., self.blank_id], said_TL)
+        return Aligned([(t, t + 1) for t in at], said_TL[at, range(len(at))].tolist())
+
+
+def best_alignment(blank_TU: Tensor, said_TL: Tensor) -> list[int]:
+    """The frames at which the tokens stand on the most probable path through a transducer's lattice.
+
+    blank_TU, said_TL: log-probabilities of going on to the next frame, and of saying the next token.  A place is
+    entered at one frame and left at a later or the same one, so the best way to it is a running maximum over frames.
+    """
+    way_T = _before(blank_TU[:, 0])
+    entries = []
+    for u in range(1, blank_TU.shape[1]):
+        passed_T = _before(blank_TU[:, u])
+        best_T, entry_T = (way_T + said_TL[:, u - 1] - passed_T).cummax(0)
+        way_T = best_T + passed_T
+        entries.append(entry_T.tolist())
+    at, found = len(blank_TU) - 1, []
+    for entry in reversed(entries):
+        at = entry[at]
+        found.append(at)
+    return found[::-1]
+
+
+def _before(x_T: Tensor) -> Tensor:
+    """The sum of what stands before each place."""
+    return x_T.cumsum(0) - x_T

@@ -1,6 +1,6 @@
 """Training criteria as pure functions that give one value per utterance.
 
-Shapes: B batch, L target tokens, T encoder frames, V vocabulary, H attention heads.
+Shapes: B batch, L target tokens, T encoder frames, U places in a target, V vocabulary, H attention heads.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+import torchaudio.functional as TA
 from torch import Tensor
 
 from asr.features import real_frames
@@ -39,6 +40,23 @@ def ctc(log_probs_BTV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tens
         blank,
         reduction="none",
         zero_infinity=True,
+    )
+
+
+def transducer(logits_BTUV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tensor, blank: int) -> Tensor:
+    """Transducer loss (Graves 2012): -log p(target | frames) of each utterance, summed over all alignments, (B,).
+
+    U = L + 1 places: before, between and after the targets.  An utterance without a frame counts as one of one.
+    """
+    frames_B = frames_B.clamp(min=1)
+    T, L = int(frames_B.max()), int(len_B.max())
+    return TA.rnnt_loss(
+        logits_BTUV[:, :T, : L + 1].float().contiguous(),
+        targets_BL[:, :L].int().contiguous(),
+        frames_B.int(),
+        len_B.int(),
+        blank,
+        reduction="none",
     )
 
 

@@ -15,18 +15,25 @@ from synthetic import experiment, logged_steps, speech_data, untrained
 from asr.checkpoint import load_model_folder, save_model_folder
 from asr.config import AdaptConfig, ExperimentConfig
 from asr.data.batch import pad_audio
-from asr.errors import CheckpointError, ConfigError
+from asr.errors import AsrError, CheckpointError, ConfigError
 from asr.recognizer import Recognizer
 from asr.training.start import starting_point
 from asr.training.task import SpeechTask
 
 SMALL: dict[str, dict[str, Any]] = {
     "none": {"kind": "none"},
+    "transducer": {"kind": "transducer", "dim": 16, "joiner": 16},
 }
-SEARCHES: list[tuple[str, dict[str, Any]]] = [
-    ("none", {}),
-    ("none", {"beam_size": 4, "n_best": 4, "length_bonus": 0.1}),
+STATELESS = {"kind": "transducer", "predictor": "convolution", "dim": 16, "joiner": 16}
+BEAM = {"beam_size": 4, "n_best": 4, "length_bonus": 0.1}
+SEARCHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (SMALL["none"], {}),
+    (SMALL["none"], BEAM),
+    (SMALL["transducer"], {}),
+    (SMALL["transducer"], BEAM),
+    (STATELESS, {"beam_size": 3, "max_symbols": 2}),
 ]
+pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
 KINDS = pytest.mark.parametrize("kind", SMALL)
 # The synthetic experiment guides attention, which these have none of; its decoder has keys that they lack.
 SHORT = (
@@ -93,12 +100,12 @@ def test_a_model_folder_holds_all_of_it(kind: str, tmp_path: Path) -> None:
         load_model_folder(tmp_path)
 
 
-@pytest.mark.parametrize(("kind", "options"), SEARCHES)
+@pytest.mark.parametrize(("decoder", "options"), SEARCHES)
 @pytest.mark.parametrize("languages", [(), ("en", "es")])
 def test_texts_are_the_same_alone_and_in_a_batch(
-    kind: str, options: dict[str, Any], languages: tuple[str, ...]
+    decoder: dict[str, Any], options: dict[str, Any], languages: tuple[str, ...]
 ) -> None:
-    recognizer = Recognizer(small_model(languages, decoder=SMALL[kind], **options))
+    recognizer = Recognizer(small_model(languages, decoder=decoder, **options))
     audio = noises(1.0, 0.5, 1.5, 0.1, 0.75, 0.04)
     spoken = ["es", "en"] * 3 if languages else [None] * 6
     together = recognizer.decode(*pad_audio(audio), spoken)
@@ -145,7 +152,7 @@ def test_a_run_may_start_from_such_a_model(kind: str, runs: dict[str, Path], con
     assert parts.config.model.encoder.dropout == 0.3
     assert getattr(parts.config.model.decoder, "dropout", 0.3) == 0.3
     assert parts.config.model.decoder.kind == kind
-    assert "dropout" not in {"none": parts.config.model.decoder.model_dump()}.get(kind, {})
+    assert kind != "none" or "dropout" not in parts.config.model.decoder.model_dump()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +162,10 @@ def test_a_run_may_start_from_such_a_model(kind: str, runs: dict[str, Path], con
         (["model.decoder={kind: none}", "loss.ctc_weight=0"], "loss.ctc_weight=0 leaves nothing to train"),
         (["model.decoder={kind: none}", "loss.guided_attention.weight=1"], "loss.guided_attention needs .*attention"),
         (["model.decoder={kind: none, layers: 3}"], "unknown key 'model.decoder.layers'"),
-        (["model.decoder={kind: nine}"], "'model.decoder': there is no kind 'nine' but 'attention', 'none'"),
+        (["model.decoder={kind: nine}"], "'model.decoder': there is no kind 'nine' but 'attention', 'none', 'tr"),
+        (["model.decoder={kind: transducer}", "loss.guided_attention.weight=1"], "loss.guided_attention needs .*att"),
+        (["model.decoder={kind: transducer, context: 3}"], "context is for predictor=convolution"),
+        (["model.decoder={kind: transducer, predictor: convolution, layers: 2}"], "layers is for predictor=lstm"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_one_line(config: Path, changes: list[str], expected: str) -> None:
@@ -170,6 +180,8 @@ def test_what_makes_no_sense_is_refused_with_one_line(config: Path, changes: lis
         ("none", {"ctc_weight": 0.5}, "decode.ctc_weight is for decoders of kind attention; this model's is none"),
         ("none", {"length_penalty": 0.5}, "decode.length_penalty is for"),
         ("none", {"guards": {"enabled": True}}, "decode.guards is for decoders of kind attention"),
+        ("none", {"max_symbols": 2}, "decode.max_symbols is for decoders of kind transducer; this model's is none"),
+        ("transducer", {"ctc_weight": 0.5}, "decode.ctc_weight is for decoders of kind attention"),
         ("none", {"phrases": Path("list.txt")}, "decode.phrases is for decoders of kind attention"),
     ],
 )
@@ -177,3 +189,46 @@ def test_options_without_a_use_are_refused(kind: str, options: dict[str, Any], e
     with pytest.raises(ConfigError, match=expected) as caught:
         Recognizer(small_model(decoder=SMALL[kind], **options))
     assert "\n" not in str(caught.value)
+
+
+def test_a_language_that_is_not_given_is_asked_for_where_it_matters() -> None:
+    audio_BN, len_B = pad_audio(noises(1.0))
+    for kind in SMALL:
+        recognizer = Recognizer(small_model(["en", "es"], decoder=SMALL[kind]))
+        if kind == "none":  # CTC knows nothing of languages
+            assert recognizer.decode(audio_BN, len_B) == recognizer.decode(audio_BN, len_B, ["es"])
+            continue
+        with pytest.raises(AsrError, match="cannot detect the language: give it, one of en, es"):
+            recognizer.decode(audio_BN, len_B)
+        alone = Recognizer(small_model(["en"], decoder=SMALL[kind]))
+        assert alone.decode(audio_BN, len_B) == alone.decode(audio_BN, len_B, ["en"])
+
+
+def test_the_language_is_told_to_the_prediction_network() -> None:
+    recognizer = Recognizer(small_model(["en", "es"], decoder=SMALL["transducer"]))
+    audio_BN, len_B = pad_audio(noises(1.0))
+    assert recognizer.decode(audio_BN, len_B, ["en"]) != recognizer.decode(audio_BN, len_B, ["es"])
+
+
+@pytest.mark.parametrize(("kind", "ctc"), [("none", True), ("transducer", True), ("transducer", False)])
+def test_words_have_times_in_order_whatever_stands_beside(kind: str, ctc: bool) -> None:
+    recognizer = Recognizer(small_model(decoder=SMALL[kind], ctc=ctc))
+    audio = noises(1.0, 0.5, 1.5, 0.04)
+    together = recognizer.decoder(*pad_audio(audio), [None] * 4, words=True)
+    assert any(len(found.words) > 1 for found in together)
+    for waveform_N, found in zip(audio, together, strict=True):
+        (alone,) = recognizer.decoder(*pad_audio([waveform_N]), [None], words=True)
+        assert [(w.text, w.start_s, w.end_s) for w in alone.words] == [
+            (w.text, w.start_s, w.end_s) for w in found.words
+        ]
+        assert [w.probability for w in alone.words] == pytest.approx([w.probability for w in found.words], abs=1e-5)
+        assert "".join(word.text for word in found.words).strip() == recognizer.decoder.text(found.hypotheses[0])
+        times = [t for word in found.words for t in (word.start_s, word.end_s)]
+        assert times == sorted(times)
+        assert all(0 <= t <= len(waveform_N) / 8000 for t in times)
+
+
+def test_a_prompt_is_refused_by_all_of_them() -> None:
+    for kind in SMALL:
+        with pytest.raises(AsrError, match="takes no prompt"):
+            Recognizer(small_model(decoder=SMALL[kind])).decoder.previous("hello")

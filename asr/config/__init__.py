@@ -15,6 +15,7 @@ from .model import (
     Padding,
     SubsamplingConfig,
     TokenizerConfig,
+    TransducerConfig,
     TransformerDecoderConfig,
 )
 from .reading import parse_yaml, read_config, to_yaml, validate
@@ -55,6 +56,7 @@ __all__ = [
     "SubsamplingConfig",
     "TokenizerConfig",
     "TrainerConfig",
+    "TransducerConfig",
     "TransformerDecoderConfig",
     "WhisperFeaturesConfig",
     "check_losses",

@@ -119,8 +119,33 @@ class NoDecoderConfig(Config):
         return 65_536
 
 
+class TransducerConfig(Config):
+    """Transducer (Graves 2012): a prediction network over the tokens so far, joined with every frame."""
+
+    kind: Literal["transducer"] = "transducer"
+    predictor: Literal["lstm", "convolution"] = Field(
+        "lstm", description="convolution: over the last `context` tokens, without other state (Ghodsi et al. 2020)"
+    )
+    layers: int = Field(1, gt=0, le=16, description="of the LSTM")
+    context: int = Field(2, gt=0, le=64, description="tokens that the convolution sees")
+    dim: Size = Field(256, description="width of embedding and prediction network")
+    joiner: Size = Field(256, description="width in which frames and tokens are added")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of the prediction network")
+    max_length: int = Field(448, gt=1, le=65_536, description="longest target in tokens, start tokens included")
+
+    @model_validator(mode="after")
+    def _options_have_a_use(self) -> TransducerConfig:
+        name, other = ("layers", "lstm") if self.predictor == "convolution" else ("context", "convolution")
+        if getattr(self, name) != type(self).model_fields[name].default:
+            raise ValueError(f"{name} is for predictor={other}")
+        return self
+
+
 AnyDecoderConfig = Annotated[
-    Annotated[DecoderConfig, Tag("attention")] | Annotated[NoDecoderConfig, Tag("none")], by_kind("attention")
+    Annotated[DecoderConfig, Tag("attention")]
+    | Annotated[NoDecoderConfig, Tag("none")]
+    | Annotated[TransducerConfig, Tag("transducer")],
+    by_kind("attention"),
 ]
 
 
@@ -186,6 +211,7 @@ class DecodeConfig(Config):
     window_s: float = Field(30.0, gt=0, le=3600, description="recordings up to this length are decoded whole")
     cut_s: float = Field(30.0, gt=0, le=3600, description="longer ones are cut into parts of at most this length")
     guards: GuardConfig = GuardConfig()
+    max_symbols: int = Field(5, ge=1, le=1000, description="with a transducer: the most tokens of a frame")
     phrases: Path | None = Field(None, description="a phrase list: names and words to listen for, a line each")
     phrase_bonus: float = Field(1.0, ge=0, description="nats for every token along a phrase")
 

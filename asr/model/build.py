@@ -10,7 +10,14 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from asr.config import DecoderConfig, EncoderConfig, FeaturesConfig, ModelConfig, WhisperFeaturesConfig
+from asr.config import (
+    DecoderConfig,
+    EncoderConfig,
+    FeaturesConfig,
+    ModelConfig,
+    TransducerConfig,
+    WhisperFeaturesConfig,
+)
 from asr.features import FrontEnd, build_front_end
 from asr.model.attention import CrossAttention, SelfAttention
 from asr.model.decoder import Decoder, DecoderLayer
@@ -21,6 +28,7 @@ from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilenc
 from asr.model.position import LearnedPosition, Position, SinusoidalPosition
 from asr.model.speech import SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
+from asr.model.transducer import ConvPredictor, Joiner, LstmPredictor, Transducer
 
 _RESIDUALS: dict[str, Residual] = {"pre": PreNorm, "post": PostNorm}
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
@@ -112,7 +120,18 @@ def _scale(dim: int, scaled: bool) -> float:
 def _any_decoder(model: ModelConfig, vocab_size: int) -> nn.Module | None:
     if isinstance(model.decoder, DecoderConfig):
         return _decoder(model, model.decoder, vocab_size)
+    if isinstance(model.decoder, TransducerConfig):
+        return _transducer(model.encoder.dim, model.decoder, vocab_size)
     return None
+
+
+def _transducer(dim: int, config: TransducerConfig, vocab_size: int) -> Transducer:
+    predictor: LstmPredictor | ConvPredictor
+    if config.predictor == "lstm":
+        predictor = LstmPredictor(vocab_size, config.dim, config.layers, config.dropout)
+    else:
+        predictor = ConvPredictor(vocab_size, config.dim, config.context, config.dropout)
+    return Transducer(predictor, Joiner(dim, config.dim, config.joiner, vocab_size))
 
 
 def _decoder(model: ModelConfig, config: DecoderConfig, vocab_size: int) -> Decoder:

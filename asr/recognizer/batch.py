@@ -32,6 +32,7 @@ from asr.transcript import Word
 
 # Encoding is fastest with few rows of equal length, decoding with many rows: a batch is encoded in parts.
 ENCODE_S = 30.0
+_MAIN = ("attention", "transducer", "ctc")  # whose part of a hypothesis tells how probable it is
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class BatchDecoder:
 
     def _found(self, hypothesis: Hypothesis) -> Found:
         count = max(1, len(hypothesis.tokens) + (not hypothesis.truncated))
-        log_prob = hypothesis.parts.get("attention", hypothesis.parts.get("ctc", 0.0)) / count
+        log_prob = next((hypothesis.parts[name] for name in _MAIN if name in hypothesis.parts), 0.0) / count
         return Found(hypothesis.tokens, self.text(hypothesis), log_prob, hypothesis.truncated)
 
     def text(self, hypothesis: Hypothesis) -> str:
@@ -239,6 +240,10 @@ class BatchDecoder:
         known = list(self.tokenizer.languages)
         if not known or None not in languages or self.kind == "none":
             return languages
+        if self.kind != "attention":
+            if len(known) > 1:
+                raise AsrError(f"this model cannot detect the language: give it, one of {', '.join(known)}")
+            return [known[0]] * len(languages)
         starts = torch.tensor([self.tokenizer.prefix(language)[:2] for language in known], device=self.device)
         first_B1 = starts[:1, :1].expand(len(memory.len_B), 1)
         log_prob_BV, _ = self.model.decoder.step(first_B1, self.model.decoder.start(memory))

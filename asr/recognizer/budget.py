@@ -42,7 +42,8 @@ def footprint(parts: ModelFolder, beam_size: int) -> Footprint:
     For each frame: its state, twice, and its keys and values in each layer of the decoder, those of one layer twice
     while they are made.  For each hypothesis: keys and values of its tokens, with room for as many again, and twice
     when hypotheses are dropped; and the probabilities of the vocabulary in four forms.  Silence that fills a window
-    is frames, too.  CTC alone holds the probabilities of the vocabulary for each frame, in four forms.
+    is frames, too.  CTC alone holds the probabilities of the vocabulary for each frame, in four forms; a
+    transducer holds less.
     """
     config, model, tokenizer = parts
     encoder, decoder = config.model.encoder, config.model.decoder

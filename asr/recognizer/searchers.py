@@ -15,17 +15,19 @@ from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig, ModelConfig
 from asr.decode.ctc import best_paths, prefix_search
 from asr.decode.search import Hypothesis, SearchOptions
+from asr.decode.transducer import Limits, transducer_search
 from asr.errors import ConfigError
 from asr.model.masks import Memory
 from asr.tokenizer import Tokenizer
 
-_BEAM = ("attention", "none")
+_BEAM = ("attention", "none", "transducer")
 _KINDS: dict[str, tuple[str, ...]] = {
     "beam_size": _BEAM,
     "n_best": _BEAM,
     "length_bonus": _BEAM,
     "length_penalty": ("attention",),
     "ctc_weight": ("attention",),
+    "max_symbols": ("transducer",),
     "phrases": ("attention",),
     "guards": ("attention",),
 }
@@ -46,6 +48,7 @@ def build_searcher(parts: ModelFolder, options: DecodeConfig, attention: Searche
     searchers: dict[str, Callable[[], Searcher]] = {
         "attention": lambda: attention,
         "none": lambda: CTCSearcher(posteriors(parts), parts.tokenizer.blank_id, search_options(options)),
+        "transducer": lambda: TransducerSearcher(parts, options),
     }
     return searchers[parts.config.model.decoder.kind]()
 
@@ -103,3 +106,19 @@ class CTCSearcher:
             return prefix_search(log_prob_BTV, len_B, self.blank_id, self.options)
         bonus, found = self.options.length_bonus, best_paths(log_prob_BTV, len_B, self.blank_id)
         return [[Hypothesis(p.tokens, p.log_prob + bonus * len(p.tokens), {"ctc": p.log_prob})] for p in found]
+
+
+class TransducerSearcher:
+    """A transducer: the prediction network reads the prefix before the text."""
+
+    def __init__(self, parts: ModelFolder, options: DecodeConfig) -> None:
+        self.transducer, self.blank_id = parts.model.decoder, parts.tokenizer.blank_id
+        self.never, self.max_symbols = no_text_ids(parts.tokenizer), options.max_symbols
+        self.options = search_options(options)
+
+    def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]:
+        frames_BTJ = self.transducer.frames(memory.states_BTD[:, : int(memory.len_B.max())])
+        limits = Limits(self.never, self.max_symbols, caps)
+        return transducer_search(
+            self.transducer, frames_BTJ, memory.len_B, prefix_BP, self.blank_id, limits, self.options
+        )

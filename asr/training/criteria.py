@@ -19,6 +19,7 @@ from asr.features import Features
 from asr.model.attention import explicit
 from asr.model.masks import Memory
 from asr.model.speech import SpeechModel
+from asr.model.transducer import Transducer
 from asr.tokenizer import Tokenizer
 
 Per = Literal["token", "utterance"]
@@ -114,6 +115,27 @@ class CTC:
         return losses.ctc(run.ctc_BTV, run.memory.len_B, batch.text_BL, batch.text_len_B, self.blank)
 
 
+class TransducerLoss:
+    """All alignments of a transducer."""
+
+    name: str = "transducer"
+    per: Per = "token"
+    weights = False
+
+    def __init__(self, weight: float, blank: int) -> None:
+        self.weight, self.blank = weight, blank
+
+    def share(self, step: int) -> float:
+        return self.weight
+
+    def __call__(self, run: Pass) -> Tensor:
+        batch, frames_B = run.batch, run.memory.len_B
+        longest = max(1, int(frames_B.max()))
+        states_BTD = run.memory.states_BTD[:, :longest]
+        logits_BTUV = run.model.decoder(batch.inputs_BL, batch.prefix_length, states_BTD)
+        return losses.transducer(logits_BTUV, frames_B, batch.text_BL, batch.text_len_B, self.blank)
+
+
 class GuidedAttention:
     """Cross-attention of chosen heads is drawn to the diagonal; the weight may fall to 0."""
 
@@ -162,12 +184,14 @@ class Criteria:
 def build_criteria(config: LossConfig, model: SpeechModel, tokenizer: Tokenizer) -> Criteria:
     """From configuration to criteria: the only place that asks which there are."""
     ctc = config.ctc_weight if model.ctc is not None else 0.0
+    parts: list[Criterion] = []
     if model.decoder is None:
-        assert tokenizer.blank_id is not None
-        return Criteria([CTC(1.0, tokenizer.blank_id)])
-    parts: list[Criterion] = [CrossEntropy(1 - ctc, config.label_smoothing)]
+        ctc = 1.0
+    elif isinstance(model.decoder, Transducer):
+        parts.append(TransducerLoss(1 - ctc, tokenizer.blank_id))
+    else:
+        parts.append(CrossEntropy(1 - ctc, config.label_smoothing))
     if ctc > 0:
-        assert tokenizer.blank_id is not None
         parts.append(CTC(ctc, tokenizer.blank_id))
     if config.guided_attention.weight > 0:
         parts.append(GuidedAttention(config.guided_attention))
