@@ -27,6 +27,13 @@ def cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, len_B: Tensor, smoothi
     return loss_BL.masked_fill(~real_frames(len_B, targets_BL.shape[1]), 0.0).sum(1)
 
 
+def masked_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, masked_BL: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The same summed over the masked tokens alone: (B,)."""
+    logits_MV, targets_M = logits_BLV[masked_BL].float(), targets_BL[masked_BL]
+    loss_M = F.cross_entropy(logits_MV, targets_M, reduction="none", label_smoothing=smoothing)
+    return torch.zeros(masked_BL.shape, device=loss_M.device).masked_scatter(masked_BL, loss_M).sum(1)
+
+
 def ctc(log_probs_BTV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tensor, blank: int) -> Tensor:
     """Connectionist temporal classification (Graves et al. 2006): -log p(target | frames) of each utterance, (B,).
 

@@ -20,9 +20,12 @@ from asr.recognizer import Recognizer
 from asr.training.start import starting_point
 from asr.training.task import SpeechTask
 
+LAYERS = {"layers": 1, "heads": 2, "feed_forward": 32}
 SMALL: dict[str, dict[str, Any]] = {
     "none": {"kind": "none"},
     "transducer": {"kind": "transducer", "dim": 16, "joiner": 16},
+    "mask_predict": {"kind": "mask_predict", **LAYERS},
+    "mask_ctc": {"kind": "mask_ctc", **LAYERS},
 }
 STATELESS = {"kind": "transducer", "predictor": "convolution", "dim": 16, "joiner": 16}
 BEAM = {"beam_size": 4, "n_best": 4, "length_bonus": 0.1}
@@ -31,6 +34,9 @@ SEARCHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (SMALL["none"], BEAM),
     (SMALL["transducer"], {}),
     (SMALL["transducer"], BEAM),
+    (SMALL["mask_predict"], {"iterations": 3}),
+    (SMALL["mask_predict"], {"beam_size": 4, "n_best": 3, "length_penalty": 0.7}),
+    (SMALL["mask_ctc"], {"threshold": 0.9, "iterations": 4}),
     (STATELESS, {"beam_size": 3, "max_symbols": 2}),
 ]
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
@@ -158,8 +164,12 @@ def test_a_run_may_start_from_such_a_model(kind: str, runs: dict[str, Path], con
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        (["model.decoder={kind: none}", "model.ctc=false"], "without a decoder .* needs its CTC head"),
-        (["model.decoder={kind: none}", "loss.ctc_weight=0"], "loss.ctc_weight=0 leaves nothing to train"),
+        (["model.decoder={kind: none}", "model.ctc=false"], "decoder.kind=none finds its texts by a CTC head"),
+        (["model.decoder={kind: mask_ctc}", "model.ctc=false"], "decoder.kind=mask_ctc finds its texts by a CTC head"),
+        (["model.decoder={kind: none}", "loss.ctc_weight=0"], "loss.ctc_weight=0 would not train the CTC head"),
+        (["model.decoder={kind: mask_ctc}", "loss.ctc_weight=0"], "loss.ctc_weight=0 would not train the CTC head"),
+        (["model.decoder={kind: mask_predict, heads: 3}"], "encoder.dim=16 must be a multiple of decoder.heads=3"),
+        (["model.decoder={kind: mask_predict, alignment_heads: []}"], "unknown key 'model.decoder.alignment_heads'"),
         (["model.decoder={kind: none}", "loss.guided_attention.weight=1"], "loss.guided_attention needs .*attention"),
         (["model.decoder={kind: none, layers: 3}"], "unknown key 'model.decoder.layers'"),
         (["model.decoder={kind: nine}"], "'model.decoder': there is no kind 'nine' but 'attention', 'none', 'tr"),
@@ -182,6 +192,9 @@ def test_what_makes_no_sense_is_refused_with_one_line(config: Path, changes: lis
         ("none", {"guards": {"enabled": True}}, "decode.guards is for decoders of kind attention"),
         ("none", {"max_symbols": 2}, "decode.max_symbols is for decoders of kind transducer; this model's is none"),
         ("transducer", {"ctc_weight": 0.5}, "decode.ctc_weight is for decoders of kind attention"),
+        ("mask_ctc", {"beam_size": 2}, "decode.beam_size is for decoders of kind attention or none or transducer or"),
+        ("mask_predict", {"threshold": 0.5}, "decode.threshold is for decoders of kind mask_ctc"),
+        ("transducer", {"iterations": 3}, "decode.iterations is for decoders of kind mask_predict or mask_ctc"),
         ("none", {"phrases": Path("list.txt")}, "decode.phrases is for decoders of kind attention"),
     ],
 )
@@ -210,12 +223,15 @@ def test_the_language_is_told_to_the_prediction_network() -> None:
     assert recognizer.decode(audio_BN, len_B, ["en"]) != recognizer.decode(audio_BN, len_B, ["es"])
 
 
-@pytest.mark.parametrize(("kind", "ctc"), [("none", True), ("transducer", True), ("transducer", False)])
+@pytest.mark.parametrize(
+    ("kind", "ctc"),
+    [("none", True), ("transducer", True), ("transducer", False), ("mask_predict", True), ("mask_ctc", True)],
+)
 def test_words_have_times_in_order_whatever_stands_beside(kind: str, ctc: bool) -> None:
     recognizer = Recognizer(small_model(decoder=SMALL[kind], ctc=ctc))
     audio = noises(1.0, 0.5, 1.5, 0.04)
     together = recognizer.decoder(*pad_audio(audio), [None] * 4, words=True)
-    assert any(len(found.words) > 1 for found in together)
+    assert any(found.words for found in together)
     for waveform_N, found in zip(audio, together, strict=True):
         (alone,) = recognizer.decoder(*pad_audio([waveform_N]), [None], words=True)
         assert [(w.text, w.start_s, w.end_s) for w in alone.words] == [
@@ -226,6 +242,12 @@ def test_words_have_times_in_order_whatever_stands_beside(kind: str, ctc: bool) 
         times = [t for word in found.words for t in (word.start_s, word.end_s)]
         assert times == sorted(times)
         assert all(0 <= t <= len(waveform_N) / 8000 for t in times)
+
+
+def test_without_ctc_and_an_alignment_of_its_own_a_model_tells_no_times() -> None:
+    recognizer = Recognizer(small_model(decoder=SMALL["mask_predict"], ctc=False))
+    with pytest.raises(ConfigError, match="decoders of kind mask_predict tell when words were said by a CTC head"):
+        recognizer.decoder(*pad_audio(noises(1.0)), [None], words=True)
 
 
 def test_a_prompt_is_refused_by_all_of_them() -> None:

@@ -141,12 +141,29 @@ class TransducerConfig(Config):
         return self
 
 
+class MaskPredictConfig(TransformerDecoderConfig):
+    """Predicts the length, then all tokens at once, and the least sure ones anew (Ghazvininejad et al. 2019)."""
+
+    kind: Literal["mask_predict"] = "mask_predict"
+
+
+class MaskCTCConfig(TransformerDecoderConfig):
+    """Predicts those tokens anew of which CTC is not sure (Higuchi et al. 2020)."""
+
+    kind: Literal["mask_ctc"] = "mask_ctc"
+
+
 AnyDecoderConfig = Annotated[
     Annotated[DecoderConfig, Tag("attention")]
     | Annotated[NoDecoderConfig, Tag("none")]
-    | Annotated[TransducerConfig, Tag("transducer")],
+    | Annotated[TransducerConfig, Tag("transducer")]
+    | Annotated[MaskPredictConfig, Tag("mask_predict")]
+    | Annotated[MaskCTCConfig, Tag("mask_ctc")],
     by_kind("attention"),
 ]
+
+
+NEED_CTC = ("none", "mask_ctc")
 
 
 class ModelConfig(Config):
@@ -162,8 +179,8 @@ class ModelConfig(Config):
         heads, kind = getattr(self.decoder, "heads", 1), self.decoder.kind
         if self.encoder.dim % heads:
             raise ValueError(f"encoder.dim={self.encoder.dim} must be a multiple of decoder.heads={heads}")
-        if kind == "none" and not self.ctc:
-            raise ValueError("without a decoder (decoder.kind=none) the model needs its CTC head: ctc=true")
+        if kind in NEED_CTC and not self.ctc:
+            raise ValueError(f"decoder.kind={kind} finds its texts by a CTC head: ctc=true")
         return self
 
 
@@ -202,7 +219,7 @@ class GuardConfig(Config):
 class DecodeConfig(Config):
     """Beam search; greedy search is beam_size 1."""
 
-    beam_size: int = Field(1, ge=1, le=1000)
+    beam_size: int = Field(1, ge=1, le=1000, description="hypotheses at a time; with mask_predict: lengths")
     ctc_weight: float = Field(0.0, ge=0, le=1, description="share of the CTC prefix score (joint decoding)")
     length_bonus: float = Field(0.0, description="added to the score for every token")
     length_penalty: float = Field(1.0, ge=0, description="final scores are divided by length ** length_penalty")
@@ -212,6 +229,8 @@ class DecodeConfig(Config):
     cut_s: float = Field(30.0, gt=0, le=3600, description="longer ones are cut into parts of at most this length")
     guards: GuardConfig = GuardConfig()
     max_symbols: int = Field(5, ge=1, le=1000, description="with a transducer: the most tokens of a frame")
+    iterations: int = Field(10, ge=1, le=1000, description="of a masked decoder: rounds in which tokens are predicted")
+    threshold: float = Field(0.999, ge=0, le=1, description="with mask_ctc: less probable tokens are predicted anew")
     phrases: Path | None = Field(None, description="a phrase list: names and words to listen for, a line each")
     phrase_bonus: float = Field(1.0, ge=0, description="nats for every token along a phrase")
 

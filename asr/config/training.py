@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from .base import Config
 from .features import FeaturesConfig, LogMelConfig
-from .model import DecodeConfig, ModelConfig, NormalizerName, Padding, TokenizerConfig, check_window
+from .model import NEED_CTC, DecodeConfig, ModelConfig, NormalizerName, Padding, TokenizerConfig, check_window
 
 EXPERIMENT = "experiment.yaml"  # in a run's folder: the configuration that it was begun with
 
@@ -80,6 +80,7 @@ class LossConfig(Config):
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     ctc_weight: float = Field(0.3, ge=0, le=1)
+    length_weight: float = Field(0.1, ge=0, description="of a mask_predict decoder's length, for each utterance")
     guided_attention: GuidedAttentionConfig = GuidedAttentionConfig()
 
 
@@ -185,5 +186,5 @@ def check_losses(loss: LossConfig, model: ModelConfig) -> None:
     kind = model.decoder.kind
     if loss.guided_attention.weight > 0 and kind != "attention":
         raise ValueError(f"loss.guided_attention needs model.decoder.kind=attention, for kind {kind} has none to guide")
-    if loss.ctc_weight == 0 and kind == "none":
-        raise ValueError("loss.ctc_weight=0 leaves nothing to train where model.decoder.kind=none")
+    if loss.ctc_weight == 0 and kind in NEED_CTC:
+        raise ValueError(f"loss.ctc_weight=0 would not train the CTC head that model.decoder.kind={kind} needs")

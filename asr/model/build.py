@@ -14,12 +14,15 @@ from asr.config import (
     DecoderConfig,
     EncoderConfig,
     FeaturesConfig,
+    MaskPredictConfig,
     ModelConfig,
     TransducerConfig,
+    TransformerDecoderConfig,
     WhisperFeaturesConfig,
 )
 from asr.features import FrontEnd, build_front_end
 from asr.model.attention import CrossAttention, SelfAttention
+from asr.model.conditional import LengthHead, MaskedDecoder
 from asr.model.decoder import Decoder, DecoderLayer
 from asr.model.encoder import Encoder, EncoderLayer
 from asr.model.heads import CTCHead
@@ -118,7 +121,7 @@ def _scale(dim: int, scaled: bool) -> float:
 
 
 def _any_decoder(model: ModelConfig, vocab_size: int) -> nn.Module | None:
-    if isinstance(model.decoder, DecoderConfig):
+    if isinstance(model.decoder, TransformerDecoderConfig):
         return _decoder(model, model.decoder, vocab_size)
     if isinstance(model.decoder, TransducerConfig):
         return _transducer(model.encoder.dim, model.decoder, vocab_size)
@@ -134,7 +137,7 @@ def _transducer(dim: int, config: TransducerConfig, vocab_size: int) -> Transduc
     return Transducer(predictor, Joiner(dim, config.dim, config.joiner, vocab_size))
 
 
-def _decoder(model: ModelConfig, config: DecoderConfig, vocab_size: int) -> Decoder:
+def _decoder(model: ModelConfig, config: TransformerDecoderConfig, vocab_size: int) -> Decoder | MaskedDecoder:
     dim = model.encoder.dim
     p, residual = config.dropout, _RESIDUALS[config.norm]
     layers = [
@@ -159,4 +162,7 @@ def _decoder(model: ModelConfig, config: DecoderConfig, vocab_size: int) -> Deco
         position = LearnedPosition(dim, length, scale=scale)
     else:
         position = SinusoidalPosition(dim, length=length, first=config.first_position, scale=scale)
-    return Decoder(embedding, position, layers, residual.last(dim), output, p)
+    parts = embedding, position, layers, residual.last(dim), output, p
+    if isinstance(config, DecoderConfig):
+        return Decoder(*parts)
+    return MaskedDecoder(*parts, LengthHead(dim, length) if isinstance(config, MaskPredictConfig) else None)

@@ -32,7 +32,13 @@ from asr.transcript import Word
 
 # Encoding is fastest with few rows of equal length, decoding with many rows: a batch is encoded in parts.
 ENCODE_S = 30.0
-_MAIN = ("attention", "transducer", "ctc")  # whose part of a hypothesis tells how probable it is
+_MAIN = (
+    "attention",
+    "transducer",
+    "mask_predict",
+    "mask_ctc",
+    "ctc",
+)  # whose part of a hypothesis tells how probable it is
 
 
 @dataclass(frozen=True)

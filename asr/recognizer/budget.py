@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from asr.checkpoint import ModelFolder
-from asr.config import TransformerDecoderConfig
+from asr.config import MaskPredictConfig, TransformerDecoderConfig
 from asr.model.padding import cells
 
 FASTEST_S = {"cpu": 240.0}  # more at once is hardly faster there, see docs/long-recordings.md
@@ -52,6 +52,8 @@ def footprint(parts: ModelFolder, beam_size: int) -> Footprint:
         bytes_each = model.decoder.embedding.weight.element_size()
         key_value = 2 * decoder.layers * encoder.dim * bytes_each
         frame = (1 + 1 / decoder.layers) * key_value + 2 * encoder.dim * bytes_each
+        if isinstance(decoder, MaskPredictConfig):  # each length has its own
+            frame *= beam_size
     else:
         key_value, frame = 0, 2 * encoder.dim * REAL + 4 * REAL * tokenizer.vocab_size
     silence = 0.0

@@ -5,7 +5,8 @@ Shapes: B batch, L target tokens, T encoder frames, V vocabulary, H attention he
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -14,28 +15,40 @@ from torch import Tensor
 
 from asr import losses
 from asr.config import GuidedAttentionConfig, LossConfig
+from asr.data.augment import derived_random
 from asr.data.batch import Batch
 from asr.features import Features
 from asr.model.attention import explicit
+from asr.model.conditional import MaskedDecoder
 from asr.model.masks import Memory
 from asr.model.speech import SpeechModel
 from asr.model.transducer import Transducer
 from asr.tokenizer import Tokenizer
+from asr.training.decoder_criteria import LengthLoss, MaskedCrossEntropy, TransducerLoss
 
 Per = Literal["token", "utterance"]
+Draws = Callable[[str, str], random.Random]
 
 
 class Pass:
     """A batch on its way through the model: what several criteria need is computed once, when the first one asks.
 
     weights: whether the decoder is to form the weights of its cross-attention.  training: not in validation.
+    draws: a random generator for a purpose and an utterance's id.
     """
 
     def __init__(
-        self, model: SpeechModel, batch: Batch, features: Features, *, weights: bool = False, training: bool = True
+        self,
+        model: SpeechModel,
+        batch: Batch,
+        features: Features,
+        *,
+        weights: bool = False,
+        training: bool = True,
+        draws: Draws = derived_random,
     ) -> None:
         self.model, self.batch, self.features = model, batch, features
-        self.weights, self.training = weights, training
+        self.weights, self.training, self.draws = weights, training, draws
 
     @cached_property
     def memory(self) -> Memory:
@@ -115,27 +128,6 @@ class CTC:
         return losses.ctc(run.ctc_BTV, run.memory.len_B, batch.text_BL, batch.text_len_B, self.blank)
 
 
-class TransducerLoss:
-    """All alignments of a transducer."""
-
-    name: str = "transducer"
-    per: Per = "token"
-    weights = False
-
-    def __init__(self, weight: float, blank: int) -> None:
-        self.weight, self.blank = weight, blank
-
-    def share(self, step: int) -> float:
-        return self.weight
-
-    def __call__(self, run: Pass) -> Tensor:
-        batch, frames_B = run.batch, run.memory.len_B
-        longest = max(1, int(frames_B.max()))
-        states_BTD = run.memory.states_BTD[:, :longest]
-        logits_BTUV = run.model.decoder(batch.inputs_BL, batch.prefix_length, states_BTD)
-        return losses.transducer(logits_BTUV, frames_B, batch.text_BL, batch.text_len_B, self.blank)
-
-
 class GuidedAttention:
     """Cross-attention of chosen heads is drawn to the diagonal; the weight may fall to 0."""
 
@@ -189,6 +181,10 @@ def build_criteria(config: LossConfig, model: SpeechModel, tokenizer: Tokenizer)
         ctc = 1.0
     elif isinstance(model.decoder, Transducer):
         parts.append(TransducerLoss(1 - ctc, tokenizer.blank_id))
+    elif isinstance(model.decoder, MaskedDecoder):
+        parts.append(MaskedCrossEntropy(1 - ctc, config.label_smoothing, tokenizer.blank_id))
+        if model.decoder.length is not None:
+            parts.append(LengthLoss(config.length_weight))
     else:
         parts.append(CrossEntropy(1 - ctc, config.label_smoothing))
     if ctc > 0:

@@ -105,7 +105,8 @@ class SpeechTask(L.LightningModule):
         features = self.model.front_end(batch.audio_BN, batch.audio_len_B)
         if training:
             features = self._augmented(features, batch.ids)
-        return self.criteria(Pass(self.model, batch, features, weights=self.criteria.weights, training=training))
+        draws, weights = self._draws if training else derived_random, self.criteria.weights
+        return self.criteria(Pass(self.model, batch, features, weights=weights, training=training, draws=draws))
 
     def _augmented(self, features: Features, ids: list[str]) -> Features:
         """Each utterance has draws of its own, whatever it shares a batch with."""
