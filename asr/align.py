@@ -68,10 +68,11 @@ class WordTimer:
         the start tokens that they were found with.
         """
         found: list[list[Word]] = []
+        rate = self.model.front_end.sample_rate_hz
         for reading in readings(self.model.decoder, memory, prefix_BP, texts):
             waves = zip(audio_BN[reading.part].cpu(), audio_len_B[reading.part].tolist(), strict=True)
             for (spans, frames, scores), (audio_N, length) in zip(self._align(reading), waves, strict=True):
-                found.append(self._words(spans, frames, scores, audio_N[:length]))
+                found.append(timed_words(spans, frames, scores, audio_N[:length], rate, self.frame_s))
         return found
 
     def _align(self, reading: Reading) -> Iterator[tuple[list[Span], Frames, list[float]]]:
@@ -99,17 +100,20 @@ class WordTimer:
         blank = self.tokenizer.blank_id
         return [forced_path(x[:t], text, blank) for x, t, text in zip(log_prob_BTV, frames, texts, strict=True)]
 
-    def _words(self, spans: Sequence[Span], frames: Frames, log_probs: Sequence[float], audio_N: Tensor) -> list[Word]:
-        rate = self.model.front_end.sample_rate_hz
-        duration_s = len(audio_N) / rate
-        times = [(a * self.frame_s, min(b * self.frame_s, duration_s)) for a, b in frames]
-        times = keep_to_pauses(times, find_pauses(audio_N, rate), duration_s)
-        words = []
-        for i, (span, (start_s, end_s)) in enumerate(zip(spans, times, strict=True)):
-            said = log_probs[span.said]
-            text = span.text if i else span.text.lstrip()
-            words.append(Word(text, round(start_s, 3), round(end_s, 3), math.exp(sum(said) / len(said))))
-        return words
+
+def timed_words(
+    spans: Sequence[Span], frames: Frames, log_probs: Sequence[float], audio_N: Tensor, rate_hz: int, frame_s: float
+) -> list[Word]:
+    """Words from their frames [start, end), moved to the pauses of the recording; log_probs: of all tokens."""
+    duration_s = len(audio_N) / rate_hz
+    times = [(a * frame_s, min(b * frame_s, duration_s)) for a, b in frames]
+    times = keep_to_pauses(times, find_pauses(audio_N, rate_hz), duration_s)
+    words = []
+    for i, (span, (start_s, end_s)) in enumerate(zip(spans, times, strict=True)):
+        said = log_probs[span.said]
+        text = span.text if i else span.text.lstrip()
+        words.append(Word(text, round(start_s, 3), round(end_s, 3), math.exp(sum(said) / len(said))))
+    return words
 
 
 class HeadAttention:

@@ -1,6 +1,7 @@
 """Training criteria as pure functions that give one value per utterance.
 
-Shapes: B batch, L target tokens, T encoder frames, V vocabulary, H attention heads, N texts of an utterance.
+Shapes: B batch, L target tokens, T encoder frames, U places in a target, V vocabulary, H attention heads, N texts of an
+utterance.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+import torchaudio.functional as TA
 from torch import Tensor
 
 from asr.features import real_frames
@@ -26,6 +28,13 @@ def cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, len_B: Tensor, smoothi
     return loss_BL.masked_fill(~real_frames(len_B, targets_BL.shape[1]), 0.0).sum(1)
 
 
+def masked_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, masked_BL: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The same summed over the masked tokens alone: (B,)."""
+    logits_MV, targets_M = logits_BLV[masked_BL].float(), targets_BL[masked_BL]
+    loss_M = F.cross_entropy(logits_MV, targets_M, reduction="none", label_smoothing=smoothing)
+    return torch.zeros(masked_BL.shape, device=loss_M.device).masked_scatter(masked_BL, loss_M).sum(1)
+
+
 def ctc(log_probs_BTV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tensor, blank: int) -> Tensor:
     """Connectionist temporal classification (Graves et al. 2006): -log p(target | frames) of each utterance, (B,).
 
@@ -39,6 +48,23 @@ def ctc(log_probs_BTV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tens
         blank,
         reduction="none",
         zero_infinity=True,
+    )
+
+
+def transducer(logits_BTUV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tensor, blank: int) -> Tensor:
+    """Transducer loss (Graves 2012): -log p(target | frames) of each utterance, summed over all alignments, (B,).
+
+    U = L + 1 places: before, between and after the targets.  An utterance without a frame counts as one of one.
+    """
+    frames_B = frames_B.clamp(min=1)
+    T, L = int(frames_B.max()), int(len_B.max())
+    return TA.rnnt_loss(
+        logits_BTUV[:, :T, : L + 1].float().contiguous(),
+        targets_BL[:, :L].int().contiguous(),
+        frames_B.int(),
+        len_B.int(),
+        blank,
+        reduction="none",
     )
 
 

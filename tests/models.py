@@ -38,6 +38,8 @@ def small_model(
 ) -> ModelFolder:
     """A model of 8 kHz audio that writes the letters of 'hello world'; `decode` are options of the search.
 
+    decoder: another than the small autoregressive one.
+
     Its weights are large, so that texts depend on the audio and the best token stands well above the next.
     """
     torch.manual_seed(6)
@@ -45,7 +47,7 @@ def small_model(
     sizes = {"layers": 1, "heads": 2, "feed_forward": 32, "dropout": 0.0}
     model = ModelConfig(
         encoder=EncoderConfig(dim=32, **sizes, **(encoder or {})),
-        decoder={**sizes, "tied_output": False, **(decoder or {})},
+        decoder={**({} if "kind" in (decoder or {}) else {**sizes, "tied_output": False}), **(decoder or {})},
         ctc=ctc,
     )
     config = ModelFolderConfig(

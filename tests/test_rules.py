@@ -38,7 +38,19 @@ ROOMS = {
     "guards": {"config", "evidence"},
     "recognizer": BASE
     | {
-        *("evidence", "guards", "align", "words", "transcript", "config", "checkpoint", "decode", "model", "tokenizer"),
+        *(
+            "evidence",
+            "guards",
+            "align",
+            "frames",
+            "words",
+            "transcript",
+            "config",
+            "checkpoint",
+            "decode",
+            "model",
+            "tokenizer",
+        ),
         *("audio", "resampling", "windows", "data", "recognizer"),
     },
     "windows": set(),
@@ -47,6 +59,7 @@ ROOMS = {
     "words": {"transcript"},
     "pauses": set(),
     "align": BASE | {"transcript", "words", "pauses", "tokenizer", "model", "features", "losses"},
+    "frames": {"align", "transcript", "words", "tokenizer", "model"},
     "subtitles": BASE | {"transcript", "words"},
     "writers": BASE | {"transcript", "subtitles"},
     "runs": BASE | {"config", "text", "scoring"},

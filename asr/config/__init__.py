@@ -5,20 +5,21 @@ from __future__ import annotations
 from .attention import ChunkConfig, WindowConfig
 from .base import Config
 from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
+from .features import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 from .model import (
     DecodeConfig,
     DecoderConfig,
     EncoderConfig,
-    FeaturesConfig,
     GuardConfig,
-    KaldiFeaturesConfig,
-    LogMelConfig,
+    MaskPredictConfig,
     ModelConfig,
     ModelFolderConfig,
+    NoDecoderConfig,
     Padding,
     SubsamplingConfig,
     TokenizerConfig,
-    WhisperFeaturesConfig,
+    TransducerConfig,
+    TransformerDecoderConfig,
 )
 from .reading import parse_yaml, read_config, to_yaml, validate
 from .training import (
@@ -32,6 +33,7 @@ from .training import (
     OptimizerConfig,
     PlateauConfig,
     TrainerConfig,
+    check_losses,
     check_processes,
 )
 
@@ -52,9 +54,11 @@ __all__ = [
     "KaldiFeaturesConfig",
     "LogMelConfig",
     "LossConfig",
+    "MaskPredictConfig",
     "MinimumErrorConfig",
     "ModelConfig",
     "ModelFolderConfig",
+    "NoDecoderConfig",
     "OptimizerConfig",
     "Padding",
     "PlateauConfig",
@@ -62,8 +66,11 @@ __all__ = [
     "SubsamplingConfig",
     "TokenizerConfig",
     "TrainerConfig",
+    "TransducerConfig",
+    "TransformerDecoderConfig",
     "WhisperFeaturesConfig",
     "WindowConfig",
+    "check_losses",
     "check_processes",
     "parse_yaml",
     "read_config",

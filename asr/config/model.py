@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, Tag, model_validator
 
 from asr.errors import ConfigError
 from asr.text import check_name
 
 from .attention import ChunkConfig, Clip, PositionKind, Score, WindowConfig, check_attention, check_reach
-from .base import Config, Size
-
-Rate = Annotated[int, Field(ge=1000, le=384_000)]
-Layers = Annotated[int, Field(ge=0, le=256)]
+from .base import Config, Layers, Size, by_kind
+from .features import FeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 
 
 def _known(normalizer: str) -> str:
@@ -26,51 +24,6 @@ def _known(normalizer: str) -> str:
 
 # A name and never a file: model folders hold all that they need.
 NormalizerName = Annotated[str, AfterValidator(_known)]
-
-
-class LogMelConfig(Config):
-    """Log-mel filter bank over frames that lie wholly inside the recording."""
-
-    kind: Literal["log_mel"] = "log_mel"
-    sample_rate_hz: Rate = 16_000
-    n_mels: int = Field(80, gt=0, le=512)
-    window_ms: float = Field(25.0, ge=1, le=1000)
-    hop_ms: float = Field(10.0, ge=1, le=1000)
-    normalization: Literal["none", "utterance", "global"] = Field(
-        "utterance", description="mean and variance of each utterance's own frames, or of the training set"
-    )
-
-
-class WhisperFeaturesConfig(Config):
-    """Whisper's log-mel: centred frames over a window of fixed length, clamped 8 decades below the maximum."""
-
-    kind: Literal["whisper"] = "whisper"
-    sample_rate_hz: Rate = 16_000
-    n_mels: int = Field(80, gt=0, le=512)
-    window_s: float = Field(30.0, gt=0, le=3600)
-
-
-class KaldiFeaturesConfig(Config):
-    """Kaldi's log-mel filter bank of 25 ms every 10 ms, as fairseq's Speech2Text reads it."""
-
-    kind: Literal["kaldi"] = "kaldi"
-    sample_rate_hz: Rate = 16_000
-    n_mels: int = Field(80, gt=3, le=512)
-    normalize_means: bool = Field(True, description="every mel bin of an utterance gets mean 0")
-    normalize_vars: bool = Field(True, description="every mel bin of an utterance gets variance 1")
-
-
-def _features_kind(value: Any) -> str:
-    kind = value.get("kind", "log_mel") if isinstance(value, dict) else getattr(value, "kind", "log_mel")
-    return str(kind)
-
-
-FeaturesConfig = Annotated[
-    Annotated[LogMelConfig, Tag("log_mel")]
-    | Annotated[WhisperFeaturesConfig, Tag("whisper")]
-    | Annotated[KaldiFeaturesConfig, Tag("kaldi")],
-    Discriminator(_features_kind),
-]
 
 
 class SubsamplingConfig(Config):
@@ -166,8 +119,8 @@ class EncoderConfig(Config):
         return self
 
 
-class DecoderConfig(Config):
-    """Autoregressive Transformer decoder; its width is the encoder's."""
+class TransformerDecoderConfig(Config):
+    """Layers over tokens that attend to the encoder; their width is the encoder's."""
 
     layers: Layers = Field(3, gt=0)
     heads: Size = 4
@@ -182,6 +135,17 @@ class DecoderConfig(Config):
     first_position: FirstPosition = 0
     scaled: Scaled = False
     score: Score = Field("dot", description="of self-attention and of attention to the encoder")
+
+    @model_validator(mode="after")
+    def _attention_fits(self) -> TransformerDecoderConfig:
+        check_attention(self.position, self.score, self.first_position)
+        return self
+
+
+class DecoderConfig(TransformerDecoderConfig):
+    """Autoregressive Transformer decoder: token after token, until it says the end."""
+
+    kind: Literal["attention"] = "attention"
     alignment_heads: tuple[tuple[int, int], ...] = Field(
         (),
         description="(layer, head) pairs whose cross-attention follows time; empty: all of the upper layers",
@@ -192,24 +156,85 @@ class DecoderConfig(Config):
         for layer, head in self.alignment_heads:
             if not (0 <= layer < self.layers and 0 <= head < self.heads):
                 raise ValueError(f"alignment_heads: there is no head {head} in a layer {layer}")
-        check_attention(self.position, self.score, self.first_position)
         return self
+
+
+class NoDecoderConfig(Config):
+    """CTC alone (Graves et al. 2006)."""
+
+    kind: Literal["none"] = "none"
+
+    @property
+    def max_length(self) -> int:
+        """The longest target in tokens: the frames alone limit it."""
+        return 65_536
+
+
+class TransducerConfig(Config):
+    """Transducer (Graves 2012): a prediction network over the tokens so far, joined with every frame."""
+
+    kind: Literal["transducer"] = "transducer"
+    predictor: Literal["lstm", "convolution"] = Field(
+        "lstm", description="convolution: over the last `context` tokens, without other state (Ghodsi et al. 2020)"
+    )
+    layers: int = Field(1, gt=0, le=16, description="of the LSTM")
+    context: int = Field(2, gt=0, le=64, description="tokens that the convolution sees")
+    dim: Size = Field(256, description="width of embedding and prediction network")
+    joiner: Size = Field(256, description="width in which frames and tokens are added")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of the prediction network")
+    max_length: int = Field(448, gt=1, le=65_536, description="longest target in tokens, start tokens included")
+
+    @model_validator(mode="after")
+    def _options_have_a_use(self) -> TransducerConfig:
+        name, other = ("layers", "lstm") if self.predictor == "convolution" else ("context", "convolution")
+        if getattr(self, name) != type(self).model_fields[name].default:
+            raise ValueError(f"{name} is for predictor={other}")
+        return self
+
+
+class MaskPredictConfig(TransformerDecoderConfig):
+    """Predicts the length, then all tokens at once, and the least sure ones anew (Ghazvininejad et al. 2019)."""
+
+    kind: Literal["mask_predict"] = "mask_predict"
+
+
+class MaskCTCConfig(TransformerDecoderConfig):
+    """Predicts those tokens anew of which CTC is not sure (Higuchi et al. 2020)."""
+
+    kind: Literal["mask_ctc"] = "mask_ctc"
+
+
+AnyDecoderConfig = Annotated[
+    Annotated[DecoderConfig, Tag("attention")]
+    | Annotated[NoDecoderConfig, Tag("none")]
+    | Annotated[TransducerConfig, Tag("transducer")]
+    | Annotated[MaskPredictConfig, Tag("mask_predict")]
+    | Annotated[MaskCTCConfig, Tag("mask_ctc")],
+    by_kind("attention"),
+]
+
+
+NEED_CTC = ("none", "mask_ctc")
 
 
 class ModelConfig(Config):
     """Encoder, decoder and optional CTC head."""
 
     encoder: EncoderConfig = EncoderConfig()
-    decoder: DecoderConfig = DecoderConfig()
+    decoder: AnyDecoderConfig = DecoderConfig()
     ctc: bool = Field(True, description="a CTC head on the encoder")
     activation: Literal["relu", "gelu", "silu"] = "gelu"
 
     @model_validator(mode="after")
-    def _decoder_heads_divide_dim(self) -> ModelConfig:
-        if self.encoder.dim % self.decoder.heads:
-            raise ValueError(f"encoder.dim={self.encoder.dim} must be a multiple of decoder.heads={self.decoder.heads}")
-        decoder = self.decoder
-        check_attention(decoder.position, decoder.score, decoder.first_position, self.encoder.dim // decoder.heads)
+    def _decoder_fits(self) -> ModelConfig:
+        heads, kind = getattr(self.decoder, "heads", 1), self.decoder.kind
+        if self.encoder.dim % heads:
+            raise ValueError(f"encoder.dim={self.encoder.dim} must be a multiple of decoder.heads={heads}")
+        if isinstance(self.decoder, TransformerDecoderConfig):
+            d = self.decoder
+            check_attention(d.position, d.score, d.first_position, self.encoder.dim // heads)
+        if kind in NEED_CTC and not self.ctc:
+            raise ValueError(f"decoder.kind={kind} finds its texts by a CTC head: ctc=true")
         return self
 
 
@@ -251,7 +276,7 @@ class GuardConfig(Config):
 class DecodeConfig(Config):
     """Beam search; greedy search is beam_size 1."""
 
-    beam_size: int = Field(1, ge=1, le=1000)
+    beam_size: int = Field(1, ge=1, le=1000, description="hypotheses at a time; with mask_predict: lengths")
     ctc_weight: float = Field(0.0, ge=0, le=1, description="share of the CTC prefix score (joint decoding)")
     length_bonus: float = Field(0.0, description="added to the score for every token")
     length_penalty: float = Field(1.0, ge=0, description="final scores are divided by length ** length_penalty")
@@ -260,6 +285,9 @@ class DecodeConfig(Config):
     window_s: float = Field(30.0, gt=0, le=3600, description="recordings up to this length are decoded whole")
     cut_s: float = Field(30.0, gt=0, le=3600, description="longer ones are cut into parts of at most this length")
     guards: GuardConfig = GuardConfig()
+    max_symbols: int = Field(5, ge=1, le=1000, description="with a transducer: the most tokens of a frame")
+    iterations: int = Field(10, ge=1, le=1000, description="of a masked decoder: rounds in which tokens are predicted")
+    threshold: float = Field(0.999, ge=0, le=1, description="with mask_ctc: less probable tokens are predicted anew")
     phrases: Path | None = Field(None, description="a phrase list: names and words to listen for, a line each")
     phrase_bonus: float = Field(1.0, ge=0, description="nats for every token along a phrase")
 

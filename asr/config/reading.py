@@ -118,7 +118,8 @@ def validate(kind: type[C], tree: Any, source: str) -> C:
 
 def _explain(kind: type[BaseModel], error: Any) -> str:
     # pydantic puts the name of a union's chosen member into the path; people did not write it
-    path = [str(part) for part in error["loc"] if part not in ("log_mel", "whisper", "kaldi")]
+    loc = [str(part) for part in error["loc"]]
+    path = [part for before, part in zip(["", *loc], loc, strict=False) if before not in ("features", "decoder")]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
         known = _known_keys(kind)
@@ -130,6 +131,8 @@ def _explain(kind: type[BaseModel], error: Any) -> str:
         return f"unknown key '{key}'{hint}"
     if error["type"] == "missing":
         return f"key '{key}' is missing"
+    if error["type"] == "union_tag_invalid":
+        return f"'{key}': there is no kind '{error['ctx']['tag']}' but {error['ctx']['expected_tags']}"
     message = error["msg"].removeprefix("Value error, ").replace("\n", " ")
     if not key:
         return message

@@ -9,16 +9,8 @@ from pydantic import Field, model_validator
 
 from .base import Config
 from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
-from .model import (
-    DecodeConfig,
-    FeaturesConfig,
-    LogMelConfig,
-    ModelConfig,
-    NormalizerName,
-    Padding,
-    TokenizerConfig,
-    check_window,
-)
+from .features import FeaturesConfig, LogMelConfig
+from .model import NEED_CTC, DecodeConfig, ModelConfig, NormalizerName, Padding, TokenizerConfig, check_window
 
 EXPERIMENT = "experiment.yaml"  # in a run's folder: the configuration that it was begun with
 
@@ -92,6 +84,7 @@ class LossConfig(Config):
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     ctc_weight: float = Field(0.3, ge=0, le=1)
+    length_weight: float = Field(0.1, ge=0, description="of a mask_predict decoder's length, for each utterance")
     guided_attention: GuidedAttentionConfig = GuidedAttentionConfig()
     scheduled_sampling: ScheduledSamplingConfig = ScheduledSamplingConfig()
     minimum_error: MinimumErrorConfig = MinimumErrorConfig()
@@ -226,6 +219,8 @@ class ExperimentConfig(Config):
             raise ValueError("loss.cr_ctc compares two views by SpecAugment: give augment.time_masks or freq_masks")
         if self.loss.minimum_error.weight and self.trainer.strategy == "fsdp":
             raise ValueError("loss.minimum_error searches while it trains, which needs whole weights: no strategy=fsdp")
+        if self.model.decoder.kind in ("mask_predict", "mask_ctc") and self.trainer.strategy == "fsdp":
+            raise ValueError(f"trainer.strategy=fsdp is not for model.decoder.kind={self.model.decoder.kind}: take ddp")
         return self
 
     @model_validator(mode="after")
@@ -237,15 +232,34 @@ class ExperimentConfig(Config):
             raise ValueError("adapt is for the model that init brings: set model and so on themselves")
         check_window(self.features, self.model)
         check_processes(self.model, self.trainer)
+        if self.init is None:
+            check_losses(self.loss, self.augment, self.model)
         return self
 
 
 def check_processes(model: ModelConfig, trainer: TrainerConfig) -> None:
     """ValueError if norms take statistics of a batch of which each process sees but a share."""
     for part in ("encoder", "decoder"):
-        kind = getattr(model, part).normalization
+        kind = getattr(getattr(model, part), "normalization", "layer")
         if kind in ("batch", "power") and trainer.devices * trainer.nodes > 1:
             raise ValueError(
                 f"model.{part}.normalization={kind} is for training in one process, which sees whole batches: "
                 "set trainer.devices=1 and nodes=1, or normalization=layer"
             )
+
+
+def check_losses(loss: LossConfig, augment: AugmentConfig, model: ModelConfig) -> None:
+    """ValueError for training criteria that such a model has no part for."""
+    kind = model.decoder.kind
+    of_attention = {
+        "loss.guided_attention": loss.guided_attention.weight,
+        "loss.scheduled_sampling": loss.scheduled_sampling.share,
+        "loss.minimum_error": loss.minimum_error.weight,
+        "loss.r_drop": loss.r_drop,
+        "augment.token_noise": augment.token_noise,
+    }
+    for name, value in of_attention.items():
+        if value > 0 and kind != "attention":
+            raise ValueError(f"{name} is for model.decoder.kind=attention: {kind} has no such decoder")
+    if loss.ctc_weight == 0 and kind in NEED_CTC:
+        raise ValueError(f"loss.ctc_weight=0 would not train the CTC head that model.decoder.kind={kind} needs")

@@ -11,11 +11,21 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from asr.config import DecoderConfig, EncoderConfig, FeaturesConfig, ModelConfig, WhisperFeaturesConfig
+from asr.config import (
+    DecoderConfig,
+    EncoderConfig,
+    FeaturesConfig,
+    MaskPredictConfig,
+    ModelConfig,
+    TransducerConfig,
+    TransformerDecoderConfig,
+    WhisperFeaturesConfig,
+)
 from asr.features import FrontEnd, build_front_end
 from asr.model.additive import Additive
 from asr.model.attention import CrossAttention, Form, SelfAttention
 from asr.model.band import Chunks, Window
+from asr.model.conditional import LengthHead, MaskedDecoder
 from asr.model.conformer import ConformerLayer, ConvolutionModule
 from asr.model.decoder import Decoder, DecoderLayer
 from asr.model.encoder import Encoder, EncoderLayer, Layer
@@ -28,6 +38,7 @@ from asr.model.recurrent import RecurrentLayer
 from asr.model.relative import Rotary, Shaw, TransformerXL
 from asr.model.speech import SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
+from asr.model.transducer import ConvPredictor, Joiner, LstmPredictor, Transducer
 
 _RESIDUALS: dict[str, type[PreNorm | PostNorm | Stacked]] = {"pre": PreNorm, "post": PostNorm, "none": Stacked}
 _NORMS: dict[str, Norm] = {"layer": nn.LayerNorm, "rms": RMSNorm, "batch": BatchNorm, "power": PowerNorm}
@@ -69,7 +80,7 @@ class _NoInit(TorchFunctionMode):
 
 def _around(front_end: FrontEnd, features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
     encoder = _encoder(model, features, front_end.hop_s)
-    decoder = _decoder(model, vocab_size)
+    decoder = _any_decoder(model, vocab_size)
     ctc = CTCHead(model.encoder.dim, vocab_size) if model.ctc else None
     return SpeechModel(front_end, encoder, decoder, ctc)
 
@@ -132,7 +143,7 @@ def _frames(config: EncoderConfig, hop_s: float) -> int:
     return math.ceil(config.longest_s / hop_s / config.subsampling.factor) + 1
 
 
-def _position(dim: int, config: EncoderConfig | DecoderConfig, length: int) -> Position:
+def _position(dim: int, config: EncoderConfig | TransformerDecoderConfig, length: int) -> Position:
     """What is added to the vectors of a sequence."""
     scale = float(dim**0.5) if config.scaled else 1.0
     if config.position == "learned":
@@ -142,11 +153,11 @@ def _position(dim: int, config: EncoderConfig | DecoderConfig, length: int) -> P
     return NoPosition(scale=scale)
 
 
-def _score(dim: int, config: EncoderConfig | DecoderConfig) -> Form:
+def _score(dim: int, config: EncoderConfig | TransformerDecoderConfig) -> Form:
     return Additive(dim, config.heads) if config.score == "additive" else Form()
 
 
-def _form(dim: int, config: EncoderConfig | DecoderConfig) -> Form:
+def _form(dim: int, config: EncoderConfig | TransformerDecoderConfig) -> Form:
     """How a sequence attends to itself."""
     if config.position == "shaw":
         return Shaw(dim, config.heads, config.clip)
@@ -162,8 +173,25 @@ def _reaching(config: EncoderConfig, form: Form) -> Form:
     return Chunks(form, config.chunk.frames, config.chunk.left) if config.chunk is not None else form
 
 
-def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
-    config, dim = model.decoder, model.encoder.dim
+def _any_decoder(model: ModelConfig, vocab_size: int) -> nn.Module | None:
+    if isinstance(model.decoder, TransformerDecoderConfig):
+        return _decoder(model, model.decoder, vocab_size)
+    if isinstance(model.decoder, TransducerConfig):
+        return _transducer(model.encoder.dim, model.decoder, vocab_size)
+    return None
+
+
+def _transducer(dim: int, config: TransducerConfig, vocab_size: int) -> Transducer:
+    predictor: LstmPredictor | ConvPredictor
+    if config.predictor == "lstm":
+        predictor = LstmPredictor(vocab_size, config.dim, config.layers, config.dropout)
+    else:
+        predictor = ConvPredictor(vocab_size, config.dim, config.context, config.dropout)
+    return Transducer(predictor, Joiner(dim, config.dim, config.joiner, vocab_size))
+
+
+def _decoder(model: ModelConfig, config: TransformerDecoderConfig, vocab_size: int) -> Decoder | MaskedDecoder:
+    dim = model.encoder.dim
     p, norm, placed = config.dropout, _NORMS[config.normalization], _RESIDUALS[config.norm]
     residual = partial(placed, norm)
     layers = [
@@ -183,4 +211,7 @@ def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
     if config.tied_output:
         output.weight = embedding.weight
     position = _position(dim, config, config.max_length)
-    return Decoder(embedding, position, layers, placed.last(norm, dim), output, p)
+    parts = embedding, position, layers, placed.last(norm, dim), output, p
+    if isinstance(config, DecoderConfig):
+        return Decoder(*parts)
+    return MaskedDecoder(*parts, LengthHead(dim, config.max_length) if isinstance(config, MaskPredictConfig) else None)

@@ -14,23 +14,31 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from asr.align import WordTimer
 from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig
 from asr.decode.phrases import PhraseScorer, read_phrases
 from asr.decode.sample import sample
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
-from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
-from asr.errors import AsrError, ConfigError
+from asr.decode.search import Hypothesis, Weighted, search
+from asr.errors import AsrError
 from asr.evidence import Evidence, evidence
 from asr.guards import Found, Guarded, guarded, silent
 from asr.model.masks import Memory
 from asr.model.precision import Precision, set_precision
 from asr.recognizer.budget import Footprint, footprint
+from asr.recognizer.searchers import build_searcher, check_options, search_options
+from asr.recognizer.timers import Timer, build_timer
 from asr.transcript import Word
 
 # Encoding is fastest with few rows of equal length, decoding with many rows: a batch is encoded in parts.
 ENCODE_S = 30.0
+_MAIN = (
+    "attention",
+    "transducer",
+    "mask_predict",
+    "mask_ctc",
+    "ctc",
+)  # whose part of a hypothesis tells how probable it is
 
 
 @dataclass(frozen=True)
@@ -58,25 +66,26 @@ class BatchDecoder:
     def __init__(self, parts: ModelFolder, options: DecodeConfig, precision: Precision = "float32") -> None:
         self.config, self.model, self.tokenizer = parts
         self.options = options
-        if options.ctc_weight > 0 and self.model.ctc is None:
-            raise ConfigError("decode.ctc_weight > 0 needs a model with a CTC head; this one has none")
+        self.kind = self.config.model.decoder.kind
+        check_options(self.config.model, options)
         set_precision(self.model, precision)
         self.rate = self.model.front_end.sample_rate_hz
         self.frame_s = self.model.front_end.hop_s * self.config.model.encoder.subsampling.factor
         self.phrases: PhraseScorer | None = None
         if options.phrases is not None:
             self.phrases = PhraseScorer(read_phrases(options.phrases), self.tokenizer)
+        self.parts = parts
+        self.searcher = build_searcher(parts, options, self._search)
 
     @cached_property
-    def timer(self) -> WordTimer:
+    def timer(self) -> Timer:
         """What tells when words were said."""
-        heads = self.config.model.decoder.alignment_heads
-        return WordTimer(self.model, self.tokenizer, self.frame_s, heads)
+        return build_timer(self.parts, self.frame_s)
 
     @cached_property
     def footprint(self) -> Footprint:
         """What decoding takes of the device's memory."""
-        return footprint(ModelFolder(self.config, self.model, self.tokenizer), self.options.beam_size)
+        return footprint(self.parts, self.options.beam_size)
 
     @property
     def device(self) -> torch.device:
@@ -104,12 +113,11 @@ class BatchDecoder:
         memory = self._encode(audio_BN, len_B)
         languages = self._fill_in(languages, memory)
         known = bool(self.tokenizer.languages)
-        prefixes = [self.tokenizer.prefix(language if known else None, task) for language in languages]
-        prefix_BP = torch.tensor(prefixes, device=self.device)
-        fed_BL = torch.tensor([[*previous, *prefix] for prefix in prefixes], device=self.device)
+        prefixes = [self._prefix(language if known else None, task) for language in languages]
+        prefix_BP = torch.tensor(prefixes, dtype=torch.long, device=self.device)
+        fed_BL = torch.cat([prefix_BP.new_tensor(previous).expand(len(prefix_BP), -1), prefix_BP], dim=1)
         caps = self._caps(memory, fed_BL.shape[1])
-        eos_id, options = self.tokenizer.eos_id, self._search_options
-        found = search(self._scorers(fed_BL.shape[1]), memory, fed_BL, eos_id, caps, options)
+        found = self.searcher(memory, fed_BL, caps)
         results = [
             Decoded(hypotheses, language, self._found(hypotheses[0]).log_prob)
             for hypotheses, language in zip(found, languages, strict=True)
@@ -123,10 +131,14 @@ class BatchDecoder:
             results = [replace(result, words=tuple(w)) for result, w in zip(results, timed, strict=True)]
         return results
 
-    @property
-    def _search_options(self) -> SearchOptions:
-        o = self.options
-        return SearchOptions(o.beam_size, o.length_bonus, o.length_penalty, o.n_best)
+    def _search(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]:
+        """The search of an attention decoder."""
+        eos_id, options = self.tokenizer.eos_id, search_options(self.options)
+        return search(self._scorers(prefix_BP.shape[1]), memory, prefix_BP, eos_id, caps, options)
+
+    def _prefix(self, language: str | None, task: str) -> list[int]:
+        """The start tokens of a text; CTC alone has no place for any."""
+        return [] if self.kind == "none" else self.tokenizer.prefix(language, task)
 
     def _guard(
         self,
@@ -157,7 +169,7 @@ class BatchDecoder:
                 fed_BL[list(windows)],
                 self.tokenizer.eos_id,
                 [caps[i] for i in windows],
-                self._search_options,
+                search_options(self.options),
                 temperature=temperature,
                 seeds_B=seeds,
             )
@@ -173,7 +185,7 @@ class BatchDecoder:
 
     def _found(self, hypothesis: Hypothesis) -> Found:
         count = max(1, len(hypothesis.tokens) + (not hypothesis.truncated))
-        log_prob = hypothesis.parts.get("attention", hypothesis.parts.get("ctc", 0.0)) / count
+        log_prob = next((hypothesis.parts[name] for name in _MAIN if name in hypothesis.parts), 0.0) / count
         return Found(hypothesis.tokens, self.text(hypothesis), log_prob, hypothesis.truncated)
 
     def text(self, hypothesis: Hypothesis) -> str:
@@ -185,7 +197,7 @@ class BatchDecoder:
 
         Raises AsrError where the vocabulary has no token that announces it.
         """
-        if self.tokenizer.previous_id is None:
+        if self.kind != "attention" or self.tokenizer.previous_id is None:
             raise AsrError("this model takes no prompt: its vocabulary has no token for it (Whisper's has)")
         most = self.config.model.decoder.max_length // 2 - 1
         return [self.tokenizer.previous_id, *self.tokenizer.encode(prompt)[-most:]] if most > 0 else []
@@ -227,10 +239,17 @@ class BatchDecoder:
         return self.model.ctc(memory), memory.len_B
 
     def _fill_in(self, languages: Sequence[str | None], memory: Memory) -> Sequence[str | None]:
-        """For languages that are not given, that of the most probable language token, if there are any."""
+        """For languages that are not given, that of the most probable language token, if there are any.
+
+        Only an attention decoder can tell; CTC alone need not know.
+        """
         known = list(self.tokenizer.languages)
-        if not known or None not in languages:
+        if not known or None not in languages or self.kind == "none":
             return languages
+        if self.kind != "attention":
+            if len(known) > 1:
+                raise AsrError(f"this model cannot detect the language: give it, one of {', '.join(known)}")
+            return [known[0]] * len(languages)
         starts = torch.tensor([self.tokenizer.prefix(language)[:2] for language in known], device=self.device)
         first_B1 = starts[:1, :1].expand(len(memory.len_B), 1)
         log_prob_BV, _ = self.model.decoder.step(first_B1, self.model.decoder.start(memory))

@@ -127,7 +127,7 @@ def _trainer(
         ShowProgress(console, task.total_steps, data.sample_rate_hz),
         TryLargestBatch(),
         LearningRateMonitor("step"),
-        PlotAttention(config.out / "plots", t.plot_utterances),
+        *([PlotAttention(config.out / "plots", t.plot_utterances)] if task.attends else []),
         *([StepLog(config.out / "steps.jsonl")] if t.step_log else []),
         *([WholeInValidation()] if _sharded(config) else []),  # behind whoever decodes
         keeper,  # last: what the others write of a step must be there before its state is

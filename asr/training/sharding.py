@@ -68,9 +68,9 @@ class ShardedStrategy(DDPStrategy):
 
 def _shard(model: SpeechModel, device: str, processes: int) -> None:
     mesh = init_device_mesh(device, (processes,))
-    units = [*model.encoder.layers, model.encoder, model.decoder, *([model.ctc] if model.ctc is not None else [])]
-    for unit in units:
-        fully_shard(unit, mesh=mesh)
+    for unit in (*model.encoder.layers, model.encoder, model.decoder, model.ctc):
+        if unit is not None:
+            fully_shard(unit, mesh=mesh)
 
 
 def _share(x: Any, weight: Tensor) -> Any:

@@ -12,7 +12,16 @@ import torch
 from rich.console import Console
 
 from asr.checkpoint import ModelFolder, load_model_folder
-from asr.config import EXPERIMENT, ExperimentConfig, ModelFolderConfig, check_processes, read_config, to_yaml, validate
+from asr.config import (
+    EXPERIMENT,
+    ExperimentConfig,
+    ModelFolderConfig,
+    check_losses,
+    check_processes,
+    read_config,
+    to_yaml,
+    validate,
+)
 from asr.data.corpus import Note, Streamed, vocabulary_cuts
 from asr.data.cuts import Dropped
 from asr.data.examples import target_text
@@ -101,7 +110,15 @@ def _check_longest(config: ExperimentConfig, settled: ModelFolderConfig) -> None
 def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
     """The same weights and vocabulary under the run's settings, of decoding those that it gives."""
     model = parts.config.model
-    changed = {name: getattr(model, name).model_copy(update=update) for name, update in config.adapt.changes.items()}
+    try:
+        check_losses(config.loss, config.augment, model)
+    except ValueError as e:
+        raise ConfigError(str(e)) from None
+    sides = {side: getattr(model, side) for side in config.adapt.changes}
+    changed = {
+        side: own.model_copy(update={name: x for name, x in config.adapt.changes[side].items() if hasattr(own, name)})
+        for side, own in sides.items()
+    }
     given = {name: getattr(config.decode, name) for name in config.decode.model_fields_set}
     decode = parts.config.decode.model_copy(update=given)
     settled = parts.config.model_copy(

@@ -19,6 +19,7 @@ from asr.data.augment import derived_random
 from asr.data.batch import Batch
 from asr.errors import AsrError
 from asr.features import Features, SpecAugment
+from asr.model.decoder import Decoder
 from asr.recognizer import Recognizer
 from asr.scoring import ScoreOptions, score_sources
 from asr.scoring.recognised import Recognised, sources
@@ -149,6 +150,11 @@ class SpeechTask(L.LightningModule):
             count = int(batch.target_len_B.sum()) if self.criteria.per(name) == "token" else size
             self.log(f"loss_{name}", value_B.detach().sum() / count, batch_size=size, sync_dist=self.shared)
         return loss
+
+    @property
+    def attends(self) -> bool:
+        """Whether the model has an attention decoder, whose attention can be drawn."""
+        return isinstance(self.model.decoder, Decoder)
 
     @property
     def shared(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from asr.checkpoint import ModelFolder
 from asr.config import ExperimentConfig, GuidedAttentionConfig, LossConfig
 from asr.errors import ConfigError
+from asr.model.conditional import MaskedDecoder
+from asr.model.decoder import Decoder
 from asr.model.speech import SpeechModel
 from asr.tokenizer import Tokenizer
 from asr.training.criteria.base import (
@@ -18,6 +20,7 @@ from asr.training.criteria.base import (
     teacher_forcing,
 )
 from asr.training.criteria.consistency import CRCTC, RDrop
+from asr.training.criteria.decoders import LengthLoss, MaskedCrossEntropy, TransducerLoss
 from asr.training.criteria.errors import Errors
 from asr.training.criteria.feed import ScheduledSampling, TokenNoise, text_tokens
 from asr.training.criteria.minimum_error import ExpectedErrors, Policy, SelfCritical
@@ -30,7 +33,9 @@ def build_criteria(config: ExperimentConfig, folder: ModelFolder) -> Criteria:
     """
     loss, (_, model, tokenizer) = config.loss, folder
     ctc = loss.ctc_weight if model.ctc is not None else 0.0
-    parts: list[Criterion] = [CrossEntropy(1 - ctc, loss.label_smoothing)]
+    if model.decoder is None:
+        ctc = 1.0
+    parts = _of_decoder(1 - ctc, loss, folder)
     if ctc > 0:
         assert tokenizer.blank_id is not None
         parts.append(CTC(ctc, tokenizer.blank_id))
@@ -38,6 +43,19 @@ def build_criteria(config: ExperimentConfig, folder: ModelFolder) -> Criteria:
         _check_heads(loss.guided_attention, model)
         parts.append(GuidedAttention(loss.guided_attention))
     return Criteria(parts, _in_training(config, folder), _feed(config, tokenizer), _views(config.loss))
+
+
+def _of_decoder(weight: float, loss: LossConfig, folder: ModelFolder) -> list[Criterion]:
+    decoder, blank = folder.model.decoder, folder.tokenizer.blank_id
+    if isinstance(decoder, Decoder):
+        return [CrossEntropy(weight, loss.label_smoothing)]
+    if decoder is None:
+        return []
+    assert blank is not None
+    if isinstance(decoder, MaskedDecoder):
+        masked = MaskedCrossEntropy(weight, loss.label_smoothing, blank)
+        return [masked] if decoder.length is None else [masked, LengthLoss(loss.length_weight)]
+    return [TransducerLoss(weight, blank)]
 
 
 def _in_training(config: ExperimentConfig, folder: ModelFolder) -> list[Criterion]:
