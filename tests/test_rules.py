@@ -29,7 +29,8 @@ ROOMS = {
     "features": {"config"},
     "losses": {"features"},
     "model": {"features", "config", "model"},
-    "decode": {"errors", "decode"},
+    "phrases": {"errors", "phrases"},
+    "decode": {"errors", "decode", "phrases"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},
     "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
     "data": BASE | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer"},
@@ -39,7 +40,7 @@ ROOMS = {
     "recognizer": BASE
     | {
         *("evidence", "guards", "align", "words", "transcript", "config", "checkpoint", "decode", "model", "tokenizer"),
-        *("audio", "resampling", "windows", "data", "recognizer"),
+        *("audio", "resampling", "windows", "data", "phrases", "recognizer"),
     },
     "windows": set(),
     "vad": BASE | {"checkpoint", "resampling"},

@@ -17,7 +17,7 @@ from torch import Tensor
 from asr.align import WordTimer
 from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig
-from asr.decode.phrases import PhraseScorer, read_phrases
+from asr.decode.phrases import PhraseScorer
 from asr.decode.sample import sample
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
 from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
@@ -26,6 +26,8 @@ from asr.evidence import Evidence, evidence
 from asr.guards import Found, Guarded, guarded, silent
 from asr.model.masks import Memory
 from asr.model.precision import Precision, set_precision
+from asr.phrases.lists import read_phrases
+from asr.phrases.spelling import Speller
 from asr.recognizer.budget import Footprint, footprint
 from asr.transcript import Word
 
@@ -65,7 +67,7 @@ class BatchDecoder:
         self.frame_s = self.model.front_end.hop_s * self.config.model.encoder.subsampling.factor
         self.phrases: PhraseScorer | None = None
         if options.phrases is not None:
-            self.phrases = PhraseScorer(read_phrases(options.phrases), self.tokenizer)
+            self.phrases = PhraseScorer(read_phrases(options.phrases), Speller(self.tokenizer))
 
     @cached_property
     def timer(self) -> WordTimer:
