@@ -14,6 +14,7 @@ from .model import (
     ModelConfig,
     ModelFolderConfig,
     Padding,
+    PointerConfig,
     SubsamplingConfig,
     TokenizerConfig,
     WhisperFeaturesConfig,
@@ -28,7 +29,9 @@ from .training import (
     GuidedAttentionConfig,
     LossConfig,
     OptimizerConfig,
+    PhraseListConfig,
     TrainerConfig,
+    check_phrases,
 )
 
 __all__ = [
@@ -51,10 +54,13 @@ __all__ = [
     "ModelFolderConfig",
     "OptimizerConfig",
     "Padding",
+    "PhraseListConfig",
+    "PointerConfig",
     "SubsamplingConfig",
     "TokenizerConfig",
     "TrainerConfig",
     "WhisperFeaturesConfig",
+    "check_phrases",
     "parse_yaml",
     "read_config",
     "to_yaml",

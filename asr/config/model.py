@@ -124,6 +124,12 @@ class EncoderConfig(Config):
         return self
 
 
+class PointerConfig(Config):
+    """A pointer by which the decoder copies from phrase lists (tree-constrained pointer generator)."""
+
+    size: Size | None = Field(None, description="width of its queries and keys; default: the decoder's")
+
+
 class DecoderConfig(Config):
     """Autoregressive Transformer decoder; its width is the encoder's."""
 
@@ -137,6 +143,7 @@ class DecoderConfig(Config):
     position: Literal["learned", "sinusoidal"] = "learned"
     first_position: FirstPosition = 0
     scaled: Scaled = False
+    pointer: PointerConfig | None = Field(None, description="copies from phrase lists; trained with data.phrases")
     alignment_heads: tuple[tuple[int, int], ...] = Field(
         (),
         description="(layer, head) pairs whose cross-attention follows time; empty: all of the upper layers",

@@ -15,11 +15,29 @@ from .model import (
     ModelConfig,
     NormalizerName,
     Padding,
+    PointerConfig,
     TokenizerConfig,
     check_window,
 )
 
+Distractors = Annotated[int, Field(ge=0, le=100_000)]
+
 EXPERIMENT = "experiment.yaml"  # in a run's folder: the configuration that it was begun with
+
+
+class PhraseListConfig(Config):
+    """The phrase lists that a pointer is trained with: rare words of the utterance and of others (distractors)."""
+
+    rare_below: int = Field(5, gt=0, description="a word is rare if the training texts have it less often")
+    keep: float = Field(0.7, ge=0, le=1, description="probability that a rare word of the utterance is in its list")
+    distractors: tuple[Distractors, Distractors] = Field((10, 100), description="fewest and most in a list")
+
+    @model_validator(mode="after")
+    def _fewest_first(self) -> PhraseListConfig:
+        low, high = self.distractors
+        if low > high:
+            raise ValueError(f"distractors: the fewest, {low}, are more than the most, {high}")
+        return self
 
 
 class DataConfig(Config):
@@ -40,6 +58,7 @@ class DataConfig(Config):
     batch_size: int | None = Field(None, gt=0, description="most utterances in a batch")
     buckets: int = Field(10, gt=0)
     workers: int = Field(2, ge=0)
+    phrases: PhraseListConfig | None = Field(None, description="phrase lists, for a model whose decoder has a pointer")
 
     @property
     def streamed(self) -> bool:
@@ -140,12 +159,14 @@ class AdaptConfig(Config):
     padding: Padding | None = Field(None, description="as in model.encoder")
     keep_s: float | None = Field(None, ge=0, description="as in model.encoder")
     dropout: float | None = Field(None, ge=0, lt=1, description="of encoder and decoder")
+    pointer: PointerConfig | None = Field(None, description="added, untrained, to a decoder that has none")
 
     @property
     def changes(self) -> dict[str, dict[str, Any]]:
         """What changes in model.encoder and model.decoder."""
-        given = self.model_dump(exclude_none=True)
-        return {"encoder": given, "decoder": {name: given[name] for name in given if name == "dropout"}}
+        given = {name: value for name, value in self if value is not None}
+        sides = {"encoder": {"padding", "keep_s", "dropout"}, "decoder": {"dropout", "pointer"}}
+        return {side: {name: given[name] for name in given if name in known} for side, known in sides.items()}
 
 
 BROUGHT = {"features", "model", "tokenizer"}  # by `init`
@@ -183,4 +204,16 @@ class ExperimentConfig(Config):
         if self.init is None and self.adapt != AdaptConfig():
             raise ValueError("adapt is for the model that init brings: set model and so on themselves")
         check_window(self.features, self.model)
+        if self.init is None:
+            check_phrases(self.model, self.data.phrases)
+            if self.model.decoder.pointer is not None and self.data.phrases is None:
+                raise ValueError("model.decoder.pointer learns nothing without lists: set data.phrases, such as {}")
         return self
+
+
+def check_phrases(model: ModelConfig, phrases: PhraseListConfig | None) -> None:
+    """ValueError if there are phrase lists that no part of the model reads."""
+    if phrases is not None and model.decoder.pointer is None:
+        raise ValueError(
+            "data.phrases is for a decoder with a pointer: set model.decoder.pointer or adapt.pointer to {}"
+        )

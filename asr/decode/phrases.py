@@ -13,7 +13,7 @@ from torch import Tensor
 
 from asr.phrases.automaton import Transitions
 from asr.phrases.lists import Phrase
-from asr.phrases.paths import OPEN
+from asr.phrases.paths import OPEN, Paths
 from asr.phrases.spelling import Speller
 
 
@@ -28,6 +28,11 @@ class PhraseScorer:
 
     def __init__(self, phrases: Iterable[Phrase], speller: Speller) -> None:
         self._table = speller.automaton(phrases).transitions()
+
+    @property
+    def paths(self) -> Paths:
+        """Where texts stand in the list, for those who read it otherwise."""
+        return self._table.paths
 
     def start(self, memory: Any) -> Tensor | None:
         return None

@@ -18,6 +18,7 @@ from asr.model.encoder import Encoder, EncoderLayer
 from asr.model.heads import CTCHead
 from asr.model.layers import FeedForward, PostNorm, PreNorm, Residual
 from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilence
+from asr.model.pointer import Pointer
 from asr.model.position import LearnedPosition, Position, SinusoidalPosition
 from asr.model.speech import SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
@@ -134,4 +135,5 @@ def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
         position = LearnedPosition(dim, length, scale=scale)
     else:
         position = SinusoidalPosition(dim, length=length, first=config.first_position, scale=scale)
-    return Decoder(embedding, position, layers, residual.last(dim), output, p)
+    pointer = Pointer(dim, config.pointer.size or dim) if config.pointer is not None else None
+    return Decoder(embedding, position, layers, residual.last(dim), output, p, pointer)

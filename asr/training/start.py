@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from asr.checkpoint import ModelFolder, load_model_folder
-from asr.config import EXPERIMENT, ExperimentConfig, ModelFolderConfig, read_config, to_yaml
+from asr.config import EXPERIMENT, ExperimentConfig, ModelFolderConfig, check_phrases, read_config, to_yaml
 from asr.data.corpus import Note, Streamed, vocabulary_cuts
 from asr.data.cuts import Dropped
 from asr.data.examples import target_text
@@ -86,12 +86,18 @@ def starting_point(config: ExperimentConfig, console: Console = _QUIET) -> Model
 def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
     """The same weights and vocabulary under the run's settings, of decoding those that it gives."""
     model = parts.config.model
+    if config.adapt.pointer is not None and model.decoder.pointer is not None:
+        raise ConfigError("adapt.pointer: the decoder of the model that init brings has a pointer already")
     changed = {name: getattr(model, name).model_copy(update=update) for name, update in config.adapt.changes.items()}
     given = {name: getattr(config.decode, name) for name in config.decode.model_fields_set}
     decode = parts.config.decode.model_copy(update=given)
     settled = parts.config.model_copy(
         update={"model": model.model_copy(update=changed), "decode": decode, "normalizer": config.normalizer}
     )
+    try:
+        check_phrases(settled.model, config.data.phrases)
+    except ValueError as e:
+        raise ConfigError(str(e)) from None
     return resettled(parts, settled)
 
 
