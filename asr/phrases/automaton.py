@@ -43,6 +43,14 @@ class Transitions(NamedTuple):
         return gain_NV
 
 
+class WordEdges:
+    """Which tokens go on with the word before them, and after which a word may begin."""
+
+    def __init__(self, joins: Sequence[bool], opens: Sequence[bool]) -> None:
+        self.joins, self.opens = joins, opens  # looked at one by one, which is slow in a tensor
+        self.opens_V = torch.tensor(opens)
+
+
 @dataclass
 class _Node:
     """The phrases that begin with `path`.
@@ -59,13 +67,10 @@ class _Node:
 
 
 class Automaton:
-    """Takes in phrases, each a sequence of tokens and a weight per token; `transitions` closes it.
+    """Takes in phrases, each a sequence of tokens and a weight per token; `paths` or `transitions` closes it."""
 
-    joins_V: tokens that go on with the word before them.  opens_V: tokens after which a word may begin.
-    """
-
-    def __init__(self, joins_V: Sequence[bool], opens_V: Sequence[bool]) -> None:
-        self.joins_V, self.opens_V = joins_V, opens_V
+    def __init__(self, edges: WordEdges) -> None:
+        self.edges = edges
         self._nodes = [_Node(()), _Node(())]
 
     def add(self, phrase: Sequence[int], weight: float) -> None:
@@ -88,8 +93,9 @@ class Automaton:
         paths, gain_E = self._close()
         nodes = self._nodes
         losses = [[self._to_root(at, joins=joins) for joins in (False, True)] for at in range(len(nodes))]
-        row_4V = torch.zeros(4, len(self.joins_V))
-        row_4V[0], row_4V[1] = ~torch.tensor(self.joins_V), torch.tensor(self.joins_V)
+        row_4V = torch.zeros(4, len(self.edges.joins))
+        row_4V[1] = torch.tensor(self.edges.joins)
+        row_4V[0] = 1 - row_4V[1]
         for root in (OPEN, INSIDE):
             for token, at in nodes[root].children.items():
                 row_4V[2 + root, token] = nodes[at].pending
@@ -99,8 +105,8 @@ class Automaton:
 
     def _close(self) -> tuple[Paths, Tensor]:
         """Where each transition that does more than fall back to a root leads, and what it gains."""
-        nodes, V = self._nodes, len(self.joins_V)
-        nodes[INSIDE].children = {t: at for t, at in nodes[OPEN].children.items() if not self.joins_V[t]}
+        nodes, V = self._nodes, len(self.edges.joins)
+        nodes[INSIDE].children = {t: at for t, at in nodes[OPEN].children.items() if not self.edges.joins[t]}
         order = sorted(range(INSIDE + 1, len(nodes)), key=lambda at: len(nodes[at].path))
         for at in order:  # a fall leads to shorter paths
             nodes[at].fall = self._fall(at, joins=False), self._fall(at, joins=True)
@@ -114,17 +120,17 @@ class Automaton:
             row_X=torch.tensor([0, *(len(row) for row in rows)]).cumsum(0),
             root_X=torch.tensor(roots),
             open_X=torch.full((len(nodes),), OPEN),
-            opens_V=torch.tensor(self.opens_V),
+            opens_V=self.edges.opens_V,
         )
         return paths, torch.tensor([gain for _, _, gain in entries])
 
     def _root(self, last: int) -> int:
-        return OPEN if self.opens_V[last] else INSIDE
+        return OPEN if self.edges.opens[last] else INSIDE
 
     def _advance(self, at: int, token: int) -> tuple[int, float]:
         """Node and gain after one more token."""
         total = 0.0
-        for below, gain in self._falls(at, joins=self.joins_V[token]):
+        for below, gain in self._falls(at, joins=self.edges.joins[token]):
             total += gain
             node = self._nodes[below]
             if (child := node.children.get(token)) is not None:
@@ -166,7 +172,7 @@ class Automaton:
         at, found = OPEN, (0, 0.0)
         for depth, token in enumerate(node.path, start=1):
             at = self._nodes[at].children[token]
-            inside = self.joins_V[node.path[depth]] if depth < len(node.path) else joins
+            inside = self.edges.joins[node.path[depth]] if depth < len(node.path) else joins
             final = self._nodes[at].final
             if final is not None and not inside:
                 found = depth, final

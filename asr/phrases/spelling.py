@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from asr.errors import ConfigError, printable
-from asr.phrases.automaton import Automaton
+from asr.phrases.automaton import Automaton, WordEdges
 from asr.phrases.lists import Phrase
 
 
@@ -27,16 +27,19 @@ class Speller:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.joins_V, self.opens_V = word_edges(tokenizer)
+        self.edges = WordEdges(*word_edges(tokenizer))
+        self._written: dict[str, list[list[int]]] = {}
 
     def written(self, phrase: str) -> list[list[int]]:
-        """The tokens of each spelling that the vocabulary can write."""
-        encoded = ((text, self.tokenizer.encode(text)) for text in spellings(phrase))
-        return [ids for text, ids in encoded if self.tokenizer.decode(ids).strip() == text]
+        """The tokens of each spelling that the vocabulary can write; remembered, for training asks again and again."""
+        if phrase not in self._written:
+            encoded = ((text, self.tokenizer.encode(text)) for text in spellings(phrase))
+            self._written[phrase] = [ids for text, ids in encoded if self.tokenizer.decode(ids).strip() == text]
+        return self._written[phrase]
 
     def automaton(self, phrases: Iterable[Phrase]) -> Automaton:
         """All phrases of a list.  Raises ConfigError for one that the vocabulary cannot write."""
-        automaton = Automaton(self.joins_V, self.opens_V)
+        automaton = Automaton(self.edges)
         for phrase in phrases:
             written = self.written(phrase.text)
             if not written:
