@@ -119,6 +119,12 @@ class EncoderConfig(Config):
         return self
 
 
+class PointerConfig(Config):
+    """A pointer by which the decoder copies from phrase lists (tree-constrained pointer generator)."""
+
+    size: Size | None = Field(None, description="width of its queries and keys; default: the decoder's")
+
+
 class TransformerDecoderConfig(Config):
     """Layers over tokens that attend to the encoder; their width is the encoder's."""
 
@@ -146,6 +152,7 @@ class DecoderConfig(TransformerDecoderConfig):
     """Autoregressive Transformer decoder: token after token, until it says the end."""
 
     kind: Literal["attention"] = "attention"
+    pointer: PointerConfig | None = Field(None, description="copies from phrase lists; trained with data.phrases")
     alignment_heads: tuple[tuple[int, int], ...] = Field(
         (),
         description="(layer, head) pairs whose cross-attention follows time; empty: all of the upper layers",

@@ -33,6 +33,7 @@ from asr.model.heads import CTCHead
 from asr.model.layers import FeedForward, PostNorm, PreNorm, Stacked
 from asr.model.norms import BatchNorm, Norm, PowerNorm, RMSNorm
 from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilence
+from asr.model.pointer import Pointer
 from asr.model.position import LearnedPosition, NoPosition, Position, SinusoidalPosition
 from asr.model.recurrent import RecurrentLayer
 from asr.model.relative import Rotary, Shaw, TransformerXL
@@ -213,5 +214,5 @@ def _decoder(model: ModelConfig, config: TransformerDecoderConfig, vocab_size: i
     position = _position(dim, config, config.max_length)
     parts = embedding, position, layers, placed.last(norm, dim), output, p
     if isinstance(config, DecoderConfig):
-        return Decoder(*parts)
+        return Decoder(*parts, Pointer(dim, config.pointer.size or dim) if config.pointer is not None else None)
     return MaskedDecoder(*parts, LengthHead(dim, config.max_length) if isinstance(config, MaskPredictConfig) else None)

@@ -17,6 +17,7 @@ from asr.config import (
     ExperimentConfig,
     ModelFolderConfig,
     check_losses,
+    check_phrases,
     check_processes,
     read_config,
     to_yaml,
@@ -110,10 +111,8 @@ def _check_longest(config: ExperimentConfig, settled: ModelFolderConfig) -> None
 def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
     """The same weights and vocabulary under the run's settings, of decoding those that it gives."""
     model = parts.config.model
-    try:
-        check_losses(config.loss, config.augment, model)
-    except ValueError as e:
-        raise ConfigError(str(e)) from None
+    if config.adapt.pointer is not None and getattr(model.decoder, "pointer", None) is not None:
+        raise ConfigError("adapt.pointer: the decoder of the model that init brings has a pointer already")
     sides = {side: getattr(model, side) for side in config.adapt.changes}
     changed = {
         side: own.model_copy(update={name: x for name, x in config.adapt.changes[side].items() if hasattr(own, name)})
@@ -126,7 +125,9 @@ def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
     )
     settled = validate(ModelFolderConfig, settled.model_dump(), f"{config.init}, with what adapt changes")
     try:
+        check_losses(config.loss, config.augment, settled.model)
         check_processes(settled.model, config.trainer)
+        check_phrases(settled.model, config.data.phrases)
     except ValueError as e:
         raise ConfigError(f"{config.init}: {e}") from None
     return resettled(parts, settled)
