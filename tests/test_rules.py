@@ -29,7 +29,7 @@ ROOMS = {
     "features": {"config"},
     "losses": {"features"},
     "model": {"features", "config", "model"},
-    "decode": {"errors", "decode"},
+    "decode": BASE | {"decode"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},
     "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
     "data": BASE | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer"},
