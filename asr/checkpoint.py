@@ -53,16 +53,8 @@ def load_model_folder(folder: Path) -> ModelFolder:
 
     Raises CheckpointError naming the folder and what is wrong with it.
     """
-    folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        hint = f"; did you mean {folder / 'model'}?" if (folder / "model" / CONFIG).is_file() else ""
-        raise CheckpointError(f"{folder}: no model folder ({CONFIG} is missing){hint}")
-    try:
-        config = read_config(ModelFolderConfig, folder / CONFIG)
-    except ConfigError as e:
-        raise CheckpointError(str(e)) from None
-    tokenizer = load_tokenizer(folder, config.tokenizer.kind)
-    weights = folder / WEIGHTS
+    config, tokenizer = load_tokenizer_of(folder)
+    weights = Path(folder) / WEIGHTS
     _check_sizes(weights)
     sizes = config.features, config.model, tokenizer.vocab_size
     if weights_needed(*sizes) > weights.stat().st_size:  # never make more memory than the file can fill
@@ -73,6 +65,19 @@ def load_model_folder(folder: Path) -> ModelFolder:
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError) as e:
         raise CheckpointError(f"{weights}: the weights do not fit {CONFIG}: {_first_line(e)}") from None
     return ModelFolder(config, model.eval(), tokenizer)
+
+
+def load_tokenizer_of(folder: Path) -> tuple[ModelFolderConfig, Tokenizer]:
+    """Read the configuration and the tokenizer of a model folder, and no weights; CheckpointError as above."""
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        hint = f"; did you mean {folder / 'model'}?" if (folder / "model" / CONFIG).is_file() else ""
+        raise CheckpointError(f"{folder}: no model folder ({CONFIG} is missing){hint}")
+    try:
+        config = read_config(ModelFolderConfig, folder / CONFIG)
+    except ConfigError as e:
+        raise CheckpointError(str(e)) from None
+    return config, load_tokenizer(folder, config.tokenizer.kind)
 
 
 def digest_of(folder: Path) -> str:

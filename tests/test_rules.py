@@ -30,6 +30,7 @@ ROOMS = {
     "losses": {"features"},
     "model": {"features", "config", "model"},
     "decode": BASE | {"decode"},
+    "lm": BASE | {"lm", "decode", "checkpoint", "pretrained", "scoring", "text", "tokenizer"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},
     "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
     "data": BASE | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer"},
@@ -51,6 +52,7 @@ ROOMS = {
     "writers": BASE | {"transcript", "subtitles"},
     "runs": BASE | {"config", "text", "scoring"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
+    "tuning": BASE | {"evaluate", "recognizer", "scoring", "data", "config"},
     "corpus": BASE
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
     "training": BASE

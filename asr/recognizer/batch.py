@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,8 +18,9 @@ from torch import Tensor
 from asr.align import WordTimer
 from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig
+from asr.decode.ngram import NGramScorer, read_ngrams
 from asr.decode.phrases import PhraseScorer, read_phrases
-from asr.decode.sample import sample
+from asr.decode.sample import draw_n_best, sample
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
 from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
 from asr.errors import AsrError, ConfigError
@@ -57,15 +59,27 @@ class BatchDecoder:
 
     def __init__(self, parts: ModelFolder, options: DecodeConfig, precision: Precision = "float32") -> None:
         self.config, self.model, self.tokenizer = parts
-        self.options = options
-        if options.ctc_weight > 0 and self.model.ctc is None:
-            raise ConfigError("decode.ctc_weight > 0 needs a model with a CTC head; this one has none")
+        self.options = self._checked(options)
         set_precision(self.model, precision)
         self.rate = self.model.front_end.sample_rate_hz
         self.frame_s = self.model.front_end.hop_s * self.config.model.encoder.subsampling.factor
         self.phrases: PhraseScorer | None = None
         if options.phrases is not None:
             self.phrases = PhraseScorer(read_phrases(options.phrases), self.tokenizer)
+        self.lm: NGramScorer | None = None
+        if options.lm is not None:
+            self.lm = read_ngrams(options.lm, self.tokenizer, options.lm_unit, options.lm_unknown_penalty)
+
+    def varied(self, options: DecodeConfig) -> BatchDecoder:
+        """The same decoder with other weights and widths of the search; files are not read again."""
+        other = copy(self)
+        other.options = self._checked(options)
+        return other
+
+    def _checked(self, options: DecodeConfig) -> DecodeConfig:
+        if options.ctc_weight > 0 and self.model.ctc is None:
+            raise ConfigError("decode.ctc_weight > 0 needs a model with a CTC head; this one has none")
+        return options
 
     @cached_property
     def timer(self) -> WordTimer:
@@ -94,22 +108,23 @@ class BatchDecoder:
         words: bool = False,
         guards: bool = False,
         previous: Sequence[int] = (),
+        memory: Memory | None = None,
     ) -> list[Decoded]:
         """Decode waveforms at the front end's rate; a language that is None is detected, where the model can.
 
         previous: tokens that the decoder is fed before the start tokens, see `previous`.  They serve the search alone:
-        language, guards and times of words come from the sound and the text that was found.
+        language, guards and times of words come from the sound and the text that was found.  memory: what `encode` gave
+        for these waveforms, where they are decoded several times.
         """
         audio_BN, len_B = audio_BN.to(self.device), len_B.to(self.device)
-        memory = self._encode(audio_BN, len_B)
+        memory = self.encode(audio_BN, len_B) if memory is None else memory
         languages = self._fill_in(languages, memory)
         known = bool(self.tokenizer.languages)
         prefixes = [self.tokenizer.prefix(language if known else None, task) for language in languages]
         prefix_BP = torch.tensor(prefixes, device=self.device)
         fed_BL = torch.tensor([[*previous, *prefix] for prefix in prefixes], device=self.device)
         caps = self._caps(memory, fed_BL.shape[1])
-        eos_id, options = self.tokenizer.eos_id, self._search_options
-        found = search(self._scorers(fed_BL.shape[1]), memory, fed_BL, eos_id, caps, options)
+        found = self._search(memory, fed_BL, caps, audio_BN, len_B)
         results = [
             Decoded(hypotheses, language, self._found(hypotheses[0]).log_prob)
             for hypotheses, language in zip(found, languages, strict=True)
@@ -122,6 +137,16 @@ class BatchDecoder:
             timed = self.timer.words(memory, texts, prefix_BP, audio_BN, len_B)
             results = [replace(result, words=tuple(w)) for result, w in zip(results, timed, strict=True)]
         return results
+
+    def _search(
+        self, memory: Memory, fed_BL: Tensor, caps: Sequence[int], audio_BN: Tensor, len_B: Tensor
+    ) -> list[list[Hypothesis]]:
+        """The texts of each window, best first: of a beam, or drawn."""
+        o, parts = self.options, (self._scorers(fed_BL.shape[1]), memory, fed_BL, self.tokenizer.eos_id, caps)
+        if o.temperature == 0:
+            return search(*parts, self._search_options)
+        seeds_KB = [_seeds(audio_BN, len_B, f"{o.seed} {number}") for number in range(o.n_best)]
+        return draw_n_best(*parts, self._search_options, temperature=o.temperature, top_p=o.top_p, seeds_KB=seeds_KB)
 
     @property
     def _search_options(self) -> SearchOptions:
@@ -149,8 +174,7 @@ class BatchDecoder:
             return evidence(self.model.decoder, part(windows), prefix_RP, tokens, no_speech_id=no_speech)
 
         def redo(windows: Sequence[int], temperature: float) -> list[Found]:
-            # Drawn from the sound itself, a text depends on nothing that stands beside it.
-            seeds = [zlib.crc32(audio_BN[i, : int(len_B[i])].cpu().numpy().tobytes()) for i in windows]
+            seeds = _seeds(audio_BN[list(windows)], len_B[list(windows)])
             drawn = sample(
                 self._scorers(fed_BL.shape[1]),
                 part(windows),
@@ -190,7 +214,9 @@ class BatchDecoder:
         most = self.config.model.decoder.max_length // 2 - 1
         return [self.tokenizer.previous_id, *self.tokenizer.encode(prompt)[-most:]] if most > 0 else []
 
-    def _encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
+    @torch.inference_mode()
+    def encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
+        """What the encoder hears in waveforms on its device."""
         rows = max(1, int(ENCODE_S * self.rate / audio_BN.shape[1]))
         return Memory.join(
             [
@@ -220,6 +246,8 @@ class BatchDecoder:
             scorers.append(Weighted("ctc", ctc, share))
         if self.phrases is not None:
             scorers.append(Weighted("phrases", self.phrases, self.options.phrase_bonus))
+        if self.lm is not None:
+            scorers.append(Weighted("lm", self.lm, self.options.lm_weight))
         return [s for s in scorers if s.weight > 0]
 
     def _posteriors(self, memory: Memory) -> tuple[Tensor, Tensor]:
@@ -236,6 +264,12 @@ class BatchDecoder:
         log_prob_BV, _ = self.model.decoder.step(first_B1, self.model.decoder.start(memory))
         best_B = log_prob_BV[:, starts[:, 1]].argmax(1).tolist()
         return [given or known[best] for given, best in zip(languages, best_B, strict=True)]
+
+
+def _seeds(audio_BN: Tensor, len_B: Tensor, run: str = "") -> list[int]:
+    """Drawn from the sound itself, a text depends on nothing that stands beside it."""
+    begin = zlib.crc32(run.encode())
+    return [zlib.crc32(x_N[:n].cpu().numpy().tobytes(), begin) for x_N, n in zip(audio_BN, len_B.tolist(), strict=True)]
 
 
 def _with(result: Decoded, kept: Guarded) -> Decoded:
