@@ -57,7 +57,7 @@ ROOMS = {
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
     "training": BASE
     | {"training", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
-    | {"scoring", "tokenizer", "pictures"},
+    | {"scoring", "tokenizer", "pictures", "lm"},
 }
 LIGHTNING = {"training", "data"}
 

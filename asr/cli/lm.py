@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from asr.cli.options import Model
+from asr.cli.terminal import say
 
 lm_app = typer.Typer(
     help="Make language models for the beam.\n\nExample: `asr lm ngram texts.txt --model exp/en/model --out lm.arpa`",
@@ -36,3 +37,19 @@ def ngram(
     made = train_ngrams(texts, model, order, out, unit)
     counted = ", ".join(f"{count:,} {k}-grams" for k, count in enumerate(made.ngrams, start=1))
     print(f"{out}: {made.texts:,} texts; {counted}")
+
+
+@lm_app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML of the run, such as conf/prompts/lm-en.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes, such as model.layers=2.")] = None,
+) -> None:
+    """Train a Transformer decoder on text; the same command continues a run that was cut off.
+
+    Example: `asr lm train conf/prompts/lm-en.yaml out=exp/lm`
+    """
+    from asr.config import LanguageExperimentConfig, read_config
+    from asr.training.language import train_language_model
+
+    folder = train_language_model(read_config(LanguageExperimentConfig, config, overrides or []), say)
+    print(f"{folder}: ready; next: asr tune DEV --model DIR --lm {folder} --grid lm_weight=0,0.1,0.2,0.4")

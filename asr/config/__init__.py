@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from .language import (
+    LanguageDataConfig,
+    LanguageExperimentConfig,
+    LanguageFolderConfig,
+    LanguageModelConfig,
+    LanguageTrainerConfig,
+)
 from .model import (
     Config,
     DecodeConfig,
@@ -45,6 +52,11 @@ __all__ = [
     "GuardConfig",
     "GuidedAttentionConfig",
     "KaldiFeaturesConfig",
+    "LanguageDataConfig",
+    "LanguageExperimentConfig",
+    "LanguageFolderConfig",
+    "LanguageModelConfig",
+    "LanguageTrainerConfig",
     "LogMelConfig",
     "LossConfig",
     "ModelConfig",

@@ -218,9 +218,9 @@ class DecodeConfig(Config):
     guards: GuardConfig = GuardConfig()
     phrases: Path | None = Field(None, description="a phrase list: names and words to listen for, a line each")
     phrase_bonus: float = Field(1.0, ge=0, description="nats for every token along a phrase")
-    lm: Path | None = Field(None, description="a language model: an ARPA file of n-grams (.gz too)")
+    lm: Path | None = Field(None, description="a language model: an ARPA file of n-grams (.gz too), or a folder")
     lm_weight: float = Field(0.3, ge=0, description="what its log-probabilities count (shallow fusion); 0: off")
-    lm_unit: Literal["token", "word"] = Field("token", description="what the file's n-grams are made of")
+    lm_unit: Literal["token", "word"] = Field("token", description="what n-grams are made of")
     lm_unknown_penalty: float = Field(10.0, ge=0, description="nats off for a word that an n-gram model of words lacks")
 
     @model_validator(mode="after")

@@ -64,6 +64,8 @@ class Settings:
 
 
 def _digest(path: Path) -> str:
+    if path.is_dir():
+        return digest_of(path)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -35,7 +35,7 @@ def train_ngrams(files: Iterable[Path], model: Path, order: int, out: Path, unit
     is no text.
     """
     config, tokenizer = load_tokenizer_of(find_model(model))
-    texts = list(_texts(files, config.normalizer))
+    texts = list(texts_in(files, config.normalizer))
     cut, names = _tokens(tokenizer) if unit == "token" else _words(texts)
     make_folder(out.parent)
     try:
@@ -46,7 +46,8 @@ def train_ngrams(files: Iterable[Path], model: Path, order: int, out: Path, unit
     return Made(len(texts), len(names), tuple(len(o.prob_E) for o in orders))
 
 
-def _texts(files: Iterable[Path], name: str) -> Iterator[str]:
+def texts_in(files: Iterable[Path], name: str) -> Iterator[str]:
+    """The texts of files as the normaliser of that name leaves them; empty ones are left out."""
     chain = cache(normalizer)
     for file in files:
         for row in open_texts(file, form="lines").rows():

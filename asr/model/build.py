@@ -10,12 +10,13 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from asr.config import EncoderConfig, FeaturesConfig, ModelConfig, WhisperFeaturesConfig
+from asr.config import EncoderConfig, FeaturesConfig, LanguageModelConfig, ModelConfig, WhisperFeaturesConfig
 from asr.features import FrontEnd, build_front_end
 from asr.model.attention import CrossAttention, SelfAttention
 from asr.model.decoder import Decoder, DecoderLayer
 from asr.model.encoder import Encoder, EncoderLayer
 from asr.model.heads import CTCHead
+from asr.model.language import CausalLayer, LanguageModel
 from asr.model.layers import FeedForward, PostNorm, PreNorm, Residual
 from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilence
 from asr.model.position import LearnedPosition, Position, SinusoidalPosition
@@ -135,3 +136,29 @@ def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
     else:
         position = SinusoidalPosition(dim, length=length, first=config.first_position, scale=scale)
     return Decoder(embedding, position, layers, residual.last(dim), output, p)
+
+
+def build_language_model(config: LanguageModelConfig, vocab_size: int, begin_id: int) -> LanguageModel:
+    """Build an untrained language model; its weights follow torch's random state."""
+    dim, p, residual = config.dim, config.dropout, _RESIDUALS[config.norm]
+    layers = [
+        CausalLayer(
+            dim, SelfAttention(dim, config.heads), FeedForward(dim, config.feed_forward, nn.GELU(), p), residual, p
+        )
+        for _ in range(config.layers)
+    ]
+    embedding = nn.Embedding(vocab_size, dim)
+    nn.init.normal_(embedding.weight, std=dim**-0.5)
+    return LanguageModel(embedding, SinusoidalPosition(dim, length=448), layers, residual.last(dim), p, begin_id)
+
+
+def empty_language_model(
+    config: LanguageModelConfig, vocab_size: int, begin_id: int, most: int
+) -> LanguageModel | None:
+    """One whose weights are still to be loaded; None if they are more than `most` numbers."""
+    with torch.device("meta"), _NoInit():
+        size = sum(p.numel() for p in build_language_model(config, vocab_size, begin_id).parameters())
+    if size > most:
+        return None
+    with _NoInit():
+        return build_language_model(config, vocab_size, begin_id)

@@ -18,7 +18,6 @@ from torch import Tensor
 from asr.align import WordTimer
 from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig
-from asr.decode.ngram import NGramScorer, read_ngrams
 from asr.decode.phrases import PhraseScorer, read_phrases
 from asr.decode.sample import draw_n_best, sample
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
@@ -29,6 +28,7 @@ from asr.guards import Found, Guarded, guarded, silent
 from asr.model.masks import Memory
 from asr.model.precision import Precision, set_precision
 from asr.recognizer.budget import Footprint, footprint
+from asr.recognizer.fusion import open_language_model
 from asr.transcript import Word
 
 # Encoding is fastest with few rows of equal length, decoding with many rows: a batch is encoded in parts.
@@ -66,9 +66,7 @@ class BatchDecoder:
         self.phrases: PhraseScorer | None = None
         if options.phrases is not None:
             self.phrases = PhraseScorer(read_phrases(options.phrases), self.tokenizer)
-        self.lm: NGramScorer | None = None
-        if options.lm is not None:
-            self.lm = read_ngrams(options.lm, self.tokenizer, options.lm_unit, options.lm_unknown_penalty)
+        self.lm = open_language_model(options, self.tokenizer)
 
     def varied(self, options: DecodeConfig) -> BatchDecoder:
         """The same decoder with other weights and widths of the search; files are not read again."""
