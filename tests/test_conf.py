@@ -29,7 +29,7 @@ from asr.tokenizer import CharacterTokenizer
 from asr.training import run
 
 CONF = Path(__file__).parents[1] / "conf"
-FILES = sorted(CONF.rglob("*.yaml"))
+FILES = sorted(path for path in CONF.rglob("*.yaml") if not path.name.startswith("lm-"))
 SMALL = ["dim=16", "layers=1", "heads=2", "feed_forward=16"]
 
 

@@ -6,6 +6,13 @@ from .attention import ChunkConfig, WindowConfig
 from .base import Config
 from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .features import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
+from .language import (
+    LanguageDataConfig,
+    LanguageExperimentConfig,
+    LanguageFolderConfig,
+    LanguageModelConfig,
+    LanguageTrainerConfig,
+)
 from .model import (
     DecodeConfig,
     DecoderConfig,
@@ -55,6 +62,11 @@ __all__ = [
     "GuardConfig",
     "GuidedAttentionConfig",
     "KaldiFeaturesConfig",
+    "LanguageDataConfig",
+    "LanguageExperimentConfig",
+    "LanguageFolderConfig",
+    "LanguageModelConfig",
+    "LanguageTrainerConfig",
     "LogMelConfig",
     "LossConfig",
     "MaskPredictConfig",

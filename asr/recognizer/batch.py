@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig
 from asr.decode.phrases import PhraseScorer
-from asr.decode.sample import sample
+from asr.decode.sample import draw_n_best, sample
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
 from asr.decode.search import Hypothesis, Weighted, search
 from asr.errors import AsrError
@@ -30,6 +31,7 @@ from asr.phrases.lists import read_phrases
 from asr.phrases.spelling import Speller
 from asr.phrases.tree import PhraseTree
 from asr.recognizer.budget import Footprint, footprint
+from asr.recognizer.fusion import open_language_model
 from asr.recognizer.searchers import build_searcher, check_options, search_options
 from asr.recognizer.timers import Timer, build_timer
 from asr.transcript import Word
@@ -69,9 +71,9 @@ class BatchDecoder:
 
     def __init__(self, parts: ModelFolder, options: DecodeConfig, precision: Precision = "float32") -> None:
         self.config, self.model, self.tokenizer = parts
-        self.options = options
         self.kind = self.config.model.decoder.kind
         check_options(self.config.model, options)
+        self.options = options
         set_precision(self.model, precision)
         self.rate = self.model.front_end.sample_rate_hz
         self.frame_s = self.model.front_end.hop_s * self.config.model.encoder.subsampling.factor
@@ -81,8 +83,17 @@ class BatchDecoder:
             self.phrases = PhraseScorer(read_phrases(options.phrases), Speller(self.tokenizer))
             tree = PhraseTree.of([self.phrases.paths])
         self.reader = copying(self.model.decoder, tree)  # of the list, in search
+        self.lm = open_language_model(options, self.tokenizer)
         self.parts = parts
         self.searcher = build_searcher(parts, options, self._search)
+
+    def varied(self, options: DecodeConfig) -> BatchDecoder:
+        """The same decoder with other weights and widths of the search; files are not read again."""
+        check_options(self.config.model, options)
+        other = copy(self)
+        other.options = options
+        other.searcher = build_searcher(self.parts, options, other._search)
+        return other
 
     @cached_property
     def timer(self) -> Timer:
@@ -110,21 +121,26 @@ class BatchDecoder:
         words: bool = False,
         guards: bool = False,
         previous: Sequence[int] = (),
+        memory: Memory | None = None,
     ) -> list[Decoded]:
         """Decode waveforms at the front end's rate; a language that is None is detected, where the model can.
 
         previous: tokens that the decoder is fed before the start tokens, see `previous`.  They serve the search alone:
-        language, guards and times of words come from the sound and the text that was found.
+        language, guards and times of words come from the sound and the text that was found.  memory: what `encode` gave
+        for these waveforms, where they are decoded several times.
         """
         audio_BN, len_B = audio_BN.to(self.device), len_B.to(self.device)
-        memory = self._encode(audio_BN, len_B)
+        memory = self.encode(audio_BN, len_B) if memory is None else memory
         languages = self._fill_in(languages, memory)
         known = bool(self.tokenizer.languages)
         prefixes = [self._prefix(language if known else None, task) for language in languages]
         prefix_BP = torch.tensor(prefixes, dtype=torch.long, device=self.device)
         fed_BL = torch.cat([prefix_BP.new_tensor(previous).expand(len(prefix_BP), -1), prefix_BP], dim=1)
         caps = self._caps(memory, fed_BL.shape[1])
-        found = self.searcher(memory, fed_BL, caps)
+        if self.options.temperature == 0:
+            found = self.searcher(memory, fed_BL, caps)
+        else:
+            found = self._drawn(memory, fed_BL, caps, audio_BN, len_B)
         results = [
             Decoded(hypotheses, language, self._found(hypotheses[0]).log_prob)
             for hypotheses, language in zip(found, languages, strict=True)
@@ -142,6 +158,14 @@ class BatchDecoder:
         """The search of an attention decoder."""
         eos_id, options = self.tokenizer.eos_id, search_options(self.options)
         return search(self._scorers(prefix_BP.shape[1]), memory, prefix_BP, eos_id, caps, options)
+
+    def _drawn(
+        self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int], audio_BN: Tensor, len_B: Tensor
+    ) -> list[list[Hypothesis]]:
+        """Texts of an attention decoder that are drawn at random."""
+        o, parts = self.options, (self._scorers(prefix_BP.shape[1]), memory, prefix_BP, self.tokenizer.eos_id, caps)
+        seeds_KB = [_seeds(audio_BN, len_B, f"{o.seed} {number}") for number in range(o.n_best)]
+        return draw_n_best(*parts, search_options(o), temperature=o.temperature, top_p=o.top_p, seeds_KB=seeds_KB)
 
     def _prefix(self, language: str | None, task: str) -> list[int]:
         """The start tokens of a text; CTC alone has no place for any."""
@@ -168,8 +192,7 @@ class BatchDecoder:
             return evidence(self.model.decoder, part(windows), prefix_RP, tokens, no_speech_id=no_speech)
 
         def redo(windows: Sequence[int], temperature: float) -> list[Found]:
-            # Drawn from the sound itself, a text depends on nothing that stands beside it.
-            seeds = [zlib.crc32(audio_BN[i, : int(len_B[i])].cpu().numpy().tobytes()) for i in windows]
+            seeds = _seeds(audio_BN[list(windows)], len_B[list(windows)])
             drawn = sample(
                 self._scorers(fed_BL.shape[1]),
                 part(windows),
@@ -209,7 +232,9 @@ class BatchDecoder:
         most = self.config.model.decoder.max_length // 2 - 1
         return [self.tokenizer.previous_id, *self.tokenizer.encode(prompt)[-most:]] if most > 0 else []
 
-    def _encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
+    @torch.inference_mode()
+    def encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
+        """What the encoder hears in waveforms on its device."""
         rows = max(1, int(ENCODE_S * self.rate / audio_BN.shape[1]))
         return Memory.join(
             [
@@ -239,6 +264,8 @@ class BatchDecoder:
             scorers.append(Weighted("ctc", ctc, share))
         if self.phrases is not None:
             scorers.append(Weighted("phrases", self.phrases, self.options.phrase_bonus))
+        if self.lm is not None:
+            scorers.append(Weighted("lm", self.lm, self.options.lm_weight))
         return [s for s in scorers if s.weight > 0]
 
     def _posteriors(self, memory: Memory) -> tuple[Tensor, Tensor]:
@@ -262,6 +289,12 @@ class BatchDecoder:
         log_prob_BV, _ = self.model.decoder.step(first_B1, self.model.decoder.start(memory))
         best_B = log_prob_BV[:, starts[:, 1]].argmax(1).tolist()
         return [given or known[best] for given, best in zip(languages, best_B, strict=True)]
+
+
+def _seeds(audio_BN: Tensor, len_B: Tensor, run: str = "") -> list[int]:
+    """Drawn from the sound itself, a text depends on nothing that stands beside it."""
+    begin = zlib.crc32(run.encode())
+    return [zlib.crc32(x_N[:n].cpu().numpy().tobytes(), begin) for x_N, n in zip(audio_BN, len_B.tolist(), strict=True)]
 
 
 def _with(result: Decoded, kept: Guarded) -> Decoded:
