@@ -53,6 +53,9 @@ ROOMS = {
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
     "corpus": BASE
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
+    "ablation": BASE
+    | {"ablation", "config", "checkpoint", "data", "losses", "model", "recognizer", "evaluate", "scoring", "training"}
+    | {"pictures"},
     "training": BASE
     | {"training", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
     | {"scoring", "tokenizer", "pictures"},

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from asr import __version__
+from asr.cli.ablate import ablate
 from asr.cli.compare import compare
 from asr.cli.inputs import batch_seconds, load_recognizer, names
 from asr.cli.normalize import NORMALIZER_HELP, normalize
@@ -167,6 +168,7 @@ def evaluate(
 app.command()(with_scoring(score))
 app.command()(with_scoring(report))
 app.command()(compare)
+app.command()(ablate)
 app.command()(normalize)
 
 

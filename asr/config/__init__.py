@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .ablation import BASE, AblationConfig, CorpusConfig, RowConfig
 from .model import (
     Config,
     DecodeConfig,
@@ -18,8 +19,9 @@ from .model import (
     TokenizerConfig,
     WhisperFeaturesConfig,
 )
-from .reading import parse_yaml, read_config, to_yaml, validate
+from .reading import parse_yaml, read_config, read_tree, set_key, to_yaml, validate
 from .training import (
+    BROUGHT,
     AdaptConfig,
     AugmentConfig,
     DataConfig,
@@ -30,9 +32,13 @@ from .training import (
 )
 
 __all__ = [
+    "BASE",
+    "BROUGHT",
+    "AblationConfig",
     "AdaptConfig",
     "AugmentConfig",
     "Config",
+    "CorpusConfig",
     "DataConfig",
     "DecodeConfig",
     "DecoderConfig",
@@ -47,12 +53,15 @@ __all__ = [
     "ModelFolderConfig",
     "OptimizerConfig",
     "Padding",
+    "RowConfig",
     "SubsamplingConfig",
     "TokenizerConfig",
     "TrainerConfig",
     "WhisperFeaturesConfig",
     "parse_yaml",
     "read_config",
+    "read_tree",
+    "set_key",
     "to_yaml",
     "validate",
 ]
