@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jiwer
 import pytest
@@ -41,6 +42,9 @@ ROWS: dict[str, Any] = {
 }
 
 
+USED = ("wide", "mean", "longer")
+
+
 def tree(folder: Path, experiment: Path, **changes: Any) -> dict[str, Any]:
     """An ablation as its YAML says it."""
     found = {
@@ -71,6 +75,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return experiment_file(tmp_path_factory.mktemp("base"), train=12, dev=3)
 
 
+def trained(path: Path) -> None:
+    """Train here, without the picture of the curves, which takes longer than the training."""
+    with mock.patch("asr.training.finish.draw_learning_curves"):
+        train(read_config(ExperimentConfig, path), Console(file=io.StringIO()))
+
+
 class Here(Commands):
     """Runs programs in this process, which is quick; `before` may stop or fail one."""
 
@@ -81,7 +91,7 @@ class Here(Commands):
         name = f"{words[0]} {'/'.join(path.with_suffix('').parts[-3:])}"
         self.before(name)
         if words[:2] == ["asr", "train"]:
-            train(read_config(ExperimentConfig, path), Console(file=io.StringIO()))
+            trained(path)
         else:
             threads_before = torch.get_num_threads()
             measure(read_config(Measuring, path))
@@ -192,8 +202,7 @@ def test_the_ablation_that_is_shipped_can_be_built(monkeypatch: pytest.MonkeyPat
     for row in found.rows("en"):
         if found.start(Job("en", row, 0)).row == row:
             read = ExperimentConfig.model_validate(found.experiment(Job("en", row, 0), 100))
-            with torch.device("meta"):
-                model = build_model(read.features, read.model, 30)
+            model = build_model(read.features, read.model, 30)
             assert (model.ctc is not None) >= (read.decode.ctc_weight > 0)
 
 
@@ -211,7 +220,8 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The YAML of an ablation that is done, with a row that fails."""
     folder = tmp_path_factory.mktemp("whole")
     corpus(folder, "test", 2, 3)
-    rows = {**ROWS, "bad": {"set": {"tokenizer.kind": "bpe", "tokenizer.vocab_size": 60_000}}}
+    rows = {name: ROWS[name] for name in USED}
+    rows["bad"] = {"set": {"tokenizer.kind": "bpe", "tokenizer.vocab_size": 60_000}}
     path = written(folder / "ablation.yaml", tree(folder, base, rows=rows))
 
     class Own(Here):
@@ -230,14 +240,14 @@ def test_every_run_is_recorded_and_a_bad_row_does_not_stop_the_others(whole: Pat
         failed = results.failure(Job("noise", "bad", seed))
         assert failed is not None
         assert "vocabulary of 60000 is too large" in failed.reason
-        for row in ("base", *ROWS):
+        for row in ("base", *USED):
             outcome = results.outcome(Job("noise", row, seed))
             assert outcome is not None
-            assert outcome.steps == {"base": 4, "post": 4, "longer": 2}.get(row)
+            assert outcome.steps == {"base": 4, "longer": 2}.get(row)
             assert outcome.parameters > 1000
             assert 0 < outcome.diagonality <= outcome.best_head_diagonality < 1
             assert set(outcome.dev_losses) == {"ce", "ctc"}
-    assert len(results.records) == 4 + 10 + 2
+    assert len(results.records) == 3 + 8 + 2
     assert (config.report.with_name("ABLATION-noise.png")).stat().st_size > 10_000
     text = config.report.read_text()
     assert '- **bad**. `tokenizer.kind="bpe"` `tokenizer.vocab_size=60000`. Failed on noise with seed 0' in text
@@ -288,7 +298,7 @@ def test_it_goes_on_where_it_was_stopped_between_and_within_runs(
                 half = config.runs / "half.yaml"
                 experiment = yaml.safe_load((config.runs / "noise/base/0.yaml").read_text())
                 experiment["trainer"]["max_steps"] = 2
-                train(read_config(ExperimentConfig, written(half, experiment)), Console(file=io.StringIO()))
+                trained(written(half, experiment))
             if name == self.at:
                 raise KeyboardInterrupt
 
@@ -309,13 +319,14 @@ def test_it_goes_on_where_it_was_stopped_between_and_within_runs(
         assert (found.dev, found.test, found.dev_losses) == (other.dev, other.test, other.dev_losses)
 
 
+class Killed(Here):
+    """Programs that somebody kills."""
+
+    def before(self, name: str) -> None:
+        raise CommandError("exit status -9", killed=True)
+
+
 def test_a_killed_run_is_no_failure(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killed(Here):
-        done: list[str] = []  # noqa: RUF012
-
-        def before(self, name: str) -> None:
-            raise CommandError("exit status -9", killed=True)
-
     monkeypatch.setattr(asr.ablation, "Commands", Killed)
     path = written(tmp_path / "ablation.yaml", tree(tmp_path, base, seeds=[0], rows={"wide": ROWS["wide"]}))
     lines: list[str] = []
@@ -328,7 +339,7 @@ def test_a_killed_run_is_no_failure(base: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_rows_are_timed_beside_base(base: Path, tmp_path: Path, here: type[Here]) -> None:
-    budget = {"train_s": 1e-3, "validations": 1, "timed_steps": 3, "untimed_steps": 1, "passes": 2}
+    budget = {"train_s": 1e-3, "validations": 1, "timed_steps": 3, "untimed_steps": 1, "passes": 1}
     found = plan(tmp_path, base, seeds=[0], budget=budget, rows={"post": ROWS["post"]})
     asked: list[str] = []
 
@@ -337,16 +348,16 @@ def test_rows_are_timed_beside_base(base: Path, tmp_path: Path, here: type[Here]
 
     def once(experiment: dict[str, Any], path: Path) -> None:
         asked.append(experiment["model"]["encoder"].get("norm", "pre"))
-        train(read_config(ExperimentConfig, written(path, experiment)), Console(file=io.StringIO()))
+        trained(written(path, experiment))
 
     times = step_times(found, "noise", ["post"], once, failed)
-    assert asked == ["pre", "post"] * 2
+    assert asked == ["pre", "post"]
     assert all(0 < s < 10 for s in times.values())
     assert times.keys() == {"base", "post"}
 
 
 def test_results_of_other_settings_are_refused_until_they_are_dropped(
-    whole: Path, base: Path, tmp_path: Path, here: type[Here]
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path / "ablation.yaml", tree(tmp_path, base, seeds=[0], rows={"post": ROWS["post"]}))
     results = Results(tmp_path / "results.jsonl")
@@ -359,8 +370,9 @@ def test_results_of_other_settings_are_refused_until_they_are_dropped(
         "results of base, post were made with other settings (a): --again base,post drops them and makes them anew"
     )
     assert command("ablate", path, "--again", "base,pots").err[-1].endswith("no row 'pots'; there are base, post")
-    (tmp_path / "test.jsonl.gz").write_bytes((whole.parent / "test.jsonl.gz").read_bytes())
-    assert run(path, here, again=["base", "post"])
+    monkeypatch.setattr(asr.ablation, "Commands", Killed)
+    assert not run(path, Killed, again=["base", "post"])
+    assert [record.kind for record in Results(tmp_path / "results.jsonl").records] == ["steps", "steps"]
 
 
 def test_programs_are_started_stopped_and_locked(tmp_path: Path) -> None:
@@ -429,5 +441,5 @@ def test_the_losses_of_dev_are_those_of_its_characters(whole: Path) -> None:
     weight = experiment.loss.ctc_weight
     expected = ((1 - weight) * found["ce"] + weight * found["ctc"]) * characters / (characters + len(rows))
     best = json.loads((folder / "measured.json").read_text())["best_step"]
-    logged = {row["step"]: float(row["dev_loss"]) for row in read_metrics(folder / "logs") if row.get("dev_loss")}
-    assert expected == pytest.approx(logged[str(best)], rel=1e-4)
+    logged = {int(row["step"]): float(row["dev_loss"]) for row in read_metrics(folder / "logs") if row.get("dev_loss")}
+    assert expected == pytest.approx(logged[max(step for step in logged if step <= best)], rel=1e-4)
