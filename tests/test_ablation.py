@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import threading
 import time
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from asr.ablation.measure import Measuring, diagonality, measure
 from asr.ablation.plan import Plan
 from asr.ablation.results import Failed, Job, Results
 from asr.ablation.timing import quickest, step_times, steps_within
-from asr.config import AblationConfig, ExperimentConfig, read_config
+from asr.config import AblationConfig, ExperimentConfig, read_config, validate
 from asr.errors import AsrError, ConfigError
 from asr.model.build import build_model
 from asr.training.logs import read_metrics
@@ -140,8 +141,15 @@ def test_each_run_is_told_its_changes(tmp_path: Path, base: Path) -> None:
     assert longer["init"] == str(tmp_path / "runs/noise/base/1/model")
     assert longer["optimizer"]["lr"] == 1e-4  # a row's own change counts more than the corpus's
     assert not longer.keys() & {"model", "features", "tokenizer"}
-    assert found.decoding(Job("noise", "wide", 0)).beam_size == 2
     assert found.settings("noise", "wide") == found.settings("noise", "base") | {"from": "base", "decode.beam_size": 2}
+
+
+def test_the_command_for_base_gives_what_the_ablation_trains(tmp_path: Path, base: Path) -> None:
+    found = plan(tmp_path, base, set={"optimizer.betas": [0.9, 0.99], "tokenizer.kind": "bpe"})
+    program, what, path, *overrides = shlex.split(found.command("noise", 7))
+    assert (program, what, path) == ("asr", "train", str(base))
+    ours = validate(ExperimentConfig, found.experiment(Job("noise", "base", 0), 7), "base")
+    assert read_config(ExperimentConfig, base, [*overrides, f"out={ours.out}"]) == ours
 
 
 @pytest.mark.parametrize(
@@ -250,7 +258,7 @@ def test_every_run_is_recorded_and_a_bad_row_does_not_stop_the_others(whole: Pat
     assert len(results.records) == 3 + 8 + 2
     assert (config.report.with_name("ABLATION-noise.png")).stat().st_size > 10_000
     text = config.report.read_text()
-    assert '- **bad**. `tokenizer.kind="bpe"` `tokenizer.vocab_size=60000`. Failed on noise with seed 0' in text
+    assert "- **bad**. `tokenizer.kind=bpe` `tokenizer.vocab_size=60000`. Failed on noise with seed 0, 1: a bpe" in text
     assert "| bad | - |" in text
 
 

@@ -14,7 +14,7 @@ import pytest
 from command import asr
 from test_ablation import tree, written
 
-from asr.ablation import report, statistics
+from asr.ablation import statistics
 from asr.ablation.plan import Plan
 from asr.ablation.results import Errors, Results
 from asr.ablation.statistics import difference, holm, rate, seed_variance
@@ -106,11 +106,11 @@ def test_the_tables_hold_what_the_results_say(ablation: Path) -> None:
     assert cells(text, "undone") == []
     assert "- **worse**: without it. `loss.ctc_weight=0.1`. Needs luck. It lacks what it had." in text
     assert "Failed on noise with seed 0: loss is nan" in text
-    assert "Budget: 60 s of base's steps. dev: 40 utterances" in text
+    assert "Budget: 60 s of base's steps. dev: 40 utterances, " in text
     assert "Machine: abacus." in text
+    by_hand = next(line for line in text.splitlines() if line.startswith("    asr train "))
+    assert by_hand.endswith("base.yaml seed=0 trainer.max_steps=10 trainer.validate_every_steps=3")
     assert ablation.with_name("ABLATION-noise.png").read_bytes()[1:4] == b"PNG"
-    report(read_config(AblationConfig, ablation), ablation)
-    assert ablation.with_name("ABLATION.md").read_text() == text
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,9 @@ def test_a_broken_line_is_named(ablation: Path, changed: str, says: str) -> None
 
 def test_a_torn_line_is_left_out_and_no_result_is_a_mistake(ablation: Path) -> None:
     path = ablation.with_name("results.jsonl")
-    path.write_text(path.read_text() + '{"kind": "res')
-    assert asr("ablate", ablation, "--report").status == 0
+    whole = path.read_text()
+    path.write_text(whole + '{"kind": "res')
+    assert len(Results(path).records) == len(whole.splitlines())
     path.unlink()
     done = asr("ablate", ablation, "--report")
     assert (done.status, done.err) == (2, [f"asr: {path}: no results yet; asr ablate {ablation} makes them"])
@@ -214,10 +215,10 @@ def test_of_rows_that_do_not_differ_one_in_twenty_is_significant(
         return errors_of(draw.poisson(of_N * np.exp(draw.normal(0, seeds_vary, 3))))
 
     below = 0
-    for _ in range(200):
+    for _ in range(100):
         of_N = draw.gamma(2, 1, (40, 1))
         below += difference(row(of_N), row(of_N), paired=paired).p < 0.05
-    assert 1 <= below <= 20
+    assert 1 <= below <= 12
 
 
 def test_holm_is_what_its_definition_says() -> None:

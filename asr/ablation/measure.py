@@ -19,7 +19,7 @@ from torch import Tensor
 from asr import losses
 from asr.ablation.results import Errors, Split
 from asr.checkpoint import load_model_folder
-from asr.config import Config, DecodeConfig, ExperimentConfig, read_config
+from asr.config import Config, DecodeConfig, ExperimentConfig, read_config, set_key, validate
 from asr.data.batch import Batch
 from asr.evaluate import Evaluation, evaluate
 from asr.files import write_atomically
@@ -33,11 +33,14 @@ FOUND = "measured.json"
 
 
 class Measuring(Config):
-    """A task: the run that made the model, how it decodes, what it decodes, and where what was heard is kept."""
+    """A task: the run that made the model, how it is to decode, test, and where what was heard is kept.
+
+    decode: what changes in the model's own way of decoding, by dotted key.
+    """
 
     run: Path
     average: bool
-    decode: DecodeConfig
+    decode: dict[str, Any]
     test: Path | None
     out: Path
 
@@ -69,7 +72,11 @@ def measure(task: Measuring) -> None:
 
 def _decode(task: Measuring, experiment: ExperimentConfig, folder: Path, name: str, manifest: Path) -> Evaluation:
     (language,) = experiment.data.languages or (None,)
-    recognizer = Recognizer.load(folder, task.decode)
+    parts = load_model_folder(folder)
+    options = parts.config.decode.model_dump()
+    for key, value in task.decode.items():
+        set_key(options, key, value, key)
+    recognizer = Recognizer(parts, validate(DecodeConfig, options, "decode"))
     normalizer = experiment.score_normalizer or experiment.normalizer
     return evaluate(recognizer, manifest, task.out / name, normalizer=normalizer, language=language)
 

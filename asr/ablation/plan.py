@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shlex
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -58,11 +60,12 @@ class Plan:
         return self.config.runs / job.corpus / job.row / str(job.seed)
 
     def settings(self, corpus: str, row: str) -> Tree:
-        """All that decides on a row's results but the base's YAML: what is recorded, and compared with records."""
+        """All that decides on a row's results, by dotted key: what is recorded, and compared with records."""
         config, own = self.config, self.config.rows[row]
         budget = config.budget
-        found: Tree = {"base": str(config.corpora[corpus].base), "train_s": budget.train_s}
-        found |= {"max_steps": budget.max_steps, "validations": budget.validations, **self._changes(corpus, row)}
+        found: Tree = {"train_s": budget.train_s, "max_steps": budget.max_steps, "validations": budget.validations}
+        tree = _flat(self._tree(corpus, row if own.trains else config.start_of(row)))
+        found |= {key: value for key, value in tree.items() if key not in _RUNNERS or key == "init"}
         if config.start_of(row) != row:
             found["from"] = config.start_of(row)
         if own.share != 1:
@@ -81,12 +84,15 @@ class Plan:
         trainer |= {"max_steps": steps, "validate_every_steps": -(-steps // budget.validations)}
         return tree
 
-    def decoding(self, job: Job) -> DecodeConfig:
-        """How a run decodes."""
-        tree = self._tree(job.corpus, self.config.start_of(job.row) if not self.trains(job.row) else job.row)
-        for key, value in self.config.rows[job.row].decode.items():
-            set_key(tree, f"decode.{key}", value, self._named(job.row))
-        return validate(DecodeConfig, tree.get("decode") or {}, self._named(job.row))
+    def command(self, corpus: str, steps: int) -> str:
+        """How base is trained by hand with the first seed; one word for the shell is one change."""
+        job = Job(corpus, BASE, self.config.seeds[0])
+        trainer = self.experiment(job, steps)["trainer"]
+        changes = {**self._changes(corpus, BASE), "seed": job.seed, "trainer.max_steps": steps}
+        changes |= {"trainer.validate_every_steps": trainer["validate_every_steps"]}
+        changes |= {"trainer.max_epochs": None} if "max_epochs" in self._bases[corpus].get("trainer", {}) else {}
+        words = (shlex.quote(f"{key}={json.dumps(value)}") for key, value in changes.items())
+        return " ".join(["asr train", str(self.config.corpora[corpus].base), *words])
 
     @cached_property
     def _bases(self) -> dict[str, Tree]:
@@ -118,7 +124,10 @@ class Plan:
             if key in _RUNNERS:
                 raise ConfigError(f"{named}: {key} is decided by the ablation: see budget, seeds, runs and from")
         if not self.trains(job.row):
-            self.decoding(job)
+            changed: Tree = {}
+            for key, value in self.config.rows[job.row].decode.items():
+                set_key(changed, key, value, named)
+            validate(DecodeConfig, changed, named)
             return
         experiment = validate(ExperimentConfig, self.experiment(job, 1), named)
         if experiment.data.languages is not None and len(experiment.data.languages) > 1:
@@ -131,4 +140,9 @@ class Plan:
                 raise ConfigError(f"{self.source}: there is no row '{row}'; there are {', '.join(self.config.rows)}")
 
 
-__all__ = ["BASE", "Plan", "Tree"]
+def _flat(tree: Tree, prefix: str = "") -> Tree:
+    """Nested values by dotted keys."""
+    found: Tree = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return found

@@ -18,14 +18,15 @@ from asr.files import write_atomically
 
 _NONE = "-"
 _HOW = """\
-Each row is base with one change, trained for as many steps as take the time of base's (timed alone, beside base; see
-"steps"), with the same seeds. Of each training the best of {validations} validations by dev WER is taken; test is
-decoded once, with that one. Made by `asr ablate {source}`, which also writes this file.
+Each row is base with one change, trained with the same seeds for as many steps as take the same time, timed alone and
+beside base. Of each training the best of {validations} validations by dev WER is taken, and test is decoded once, with
+that one. Made by `asr ablate {source}`, which also writes this file.
 
-Rates are means over the seeds, in per cent, with 95 % intervals of a bootstrap that draws both utterances and seeds
-anew ({resamples}). A difference is the row's rate less that of base, or of the row that is named; p is that of no
-difference, looked at alone. **Bold**: p stays below 0.05 for all rows of the table together (Holm 1979). Of rows that
-change nothing, one in twenty has p below 0.05, and none is bold."""
+Rates are means over the seeds, in per cent, lower is better. Their 95 % intervals hold both what was drawn by chance:
+utterances, by a bootstrap of 10,000 resamples, and seeds, by an analysis of variance and Student's t{seeds}.
+A difference is the row's rate less that of base, or of the row that is named; p is that of no difference, looked at
+alone: of rows that change nothing, one in twenty has it below 0.05. **Bold**: it stays below 0.05 for all rows of the
+table together (Holm 1979). Rows with one seed so far are never bold."""
 _COSTS = """\
 Step: mean of a training step, timed alone with {threads}. Training: with its validations, as it ran. Real-time
 factor: seconds of decoding dev, in one thread, for each second of audio. Diagonality: 1 less the penalty of guided
@@ -45,26 +46,28 @@ def write_report(plan: Plan, results: Results) -> None:
     blocks = ["# Ablation", _head(plan)]
     for corpus, found in tables.items():
         blocks += _of_corpus(plan, corpus, found, path)
-    blocks += ["## The rows", *_rows(plan, tables)]
+    blocks += ["## The rows", "\n".join(_rows(plan, tables))]
     with write_atomically(path) as temporary:
         temporary.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
 
 def _head(plan: Plan) -> str:
-    drawn = "10,000 resamples" if len(plan.config.seeds) > 1 else "10,000 resamples; of one seed: of utterances alone"
-    return _HOW.format(validations=plan.config.budget.validations, source=plan.source, resamples=drawn)
+    seeds = "" if len(plan.config.seeds) > 1 else "; of one seed, which this is, nothing is known of the latter"
+    return _HOW.format(validations=plan.config.budget.validations, source=plan.source, seeds=seeds)
 
 
 def _of_corpus(plan: Plan, corpus: str, found: Sequence[Line], path: Path) -> Iterator[str]:
     title = plan.config.corpora[corpus].title
     yield f"## {corpus}" + (f": {title}" if title else "")
     yield _circumstances(plan, found)
+    if steps := next((line.outcomes[0].steps for line in found if line.name == BASE and line.outcomes), None):
+        yield f"Base by hand; a row adds its changes, and has its own steps:\n\n    {plan.command(corpus, steps)}"
     if any(line.contests for line in found):
         figure = path.with_name(f"{path.stem}-{corpus}.png")
         draw_differences(figure, found, f"{corpus}: {title}" if title else corpus)
         yield f"![Differences of dev CER and WER, with 95 % intervals]({figure.name})"
         yield (
-            "Green is better and red worse with p below 0.05, looked at alone; a filled dot stays so for all rows "
+            "Green is better and red worse with p below 0.05, looked at alone; a filled dot stays so for all rows\n"
             "together. The line is base, or the row that is named."
         )
     yield _markdown(["row", *_rate_heads(), "seeds"], [_rates(plan, line) for line in found])
@@ -86,7 +89,7 @@ def _circumstances(plan: Plan, found: Sequence[Line]) -> str:
     limits = [f"{budget.train_s:,.0f} s of base's steps"] if budget.train_s is not None else []
     limits += [f"{budget.max_steps:,} steps"] if budget.max_steps is not None else []
     machines = ", ".join(sorted({outcome.machine for outcome in outcomes}))
-    return f"Budget: {' or '.join(limits)}. {'; '.join(sizes)}. Machine: {machines}."
+    return f"Budget: {' or '.join(limits)}. {'; '.join(sizes)}.\nMachine: {machines}."
 
 
 def _rate_heads() -> list[str]:
@@ -161,12 +164,17 @@ def _rows(plan: Plan, tables: dict[str, list[Line]]) -> Iterator[str]:
         told += [f"Needs {row.needs}."] if row.needs else []
         told += [f"Only for {', '.join(row.only)}."] if row.only else []
         told += [row.note] if row.note else []
-        told += [f"Failed on {c} with seed {f.seed}: {f.reason}" for c, line in of_row for f in line.failures]
+        told += [_failure(corpus, line) for corpus, line in of_row if line.failures]
         yield "- " + " ".join(told)
 
 
+def _failure(corpus: str, line: Line) -> str:
+    reasons = " ".join(f"{reason}." for reason in dict.fromkeys(failed.reason.rstrip(".") for failed in line.failures))
+    return f"Failed on {corpus} with seed {', '.join(str(failed.seed) for failed in line.failures)}: {reasons}"
+
+
 def _yaml(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -161,7 +161,7 @@ class Runner:
         task = Measuring(
             run=made_by,
             average=self.plan.config.rows[job.row].average,
-            decode=self.plan.decoding(job),
+            decode=self.plan.config.rows[job.row].decode,
             test=self.plan.config.corpora[job.corpus].test,
             out=out,
         )

@@ -17,15 +17,14 @@ METRICS: tuple[Metric, ...] = ("wer", "cer")
 
 @dataclass(frozen=True)
 class Contest:
-    """A row's rate on dev beside that of the row that it is held against.  sure: not chance, for all rows together."""
+    """A row's rate on dev beside that of the row that it is held against.
+
+    shown: not chance, if it is looked at alone; sure: nor for all rows together.  With one seed that is never known.
+    """
 
     difference: Difference
+    shown: bool
     sure: bool
-
-    @property
-    def shown(self) -> bool:
-        """Whether it is no chance if it is looked at alone."""
-        return self.difference.p < SIGNIFICANT
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,8 @@ def errors(outcomes: Sequence[Outcome], metric: Metric, split: Literal["dev", "t
 
 
 def _differences(plan: Plan, results: Results, corpus: str, metric: Metric) -> dict[str, Contest]:
-    found = {}
+    found: dict[str, Difference] = {}
+    several: dict[str, bool] = {}
     for row in plan.rows(corpus):
         other = plan.config.opponent_of(row)
         mine, theirs = (results.outcomes(corpus, name, plan.config.seeds) for name in (row, other))
@@ -101,5 +101,9 @@ def _differences(plan: Plan, results: Results, corpus: str, metric: Metric) -> d
             mine, theirs = ([o for o in some if o.seed in shared] for some in (mine, theirs))
         if mine and theirs:
             found[row] = difference(errors(mine, metric, "dev"), errors(theirs, metric, "dev"), paired=paired)
-    sure = holm([d.p for d in found.values()])
-    return {row: Contest(d, p < SIGNIFICANT) for (row, d), p in zip(found.items(), sure, strict=True)}
+            several[row] = len(mine) > 1 and len(theirs) > 1
+    of_all = dict(zip(found, holm([d.p for d in found.values()]), strict=True))
+    return {
+        row: Contest(d, several[row] and d.p < SIGNIFICANT, several[row] and of_all[row] < SIGNIFICANT)
+        for row, d in found.items()
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,7 @@ def ablate(
     if report:
         print(write_report(settings, config))
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what runs is ended, too
     try:
         with progress("ablation", _of_trainings) as on_done:
             done = run(
