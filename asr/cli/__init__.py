@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from asr import __version__
+from asr.cli.ablate import ablate
 from asr.cli.compare import compare
 from asr.cli.inputs import batch_seconds, load_recognizer
 from asr.cli.lm import lm_app
@@ -173,6 +174,7 @@ app.command()(tune)
 app.command()(with_options(score))
 app.command()(with_options(report))
 app.command()(with_options(compare))
+app.command()(ablate)
 app.command()(normalize)
 
 
