@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,6 +50,24 @@ class Decoded:
     guards: tuple[str, ...] = ()
 
 
+class _Windows(NamedTuple):
+    """Windows that are decoded together, encoded; `fed_BL` are the start tokens with what is fed before them."""
+
+    audio_BN: Tensor
+    len_B: Tensor
+    memory: Memory
+    prefix_BP: Tensor
+    fed_BL: Tensor
+    caps: Sequence[int]
+
+    def part(self, rows: Sequence[int]) -> _Windows:
+        """Some of the windows, nothing being encoded again."""
+        at = list(rows)
+        memory = Memory(*(x[at] for x in self.memory))
+        caps = [self.caps[row] for row in at]
+        return _Windows(self.audio_BN[at], self.len_B[at], memory, self.prefix_BP[at], self.fed_BL[at], caps)
+
+
 class BatchDecoder:
     """Turns waveforms of at most a window, batch by batch, into hypotheses; one set of options for all.
 
@@ -76,7 +95,9 @@ class BatchDecoder:
     @cached_property
     def footprint(self) -> Footprint:
         """What decoding takes of the device's memory."""
-        return footprint(ModelFolder(self.config, self.model, self.tokenizer), self.options.beam_size)
+        guards = self.options.guards
+        widest = max(self.options.beam_size, guards.wider_beam if guards.enabled else 1)
+        return footprint(ModelFolder(self.config, self.model, self.tokenizer), widest)
 
     @property
     def device(self) -> torch.device:
@@ -107,74 +128,77 @@ class BatchDecoder:
         prefixes = [self.tokenizer.prefix(language if known else None, task) for language in languages]
         prefix_BP = torch.tensor(prefixes, device=self.device)
         fed_BL = torch.tensor([[*previous, *prefix] for prefix in prefixes], device=self.device)
-        caps = self._caps(memory, fed_BL.shape[1])
-        eos_id, options = self.tokenizer.eos_id, self._search_options
-        found = search(self._scorers(fed_BL.shape[1]), memory, fed_BL, eos_id, caps, options)
+        windows = _Windows(audio_BN, len_B, memory, prefix_BP, fed_BL, self._caps(memory, fed_BL.shape[1]))
+        found = self._search(windows, self.options.beam_size)
         results = [
             Decoded(hypotheses, language, self._found(hypotheses[0]).log_prob)
             for hypotheses, language in zip(found, languages, strict=True)
         ]
         if guards:
-            kept = self._guard(found, audio_BN, len_B, memory, prefix_BP, fed_BL, caps)
-            results = [_with(result, guarded) for result, guarded in zip(results, kept, strict=True)]
+            results = self._guard(results, windows)
         if words:
             texts = [result.hypotheses[0].tokens for result in results]
             timed = self.timer.words(memory, texts, prefix_BP, audio_BN, len_B)
             results = [replace(result, words=tuple(w)) for result, w in zip(results, timed, strict=True)]
         return results
 
+    def _search(self, windows: _Windows, beam_size: int) -> list[list[Hypothesis]]:
+        scorers = self._scorers(windows.fed_BL.shape[1])
+        options = replace(self._search_options, beam_size=beam_size)
+        return search(scorers, windows.memory, windows.fed_BL, self.tokenizer.eos_id, windows.caps, options)
+
     @property
     def _search_options(self) -> SearchOptions:
         o = self.options
         return SearchOptions(o.beam_size, o.length_bonus, o.length_penalty, o.n_best)
 
-    def _guard(
-        self,
-        found: Sequence[list[Hypothesis]],
-        audio_BN: Tensor,
-        len_B: Tensor,
-        memory: Memory,
-        prefix_BP: Tensor,
-        fed_BL: Tensor,
-        caps: Sequence[int],
-    ) -> list[Guarded]:
+    def _guard(self, results: Sequence[Decoded], windows: _Windows) -> list[Decoded]:
         """What the guards leave of each best text."""
+        wider: dict[int, list[Hypothesis]] = {}
 
-        def part(windows: Sequence[int]) -> Memory:
-            return Memory(*(x[list(windows)] for x in memory))
+        def listen(rows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
+            part, tokens = windows.part(rows), [text.tokens for text in texts]
+            no_speech_id = self.tokenizer.no_speech_id
+            return evidence(self.model.decoder, part.memory, part.prefix_BP, tokens, no_speech_id=no_speech_id)
 
-        def listen(windows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
-            tokens, no_speech = [text.tokens for text in texts], self.tokenizer.no_speech_id
-            prefix_RP = prefix_BP[list(windows)]
-            return evidence(self.model.decoder, part(windows), prefix_RP, tokens, no_speech_id=no_speech)
+        def widen(rows: Sequence[int]) -> list[Found]:
+            wider.update(zip(rows, self._search(windows.part(rows), options.wider_beam), strict=True))
+            return [self._found(wider[row][0]) for row in rows]
 
-        def redo(windows: Sequence[int], temperature: float) -> list[Found]:
-            # Drawn from the sound itself, a text depends on nothing that stands beside it.
-            seeds = [zlib.crc32(audio_BN[i, : int(len_B[i])].cpu().numpy().tobytes()) for i in windows]
-            drawn = sample(
-                self._scorers(fed_BL.shape[1]),
-                part(windows),
-                fed_BL[list(windows)],
-                self.tokenizer.eos_id,
-                [caps[i] for i in windows],
-                self._search_options,
-                temperature=temperature,
-                seeds_B=seeds,
-            )
-            return [self._found(hypothesis) for hypothesis in drawn]
+        def redo(rows: Sequence[int], temperature: float) -> list[Found]:
+            return self._draw(windows.part(rows), temperature)
 
         options = self.options.guards
-        kept = guarded([self._found(best) for best, *_ in found], redo, listen, options)
-        nothing = silent(audio_BN, len_B, options).tolist()
-        return [
+        found = [self._found(result.hypotheses[0]) for result in results]
+        widens = widen if options.wider_beam > self.options.beam_size else None
+        kept = guarded(found, redo, widens, listen, options)
+        nothing = silent(windows.audio_BN, windows.len_B, options).tolist()
+        kept = [
             Guarded((), 0.0, guards=("silence",)) if quiet and g.tokens else g
             for g, quiet in zip(kept, nothing, strict=True)
         ]
+        return [_with(result, g, wider.get(i)) for i, (result, g) in enumerate(zip(results, kept, strict=True))]
+
+    def _draw(self, windows: _Windows, temperature: float) -> list[Found]:
+        """A text of each window, drawn at random."""
+        # Drawn from the sound itself, a text depends on nothing that stands beside it.
+        pairs = zip(windows.audio_BN, windows.len_B.tolist(), strict=True)
+        drawn = sample(
+            self._scorers(windows.fed_BL.shape[1]),
+            windows.memory,
+            windows.fed_BL,
+            self.tokenizer.eos_id,
+            windows.caps,
+            self._search_options,
+            temperature=temperature,
+            seeds_B=[zlib.crc32(audio_N[:count].cpu().numpy().tobytes()) for audio_N, count in pairs],
+        )
+        return [self._found(hypothesis) for hypothesis in drawn]
 
     def _found(self, hypothesis: Hypothesis) -> Found:
         count = max(1, len(hypothesis.tokens) + (not hypothesis.truncated))
         log_prob = hypothesis.parts.get("attention", hypothesis.parts.get("ctc", 0.0)) / count
-        return Found(hypothesis.tokens, self.text(hypothesis), log_prob, hypothesis.truncated)
+        return Found(hypothesis.tokens, self.text(hypothesis), log_prob, hypothesis.truncated, hypothesis.score)
 
     def text(self, hypothesis: Hypothesis) -> str:
         """The text of a hypothesis."""
@@ -238,12 +262,13 @@ class BatchDecoder:
         return [given or known[best] for given, best in zip(languages, best_B, strict=True)]
 
 
-def _with(result: Decoded, kept: Guarded) -> Decoded:
-    """The result as the guards leave it."""
+def _with(result: Decoded, kept: Guarded, wider: list[Hypothesis] | None) -> Decoded:
+    """The result as the guards leave it; `wider`: what a wider beam found, if it was asked."""
     if not kept.guards:
         return replace(result, no_speech=kept.no_speech)
-    best, *others = result.hypotheses
-    best = replace(best, tokens=kept.tokens, truncated=kept.truncated)
-    return replace(
-        result, hypotheses=[best, *others], log_prob=kept.log_prob, no_speech=kept.no_speech, guards=kept.guards
-    )
+    if wider is not None and kept.tokens == wider[0].tokens:
+        hypotheses = wider
+    else:
+        best, *others = result.hypotheses
+        hypotheses = [replace(best, tokens=kept.tokens, truncated=kept.truncated), *others]
+    return replace(result, hypotheses=hypotheses, log_prob=kept.log_prob, no_speech=kept.no_speech, guards=kept.guards)
