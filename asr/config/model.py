@@ -278,6 +278,8 @@ class GuardConfig(Config):
         (0.2, 0.4, 0.6, 0.8, 1.0), description="a text in a loop is searched for anew by sampling at these, in turn"
     )
     fallback_log_prob: float = Field(-1.0, le=0, description="less probable samples are not taken")
+    wider_beam: int = Field(5, ge=1, le=1000, description="beam for improbable texts, if decode's is narrower; 1: none")
+    wider_log_prob: float = Field(-0.5, le=0, description="less probable texts are searched for again with that beam")
 
 
 class DecodeConfig(Config):
