@@ -135,7 +135,12 @@ class HeadAttention:
     ) -> tuple[Tensor, Tensor | None]:
         self._layer += 1
         if chosen := self.heads.get(self._layer):
-            self._add(q_BHLK[:, chosen].float(), k_BHTK[:, chosen, : self._T].float())
+            score_BHLT = q_BHLK[:, chosen].float() @ k_BHTK[:, chosen, : self._T].float().transpose(-1, -2)
+            score_BHLT = score_BHLT * q_BHLK.shape[-1] ** -0.5
+            if weight_BHLT is not None:  # there are scores that are not products; -inf is padding, which is known
+                more_BHLT = weight_BHLT.expand(-1, q_BHLK.shape[1], -1, -1)[:, chosen, :, : self._T].float()
+                score_BHLT = score_BHLT + more_BHLT.masked_fill(more_BHLT.isinf(), 0.0)
+            self._add(score_BHLT)
         return fused(q_BHLK, k_BHTK, v_BHTK, weight_BHLT)
 
     @property
@@ -146,12 +151,11 @@ class HeadAttention:
     def contrast_BRT(self) -> Tensor:
         return median_filter(self._contrast_BRT / sum(map(len, self.heads.values())), self.frames_B)
 
-    def _add(self, q_BHLK: Tensor, k_BHTK: Tensor) -> None:
-        score_BHLT = q_BHLK @ k_BHTK.transpose(-1, -2) * q_BHLK.shape[-1] ** -0.5
+    def _add(self, score_BHLT: Tensor) -> None:
         padding_B11T = ~real_frames(self.frames_B, self._T)[:, None, None]
         weight_BHLT = score_BHLT.masked_fill(padding_B11T, -math.inf).softmax(-1)
         fed_B = self.prefix + self.len_B
-        fed_B1L1 = real_frames(fed_B, q_BHLK.shape[2])[:, None, :, None]
+        fed_B1L1 = real_frames(fed_B, score_BHLT.shape[2])[:, None, :, None]
         mean_BH1T = (weight_BHLT * fed_B1L1).sum(2, keepdim=True) / fed_B[:, None, None, None]
         off_BHLT = weight_BHLT - mean_BH1T
         variance_BH1T = (off_BHLT * fed_B1L1).square().sum(2, keepdim=True) / fed_B[:, None, None, None]

@@ -1,6 +1,7 @@
 """Training criteria as pure functions that give one value per utterance.
 
-Shapes: B batch, L target tokens, T encoder frames, U places in a target, V vocabulary, H attention heads.
+Shapes: B batch, L target tokens, T encoder frames, U places in a target, V vocabulary, H attention heads, N texts of an
+utterance.
 """
 
 from __future__ import annotations
@@ -90,6 +91,35 @@ def guided_attention(attention_BHLT: Tensor, len_B: Tensor, frames_B: Tensor, wi
     penalty_BLT = penalty_BLT * (token_BL[..., None] & real_frames(frames_B, T)[:, None])
     per_token_BHL = (attention_BHLT * penalty_BLT[:, None]).sum(-1)
     return per_token_BHL.sum(-1).mean(-1) / len_B
+
+
+def divergence(target_BLV: Tensor, log_probs_BLV: Tensor, len_B: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of log-probabilities from those of a target, summed over real places: (B,), in nats.
+
+    L may be frames.
+    """
+    at_BL = (target_BLV.exp() * (target_BLV - log_probs_BLV)).sum(-1)
+    return at_BL.masked_fill(~real_frames(len_B, at_BL.shape[1]), 0.0).sum(1)
+
+
+def expected_errors(log_prob_BN: Tensor, errors_BN: Tensor) -> Tensor:
+    """Expected errors of N texts under their probabilities, renormalised over them, less their mean: (B,).
+
+    The minimum-WER criterion of Prabhavalkar et al. 2018, whose mean lowers the variance of the gradient and changes
+    nothing else.  A text that is not there has log-probability -inf; its errors do not matter.
+    """
+    there_BN = log_prob_BN.isfinite()
+    mean_B1 = (errors_BN * there_BN).sum(1, keepdim=True) / there_BN.sum(1, keepdim=True)
+    return (log_prob_BN.softmax(1) * (errors_BN - mean_B1) * there_BN).sum(1)
+
+
+def policy_gradient(log_prob_BN: Tensor, errors_BN: Tensor, baseline_B: Tensor) -> Tensor:
+    """The mean over N samples of (errors - baseline) x log-probability: (B,).
+
+    Its gradient is an unbiased estimate of that of the expected errors (REINFORCE, Williams 1992); with the errors of
+    the greedy text as the baseline it is self-critical sequence training (Rennie et al. 2017).  The value says nothing.
+    """
+    return ((errors_BN - baseline_B[:, None]) * log_prob_BN).mean(1)
 
 
 def linear_decay(weight: float, step: int, steps: int) -> float:

@@ -47,7 +47,7 @@ def small_model(
     sizes = {"layers": 1, "heads": 2, "feed_forward": 32, "dropout": 0.0}
     model = ModelConfig(
         encoder=EncoderConfig(dim=32, **sizes, **(encoder or {})),
-        decoder=decoder or {**sizes, "tied_output": False},
+        decoder={**({} if "kind" in (decoder or {}) else {**sizes, "tied_output": False}), **(decoder or {})},
         ctc=ctc,
     )
     config = ModelFolderConfig(

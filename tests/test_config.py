@@ -34,7 +34,7 @@ def test_every_shipped_file_is_valid_and_survives_a_round_trip(path: Path, tmp_p
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("model.encoder.layer=2", "did you mean 'model.encoder.layers'"),
+        ("model.encoder.layrs=2", "did you mean 'model.encoder.layers'"),
         ("optimizr.lr=1", "did you mean 'optimizer'"),
         ("features.n_mel=3", "did you mean 'features.n_mels'"),
         ("optimizer.lr=fast", "'optimizer.lr'"),

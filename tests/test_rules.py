@@ -28,30 +28,19 @@ ROOMS = {
     "pictures": {"files"},
     "features": {"config"},
     "losses": {"features"},
-    "model": {"features", "config", "model"},
-    "decode": {"errors", "decode"},
+    "model": {"features", "config", "model", "phrases"},
+    "phrases": {"errors", "phrases"},
+    "decode": {"errors", "decode", "phrases"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},
     "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
-    "data": BASE | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer"},
+    "data": BASE | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer"} | {"phrases"},
     "transcript": set(),
     "evidence": {"model"},
     "guards": {"config", "evidence"},
     "recognizer": BASE
     | {
-        *(
-            "evidence",
-            "guards",
-            "align",
-            "frames",
-            "words",
-            "transcript",
-            "config",
-            "checkpoint",
-            "decode",
-            "model",
-            "tokenizer",
-        ),
-        *("audio", "resampling", "windows", "data", "recognizer"),
+        *("evidence", "guards", "align", "frames", "words", "transcript", "config", "checkpoint", "decode", "model"),
+        *("tokenizer", "audio", "resampling", "windows", "data", "phrases", "recognizer"),
     },
     "windows": set(),
     "vad": BASE | {"checkpoint", "resampling"},
@@ -68,7 +57,7 @@ ROOMS = {
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
     "training": BASE
     | {"training", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
-    | {"scoring", "tokenizer", "pictures"},
+    | {"scoring", "tokenizer", "pictures", "decode", "metrics", "text"},
 }
 LIGHTNING = {"training", "data"}
 

@@ -87,11 +87,10 @@ def train(
     from asr.training.run import train as train_model
 
     try:
-        folder = train_model(experiment, Console(stderr=True))
+        train_model(experiment, Console(stderr=True))
     except KeyboardInterrupt:
         say("the same command goes on where this one left off")
         raise
-    print(f"next: asr evaluate {experiment.data.dev} --model {folder}", file=sys.stderr)
 
 
 app.command()(transcribe)

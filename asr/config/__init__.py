@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .attention import ChunkConfig, WindowConfig
 from .base import Config
+from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .features import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 from .model import (
     DecodeConfig,
@@ -14,6 +16,7 @@ from .model import (
     ModelFolderConfig,
     NoDecoderConfig,
     Padding,
+    PointerConfig,
     SubsamplingConfig,
     TokenizerConfig,
     TransducerConfig,
@@ -29,14 +32,19 @@ from .training import (
     GuidedAttentionConfig,
     LossConfig,
     OptimizerConfig,
+    PhraseListConfig,
+    PlateauConfig,
     TrainerConfig,
     check_losses,
+    check_phrases,
+    check_processes,
 )
 
 __all__ = [
     "EXPERIMENT",
     "AdaptConfig",
     "AugmentConfig",
+    "ChunkConfig",
     "Config",
     "DataConfig",
     "DecodeConfig",
@@ -50,18 +58,26 @@ __all__ = [
     "LogMelConfig",
     "LossConfig",
     "MaskPredictConfig",
+    "MinimumErrorConfig",
     "ModelConfig",
     "ModelFolderConfig",
     "NoDecoderConfig",
     "OptimizerConfig",
     "Padding",
+    "PhraseListConfig",
+    "PlateauConfig",
+    "PointerConfig",
+    "ScheduledSamplingConfig",
     "SubsamplingConfig",
     "TokenizerConfig",
     "TrainerConfig",
     "TransducerConfig",
     "TransformerDecoderConfig",
     "WhisperFeaturesConfig",
+    "WindowConfig",
     "check_losses",
+    "check_phrases",
+    "check_processes",
     "parse_yaml",
     "read_config",
     "to_yaml",

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, Tag, model_validator
 from asr.errors import ConfigError
 from asr.text import check_name
 
+from .attention import ChunkConfig, Clip, PositionKind, Score, WindowConfig, check_attention, check_reach
 from .base import Config, Layers, Size, by_kind
 from .features import FeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 
@@ -48,26 +49,80 @@ Padding = Annotated[
 ]
 
 
+Normalization = Annotated[
+    Literal["layer", "rms", "batch", "power"],
+    Field(
+        description="what all norms are: of each vector (layer, rms), or of each element, over the batch in training "
+        "and by running statistics after it (batch, power), which is for training in one process"
+    ),
+]
+
+
 class EncoderConfig(Config):
-    """Subsampling, sinusoidal positions and Transformer layers."""
+    """Subsampling, positions and layers: of the Transformer, of the Conformer or bidirectional LSTMs."""
 
     subsampling: SubsamplingConfig = SubsamplingConfig()
+    layer: Literal["transformer", "conformer", "lstm"] = Field(
+        "transformer", description="lstm has no use for heads, feed_forward and positions, which it goes without"
+    )
     layers: Layers = 6
     dim: Size = 256
-    heads: Size = 4
-    feed_forward: Size = 1024
+    heads: Size = Field(4, description="of self-attention; layer=lstm has none")
+    feed_forward: Size = Field(1024, description="inner width, of both in layer=conformer; layer=lstm has none")
+    kernel: int = Field(15, gt=0, le=1023, description="with layer=conformer: frames that a convolution sees, odd")
     dropout: float = Field(0.1, ge=0, lt=1)
-    norm: Literal["pre", "post"] = "pre"
+    norm: Literal["pre", "post", "none"] = Field(
+        "pre", description="where norms stand; none: neither norms nor residuals, with layer=lstm"
+    )
+    normalization: Normalization = "layer"
     padding: Padding = "mask"
     keep_s: float = Field(0.5, ge=0, description="with padding=recall: silence after the speech that is computed")
+    position: PositionKind = "sinusoidal"
+    clip: Clip = 64
+    longest_s: float = Field(30.0, gt=0, le=3600, description="with position=learned: audio up to here has positions")
     first_position: FirstPosition = 0
     scaled: Scaled = False
+    score: Score = "dot"
+    window: WindowConfig | None = Field(None, description="default: every frame attends to all others")
+    chunk: ChunkConfig | None = Field(None, description="the same in chunks")
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> EncoderConfig:
-        if self.dim % self.heads or self.dim % 2:
+        if self.dim % 2 or (self.layer != "lstm" and self.dim % self.heads):
             raise ValueError(f"dim={self.dim} must be even and a multiple of heads={self.heads}")
         return self
+
+    @model_validator(mode="after")
+    def _layer_fits(self) -> EncoderConfig:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel={self.kernel} must be odd: a frame, and as many before as behind it")
+        if self.padding == "recall" and self.layer != "transformer":
+            raise ValueError(f"padding=recall is for layer=transformer: layer={self.layer} needs all frames in order")
+        if self.norm == "none" and self.layer != "lstm":
+            raise ValueError("norm=none is for layer=lstm")
+        if self.norm == "post" and self.layer == "conformer":
+            raise ValueError(
+                "norm=post is not for layer=conformer, which has norms before its parts and one at its end"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _attention_fits(self) -> EncoderConfig:
+        if self.layer == "lstm":
+            if self.first_position or self.scaled or self.position not in ("none", "sinusoidal"):
+                raise ValueError("position, first_position and scaled are for layers with positions: not layer=lstm")
+            if self.score != "dot" or self.window or self.chunk:
+                raise ValueError("score, window and chunk are for layers with attention: not layer=lstm")
+            return self
+        check_attention(self.position, self.score, self.first_position, self.dim // self.heads)
+        check_reach(self.position, self.padding, self.window, self.chunk)
+        return self
+
+
+class PointerConfig(Config):
+    """A pointer by which the decoder copies from phrase lists (tree-constrained pointer generator)."""
+
+    size: Size | None = Field(None, description="width of its queries and keys; default: the decoder's")
 
 
 class TransformerDecoderConfig(Config):
@@ -78,16 +133,18 @@ class TransformerDecoderConfig(Config):
     feed_forward: Size = 1024
     dropout: float = Field(0.1, ge=0, lt=1)
     norm: Literal["pre", "post"] = "pre"
+    normalization: Normalization = "layer"
     max_length: int = Field(448, gt=1, le=65_536, description="longest target in tokens, start tokens included")
     tied_output: bool = Field(True, description="the output projection is the embedding matrix")
-    position: Literal["learned", "sinusoidal"] = "learned"
+    position: PositionKind = "learned"
+    clip: Clip = 64
     first_position: FirstPosition = 0
     scaled: Scaled = False
+    score: Score = Field("dot", description="of self-attention and of attention to the encoder")
 
     @model_validator(mode="after")
-    def _position_has_a_first(self) -> TransformerDecoderConfig:
-        if self.position == "learned" and self.first_position:
-            raise ValueError("first_position is for position=sinusoidal")
+    def _attention_fits(self) -> TransformerDecoderConfig:
+        check_attention(self.position, self.score, self.first_position)
         return self
 
 
@@ -95,6 +152,7 @@ class DecoderConfig(TransformerDecoderConfig):
     """Autoregressive Transformer decoder: token after token, until it says the end."""
 
     kind: Literal["attention"] = "attention"
+    pointer: PointerConfig | None = Field(None, description="copies from phrase lists; trained with data.phrases")
     alignment_heads: tuple[tuple[int, int], ...] = Field(
         (),
         description="(layer, head) pairs whose cross-attention follows time; empty: all of the upper layers",
@@ -172,22 +230,28 @@ class ModelConfig(Config):
     encoder: EncoderConfig = EncoderConfig()
     decoder: AnyDecoderConfig = DecoderConfig()
     ctc: bool = Field(True, description="a CTC head on the encoder")
-    activation: Literal["relu", "gelu"] = "gelu"
+    activation: Literal["relu", "gelu", "silu"] = "gelu"
 
     @model_validator(mode="after")
     def _decoder_fits(self) -> ModelConfig:
         heads, kind = getattr(self.decoder, "heads", 1), self.decoder.kind
         if self.encoder.dim % heads:
             raise ValueError(f"encoder.dim={self.encoder.dim} must be a multiple of decoder.heads={heads}")
+        if isinstance(self.decoder, TransformerDecoderConfig):
+            d = self.decoder
+            check_attention(d.position, d.score, d.first_position, self.encoder.dim // heads)
         if kind in NEED_CTC and not self.ctc:
             raise ValueError(f"decoder.kind={kind} finds its texts by a CTC head: ctc=true")
         return self
 
 
 def check_window(features: FeaturesConfig, model: ModelConfig) -> None:
-    """ValueError if silence is to be remembered where no window is filled up with it."""
+    """ValueError if silence is to be remembered where no window is filled up with it, or a window is too long."""
     if model.encoder.padding == "recall" and not isinstance(features, WhisperFeaturesConfig):
         raise ValueError("model.encoder.padding=recall is for features with a window: features.kind=whisper")
+    window_s = features.window_s if isinstance(features, WhisperFeaturesConfig) else 0.0
+    if model.encoder.position == "learned" and window_s > model.encoder.longest_s:
+        raise ValueError(f"model.encoder.longest_s must be at least features.window_s={window_s:g}")
 
 
 class GuardConfig(Config):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,20 +22,28 @@ from asr.config import (
     WhisperFeaturesConfig,
 )
 from asr.features import FrontEnd, build_front_end
-from asr.model.attention import CrossAttention, SelfAttention
+from asr.model.additive import Additive
+from asr.model.attention import CrossAttention, Form, SelfAttention
+from asr.model.band import Chunks, Window
 from asr.model.conditional import LengthHead, MaskedDecoder
+from asr.model.conformer import ConformerLayer, ConvolutionModule
 from asr.model.decoder import Decoder, DecoderLayer
-from asr.model.encoder import Encoder, EncoderLayer
+from asr.model.encoder import Encoder, EncoderLayer, Layer
 from asr.model.heads import CTCHead
-from asr.model.layers import FeedForward, PostNorm, PreNorm, Residual
+from asr.model.layers import FeedForward, PostNorm, PreNorm, Stacked
+from asr.model.norms import BatchNorm, Norm, PowerNorm, RMSNorm
 from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilence
-from asr.model.position import LearnedPosition, Position, SinusoidalPosition
+from asr.model.pointer import Pointer
+from asr.model.position import LearnedPosition, NoPosition, Position, SinusoidalPosition
+from asr.model.recurrent import RecurrentLayer
+from asr.model.relative import Rotary, Shaw, TransformerXL
 from asr.model.speech import SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
 from asr.model.transducer import ConvPredictor, Joiner, LstmPredictor, Transducer
 
-_RESIDUALS: dict[str, Residual] = {"pre": PreNorm, "post": PostNorm}
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+_RESIDUALS: dict[str, type[PreNorm | PostNorm | Stacked]] = {"pre": PreNorm, "post": PostNorm, "none": Stacked}
+_NORMS: dict[str, Norm] = {"layer": nn.LayerNorm, "rms": RMSNorm, "batch": BatchNorm, "power": PowerNorm}
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
 def build_model(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
@@ -99,25 +108,70 @@ def _padding(config: EncoderConfig, features: FeaturesConfig, hop_s: float) -> A
 
 
 def _encoder(model: ModelConfig, features: FeaturesConfig, hop_s: float) -> Encoder:
-    config = model.encoder
-    dim, p, residual = config.dim, config.dropout, _RESIDUALS[config.norm]
-    layers = [
-        EncoderLayer(
-            dim,
-            SelfAttention(dim, config.heads),
-            FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p),
-            residual,
-            p,
-        )
-        for _ in range(config.layers)
-    ]
-    position = SinusoidalPosition(dim, first=config.first_position, scale=_scale(dim, config.scaled))
+    config, dim = model.encoder, model.encoder.dim
+    layers = [_layer(model) for _ in range(config.layers)]
+    last = _RESIDUALS[config.norm].last(_NORMS[config.normalization], dim)
+    if config.layer == "conformer":  # whose layers end in a norm of their own
+        last = nn.Identity()
+    position = _position(dim, config, _frames(config, hop_s))
+    if config.layer == "lstm":  # which knows the order without them
+        position = NoPosition()
     subsampling = _subsampling(model, features.n_mels)
-    return Encoder(subsampling, position, _padding(config, features, hop_s), layers, residual.last(dim), p)
+    return Encoder(subsampling, position, _padding(config, features, hop_s), layers, last, config.dropout)
 
 
-def _scale(dim: int, scaled: bool) -> float:
-    return float(dim**0.5) if scaled else 1.0
+def _layer(model: ModelConfig) -> Layer:
+    config = model.encoder
+    dim, p, norm = config.dim, config.dropout, _NORMS[config.normalization]
+    residual = partial(_RESIDUALS[config.norm], norm)
+    if config.layer == "lstm":
+        return RecurrentLayer(dim, residual, p)
+
+    def feed_forward() -> FeedForward:
+        return FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p)
+
+    attention = SelfAttention(dim, config.heads, form=_reaching(config, _form(dim, config)))
+    if config.layer == "conformer":
+        convolution = ConvolutionModule(dim, config.kernel, norm)
+        return ConformerLayer(dim, attention, convolution, (feed_forward(), feed_forward()), residual, norm(dim), p)
+    return EncoderLayer(dim, attention, feed_forward(), residual, p)
+
+
+def _frames(config: EncoderConfig, hop_s: float) -> int:
+    """How many positions to begin with; a table of sinusoids grows, but weights cannot."""
+    if config.position != "learned":
+        return 1500
+    return math.ceil(config.longest_s / hop_s / config.subsampling.factor) + 1
+
+
+def _position(dim: int, config: EncoderConfig | TransformerDecoderConfig, length: int) -> Position:
+    """What is added to the vectors of a sequence."""
+    scale = float(dim**0.5) if config.scaled else 1.0
+    if config.position == "learned":
+        return LearnedPosition(dim, length, scale=scale)
+    if config.position == "sinusoidal":
+        return SinusoidalPosition(dim, length=length, first=config.first_position, scale=scale)
+    return NoPosition(scale=scale)
+
+
+def _score(dim: int, config: EncoderConfig | TransformerDecoderConfig) -> Form:
+    return Additive(dim, config.heads) if config.score == "additive" else Form()
+
+
+def _form(dim: int, config: EncoderConfig | TransformerDecoderConfig) -> Form:
+    """How a sequence attends to itself."""
+    if config.position == "shaw":
+        return Shaw(dim, config.heads, config.clip)
+    if config.position == "transformer_xl":
+        return TransformerXL(dim, config.heads)
+    return Rotary() if config.position == "rotary" else _score(dim, config)
+
+
+def _reaching(config: EncoderConfig, form: Form) -> Form:
+    """The same, as far as frames see."""
+    if config.window is not None:
+        return Window(form, config.window.left, config.window.right)
+    return Chunks(form, config.chunk.frames, config.chunk.left) if config.chunk is not None else form
 
 
 def _any_decoder(model: ModelConfig, vocab_size: int) -> nn.Module | None:
@@ -139,12 +193,13 @@ def _transducer(dim: int, config: TransducerConfig, vocab_size: int) -> Transduc
 
 def _decoder(model: ModelConfig, config: TransformerDecoderConfig, vocab_size: int) -> Decoder | MaskedDecoder:
     dim = model.encoder.dim
-    p, residual = config.dropout, _RESIDUALS[config.norm]
+    p, norm, placed = config.dropout, _NORMS[config.normalization], _RESIDUALS[config.norm]
+    residual = partial(placed, norm)
     layers = [
         DecoderLayer(
             dim,
-            SelfAttention(dim, config.heads),
-            CrossAttention(dim, config.heads),
+            SelfAttention(dim, config.heads, form=_form(dim, config)),
+            CrossAttention(dim, config.heads, form=_score(dim, config)),
             FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p),
             residual,
             p,
@@ -156,13 +211,8 @@ def _decoder(model: ModelConfig, config: TransformerDecoderConfig, vocab_size: i
     output = nn.Linear(dim, vocab_size, bias=False)
     if config.tied_output:
         output.weight = embedding.weight
-    scale, length = _scale(dim, config.scaled), config.max_length
-    position: Position
-    if config.position == "learned":
-        position = LearnedPosition(dim, length, scale=scale)
-    else:
-        position = SinusoidalPosition(dim, length=length, first=config.first_position, scale=scale)
-    parts = embedding, position, layers, residual.last(dim), output, p
+    position = _position(dim, config, config.max_length)
+    parts = embedding, position, layers, placed.last(norm, dim), output, p
     if isinstance(config, DecoderConfig):
-        return Decoder(*parts)
-    return MaskedDecoder(*parts, LengthHead(dim, length) if isinstance(config, MaskPredictConfig) else None)
+        return Decoder(*parts, Pointer(dim, config.pointer.size or dim) if config.pointer is not None else None)
+    return MaskedDecoder(*parts, LengthHead(dim, config.max_length) if isinstance(config, MaskPredictConfig) else None)

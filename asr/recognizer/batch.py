@@ -16,15 +16,19 @@ from torch import Tensor
 
 from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig
-from asr.decode.phrases import PhraseScorer, read_phrases
+from asr.decode.phrases import PhraseScorer
 from asr.decode.sample import sample
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
 from asr.decode.search import Hypothesis, Weighted, search
 from asr.errors import AsrError
 from asr.evidence import Evidence, evidence
 from asr.guards import Found, Guarded, guarded, silent
+from asr.model.copying import copying
 from asr.model.masks import Memory
 from asr.model.precision import Precision, set_precision
+from asr.phrases.lists import read_phrases
+from asr.phrases.spelling import Speller
+from asr.phrases.tree import PhraseTree
 from asr.recognizer.budget import Footprint, footprint
 from asr.recognizer.searchers import build_searcher, check_options, search_options
 from asr.recognizer.timers import Timer, build_timer
@@ -72,8 +76,11 @@ class BatchDecoder:
         self.rate = self.model.front_end.sample_rate_hz
         self.frame_s = self.model.front_end.hop_s * self.config.model.encoder.subsampling.factor
         self.phrases: PhraseScorer | None = None
+        tree: PhraseTree | None = None
         if options.phrases is not None:
-            self.phrases = PhraseScorer(read_phrases(options.phrases), self.tokenizer)
+            self.phrases = PhraseScorer(read_phrases(options.phrases), Speller(self.tokenizer))
+            tree = PhraseTree.of([self.phrases.paths])
+        self.reader = copying(self.model.decoder, tree)  # of the list, in search
         self.parts = parts
         self.searcher = build_searcher(parts, options, self._search)
 
@@ -227,7 +234,7 @@ class BatchDecoder:
             fed,
         )
         share = self.options.ctc_weight
-        scorers = [Weighted("attention", self.model.decoder, 1 - share), Weighted("allowed", forbid, 1.0)]
+        scorers = [Weighted("attention", self.reader, 1 - share), Weighted("allowed", forbid, 1.0)]
         if share > 0:
             ctc = CTCPrefixScorer(self._posteriors, self.tokenizer.blank_id, self.tokenizer.eos_id)
             scorers.append(Weighted("ctc", ctc, share))

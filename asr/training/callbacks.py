@@ -91,6 +91,7 @@ class TryLargestBatch(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SpeechTask)
         batch = data_given_to(trainer).largest_batch().to(pl_module.device)
+        before = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]  # statistics of norms are some
         try:
             with trainer.precision_plugin.forward_context():
                 pl_module.combine(pl_module.losses(batch, training=True), batch).backward()
@@ -103,6 +104,8 @@ class TryLargestBatch(L.Callback):
             ) from None
         finally:
             pl_module.zero_grad(set_to_none=True)
+            for buffer, value in before:
+                buffer.copy_(value)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -54,6 +54,7 @@ def finish(
         console.print(line, soft_wrap=True)
     attention = f"; attention: {config.out / 'plots'}" if task.attends else ""
     console.print(f"curves: {config.out / 'learning_curves.png'}{attention}", soft_wrap=True)
+    console.print(f"next: asr evaluate {config.data.dev} --model {folder}", soft_wrap=True, markup=False)
     return folder
 
 

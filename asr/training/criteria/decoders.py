@@ -5,15 +5,11 @@ Shapes: B batch, L target tokens, T encoder frames, U places in a target, V voca
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from asr import losses
-
-if TYPE_CHECKING:
-    from asr.training.criteria import Pass, Per
+from asr.training.criteria.base import Pass, Per
 
 
 class TransducerLoss:
