@@ -22,10 +22,10 @@ from script import run_script
 
 from asr.checkpoint import load_model_folder
 from asr.data.cuts import load_audio, read_cuts, text_of
-from asr.decode.phrases import read_phrases
 from asr.errors import AsrError
 from asr.metrics import error_rate
 from asr.model.precision import fastest
+from asr.phrases.lists import read_phrases
 from asr.pretrained import find_model
 from asr.recognizer import Opened, Recognizer, Source
 from asr.text import normalizer

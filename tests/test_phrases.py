@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asr.decode.phrases import Phrase, PhraseScorer, read_phrases, spellings, word_edges
+from asr.decode.phrases import PhraseScorer
 from asr.decode.search import SearchOptions, Weighted, search
 from asr.errors import ConfigError
+from asr.phrases.lists import Phrase, read_phrases
+from asr.phrases.spelling import Speller, spellings, word_edges
 from asr.tokenizer import CharacterTokenizer
 
 EOS, START = 0, 1
@@ -102,7 +104,7 @@ def test_a_finished_text_gains_what_its_phrases_are_worth(
     tokenizer: Pieces | CharacterTokenizer, phrases: list[Phrase], choices: list[int]
 ) -> None:
     tokens = text_of(choices, tokenizer)
-    gains = run(PhraseScorer(phrases, tokenizer), [*tokens, end_of(tokenizer)])
+    gains = run(PhraseScorer(phrases, Speller(tokenizer)), [*tokens, end_of(tokenizer)])
     assert sum(gains) == pytest.approx(worth(tokenizer, phrases, tokens), abs=1e-5)
 
 
@@ -112,7 +114,7 @@ def test_a_finished_text_gains_what_its_phrases_are_worth(
 def test_hypotheses_together_and_reordered_gain_what_each_gains_alone(
     tokenizer: Pieces | CharacterTokenizer, phrases: list[Phrase], rows: list[list[int]], order: random.Random
 ) -> None:
-    scorer = PhraseScorer(phrases, tokenizer)
+    scorer = PhraseScorer(phrases, Speller(tokenizer))
     shortest = min(len(row) for row in rows)
     texts_NL = [text_of(row[:shortest], tokenizer) for row in rows]
     alone = [run(scorer, text) for text in texts_NL]
@@ -128,7 +130,7 @@ def test_hypotheses_together_and_reordered_gain_what_each_gains_alone(
 
 
 def test_the_bonus_is_given_token_by_token_and_taken_back_when_the_match_breaks() -> None:
-    scorer = PhraseScorer([Phrase("a b ab", 2.0)], PIECES)
+    scorer = PhraseScorer([Phrase("a b ab", 2.0)], Speller(PIECES))
     a, b, ab, comma = (PIECES.pieces.index(piece) for piece in (" a", " b", " ab", ","))
     assert run(scorer, [a, b, ab, EOS]) == [2, 2, 2, 0]
     assert run(scorer, [a, b, comma]) == [2, 2, -4]
@@ -137,7 +139,7 @@ def test_the_bonus_is_given_token_by_token_and_taken_back_when_the_match_breaks(
 
 
 def test_no_phrase_begins_before_the_text() -> None:
-    scorer = PhraseScorer([Phrase("a b")], PIECES)
+    scorer = PhraseScorer([Phrase("a b")], Speller(PIECES))
     a, b = PIECES.pieces.index(" a"), PIECES.pieces.index(" b")
     gain_NV, state = scorer.step(torch.tensor([[START, a], [START, b]]), scorer.start(None))
     assert gain_NV.tolist() == [[float(i == a) for i in range(PIECES.vocab_size)]]
@@ -146,18 +148,18 @@ def test_no_phrase_begins_before_the_text() -> None:
 
 
 def test_a_phrase_counts_at_word_ends_only() -> None:
-    scorer = PhraseScorer([Phrase("ab")], PIECES)
+    scorer = PhraseScorer([Phrase("ab")], Speller(PIECES))
     ab, b, comma, space, a_inside = (PIECES.pieces.index(piece) for piece in (" ab", "b", ",", " ", "a"))
     assert run(scorer, [ab, b]) == [1, -1]  # "abb"
     assert run(scorer, [ab, comma, ab, EOS]) == [1, 0, 1, 0]
-    letters = PhraseScorer([Phrase("ab")], LETTERS)
+    letters = PhraseScorer([Phrase("ab")], Speller(LETTERS))
     assert run(letters, LETTERS.encode("b ab, aab")) == [0, 0, 1, 1, 0, 0, 1, -1, 0]
     assert space != a_inside
 
 
 @pytest.mark.parametrize("turn", [1, -1])
 def test_the_shorter_phrase_is_kept_when_the_longer_one_breaks(turn: int) -> None:
-    scorer = PhraseScorer([Phrase("a"), Phrase("a b a", 3.0)][::turn], PIECES)
+    scorer = PhraseScorer([Phrase("a"), Phrase("a b a", 3.0)][::turn], Speller(PIECES))
     a, b = PIECES.pieces.index(" a"), PIECES.pieces.index(" b")
     assert run(scorer, [a, b, b]) == [3, 3, -5]
     assert run(scorer, [a, b, a, EOS]) == [3, 3, 3, 0]
@@ -166,13 +168,13 @@ def test_the_shorter_phrase_is_kept_when_the_longer_one_breaks(turn: int) -> Non
 def test_a_phrase_is_found_in_lower_case_and_with_a_capital() -> None:
     assert spellings("new York") == ["new York", "new york", "New York"]
     tokenizer = CharacterTokenizer.train(["new york NY"])
-    scorer = PhraseScorer([Phrase("new York")], tokenizer)
+    scorer = PhraseScorer([Phrase("new York")], Speller(tokenizer))
     for text in spellings("new York"):
         assert sum(run(scorer, tokenizer.encode(text))) == 8
     lower = CharacterTokenizer.train(["new york"])  # what it cannot write is left out
-    assert sum(run(PhraseScorer([Phrase("New York")], lower), lower.encode("new york"))) == 8
+    assert sum(run(PhraseScorer([Phrase("New York")], Speller(lower)), lower.encode("new york"))) == 8
     with pytest.raises(ConfigError, match=r"^phrase 'Zoë': the model's vocabulary cannot write it$"):
-        PhraseScorer([Phrase("Zoë")], lower)
+        PhraseScorer([Phrase("Zoë")], Speller(lower))
 
 
 def test_words_are_told_from_texts_in_every_script() -> None:
@@ -208,7 +210,7 @@ def test_a_listed_name_wins_where_the_model_is_in_doubt(beam: int) -> None:
     model, options = Weighted("model", Steady(log_prob_VV), 1.0), SearchOptions(beam, length_penalty=0.0)
     start_BP = torch.full((2, 1), START)
     assert [h.tokens for (h, *_) in search([model], None, start_BP, EOS, [4, 4], options)] == [(b,)] * 2
-    listed = Weighted("phrases", PhraseScorer([Phrase("aa")], PIECES), 1.0)
+    listed = Weighted("phrases", PhraseScorer([Phrase("aa")], Speller(PIECES)), 1.0)
     for best, *_ in search([model, listed], None, start_BP, EOS, [4, 4], options):
         assert best.tokens == (a, inside)
         assert best.parts["phrases"] == 2

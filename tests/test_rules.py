@@ -28,30 +28,20 @@ ROOMS = {
     "pictures": {"files"},
     "features": {"config"},
     "losses": {"features"},
-    "model": {"features", "config", "model"},
-    "decode": {"errors", "decode"},
+    "model": {"features", "config", "model", "phrases"},
+    "phrases": {"errors", "phrases"},
+    "decode": BASE | {"decode", "phrases"},
+    "lm": BASE | {"lm", "decode", "checkpoint", "pretrained", "scoring", "text", "tokenizer"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},
     "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
-    "data": BASE | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer"},
+    "data": BASE | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer"} | {"phrases"},
     "transcript": set(),
     "evidence": {"model"},
     "guards": {"config", "evidence"},
     "recognizer": BASE
     | {
-        *(
-            "evidence",
-            "guards",
-            "align",
-            "frames",
-            "words",
-            "transcript",
-            "config",
-            "checkpoint",
-            "decode",
-            "model",
-            "tokenizer",
-        ),
-        *("audio", "resampling", "windows", "data", "recognizer"),
+        *("evidence", "guards", "align", "frames", "words", "transcript", "config", "checkpoint", "decode", "model"),
+        *("tokenizer", "audio", "resampling", "windows", "data", "phrases", "recognizer"),
     },
     "windows": set(),
     "vad": BASE | {"checkpoint", "resampling"},
@@ -64,11 +54,15 @@ ROOMS = {
     "writers": BASE | {"transcript", "subtitles"},
     "runs": BASE | {"config", "text", "scoring"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
+    "tuning": BASE | {"evaluate", "recognizer", "scoring", "data", "config"},
     "corpus": BASE
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
+    "ablation": BASE
+    | {"ablation", "config", "checkpoint", "data", "losses", "model", "recognizer", "evaluate", "scoring", "training"}
+    | {"pictures"},
     "training": BASE
     | {"training", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
-    | {"scoring", "tokenizer", "pictures", "decode", "metrics", "text"},
+    | {"scoring", "tokenizer", "pictures", "decode", "metrics", "text", "lm"},
 }
 LIGHTNING = {"training", "data"}
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from .ablation import BASE, AblationConfig, CorpusConfig, RowConfig
 from .attention import ChunkConfig, WindowConfig
 from .base import Config
 from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .features import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
+from .language import (
+    LanguageDataConfig,
+    LanguageExperimentConfig,
+    LanguageFolderConfig,
+    LanguageModelConfig,
+    LanguageTrainerConfig,
+)
 from .model import (
     DecodeConfig,
     DecoderConfig,
@@ -16,13 +24,15 @@ from .model import (
     ModelFolderConfig,
     NoDecoderConfig,
     Padding,
+    PointerConfig,
     SubsamplingConfig,
     TokenizerConfig,
     TransducerConfig,
     TransformerDecoderConfig,
 )
-from .reading import parse_yaml, read_config, to_yaml, validate
+from .reading import parse_yaml, read_config, read_tree, set_key, to_yaml, validate
 from .training import (
+    BROUGHT,
     EXPERIMENT,
     AdaptConfig,
     AugmentConfig,
@@ -31,18 +41,24 @@ from .training import (
     GuidedAttentionConfig,
     LossConfig,
     OptimizerConfig,
+    PhraseListConfig,
     PlateauConfig,
     TrainerConfig,
     check_losses,
+    check_phrases,
     check_processes,
 )
 
 __all__ = [
+    "BASE",
+    "BROUGHT",
     "EXPERIMENT",
+    "AblationConfig",
     "AdaptConfig",
     "AugmentConfig",
     "ChunkConfig",
     "Config",
+    "CorpusConfig",
     "DataConfig",
     "DecodeConfig",
     "DecoderConfig",
@@ -52,6 +68,11 @@ __all__ = [
     "GuardConfig",
     "GuidedAttentionConfig",
     "KaldiFeaturesConfig",
+    "LanguageDataConfig",
+    "LanguageExperimentConfig",
+    "LanguageFolderConfig",
+    "LanguageModelConfig",
+    "LanguageTrainerConfig",
     "LogMelConfig",
     "LossConfig",
     "MaskPredictConfig",
@@ -61,7 +82,10 @@ __all__ = [
     "NoDecoderConfig",
     "OptimizerConfig",
     "Padding",
+    "PhraseListConfig",
     "PlateauConfig",
+    "PointerConfig",
+    "RowConfig",
     "ScheduledSamplingConfig",
     "SubsamplingConfig",
     "TokenizerConfig",
@@ -71,9 +95,12 @@ __all__ = [
     "WhisperFeaturesConfig",
     "WindowConfig",
     "check_losses",
+    "check_phrases",
     "check_processes",
     "parse_yaml",
     "read_config",
+    "read_tree",
+    "set_key",
     "to_yaml",
     "validate",
 ]

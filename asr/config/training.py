@@ -10,9 +10,35 @@ from pydantic import Field, model_validator
 from .base import Config
 from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .features import FeaturesConfig, LogMelConfig
-from .model import NEED_CTC, DecodeConfig, ModelConfig, NormalizerName, Padding, TokenizerConfig, check_window
+from .model import (
+    NEED_CTC,
+    DecodeConfig,
+    ModelConfig,
+    NormalizerName,
+    Padding,
+    PointerConfig,
+    TokenizerConfig,
+    check_window,
+)
+
+Distractors = Annotated[int, Field(ge=0, le=100_000)]
 
 EXPERIMENT = "experiment.yaml"  # in a run's folder: the configuration that it was begun with
+
+
+class PhraseListConfig(Config):
+    """The phrase lists that a pointer is trained with: rare words of the utterance and of others (distractors)."""
+
+    rare_below: int = Field(5, gt=0, description="a word is rare if the training texts have it less often")
+    keep: float = Field(0.7, ge=0, le=1, description="probability that a rare word of the utterance is in its list")
+    distractors: tuple[Distractors, Distractors] = Field((10, 100), description="fewest and most in a list")
+
+    @model_validator(mode="after")
+    def _fewest_first(self) -> PhraseListConfig:
+        low, high = self.distractors
+        if low > high:
+            raise ValueError(f"distractors: the fewest, {low}, are more than the most, {high}")
+        return self
 
 
 class DataConfig(Config):
@@ -33,6 +59,7 @@ class DataConfig(Config):
     batch_size: int | None = Field(None, gt=0, description="most utterances in a batch")
     buckets: int = Field(10, gt=0)
     workers: int = Field(2, ge=0)
+    phrases: PhraseListConfig | None = Field(None, description="phrase lists, for a model whose decoder has a pointer")
 
     @property
     def streamed(self) -> bool:
@@ -178,12 +205,14 @@ class AdaptConfig(Config):
     padding: Padding | None = Field(None, description="as in model.encoder")
     keep_s: float | None = Field(None, ge=0, description="as in model.encoder")
     dropout: float | None = Field(None, ge=0, lt=1, description="of encoder and decoder")
+    pointer: PointerConfig | None = Field(None, description="added, untrained, to a decoder that has none")
 
     @property
     def changes(self) -> dict[str, dict[str, Any]]:
         """What changes in model.encoder and model.decoder."""
-        given = self.model_dump(exclude_none=True)
-        return {"encoder": given, "decoder": {name: given[name] for name in given if name == "dropout"}}
+        given = {name: value for name, value in self if value is not None}
+        sides = {"encoder": {"padding", "keep_s", "dropout"}, "decoder": {"dropout", "pointer"}}
+        return {side: {name: given[name] for name in given if name in known} for side, known in sides.items()}
 
 
 BROUGHT = {"features", "model", "tokenizer"}  # by `init`
@@ -221,6 +250,8 @@ class ExperimentConfig(Config):
             raise ValueError("loss.minimum_error searches while it trains, which needs whole weights: no strategy=fsdp")
         if self.model.decoder.kind in ("mask_predict", "mask_ctc") and self.trainer.strategy == "fsdp":
             raise ValueError(f"trainer.strategy=fsdp is not for model.decoder.kind={self.model.decoder.kind}: take ddp")
+        if self.data.phrases is not None and self.trainer.strategy == "fsdp":
+            raise ValueError("trainer.strategy=fsdp is not for a decoder with a pointer: take ddp")
         return self
 
     @model_validator(mode="after")
@@ -234,6 +265,9 @@ class ExperimentConfig(Config):
         check_processes(self.model, self.trainer)
         if self.init is None:
             check_losses(self.loss, self.augment, self.model)
+            check_phrases(self.model, self.data.phrases)
+            if getattr(self.model.decoder, "pointer", None) is not None and self.data.phrases is None:
+                raise ValueError("model.decoder.pointer learns nothing without lists: set data.phrases, such as {}")
         return self
 
 
@@ -263,3 +297,11 @@ def check_losses(loss: LossConfig, augment: AugmentConfig, model: ModelConfig) -
             raise ValueError(f"{name} is for model.decoder.kind=attention: {kind} has no such decoder")
     if loss.ctc_weight == 0 and kind in NEED_CTC:
         raise ValueError(f"loss.ctc_weight=0 would not train the CTC head that model.decoder.kind={kind} needs")
+
+
+def check_phrases(model: ModelConfig, phrases: PhraseListConfig | None) -> None:
+    """ValueError if there are phrase lists that no part of the model reads."""
+    if phrases is not None and getattr(model.decoder, "pointer", None) is None:
+        raise ValueError(
+            "data.phrases is for a decoder with a pointer: set model.decoder.pointer or adapt.pointer to {}"
+        )

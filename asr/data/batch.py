@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asr.phrases.paths import Paths
+from asr.phrases.tree import PhraseTree
+
 
 @dataclass(frozen=True)
 class Example:
     """One utterance, ready to be put into a batch.
 
     audio_N: mono waveform at the model's rate.  tokens: start tokens, text, end token.  text: the target as it was
-    tokenised.
+    tokenised.  phrases: its phrase list, where a pointer is trained.
     """
 
     id: str
@@ -25,6 +28,7 @@ class Example:
     prefix_length: int
     language: str | None = None
     applied: tuple[str, ...] = ()
+    phrases: Paths | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Batch:
     where in the training stream the batch stood; applied counts augmentations.  step_targets and step_utterances count
     what all processes that share the step have; 0: this is all of it.  weight: what its losses count, so that the mean
     over processes is the step's: their number; 0 if it stands in where there were fewer utterances than processes.
+    phrases: the tree of the utterances' phrase lists, where a pointer is trained.
     """
 
     ids: list[str]
@@ -51,6 +56,7 @@ class Batch:
     step_targets: int = 0
     step_utterances: int = 0
     weight: float = 1.0
+    phrases: PhraseTree | None = None
 
     @property
     def inputs_BL(self) -> Tensor:
@@ -83,6 +89,7 @@ class Batch:
         for name, value in moved.items():
             if isinstance(value, Tensor):
                 moved[name] = value.to(device, non_blocking=True)
+        moved["phrases"] = self.phrases.to(device) if self.phrases is not None else None
         return Batch(**moved)
 
 
@@ -112,6 +119,7 @@ def collate(examples: Sequence[Example], epoch: int = 0, index: int = 0) -> Batc
     token_len_B = torch.tensor([len(e.tokens) for e in examples])
     tokens_BL = torch.zeros(len(examples), int(token_len_B.max()), dtype=torch.long)
     applied: dict[str, int] = {}
+    lists = [e.phrases for e in examples if e.phrases is not None]
     for row, e in zip(tokens_BL, examples, strict=True):
         row[: len(e.tokens)] = torch.tensor(e.tokens)
         for name in e.applied:
@@ -128,4 +136,5 @@ def collate(examples: Sequence[Example], epoch: int = 0, index: int = 0) -> Batc
         epoch=epoch,
         index=index,
         applied=applied,
+        phrases=PhraseTree.of(lists) if lists else None,
     )

@@ -17,6 +17,7 @@ from asr.data.batch import Batch, Example, batches_by_length, collate
 from asr.data.corpus import open_corpus
 from asr.data.cuts import Dropped, select_usable, text_of
 from asr.data.examples import Examples
+from asr.data.phrases import lists_of
 from asr.data.stream import ALONE, BatchLoader, CutBatch, ExampleDataset, Position, Share, TrainingStream, make_batch
 from asr.data.usable import Usable
 from asr.tokenizer import Tokenizer
@@ -40,7 +41,7 @@ class SpeechData(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.config, self.sample_rate_hz, self.max_tokens = config, sample_rate_hz, max_tokens
-        self.examples = Examples(config, tokenizer, sample_rate_hz)
+        self.examples = Examples(config, tokenizer, sample_rate_hz, lists_of(config, tokenizer))
         usable = Usable(config, self.examples, max_tokens, encoder_frames)
         self.corpus = open_corpus(config, usable)
         self.dev_cuts, dropped = select_usable(config.data.dev, config.data.languages, usable.dev_problem)

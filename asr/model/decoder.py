@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from asr.model.attention import Attend, CrossAttention, KeyValue, SelfAttention
 from asr.model.layers import Dropout, FeedForward, Residual
 from asr.model.masks import Memory, causal
+from asr.model.pointer import Pointer
 from asr.model.position import Position
 from asr.model.rows import Rows
 
@@ -86,7 +87,7 @@ class DecoderState(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """Token embedding, positions, N layers and the output projection."""
+    """Token embedding, positions, N layers, the output projection and, maybe, a pointer (see asr.model.copying)."""
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class Decoder(nn.Module):
         norm: nn.Module,
         output: nn.Module,
         dropout: float,
+        pointer: Pointer | None = None,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -104,6 +106,7 @@ class Decoder(nn.Module):
         self.layers: Iterable[DecoderLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.norm = norm
         self.output = output
+        self.pointer = pointer
 
     def forward(
         self, tokens_BL: Tensor, memory: Memory, attend: Attend | None = None, len_B: Tensor | None = None
@@ -153,16 +156,20 @@ class Decoder(nn.Module):
 
     def step(self, tokens_NL: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Feed L tokens to each hypothesis: log-probabilities (N, V) of the next, in float32, and the new state."""
+        x_ND, state = self.advance(tokens_NL, state)
+        return self.output(x_ND).float().log_softmax(-1), state
+
+    def advance(self, tokens_NL: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """What `step` turns into log-probabilities, (N, D), and the same state."""
         length = state.length + tokens_NL.shape[1]
         past = state.past
         if length > len(past[0][0]):
             everyone_N = torch.arange(len(tokens_NL), device=tokens_NL.device)
-            past = tuple(_room(pair, state.length, 2 * length + 8, everyone_N) for pair in past)
+            past = tuple(with_room(pair, state.length, 2 * length + 8, everyone_N) for pair in past)
         x_NLD = self.position(self.embedding(tokens_NL), start=state.length)
         for layer, cache, memory in zip(self.layers, past, state.memory, strict=True):
             x_NLD = layer.step(x_NLD, cache, state.length, memory, state.weight_B11T)
-        logits_NV = self.output(self.norm(x_NLD[:, -1]))
-        return logits_NV.float().log_softmax(-1), state._replace(past=past, length=length)
+        return self.norm(x_NLD[:, -1]), state._replace(past=past, length=length)
 
     def reorder(self, state: DecoderState, index_N: Tensor) -> DecoderState:
         """Keep the hypotheses `index_N`; each utterance that is left must keep equally many, standing together.
@@ -179,11 +186,11 @@ class Decoder(nn.Module):
                 x_BHTK[moved] = x_BHTK[rows[moved]]
             memory = tuple((k[: len(rows)], v[: len(rows)]) for k, v in memory)
             weight = weight[rows]
-        past = tuple(_room(pair, state.length, len(pair[0]), index_N) for pair in state.past)
+        past = tuple(with_room(pair, state.length, len(pair[0]), index_N) for pair in state.past)
         return DecoderState(row_of_N, past, state.length, memory, weight)
 
 
-def _room(pair: KeyValue, length: int, capacity: int, index_N: Tensor) -> KeyValue:
+def with_room(pair: KeyValue, length: int, capacity: int, index_N: Tensor) -> KeyValue:
     """Keys and values for `capacity` tokens of the hypotheses `index_N`, the first `length` of them kept."""
     caches = []
     for old_CNHK in pair:

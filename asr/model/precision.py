@@ -139,7 +139,7 @@ def set_precision(model: SpeechModel, precision: Precision) -> None:
     _round(model.encoder, but=("out",))  # no faster in 8 bits, and what loses most by them
     if not isinstance(model.decoder, Decoder | MaskedDecoder):
         return
-    _round(model.decoder, but=("output", "rate"))
+    _round(model.decoder, but=("output", "rate", "pointer"))
     output = cast(nn.Linear, model.decoder.output)
     wide = PackedInt8Linear if torch.backends.mkldnn.is_available() else Int8Linear
     model.decoder.output = InBlocks(wide(output), output.out_features)
@@ -148,10 +148,12 @@ def set_precision(model: SpeechModel, precision: Precision) -> None:
 
 def _round(part: nn.Module, but: tuple[str, ...]) -> None:
     for name, child in list(part.named_children()):
+        if name in but:
+            continue
         if isinstance(child, FeedForward):
             inner = nn.Sequential(*(Int8Linear(map) if isinstance(map, nn.Linear) else map for map in child))
             setattr(part, name, InBlocks(inner, cast(nn.Linear, child[-1]).out_features))
-        elif isinstance(child, nn.Linear) and name not in but:
+        elif isinstance(child, nn.Linear):
             setattr(part, name, InBlocks(Int8Linear(child), child.out_features))
         else:
             _round(child, but)

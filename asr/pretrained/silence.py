@@ -22,6 +22,7 @@ from asr.model.speech import SpeechModel
 from asr.pretrained.voice import SENTENCES, Voice, say
 
 MEMORY = "encoder.padding.silence_MXCD"
+POINTER = "decoder.pointer."
 VOICES = (Voice(110.0, 1.0), Voice(200.0, 1.17))
 SENTENCE_S = 1.4
 EDGE_S = 0.1  # of noise alone, before and behind the speech
@@ -31,10 +32,14 @@ NOISE = 0.001
 
 
 def resettled(parts: ModelFolder, config: ModelFolderConfig) -> ModelFolder:
-    """The same weights under other settings; as these treat padding, memory of silence is dropped or taken."""
+    """The same weights under other settings; as these treat padding, memory of silence is dropped or taken.
+
+    A pointer that is new keeps the weights that it begins with.
+    """
     model = build_model(config.features, config.model, parts.tokenizer.vocab_size)
-    weights = dict(parts.model.state_dict())
-    memory = model.state_dict().get(MEMORY)
+    made = model.state_dict()
+    weights = {name: weight for name, weight in made.items() if name.startswith(POINTER)} | parts.model.state_dict()
+    memory = made.get(MEMORY)
     known = weights.pop(MEMORY, None)
     if config.model.encoder.keep_s < parts.config.model.encoder.keep_s:
         known = None  # nothing has been heard of the frames that are to be remembered besides

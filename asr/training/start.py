@@ -15,8 +15,10 @@ from asr.checkpoint import ModelFolder, load_model_folder
 from asr.config import (
     EXPERIMENT,
     ExperimentConfig,
+    LanguageExperimentConfig,
     ModelFolderConfig,
     check_losses,
+    check_phrases,
     check_processes,
     read_config,
     to_yaml,
@@ -39,11 +41,11 @@ _LARGE_GZ_BYTES = 64 << 20  # some 60 bytes a cut, which takes 2 kB and more of 
 _GZ_RATIO = 8
 
 
-def claim_folder(config: ExperimentConfig) -> None:
+def claim_folder(config: ExperimentConfig | LanguageExperimentConfig) -> None:
     """Write the configuration into the run's folder, or check that the run there is the same one."""
     path = config.out / EXPERIMENT
     if path.exists():
-        before = read_config(ExperimentConfig, path)
+        before = read_config(type(config), path)
         changed = _differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
         changed = [key for key in changed if key not in _MAY_CHANGE]
         if changed and states_in(config.out / "states"):
@@ -110,10 +112,8 @@ def _check_longest(config: ExperimentConfig, settled: ModelFolderConfig) -> None
 def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
     """The same weights and vocabulary under the run's settings, of decoding those that it gives."""
     model = parts.config.model
-    try:
-        check_losses(config.loss, config.augment, model)
-    except ValueError as e:
-        raise ConfigError(str(e)) from None
+    if config.adapt.pointer is not None and getattr(model.decoder, "pointer", None) is not None:
+        raise ConfigError("adapt.pointer: the decoder of the model that init brings has a pointer already")
     sides = {side: getattr(model, side) for side in config.adapt.changes}
     changed = {
         side: own.model_copy(update={name: x for name, x in config.adapt.changes[side].items() if hasattr(own, name)})
@@ -126,7 +126,9 @@ def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
     )
     settled = validate(ModelFolderConfig, settled.model_dump(), f"{config.init}, with what adapt changes")
     try:
+        check_losses(config.loss, config.augment, settled.model)
         check_processes(settled.model, config.trainer)
+        check_phrases(settled.model, config.data.phrases)
     except ValueError as e:
         raise ConfigError(f"{config.init}: {e}") from None
     return resettled(parts, settled)

@@ -54,6 +54,8 @@ class SpeechTask(L.LightningModule):
         super().__init__()
         self.model = parts.model
         unused = {"ctc": 0.0} if parts.model.ctc is not None and config.loss.ctc_weight == 0 else {}
+        if getattr(parts.model.decoder, "pointer", None) is not None and config.data.phrases is None:
+            unused["decoder.pointer"] = 0.0
         self.rates = PartRates(parts.model, {**config.optimizer.parts, **unused})
         self.config = config
         self.tokenizer = parts.tokenizer

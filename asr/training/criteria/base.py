@@ -19,6 +19,7 @@ from asr.data.augment import derived_random
 from asr.data.batch import Batch
 from asr.features import Features
 from asr.model.attention import explicit
+from asr.model.copying import copying
 from asr.model.masks import Memory
 from asr.model.speech import SpeechModel
 
@@ -92,7 +93,8 @@ class Pass:
     def decoded(self) -> tuple[Tensor, list[Tensor]]:
         """The decoder's logits (B, L, V) and the weights (B, H, L, T) of each layer's cross-attention, if formed."""
         attend = explicit if self.weights else None
-        logits_BLV, attentions = self.model.decoder(self.inputs_BL, self.memory, attend, self.batch.target_len_B)
+        decoder = copying(self.model.decoder, self.batch.phrases, self.batch.prefix_length)
+        logits_BLV, attentions = decoder(self.inputs_BL, self.memory, attend, self.batch.target_len_B)
         return logits_BLV, attentions
 
     @cached_property

@@ -1,6 +1,6 @@
 """Phrases of tokens as an automaton (Aho and Corasick 1975) whose gains follow the match so far.
 
-Shapes: N hypotheses, V vocabulary, X nodes, E transitions, M transitions of the hypotheses at hand.
+Shapes: N hypotheses, V vocabulary, X nodes, E transitions, M transitions of the hypotheses at hand (asr.phrases.paths).
 """
 
 from __future__ import annotations
@@ -12,55 +12,43 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-OPEN, INSIDE = 0, 1  # the roots: between words, where any phrase may begin, and inside a word
+from asr.phrases.paths import BEYOND, INSIDE, OPEN, Paths
 
 
 class Transitions(NamedTuple):
-    """The finished automaton, as tables over the transitions that do more than fall back to a root.
+    """The finished automaton: its paths, and what their transitions gain, gain_E.
 
-    Node and token of a transition make up its key, node x V + token; keys are sorted, and row_X holds where each
-    node's begin.  next_E, gain_E: where they lead and what they gain.  Any other token of a node gains
-    share_X4 @ row_4V: what is lost where the match breaks, in the two cases that the token parts words and that it
-    does not, and what is won at the node's root by the tokens with which phrases begin.
+    Any other token of a node gains share_X4 @ row_4V: what is lost where the match breaks, in the two cases that the
+    token parts words and that it does not, and what is won at the node's root by the tokens with which phrases begin.
     """
 
-    key_E: Tensor
-    next_E: Tensor
+    paths: Paths
     gain_E: Tensor
-    row_X: Tensor
-    root_X: Tensor
     share_X4: Tensor
     row_4V: Tensor
-    opens_V: Tensor
 
     def to(self, device: torch.device) -> Transitions:
         """A copy on `device`."""
-        return Transitions(*(x.to(device) for x in self))
-
-    def follow(self, tokens_N: Tensor, node_N: Tensor) -> Tensor:
-        """The nodes after one more token each."""
-        root_N = torch.where(self.opens_V[tokens_N], OPEN, INSIDE)
-        root_N = self._look_up(self.root_X[node_N], tokens_N, root_N)
-        return self._look_up(node_N, tokens_N, root_N)
+        return Transitions(
+            self.paths.to(device), self.gain_E.to(device), self.share_X4.to(device), self.row_4V.to(device)
+        )
 
     def gains(self, node_N: Tensor) -> Tensor:
         """What each next token would gain: (N, V), or (1, V) where it is the same for all."""
         if bool((node_N == node_N[0]).all()):
             node_N = node_N[:1]
         gain_NV = self.share_X4[node_N] @ self.row_4V
-        # The transitions of these nodes, end to end: m counts through the rows of the table.
-        first_N = self.row_X[node_N]
-        count_N = torch.where(node_N > INSIDE, self.row_X[node_N + 1] - first_N, 0)
-        row_M = torch.arange(len(node_N), device=node_N.device).repeat_interleave(count_N)
-        m = torch.arange(len(row_M), device=node_N.device) - (count_N.cumsum(0) - count_N)[row_M]
-        entry_M = first_N[row_M] + m
-        gain_NV[row_M, self.key_E[entry_M] % len(self.opens_V)] = self.gain_E[entry_M]
+        place_M, row_M = self.paths.beyond_roots(node_N)
+        gain_NV[place_M, self.paths.key_E[row_M] % self.row_4V.shape[1]] = self.gain_E[row_M]
         return gain_NV
 
-    def _look_up(self, node_N: Tensor, tokens_N: Tensor, otherwise_N: Tensor) -> Tensor:
-        key_N = node_N * len(self.opens_V) + tokens_N
-        at_N = torch.searchsorted(self.key_E, key_N)
-        return torch.where(self.key_E[at_N] == key_N, self.next_E[at_N], otherwise_N)
+
+class WordEdges:
+    """Which tokens go on with the word before them, and after which a word may begin."""
+
+    def __init__(self, joins: Sequence[bool], opens: Sequence[bool]) -> None:
+        self.joins, self.opens = joins, opens  # looked at one by one, which is slow in a tensor
+        self.opens_V = torch.tensor(opens)
 
 
 @dataclass
@@ -79,13 +67,10 @@ class _Node:
 
 
 class Automaton:
-    """Takes in phrases, each a sequence of tokens and a weight per token; `transitions` closes it.
+    """Takes in phrases, each a sequence of tokens and a weight per token; `paths` or `transitions` closes it."""
 
-    joins_V: tokens that go on with the word before them.  opens_V: tokens after which a word may begin.
-    """
-
-    def __init__(self, joins_V: Sequence[bool], opens_V: Sequence[bool]) -> None:
-        self.joins_V, self.opens_V = joins_V, opens_V
+    def __init__(self, edges: WordEdges) -> None:
+        self.edges = edges
         self._nodes = [_Node(()), _Node(())]
 
     def add(self, phrase: Sequence[int], weight: float) -> None:
@@ -99,43 +84,53 @@ class Automaton:
             self._nodes[at].pending = max(self._nodes[at].pending, depth * weight)
         self._nodes[at].final = max(self._nodes[at].final or 0.0, len(phrase) * weight)
 
+    def paths(self) -> Paths:
+        """Where tokens lead in the phrases so far."""
+        return self._close()[0]
+
     def transitions(self) -> Transitions:
         """The automaton of all phrases so far as tables."""
-        nodes, V = self._nodes, len(self.joins_V)
-        nodes[INSIDE].children = {t: at for t, at in nodes[OPEN].children.items() if not self.joins_V[t]}
+        paths, gain_E = self._close()
+        nodes = self._nodes
+        losses = [[self._to_root(at, joins=joins) for joins in (False, True)] for at in range(len(nodes))]
+        row_4V = torch.zeros(4, len(self.edges.joins))
+        row_4V[1] = torch.tensor(self.edges.joins)
+        row_4V[0] = 1 - row_4V[1]
+        for root in (OPEN, INSIDE):
+            for token, at in nodes[root].children.items():
+                row_4V[2 + root, token] = nodes[at].pending
+        roots = paths.root_X.tolist()
+        shares = [[*loss, root == OPEN, root == INSIDE] for loss, root in zip(losses, roots, strict=True)]
+        return Transitions(paths, gain_E, torch.tensor(shares), row_4V)
+
+    def _close(self) -> tuple[Paths, Tensor]:
+        """Where each transition that does more than fall back to a root leads, and what it gains."""
+        nodes, V = self._nodes, len(self.edges.joins)
+        nodes[INSIDE].children = {t: at for t, at in nodes[OPEN].children.items() if not self.edges.joins[t]}
         order = sorted(range(INSIDE + 1, len(nodes)), key=lambda at: len(nodes[at].path))
         for at in order:  # a fall leads to shorter paths
             nodes[at].fall = self._fall(at, joins=False), self._fall(at, joins=True)
         rows = [sorted((t, *self._advance(at, t)) for t in self._tokens(at)) for at in range(len(nodes))]
         entries = [(at * V + t, to, gain) for at, row in enumerate(rows) for t, to, gain in row]
-        entries.append((len(nodes) * V, OPEN, 0.0))  # beyond any key, so that a look-up always has a place
+        entries.append((BEYOND, OPEN, 0.0))
         roots = [OPEN, INSIDE, *(self._root(node.path[-1]) for node in nodes[2:])]
-        losses = [[self._to_root(at, joins=joins) for joins in (False, True)] for at in range(len(nodes))]
-        row_4V = torch.zeros(4, V)
-        row_4V[0], row_4V[1] = ~torch.tensor(self.joins_V), torch.tensor(self.joins_V)
-        for root in (OPEN, INSIDE):
-            for token, at in nodes[root].children.items():
-                row_4V[2 + root, token] = nodes[at].pending
-        return Transitions(
-            key_E=torch.tensor([key for key, _, _ in entries], dtype=torch.long),
-            next_E=torch.tensor([to for _, to, _ in entries], dtype=torch.long),
-            gain_E=torch.tensor([gain for _, _, gain in entries]),
+        paths = Paths(
+            key_E=torch.tensor([key for key, _, _ in entries]),
+            next_E=torch.tensor([to for _, to, _ in entries]),
             row_X=torch.tensor([0, *(len(row) for row in rows)]).cumsum(0),
             root_X=torch.tensor(roots),
-            share_X4=torch.tensor(
-                [[*loss, root == OPEN, root == INSIDE] for loss, root in zip(losses, roots, strict=True)]
-            ),
-            row_4V=row_4V,
-            opens_V=torch.tensor(self.opens_V),
+            open_X=torch.full((len(nodes),), OPEN),
+            opens_V=self.edges.opens_V,
         )
+        return paths, torch.tensor([gain for _, _, gain in entries])
 
     def _root(self, last: int) -> int:
-        return OPEN if self.opens_V[last] else INSIDE
+        return OPEN if self.edges.opens[last] else INSIDE
 
     def _advance(self, at: int, token: int) -> tuple[int, float]:
         """Node and gain after one more token."""
         total = 0.0
-        for below, gain in self._falls(at, joins=self.joins_V[token]):
+        for below, gain in self._falls(at, joins=self.edges.joins[token]):
             total += gain
             node = self._nodes[below]
             if (child := node.children.get(token)) is not None:
@@ -177,7 +172,7 @@ class Automaton:
         at, found = OPEN, (0, 0.0)
         for depth, token in enumerate(node.path, start=1):
             at = self._nodes[at].children[token]
-            inside = self.joins_V[node.path[depth]] if depth < len(node.path) else joins
+            inside = self.edges.joins[node.path[depth]] if depth < len(node.path) else joins
             final = self._nodes[at].final
             if final is not None and not inside:
                 found = depth, final

@@ -1,0 +1,64 @@
+"""A pointer to the tokens of given phrases (tree-constrained pointer generator, Sun, Zhang & Woodland 2021).
+
+Shapes: N places in texts, D width, A the pointer's width, U tokens of the phrases, W = U + 1 (the last stands for all
+others).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Keys = tuple[Tensor, Tensor]
+
+
+class Pointer(nn.Module):
+    """Attention of the decoder's state over the tokens that may come next, and how far it is to be trusted.
+
+    With state x, last token y and embeddings e_w of the tokens that are valid, OOL ("out of list") among them:
+
+        q = W_x x + W_y y,  P_copy(w) = softmax_w(q . W_k e_w / sqrt(A)),  h = sum_w P_copy(w) W_v e_w,
+        p_gen = sigmoid(w_g . [x; h] + b).
+
+    W_x and W_k begin as the identity: at first the pointer has the decoder's own preference among the valid tokens,
+    where its output is tied to the embedding.  (The paper begins at random, with a thousand hours to learn from.)
+    """
+
+    def __init__(self, dim: int, size: int) -> None:
+        super().__init__()
+        self.state = nn.Linear(dim, size, bias=False)
+        self.last = nn.Linear(dim, size, bias=False)
+        self.key = nn.Linear(dim, size, bias=False)
+        self.value = nn.Linear(dim, size, bias=False)
+        self.outside_D = nn.Parameter(torch.zeros(dim))
+        self.gate = nn.Linear(dim + size, 1)
+        for same in (self.state, self.key):
+            nn.init.eye_(same.weight)
+        with torch.no_grad():
+            self.state.weight.mul_(size**0.5)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, _SHUT)
+
+    def keys(self, token_UD: Tensor) -> Keys:
+        """Keys and values (W, A) of embedded tokens and of OOL."""
+        token_WD = torch.cat([token_UD, self.outside_D.to(token_UD.dtype)[None]])
+        return self.key(token_WD), self.value(token_WD)
+
+    def forward(self, x_ND: Tensor, last_ND: Tensor, keys: Keys, ahead_NW: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (N, U) of copying each token, and that of not copying (N, 1), all in float32.
+
+        They sum to 1: what is not copied is p_gen P_copy(OOL) + 1 - p_gen.  ahead_NW: the columns that are valid, of
+        which the last always is.
+        """
+        key_WA, value_WA = keys
+        score_NW = ((self.state(x_ND) + self.last(last_ND)) @ key_WA.T).float() * key_WA.shape[1] ** -0.5
+        point_NW = score_NW.masked_fill(~ahead_NW, -torch.inf).log_softmax(-1)
+        pointed_NA = point_NW.exp().to(value_WA.dtype) @ value_WA
+        gate_N1 = self.gate(torch.cat([x_ND, pointed_NA.to(x_ND.dtype)], dim=-1)).float()
+        copy_NW = point_NW + F.logsigmoid(gate_N1)
+        return copy_NW[:, :-1], torch.logaddexp(F.logsigmoid(-gate_N1), copy_NW[:, -1:])
+
+
+_SHUT = -2.0  # at first the gate lets an eighth through

@@ -1,0 +1,78 @@
+"""How a vocabulary writes phrases: their spellings as tokens, and where its tokens begin and end words."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Protocol
+
+from asr.errors import ConfigError, printable
+from asr.phrases.automaton import Automaton, WordEdges
+from asr.phrases.lists import Phrase
+
+
+class Tokenizer(Protocol):
+    """What a phrase list needs of a vocabulary."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: list[int]) -> str: ...
+
+
+class Speller:
+    """Writes phrases in the tokens of a vocabulary, each in the spellings of `spellings`."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.edges = WordEdges(*word_edges(tokenizer))
+        self._written: dict[str, list[list[int]]] = {}
+
+    def written(self, phrase: str) -> list[list[int]]:
+        """The tokens of each spelling that the vocabulary can write; remembered, for training asks again and again."""
+        if phrase not in self._written:
+            encoded = ((text, self.tokenizer.encode(text)) for text in spellings(phrase))
+            self._written[phrase] = [ids for text, ids in encoded if self.tokenizer.decode(ids).strip() == text]
+        return self._written[phrase]
+
+    def automaton(self, phrases: Iterable[Phrase]) -> Automaton:
+        """All phrases of a list.  Raises ConfigError for one that the vocabulary cannot write."""
+        automaton = Automaton(self.edges)
+        for phrase in phrases:
+            written = self.written(phrase.text)
+            if not written:
+                raise ConfigError(f"phrase '{printable(phrase.text)}': the model's vocabulary cannot write it")
+            for ids in written:
+                automaton.add(ids, phrase.weight)
+        return automaton
+
+
+def spellings(text: str) -> list[str]:
+    """How a phrase may be written: as given, in lower case, and with a capital at its beginning."""
+    return list(dict.fromkeys([text, text.lower(), text[:1].upper() + text[1:]]))
+
+
+def word_edges(tokenizer: Tokenizer) -> tuple[list[bool], list[bool]]:
+    """Which tokens go on with the word before them, and after which a new word may begin.
+
+    Found from texts alone: each token is decoded behind a letter.  Special tokens, the end among them, part words.
+    """
+    tokens = range(tokenizer.vocab_size)
+    letter = next((i for i in tokens if len(text := tokenizer.decode([i])) == 1 and _joins(text)), None)
+    if letter is None:  # no token is a letter alone: then none can stand inside a word
+        return [False] * len(tokens), [True] * len(tokens)
+    pieces = [tokenizer.decode([letter, i])[1:] for i in tokens]
+    return [bool(p) and _joins(p[0]) for p in pieces], [not (p and _joins(p[-1])) for p in pieces]
+
+
+_NO_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+
+
+def _joins(character: str) -> bool:
+    """Whether a character forms words; scripts that part no words may begin and end a phrase anywhere."""
+    if character == "\N{REPLACEMENT CHARACTER}":  # a part of a character's bytes; ASCII is never cut up
+        return True
+    wordy = character.isalnum() or unicodedata.category(character).startswith("M")
+    return wordy and not unicodedata.name(character, "").startswith(_NO_SPACES)

@@ -1,0 +1,66 @@
+"""The prefix tree of phrase lists: which tokens may come next where a text stands in them.
+
+Shapes: B utterances, L tokens, N places, V vocabulary, X nodes, E transitions, M transitions of the places at hand,
+U distinct tokens of the lists, W = U + 1 (the last stands for all tokens outside the lists), S roots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from asr.phrases.paths import INSIDE, Paths
+
+
+class PhraseTree(NamedTuple):
+    """Lists, one for each utterance or one for all.
+
+    start_B: the nodes where their texts begin.  token_U: the tokens of the lists, in order.  column_E: the column W
+    that a transition allows, the last where it leads out of its list.  begins_SW: the tokens with which phrases begin
+    at each root, in the order of the nodes.
+    """
+
+    paths: Paths
+    start_B: Tensor
+    token_U: Tensor
+    column_E: Tensor
+    begins_SW: Tensor
+
+    @classmethod
+    def of(cls, lists: Sequence[Paths]) -> PhraseTree:
+        """The tree of these lists, in the same vocabulary."""
+        paths = Paths.join(lists)
+        start_B, token_E = paths.open_X.unique(), paths.key_E % len(paths.opens_V)
+        onward_E = paths.next_E - paths.open_X[paths.next_E] > INSIDE
+        token_U = token_E[onward_E].unique()
+        column_E = torch.where(onward_E, torch.searchsorted(token_U, token_E), len(token_U))
+        begins_SW = torch.zeros(2 * len(start_B), len(token_U) + 1, dtype=torch.bool)
+        begins_SW[:, -1] = True
+        roots = (paths.root_X == torch.arange(len(paths.root_X))).nonzero()[:, 0]
+        for begins_W, first, end in zip(begins_SW, paths.row_X[roots], paths.row_X[roots + 1], strict=True):
+            begins_W[column_E[first:end]] = True
+        return cls(paths, start_B, token_U, column_E, begins_SW)
+
+    def to(self, device: torch.device) -> PhraseTree:
+        """A copy on `device`."""
+        paths, *tables = self
+        return PhraseTree(paths.to(device), *(x.to(device) for x in tables))
+
+    def along(self, tokens_BL: Tensor) -> Tensor:
+        """The nodes (B, L + 1) where texts stand at first and after each token."""
+        nodes = [self.start_B.expand(len(tokens_BL))]
+        for tokens_B in tokens_BL.unbind(1):
+            nodes.append(self.paths.follow(tokens_B, nodes[-1]))
+        return torch.stack(nodes, dim=1)
+
+    def ahead(self, node_N: Tensor) -> Tensor:
+        """The columns (N, W) that may come next: a token that begins a phrase or goes on with one, or another one."""
+        open_N = self.paths.open_X[node_N]
+        s_N = 2 * torch.searchsorted(self.start_B, open_N) + self.paths.root_X[node_N] - open_N
+        ahead_NW = self.begins_SW[s_N]
+        place_M, row_M = self.paths.beyond_roots(node_N)
+        ahead_NW[place_M, self.column_E[row_M]] = True
+        return ahead_NW

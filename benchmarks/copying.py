@@ -1,0 +1,143 @@
+"""What a learned pointer into a phrase list does, beside shallow fusion and beside nothing, with lists of many sizes.
+
+Run `python benchmarks/copying.py exp/prompts-copying-tiny-en/model`.  Lists hold words of the texts that are rare in
+training, at most half of the list, and distractors: other words of the training texts, then pairs of neighbouring
+ones.  For each list: recall and precision of its words, the word error rate on them (B-WER) and on all others (U-WER).
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from script import run_script
+from speech import sources
+
+from asr.checkpoint import load_model_folder
+from asr.data.cuts import load_audio, read_cuts, text_of
+from asr.errors import AsrError
+from asr.model.precision import fastest
+from asr.recognizer import Recognizer
+from asr.scoring import ScoreOptions, score_sources
+from asr.scoring.listed import ListedWords
+from asr.scoring.recognised import Recognised
+from asr.scoring.recognised import sources as scored
+from asr.scoring.rows import Row
+from asr.text import normalizer
+from asr.transcript import Transcript
+
+RATE = 16_000
+
+
+class System(NamedTuple):
+    """How a list is used: by the pointer, if there is to be one, and by a bonus in nats."""
+
+    name: str
+    pointer: bool
+    bonus: float
+
+
+def main(
+    model: Annotated[Path, typer.Argument(help="A model folder whose decoder has a pointer.")],
+    cuts: Annotated[Path, typer.Option(help="Manifest of English speech to recognise.")] = Path(
+        "data/prompts-en/cuts_dev.jsonl.gz"
+    ),
+    train: Annotated[Path, typer.Option(help="Manifest of what the model was trained on.")] = Path(
+        "data/prompts-en/cuts_train.jsonl.gz"
+    ),
+    sizes: Annotated[str, typer.Option(help="Phrases in a list, with commas.")] = "10,100,1000",
+    rare_below: Annotated[int, typer.Option(min=1, help="Rare words are in the training texts less often.")] = 2,
+    bonus: Annotated[float, typer.Option(help="Of shallow fusion, in nats.")] = 1.0,
+    beam: Annotated[int, typer.Option(min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Of the lists.")] = 0,
+) -> None:
+    """Measure recall and error rates with lists of several sizes.
+
+    Example: `python benchmarks/copying.py exp/prompts-copying-tiny-en/model --beam 5 --seed 1`
+    """
+    kept = {cut.id: cut for cut in read_cuts(cuts)}
+    said = {id: text_of(cut) for id, cut in kept.items()}
+    audio = {id: load_audio(cut, RATE) for id, cut in kept.items()}
+    systems = System(f"bonus {bonus:g}", False, bonus), System("pointer", True, 0), System("both", True, bonus)
+    table = Table(title=f"{len(said)} clips, beam {beam}, seed {seed}", title_justify="left", title_style="")
+    for column in ("list", "system", "recall %", "precision %", "B-WER", "U-WER", "WER"):
+        table.add_column(column, justify="left" if column == "system" else "right")
+    texts = [text_of(cut) for cut in read_cuts(train)]
+    without = recognised(model, audio, System("nothing", False, 0), None, beam)
+    with tempfile.TemporaryDirectory() as folder:
+        for size in track(_numbers(sizes), description="decoding", transient=True):
+            path = Path(folder) / f"{size}.txt"
+            path.write_text("\n".join(list_of(size, said.values(), texts, rare_below, seed)) + "\n")
+            table.add_row(str(size), "nothing", *row(said, without, path))
+            for system in systems:
+                heard = recognised(model, audio, system, path, beam)
+                table.add_row(str(size), system.name, *row(said, heard, path))
+    Console(width=140).print(table)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise AsrError(f"--sizes {text}: numbers with commas between them are wanted, such as 10,100") from None
+
+
+def list_of(size: int, said: Iterable[str], trained: Sequence[str], rare_below: int, seed: int) -> list[str]:
+    """Rare words that are said, at most half of the list, and distractors that nobody says."""
+    normal, draw = normalizer("english"), random.Random(seed)
+    texts = [normal(text).split() for text in trained]
+    counts = Counter(word for words in texts for word in words)
+    spoken = {word for text in said for word in normal(text).split()}
+    rare = sorted(word for word in spoken if counts[word] < rare_below and word.isalpha())
+    chosen = draw.sample(rare, min(len(rare), size // 2))
+    words = sorted(word for word in counts.keys() - spoken if word.isalpha())
+    pairs = sorted({f"{a} {b}" for words in texts for a, b in itertools.pairwise(words) if not {a, b} <= spoken})
+    draw.shuffle(words)
+    draw.shuffle(pairs)
+    others = list(itertools.islice(itertools.chain(words, pairs), size - len(chosen)))
+    if len(chosen) + len(others) < size:
+        raise AsrError(f"--sizes: the training texts have no {size} words and pairs of words")
+    return chosen + others
+
+
+def recognised(
+    model: Path, audio: dict[str, torch.Tensor], system: System, phrases: Path | None, beam: int
+) -> dict[str, str]:
+    """What is heard, by id."""
+    parts = load_model_folder(model)
+    if parts.model.decoder.pointer is None:
+        raise AsrError(f"{model}: its decoder has no pointer")
+    if not system.pointer:
+        parts.model.decoder.pointer = None
+    listed = {"phrases": phrases, "phrase_bonus": system.bonus}
+    options = parts.config.decode.model_copy(update={"beam_size": beam, **listed})
+    results = Recognizer(parts, options, fastest(torch.device("cpu"))).transcribe_sources(sources(audio, RATE))
+    return {
+        id: result.text if isinstance(result, Transcript) else "" for id, result in zip(audio, results, strict=True)
+    }
+
+
+def row(said: dict[str, str], heard: dict[str, str], phrases: Path) -> list[str]:
+    """The cells of a line of the table."""
+    pairs = [Recognised(Row(id, text, "en"), heard[id]) for id, text in said.items()]
+    report = score_sources(*scored(pairs), ScoreOptions(normalizer="english", words=phrases))
+    (listed,) = (found for found in report.findings if isinstance(found, ListedWords))
+    cells = []
+    for name in ("recall", "precision", "b_wer", "u_wer"):
+        share = listed.shares[name]
+        cells.append(f"{100 * share.rate:.1f} ({share.part} of {share.whole})")
+    return [*cells, f"{100 * report.values['wer']:.2f}"]
+
+
+if __name__ == "__main__":
+    run_script(main)
