@@ -68,10 +68,11 @@ class WordTimer:
         the start tokens that they were found with.
         """
         found: list[list[Word]] = []
+        rate = self.model.front_end.sample_rate_hz
         for reading in readings(self.model.decoder, memory, prefix_BP, texts):
             waves = zip(audio_BN[reading.part].cpu(), audio_len_B[reading.part].tolist(), strict=True)
             for (spans, frames, scores), (audio_N, length) in zip(self._align(reading), waves, strict=True):
-                found.append(self._words(spans, frames, scores, audio_N[:length]))
+                found.append(timed_words(spans, frames, scores, audio_N[:length], rate, self.frame_s))
         return found
 
     def _align(self, reading: Reading) -> Iterator[tuple[list[Span], Frames, list[float]]]:
@@ -99,17 +100,20 @@ class WordTimer:
         blank = self.tokenizer.blank_id
         return [forced_path(x[:t], text, blank) for x, t, text in zip(log_prob_BTV, frames, texts, strict=True)]
 
-    def _words(self, spans: Sequence[Span], frames: Frames, log_probs: Sequence[float], audio_N: Tensor) -> list[Word]:
-        rate = self.model.front_end.sample_rate_hz
-        duration_s = len(audio_N) / rate
-        times = [(a * self.frame_s, min(b * self.frame_s, duration_s)) for a, b in frames]
-        times = keep_to_pauses(times, find_pauses(audio_N, rate), duration_s)
-        words = []
-        for i, (span, (start_s, end_s)) in enumerate(zip(spans, times, strict=True)):
-            said = log_probs[span.said]
-            text = span.text if i else span.text.lstrip()
-            words.append(Word(text, round(start_s, 3), round(end_s, 3), math.exp(sum(said) / len(said))))
-        return words
+
+def timed_words(
+    spans: Sequence[Span], frames: Frames, log_probs: Sequence[float], audio_N: Tensor, rate_hz: int, frame_s: float
+) -> list[Word]:
+    """Words from their frames [start, end), moved to the pauses of the recording; log_probs: of all tokens."""
+    duration_s = len(audio_N) / rate_hz
+    times = [(a * frame_s, min(b * frame_s, duration_s)) for a, b in frames]
+    times = keep_to_pauses(times, find_pauses(audio_N, rate_hz), duration_s)
+    words = []
+    for i, (span, (start_s, end_s)) in enumerate(zip(spans, times, strict=True)):
+        said = log_probs[span.said]
+        text = span.text if i else span.text.lstrip()
+        words.append(Word(text, round(start_s, 3), round(end_s, 3), math.exp(sum(said) / len(said))))
+    return words
 
 
 class HeadAttention:
@@ -131,7 +135,12 @@ class HeadAttention:
     ) -> tuple[Tensor, Tensor | None]:
         self._layer += 1
         if chosen := self.heads.get(self._layer):
-            self._add(q_BHLK[:, chosen].float(), k_BHTK[:, chosen, : self._T].float())
+            score_BHLT = q_BHLK[:, chosen].float() @ k_BHTK[:, chosen, : self._T].float().transpose(-1, -2)
+            score_BHLT = score_BHLT * q_BHLK.shape[-1] ** -0.5
+            if weight_BHLT is not None:  # there are scores that are not products; -inf is padding, which is known
+                more_BHLT = weight_BHLT.expand(-1, q_BHLK.shape[1], -1, -1)[:, chosen, :, : self._T].float()
+                score_BHLT = score_BHLT + more_BHLT.masked_fill(more_BHLT.isinf(), 0.0)
+            self._add(score_BHLT)
         return fused(q_BHLK, k_BHTK, v_BHTK, weight_BHLT)
 
     @property
@@ -142,12 +151,11 @@ class HeadAttention:
     def contrast_BRT(self) -> Tensor:
         return median_filter(self._contrast_BRT / sum(map(len, self.heads.values())), self.frames_B)
 
-    def _add(self, q_BHLK: Tensor, k_BHTK: Tensor) -> None:
-        score_BHLT = q_BHLK @ k_BHTK.transpose(-1, -2) * q_BHLK.shape[-1] ** -0.5
+    def _add(self, score_BHLT: Tensor) -> None:
         padding_B11T = ~real_frames(self.frames_B, self._T)[:, None, None]
         weight_BHLT = score_BHLT.masked_fill(padding_B11T, -math.inf).softmax(-1)
         fed_B = self.prefix + self.len_B
-        fed_B1L1 = real_frames(fed_B, q_BHLK.shape[2])[:, None, :, None]
+        fed_B1L1 = real_frames(fed_B, score_BHLT.shape[2])[:, None, :, None]
         mean_BH1T = (weight_BHLT * fed_B1L1).sum(2, keepdim=True) / fed_B[:, None, None, None]
         off_BHLT = weight_BHLT - mean_BH1T
         variance_BH1T = (off_BHLT * fed_B1L1).square().sum(2, keepdim=True) / fed_B[:, None, None, None]

@@ -1,6 +1,7 @@
 """Training criteria as pure functions that give one value per utterance.
 
-Shapes: B batch, L target tokens, T encoder frames, V vocabulary, H attention heads.
+Shapes: B batch, L target tokens, T encoder frames, U places in a target, V vocabulary, H attention heads, N texts of an
+utterance.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+import torchaudio.functional as TA
 from torch import Tensor
 
 from asr.features import real_frames
@@ -26,6 +28,13 @@ def cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, len_B: Tensor, smoothi
     return loss_BL.masked_fill(~real_frames(len_B, targets_BL.shape[1]), 0.0).sum(1)
 
 
+def masked_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, masked_BL: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The same summed over the masked tokens alone: (B,)."""
+    logits_MV, targets_M = logits_BLV[masked_BL].float(), targets_BL[masked_BL]
+    loss_M = F.cross_entropy(logits_MV, targets_M, reduction="none", label_smoothing=smoothing)
+    return torch.zeros(masked_BL.shape, device=loss_M.device).masked_scatter(masked_BL, loss_M).sum(1)
+
+
 def ctc(log_probs_BTV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tensor, blank: int) -> Tensor:
     """Connectionist temporal classification (Graves et al. 2006): -log p(target | frames) of each utterance, (B,).
 
@@ -39,6 +48,23 @@ def ctc(log_probs_BTV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tens
         blank,
         reduction="none",
         zero_infinity=True,
+    )
+
+
+def transducer(logits_BTUV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tensor, blank: int) -> Tensor:
+    """Transducer loss (Graves 2012): -log p(target | frames) of each utterance, summed over all alignments, (B,).
+
+    U = L + 1 places: before, between and after the targets.  An utterance without a frame counts as one of one.
+    """
+    frames_B = frames_B.clamp(min=1)
+    T, L = int(frames_B.max()), int(len_B.max())
+    return TA.rnnt_loss(
+        logits_BTUV[:, :T, : L + 1].float().contiguous(),
+        targets_BL[:, :L].int().contiguous(),
+        frames_B.int(),
+        len_B.int(),
+        blank,
+        reduction="none",
     )
 
 
@@ -65,6 +91,35 @@ def guided_attention(attention_BHLT: Tensor, len_B: Tensor, frames_B: Tensor, wi
     penalty_BLT = penalty_BLT * (token_BL[..., None] & real_frames(frames_B, T)[:, None])
     per_token_BHL = (attention_BHLT * penalty_BLT[:, None]).sum(-1)
     return per_token_BHL.sum(-1).mean(-1) / len_B
+
+
+def divergence(target_BLV: Tensor, log_probs_BLV: Tensor, len_B: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of log-probabilities from those of a target, summed over real places: (B,), in nats.
+
+    L may be frames.
+    """
+    at_BL = (target_BLV.exp() * (target_BLV - log_probs_BLV)).sum(-1)
+    return at_BL.masked_fill(~real_frames(len_B, at_BL.shape[1]), 0.0).sum(1)
+
+
+def expected_errors(log_prob_BN: Tensor, errors_BN: Tensor) -> Tensor:
+    """Expected errors of N texts under their probabilities, renormalised over them, less their mean: (B,).
+
+    The minimum-WER criterion of Prabhavalkar et al. 2018, whose mean lowers the variance of the gradient and changes
+    nothing else.  A text that is not there has log-probability -inf; its errors do not matter.
+    """
+    there_BN = log_prob_BN.isfinite()
+    mean_B1 = (errors_BN * there_BN).sum(1, keepdim=True) / there_BN.sum(1, keepdim=True)
+    return (log_prob_BN.softmax(1) * (errors_BN - mean_B1) * there_BN).sum(1)
+
+
+def policy_gradient(log_prob_BN: Tensor, errors_BN: Tensor, baseline_B: Tensor) -> Tensor:
+    """The mean over N samples of (errors - baseline) x log-probability: (B,).
+
+    Its gradient is an unbiased estimate of that of the expected errors (REINFORCE, Williams 1992); with the errors of
+    the greedy text as the baseline it is self-critical sequence training (Rennie et al. 2017).  The value says nothing.
+    """
+    return ((errors_BN - baseline_B[:, None]) * log_prob_BN).mean(1)
 
 
 def linear_decay(weight: float, step: int, steps: int) -> float:

@@ -41,7 +41,7 @@ from asr.pretrained import find_model, import_model, with_padding
 from asr.pretrained.names import HUGGING_FACE, WHISPER_HUGGING_FACE
 from asr.recognizer import Recognizer
 from asr.training.run import train
-from asr.training.schedule import schedule
+from asr.training.schedule import build_schedule
 from asr.training.start import data_of, starting_point, total_steps
 from asr.training.task import SpeechTask
 from asr.transcript import Transcript
@@ -189,7 +189,7 @@ def _transformers(config: ExperimentConfig, *, bf16: bool) -> tuple[Path, list[C
     vectors = [p for p in model.parameters() if p.requires_grad and p.ndim == 1]
     groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(options, steps))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, build_schedule(options, steps))
     starts = []
     for batch, _ in zip(data.train_dataloader(), range(steps or sys.maxsize), strict=False):
         starts.append(Clock.now())

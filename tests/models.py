@@ -32,10 +32,13 @@ def small_model(
     *,
     features: Any = None,
     encoder: dict[str, Any] | None = None,
+    decoder: dict[str, Any] | None = None,
     ctc: bool = True,
     **decode: Any,
 ) -> ModelFolder:
     """A model of 8 kHz audio that writes the letters of 'hello world'; `decode` are options of the search.
+
+    decoder: another than the small autoregressive one.
 
     Its weights are large, so that texts depend on the audio and the best token stands well above the next.
     """
@@ -43,7 +46,9 @@ def small_model(
     tokenizer = CharacterTokenizer.train(["hello world"], languages)
     sizes = {"layers": 1, "heads": 2, "feed_forward": 32, "dropout": 0.0}
     model = ModelConfig(
-        encoder=EncoderConfig(dim=32, **sizes, **(encoder or {})), decoder={**sizes, "tied_output": False}, ctc=ctc
+        encoder=EncoderConfig(dim=32, **sizes, **(encoder or {})),
+        decoder={**({} if "kind" in (decoder or {}) else {**sizes, "tied_output": False}), **(decoder or {})},
+        ctc=ctc,
     )
     config = ModelFolderConfig(
         features=features or LogMelConfig(sample_rate_hz=RATE, n_mels=20),

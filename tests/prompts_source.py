@@ -12,12 +12,13 @@ import soundfile
 from lhotse import CutSet, MonoCut
 from typer.testing import CliRunner
 
+from recipes.preparing import SPLITS
 from recipes.prompts import corpus
 from recipes.prompts import prepare as recipe
 
 ROOT = Path(__file__).parents[1]
 RATE = 8000
-MANIFESTS = [f"cuts_{split}.jsonl.gz" for split in corpus.SPLITS]
+MANIFESTS = [f"cuts_{split}.jsonl.gz" for split in SPLITS]
 # Two ids of each split.
 TRAIN, DEV, TEST = (
     ("agent-user", "digits/1"),

@@ -120,6 +120,22 @@ def test_a_run_whose_processes_are_killed_goes_on_as_if_they_had_not_been(
     assert all(torch.equal(final[0][name], final[1][name]) for name in final[1])
 
 
+def test_weights_cut_up_among_processes_train_as_whole_ones(config: Path, two: Path, tmp_path: Path) -> None:
+    out, sharded = tmp_path / "sharded", (TWO, "trainer.strategy=fsdp")
+    run(config, out, *sharded, "trainer.max_steps=9")
+    run(config, out, *sharded)
+    for rank in (0, 1):
+        for batch, (loss, ids) in steps(two, rank).items():
+            own, own_ids = steps(out, rank)[batch]
+            assert own_ids == ids
+            assert own == pytest.approx(loss, rel=1e-3)
+    norms = [[float(row["grad_norm"]) for row in read_metrics(o / "logs") if row.get("grad_norm")] for o in (two, out)]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-3)
+    expected = load_file(two / "model" / "model.safetensors")
+    for name, weight in load_file(out / "model" / "model.safetensors").items():
+        torch.testing.assert_close(weight, expected[name], atol=1e-3, rtol=1e-3)
+
+
 def test_a_process_ends_with_the_one_that_started_it_before_they_have_met() -> None:
     held = "from asr.training.processes import end_with_starter\nwith end_with_starter():\n    "
     child = f"import time\n{held}print('up', flush=True); time.sleep(60); print('still up')"

@@ -33,6 +33,8 @@ from prompts_source import (
 )
 
 from asr.errors import AsrError, DataError
+from recipes.clips import Clip, Dropped, check_apart
+from recipes.preparing import split_of
 from recipes.prompts import corpus
 from recipes.prompts import prepare as recipe
 
@@ -72,7 +74,7 @@ def test_transcript_lines(tmp_path: Path) -> None:
     path.write_bytes("\ufeff; Elenco\n\nx: uno: due\n  ; no\ny : tre\r\nx: altro\n".encode())
     texts, dropped = corpus.read_transcripts(path, "it")
     assert {prompt: text.strip() for prompt, text in texts.items()} == {"x": "uno: due", "y": "tre"}
-    assert dropped == [corpus.Dropped("it", "x", "second text of an id")]
+    assert dropped == [Dropped("it", "x", "x", "second text of an id")]
 
 
 @pytest.mark.parametrize(
@@ -95,9 +97,9 @@ def test_a_transcript_that_inflates_without_end_is_refused(tmp_path: Path) -> No
 
 
 def test_the_split_of_an_id() -> None:
-    assert {corpus.split_of(prompt) for prompt in TRAIN} == {"train"}
-    assert {corpus.split_of(prompt) for prompt in DEV} == {"dev"}
-    assert {corpus.split_of(prompt) for prompt in TEST} == {"test"}
+    assert {split_of(prompt) for prompt in TRAIN} == {"train"}
+    assert {split_of(prompt) for prompt in DEV} == {"dev"}
+    assert {split_of(prompt) for prompt in TEST} == {"test"}
 
 
 # --- from a folder -------------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ def test_cuts_and_report(tmp_path: Path) -> None:
         wav(folder / f"{name}.wav", 1000 + number)
     wav(folder.parent.parent / "outside.wav", 999)
     output = run("--languages", "it,en", "--source", tmp_path / "s", "--out", tmp_path / "o")
-    assert "no prompt and no audio stands in two splits" in output
+    assert "nothing stands in two splits" in output
 
     assert ids(tmp_path / "o", "train") == [
         "en/agent-user",
@@ -145,7 +147,7 @@ def test_cuts_and_report(tmp_path: Path) -> None:
 def test_shared_texts_are_counted(tmp_path: Path) -> None:
     folder = voice(tmp_path / "s", lines="removed: SAY, added\n")
     wav(folder / "removed.wav", 900)
-    assert corpus.split_of("removed") == "train"
+    assert split_of("removed") == "train"
     run("--languages", "en", "--source", tmp_path / "s", "--out", tmp_path / "o")
     (item,) = json.loads((tmp_path / "o" / "prepared.json").read_text())["report"]["languages"]
     assert {split: cell["texts_also_in_train"] for split, cell in item["splits"].items()} == {
@@ -219,20 +221,20 @@ def test_copies_leave_the_lower_split(tmp_path: Path) -> None:
 def test_a_leak_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = voice(tmp_path / "s")
     shutil.copy(folder / "added.wav", folder / "agent-user.wav")
-    monkeypatch.setattr(corpus, "drop_copies", lambda clips: (list(clips), []))
+    monkeypatch.setattr(recipe, "drop_copies", lambda clips: (list(clips), []))
     line = fails("--languages", "en", "--source", tmp_path / "s", "--out", tmp_path / "o")
     assert "leak: the audio of en/added (test) also stands in train as en/agent-user" in line
     assert not list((tmp_path / "o").glob("cuts_*"))
 
 
 def test_an_id_in_two_splits_fails() -> None:
-    def clip(language: str, sha256: str) -> corpus.Clip:
-        return corpus.Clip(language, "added", "Added.", Path("added.wav"), RATE, 800, sha256)
+    def clip(language: str, sha256: str) -> Clip:
+        return Clip(language, "added", "added", "speaker", "Added.", Path("added.wav"), RATE, 800, sha256)
 
-    with pytest.raises(DataError, match="leak: the prompt of it/added"):
-        corpus.check_apart({"train": [clip("en", "a")], "dev": [], "test": [clip("it", "b")]})
+    with pytest.raises(DataError, match="leak: the group of it/added"):
+        check_apart({"train": [clip("en", "a")], "dev": [], "test": [clip("it", "b")]})
     with pytest.raises(DataError, match="'en/added' stands twice"):
-        corpus.check_apart({"train": [clip("en", "a"), clip("en", "a")], "dev": [], "test": []})
+        check_apart({"train": [clip("en", "a"), clip("en", "a")], "dev": [], "test": []})
 
 
 # --- killed at any point -------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from prompts_source import added, fails, ids, run, tarball, voice
 
-from recipes.prompts import fetch, sources
+from recipes import fetch
+from recipes.prompts import sources
 
 # --- archives ------------------------------------------------------------------------------------------
 

@@ -20,10 +20,12 @@ def test_rows_are_the_real_places_in_order_and_go_back_to_them(lengths: list[int
     rows = Rows(torch.tensor(lengths), 5)
     x_ND = rows.pack(x_BTD)
     assert torch.equal(x_ND, torch.cat([x_TD[:length] for x_TD, length in zip(x_BTD, lengths, strict=True)]))
-    back_BTD = rows.spread(x_ND)
-    assert back_BTD.shape == x_BTD.shape
-    for x_TD, back_TD, length in zip(x_BTD, back_BTD, lengths, strict=True):
+    back_BTD, zeroed_BTD = rows.spread(x_ND), rows.spread_zeros(x_ND)
+    assert back_BTD.shape == zeroed_BTD.shape == x_BTD.shape
+    for x_TD, back_TD, zeroed_TD, length in zip(x_BTD, back_BTD, zeroed_BTD, lengths, strict=True):
         assert torch.equal(back_TD[:length], x_TD[:length])
+        assert torch.equal(zeroed_TD[:length], x_TD[:length])
+        assert not zeroed_TD[length:].any()
         if length:
             assert torch.equal(back_TD[length:], x_TD[length - 1].expand(5 - length, 2))
 

@@ -30,7 +30,8 @@ ROOMS = {
     "losses": {"features"},
     "model": {"features", "config", "model", "phrases"},
     "phrases": {"errors", "phrases"},
-    "decode": {"errors", "decode", "phrases"},
+    "decode": BASE | {"decode", "phrases"},
+    "lm": BASE | {"lm", "decode", "checkpoint", "pretrained", "scoring", "text", "tokenizer"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},
     "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
     "data": BASE | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer"} | {"phrases"},
@@ -39,8 +40,8 @@ ROOMS = {
     "guards": {"config", "evidence"},
     "recognizer": BASE
     | {
-        *("evidence", "guards", "align", "words", "transcript", "config", "checkpoint", "decode", "model", "tokenizer"),
-        *("audio", "resampling", "windows", "data", "phrases", "recognizer"),
+        *("evidence", "guards", "align", "frames", "words", "transcript", "config", "checkpoint", "decode", "model"),
+        *("tokenizer", "audio", "resampling", "windows", "data", "phrases", "recognizer"),
     },
     "windows": set(),
     "vad": BASE | {"checkpoint", "resampling"},
@@ -48,15 +49,20 @@ ROOMS = {
     "words": {"transcript"},
     "pauses": set(),
     "align": BASE | {"transcript", "words", "pauses", "tokenizer", "model", "features", "losses"},
+    "frames": {"align", "transcript", "words", "tokenizer", "model"},
     "subtitles": BASE | {"transcript", "words"},
     "writers": BASE | {"transcript", "subtitles"},
     "runs": BASE | {"config", "text", "scoring"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
+    "tuning": BASE | {"evaluate", "recognizer", "scoring", "data", "config"},
     "corpus": BASE
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
+    "ablation": BASE
+    | {"ablation", "config", "checkpoint", "data", "losses", "model", "recognizer", "evaluate", "scoring", "training"}
+    | {"pictures"},
     "training": BASE
     | {"training", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
-    | {"scoring", "tokenizer", "pictures"},
+    | {"scoring", "tokenizer", "pictures", "decode", "metrics", "text", "lm"},
 }
 LIGHTNING = {"training", "data"}
 

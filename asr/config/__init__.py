@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from .ablation import BASE, AblationConfig, CorpusConfig, RowConfig
+from .attention import ChunkConfig, WindowConfig
+from .base import Config
+from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
+from .features import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
+from .language import (
+    LanguageDataConfig,
+    LanguageExperimentConfig,
+    LanguageFolderConfig,
+    LanguageModelConfig,
+    LanguageTrainerConfig,
+)
 from .model import (
-    Config,
     DecodeConfig,
     DecoderConfig,
     EncoderConfig,
-    FeaturesConfig,
     GuardConfig,
-    KaldiFeaturesConfig,
-    LogMelConfig,
+    MaskPredictConfig,
     ModelConfig,
     ModelFolderConfig,
+    NoDecoderConfig,
     Padding,
     PointerConfig,
     SubsamplingConfig,
     TokenizerConfig,
-    WhisperFeaturesConfig,
+    TransducerConfig,
+    TransformerDecoderConfig,
 )
-from .reading import parse_yaml, read_config, to_yaml, validate
+from .reading import parse_yaml, read_config, read_tree, set_key, to_yaml, validate
 from .training import (
+    BROUGHT,
     EXPERIMENT,
     AdaptConfig,
     AugmentConfig,
@@ -30,15 +42,23 @@ from .training import (
     LossConfig,
     OptimizerConfig,
     PhraseListConfig,
+    PlateauConfig,
     TrainerConfig,
+    check_losses,
     check_phrases,
+    check_processes,
 )
 
 __all__ = [
+    "BASE",
+    "BROUGHT",
     "EXPERIMENT",
+    "AblationConfig",
     "AdaptConfig",
     "AugmentConfig",
+    "ChunkConfig",
     "Config",
+    "CorpusConfig",
     "DataConfig",
     "DecodeConfig",
     "DecoderConfig",
@@ -48,21 +68,39 @@ __all__ = [
     "GuardConfig",
     "GuidedAttentionConfig",
     "KaldiFeaturesConfig",
+    "LanguageDataConfig",
+    "LanguageExperimentConfig",
+    "LanguageFolderConfig",
+    "LanguageModelConfig",
+    "LanguageTrainerConfig",
     "LogMelConfig",
     "LossConfig",
+    "MaskPredictConfig",
+    "MinimumErrorConfig",
     "ModelConfig",
     "ModelFolderConfig",
+    "NoDecoderConfig",
     "OptimizerConfig",
     "Padding",
     "PhraseListConfig",
+    "PlateauConfig",
     "PointerConfig",
+    "RowConfig",
+    "ScheduledSamplingConfig",
     "SubsamplingConfig",
     "TokenizerConfig",
     "TrainerConfig",
+    "TransducerConfig",
+    "TransformerDecoderConfig",
     "WhisperFeaturesConfig",
+    "WindowConfig",
+    "check_losses",
     "check_phrases",
+    "check_processes",
     "parse_yaml",
     "read_config",
+    "read_tree",
+    "set_key",
     "to_yaml",
     "validate",
 ]

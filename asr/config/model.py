@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, Tag, model_validator
 
 from asr.errors import ConfigError
 from asr.text import check_name
 
-
-class Config(BaseModel):
-    """Base of all options: immutable, and strict about unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-# Far above any use; a hostile file cannot ask for a model that takes hours to build.
-Size = Annotated[int, Field(gt=0, le=65_536)]
-Rate = Annotated[int, Field(ge=1000, le=384_000)]
-Layers = Annotated[int, Field(ge=0, le=256)]
+from .attention import ChunkConfig, Clip, PositionKind, Score, WindowConfig, check_attention, check_reach
+from .base import Config, Layers, Size, by_kind
+from .features import FeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 
 
 def _known(normalizer: str) -> str:
@@ -32,51 +24,6 @@ def _known(normalizer: str) -> str:
 
 # A name and never a file: model folders hold all that they need.
 NormalizerName = Annotated[str, AfterValidator(_known)]
-
-
-class LogMelConfig(Config):
-    """Log-mel filter bank over frames that lie wholly inside the recording."""
-
-    kind: Literal["log_mel"] = "log_mel"
-    sample_rate_hz: Rate = 16_000
-    n_mels: int = Field(80, gt=0, le=512)
-    window_ms: float = Field(25.0, ge=1, le=1000)
-    hop_ms: float = Field(10.0, ge=1, le=1000)
-    normalization: Literal["none", "utterance", "global"] = Field(
-        "utterance", description="mean and variance of each utterance's own frames, or of the training set"
-    )
-
-
-class WhisperFeaturesConfig(Config):
-    """Whisper's log-mel: centred frames over a window of fixed length, clamped 8 decades below the maximum."""
-
-    kind: Literal["whisper"] = "whisper"
-    sample_rate_hz: Rate = 16_000
-    n_mels: int = Field(80, gt=0, le=512)
-    window_s: float = Field(30.0, gt=0, le=3600)
-
-
-class KaldiFeaturesConfig(Config):
-    """Kaldi's log-mel filter bank of 25 ms every 10 ms, as fairseq's Speech2Text reads it."""
-
-    kind: Literal["kaldi"] = "kaldi"
-    sample_rate_hz: Rate = 16_000
-    n_mels: int = Field(80, gt=3, le=512)
-    normalize_means: bool = Field(True, description="every mel bin of an utterance gets mean 0")
-    normalize_vars: bool = Field(True, description="every mel bin of an utterance gets variance 1")
-
-
-def _features_kind(value: Any) -> str:
-    kind = value.get("kind", "log_mel") if isinstance(value, dict) else getattr(value, "kind", "log_mel")
-    return str(kind)
-
-
-FeaturesConfig = Annotated[
-    Annotated[LogMelConfig, Tag("log_mel")]
-    | Annotated[WhisperFeaturesConfig, Tag("whisper")]
-    | Annotated[KaldiFeaturesConfig, Tag("kaldi")],
-    Discriminator(_features_kind),
-]
 
 
 class SubsamplingConfig(Config):
@@ -102,25 +49,73 @@ Padding = Annotated[
 ]
 
 
+Normalization = Annotated[
+    Literal["layer", "rms", "batch", "power"],
+    Field(
+        description="what all norms are: of each vector (layer, rms), or of each element, over the batch in training "
+        "and by running statistics after it (batch, power), which is for training in one process"
+    ),
+]
+
+
 class EncoderConfig(Config):
-    """Subsampling, sinusoidal positions and Transformer layers."""
+    """Subsampling, positions and layers: of the Transformer, of the Conformer or bidirectional LSTMs."""
 
     subsampling: SubsamplingConfig = SubsamplingConfig()
+    layer: Literal["transformer", "conformer", "lstm"] = Field(
+        "transformer", description="lstm has no use for heads, feed_forward and positions, which it goes without"
+    )
     layers: Layers = 6
     dim: Size = 256
-    heads: Size = 4
-    feed_forward: Size = 1024
+    heads: Size = Field(4, description="of self-attention; layer=lstm has none")
+    feed_forward: Size = Field(1024, description="inner width, of both in layer=conformer; layer=lstm has none")
+    kernel: int = Field(15, gt=0, le=1023, description="with layer=conformer: frames that a convolution sees, odd")
     dropout: float = Field(0.1, ge=0, lt=1)
-    norm: Literal["pre", "post"] = "pre"
+    norm: Literal["pre", "post", "none"] = Field(
+        "pre", description="where norms stand; none: neither norms nor residuals, with layer=lstm"
+    )
+    normalization: Normalization = "layer"
     padding: Padding = "mask"
     keep_s: float = Field(0.5, ge=0, description="with padding=recall: silence after the speech that is computed")
+    position: PositionKind = "sinusoidal"
+    clip: Clip = 64
+    longest_s: float = Field(30.0, gt=0, le=3600, description="with position=learned: audio up to here has positions")
     first_position: FirstPosition = 0
     scaled: Scaled = False
+    score: Score = "dot"
+    window: WindowConfig | None = Field(None, description="default: every frame attends to all others")
+    chunk: ChunkConfig | None = Field(None, description="the same in chunks")
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> EncoderConfig:
-        if self.dim % self.heads or self.dim % 2:
+        if self.dim % 2 or (self.layer != "lstm" and self.dim % self.heads):
             raise ValueError(f"dim={self.dim} must be even and a multiple of heads={self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _layer_fits(self) -> EncoderConfig:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel={self.kernel} must be odd: a frame, and as many before as behind it")
+        if self.padding == "recall" and self.layer != "transformer":
+            raise ValueError(f"padding=recall is for layer=transformer: layer={self.layer} needs all frames in order")
+        if self.norm == "none" and self.layer != "lstm":
+            raise ValueError("norm=none is for layer=lstm")
+        if self.norm == "post" and self.layer == "conformer":
+            raise ValueError(
+                "norm=post is not for layer=conformer, which has norms before its parts and one at its end"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _attention_fits(self) -> EncoderConfig:
+        if self.layer == "lstm":
+            if self.first_position or self.scaled or self.position not in ("none", "sinusoidal"):
+                raise ValueError("position, first_position and scaled are for layers with positions: not layer=lstm")
+            if self.score != "dot" or self.window or self.chunk:
+                raise ValueError("score, window and chunk are for layers with attention: not layer=lstm")
+            return self
+        check_attention(self.position, self.score, self.first_position, self.dim // self.heads)
+        check_reach(self.position, self.padding, self.window, self.chunk)
         return self
 
 
@@ -130,19 +125,33 @@ class PointerConfig(Config):
     size: Size | None = Field(None, description="width of its queries and keys; default: the decoder's")
 
 
-class DecoderConfig(Config):
-    """Autoregressive Transformer decoder; its width is the encoder's."""
+class TransformerDecoderConfig(Config):
+    """Layers over tokens that attend to the encoder; their width is the encoder's."""
 
     layers: Layers = Field(3, gt=0)
     heads: Size = 4
     feed_forward: Size = 1024
     dropout: float = Field(0.1, ge=0, lt=1)
     norm: Literal["pre", "post"] = "pre"
+    normalization: Normalization = "layer"
     max_length: int = Field(448, gt=1, le=65_536, description="longest target in tokens, start tokens included")
     tied_output: bool = Field(True, description="the output projection is the embedding matrix")
-    position: Literal["learned", "sinusoidal"] = "learned"
+    position: PositionKind = "learned"
+    clip: Clip = 64
     first_position: FirstPosition = 0
     scaled: Scaled = False
+    score: Score = Field("dot", description="of self-attention and of attention to the encoder")
+
+    @model_validator(mode="after")
+    def _attention_fits(self) -> TransformerDecoderConfig:
+        check_attention(self.position, self.score, self.first_position)
+        return self
+
+
+class DecoderConfig(TransformerDecoderConfig):
+    """Autoregressive Transformer decoder: token after token, until it says the end."""
+
+    kind: Literal["attention"] = "attention"
     pointer: PointerConfig | None = Field(None, description="copies from phrase lists; trained with data.phrases")
     alignment_heads: tuple[tuple[int, int], ...] = Field(
         (),
@@ -154,30 +163,95 @@ class DecoderConfig(Config):
         for layer, head in self.alignment_heads:
             if not (0 <= layer < self.layers and 0 <= head < self.heads):
                 raise ValueError(f"alignment_heads: there is no head {head} in a layer {layer}")
-        if self.position == "learned" and self.first_position:
-            raise ValueError("first_position is for position=sinusoidal")
         return self
+
+
+class NoDecoderConfig(Config):
+    """CTC alone (Graves et al. 2006)."""
+
+    kind: Literal["none"] = "none"
+
+    @property
+    def max_length(self) -> int:
+        """The longest target in tokens: the frames alone limit it."""
+        return 65_536
+
+
+class TransducerConfig(Config):
+    """Transducer (Graves 2012): a prediction network over the tokens so far, joined with every frame."""
+
+    kind: Literal["transducer"] = "transducer"
+    predictor: Literal["lstm", "convolution"] = Field(
+        "lstm", description="convolution: over the last `context` tokens, without other state (Ghodsi et al. 2020)"
+    )
+    layers: int = Field(1, gt=0, le=16, description="of the LSTM")
+    context: int = Field(2, gt=0, le=64, description="tokens that the convolution sees")
+    dim: Size = Field(256, description="width of embedding and prediction network")
+    joiner: Size = Field(256, description="width in which frames and tokens are added")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of the prediction network")
+    max_length: int = Field(448, gt=1, le=65_536, description="longest target in tokens, start tokens included")
+
+    @model_validator(mode="after")
+    def _options_have_a_use(self) -> TransducerConfig:
+        name, other = ("layers", "lstm") if self.predictor == "convolution" else ("context", "convolution")
+        if getattr(self, name) != type(self).model_fields[name].default:
+            raise ValueError(f"{name} is for predictor={other}")
+        return self
+
+
+class MaskPredictConfig(TransformerDecoderConfig):
+    """Predicts the length, then all tokens at once, and the least sure ones anew (Ghazvininejad et al. 2019)."""
+
+    kind: Literal["mask_predict"] = "mask_predict"
+
+
+class MaskCTCConfig(TransformerDecoderConfig):
+    """Predicts those tokens anew of which CTC is not sure (Higuchi et al. 2020)."""
+
+    kind: Literal["mask_ctc"] = "mask_ctc"
+
+
+AnyDecoderConfig = Annotated[
+    Annotated[DecoderConfig, Tag("attention")]
+    | Annotated[NoDecoderConfig, Tag("none")]
+    | Annotated[TransducerConfig, Tag("transducer")]
+    | Annotated[MaskPredictConfig, Tag("mask_predict")]
+    | Annotated[MaskCTCConfig, Tag("mask_ctc")],
+    by_kind("attention"),
+]
+
+
+NEED_CTC = ("none", "mask_ctc")
 
 
 class ModelConfig(Config):
     """Encoder, decoder and optional CTC head."""
 
     encoder: EncoderConfig = EncoderConfig()
-    decoder: DecoderConfig = DecoderConfig()
+    decoder: AnyDecoderConfig = DecoderConfig()
     ctc: bool = Field(True, description="a CTC head on the encoder")
-    activation: Literal["relu", "gelu"] = "gelu"
+    activation: Literal["relu", "gelu", "silu"] = "gelu"
 
     @model_validator(mode="after")
-    def _decoder_heads_divide_dim(self) -> ModelConfig:
-        if self.encoder.dim % self.decoder.heads:
-            raise ValueError(f"encoder.dim={self.encoder.dim} must be a multiple of decoder.heads={self.decoder.heads}")
+    def _decoder_fits(self) -> ModelConfig:
+        heads, kind = getattr(self.decoder, "heads", 1), self.decoder.kind
+        if self.encoder.dim % heads:
+            raise ValueError(f"encoder.dim={self.encoder.dim} must be a multiple of decoder.heads={heads}")
+        if isinstance(self.decoder, TransformerDecoderConfig):
+            d = self.decoder
+            check_attention(d.position, d.score, d.first_position, self.encoder.dim // heads)
+        if kind in NEED_CTC and not self.ctc:
+            raise ValueError(f"decoder.kind={kind} finds its texts by a CTC head: ctc=true")
         return self
 
 
 def check_window(features: FeaturesConfig, model: ModelConfig) -> None:
-    """ValueError if silence is to be remembered where no window is filled up with it."""
+    """ValueError if silence is to be remembered where no window is filled up with it, or a window is too long."""
     if model.encoder.padding == "recall" and not isinstance(features, WhisperFeaturesConfig):
         raise ValueError("model.encoder.padding=recall is for features with a window: features.kind=whisper")
+    window_s = features.window_s if isinstance(features, WhisperFeaturesConfig) else 0.0
+    if model.encoder.position == "learned" and window_s > model.encoder.longest_s:
+        raise ValueError(f"model.encoder.longest_s must be at least features.window_s={window_s:g}")
 
 
 class GuardConfig(Config):
@@ -204,22 +278,42 @@ class GuardConfig(Config):
         (0.2, 0.4, 0.6, 0.8, 1.0), description="a text in a loop is searched for anew by sampling at these, in turn"
     )
     fallback_log_prob: float = Field(-1.0, le=0, description="less probable samples are not taken")
+    wider_beam: int = Field(5, ge=1, le=1000, description="beam for improbable texts, if decode's is narrower; 1: none")
+    wider_log_prob: float = Field(-0.5, le=0, description="less probable texts are searched for again with that beam")
 
 
 class DecodeConfig(Config):
-    """Beam search; greedy search is beam_size 1."""
+    """Beam search, of which greedy search is beam_size 1, or texts drawn at random (temperature above 0)."""
 
-    beam_size: int = Field(1, ge=1, le=1000)
+    beam_size: int = Field(1, ge=1, le=1000, description="hypotheses at a time; with mask_predict: lengths")
     ctc_weight: float = Field(0.0, ge=0, le=1, description="share of the CTC prefix score (joint decoding)")
     length_bonus: float = Field(0.0, description="added to the score for every token")
     length_penalty: float = Field(1.0, ge=0, description="final scores are divided by length ** length_penalty")
     max_tokens_per_s: float = Field(30.0, gt=0, description="the cap on the text's length, tied to the audio's")
-    n_best: int = Field(1, ge=1, le=1000)
+    n_best: int = Field(1, ge=1, le=1000, description="texts to give; of a beam at most its width")
+    temperature: float = Field(
+        0.0, ge=0, description="above 0: n_best texts are drawn, the best first, log-probabilities divided by it"
+    )
+    top_p: float = Field(1.0, gt=0, le=1, description="drawn from the most probable tokens of this share together")
+    seed: int = Field(0, description="of what is drawn, together with the audio")
     window_s: float = Field(30.0, gt=0, le=3600, description="recordings up to this length are decoded whole")
     cut_s: float = Field(30.0, gt=0, le=3600, description="longer ones are cut into parts of at most this length")
     guards: GuardConfig = GuardConfig()
+    max_symbols: int = Field(5, ge=1, le=1000, description="with a transducer: the most tokens of a frame")
+    iterations: int = Field(10, ge=1, le=1000, description="of a masked decoder: rounds in which tokens are predicted")
+    threshold: float = Field(0.999, ge=0, le=1, description="with mask_ctc: less probable tokens are predicted anew")
     phrases: Path | None = Field(None, description="a phrase list: names and words to listen for, a line each")
     phrase_bonus: float = Field(1.0, ge=0, description="nats for every token along a phrase")
+    lm: Path | None = Field(None, description="a language model: an ARPA file of n-grams (.gz too), or a folder")
+    lm_weight: float = Field(0.3, ge=0, description="what its log-probabilities count (shallow fusion); 0: off")
+    lm_unit: Literal["token", "word"] = Field("token", description="what n-grams are made of")
+    lm_unknown_penalty: float = Field(10.0, ge=0, description="nats off for a word that an n-gram model of words lacks")
+
+    @model_validator(mode="after")
+    def _top_p_is_of_draws(self) -> DecodeConfig:
+        if self.top_p < 1 and self.temperature == 0:
+            raise ValueError("top_p is for drawing: give a temperature above 0, or leave top_p out")
+        return self
 
 
 class TokenizerConfig(Config):

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from .base import Config
+from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
+from .features import FeaturesConfig, LogMelConfig
 from .model import (
-    Config,
+    NEED_CTC,
     DecodeConfig,
-    FeaturesConfig,
-    LogMelConfig,
     ModelConfig,
     NormalizerName,
     Padding,
@@ -80,6 +81,9 @@ class AugmentConfig(Config):
     time_mask_share: float = Field(0.2, ge=0, le=1, description="adaptive: the masks together cover at most this share")
     freq_masks: int = Field(0, ge=0)
     freq_mask_bins: int = Field(27, ge=1)
+    token_noise: float = Field(
+        0.0, ge=0, le=1, description="share of the decoder's input tokens that random ones of the vocabulary replace"
+    )
     unpadded: float = Field(
         0.0,
         ge=0,
@@ -107,25 +111,65 @@ class LossConfig(Config):
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     ctc_weight: float = Field(0.3, ge=0, le=1)
+    length_weight: float = Field(0.1, ge=0, description="of a mask_predict decoder's length, for each utterance")
     guided_attention: GuidedAttentionConfig = GuidedAttentionConfig()
+    scheduled_sampling: ScheduledSamplingConfig = ScheduledSamplingConfig()
+    minimum_error: MinimumErrorConfig = MinimumErrorConfig()
+    r_drop: float = Field(0.0, ge=0, description="weight of R-Drop (Liang et al. 2021): two views by dropout; 0: off")
+    cr_ctc: float = Field(0.0, ge=0, description="weight of CR-CTC (Yao et al. 2024): two views by SpecAugment; 0: off")
+
+    @model_validator(mode="after")
+    def _consistency_of_ctc(self) -> LossConfig:
+        if self.cr_ctc and not self.ctc_weight:
+            raise ValueError("cr_ctc keeps CTC consistent: it needs a ctc_weight above 0")
+        return self
 
 
 Factor = Annotated[float, Field(ge=0, le=1000)]
+_BETAS = 0.9, 0.98
+
+
+class PlateauConfig(Config):
+    """When and by how much the learning rate falls with schedule=plateau."""
+
+    metric: Literal["wer", "loss"] = Field("wer", description="of dev: what has to fall")
+    patience: int = Field(2, ge=0, description="validations in a row that may pass without a new best")
+    factor: float = Field(0.5, gt=0, lt=1, description="after one more, the learning rate is multiplied by this")
 
 
 class OptimizerConfig(Config):
-    """AdamW and its learning-rate schedule."""
+    """The optimiser and its learning-rate schedule."""
 
+    kind: Literal["sgd", "adagrad", "rmsprop", "adam", "adamw"] = "adamw"
     lr: float = Field(1e-3, gt=0, description="the highest learning rate")
     parts: dict[str, Factor] = Field(
         {}, description="factors on lr by part of the model, such as encoder.layers.0; 0 freezes, the longest name wins"
     )
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = Field(0.01, ge=0)
-    schedule: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
+    betas: tuple[float, float] = Field(_BETAS, description="of adam and adamw")
+    momentum: float = Field(0.0, ge=0, lt=1, description="of sgd and rmsprop")
+    nesterov: bool = Field(False, description="sgd looks ahead along its momentum")
+    weight_decay: float = Field(
+        0.01, ge=0, description="of matrices; adamw takes it from the weights, the others add it to the gradient"
+    )
+    schedule: Literal["constant", "inverse_sqrt", "cosine", "plateau"] = Field(
+        "inverse_sqrt", description="after warm-up; inverse_sqrt with lr = (dim x warmup_steps) ** -0.5 is Noam's"
+    )
     warmup_steps: int = Field(1000, ge=0)
-    final_lr_share: float = Field(0.0, ge=0, le=1, description="cosine ends at this share of lr")
+    final_lr_share: float = Field(0.0, ge=0, le=1, description="cosine and plateau end at this share of lr")
+    plateau: PlateauConfig = PlateauConfig()
     clip_norm: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _options_of_the_kind(self) -> OptimizerConfig:
+        if self.betas != _BETAS and self.kind not in ("adam", "adamw"):
+            raise ValueError(f"betas are for kind=adam and kind=adamw: {self.kind} has none")
+        if self.momentum and self.kind not in ("sgd", "rmsprop"):
+            raise ValueError(f"momentum is for kind=sgd and kind=rmsprop: with {self.kind} give betas")
+        if self.nesterov and not (self.kind == "sgd" and self.momentum):
+            raise ValueError("nesterov=true needs kind=sgd and a momentum above 0")
+        if self.plateau != PlateauConfig() and self.schedule != "plateau":
+            raise ValueError(f"plateau is for schedule=plateau, not {self.schedule}")
+        return self
 
 
 class TrainerConfig(Config):
@@ -137,7 +181,9 @@ class TrainerConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(1, gt=0, description="processes on this machine, a GPU each; they share each step's batch")
     nodes: int = Field(1, gt=0, description="machines, each with so many")
-    strategy: Literal["auto", "ddp"] = Field("auto", description="auto: ddp where there are several processes")
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto", description="auto: ddp where there are several processes; fsdp: each holds a share of the weights"
+    )
     accumulate: int = Field(1, gt=0, description="batches per optimiser step")
     validate_every_steps: int = Field(500, gt=0)
     save_every_steps: int = Field(500, gt=0)
@@ -197,6 +243,18 @@ class ExperimentConfig(Config):
     trainer: TrainerConfig
 
     @model_validator(mode="after")
+    def _methods_have_what_they_need(self) -> ExperimentConfig:
+        if self.loss.cr_ctc and not self.augment.spec_augment:
+            raise ValueError("loss.cr_ctc compares two views by SpecAugment: give augment.time_masks or freq_masks")
+        if self.loss.minimum_error.weight and self.trainer.strategy == "fsdp":
+            raise ValueError("loss.minimum_error searches while it trains, which needs whole weights: no strategy=fsdp")
+        if self.model.decoder.kind in ("mask_predict", "mask_ctc") and self.trainer.strategy == "fsdp":
+            raise ValueError(f"trainer.strategy=fsdp is not for model.decoder.kind={self.model.decoder.kind}: take ddp")
+        if self.data.phrases is not None and self.trainer.strategy == "fsdp":
+            raise ValueError("trainer.strategy=fsdp is not for a decoder with a pointer: take ddp")
+        return self
+
+    @model_validator(mode="after")
     def _init_brings_the_model(self) -> ExperimentConfig:
         given = BROUGHT & self.model_fields_set
         if self.init is not None and given:
@@ -204,16 +262,46 @@ class ExperimentConfig(Config):
         if self.init is None and self.adapt != AdaptConfig():
             raise ValueError("adapt is for the model that init brings: set model and so on themselves")
         check_window(self.features, self.model)
+        check_processes(self.model, self.trainer)
         if self.init is None:
+            check_losses(self.loss, self.augment, self.model)
             check_phrases(self.model, self.data.phrases)
-            if self.model.decoder.pointer is not None and self.data.phrases is None:
+            if getattr(self.model.decoder, "pointer", None) is not None and self.data.phrases is None:
                 raise ValueError("model.decoder.pointer learns nothing without lists: set data.phrases, such as {}")
         return self
 
 
+def check_processes(model: ModelConfig, trainer: TrainerConfig) -> None:
+    """ValueError if norms take statistics of a batch of which each process sees but a share."""
+    for part in ("encoder", "decoder"):
+        kind = getattr(getattr(model, part), "normalization", "layer")
+        if kind in ("batch", "power") and trainer.devices * trainer.nodes > 1:
+            raise ValueError(
+                f"model.{part}.normalization={kind} is for training in one process, which sees whole batches: "
+                "set trainer.devices=1 and nodes=1, or normalization=layer"
+            )
+
+
+def check_losses(loss: LossConfig, augment: AugmentConfig, model: ModelConfig) -> None:
+    """ValueError for training criteria that such a model has no part for."""
+    kind = model.decoder.kind
+    of_attention = {
+        "loss.guided_attention": loss.guided_attention.weight,
+        "loss.scheduled_sampling": loss.scheduled_sampling.share,
+        "loss.minimum_error": loss.minimum_error.weight,
+        "loss.r_drop": loss.r_drop,
+        "augment.token_noise": augment.token_noise,
+    }
+    for name, value in of_attention.items():
+        if value > 0 and kind != "attention":
+            raise ValueError(f"{name} is for model.decoder.kind=attention: {kind} has no such decoder")
+    if loss.ctc_weight == 0 and kind in NEED_CTC:
+        raise ValueError(f"loss.ctc_weight=0 would not train the CTC head that model.decoder.kind={kind} needs")
+
+
 def check_phrases(model: ModelConfig, phrases: PhraseListConfig | None) -> None:
     """ValueError if there are phrase lists that no part of the model reads."""
-    if phrases is not None and model.decoder.pointer is None:
+    if phrases is not None and getattr(model.decoder, "pointer", None) is None:
         raise ValueError(
             "data.phrases is for a decoder with a pointer: set model.decoder.pointer or adapt.pointer to {}"
         )

@@ -1,4 +1,4 @@
-"""Multi-head scaled dot-product attention (Vaswani et al. 2017) over keys with log-weights.
+"""Multi-head attention (Vaswani et al. 2017) over keys with log-weights.
 
 Shapes: B batch, T keys, L queries, D width, H heads, K head width, E = 3 x D, N rows (see asr.model.rows),
 X = B x H.
@@ -65,14 +65,14 @@ def blockwise(
     The scores of all queries would outgrow the caches, and fresh memory costs more than what is written into it.
     """
     B, H, L, K = q_BHLK.shape
-    T, size = k_BHTK.shape[2], min(_BLOCK, q_BHLK.shape[2])
+    T, size = k_BHTK.shape[2], min(_BLOCK, L)
     q_XLK, v_XTK = (q_BHLK * K**-0.5).flatten(0, 1), v_BHTK.flatten(0, 1)
     k_XKT = k_BHTK.flatten(0, 1).transpose(1, 2)
     weight_XLT = q_XLK.new_zeros(1, 1, 1)
     if weight_BHLT is not None:
         weight_XLT = weight_BHLT.to(q_BHLK.dtype).expand(B, H, -1, -1).flatten(0, 1)
     scores = q_XLK.new_empty(B * H * size * T)
-    y_BLHK = q_BHLK.new_empty(B, L, H, K)
+    y_BLHK = q_BHLK.new_empty(B, L, H, v_BHTK.shape[3])
     for at in range(0, L, size):
         rows, count = slice(at, at + size), min(size, L - at)
         score_XLT = scores[: B * H * count * T].view(B * H, count, T)
@@ -86,6 +86,11 @@ def blockwise(
 _BLOCK = 128  # queries
 
 
+def joined(score_BHLT: Tensor, weight_BHLT: Tensor | None) -> Tensor:
+    """Scores that are not products, and log-weights, as log-weights."""
+    return score_BHLT if weight_BHLT is None else score_BHLT + weight_BHLT
+
+
 def split_heads(x_BTD: Tensor, heads: int) -> Tensor:
     """(B, T, D) -> (B, H, T, K)."""
     return x_BTD.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -96,13 +101,37 @@ def join_heads(x_BHTK: Tensor) -> Tensor:
     return x_BHTK.transpose(1, 2).flatten(2)
 
 
+class Form(nn.Module):
+    """How queries meet keys; this one by scaled dot products alone, as Vaswani et al. 2017.
+
+    Other forms hand `attend` other queries, keys or log-weights, so that each way to compute attention serves them all.
+    """
+
+    def place(self, x_BHTK: Tensor, first: int = 0) -> Tensor:
+        """Queries, or keys as they are kept, of which the first stands at the position `first`."""
+        return x_BHTK
+
+    def forward(
+        self,
+        attend: Attend,
+        q_BHLK: Tensor,
+        k_BHTK: Tensor,
+        v_BHTK: Tensor,
+        weight_BHLT: Tensor | None,
+        past: int = 0,
+    ) -> tuple[Tensor, Tensor | None]:
+        """What `attend` gives; `past` keys stand before that of the first query."""
+        return attend(q_BHLK, k_BHTK, v_BHTK, weight_BHLT)
+
+
 class SelfAttention(nn.Module):
     """A sequence attends to itself; queries, keys and values come from one matrix product."""
 
-    def __init__(self, dim: int, heads: int, attend: Attend = fused) -> None:
+    def __init__(self, dim: int, heads: int, attend: Attend = fused, form: Form | None = None) -> None:
         super().__init__()
         self.heads = heads
         self.attend = attend
+        self.form = form or Form()
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
@@ -114,31 +143,34 @@ class SelfAttention(nn.Module):
     def forward(self, x_ND: Tensor, rows: Rows, weight_BHTT: Tensor | None, beyond_BCD: Tensor | None = None) -> Tensor:
         """Sequences attend to themselves and to what lies `beyond` them, whose weights come last."""
         q_BHTK, k_BHTK, v_BHTK = self._heads(rows.spread(self.qkv(x_ND)))
+        q_BHTK, k_BHTK = self.form.place(q_BHTK), self.form.place(k_BHTK)
         if beyond_BCD is not None:
             _, *more = self._heads(self.qkv(beyond_BCD))
             k_BHTK, v_BHTK = (torch.cat(pair, dim=2) for pair in zip((k_BHTK, v_BHTK), more, strict=True))
-        y_BHTK, _ = self.attend(q_BHTK, k_BHTK, v_BHTK, weight_BHTT)
+        y_BHTK, _ = self.form(self.attend, q_BHTK, k_BHTK, v_BHTK, weight_BHTT)
         return self.out(rows.pack(join_heads(y_BHTK)))
 
     def step(self, x_NLD: Tensor, past: KeyValue, length: int) -> Tensor:
         """Attend from L new tokens to themselves and to the `length` before them; their keys and values join `past`."""
         L = x_NLD.shape[1]
-        q_NHLK, *new = self._heads(self.qkv(x_NLD))
-        for cache_CNHK, new_NHLK in zip(past, new, strict=True):
+        q_NHLK, k_NHLK, v_NHLK = self._heads(self.qkv(x_NLD))
+        q_NHLK, k_NHLK = self.form.place(q_NHLK, length), self.form.place(k_NHLK, length)
+        for cache_CNHK, new_NHLK in zip(past, (k_NHLK, v_NHLK), strict=True):
             cache_CNHK[length : length + L] = new_NHLK.permute(2, 0, 1, 3)
         k_NHCK, v_NHCK = (cache_CNHK[: length + L].permute(1, 2, 0, 3) for cache_CNHK in past)
         weight_LC = causal(L, x_NLD.device, length) if L > 1 else None
-        y_NHLK, _ = self.attend(q_NHLK.to(k_NHCK.dtype), k_NHCK, v_NHCK, weight_LC)
+        y_NHLK, _ = self.form(self.attend, q_NHLK.to(k_NHCK.dtype), k_NHCK, v_NHCK, weight_LC, length)
         return self.out(join_heads(y_NHLK))
 
 
 class CrossAttention(nn.Module):
     """Tokens attend to the encoder's states; `attend` is for search, where keys are read again for every token."""
 
-    def __init__(self, dim: int, heads: int, attend: Attend = fused) -> None:
+    def __init__(self, dim: int, heads: int, attend: Attend = fused, form: Form | None = None) -> None:
         super().__init__()
         self.heads = heads
         self.attend = attend
+        self.form = form or Form()
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
@@ -153,5 +185,5 @@ class CrossAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Give the output (B, L, D) and what `attend` gives as weights; keys may be of a lower precision."""
         q_BHLK = split_heads(self.query(x_BLD), self.heads).to(memory[0].dtype)
-        y_BHLK, attention = attend(q_BHLK, *memory, weight_B11T)
+        y_BHLK, attention = self.form(attend, q_BHLK, *memory, weight_B11T)
         return self.out(join_heads(y_BHLK)), attention

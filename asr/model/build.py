@@ -4,27 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from asr.config import EncoderConfig, FeaturesConfig, ModelConfig, WhisperFeaturesConfig
+from asr.config import (
+    DecoderConfig,
+    EncoderConfig,
+    FeaturesConfig,
+    LanguageModelConfig,
+    MaskPredictConfig,
+    ModelConfig,
+    TransducerConfig,
+    TransformerDecoderConfig,
+    WhisperFeaturesConfig,
+)
 from asr.features import FrontEnd, build_front_end
-from asr.model.attention import CrossAttention, SelfAttention
+from asr.model.additive import Additive
+from asr.model.attention import CrossAttention, Form, SelfAttention
+from asr.model.band import Chunks, Window
+from asr.model.conditional import LengthHead, MaskedDecoder
+from asr.model.conformer import ConformerLayer, ConvolutionModule
 from asr.model.decoder import Decoder, DecoderLayer
-from asr.model.encoder import Encoder, EncoderLayer
+from asr.model.encoder import Encoder, EncoderLayer, Layer
 from asr.model.heads import CTCHead
-from asr.model.layers import FeedForward, PostNorm, PreNorm, Residual
+from asr.model.language import CausalLayer, LanguageModel
+from asr.model.layers import FeedForward, PostNorm, PreNorm, Stacked
+from asr.model.norms import BatchNorm, Norm, PowerNorm, RMSNorm
 from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilence
 from asr.model.pointer import Pointer
-from asr.model.position import LearnedPosition, Position, SinusoidalPosition
+from asr.model.position import LearnedPosition, NoPosition, Position, SinusoidalPosition
+from asr.model.recurrent import RecurrentLayer
+from asr.model.relative import Rotary, Shaw, TransformerXL
 from asr.model.speech import SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
+from asr.model.transducer import ConvPredictor, Joiner, LstmPredictor, Transducer
 
-_RESIDUALS: dict[str, Residual] = {"pre": PreNorm, "post": PostNorm}
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+_RESIDUALS: dict[str, type[PreNorm | PostNorm | Stacked]] = {"pre": PreNorm, "post": PostNorm, "none": Stacked}
+_NORMS: dict[str, Norm] = {"layer": nn.LayerNorm, "rms": RMSNorm, "batch": BatchNorm, "power": PowerNorm}
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
 def build_model(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
@@ -62,7 +83,7 @@ class _NoInit(TorchFunctionMode):
 
 def _around(front_end: FrontEnd, features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
     encoder = _encoder(model, features, front_end.hop_s)
-    decoder = _decoder(model, vocab_size)
+    decoder = _any_decoder(model, vocab_size)
     ctc = CTCHead(model.encoder.dim, vocab_size) if model.ctc else None
     return SpeechModel(front_end, encoder, decoder, ctc)
 
@@ -89,35 +110,98 @@ def _padding(config: EncoderConfig, features: FeaturesConfig, hop_s: float) -> A
 
 
 def _encoder(model: ModelConfig, features: FeaturesConfig, hop_s: float) -> Encoder:
-    config = model.encoder
-    dim, p, residual = config.dim, config.dropout, _RESIDUALS[config.norm]
-    layers = [
-        EncoderLayer(
-            dim,
-            SelfAttention(dim, config.heads),
-            FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p),
-            residual,
-            p,
-        )
-        for _ in range(config.layers)
-    ]
-    position = SinusoidalPosition(dim, first=config.first_position, scale=_scale(dim, config.scaled))
+    config, dim = model.encoder, model.encoder.dim
+    layers = [_layer(model) for _ in range(config.layers)]
+    last = _RESIDUALS[config.norm].last(_NORMS[config.normalization], dim)
+    if config.layer == "conformer":  # whose layers end in a norm of their own
+        last = nn.Identity()
+    position = _position(dim, config, _frames(config, hop_s))
+    if config.layer == "lstm":  # which knows the order without them
+        position = NoPosition()
     subsampling = _subsampling(model, features.n_mels)
-    return Encoder(subsampling, position, _padding(config, features, hop_s), layers, residual.last(dim), p)
+    return Encoder(subsampling, position, _padding(config, features, hop_s), layers, last, config.dropout)
 
 
-def _scale(dim: int, scaled: bool) -> float:
-    return float(dim**0.5) if scaled else 1.0
+def _layer(model: ModelConfig) -> Layer:
+    config = model.encoder
+    dim, p, norm = config.dim, config.dropout, _NORMS[config.normalization]
+    residual = partial(_RESIDUALS[config.norm], norm)
+    if config.layer == "lstm":
+        return RecurrentLayer(dim, residual, p)
+
+    def feed_forward() -> FeedForward:
+        return FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p)
+
+    attention = SelfAttention(dim, config.heads, form=_reaching(config, _form(dim, config)))
+    if config.layer == "conformer":
+        convolution = ConvolutionModule(dim, config.kernel, norm)
+        return ConformerLayer(dim, attention, convolution, (feed_forward(), feed_forward()), residual, norm(dim), p)
+    return EncoderLayer(dim, attention, feed_forward(), residual, p)
 
 
-def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
-    config, dim = model.decoder, model.encoder.dim
-    p, residual = config.dropout, _RESIDUALS[config.norm]
+def _frames(config: EncoderConfig, hop_s: float) -> int:
+    """How many positions to begin with; a table of sinusoids grows, but weights cannot."""
+    if config.position != "learned":
+        return 1500
+    return math.ceil(config.longest_s / hop_s / config.subsampling.factor) + 1
+
+
+def _position(dim: int, config: EncoderConfig | TransformerDecoderConfig, length: int) -> Position:
+    """What is added to the vectors of a sequence."""
+    scale = float(dim**0.5) if config.scaled else 1.0
+    if config.position == "learned":
+        return LearnedPosition(dim, length, scale=scale)
+    if config.position == "sinusoidal":
+        return SinusoidalPosition(dim, length=length, first=config.first_position, scale=scale)
+    return NoPosition(scale=scale)
+
+
+def _score(dim: int, config: EncoderConfig | TransformerDecoderConfig) -> Form:
+    return Additive(dim, config.heads) if config.score == "additive" else Form()
+
+
+def _form(dim: int, config: EncoderConfig | TransformerDecoderConfig) -> Form:
+    """How a sequence attends to itself."""
+    if config.position == "shaw":
+        return Shaw(dim, config.heads, config.clip)
+    if config.position == "transformer_xl":
+        return TransformerXL(dim, config.heads)
+    return Rotary() if config.position == "rotary" else _score(dim, config)
+
+
+def _reaching(config: EncoderConfig, form: Form) -> Form:
+    """The same, as far as frames see."""
+    if config.window is not None:
+        return Window(form, config.window.left, config.window.right)
+    return Chunks(form, config.chunk.frames, config.chunk.left) if config.chunk is not None else form
+
+
+def _any_decoder(model: ModelConfig, vocab_size: int) -> nn.Module | None:
+    if isinstance(model.decoder, TransformerDecoderConfig):
+        return _decoder(model, model.decoder, vocab_size)
+    if isinstance(model.decoder, TransducerConfig):
+        return _transducer(model.encoder.dim, model.decoder, vocab_size)
+    return None
+
+
+def _transducer(dim: int, config: TransducerConfig, vocab_size: int) -> Transducer:
+    predictor: LstmPredictor | ConvPredictor
+    if config.predictor == "lstm":
+        predictor = LstmPredictor(vocab_size, config.dim, config.layers, config.dropout)
+    else:
+        predictor = ConvPredictor(vocab_size, config.dim, config.context, config.dropout)
+    return Transducer(predictor, Joiner(dim, config.dim, config.joiner, vocab_size))
+
+
+def _decoder(model: ModelConfig, config: TransformerDecoderConfig, vocab_size: int) -> Decoder | MaskedDecoder:
+    dim = model.encoder.dim
+    p, norm, placed = config.dropout, _NORMS[config.normalization], _RESIDUALS[config.norm]
+    residual = partial(placed, norm)
     layers = [
         DecoderLayer(
             dim,
-            SelfAttention(dim, config.heads),
-            CrossAttention(dim, config.heads),
+            SelfAttention(dim, config.heads, form=_form(dim, config)),
+            CrossAttention(dim, config.heads, form=_score(dim, config)),
             FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p),
             residual,
             p,
@@ -129,11 +213,36 @@ def _decoder(model: ModelConfig, vocab_size: int) -> Decoder:
     output = nn.Linear(dim, vocab_size, bias=False)
     if config.tied_output:
         output.weight = embedding.weight
-    scale, length = _scale(dim, config.scaled), config.max_length
-    position: Position
-    if config.position == "learned":
-        position = LearnedPosition(dim, length, scale=scale)
-    else:
-        position = SinusoidalPosition(dim, length=length, first=config.first_position, scale=scale)
-    pointer = Pointer(dim, config.pointer.size or dim) if config.pointer is not None else None
-    return Decoder(embedding, position, layers, residual.last(dim), output, p, pointer)
+    position = _position(dim, config, config.max_length)
+    parts = embedding, position, layers, placed.last(norm, dim), output, p
+    if isinstance(config, DecoderConfig):
+        return Decoder(*parts, Pointer(dim, config.pointer.size or dim) if config.pointer is not None else None)
+    return MaskedDecoder(*parts, LengthHead(dim, config.max_length) if isinstance(config, MaskPredictConfig) else None)
+
+
+def build_language_model(config: LanguageModelConfig, vocab_size: int, begin_id: int) -> LanguageModel:
+    """Build an untrained language model; its weights follow torch's random state."""
+    dim, p, placed = config.dim, config.dropout, _RESIDUALS[config.norm]
+    residual = partial(placed, nn.LayerNorm)
+    layers = [
+        CausalLayer(
+            dim, SelfAttention(dim, config.heads), FeedForward(dim, config.feed_forward, nn.GELU(), p), residual, p
+        )
+        for _ in range(config.layers)
+    ]
+    embedding = nn.Embedding(vocab_size, dim)
+    nn.init.normal_(embedding.weight, std=dim**-0.5)
+    last = placed.last(nn.LayerNorm, dim)
+    return LanguageModel(embedding, SinusoidalPosition(dim, length=448), layers, last, p, begin_id)
+
+
+def empty_language_model(
+    config: LanguageModelConfig, vocab_size: int, begin_id: int, most: int
+) -> LanguageModel | None:
+    """One whose weights are still to be loaded; None if they are more than `most` numbers."""
+    with torch.device("meta"), _NoInit():
+        size = sum(p.numel() for p in build_language_model(config, vocab_size, begin_id).parameters())
+    if size > most:
+        return None
+    with _NoInit():
+        return build_language_model(config, vocab_size, begin_id)

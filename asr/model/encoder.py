@@ -1,4 +1,4 @@
-"""Convolutional subsampling, positions and a stack of self-attention layers.
+"""Convolutional subsampling, positions and a stack of layers.
 
 Shapes: B batch, T frames, D width, N rows (see asr.model.rows).
 """
@@ -6,6 +6,7 @@ Shapes: B batch, T frames, D width, N rows (see asr.model.rows).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,19 @@ from asr.model.attention import SelfAttention
 from asr.model.layers import Dropout, FeedForward, Residual
 from asr.model.masks import Memory
 from asr.model.padding import AnyPadding
-from asr.model.position import SinusoidalPosition
+from asr.model.position import Position
 from asr.model.rows import Rows
 from asr.model.subsampling import Subsampling
+
+
+class Layer(Protocol):
+    """What an encoder is a stack of: rows (N, D) in, such rows out.
+
+    weight_B11T: log-weights of an utterance's frames as keys.  beyond_BCD: what else is attended, as it enters the
+    attention; its log-weights come last.
+    """
+
+    def __call__(self, x_ND: Tensor, rows: Rows, weight_B11T: Tensor, beyond_BCD: Tensor | None = None) -> Tensor: ...
 
 
 class EncoderLayer(nn.Module):
@@ -29,7 +40,7 @@ class EncoderLayer(nn.Module):
         self.feed_forward, self.feed_forward_residual = feed_forward, residual(dim, p)
 
     def forward(self, x_ND: Tensor, rows: Rows, weight_B11T: Tensor, beyond_BCD: Tensor | None = None) -> Tensor:
-        """`beyond_BCD`: what else is attended, as it enters the attention; its log-weights come last."""
+        """A layer of the Transformer, see Layer."""
         y_ND = self.attention(self.attention_residual.enter(x_ND), rows, weight_B11T, beyond_BCD)
         x_ND = self.attention_residual.leave(x_ND, y_ND)
         y_ND = self.feed_forward(self.feed_forward_residual.enter(x_ND))
@@ -42,9 +53,9 @@ class Encoder(nn.Module):
     def __init__(
         self,
         subsampling: Subsampling,
-        position: SinusoidalPosition,
+        position: Position,
         padding: AnyPadding,
-        layers: Iterable[EncoderLayer],
+        layers: Iterable[Layer],
         norm: nn.Module,
         dropout: float,
     ) -> None:
@@ -53,7 +64,7 @@ class Encoder(nn.Module):
         self.position = position
         self.padding = padding
         self.dropout = Dropout(dropout)
-        self.layers = nn.ModuleList(layers)
+        self.layers = nn.ModuleList(layers)  # type: ignore[arg-type]
         self.norm = norm
 
     def forward(self, features: Features) -> Memory:

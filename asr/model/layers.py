@@ -1,10 +1,14 @@
-"""Feed-forward layer and the two placements of layer normalisation.  Shapes: B batch, T frames or tokens, D width."""
+"""Feed-forward layer, and what stands around a sublayer.  Shapes: B batch, T frames or tokens, D width."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from asr.model.norms import Norm
 
 
 class Dropout(nn.Module):
@@ -38,9 +42,9 @@ class FeedForward(nn.Sequential):
 class PreNorm(nn.Module):
     """x + f(norm(x)): the residual path stays clean (Xiong et al. 2020), so a last norm is needed after the stack."""
 
-    def __init__(self, dim: int, dropout: float) -> None:
+    def __init__(self, norm: Norm, dim: int, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = norm(dim)
         self.dropout = Dropout(dropout)
 
     def enter(self, x_BTD: Tensor) -> Tensor:
@@ -52,17 +56,17 @@ class PreNorm(nn.Module):
         return x_BTD + self.dropout(y_BTD)
 
     @staticmethod
-    def last(dim: int) -> nn.Module:
+    def last(norm: Norm, dim: int) -> nn.Module:
         """The norm after the last layer of a stack."""
-        return nn.LayerNorm(dim)
+        return norm(dim)
 
 
 class PostNorm(nn.Module):
     """norm(x + f(x)): the form of Vaswani et al. 2017."""
 
-    def __init__(self, dim: int, dropout: float) -> None:
+    def __init__(self, norm: Norm, dim: int, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = norm(dim)
         self.dropout = Dropout(dropout)
 
     def enter(self, x_BTD: Tensor) -> Tensor:
@@ -74,9 +78,30 @@ class PostNorm(nn.Module):
         return self.norm(x_BTD + self.dropout(y_BTD))
 
     @staticmethod
-    def last(dim: int) -> nn.Module:
+    def last(norm: Norm, dim: int) -> nn.Module:
         """Every layer ends in a norm already."""
         return nn.Identity()
 
 
-Residual = type[PreNorm] | type[PostNorm]
+class Stacked(nn.Module):
+    """f(x): neither residual nor norm, as recurrent layers are stacked by Graves et al. 2013."""
+
+    def __init__(self, norm: Norm, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+
+    def enter(self, x_BTD: Tensor) -> Tensor:
+        """What the sublayer f gets."""
+        return x_BTD
+
+    def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
+        """The sublayer's output y alone."""
+        return self.dropout(y_BTD)
+
+    @staticmethod
+    def last(norm: Norm, dim: int) -> nn.Module:
+        """There is no norm at all."""
+        return nn.Identity()
+
+
+Residual = Callable[[int, float], PreNorm | PostNorm | Stacked]  # from a width and the share that dropout zeroes

@@ -13,9 +13,25 @@ def sinusoids(T: int, D: int) -> Tensor:
     table_TD = torch.empty(T, D)
     if table_TD.is_meta:  # only the sizes of a model are asked for
         return table_TD
-    rate_X = torch.exp(torch.arange(D // 2) * (-math.log(10_000) / max(D // 2 - 1, 1)))
-    angle_TX = torch.arange(T)[:, None] * rate_X
-    return torch.cat([angle_TX.sin(), angle_TX.cos()], dim=1, out=table_TD)
+    return torch.cat(sinusoids_at(torch.arange(T), D), dim=1, out=table_TD)
+
+
+def sinusoids_at(position_T: Tensor, D: int) -> tuple[Tensor, Tensor]:
+    """Those of any positions, even negative ones: sines and cosines, each (T, D / 2)."""
+    rate_X = torch.exp(torch.arange(D // 2, device=position_T.device) * (-math.log(10_000) / max(D // 2 - 1, 1)))
+    angle_TX = position_T[:, None] * rate_X
+    return angle_TX.sin(), angle_TX.cos()
+
+
+class NoPosition(nn.Module):
+    """`scale` x vectors and nothing more: where order is not told, or told by the attention itself."""
+
+    def __init__(self, *, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x_BTD: Tensor, start: int = 0) -> Tensor:
+        return x_BTD * self.scale
 
 
 class SinusoidalPosition(nn.Module):
@@ -51,4 +67,4 @@ class LearnedPosition(nn.Module):
         return torch.add(self.weight[start : start + x_BLD.shape[1]], x_BLD, alpha=self.scale)
 
 
-Position = SinusoidalPosition | LearnedPosition
+Position = SinusoidalPosition | LearnedPosition | NoPosition

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from asr.model.attention import Attend, CrossAttention, SelfAttention, blockwise
+from asr.model.conditional import MaskedDecoder
+from asr.model.decoder import Decoder
 from asr.model.layers import FeedForward
 from asr.model.speech import SpeechModel
+from asr.model.transducer import Transducer
 
 Precision = Literal["float32", "bfloat16", "int8"]
 
@@ -120,7 +123,8 @@ def set_precision(model: SpeechModel, precision: Precision) -> None:
     """Change a model in evaluation mode, for good; features and log-probabilities stay in float32.
 
     int8 rounds linear maps to 8 bits and computes the rest of the encoder and the attention to it in bfloat16, the rest
-    of the decoder in float32, whose embedding is held in bfloat16; it is for the CPU.
+    of the decoder in float32, whose embedding is held in bfloat16; it is for the CPU.  A transducer's own networks,
+    which are small, stay in float32.
     """
     if precision == "float32":
         return
@@ -129,11 +133,13 @@ def set_precision(model: SpeechModel, precision: Precision) -> None:
         attend_by(blockwise, model)
     if precision == "bfloat16":
         for part in (model.decoder, model.ctc):
-            if part is not None:
+            if part is not None and not isinstance(part, Transducer):
                 part.to(torch.bfloat16)
         return
     _round(model.encoder, but=("out",))  # no faster in 8 bits, and what loses most by them
-    _round(model.decoder, but=("output", "pointer"))
+    if not isinstance(model.decoder, Decoder | MaskedDecoder):
+        return
+    _round(model.decoder, but=("output", "rate", "pointer"))
     output = cast(nn.Linear, model.decoder.output)
     wide = PackedInt8Linear if torch.backends.mkldnn.is_available() else Int8Linear
     model.decoder.output = InBlocks(wide(output), output.out_features)

@@ -17,7 +17,7 @@ class Rows:
     """Takes sequences out of their batch, (B, T, D) -> (N, D), and puts them back for what mixes places in time."""
 
     def __init__(self, len_B: Tensor, T: int) -> None:
-        self.shape = len(len_B), T
+        self.shape, self.len_B = (len(len_B), T), len_B
         self._padded = bool((len_B < T).any())
         if self._padded:
             self._real_M = real_frames(len_B, T).flatten()
@@ -33,6 +33,13 @@ class Rows:
     def spread(self, x_ND: Tensor) -> Tensor:
         """The batch of such rows: (B, T, D); an utterance's last row stands in its padding, whose gradient is lost."""
         x_MD = _Spread.apply(x_ND, self._place_N, self._row_M) if self._padded else x_ND
+        return x_MD.unflatten(0, self.shape)
+
+    def spread_zeros(self, x_ND: Tensor) -> Tensor:
+        """The same with zeros in the padding, for what looks across an utterance's end."""
+        x_MD = x_ND
+        if self._padded:
+            x_MD = x_ND.new_zeros(len(self._real_M), x_ND.shape[1]).index_copy(0, self._place_N, x_ND)
         return x_MD.unflatten(0, self.shape)
 
 

@@ -1,20 +1,26 @@
-"""The whole model: front end, encoder, decoder and, where it has one, a CTC head."""
+"""The whole model: front end, encoder and, where it has them, a decoder and a CTC head."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor, nn
 
 from asr.features import FrontEnd
-from asr.model.decoder import Decoder
 from asr.model.encoder import Encoder
 from asr.model.heads import CTCHead
 from asr.model.masks import Memory
 
 
 class SpeechModel(nn.Module):
-    """An attention encoder-decoder from waveforms to tokens."""
+    """From waveforms to tokens.
 
-    def __init__(self, front_end: FrontEnd, encoder: Encoder, decoder: Decoder, ctc: CTCHead | None) -> None:
+    decoder: of the kind that the configuration names, None for CTC alone.  Whoever uses it was chosen for its kind.
+    """
+
+    decoder: Any
+
+    def __init__(self, front_end: FrontEnd, encoder: Encoder, decoder: nn.Module | None, ctc: CTCHead | None) -> None:
         super().__init__()
         self.front_end = front_end
         self.encoder = encoder

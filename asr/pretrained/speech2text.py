@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from asr.config import ModelConfig
+from asr.config import DecoderConfig, ModelConfig
 from asr.errors import CheckpointError
 from asr.pretrained.files import (
     Count,
@@ -142,6 +142,7 @@ def _state(weights: Weights, config: _HuggingFace, model: ModelConfig) -> State:
         put(state, f"{side}.norm", weights, f"model.{side}.layer_norm")
     embedding, output = "model.decoder.embed_tokens.weight", "lm_head.weight"
     state["decoder.embedding.weight"] = weights[embedding]
+    assert isinstance(model.decoder, DecoderConfig)
     state["decoder.output.weight"] = weights[embedding if model.decoder.tied_output else output]
     # The sinusoids, which some files hold, are computed here.
     weights.skip(output, *(f"model.{side}.embed_positions.weights" for side in PLACES))

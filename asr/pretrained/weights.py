@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asr.config import ModelConfig
+from asr.config import DecoderConfig, ModelConfig
 from asr.errors import CheckpointError, printable
 
 State = dict[str, Tensor]
@@ -79,6 +79,7 @@ _ENCODER = {
 def layers(weights: Weights, theirs: Mapping[str, str], places: Mapping[str, str], model: ModelConfig) -> State:
     """The state of all Transformer layers; `places` says by side where a layer `{i}` stands in their model."""
     state: State = {}
+    assert isinstance(model.decoder, DecoderConfig)
     for side, count in (("encoder", model.encoder.layers), ("decoder", model.decoder.layers)):
         parts = theirs
         if side == "encoder":  # it has one attention, so that it needs no other name

@@ -55,9 +55,11 @@ class Recognizer:
         self.options = options or parts.config.decode
         self.decoder = BatchDecoder(parts, self.options, precision)
         self.rate = self.decoder.rate
-        features = parts.config.features
+        features, encoder = parts.config.features, parts.config.model.encoder
         # What exceeds a front end's own window would be cut off without a word.
         longest_s = features.window_s if isinstance(features, WhisperFeaturesConfig) else math.inf
+        if encoder.position == "learned":
+            longest_s = min(longest_s, encoder.longest_s)
         self.window_s = min(self.options.window_s, longest_s)
         cut_s = min(self.options.cut_s, self.window_s)
         self.cut: WindowMaker = QuietWindows(self.rate, cut_s)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from asr.checkpoint import ModelFolder
+from asr.config import MaskPredictConfig, TransformerDecoderConfig
 from asr.model.padding import cells
 
 FASTEST_S = {"cpu": 240.0}  # more at once is hardly faster there, see docs/long-recordings.md
@@ -41,14 +42,20 @@ def footprint(parts: ModelFolder, beam_size: int) -> Footprint:
     For each frame: its state, twice, and its keys and values in each layer of the decoder, those of one layer twice
     while they are made.  For each hypothesis: keys and values of its tokens, with room for as many again, and twice
     when hypotheses are dropped; and the probabilities of the vocabulary in four forms.  Silence that fills a window
-    is frames, too.
+    is frames, too.  CTC alone holds the probabilities of the vocabulary for each frame, in four forms; a
+    transducer holds less.
     """
     config, model, tokenizer = parts
     encoder, decoder = config.model.encoder, config.model.decoder
-    bytes_each = model.decoder.embedding.weight.element_size()
     frame_s = model.front_end.hop_s * encoder.subsampling.factor
-    key_value = 2 * decoder.layers * encoder.dim * bytes_each
-    frame = (1 + 1 / decoder.layers) * key_value + 2 * encoder.dim * bytes_each
+    if isinstance(decoder, TransformerDecoderConfig):
+        bytes_each = model.decoder.embedding.weight.element_size()
+        key_value = 2 * decoder.layers * encoder.dim * bytes_each
+        frame = (1 + 1 / decoder.layers) * key_value + 2 * encoder.dim * bytes_each
+        if isinstance(decoder, MaskPredictConfig):  # each length has its own
+            frame *= beam_size
+    else:
+        key_value, frame = 0, 2 * encoder.dim * REAL + 4 * REAL * tokenizer.vocab_size
     silence = 0.0
     if encoder.padding != "mask":
         window = round(getattr(config.features, "window_s", 0.0) / frame_s)

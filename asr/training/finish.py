@@ -52,7 +52,9 @@ def finish(
             between = f" (95 % {low:.2f} to {high:.2f})"
         line = f"best: dev WER {keeper.best[best]:.2f}{between} at step {best}; model in {folder}"
         console.print(line, soft_wrap=True)
-    console.print(f"curves: {config.out / 'learning_curves.png'}; attention: {config.out / 'plots'}", soft_wrap=True)
+    attention = f"; attention: {config.out / 'plots'}" if task.attends else ""
+    console.print(f"curves: {config.out / 'learning_curves.png'}{attention}", soft_wrap=True)
+    console.print(f"next: asr evaluate {config.data.dev} --model {folder}", soft_wrap=True, markup=False)
     return folder
 
 

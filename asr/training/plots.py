@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import lightning as L
@@ -55,10 +56,10 @@ def draw_learning_curves(logs: Path, path: Path) -> None:
     """Draw loss, dev WER / CER with their 95 % intervals, gradient norm and learning rate over the steps of a run."""
     rows = read_metrics(logs)
     panels: list[tuple[str, list[str]]] = [
-        ("loss", ["loss", "loss_ce", "loss_ctc", "dev_loss"]),
+        ("loss", ["loss", *sorted({name for row in rows for name in row if name.startswith("loss_")}), "dev_loss"]),
         ("error rate / %", ["dev_wer", "dev_cer"]),
         ("gradient norm", ["grad_norm"]),
-        ("learning rate", ["lr-AdamW/pg1", "lr-AdamW"]),
+        ("learning rate", sorted({name for row in rows for name in row if re.fullmatch(r"lr-\w+(/pg1)?", name)})),
     ]
     figure = Figure(figsize=(10, 7), layout="constrained")
     for axis, (label, names) in zip(figure.subplots(2, 2).flat, panels, strict=True):

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from asr.config import ExperimentConfig, to_yaml
 from asr.errors import AsrError
@@ -93,3 +94,8 @@ def gathered(own: dict[str, Any]) -> dict[str, Any]:
     everyone: list[dict[str, Any]] = [{} for _ in range(dist.get_world_size())]
     dist.all_gather_object(everyone, own)
     return {key: value for entries in everyone for key, value in entries.items()}
+
+
+def whole(x: Any) -> Any:
+    """A tensor with the shares of all processes, all of which must ask; anything else as it is."""
+    return x.full_tensor() if isinstance(x, DTensor) else x

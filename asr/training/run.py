@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import Strategy
 from rich.console import Console
 
 from asr.config import ExperimentConfig
@@ -22,6 +23,7 @@ from asr.training.finish import finish
 from asr.training.logs import MetricsTable, one_error
 from asr.training.plots import PlotAttention
 from asr.training.processes import company, end_with_starter, is_first, tell_prepared, wait_until_prepared
+from asr.training.sharding import ShardedStrategy, WholeInValidation
 from asr.training.start import (
     advise_to_stream,
     claim_folder,
@@ -81,6 +83,8 @@ def train(config: ExperimentConfig, console: Console) -> Path:
             trainer.validate(task, datamodule=data, verbose=False)
         if is_first():
             keeper.tidy()  # a start that was killed between its last save and this
+    if _sharded(config) and is_first():
+        parts = starting_point(config)  # that of the task holds a share; the best state fills this one
     return finish(config, parts, task, keeper, console)
 
 
@@ -101,6 +105,17 @@ def _precision(config: ExperimentConfig) -> str:
     return {"bf16": "bf16-mixed", "fp32": "32-true"}[chosen]
 
 
+def _sharded(config: ExperimentConfig) -> bool:
+    return config.trainer.strategy == "fsdp"
+
+
+def _strategy(config: ExperimentConfig) -> str | Strategy:
+    t = config.trainer
+    if _sharded(config):
+        return ShardedStrategy()
+    return t.strategy if t.strategy != "auto" or t.devices * t.nodes == 1 else "ddp"
+
+
 def _trainer(
     config: ExperimentConfig, data: SpeechData, task: SpeechTask, console: Console
 ) -> tuple[L.Trainer, KeepStates]:
@@ -112,15 +127,16 @@ def _trainer(
         ShowProgress(console, task.total_steps, data.sample_rate_hz),
         TryLargestBatch(),
         LearningRateMonitor("step"),
-        PlotAttention(config.out / "plots", t.plot_utterances),
+        *([PlotAttention(config.out / "plots", t.plot_utterances)] if task.attends else []),
         *([StepLog(config.out / "steps.jsonl")] if t.step_log else []),
+        *([WholeInValidation()] if _sharded(config) else []),  # behind whoever decodes
         keeper,  # last: what the others write of a step must be there before its state is
     ]
     trainer = L.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[t.device],
         devices=t.devices,
         num_nodes=t.nodes,
-        strategy=t.strategy if t.strategy != "auto" or t.devices * t.nodes == 1 else "ddp",
+        strategy=_strategy(config),
         precision=_precision(config),  # type: ignore[arg-type]
         max_steps=t.max_steps or -1,
         max_epochs=1,  # the stream holds all epochs, so that a run can stop and go on anywhere

@@ -3,28 +3,84 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-from asr.config import OptimizerConfig
+from asr.config import OptimizerConfig, PlateauConfig
 
 
-def schedule(config: OptimizerConfig, total_steps: int | None) -> Callable[[int], float]:
-    """The multiplier of `lr` at each step: linear warm-up, then the schedule that the configuration names.
+class Schedule:
+    """The multiplier of `lr` at each step: linear warm-up to 1, where it stays.
 
-    total_steps is needed by the cosine, which ends there.
+    Its attributes are plain values, which torch keeps in the training state.
     """
-    warmup = config.warmup_steps
 
-    def warm(step: int) -> float:
-        return min(1.0, (step + 1) / warmup) if warmup else 1.0
+    def __init__(self, warmup: int) -> None:
+        self.warmup = warmup
 
-    def inverse_sqrt(step: int) -> float:
-        return warm(step) * math.sqrt(max(warmup, 1) / max(step + 1, warmup, 1))
+    def __call__(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return warm * self.after(step)
 
-    def cosine(step: int) -> float:
+    def after(self, step: int) -> float:
+        """What the warm-up's multiplier is multiplied with."""
+        return 1.0
+
+    def validated(self, dev_loss: float, dev_wer: float) -> None:
+        """Hear what a validation found, of which most take no notice."""
+
+
+class InverseSquareRoot(Schedule):
+    """1 at the end of the warm-up, then as 1 / sqrt(step).
+
+    Noam's schedule, of Vaswani et al. 2017, where lr is (dim x warmup) ** -0.5: they write both as one,
+    dim ** -0.5 x min(step ** -0.5, step x warmup ** -1.5).
+    """
+
+    def after(self, step: int) -> float:
+        return math.sqrt(max(self.warmup, 1) / max(step + 1, self.warmup, 1))
+
+
+class Cosine(Schedule):
+    """Half a cosine from 1 after the warm-up to `low` at the last step (Loshchilov and Hutter 2017)."""
+
+    def __init__(self, warmup: int, total_steps: int, low: float) -> None:
+        super().__init__(warmup)
+        self.total_steps, self.low = total_steps, low
+
+    def after(self, step: int) -> float:
+        share = min(1.0, max(0.0, (step - self.warmup) / max(1, self.total_steps - self.warmup)))
+        return self.low + (1 - self.low) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+class Plateau(Schedule):
+    """Falls by a factor, to `low` at the lowest, whenever too many validations in a row bring no new best.
+
+    A step's rate is set when the one before it ends, so a validation is felt one step later.
+    """
+
+    def __init__(self, warmup: int, config: PlateauConfig, low: float) -> None:
+        super().__init__(warmup)
+        self.metric, self.patience, self.factor, self.low = config.metric, config.patience, config.factor, low
+        self.share, self.best, self.waited = 1.0, math.inf, 0
+
+    def after(self, step: int) -> float:
+        return self.share
+
+    def validated(self, dev_loss: float, dev_wer: float) -> None:
+        found = {"loss": dev_loss, "wer": dev_wer}[self.metric]
+        if found < self.best:
+            self.best, self.waited = found, 0
+            return
+        self.waited += 1
+        if self.waited > self.patience:
+            self.share, self.waited = max(self.low, self.share * self.factor), 0
+
+
+def build_schedule(config: OptimizerConfig, total_steps: int | None) -> Schedule:
+    """The schedule that the configuration names; a cosine needs total_steps, where it ends."""
+    warmup, low = config.warmup_steps, config.final_lr_share
+    if config.schedule == "cosine":
         assert total_steps is not None
-        share = min(1.0, max(0.0, (step - warmup) / max(1, total_steps - warmup)))
-        low = config.final_lr_share
-        return warm(step) * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * share)))
-
-    return {"inverse_sqrt": inverse_sqrt, "cosine": cosine, "constant": warm}[config.schedule]
+        return Cosine(warmup, total_steps, low)
+    if config.schedule == "plateau":
+        return Plateau(warmup, config.plateau, low)
+    return {"constant": Schedule, "inverse_sqrt": InverseSquareRoot}[config.schedule](warmup)

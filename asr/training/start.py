@@ -12,7 +12,18 @@ import torch
 from rich.console import Console
 
 from asr.checkpoint import ModelFolder, load_model_folder
-from asr.config import EXPERIMENT, ExperimentConfig, ModelFolderConfig, check_phrases, read_config, to_yaml
+from asr.config import (
+    EXPERIMENT,
+    ExperimentConfig,
+    LanguageExperimentConfig,
+    ModelFolderConfig,
+    check_losses,
+    check_phrases,
+    check_processes,
+    read_config,
+    to_yaml,
+    validate,
+)
 from asr.data.corpus import Note, Streamed, vocabulary_cuts
 from asr.data.cuts import Dropped
 from asr.data.examples import target_text
@@ -30,11 +41,11 @@ _LARGE_GZ_BYTES = 64 << 20  # some 60 bytes a cut, which takes 2 kB and more of 
 _GZ_RATIO = 8
 
 
-def claim_folder(config: ExperimentConfig) -> None:
+def claim_folder(config: ExperimentConfig | LanguageExperimentConfig) -> None:
     """Write the configuration into the run's folder, or check that the run there is the same one."""
     path = config.out / EXPERIMENT
     if path.exists():
-        before = read_config(ExperimentConfig, path)
+        before = read_config(type(config), path)
         changed = _differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
         changed = [key for key in changed if key not in _MAY_CHANGE]
         if changed and states_in(config.out / "states"):
@@ -70,7 +81,9 @@ def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
 def starting_point(config: ExperimentConfig, console: Console = _QUIET) -> ModelFolder:
     """The untrained model of a new run, or the model that `init` names."""
     if config.init is not None:
-        return _adapted(config, load_model_folder(find_model(config.init)))
+        adapted = _adapted(config, load_model_folder(find_model(config.init)))
+        _check_longest(config, adapted.config)
+        return adapted
     with console.status("making the vocabulary"):
         tokenizer = _tokenizer(config)
     folder = ModelFolderConfig(
@@ -80,24 +93,44 @@ def starting_point(config: ExperimentConfig, console: Console = _QUIET) -> Model
         decode=config.decode,
         normalizer=config.normalizer,
     )
+    _check_longest(config, folder)
     return ModelFolder(folder, build_model(config.features, config.model, tokenizer.vocab_size), tokenizer)
+
+
+def _check_longest(config: ExperimentConfig, settled: ModelFolderConfig) -> None:
+    """ConfigError if audio would be longer than the encoder has positions for."""
+    encoder = settled.model.encoder
+    lengths_s = {"data.max_duration_s": config.data.max_duration_s, "decode.window_s": settled.decode.window_s}
+    if config.augment.join > 0:
+        lengths_s["augment.join_max_s"] = config.augment.join_max_s
+    for key, length_s in lengths_s.items():
+        if encoder.position == "learned" and length_s > encoder.longest_s:
+            most = f"model.encoder.longest_s={encoder.longest_s:g}"
+            raise ConfigError(f"{key}={length_s:g} is longer than {most}, up to which there are learned positions")
 
 
 def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
     """The same weights and vocabulary under the run's settings, of decoding those that it gives."""
     model = parts.config.model
-    if config.adapt.pointer is not None and model.decoder.pointer is not None:
+    if config.adapt.pointer is not None and getattr(model.decoder, "pointer", None) is not None:
         raise ConfigError("adapt.pointer: the decoder of the model that init brings has a pointer already")
-    changed = {name: getattr(model, name).model_copy(update=update) for name, update in config.adapt.changes.items()}
+    sides = {side: getattr(model, side) for side in config.adapt.changes}
+    changed = {
+        side: own.model_copy(update={name: x for name, x in config.adapt.changes[side].items() if hasattr(own, name)})
+        for side, own in sides.items()
+    }
     given = {name: getattr(config.decode, name) for name in config.decode.model_fields_set}
     decode = parts.config.decode.model_copy(update=given)
     settled = parts.config.model_copy(
         update={"model": model.model_copy(update=changed), "decode": decode, "normalizer": config.normalizer}
     )
+    settled = validate(ModelFolderConfig, settled.model_dump(), f"{config.init}, with what adapt changes")
     try:
+        check_losses(config.loss, config.augment, settled.model)
+        check_processes(settled.model, config.trainer)
         check_phrases(settled.model, config.data.phrases)
     except ValueError as e:
-        raise ConfigError(str(e)) from None
+        raise ConfigError(f"{config.init}: {e}") from None
     return resettled(parts, settled)
 
 

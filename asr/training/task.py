@@ -19,14 +19,16 @@ from asr.data.augment import derived_random
 from asr.data.batch import Batch
 from asr.errors import AsrError
 from asr.features import Features, SpecAugment
+from asr.model.decoder import Decoder
 from asr.recognizer import Recognizer
 from asr.scoring import ScoreOptions, score_sources
 from asr.scoring.recognised import Recognised, sources
 from asr.scoring.rows import Row
 from asr.training.criteria import Pass, build_criteria
+from asr.training.optimizers import build_optimizer
 from asr.training.parts import PartRates
-from asr.training.processes import gathered
-from asr.training.schedule import schedule
+from asr.training.processes import gathered, whole
+from asr.training.schedule import Schedule, build_schedule
 
 _MOST_SKIPPED = 10
 
@@ -52,13 +54,13 @@ class SpeechTask(L.LightningModule):
         super().__init__()
         self.model = parts.model
         unused = {"ctc": 0.0} if parts.model.ctc is not None and config.loss.ctc_weight == 0 else {}
-        if parts.model.decoder.pointer is not None and config.data.phrases is None:
+        if getattr(parts.model.decoder, "pointer", None) is not None and config.data.phrases is None:
             unused["decoder.pointer"] = 0.0
         self.rates = PartRates(parts.model, {**config.optimizer.parts, **unused})
         self.config = config
         self.tokenizer = parts.tokenizer
         self.recognizer = Recognizer(parts)
-        self.criteria = build_criteria(config.loss, parts.model, parts.tokenizer)
+        self.criteria = build_criteria(config, parts)
         a = config.augment
         self.spec_augment: SpecAugment | None = None
         if a.spec_augment:
@@ -101,14 +103,18 @@ class SpeechTask(L.LightningModule):
         """Seconds that the run has taken, from the task's making, over all starts; what a crash undid is not in it."""
         return self.wall_s_before + time.monotonic() - self.began
 
-    def losses(self, batch: Batch, *, training: bool) -> dict[str, Tensor]:
-        """Each criterion per utterance (B,)."""
-        features = self.model.front_end(batch.audio_BN, batch.audio_len_B)
-        if training:
-            features = self._augmented(features, batch.ids)
-        return self.criteria(Pass(self.model, batch, features, weights=self.criteria.weights, training=training))
+    def losses(self, batch: Batch, *, training: bool, step: int | None = None) -> dict[str, Tensor]:
+        """Each criterion per utterance (B,); those that a schedule counts at a step, None: all of them."""
+        features, criteria = self.model.front_end(batch.audio_BN, batch.audio_len_B), self.criteria
+        if not training:
+            return criteria(Pass(self.model, batch, features, weights=criteria.weights, training=False))
+        first, *second = (self._augmented(features, batch.ids, masks) for masks in criteria.views)
+        run = Pass(self.model, batch, first, weights=criteria.weights, feed=criteria.feed, draws=self._draws, step=step)
+        for view in second:
+            run.view(view)
+        return criteria(run)
 
-    def _augmented(self, features: Features, ids: list[str]) -> Features:
+    def _augmented(self, features: Features, ids: list[str], masks: str) -> Features:
         """Each utterance has draws of its own, whatever it shares a batch with."""
         if self.config.augment.unpadded > 0:
             drawn = [self._draws("unpadded", id).random() < self.config.augment.unpadded for id in ids]
@@ -116,7 +122,7 @@ class SpeechTask(L.LightningModule):
             features = features._replace(len_B=torch.where(drawn_B, features.speech_len_B, features.len_B))
         if self.spec_augment is None:
             return features
-        return self.spec_augment(features, [self._draws("spec_augment", id) for id in ids])
+        return self.spec_augment(features, [self._draws(masks, id) for id in ids])
 
     def _draws(self, purpose: str, id: str) -> random.Random:
         return derived_random(self.config.seed, purpose, self.batches_seen, id)
@@ -133,7 +139,7 @@ class SpeechTask(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         self.ids_of_step += batch.ids
-        found = self.losses(batch, training=True)
+        found = self.losses(batch, training=True, step=self.global_step)
         loss = self.combine(found, batch)
         self.last_loss = loss.item()
         self._count(batch)
@@ -146,6 +152,11 @@ class SpeechTask(L.LightningModule):
             count = int(batch.target_len_B.sum()) if self.criteria.per(name) == "token" else size
             self.log(f"loss_{name}", value_B.detach().sum() / count, batch_size=size, sync_dist=self.shared)
         return loss
+
+    @property
+    def attends(self) -> bool:
+        """Whether the model has an attention decoder, whose attention can be drawn."""
+        return isinstance(self.model.decoder, Decoder)
 
     @property
     def shared(self) -> bool:
@@ -187,7 +198,7 @@ class SpeechTask(L.LightningModule):
         parameters = [p for p in self.parameters() if p.grad is not None]
         if not parameters:  # every batch of the step was skipped
             return
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm))
         if torch.isfinite(norm):
             self.skipped_in_a_row = 0
             self.log("grad_norm", norm)
@@ -216,7 +227,8 @@ class SpeechTask(L.LightningModule):
             for name in next(iter(heard.values())).losses
         }
         tokens = sum(h.tokens for h in heard.values())
-        self.log("dev_loss", self.criteria.weighed(sums, tokens, len(heard), self.global_step).float())
+        dev_loss = self.criteria.weighed(sums, tokens, len(heard), self.global_step).float()
+        self.log("dev_loss", dev_loss)
         self.recognised = [Recognised(Row(id, h.reference, h.language), h.hypothesis) for id, h in heard.items()]
         normalizer = self.config.score_normalizer or self.config.normalizer
         report = score_sources(*sources(self.recognised), ScoreOptions(normalizer=normalizer))
@@ -224,18 +236,20 @@ class SpeechTask(L.LightningModule):
             self.log(f"dev_{name}", report.values[name] * 100, prog_bar=True)
             for end, value in zip(("low", "high"), report.intervals[name][:2], strict=True):  # of 95 %
                 self.log(f"dev_{name}_{end}", value * 100)
+        if self.trainer.state.fn == "fit":  # not the last one of a run, which a longer run would not have there
+            self.schedule.validated(float(dev_loss), report.values["wer"])
 
     # ---- optimiser and state ----------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
         config = self.config.optimizer
-        groups = self.rates.groups(config.lr, config.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-        multiplier = schedule(config, self.total_steps)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)
+        optimizer = build_optimizer(config, self.rates.groups(config.lr, config.weight_decay))
+        self.schedule = build_schedule(config, self.total_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     total_steps: int | None = None
+    schedule: Schedule
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["task"] = {

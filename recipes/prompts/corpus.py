@@ -1,4 +1,4 @@
-"""The prompts as a corpus: voices, transcripts, clips, the split and the checks that keep the splits apart.
+"""The prompts as a corpus: voices, transcripts, and which recording has which text.
 
 Nothing here fetches or writes; `sources.py` finds the files and `prepare.py` writes the cuts.
 """
@@ -6,17 +6,16 @@ Nothing here fetches or writes; `sources.py` finds the files and `prepare.py` wr
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr.errors import DataError
+from recipes.clips import Clip, Dropped
 
-SPLITS = ("train", "dev", "test")
 MAX_TRANSCRIPT_BYTES = 4 << 20  # the real ones have 30 kB; a compressed one must not fill the memory
 
 
@@ -50,42 +49,6 @@ SPOKEN_ASIDES = {
 }
 _ASIDE = re.compile(r"\[[^]]*\]|\([^)]*\)|<[^>]*>")
 _STRAY_STOP = re.compile(r"(?<=[.!?])\s+\.$")  # "... key. (a remark)." without its remark
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One recording and its text; `sha256` is over the decoded samples, so a new header hides no copy."""
-
-    language: str
-    prompt: str
-    text: str
-    path: Path
-    sample_rate_hz: int
-    n_samples: int
-    sha256: str
-
-    @property
-    def id(self) -> str:
-        return f"{self.language}/{self.prompt}"
-
-    @property
-    def duration_s(self) -> float:
-        return self.n_samples / self.sample_rate_hz
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A prompt that is left out, and why."""
-
-    language: str
-    prompt: str
-    reason: str
-
-
-def split_of(prompt: str) -> str:
-    """The split of a prompt id, the same in every language."""
-    digit = int(hashlib.sha1(prompt.encode()).hexdigest()[:8], 16) % 10
-    return {0: "test", 1: "dev"}.get(digit, "train")
 
 
 def spoken_text(language: str, prompt: str, text: str) -> str:
@@ -122,7 +85,7 @@ def read_transcripts(path: Path, language: str) -> tuple[dict[str, str], list[Dr
         if not colon or not prompt:
             raise DataError(f"{path}:{number}: expected 'id: text', found {line.strip()[:60]!r}")
         if prompt in texts:
-            dropped.append(Dropped(language, prompt, "second text of an id"))
+            dropped.append(Dropped(language, prompt, prompt, "second text of an id"))
         else:
             texts[prompt] = text
     return texts, dropped
@@ -134,11 +97,9 @@ def audio_files(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files if path.suffix == ".wav"}
 
 
-def pair(
-    language: str, texts: dict[str, str], files: dict[str, Path]
-) -> tuple[list[tuple[str, str, Path]], list[Dropped]]:
-    """(prompt, spoken text, file) of everything that is speech with a text, and the rest with its reason."""
-    pairs = []
+def pair(language: str, texts: dict[str, str], files: dict[str, Path]) -> tuple[list[Clip], list[Dropped]]:
+    """A clip of everything that is speech with a text, and the rest with its reason."""
+    clips = []
     dropped = []
     for prompt in sorted(texts.keys() | files.keys()):
         raw = texts.get(prompt, "").strip()
@@ -154,87 +115,18 @@ def pair(
         elif not text:
             reason = "opens with a note" if _ASIDE.sub("", raw).strip() else "names a sound"
         else:
-            pairs.append((prompt, text, files[prompt]))
+            clips.append(Clip(language, prompt, prompt, VOICES[language].speaker, text, files[prompt]))
             continue
-        dropped.append(Dropped(language, prompt, reason))
-    return pairs, dropped
+        dropped.append(Dropped(language, prompt, prompt, reason))
+    return clips, dropped
 
 
-def measure(language: str, prompt: str, text: str, path: Path) -> Clip:
-    """Decode one file and hash its samples.
-
-    Raises: asr.errors.AudioError, naming the file, for anything that is not audio.
-    """
-    from asr.audio import open_audio  # numpy and the decoder: not needed when nothing has changed
-
-    audio = open_audio(path)
-    digest = hashlib.sha256(f"{audio.sample_rate_hz}:".encode())
-    digest.update(audio.samples_N.tobytes())
-    return Clip(language, prompt, text, path, audio.sample_rate_hz, len(audio.samples_N), digest.hexdigest())
-
-
-def drop_copies(clips: Sequence[Clip]) -> tuple[list[Clip], list[Dropped]]:
-    """Leave out clips whose audio also stands in a split that ranks higher: test, then dev, then train.
-
-    So the held-out parts keep their size and nothing trained on is ever heard in a test. Copies within one
-    split stay.
-    """
-    rank = {split: place for place, split in enumerate(reversed(SPLITS))}
-    best: dict[str, Clip] = {}
-    for clip in sorted(clips, key=lambda clip: (rank[split_of(clip.prompt)], clip.id)):
-        best.setdefault(clip.sha256, clip)
-    kept, dropped = [], []
+def with_translations(clips: Sequence[Clip]) -> list[Clip]:
+    """The clips with the texts of the same prompt in the other languages."""
+    texts: dict[str, dict[str, str]] = defaultdict(dict)
     for clip in clips:
-        twin = best[clip.sha256]
-        if split_of(twin.prompt) == split_of(clip.prompt):
-            kept.append(clip)
-        else:
-            reason = f"same audio as {twin.id} ({split_of(twin.prompt)})"
-            dropped.append(Dropped(clip.language, clip.prompt, reason))
-    return kept, dropped
-
-
-def assign(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
-    """Split -> its clips in the order of their ids."""
-    splits: dict[str, list[Clip]] = {split: [] for split in SPLITS}
-    for clip in sorted(clips, key=lambda clip: clip.id):
-        splits[split_of(clip.prompt)].append(clip)
-    return splits
-
-
-def check_apart(splits: dict[str, list[Clip]]) -> None:
-    """Refuse splits that share a prompt id (in any language) or a recording, and ids that stand twice.
-
-    Raises: DataError that names the first offender and both places.
-    """
-    keys: tuple[tuple[str, Callable[[Clip], str]], ...] = (
-        ("prompt", lambda clip: clip.prompt),
-        ("audio", lambda clip: clip.sha256),
-    )
-    for what, key in keys:
-        seen: dict[str, tuple[str, Clip]] = {}
-        for split, clips in splits.items():
-            for clip in clips:
-                other_split, other = seen.setdefault(key(clip), (split, clip))
-                if other_split != split:
-                    raise DataError(
-                        f"leak: the {what} of {clip.id} ({split}) also stands in {other_split} "
-                        f"as {other.id}: look at {clip.path} and {other.path}"
-                    )
-    ids = [clip.id for clips in splits.values() for clip in clips]
-    if len(ids) != len(set(ids)):
-        raise DataError(f"cut {next(name for name in ids if ids.count(name) > 1)!r} stands twice")
-
-
-def texts_also_in_train(splits: dict[str, list[Clip]]) -> dict[tuple[str, str], int]:
-    """(language, split) -> clips of dev or test whose words, case and punctuation aside, are in train too."""
-
-    def words(clip: Clip) -> tuple[str, ...]:
-        return clip.language, *re.findall(r"\w+", clip.text.casefold())
-
-    known = {words(clip) for clip in splits["train"]}
-    counts: dict[tuple[str, str], int] = defaultdict(int)
-    for split in ("dev", "test"):
-        for clip in splits[split]:
-            counts[clip.language, split] += words(clip) in known
-    return dict(counts)
+        texts[clip.name][clip.language] = clip.text
+    return [
+        replace(clip, translations={to: text for to, text in texts[clip.name].items() if to != clip.language})
+        for clip in clips
+    ]

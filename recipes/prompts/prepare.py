@@ -9,14 +9,9 @@ folder; after moving --out, run the same command on the new place, which fetches
 
 from __future__ import annotations
 
-import fcntl
-import gzip
-import hashlib
-import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,13 +23,14 @@ if not __package__:  # run as a script: its own folder stands first on the path,
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from asr.errors import AsrError, DataError
-from asr.files import make_folder, write_atomically
+from asr.files import make_folder
+from recipes.clips import Clip, Dropped, as_cuts, assign, check_apart, drop_copies, heard
+from recipes.preparing import STAMP, Report, alone, digest_of_code, finished, manifest_path, write_cuts, write_stamp
 from recipes.prompts import corpus, sources
-from recipes.prompts.corpus import SPLITS, VOICES, Clip, Dropped
-from recipes.prompts.report import Report, show, summarize
-from recipes.prompts.sources import Found
+from recipes.prompts.corpus import VOICES
+from recipes.prompts.sources import VERSION, Found
+from recipes.report import show, summarize
 
-STAMP = "prepared.json"
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
@@ -61,7 +57,7 @@ def main(
     except (AsrError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    show(report, out)
+    show(report, out, {voice.language: voice.clips for voice in VOICES.values()}, f"release {VERSION}")
 
 
 def parse_languages(text: str) -> list[str]:
@@ -83,14 +79,14 @@ def prepare(languages: Sequence[str], out: Path, source: Path | None, mirror: st
     make_folder(out)
     out = out.resolve()
     settings = {
-        "recipe": _recipe_digest(),
+        "recipe": digest_of_code(Path(__file__).parent),
         "languages": list(languages),
         "out": str(out),
         "source": str(source.resolve()) if source else None,
         "mirror": mirror,
     }
-    with _alone(out):
-        return _finished(out, settings) or _make(languages, out, source, mirror, settings)
+    with alone(out):
+        return finished(out, settings, _state) or _make(languages, out, source, mirror, settings)
 
 
 def _make(
@@ -101,29 +97,22 @@ def _make(
     found = [sources.locate(language, out, source, mirror, console) for language in languages]
     states = [sources.state(item) for item in found]  # taken first: a file that changes now is seen later
     clips, dropped = _read(found, console)
-    splits = corpus.assign(clips)
-    corpus.check_apart(splits)
+    splits = assign(clips)
+    check_apart(splits)
     for split, members in splits.items():
-        write_cuts(members, out / f"cuts_{split}.jsonl.gz")
-    report = summarize(found, splits, dropped)
-    stamp = {
-        "settings": settings,
-        "manifests": {name: _sha256(out / name) for name in _manifests()},
-        "sources": [
-            {
-                "language": item.language,
-                "folder": str(item.folder),
-                "transcript": str(item.transcript),
-                "archives": [str(path) for path in item.archives],
-                "state": state,
-            }
-            for item, state in zip(found, states, strict=True)
-        ],
-        "report": report,
-    }
-    with write_atomically(out / STAMP) as path:
-        path.write_text(json.dumps(stamp, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_cuts(as_cuts(members), manifest_path(out, split))
+    report = summarize({item.language: item.folder for item in found}, splits, dropped)
+    write_stamp(out, settings, [_named(item) for item in found], states, report)
     return report
+
+
+def _named(found: Found) -> dict[str, Any]:
+    return {
+        "language": found.language,
+        "folder": str(found.folder),
+        "transcript": str(found.transcript),
+        "archives": [str(path) for path in found.archives],
+    }
 
 
 def _sweep(out: Path) -> None:
@@ -135,98 +124,26 @@ def _sweep(out: Path) -> None:
 
 def _read(found: Sequence[Found], console: Console) -> tuple[list[Clip], list[Dropped]]:
     """Every usable clip of the languages and everything left out."""
-    pairs: list[tuple[str, str, str, Path]] = []
+    clips: list[Clip] = []
     dropped: list[Dropped] = []
     for item in found:
         texts, repeated = corpus.read_transcripts(item.transcript, item.language)
         usable, rest = corpus.pair(item.language, texts, corpus.audio_files(item.folder))
         if not usable:
             raise DataError(f"{item.transcript}: none of its texts has a recording in {item.folder}")
-        pairs += [(item.language, *pair) for pair in usable]
+        clips += usable
         dropped += [*repeated, *rest]
-    clips = [corpus.measure(*pair) for pair in track(pairs, "reading the recordings", console=console, transient=True)]
-    clips, copies = corpus.drop_copies(clips)
-    return clips, [*dropped, *copies]
+    clips = corpus.with_translations(clips)
+    kept, copies = drop_copies(
+        [heard(clip) for clip in track(clips, "reading the recordings", console=console, transient=True)]
+    )
+    return kept, [*dropped, *copies]
 
 
-def write_cuts(clips: Sequence[Clip], path: Path) -> None:
-    """Write lhotse cuts, the same bytes for the same clips (lhotse's own writer adds the time of writing)."""
-    # Imports torch, for which a run that has nothing to do need not wait.
-    from lhotse import MonoCut, Recording, SupervisionSegment
-    from lhotse.audio import AudioSource
-
-    with (
-        write_atomically(path) as part,
-        part.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as stream,
-    ):
-        for clip in clips:
-            audio = AudioSource(type="file", channels=[0], source=str(clip.path))
-            recording = Recording(clip.id, [audio], clip.sample_rate_hz, clip.n_samples, clip.duration_s)
-            segment = SupervisionSegment(
-                clip.id,
-                clip.id,
-                start=0.0,
-                duration=clip.duration_s,
-                text=clip.text,
-                language=clip.language,
-                speaker=VOICES[clip.language].speaker,
-            )
-            cut = MonoCut(clip.id, 0.0, clip.duration_s, 0, supervisions=[segment], recording=recording)
-            stream.write(json.dumps(cut.to_dict(), ensure_ascii=False).encode() + b"\n")
-
-
-# --- a run that has nothing to do -------------------------------------------------------------------------
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keep a second run out of the folder; the system lets go of the lock however a run ends."""
-    with (out / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise AsrError(f"{out}: another run is preparing it: wait for that or choose another --out") from None
-        yield
-
-
-def _finished(out: Path, settings: dict[str, Any]) -> Report | None:
-    """The report of a run with these settings whose manifests and sources are still as it left them."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        stamp = json.loads((out / STAMP).read_text(encoding="utf-8"))
-        found = [
-            Found(
-                item["language"],
-                Path(item["folder"]),
-                Path(item["transcript"]),
-                tuple(map(Path, item["archives"])),
-            )
-            for item in stamp["sources"]
-        ]
-        if (
-            stamp["settings"] == settings
-            and stamp["manifests"] == {name: _sha256(out / name) for name in _manifests()}
-            and [item["state"] for item in stamp["sources"]] == [sources.state(item) for item in found]
-        ):
-            report: Report = stamp["report"]
-            return report
-    return None
-
-
-def _manifests() -> list[str]:
-    return [f"cuts_{split}.jsonl.gz" for split in SPLITS]
-
-
-def _recipe_digest() -> str:
-    """A digest of this recipe's own code: a changed rule makes new manifests."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _state(source: Mapping[str, Any]) -> str:
+    """That of a source as prepared.json names it."""
+    archives = tuple(map(Path, source["archives"]))
+    return sources.state(Found(source["language"], Path(source["folder"]), Path(source["transcript"]), archives))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from rich.console import Console
 
 from asr.errors import AsrError, DataError
 from asr.files import extract_archive
+from recipes.fetch import apt_download, http_download
+from recipes.preparing import state_of
 from recipes.prompts import corpus
 from recipes.prompts.corpus import VOICES
-from recipes.prompts.fetch import apt_download, http_download
 
 VERSION = "1.6.1"
 MIRROR = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
@@ -68,16 +69,9 @@ def locate(language: str, out: Path, source: Path | None, mirror: str | None, co
 
 
 def state(found: Found) -> str:
-    """A digest of the names, sizes and times of everything read for a language: cheap to compare."""
-    lines = []
+    """A digest of the names, sizes and times of everything read for a language."""
     recordings = sorted(corpus.audio_files(found.folder).values())
-    for path in (*recordings, found.transcript, *found.archives):
-        try:
-            status = path.stat()
-            lines.append(f"{path} {status.st_size} {status.st_mtime_ns}")
-        except OSError as error:
-            lines.append(f"{path} {error.strerror}")
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+    return state_of([*recordings, found.transcript, *found.archives])
 
 
 def _look(language: str, root: Path) -> Found | None:

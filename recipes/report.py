@@ -2,55 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from recipes.prompts.corpus import SPLITS, VOICES, Clip, Dropped, split_of, texts_also_in_train
-from recipes.prompts.sources import VERSION, Found
+from recipes.clips import Clip, Dropped, texts_also_in_train
+from recipes.preparing import SPLITS, Report, split_of
 
-Report = dict[str, Any]
 EXAMPLES = 2
 
 
-def summarize(found: Sequence[Found], splits: dict[str, list[Clip]], dropped: Sequence[Dropped]) -> Report:
-    """Counts and minutes by language and split, and every prompt left out with its reason."""
+def summarize(folders: Mapping[str, Path], splits: dict[str, list[Clip]], dropped: Sequence[Dropped]) -> Report:
+    """Counts and minutes by language and split, and every clip left out with its reason; folders by language."""
     shared = texts_also_in_train(splits)
     languages = []
-    for item in found:
+    for language, folder in folders.items():
         cells = {}
         for split in SPLITS:
-            clips = [clip for clip in splits[split] if clip.language == item.language]
+            clips = [clip for clip in splits[split] if clip.language == language]
             cells[split] = {
                 "clips": len(clips),
                 "minutes": round(sum(clip.duration_s for clip in clips) / 60, 3),
-                "texts_also_in_train": shared.get((item.language, split), 0),
+                "texts_also_in_train": shared.get((language, split), 0),
             }
         reasons: dict[str, dict[str, list[str]]] = {}
         for drop in dropped:
-            if drop.language == item.language:
+            if drop.language == language:
                 by_split = reasons.setdefault(drop.reason, {split: [] for split in SPLITS})
-                by_split[split_of(drop.prompt)].append(drop.prompt)
-        languages.append({"language": item.language, "folder": str(item.folder), "splits": cells, "dropped": reasons})
+                by_split[split_of(drop.group)].append(drop.name)
+        languages.append({"language": language, "folder": str(folder), "splits": cells, "dropped": reasons})
     return {"languages": languages}
 
 
-def show(report: Report, out: Path) -> None:
-    """Print the tables; to a pipe or a file they are plain text."""
+def show(report: Report, out: Path, expected: Mapping[str, int], release: str) -> None:
+    """Print the tables; to a pipe or a file they are plain text.  expected: clips by language in that release."""
     console = Console()
     console.print(_clips_table(report))
     if any(item["dropped"] for item in report["languages"]):
         console.print(_dropped_table(report))
     for item in report["languages"]:
         clips = sum(cell["clips"] for cell in item["splits"].values())
-        expected = VOICES[item["language"]].clips
-        if clips != expected:
-            note = f"note: {item['language']} has {clips} clips and release {VERSION} has {expected}"
+        usual = expected[item["language"]]
+        if clips != usual:
+            note = f"note: {item['language']} has {clips} clips and {release} has {usual}"
             console.print(f"{note}: is {item['folder']} complete?", soft_wrap=True, highlight=False)
-    last = f"no prompt and no audio stands in two splits; cuts in {out}"
+    last = f"nothing stands in two splits; cuts in {out}"
     console.print(last, soft_wrap=True, highlight=False)
 
 
@@ -92,9 +90,9 @@ def _dropped_table(report: Report) -> Table:
     table.add_column("for example")
     for item in report["languages"]:
         for reason, by_split in sorted(item["dropped"].items()):
-            prompts = [prompt for split in SPLITS for prompt in by_split[split]]
-            more = ", ..." if len(prompts) > EXAMPLES else ""
+            names = [name for split in SPLITS for name in by_split[split]]
+            more = ", ..." if len(names) > EXAMPLES else ""
             counts = [str(len(by_split[split])) for split in SPLITS]
-            table.add_row(item["language"], reason, *counts, ", ".join(prompts[:EXAMPLES]) + more)
+            table.add_row(item["language"], reason, *counts, ", ".join(names[:EXAMPLES]) + more)
         table.add_section()
     return table

@@ -24,7 +24,7 @@ from asr.errors import AsrError
 CHUNK_BYTES = 1 << 16
 TIMEOUT_S = 30.0  # of silence, not of the whole transfer
 ATTEMPTS = 3
-MAX_BYTES = 1 << 30  # no release of the prompts is near this; an endless answer must not fill the disk
+MAX_BYTES = 1 << 30  # no file of a recipe is near this; an endless answer must not fill the disk
 
 
 def progress_bar(console: Console) -> Progress:
@@ -225,7 +225,7 @@ def _request(url: str, part: Path, progress: Progress, task: TaskID, timeout_s: 
             start = 0  # the server sends the whole
         total = None if reply.length is None else start + int(reply.length)
         if (total or 0) > MAX_BYTES:
-            raise AsrError(f"{url}: {total} bytes are more than any release of the prompts: check --mirror")
+            raise AsrError(f"{url}: {total} bytes are more than any file of this recipe: check --mirror")
         progress.update(task, total=total, completed=start)
         with part.open("ab" if start else "wb") as stream:
             while chunk := reply.read(CHUNK_BYTES):

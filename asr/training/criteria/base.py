@@ -1,11 +1,12 @@
-"""The training loss as a weighted sum of criteria, each a part of its own, that share one pass through the model.
+"""Criteria, each a part of its own, that share one pass through the model.
 
 Shapes: B batch, L target tokens, T encoder frames, V vocabulary, H attention heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -13,29 +14,74 @@ import torch
 from torch import Tensor
 
 from asr import losses
-from asr.config import GuidedAttentionConfig, LossConfig
+from asr.config import GuidedAttentionConfig
+from asr.data.augment import derived_random
 from asr.data.batch import Batch
 from asr.features import Features
 from asr.model.attention import explicit
 from asr.model.copying import copying
 from asr.model.masks import Memory
 from asr.model.speech import SpeechModel
-from asr.tokenizer import Tokenizer
 
 Per = Literal["token", "utterance"]
+Draws = Callable[[str, str], random.Random]
+
+MASKS = "spec_augment"
+
+
+class Feed(Protocol):
+    """Gives the tokens (B, L) that the decoder is fed."""
+
+    def __call__(self, run: Pass) -> Tensor: ...
+
+
+def teacher_forcing(run: Pass) -> Tensor:
+    """The decoder is fed the target."""
+    return run.batch.inputs_BL
 
 
 class Pass:
     """A batch on its way through the model: what several criteria need is computed once, when the first one asks.
 
     weights: whether the decoder is to form the weights of its cross-attention.  training: not in validation.
+    feed: what the decoder is fed.  draws: a random generator for a purpose and an utterance's id.  step: of the
+    optimiser; None stands for one at which everything counts.  other: a second view of the same batch, if there is one.
     """
 
+    other: Pass | None = None
+
     def __init__(
-        self, model: SpeechModel, batch: Batch, features: Features, *, weights: bool = False, training: bool = True
+        self,
+        model: SpeechModel,
+        batch: Batch,
+        features: Features,
+        *,
+        weights: bool = False,
+        training: bool = True,
+        feed: Feed = teacher_forcing,
+        draws: Draws = derived_random,
+        step: int | None = None,
     ) -> None:
         self.model, self.batch, self.features = model, batch, features
         self.weights, self.training = weights, training
+        self.feed, self.draws, self.step = feed, draws, step
+
+    def view(self, features: Features) -> None:
+        """Let the batch be seen once more, with these features and the dropout that is drawn for it."""
+        self.other = Pass(
+            self.model,
+            self.batch,
+            features,
+            weights=self.weights,
+            feed=lambda _: self.inputs_BL,
+            draws=self.draws,
+            step=self.step,
+        )
+
+    @cached_property
+    def inputs_BL(self) -> Tensor:
+        """What the decoder is fed."""
+        return self.feed(self)
 
     @cached_property
     def memory(self) -> Memory:
@@ -48,7 +94,7 @@ class Pass:
         """The decoder's logits (B, L, V) and the weights (B, H, L, T) of each layer's cross-attention, if formed."""
         attend = explicit if self.weights else None
         decoder = copying(self.model.decoder, self.batch.phrases, self.batch.prefix_length)
-        logits_BLV, attentions = decoder(self.batch.inputs_BL, self.memory, attend, self.batch.target_len_B)
+        logits_BLV, attentions = decoder(self.inputs_BL, self.memory, attend, self.batch.target_len_B)
         return logits_BLV, attentions
 
     @cached_property
@@ -137,37 +183,47 @@ class GuidedAttention:
 
 
 class Criteria:
-    """All criteria of a run."""
+    """All criteria of a run.
 
-    def __init__(self, parts: Sequence[Criterion]) -> None:
-        self.parts = parts
+    parts: with two views of the batch, their means over both count.  training: what makes no part of the loss on dev,
+    so that it stays comparable.  feed: what the decoder is fed in training.  views: for what the masks of each view
+    are drawn.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Criterion],
+        training: Sequence[Criterion] = (),
+        feed: Feed = teacher_forcing,
+        views: Sequence[str] = (MASKS,),
+    ) -> None:
+        self.parts, self.training = parts, training
+        self.feed, self.views = feed, views
 
     @property
     def weights(self) -> bool:
         """Whether one of them needs the weights of cross-attention."""
-        return any(part.weights for part in self.parts)
+        return any(part.weights for part in self._all)
 
     def __call__(self, run: Pass) -> dict[str, Tensor]:
-        """The values (B,) of each criterion by name."""
-        return {part.name: part(run) for part in self.parts}
+        """The values (B,) of each criterion by name; those of training alone are left out where they count nothing."""
+        views = [run, *([run.other] if run.other else [])]
+        found = {part.name: torch.stack([part(view) for view in views]).mean(0) for part in self.parts}
+        if not run.training:
+            return found
+        counting = [part for part in self.training if run.step is None or part.share(run.step) > 0]
+        return found | {part.name: part(run) for part in counting}
 
     def weighed(self, sums: Mapping[str, Tensor], tokens: int, utterances: int, step: int) -> Tensor:
         """The loss from each criterion's sum over so many target tokens and utterances."""
         count = {"token": tokens, "utterance": utterances}
-        return torch.stack([part.share(step) * sums[part.name] / count[part.per] for part in self.parts]).sum()
+        found = [part for part in self._all if part.name in sums]
+        return torch.stack([part.share(step) * sums[part.name] / count[part.per] for part in found]).sum()
 
     def per(self, name: str) -> Per:
         """What the sum of the criterion of that name is divided by."""
-        return next(part.per for part in self.parts if part.name == name)
+        return next(part.per for part in self._all if part.name == name)
 
-
-def build_criteria(config: LossConfig, model: SpeechModel, tokenizer: Tokenizer) -> Criteria:
-    """From configuration to criteria: the only place that asks which there are."""
-    ctc = config.ctc_weight if model.ctc is not None else 0.0
-    parts: list[Criterion] = [CrossEntropy(1 - ctc, config.label_smoothing)]
-    if ctc > 0:
-        assert tokenizer.blank_id is not None
-        parts.append(CTC(ctc, tokenizer.blank_id))
-    if config.guided_attention.weight > 0:
-        parts.append(GuidedAttention(config.guided_attention))
-    return Criteria(parts)
+    @property
+    def _all(self) -> list[Criterion]:
+        return [*self.parts, *self.training]

@@ -1,0 +1,57 @@
+"""The options of attention: positions, scores and how far frames see."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .base import Config, Size
+
+PositionKind = Annotated[
+    Literal["none", "sinusoidal", "learned", "shaw", "transformer_xl", "rotary"],
+    Field(
+        description="added to the vectors (sinusoidal, learned), or told to self-attention as distances: shaw (Shaw et "
+        "al. 2018), transformer_xl (Dai et al. 2019), rotary (Su et al. 2021)"
+    ),
+]
+RELATIVE = ("shaw", "transformer_xl", "rotary")
+Clip = Annotated[int, Field(gt=0, le=65_536, description="with position=shaw: distances beyond count as this")]
+Score = Annotated[
+    Literal["dot", "additive"],
+    Field(description="of a query and a key: scaled dot product, or v . tanh(q + k) (Bahdanau et al. 2015)"),
+]
+
+
+def check_attention(position: str, score: str, first_position: int, head: int | None = None) -> None:
+    """ValueError for parts of attention that do not fit together; `head`: the width of one."""
+    if position in RELATIVE and score == "additive":
+        raise ValueError(f"score=additive has no dot product that position={position} could change: take score=dot")
+    if position != "sinusoidal" and first_position:
+        raise ValueError("first_position is for position=sinusoidal")
+    if position == "rotary" and head is not None and head % 2:
+        raise ValueError(f"position=rotary turns pairs: heads of width {head} must be even")
+
+
+class WindowConfig(Config):
+    """Self-attention to so many frames of the encoder before and after each."""
+
+    left: int = Field(ge=0, le=65_536)
+    right: int = Field(ge=0, le=65_536)
+
+
+class ChunkConfig(Config):
+    """Self-attention within chunks of so many frames of the encoder, and to `left` chunks before."""
+
+    frames: Size
+    left: int = Field(0, ge=0, le=1024)
+
+
+def check_reach(position: str, padding: str, window: WindowConfig | None, chunk: ChunkConfig | None) -> None:
+    """ValueError for self-attention that what is said of silence behind the speech (`padding`) cannot be given to."""
+    if window and chunk:
+        raise ValueError("window and chunk both limit self-attention: give one of them")
+    if (window or chunk) and padding != "mask":
+        raise ValueError(f"padding={padding} is for attention to all frames: leave out window and chunk")
+    if position in RELATIVE and padding == "recall":
+        raise ValueError(f"padding=recall remembers silence at no distance, and position={position} asks for one")

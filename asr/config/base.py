@@ -1,0 +1,29 @@
+"""What all options share: the base class, and numbers that no file can make hostile."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field
+
+
+class Config(BaseModel):
+    """Base of all options: immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+# Far above any use; a hostile file cannot ask for a model that takes hours to build.
+Size = Annotated[int, Field(gt=0, le=65_536)]
+Rate = Annotated[int, Field(ge=1000, le=384_000)]
+Layers = Annotated[int, Field(ge=0, le=256)]
+
+
+def by_kind(default: str) -> Discriminator:
+    """What tells the members of a union apart: their `kind`, which may be left out for `default`."""
+
+    def kind(value: Any) -> str:
+        found = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)
+        return str(found)
+
+    return Discriminator(kind)

@@ -1,0 +1,96 @@
+"""Beams of prefixes that grow at most by a token a step, in which equal prefixes become one.
+
+Shapes: B utterances, K beam, C candidates, S steps, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_FACTOR, _STEP = 6_364_136_223_846_793_005, 1_442_695_040_888_963_407  # of a 64-bit hash
+
+
+class Names(NamedTuple):
+    """What tells the prefixes of a beam apart: a hash of the whole (B, K), and the last token, -1 for none."""
+
+    hash_BK: Tensor
+    last_BK: Tensor
+
+    @classmethod
+    def empty(cls, B: int, K: int, device: torch.device) -> Names:
+        """Of prefixes without a token."""
+        zero_BK = torch.zeros(B, K, dtype=torch.long, device=device)
+        return cls(zero_BK, zero_BK - 1)
+
+    def follow(self, step: Step) -> Names:
+        """The names after a step."""
+        hash_BK, last_BK = (x.gather(1, step.from_BK) for x in self)
+        longer_BK = _extended(hash_BK, step.gained_BK)
+        return Names(
+            torch.where(step.stays_BK, hash_BK, longer_BK), torch.where(step.stays_BK, last_BK, step.gained_BK)
+        )
+
+
+class Step(NamedTuple):
+    """Which prefixes a step keeps: their scores, the places in the beam they come from, the token each gained or -1."""
+
+    score_BK: Tensor
+    from_BK: Tensor
+    gained_BK: Tensor
+
+    @property
+    def stays_BK(self) -> Tensor:
+        """Those that gained nothing."""
+        return self.gained_BK < 0
+
+
+def merge(longer_BKV: Tensor, names: Names, alive_BK: Tensor) -> tuple[Tensor, Tensor]:
+    """Part what prefixes with one more token are worth: (B, K) of those that the beam holds already, and the others."""
+    hash_BK, last_BK = names
+    joined_BKK = _extended(hash_BK[:, :, None], last_BK[:, None]) == hash_BK[:, None]  # this prefix, the last of that
+    joined_BKK &= (alive_BK & (last_BK >= 0))[:, None]
+    column_BKK = last_BK.clamp(min=0)[:, None].expand(joined_BKK.shape)
+    into_BK = longer_BKV.gather(2, column_BKK).masked_fill(~joined_BKK, -math.inf).logsumexp(1)
+    moved_BKV = torch.zeros_like(longer_BKV).scatter_add_(2, column_BKK, joined_BKK.to(longer_BKV.dtype))
+    return into_BK, longer_BKV.masked_fill(moved_BKV > 0, -math.inf)
+
+
+def keep_best(stay_BK: Tensor, longer_BKV: Tensor) -> Step:
+    """The K best of the prefixes as they are and with one more token."""
+    K, V = longer_BKV.shape[1:]
+    score_BK, at_BK = torch.cat([stay_BK, longer_BKV.flatten(1)], dim=1).topk(K)
+    stays_BK = at_BK < K
+    return Step(score_BK, torch.where(stays_BK, at_BK, (at_BK - K) // V), torch.where(stays_BK, -1, (at_BK - K) % V))
+
+
+class History:
+    """The steps of a search, from which texts are read at its end."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+
+    def texts(self, b: int, places: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
+        """The tokens of utterance b's prefixes, each by the number of steps made until then and its place."""
+        found = []
+        for count, at in places:
+            tokens = []
+            for from_BK, gained_BK in reversed(self._lists[:count]):
+                tokens.append(gained_BK[b][at])
+                at = from_BK[b][at]
+            found.append(tuple(token for token in reversed(tokens) if token >= 0))
+        return found
+
+    @cached_property
+    def _lists(self) -> list[tuple[list[list[int]], list[list[int]]]]:
+        return [(step.from_BK.tolist(), step.gained_BK.tolist()) for step in self.steps]
+
+
+def _extended(hash_X: Tensor, token_X: Tensor) -> Tensor:
+    """The hash of a prefix and one more token; of some thousand prefixes, two alike are not to be expected."""
+    return hash_X * _FACTOR + (token_X + 1) * _STEP

@@ -1,0 +1,98 @@
+"""Decoder that is told some tokens and predicts the others, all at once, with the length head that goes with it.
+
+Shapes: B utterances, N sequences, L tokens, T frames, D width, H heads, K head width, V vocabulary, X lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr.features import real_frames
+from asr.model.attention import KeyValue
+from asr.model.decoder import DecoderLayer
+from asr.model.layers import Dropout
+from asr.model.masks import Memory, log_weight
+from asr.model.position import Position
+from asr.model.rows import Rows
+
+
+class Heard(NamedTuple):
+    """Keys and values (N, H, T, K) of the encoder for each layer, and their log-weights."""
+
+    memory: tuple[KeyValue, ...]
+    weight_N11T: Tensor
+
+
+class LengthHead(nn.Module):
+    """How many tokens a text has: each frame gives a rate, and their sum is the mean of a normal distribution.
+
+    Ghazvininejad et al. 2019 choose among as many classes as there are lengths; here lengths near each other are near,
+    those that training lacks are none the worse, and padding counts for nothing.  The variance grows with the mean.
+    """
+
+    def __init__(self, dim: int, longest: int) -> None:
+        super().__init__()
+        self.longest = longest
+        self.rate = nn.Linear(dim, 1)
+        self.variance = nn.Parameter(torch.zeros(2))
+        nn.init.constant_(self.rate.bias, -1.0)  # some eight tokens a second where a frame is 40 ms
+
+    def forward(self, memory: Memory) -> Tensor:
+        """Log-probabilities (B, X) of the lengths 0, 1 and so on."""
+        rate_BT = F.softplus(F.linear(memory.states_BTD.float(), self.rate.weight.float(), self.rate.bias.float()))[
+            ..., 0
+        ]
+        mean_B1 = (rate_BT * real_frames(memory.len_B, rate_BT.shape[1])).sum(1, keepdim=True)
+        fixed, growing = F.softplus(self.variance.float())
+        length_X = torch.arange(self.longest + 1, device=mean_B1.device)
+        return (-0.5 * (length_X - mean_B1).square() / (0.1 + fixed + growing * mean_B1)).log_softmax(-1)
+
+
+class MaskedDecoder(nn.Module):
+    """The layers of the autoregressive decoder without causality: every token sees all others.
+
+    Which token stands for one that is to be predicted is the caller's choice: CTC's blank, which no text holds.  Start
+    tokens come before the text and are never predicted.  length: None where another part knows the length.
+    """
+
+    def __init__(
+        self,
+        embedding: nn.Embedding,
+        position: Position,
+        layers: Iterable[DecoderLayer],
+        norm: nn.Module,
+        output: nn.Module,
+        dropout: float,
+        length: LengthHead | None,
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.position = position
+        self.dropout = Dropout(dropout)
+        self.layers: Iterable[DecoderLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
+        self.norm = norm
+        self.output = output
+        self.length = length
+
+    def forward(self, tokens_NL: Tensor, len_N: Tensor, heard: Heard) -> Tensor:
+        """Logits (N, L, V) of the token at each place."""
+        rows = Rows(len_N, tokens_NL.shape[1])
+        x_ND = self.dropout(rows.pack(self.position(self.embedding(tokens_NL))))
+        seen_N11L = log_weight(real_frames(len_N, tokens_NL.shape[1]))[:, None, None]
+        for layer, memory in zip(self.layers, heard.memory, strict=True):
+            x_ND, _ = layer(x_ND, rows, seen_N11L, memory, heard.weight_N11T, None)
+        return self.output(rows.spread(self.norm(x_ND)))
+
+    def hear(self, memory: Memory) -> Heard:
+        """What every call needs of the encoder."""
+        pairs = tuple(layer.cross_attention.project_memory(memory.states_BTD) for layer in self.layers)
+        return Heard(pairs, memory.log_weight_BT[:, None, None])
+
+    def fill(self, tokens_NL: Tensor, len_N: Tensor, heard: Heard) -> Tensor:
+        """Log-probabilities (N, L, V) in float32, as the search needs them."""
+        return self(tokens_NL, len_N, heard).float().log_softmax(-1)

@@ -1,0 +1,115 @@
+"""Positions in self-attention: scores that depend on how far apart a query and a key stand.
+
+Shapes: B batch, L queries, T keys, H heads, K head width, D = H x K, X = K / 2, R = L + T distances, of which row r of
+the last query is key r.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr.model.attention import Attend, Form, explicit, joined, split_heads
+from asr.model.position import sinusoids_at
+
+
+def distances(L: int, T: int, past: int, device: torch.device) -> Tensor:
+    """How far before a query the key of each column stands, (R,); `past` keys stand before that of the first query."""
+    return past + L - 1 - torch.arange(L + T, device=device)
+
+
+def by_key(x_BHLR: Tensor) -> Tensor:
+    """(B, H, L, R) by distance -> (B, H, L, T) by key: each row is shifted by one more, which costs no copy.
+
+    The relative shift of Dai et al. 2019: read as rows that are one shorter, each row starts one further.
+    """
+    L, R = x_BHLR.shape[2:]
+    return x_BHLR.flatten(2)[..., L - 1 : L * R - 1].unflatten(2, (L, R - 1))[..., : R - L]
+
+
+def by_distance(x_BHLT: Tensor) -> Tensor:
+    """The way back: (B, H, L, T) by key -> (B, H, L, R) by distance, 0 where no key stands."""
+    L, T = x_BHLT.shape[2:]
+    return F.pad(F.pad(x_BHLT, (0, L - 1)).flatten(2), (L - 1, 1)).unflatten(2, (L, L + T))
+
+
+class Shaw(Form):
+    """A trained vector for each distance joins the keys, and one the values (Shaw et al. 2018).
+
+    score = q . (k + a[j - i]) / sqrt(K), output = sum of weight x (v + b[j - i]); distances beyond `clip` count as it.
+    Heads share the vectors.  The output needs the weights, so they are formed whatever `attend` is given.
+    """
+
+    def __init__(self, dim: int, heads: int, clip: int) -> None:
+        super().__init__()
+        self.clip = clip
+        sizes = 2 * clip + 1, dim // heads
+        self.key_weight = nn.Parameter(nn.init.normal_(torch.empty(sizes), std=sizes[1] ** -0.5))
+        self.value_weight = nn.Parameter(nn.init.normal_(torch.empty(sizes), std=sizes[1] ** -0.5))
+
+    def forward(
+        self,
+        attend: Attend,
+        q_BHLK: Tensor,
+        k_BHTK: Tensor,
+        v_BHTK: Tensor,
+        weight_BHLT: Tensor | None,
+        past: int = 0,
+    ) -> tuple[Tensor, Tensor | None]:
+        L, T, K = q_BHLK.shape[2], *k_BHTK.shape[2:]
+        row_R = self.clip - distances(L, T, past, q_BHLK.device).clamp(-self.clip, self.clip)
+        key_RK, value_RK = (weight.to(q_BHLK.dtype)[row_R] for weight in (self.key_weight, self.value_weight))
+        score_BHLT = by_key((q_BHLK * K**-0.5) @ key_RK.t())
+        y_BHLK, attention_BHLT = explicit(q_BHLK, k_BHTK, v_BHTK, joined(score_BHLT, weight_BHLT))
+        assert attention_BHLT is not None
+        return y_BHLK + by_distance(attention_BHLT.to(v_BHTK.dtype)) @ value_RK, attention_BHLT
+
+
+class TransformerXL(Form):
+    """Sinusoids of the distance join the keys, and two trained vectors the queries (Dai et al. 2019).
+
+    score = ((q + u) . k + (q + v) . W r[i - j]) / sqrt(K); each layer has its own W, u and v.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.dim, self.heads = dim, heads
+        self.distance = nn.Linear(dim, dim, bias=False)
+        self.content_H1K = nn.Parameter(torch.zeros(heads, 1, dim // heads))
+        self.position_H1K = nn.Parameter(torch.zeros(heads, 1, dim // heads))
+
+    def forward(
+        self,
+        attend: Attend,
+        q_BHLK: Tensor,
+        k_BHTK: Tensor,
+        v_BHTK: Tensor,
+        weight_BHLT: Tensor | None,
+        past: int = 0,
+    ) -> tuple[Tensor, Tensor | None]:
+        L, T, K = q_BHLK.shape[2], *k_BHTK.shape[2:]
+        r_RD = torch.cat(sinusoids_at(distances(L, T, past, q_BHLK.device), self.dim), dim=1)
+        r_HRK = split_heads(self.distance(r_RD.to(q_BHLK.dtype))[None], self.heads)[0]
+        content_H1K, position_H1K = (x.to(q_BHLK.dtype) for x in (self.content_H1K, self.position_H1K))
+        score_BHLT = by_key((q_BHLK + position_H1K) * K**-0.5 @ r_HRK.transpose(1, 2))
+        return attend(q_BHLK + content_H1K, k_BHTK, v_BHTK, joined(score_BHLT, weight_BHLT))
+
+
+class Rotary(Form):
+    """Pairs of a query's or key's elements turn by an angle that grows with the position (Su et al. 2021).
+
+    As complex numbers z[X] exp(i position 10000 ** (-2 X / K)), their real parts in the first half of K: products then
+    depend on the difference of positions.  Keys are kept turned.
+    """
+
+    def place(self, x_BHTK: Tensor, first: int = 0) -> Tensor:
+        T, K = x_BHTK.shape[2:]
+        rate_X = torch.exp(torch.arange(K // 2, device=x_BHTK.device) * (-2 * math.log(10_000) / K))
+        angle_TX = torch.arange(first, first + T, device=x_BHTK.device)[:, None] * rate_X
+        sin_TX, cos_TX = angle_TX.sin(), angle_TX.cos()
+        real_BHTX, imaginary_BHTX = x_BHTK.float().chunk(2, dim=-1)
+        turned = real_BHTX * cos_TX - imaginary_BHTX * sin_TX, real_BHTX * sin_TX + imaginary_BHTX * cos_TX
+        return torch.cat(turned, dim=-1).to(x_BHTK.dtype)

@@ -1,0 +1,219 @@
+"""Which search the texts of a model come from: the one place that asks what kind its decoder is.
+
+Shapes: B windows, P start tokens, T frames, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from asr.checkpoint import ModelFolder
+from asr.config import DecodeConfig, ModelConfig
+from asr.decode.ctc import best_paths, prefix_search
+from asr.decode.masked import Filler, mask_predict, refine
+from asr.decode.search import Hypothesis, SearchOptions
+from asr.decode.transducer import Limits, transducer_search
+from asr.errors import ConfigError
+from asr.model.masks import Memory
+from asr.tokenizer import Tokenizer
+
+_BEAM = ("attention", "none", "transducer", "mask_predict")
+_KINDS: dict[str, tuple[str, ...]] = {
+    "beam_size": _BEAM,
+    "n_best": _BEAM,
+    "length_bonus": ("attention", "none", "transducer"),
+    "length_penalty": ("attention", "mask_predict"),
+    "ctc_weight": ("attention",),
+    "max_symbols": ("transducer",),
+    "iterations": ("mask_predict", "mask_ctc"),
+    "threshold": ("mask_ctc",),
+    "phrases": ("attention",),
+    "lm": ("attention",),
+    "temperature": ("attention",),
+    "guards": ("attention",),
+}
+
+
+class Searcher(Protocol):
+    """Finds texts in what the encoder heard.
+
+    prefix_BP: what a decoder is fed before the text.  caps: the most tokens of each text.  Hypotheses come best first,
+    their tokens without start and end; `parts` names what their scores are made of.
+    """
+
+    def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]: ...
+
+
+def build_searcher(parts: ModelFolder, options: DecodeConfig, attention: Searcher) -> Searcher:
+    """The search for a model's decoder; `attention` is that of an autoregressive one."""
+    searchers: dict[str, Callable[[], Searcher]] = {
+        "attention": lambda: attention,
+        "none": lambda: CTCSearcher(posteriors(parts), parts.tokenizer.blank_id, search_options(options)),
+        "transducer": lambda: TransducerSearcher(parts, options),
+        "mask_predict": lambda: MaskPredictSearcher(parts, options),
+        "mask_ctc": lambda: MaskCTCSearcher(parts, options),
+    }
+    return searchers[parts.config.model.decoder.kind]()
+
+
+def check_options(model: ModelConfig, options: DecodeConfig) -> None:
+    """ConfigError, one line, for options of decoding that such a model has no use for."""
+    if options.ctc_weight > 0 and not model.ctc:
+        raise ConfigError("decode.ctc_weight > 0 needs a model with a CTC head; this one has none")
+    kind = model.decoder.kind
+    for name, kinds in _KINDS.items():
+        changed = options.guards.enabled if name == "guards" else _differs(options, name)
+        if changed and kind not in kinds:
+            raise ConfigError(f"decode.{name} is for decoders of kind {' or '.join(kinds)}; this model's is {kind}")
+
+
+def _differs(options: DecodeConfig, name: str) -> bool:
+    return bool(getattr(options, name) != type(options).model_fields[name].default)
+
+
+def search_options(options: DecodeConfig) -> SearchOptions:
+    """What the searches need of the options."""
+    return SearchOptions(options.beam_size, options.length_bonus, options.length_penalty, options.n_best)
+
+
+def no_text_ids(tokenizer: Tokenizer) -> list[int]:
+    """Tokens that a search without an end token must never produce, blanks apart."""
+    return sorted({*tokenizer.suppressed_ids, tokenizer.eos_id} - {tokenizer.blank_id})
+
+
+def posteriors(parts: ModelFolder) -> Callable[[Memory], tuple[Tensor, Tensor]]:
+    """What gives the CTC head's log-probabilities (B, T, V) of blank and text tokens, and lengths (B,)."""
+    head, never = parts.model.ctc, no_text_ids(parts.tokenizer)
+    assert head is not None
+
+    def of(memory: Memory) -> tuple[Tensor, Tensor]:
+        longest = int(memory.len_B.max())
+        log_prob_BTV = head(memory._replace(states_BTD=memory.states_BTD[:, :longest]))
+        log_prob_BTV[..., never] = -torch.inf
+        return log_prob_BTV, memory.len_B
+
+    return of
+
+
+class CTCSearcher:
+    """CTC alone: the best path with a beam of 1, else prefix beam search.  The prefix plays no part."""
+
+    def __init__(
+        self, posteriors: Callable[[Memory], tuple[Tensor, Tensor]], blank_id: int, options: SearchOptions
+    ) -> None:
+        self.posteriors, self.blank_id, self.options = posteriors, blank_id, options
+
+    def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]:
+        log_prob_BTV, len_B = self.posteriors(memory)
+        if self.options.beam_size > 1:
+            return prefix_search(log_prob_BTV, len_B, self.blank_id, self.options)
+        bonus, found = self.options.length_bonus, best_paths(log_prob_BTV, len_B, self.blank_id)
+        return [[Hypothesis(p.tokens, p.log_prob + bonus * len(p.tokens), {"ctc": p.log_prob})] for p in found]
+
+
+class TransducerSearcher:
+    """A transducer: the prediction network reads the prefix before the text."""
+
+    def __init__(self, parts: ModelFolder, options: DecodeConfig) -> None:
+        self.transducer, self.blank_id = parts.model.decoder, parts.tokenizer.blank_id
+        self.never, self.max_symbols = no_text_ids(parts.tokenizer), options.max_symbols
+        self.options = search_options(options)
+
+    def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]:
+        frames_BTJ = self.transducer.frames(memory.states_BTD[:, : int(memory.len_B.max())])
+        limits = Limits(self.never, self.max_symbols, caps)
+        return transducer_search(
+            self.transducer, frames_BTJ, memory.len_B, prefix_BP, self.blank_id, limits, self.options
+        )
+
+
+class MaskPredictSearcher:
+    """As many lengths as the beam is wide, the most probable ones; the best text is that of the surest tokens.
+
+    The score is the sum of the tokens' log-probabilities, divided by length ** length_penalty.
+    """
+
+    def __init__(self, parts: ModelFolder, options: DecodeConfig) -> None:
+        self.decoder, self.mask_id, self.never = (
+            parts.model.decoder,
+            parts.tokenizer.blank_id,
+            no_text_ids(parts.tokenizer),
+        )
+        self.options, self.iterations = search_options(options), options.iterations
+
+    def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]:
+        length_BK, log_prob_BK = self._lengths(memory, caps)
+        K = length_BK.shape[1]
+        heard = self.decoder.hear(Memory(*(x.repeat_interleave(K, 0) for x in memory)))
+        fill = partial(self.decoder.fill, heard=heard)
+        filler = Filler(fill, prefix_BP.repeat_interleave(K, 0), self.mask_id, self.never)
+        filled = mask_predict(filler, length_BK.flatten(), self.iterations)
+        texts, sums = filled.tokens_NL.tolist(), filled.log_prob_NL.sum(1).tolist()
+        found: list[list[Hypothesis]] = []
+        for at, (lengths, log_probs) in enumerate(zip(length_BK.tolist(), log_prob_BK.tolist(), strict=True)):
+            each = zip(lengths, log_probs, texts[at * K :], sums[at * K :], strict=False)
+            best = [self._hypothesis(t[:n], total, p) for n, p, t, total in each if math.isfinite(p)]
+            found.append(sorted(best, key=lambda h: -h.score)[: self.options.n_best])
+        return found
+
+    def _lengths(self, memory: Memory, caps: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The most probable lengths, (B, K), and their log-probabilities: 0 alone if it is the most probable of all.
+
+        Else a text of no token, of which nothing is unsure, would beat all others.
+        """
+        log_prob_BX = self.decoder.length(memory)
+        most_B1 = torch.tensor(caps, device=log_prob_BX.device).clamp(min=0)[:, None]
+        over_BX = torch.arange(log_prob_BX.shape[1], device=log_prob_BX.device) > most_B1
+        log_prob_BX = log_prob_BX.masked_fill(over_BX, -math.inf)
+        empty_B1 = (log_prob_BX.argmax(1) == 0)[:, None]
+        other_BX = torch.arange(log_prob_BX.shape[1], device=log_prob_BX.device) > 0
+        log_prob_BX = log_prob_BX.masked_fill(empty_B1 == other_BX, -math.inf)
+        value_BK, length_BK = log_prob_BX.topk(min(self.options.beam_size, log_prob_BX.shape[1]))
+        return length_BK * value_BK.isfinite(), value_BK
+
+    def _hypothesis(self, tokens: list[int], total: float, length: float) -> Hypothesis:
+        score = total / max(1, len(tokens)) ** self.options.length_penalty
+        return Hypothesis(tuple(tokens), score, {"mask_predict": total, "length": length})
+
+
+class MaskCTCSearcher:
+    """CTC's best path; those of its tokens that are less probable than the threshold are predicted by the decoder.
+
+    The score is the sum of the tokens' log-probabilities, those that stand by CTC, the others by the decoder.
+    """
+
+    def __init__(self, parts: ModelFolder, options: DecodeConfig) -> None:
+        self.decoder, self.posteriors = parts.model.decoder, posteriors(parts)
+        self.blank_id, self.never = parts.tokenizer.blank_id, no_text_ids(parts.tokenizer)
+        self.threshold, self.iterations = options.threshold, options.iterations
+
+    def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]:
+        paths = best_paths(*self.posteriors(memory), self.blank_id)
+        tokens_BL = _padded([path.tokens[:cap] for path, cap in zip(paths, caps, strict=True)]).long()
+        log_prob_BL = _padded([path.log_probs[:cap] for path, cap in zip(paths, caps, strict=True)])
+        lengths = [min(cap, len(path.tokens)) for path, cap in zip(paths, caps, strict=True)]
+        unsure_BL, device = log_prob_BL.exp() < self.threshold, prefix_BP.device
+        fill = partial(self.decoder.fill, heard=self.decoder.hear(memory))
+        filler = Filler(fill, prefix_BP, self.blank_id, self.never)
+        given = tokens_BL.to(device), torch.tensor(lengths, device=device), unsure_BL.to(device)
+        filled = refine(filler, *given, self.iterations)
+        sums = log_prob_BL.masked_fill(unsure_BL, 0.0).sum(1).tolist(), filled.log_prob_NL.sum(1).tolist()
+        rows = zip(filled.tokens_NL.tolist(), lengths, paths, *sums, strict=True)
+        return [[_refined(tokens[:n], n < len(path.tokens), *parts)] for tokens, n, path, *parts in rows]
+
+
+def _padded(rows: Sequence[Sequence[float]]) -> Tensor:
+    """Rows of any lengths as (B, L), padded with 0."""
+    return pad_sequence([torch.tensor(row, dtype=torch.double) for row in rows], batch_first=True)
+
+
+def _refined(tokens: list[int], truncated: bool, kept: float, refined: float) -> Hypothesis:
+    parts = {"mask_ctc": kept + refined, "kept": kept, "refined": refined}
+    return Hypothesis(tuple(tokens), kept + refined, parts, truncated)

@@ -1,0 +1,102 @@
+"""From configuration to criteria: the only place that asks which there are."""
+
+from __future__ import annotations
+
+from asr.checkpoint import ModelFolder
+from asr.config import ExperimentConfig, GuidedAttentionConfig, LossConfig
+from asr.errors import ConfigError
+from asr.model.conditional import MaskedDecoder
+from asr.model.decoder import Decoder
+from asr.model.speech import SpeechModel
+from asr.tokenizer import Tokenizer
+from asr.training.criteria.base import (
+    CTC,
+    MASKS,
+    Criteria,
+    Criterion,
+    CrossEntropy,
+    Feed,
+    GuidedAttention,
+    teacher_forcing,
+)
+from asr.training.criteria.consistency import CRCTC, RDrop
+from asr.training.criteria.decoders import LengthLoss, MaskedCrossEntropy, TransducerLoss
+from asr.training.criteria.errors import Errors
+from asr.training.criteria.feed import ScheduledSampling, TokenNoise, text_tokens
+from asr.training.criteria.minimum_error import ExpectedErrors, Policy, SelfCritical
+
+
+def build_criteria(config: ExperimentConfig, folder: ModelFolder) -> Criteria:
+    """The criteria of an experiment on a model.
+
+    Raises ConfigError, one line, for one that the model lacks the parts for.
+    """
+    loss, (_, model, tokenizer) = config.loss, folder
+    ctc = loss.ctc_weight if model.ctc is not None else 0.0
+    if model.decoder is None:
+        ctc = 1.0
+    parts = _of_decoder(1 - ctc, loss, folder)
+    if ctc > 0:
+        assert tokenizer.blank_id is not None
+        parts.append(CTC(ctc, tokenizer.blank_id))
+    if loss.guided_attention.weight > 0:
+        _check_heads(loss.guided_attention, model)
+        parts.append(GuidedAttention(loss.guided_attention))
+    return Criteria(parts, _in_training(config, folder), _feed(config, tokenizer), _views(config.loss))
+
+
+def _of_decoder(weight: float, loss: LossConfig, folder: ModelFolder) -> list[Criterion]:
+    decoder, blank = folder.model.decoder, folder.tokenizer.blank_id
+    if isinstance(decoder, Decoder):
+        return [CrossEntropy(weight, loss.label_smoothing)]
+    if decoder is None:
+        return []
+    assert blank is not None
+    if isinstance(decoder, MaskedDecoder):
+        masked = MaskedCrossEntropy(weight, loss.label_smoothing, blank)
+        return [masked] if decoder.length is None else [masked, LengthLoss(loss.length_weight)]
+    return [TransducerLoss(weight, blank)]
+
+
+def _in_training(config: ExperimentConfig, folder: ModelFolder) -> list[Criterion]:
+    """What is no part of the loss on dev."""
+    loss, risk, parts = config.loss, config.loss.minimum_error, list[Criterion]()
+    if loss.r_drop > 0:
+        parts.append(RDrop(loss.r_drop))
+    if loss.cr_ctc > 0:
+        if folder.model.ctc is None:
+            raise ConfigError("loss.cr_ctc needs a model with a CTC head; this one has none")
+        parts.append(CRCTC(loss.cr_ctc))
+    if risk.weight > 0:
+        policy = Policy(folder.tokenizer, folder.config.model.decoder.max_length)
+        errors = Errors(risk.metric, config.score_normalizer or config.normalizer)
+        kinds: dict[str, type[ExpectedErrors] | type[SelfCritical]]
+        kinds = {"n_best": ExpectedErrors, "self_critical": SelfCritical}
+        parts.append(kinds[risk.kind](risk, policy, errors))
+    return parts
+
+
+def _views(config: LossConfig) -> tuple[str, ...]:
+    """With R-Drop alone, the second view has the masks of the first."""
+    if config.cr_ctc > 0:
+        return MASKS, f"{MASKS} again"
+    return (MASKS, MASKS) if config.r_drop > 0 else (MASKS,)
+
+
+def _feed(config: ExperimentConfig, tokenizer: Tokenizer) -> Feed:
+    feed: Feed = teacher_forcing
+    if config.augment.token_noise > 0:
+        feed = TokenNoise(config.augment.token_noise, text_tokens(tokenizer), feed)
+    if config.loss.scheduled_sampling.share > 0:
+        feed = ScheduledSampling(config.loss.scheduled_sampling, text_tokens(tokenizer), feed)
+    return feed
+
+
+def _check_heads(config: GuidedAttentionConfig, model: SpeechModel) -> None:
+    heads = [layer.cross_attention.heads for layer in model.decoder.layers]
+    for layer, head in config.heads:
+        if not (0 <= layer < len(heads) and 0 <= head < heads[layer]):
+            raise ConfigError(
+                f"loss.guided_attention.heads: there is no head {head} in a layer {layer}; the decoder has "
+                f"{len(heads)} layers of {heads[0]} heads, counted from 0"
+            )

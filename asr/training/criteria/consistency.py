@@ -1,0 +1,50 @@
+"""Two views of a batch, by other dropout or other masks, are to say the same."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from asr import losses
+from asr.training.criteria.base import Pass, Per
+
+
+class RDrop:
+    """R-Drop (Liang et al. 2021): half the Kullback-Leibler divergence of the decoder's tokens, in both directions."""
+
+    name: str = "r_drop"
+    per: Per = "token"
+    weights = False
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def share(self, step: int) -> float:
+        return self.weight
+
+    def __call__(self, run: Pass) -> Tensor:
+        assert run.other is not None
+        a_BLV, b_BLV = (view.decoded[0].float().log_softmax(-1) for view in (run, run.other))
+        len_B = run.batch.target_len_B
+        return (losses.divergence(a_BLV, b_BLV, len_B) + losses.divergence(b_BLV, a_BLV, len_B)) / 2
+
+
+class CRCTC:
+    """Consistency-regularised CTC (Yao et al. 2024): the same of its frames, where each view's target is held still.
+
+    Summed over frames, as CTC is.
+    """
+
+    name: str = "cr_ctc"
+    per: Per = "token"
+    weights = False
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def share(self, step: int) -> float:
+        return self.weight
+
+    def __call__(self, run: Pass) -> Tensor:
+        assert run.other is not None
+        a_BTV, b_BTV, len_B = run.ctc_BTV, run.other.ctc_BTV, run.memory.len_B
+        return (losses.divergence(a_BTV.detach(), b_BTV, len_B) + losses.divergence(b_BTV.detach(), a_BTV, len_B)) / 2

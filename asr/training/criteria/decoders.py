@@ -1,0 +1,87 @@
+"""The criteria of decoders beside the autoregressive one.
+
+Shapes: B batch, L target tokens, T encoder frames, U places in a target, V vocabulary, X lengths.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from asr import losses
+from asr.training.criteria.base import Pass, Per
+
+
+class TransducerLoss:
+    """All alignments of a transducer."""
+
+    name: str = "transducer"
+    per: Per = "token"
+    weights = False
+
+    def __init__(self, weight: float, blank: int) -> None:
+        self.weight, self.blank = weight, blank
+
+    def share(self, step: int) -> float:
+        return self.weight
+
+    def __call__(self, run: Pass) -> Tensor:
+        batch, frames_B = run.batch, run.memory.len_B
+        states_BTD = run.memory.states_BTD[:, : max(1, int(frames_B.max()))]
+        logits_BTUV = run.model.decoder(batch.inputs_BL, batch.prefix_length, states_BTD)
+        return losses.transducer(logits_BTUV, frames_B, batch.text_BL, batch.text_len_B, self.blank)
+
+
+class MaskedCrossEntropy:
+    """Cross entropy of masked tokens, as many as are drawn from 1 to all (Ghazvininejad et al. 2019).
+
+    Draws are an utterance's own, in validation always the same.
+    """
+
+    name: str = "masked"
+    per: Per = "token"
+    weights = False
+
+    def __init__(self, weight: float, smoothing: float, mask: int) -> None:
+        self.weight, self.smoothing, self.mask = weight, smoothing, mask
+
+    def share(self, step: int) -> float:
+        return self.weight
+
+    def __call__(self, run: Pass) -> Tensor:
+        batch, decoder = run.batch, run.model.decoder
+        P, targets_BL = batch.prefix_length, batch.text_BL[:, :-1]
+        masked_BL = self._masked(run).to(targets_BL.device)
+        text_BL = targets_BL.masked_fill(masked_BL, self.mask)
+        tokens_BL = torch.cat([batch.tokens_BL[:, :P], text_BL], dim=1)
+        logits_BLV = decoder(tokens_BL, P + batch.text_len_B, decoder.hear(run.memory))[:, P:]
+        smoothing = self.smoothing if run.training else 0.0
+        return losses.masked_cross_entropy(logits_BLV, targets_BL, masked_BL, smoothing)
+
+    def _masked(self, run: Pass) -> Tensor:
+        """Which tokens (B, L) of each text are to be predicted."""
+        lengths = run.batch.text_len_B.tolist()
+        masked_BL = torch.zeros(len(lengths), run.batch.text_BL.shape[1] - 1, dtype=torch.bool)
+        for row_L, length, id in zip(masked_BL, lengths, run.batch.ids, strict=True):
+            if length:
+                draw = run.draws("masked tokens", id)
+                row_L[draw.sample(range(length), draw.randint(1, length))] = True
+        return masked_BL
+
+
+class LengthLoss:
+    """-log of the probability of the text's length."""
+
+    name: str = "length"
+    per: Per = "utterance"
+    weights = False
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def share(self, step: int) -> float:
+        return self.weight
+
+    def __call__(self, run: Pass) -> Tensor:
+        log_prob_BX: Tensor = run.model.decoder.length(run.memory)
+        return -log_prob_BX.gather(1, run.batch.text_len_B[:, None])[:, 0]

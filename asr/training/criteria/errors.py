@@ -1,0 +1,40 @@
+"""What a text of the model costs against its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from asr.metrics import error_counts
+from asr.text import normalizer
+
+
+class Errors:
+    """Errors of texts, both sides normalised as a score is.
+
+    metric: wer counts word errors, cer those of characters; bleu is 1 - BLEU of the sentence, as sacrebleu has it.
+    """
+
+    def __init__(self, metric: str, normalizer_name: str) -> None:
+        self.count = {"wer": _words, "cer": _characters, "bleu": _bleu}[metric]
+        self.normalise = cache(lambda language: normalizer(normalizer_name, language))
+
+    def __call__(self, reference: str, language: str | None, texts: Sequence[str]) -> list[float]:
+        """The errors of each text."""
+        normalise: Callable[[str], str] = self.normalise(language)
+        return self.count(normalise(reference), [normalise(text.strip()) for text in texts])
+
+
+def _words(reference: str, texts: Sequence[str]) -> list[float]:
+    return [float(n) for n in error_counts([reference] * len(texts), texts, "word")[:, 1:].sum(1)]
+
+
+def _characters(reference: str, texts: Sequence[str]) -> list[float]:
+    return [float(n) for n in error_counts([reference] * len(texts), texts, "character")[:, 1:].sum(1)]
+
+
+def _bleu(reference: str, texts: Sequence[str]) -> list[float]:
+    import sacrebleu  # only where it is asked for
+
+    metric = sacrebleu.BLEU(effective_order=True)
+    return [1 - metric.sentence_score(text, [reference]).score / 100 for text in texts]

@@ -1,0 +1,142 @@
+"""Errors themselves as the criterion, over texts that our own search finds while the model trains.
+
+Shapes: B batch, N texts of an utterance, M = B x N rows, P start tokens, L tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asr import losses
+from asr.config import MinimumErrorConfig
+from asr.decode.sample import sample
+from asr.decode.scorers import ForbidScorer
+from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
+from asr.features import real_frames
+from asr.model.masks import Memory
+from asr.tokenizer import Tokenizer
+from asr.training.criteria.base import Pass, Per
+from asr.training.criteria.errors import Errors
+from asr.training.modes import evaluating
+
+Found = list[list[Hypothesis]]
+
+
+class Policy:
+    """The decoder as a distribution over texts: it finds some, without dropout, and tells how probable they are.
+
+    Start tokens, the language's among them, are those of the batch; tokens that search must not produce have
+    probability 0.  A text ends at the latest at twice the length of the reference and `spare` more tokens, and never
+    beyond the decoder's max_length.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int, spare: int = 8) -> None:
+        self.tokenizer, self.max_length, self.spare = tokenizer, max_length, spare
+
+    def best(self, run: Pass, count: int) -> Found:
+        """The most probable texts of each utterance that a beam of so many finds."""
+        searched = self._searched(run, 1)
+        options = SearchOptions(beam_size=count, length_penalty=0.0, n_best=count)
+        with evaluating(run.model.decoder):
+            return search(**searched, options=options)
+
+    def samples(self, run: Pass, count: int) -> Found:
+        """So many texts of each utterance, drawn as probable as they are."""
+        draws = [run.draws("self_critical", id) for id in run.batch.ids]
+        seeds = [draw.getrandbits(63) for draw in draws for _ in range(count)]
+        searched = self._searched(run, count)
+        with evaluating(run.model.decoder):
+            found = sample(**searched, options=SearchOptions(), temperature=1.0, seeds_B=seeds)
+        return [found[at : at + count] for at in range(0, len(found), count)]
+
+    def log_probs(self, run: Pass, found: Found) -> Tensor:
+        """Log-probabilities (B, N) of texts, end tokens included, with gradient; -inf where there are fewer than N."""
+        N, P, eos = max(map(len, found)), run.batch.prefix_length, [self.tokenizer.eos_id]
+        device = run.memory.states_BTD.device
+        rows = [
+            [*prefix, *h.tokens, *([] if h.truncated else eos)]
+            for prefix, texts in zip(self._prefix(run).tolist(), found, strict=True)
+            for h in (*texts, *[texts[0]] * (N - len(texts)))
+        ]
+        len_M = torch.tensor([len(row) - 1 for row in rows], device=device)
+        longest = max(map(len, rows))
+        tokens_ML = torch.tensor([row + eos * (longest - len(row)) for row in rows], device=device)
+        logits_MLV, _ = run.model.decoder(tokens_ML[:, :-1], _repeated(run.memory, N), None, len_M)
+        logits_MLV = logits_MLV[:, P - 1 :].float() + self._allowed(P, longest - P).to(device)
+        log_prob_ML = logits_MLV.log_softmax(-1).gather(2, tokens_ML[:, P:, None])[..., 0]
+        real_ML = real_frames(len_M - (P - 1), log_prob_ML.shape[1])
+        log_prob_BN = log_prob_ML.masked_fill(~real_ML, 0.0).sum(1).view(-1, N)
+        return log_prob_BN.masked_fill(~real_frames(torch.tensor([*map(len, found)], device=device), N), -torch.inf)
+
+    def _searched(self, run: Pass, count: int) -> dict[str, Any]:
+        """What both ways to search need, with `count` rows for each utterance."""
+        room = self.max_length - run.batch.prefix_length
+        caps = [min(room, 2 * length + self.spare) for length in run.batch.text_len_B.tolist()]
+        forbid = self._forbid(run.batch.prefix_length)
+        return {
+            "scorers": [Weighted("attention", run.model.decoder, 1.0), Weighted("allowed", forbid, 1.0)],
+            "memory": _repeated(run.memory, count),
+            "prefix_BP": self._prefix(run).repeat_interleave(count, 0),
+            "eos_id": self.tokenizer.eos_id,
+            "max_tokens_B": [cap for cap in caps for _ in range(count)],
+        }
+
+    def _prefix(self, run: Pass) -> Tensor:
+        return run.batch.tokens_BL[:, : run.batch.prefix_length]
+
+    def _forbid(self, P: int) -> ForbidScorer:
+        t = self.tokenizer
+        return ForbidScorer(t.vocab_size, t.suppressed_ids, t.suppressed_first_ids, P)
+
+    def _allowed(self, P: int, L: int) -> Tensor:
+        """Log-weights (L, V) of the tokens of a text."""
+        forbid = self._forbid(P)
+        return torch.stack([forbid.first_V, *[forbid.always_V] * (L - 1)])
+
+
+class _OnErrors:
+    """What both ways to train on errors share."""
+
+    name: str = "minimum_error"
+    per: Per = "utterance"
+    weights = False
+
+    def __init__(self, config: MinimumErrorConfig, policy: Policy, errors: Errors) -> None:
+        self.config, self.policy, self.errors = config, policy, errors
+
+    def share(self, step: int) -> float:
+        return self.config.weight if step >= self.config.from_step else 0.0
+
+    def _errors(self, run: Pass, found: Found) -> Tensor:
+        """The errors (B, N) of texts, 0 where there are fewer than N."""
+        N, tokenizer = max(map(len, found)), self.policy.tokenizer
+        rows = []
+        for reference, language, texts in zip(run.batch.texts, run.batch.languages, found, strict=True):
+            counts = self.errors(reference, language, [tokenizer.decode(list(h.tokens)) for h in texts])
+            rows.append([*counts, *[0.0] * (N - len(counts))])
+        return torch.tensor(rows, device=run.memory.states_BTD.device)
+
+
+class ExpectedErrors(_OnErrors):
+    """The expected errors of the n best texts (minimum-WER training, Prabhavalkar et al. 2018)."""
+
+    def __call__(self, run: Pass) -> Tensor:
+        found = self.policy.best(run, self.config.n_best)
+        return losses.expected_errors(self.policy.log_probs(run, found), self._errors(run, found))
+
+
+class SelfCritical(_OnErrors):
+    """Samples are made more probable if they have fewer errors than the greedy text (Rennie et al. 2017)."""
+
+    def __call__(self, run: Pass) -> Tensor:
+        found, greedy = self.policy.samples(run, self.config.n_best), self.policy.best(run, 1)
+        baseline_B = self._errors(run, greedy)[:, 0]
+        return losses.policy_gradient(self.policy.log_probs(run, found), self._errors(run, found), baseline_B)
+
+
+def _repeated(memory: Memory, N: int) -> Memory:
+    """Every utterance N times; its rows stand together."""
+    return Memory(*(x[:, None].expand(-1, N, *x.shape[1:]).flatten(0, 1) for x in memory))

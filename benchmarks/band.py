@@ -1,0 +1,92 @@
+"""What the encoder takes as recordings grow: attention to all frames beside attention to a window of them.
+
+Run `python benchmarks/band.py`.  The encoder of conf/prompts/en.yaml with seeded weights reads noise in one piece, one
+thread, float32; each figure is of a process of its own.  Seconds are those of the processor, the least of the rounds,
+without features; MB are what the process held at most beyond what it had when it began to encode (Linux).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from script import run_script
+
+from asr.config import ExperimentConfig, read_config
+from asr.model.build import build_model
+
+CONF = Path(__file__).parents[1] / "conf" / "prompts" / "en.yaml"
+LENGTHS_S = [10, 60, 300, 600]
+
+
+def main(
+    lengths_s: Annotated[list[int] | None, typer.Argument(help="Seconds of audio; default: 10, 60, 300, 600.")] = None,
+    left: Annotated[int, typer.Option(help="Frames before each that it attends to; a frame is 40 ms.")] = 32,
+    right: Annotated[int, typer.Option(help="Frames after it.")] = 32,
+    position: Annotated[str, typer.Option(help="As in model.encoder.position.")] = "sinusoidal",
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    window: Annotated[str | None, typer.Option(help="What a process is to measure.", hidden=True)] = None,
+) -> None:
+    """Measure the encoder on recordings of several lengths.
+
+    Example: `python benchmarks/band.py 10 60 --left 64 --right 64`
+    """
+    lengths_s = lengths_s or LENGTHS_S
+    if window is not None:
+        print(json.dumps(measured(lengths_s[0], position, window, rounds)))
+        return
+    table = Table(title=f"position={position}, window {left} + {right} frames", title_justify="left", title_style="")
+    for column in ("audio s", "frames", "full s", "full MB", "window s", "window MB", "times sooner"):
+        table.add_column(column, justify="right")
+    for length_s in track(lengths_s, console=Console(stderr=True), transient=True):
+        full, near = (
+            asked(length_s, position, limit, rounds) for limit in ("null", f"{{left: {left}, right: {right}}}")
+        )
+        cells = [f"{taken[key]:.{digits}f}" for taken in (full, near) for key, digits in (("seconds", 2), ("mb", 0))]
+        table.add_row(f"{length_s}", f"{full['frames']:,}", *cells, f"{full['seconds'] / near['seconds']:.1f}")
+    Console().print(table)
+
+
+def asked(length_s: int, position: str, window: str, rounds: int) -> dict[str, Any]:
+    """What another process measures."""
+    options = ["--position", position, "--window", window, "--rounds", str(rounds)]
+    command = [sys.executable, __file__, str(length_s), *options]
+    return dict(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout))
+
+
+@torch.inference_mode()
+def measured(length_s: int, position: str, window: str, rounds: int) -> dict[str, Any]:
+    """Encode in this process."""
+    torch.set_num_threads(1)
+    chosen = [f"model.encoder.position={position}", f"model.encoder.window={window}"]
+    config = read_config(ExperimentConfig, CONF, chosen)
+    torch.manual_seed(0)
+    model = build_model(config.features, config.model, 50).eval()
+    rate = model.front_end.sample_rate_hz
+    features = model.front_end(torch.randn(1, length_s * rate), torch.tensor([length_s * rate]))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before, seconds = held_mb("VmRSS"), []
+    for _ in range(rounds):
+        began = time.process_time()
+        memory = model.encoder(features)
+        seconds.append(time.process_time() - began)
+    return {"seconds": min(seconds), "mb": held_mb("VmHWM") - before, "frames": int(memory.len_B[0])}
+
+
+def held_mb(kind: str) -> float:
+    """Memory of this process: VmRSS now, VmHWM at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) / 1024
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,186 @@
+"""Prepare the fillets corpus: a spoken comedy in Czech and Dutch with subtitles in 13 other languages, as lhotse cuts.
+
+    python recipes/fillets/prepare.py --out data/fillets
+
+Below --out stand cuts_{train,dev,test}.jsonl.gz, prepared.json (what was done, with every line left out and why) and
+what had to be fetched.  A cut's supervision has the text that is said, and its custom field `translations` the
+subtitles by language.  The cuts name the audio by absolute path.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+if not __package__:  # run as a script: its own folder stands first on the path, where the repository belongs
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from asr.errors import AsrError, AudioError, DataError
+from asr.files import extract_archive, make_folder
+from recipes.clips import Clip, Dropped, as_cuts, assign, check_apart, drop_copies, heard
+from recipes.fetch import apt_download
+from recipes.fillets.corpus import GAME, SPOKEN, Game
+from recipes.preparing import (
+    STAMP,
+    Report,
+    alone,
+    digest_of_code,
+    finished,
+    manifest_path,
+    state_of,
+    write_cuts,
+    write_stamp,
+)
+from recipes.report import show, summarize
+
+PACKAGES = ("fillets-ng-data", *(f"fillets-ng-data-{language}" for language in SPOKEN))
+MAX_UNPACKED_BYTES = 1 << 30  # the three unpack to 150 MB
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example: [bold]python recipes/fillets/prepare.py --languages cs --out data/fillets[/bold]")
+def main(
+    languages: Annotated[str, typer.Option(help="Spoken languages, with commas between them.")] = ",".join(SPOKEN),
+    out: Annotated[Path, typer.Option(help="Folder for the cuts and what is fetched.")] = Path("data/fillets"),
+    source: Annotated[
+        Path | None, typer.Option(help="Folder with Debian's packages in it, or what they unpack to.")
+    ] = None,
+) -> None:
+    """Fetch the dialogues of Fish Fillets NG from Debian and write lhotse cuts for train, dev and test."""
+    try:
+        report = prepare(parse_languages(languages), out, source)
+    except (AsrError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    show(report, out, SPOKEN, "release 1.0.1")
+    for fault in report["faults"]:
+        typer.echo(f"passed over {fault}", err=True)
+
+
+def parse_languages(text: str) -> list[str]:
+    """The chosen languages in the corpus's own order."""
+    chosen = {part.strip() for part in text.split(",") if part.strip()}
+    if not chosen or chosen - SPOKEN.keys():
+        raise AsrError(f"--languages {text!r}: choose from {','.join(SPOKEN)}")
+    return [language for language in SPOKEN if language in chosen]
+
+
+def prepare(languages: Sequence[str], out: Path, source: Path | None) -> Report:
+    """Make the manifests below `out`, unless they are there and nothing they rest on has changed.
+
+    Raises: AsrError for a source that cannot be had or read, or when two splits share a level or audio.
+    """
+    make_folder(out)
+    out = out.resolve()
+    settings = {
+        "recipe": digest_of_code(Path(__file__).parent),
+        "languages": list(languages),
+        "out": str(out),
+        "source": str(source.resolve()) if source else None,
+    }
+    with alone(out):
+        return finished(out, settings, _state) or _make(languages, out, source, settings)
+
+
+def _state(source: Mapping[str, Any]) -> str:
+    game = Path(source["folder"])
+    return state_of(sorted(path for kind in ("script", "sound") for path in (game / kind).rglob("*") if path.is_file()))
+
+
+def _make(languages: Sequence[str], out: Path, source: Path | None, settings: dict[str, Any]) -> Report:
+    (out / STAMP).unlink(missing_ok=True)
+    for torn in out.glob(".part-*"):
+        shutil.rmtree(torn)
+    console = Console(stderr=True)
+    folder = locate(out, source, console)
+    found = [{"folder": str(folder)}]
+    states = [_state(item) for item in found]  # taken first: a file that changes now is seen later
+    game = Game(folder)
+    clips, dropped = _read(game, languages, console)
+    splits = assign(clips)
+    check_apart(splits)
+    for split, members in splits.items():
+        write_cuts(as_cuts(members), manifest_path(out, split))
+    report = summarize(dict.fromkeys(languages, folder / "sound"), splits, dropped)
+    report["faults"] = game.faults
+    write_stamp(out, settings, found, states, report)
+    return report
+
+
+def _read(game: Game, languages: Sequence[str], console: Console) -> tuple[list[Clip], list[Dropped]]:
+    clips: list[Clip] = []
+    dropped: list[Dropped] = []
+    for language in languages:
+        usable, rest = game.clips(language)
+        clips += usable
+        dropped += rest
+    whole = []
+    for clip in track(clips, "reading the recordings", console=console, transient=True):
+        try:
+            whole.append(heard(clip))
+        except AudioError as error:  # the release holds a file without a sample
+            reason = str(error).removeprefix(f"{clip.path}: ")
+            dropped.append(Dropped(clip.language, clip.name, clip.group, reason))
+    kept, copies = drop_copies(whole)
+    return kept, [*dropped, *copies]
+
+
+def locate(out: Path, source: Path | None, console: Console) -> Path:
+    """The game's folder: below --source, installed, below `out`, or from Debian's packages.
+
+    Raises: AsrError with what to pass.
+    """
+    if source is not None:
+        if not source.is_dir():
+            raise AsrError(f"--source {source}: no such folder")
+        return _look(source.resolve()) or _unpacked(_newest(source), out / "unpacked")
+    for root in (Path("/"), out / "unpacked"):
+        if game := _look(root):
+            return game
+    if shutil.which("apt-get") is None:
+        raise AsrError(f"no apt here: pass --source DIR with Debian's packages {', '.join(PACKAGES)}")
+    return _unpacked(apt_download(PACKAGES, out / "downloads", console), out / "unpacked")
+
+
+def _look(root: Path) -> Path | None:
+    for game in (root / GAME, root):
+        if (game / "script").is_dir() and any((game / "sound").glob("*/*/*.ogg")):
+            return game
+    return None
+
+
+def _newest(folder: Path) -> list[Path]:
+    files = {name: max(folder.glob(f"{name}_*.deb"), default=None) for name in PACKAGES}
+    if missing := [name for name, path in files.items() if path is None]:
+        raise AsrError(f"--source {folder}: holds neither {GAME} nor the packages {', '.join(missing)}")
+    return [path for path in files.values() if path]
+
+
+def _unpacked(archives: Sequence[Path], place: Path) -> Path:
+    """Unpack into `place`, which appears whole or not at all."""
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=place.parent) as part:
+            for archive in archives:
+                extract_archive(archive, Path(part, "files"), keep=_wanted, max_bytes=MAX_UNPACKED_BYTES)
+            Path(part, "files").rename(place)
+    if game := _look(place):
+        return game
+    raise DataError(f"{place}: no dialogues inside: remove that folder and the packages, and run this again")
+
+
+def _wanted(name: str) -> bool:
+    """Speech, music, scripts and the words of the licence; no pictures or fonts."""
+    return name.endswith((".ogg", "copyright")) or ("/script/" in name and name.endswith(".lua"))
+
+
+if __name__ == "__main__":
+    app()

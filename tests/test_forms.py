@@ -1,0 +1,293 @@
+"""Positions and scores in whole models: they build, learn, ignore padding, and step as they read."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import RATE, noises, small_model, sources, texts
+from rich.console import Console
+from synthetic import experiment, experiment_file, untrained
+from test_task import prepared
+from torch import Tensor
+
+from asr.align import HeadAttention, WordTimer
+from asr.checkpoint import save_model_folder
+from asr.config import EncoderConfig, ExperimentConfig, ModelConfig, read_config
+from asr.data.batch import pad_audio
+from asr.errors import ConfigError
+from asr.evidence import evidence
+from asr.model import additive
+from asr.model.additive import Additive
+from asr.model.attention import Form, blockwise, explicit, fused, products
+from asr.model.position import NoPosition
+from asr.model.precision import set_precision
+from asr.model.rows import Rows
+from asr.recognizer import Recognizer
+from asr.training.run import train
+from asr.training.start import starting_point
+
+POSITIONS = ["none", "sinusoidal", "learned", "shaw", "transformer_xl", "rotary"]
+FORMS: dict[str, dict[str, Any]] = {
+    **{position: {"position": position, "clip": 5} for position in POSITIONS},
+    "additive": {"score": "additive"},
+}
+NEAR: dict[str, dict[str, Any]] = {
+    "window": {"window": {"left": 6, "right": 3}},
+    "chunk": {"chunk": {"frames": 8, "left": 1}},
+}
+OPTIONS = {**FORMS, **{f"{n} {f}": {**FORMS[f], **NEAR[n]} for n, f in itertools.product(NEAR, FORMS)}}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return experiment_file(tmp_path_factory.mktemp("corpus"), train=12, dev=2)
+
+
+# ---- additive scores ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attend", [fused, explicit, products, blockwise])
+def test_additive_scores_are_the_loop_over_pairs(attend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    form, (L, T, K) = Additive(12, 3).requires_grad_(False), (5, 7, 4)
+    monkeypatch.setattr(additive, "MOST_SUMS", 2 * 2 * 3 * T * K)  # two queries at a time
+    q, k, v = (torch.randn(2, 3, n, K) for n in (L, T, T))
+    weight_B11T = torch.randn(2, 1, 1, T)
+    got, attention = form(attend, q, k, v, weight_B11T)
+    for b, h, i in itertools.product(range(2), range(3), range(L)):
+        scores = [
+            float(weight_B11T[b, 0, 0, t])
+            + sum(float(form.weight_HK[h, x]) * math.tanh(q[b, h, i, x] + k[b, h, t, x]) for x in range(K))
+            for t in range(T)
+        ]
+        total = sum(map(math.exp, scores))
+        shares = torch.tensor([math.exp(score) / total for score in scores])
+        torch.testing.assert_close(got[b, h, i], shares @ v[b, h], atol=1e-5, rtol=0)
+        if attention is not None:
+            torch.testing.assert_close(attention[b, h, i], shares, atol=1e-5, rtol=0)
+
+
+def test_gradients_of_additive_scores_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    form = Additive(8, 2).double()
+    inputs = [torch.randn(1, 2, n, 4, dtype=torch.double, requires_grad=True) for n in (5, 6, 6)]
+    wanted = [*inputs, form.weight_HK]
+    whole = torch.autograd.grad(form(fused, *inputs, None)[0].square().sum(), wanted)
+    monkeypatch.setattr(additive, "MOST_SUMS", 1)
+    parts = torch.autograd.grad(form(fused, *inputs, None)[0].square().sum(), wanted)
+    assert all(torch.allclose(a, b) for a, b in zip(whole, parts, strict=True))
+    assert torch.autograd.gradcheck(lambda *x: form(explicit, *x, None)[0], inputs)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@torch.inference_mode()
+def test_weights_of_additive_attention_are_read_like_others(heads: int) -> None:
+    parts = small_model(decoder={"score": "additive", "heads": heads}, ctc=False)
+    audio_BN, audio_len_B = pad_audio(noises(1.0, 0.5))
+    memory = parts.model.encode(audio_BN, audio_len_B)
+    prefix_BP, spoken = (
+        torch.tensor([parts.tokenizer.prefix()] * 2),
+        [parts.tokenizer.encode(t) for t in ("hello", "we")],
+    )
+    tokens_BL, len_B = torch.tensor([[*parts.tokenizer.prefix(), *parts.tokenizer.encode("hello")]]), torch.tensor([5])
+    alone = memory._replace(
+        states_BTD=memory.states_BTD[:1], log_weight_BT=memory.log_weight_BT[:1], len_B=memory.len_B[:1]
+    )
+    logits_BLV, (attention_BHLT,) = parts.model.decoder(tokens_BL, alone, explicit)
+    gathered = HeadAttention({0: [heads - 1]}, alone.len_B, 1, len_B)
+    again_BLV, _ = parts.model.decoder(tokens_BL, alone, gathered)
+    torch.testing.assert_close(again_BLV, logits_BLV, atol=1e-4, rtol=0)
+    torch.testing.assert_close(gathered.weight_BRT, attention_BHLT[:, -1], atol=1e-5, rtol=0)
+    assert attention_BHLT[0, -1].std(-1).min() > 1e-3, "weights that are all alike prove nothing"
+    words = WordTimer(parts.model, parts.tokenizer, 0.04).words(memory, spoken, prefix_BP, audio_BN, audio_len_B)
+    assert [[w.text for w in text] for text in words] == [["hello"], ["we"]]
+    heard = evidence(parts.model.decoder, memory, prefix_BP, spoken)
+    expected = attention_BHLT[0].argmax(-1).median(0).values.tolist()[: len(spoken[0])]
+    assert heard[0].positions == expected
+
+
+# ---- whole models ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+@torch.inference_mode()
+def test_padding_and_company_change_nothing(kind: str) -> None:
+    model = small_model(encoder=OPTIONS[kind]).model
+    audio = noises(1.5, 0.9, 0.05)
+    together = model.encode(*pad_audio(audio))
+    audio_BN, len_B = pad_audio(audio)
+    padded = model.encode(torch.nn.functional.pad(audio_BN, (0, 3 * RATE)), len_B)
+    for b, one in enumerate(audio):
+        alone = model.encode(*pad_audio([one]))
+        frames = int(alone.len_B[0])
+        for other in (together, padded):
+            assert int(other.len_B[b]) == frames
+            torch.testing.assert_close(other.states_BTD[b, :frames], alone.states_BTD[0], atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@torch.inference_mode()
+def test_steps_give_what_reading_gives(kind: str, norm: str) -> None:
+    parts = small_model(encoder={**FORMS[kind], "norm": norm}, decoder={**FORMS[kind], "norm": norm, "layers": 2})
+    decoder, memory = parts.model.decoder, parts.model.encode(*pad_audio(noises(1.0, 0.6)))
+    tokens_BL = torch.randint(3, 9, (2, 12), generator=torch.Generator().manual_seed(2))
+    expected = decoder(tokens_BL, memory)[0].log_softmax(-1)
+    shorter = decoder(tokens_BL[:, :7], memory)[0].log_softmax(-1)
+    torch.testing.assert_close(shorter, expected[:, :7], atol=1e-4, rtol=0)
+    state = decoder.reorder(decoder.start(memory), torch.tensor([0, 0, 1, 1]))
+    for first, last in ((0, 1), (1, 4), (4, 5), (5, 6), (6, 12)):
+        got, state = decoder.step(tokens_BL[[0, 0, 1, 1], first:last], state)
+        torch.testing.assert_close(got, expected[[0, 0, 1, 1], last - 1], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_order_is_heard_but_by_no_position(kind: str) -> None:
+    torch.manual_seed(0)
+    layer = small_model(encoder=FORMS[kind]).model.encoder
+    x_BTD = torch.randn(1, 9, 32)
+
+    def read(x_BTD: Tensor) -> Tensor:
+        rows, weight = Rows(torch.tensor([9]), 9), torch.zeros(1, 1, 1, 9)
+        return rows.spread(layer.layers[0](rows.pack(layer.position(x_BTD)), rows, weight))
+
+    with torch.no_grad():
+        same = torch.allclose(read(x_BTD.flip(1)).flip(1), read(x_BTD), atol=1e-4)
+    assert same == (kind == "none")
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_every_weight_learns(kind: str, path: Path) -> None:
+    chosen = [f"model.encoder.{key}={value}" for key, value in OPTIONS[kind].items()]
+    chosen += [f"model.decoder.{key}={value}" for key, value in OPTIONS[kind].items() if key not in NEAR]
+    task, data = prepared(path, *chosen, "loss.ctc_weight=0.3", "data.max_duration_s=20", "decode.window_s=20")
+    batch = data.dev_batch(list(data.train_cuts)[:3])
+    before = {name: weight.detach().clone() for name, weight in task.model.named_parameters()}
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-3, weight_decay=0.0)
+    for _ in range(2):  # the biases of queries begin with no keys to tell apart
+        optimizer.zero_grad()
+        task.combine(task.losses(batch, training=True), batch).backward()
+        optimizer.step()
+    still = [name for name, weight in task.model.named_parameters() if torch.equal(weight, before[name])]
+    assert still == []
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_cheaper_arithmetic_computes_nearly_the_same(kind: str, precision: Any) -> None:
+    def model() -> Any:
+        return small_model(encoder={**FORMS[kind], **NEAR["window"]}, decoder=FORMS[kind]).model
+
+    exact, cheap = model(), model()
+    set_precision(cheap, precision)
+    audio_BN, len_B = pad_audio(noises(1.0, 0.7))
+    tokens_BL = torch.tensor([[1, 5, 6, 7]] * 2)
+    with torch.inference_mode():
+        expected, _ = exact.decoder(tokens_BL, exact.encode(audio_BN, len_B))
+        got, _ = cheap.decoder(tokens_BL, cheap.encode(audio_BN, len_B))
+        stepped, _ = cheap.decoder.step(tokens_BL, cheap.decoder.start(cheap.encode(audio_BN, len_B)))
+    assert 0 < (got - expected).norm() < 0.2 * expected.norm()
+    assert (stepped - expected[:, -1].log_softmax(-1)).norm() < 0.2 * expected[:, -1].log_softmax(-1).norm()
+
+
+def test_a_model_with_new_parts_is_trained_drawn_and_read_again(path: Path, tmp_path: Path) -> None:
+    options = ("model.encoder={position: transformer_xl, window: {left: 8, right: 8}, dim: 16, heads: 2, layers: 1}",)
+    options += ("model.decoder.score=additive", f"out={tmp_path / 'run'}", "trainer.max_steps=2")
+    folder = train(experiment(path, *options), Console(file=io.StringIO()))
+    assert list((tmp_path / "run" / "plots").glob("*.png"))
+    recognizer = Recognizer.load(folder)
+    assert type(recognizer.model.encoder.position) is NoPosition
+    assert len(texts(list(recognizer.transcribe_sources(sources(noises(1.0, 0.5)), words=True)))) == 2
+
+
+def test_the_default_is_what_it_was() -> None:
+    model = small_model().model
+    assert {type(m) for m in model.modules() if isinstance(m, Form)} == {Form}
+    assert not [name for name in model.state_dict() if ".form." in name]
+
+
+# ---- learned positions of the encoder -------------------------------------------------------------------------
+
+
+def test_recordings_beyond_the_learned_positions_are_cut() -> None:
+    parts = small_model(encoder={"position": "learned", "longest_s": 2.0}, window_s=30.0)
+    recognizer = Recognizer(parts)
+    assert recognizer.window_s == 2.0
+    (result,) = recognizer.transcribe_sources(sources(noises(7.0)))
+    assert texts([result])
+    assert result.duration_s == pytest.approx(7.0)
+    length = parts.model.encoder.lengths(torch.tensor([round(2.0 / parts.model.front_end.hop_s)]))
+    assert len(parts.model.encoder.position.weight) > int(length)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("data.max_duration_s=40", "data.max_duration_s=40 is longer than model.encoder.longest_s=30"),
+        ("decode.window_s=31", "decode.window_s=31 is longer than"),
+        ("augment.join_max_s=50", "augment.join_max_s=50 is longer than"),
+    ],
+)
+def test_training_beyond_the_learned_positions_is_refused(
+    override: str, expected: str, path: Path, tmp_path: Path
+) -> None:
+    config = experiment(path, "model.encoder.position=learned", override, f"out={tmp_path / 'run'}")
+    with pytest.raises(ConfigError) as caught:
+        train(config, Console(file=io.StringIO()))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# ---- what does not fit together -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("encoder", "expected"),
+    [
+        ("{position: rotary, score: additive}", "score=additive has no dot product that position=rotary could change"),
+        ("{position: shaw, padding: recall}", "padding=recall remembers silence at no distance"),
+        ("{position: rotary, first_position: 2}", "first_position is for position=sinusoidal"),
+        ("{position: rotary, dim: 12, heads: 4}", "heads of width 3 must be even"),
+        ("{window: {left: 1, right: 1}, chunk: {frames: 8}}", "give one of them"),
+        ("{window: {left: 1, right: 1}, padding: keep}", "padding=keep is for attention to all frames"),
+        ("{chunk: {frames: 8}, padding: recall}", "padding=recall is for attention to all frames"),
+        ("{window: {left: 1}}", "key 'model.encoder.window.right' is missing"),
+        ("{window: {left: 1, rihgt: 1}}", "did you mean 'model.encoder.window.right'"),
+        ("{window: {left: -1, right: 1}}", "'model.encoder.window.left'"),
+        ("{position: relative}", "'model.encoder.position'"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_in_one_line(encoder: str, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        f"out: run\ndata: {{train: a, dev: b}}\ntrainer: {{max_steps: 10}}\nmodel: {{encoder: {encoder}}}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_config(ExperimentConfig, file)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_decoder_s_parts_must_fit_too() -> None:
+    for decoder, expected in (
+        ({"position": "rotary", "heads": 32}, "heads of width 1 must be even"),
+        ({"position": "shaw", "score": "additive"}, "take score=dot"),
+        ({"position": "none", "first_position": 1}, "first_position is for"),
+    ):
+        with pytest.raises(ValueError, match=expected):
+            ModelConfig(encoder=EncoderConfig(dim=32), decoder=decoder)
+
+
+def test_a_model_with_distances_is_not_adapted_to_remember_silence(path: Path, tmp_path: Path) -> None:
+    windowed = ("features.kind=whisper", "features.window_s=5", "model.encoder.position=rotary")
+    save_model_folder(tmp_path, untrained(experiment(path, *windowed)))
+    given = experiment(path).model_dump(exclude={"features", "model", "tokenizer"}, exclude_unset=True)
+    config = ExperimentConfig(**{**given, "init": tmp_path, "adapt": {"padding": "recall"}})
+    with pytest.raises(ConfigError, match=r"adapt changes: .*: padding=recall remembers silence at no distance"):
+        starting_point(config)

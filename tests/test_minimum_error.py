@@ -1,0 +1,173 @@
+"""Training on errors against a model so small that every text that it can say is looked at."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+import jiwer
+import pytest
+import sacrebleu
+import torch
+from synthetic import experiment, experiment_file
+from torch import Tensor
+
+from asr.checkpoint import ModelFolder
+from asr.config import MinimumErrorConfig, ModelFolderConfig
+from asr.data.augment import derived_random
+from asr.data.batch import Batch, Example, collate
+from asr.decode.search import Hypothesis
+from asr.model.build import build_model
+from asr.tokenizer import CharacterTokenizer
+from asr.training.criteria import Pass
+from asr.training.criteria.errors import Errors
+from asr.training.criteria.minimum_error import ExpectedErrors, Policy, SelfCritical
+
+LETTERS = " ab"
+TOKENIZER = CharacterTokenizer.train([LETTERS], ("en", "es"))
+TEXTS = {"x": ("a", "es"), "y": ("b", "en"), "z": ("", "en")}
+CAP = 3  # of "x" and "y"; that of "z" is 1
+POLICY = Policy(TOKENIZER, max_length=448, spare=1)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    config = experiment(experiment_file(tmp_path_factory.mktemp("corpus"), 1, 1))
+    torch.manual_seed(3)
+    model = build_model(config.features, config.model, TOKENIZER.vocab_size).eval()
+    for weight in model.parameters():
+        weight.data.mul_(2.0)
+    return ModelFolder(ModelFolderConfig(features=config.features, model=config.model), model, TOKENIZER)
+
+
+def batch_of(*ids: str) -> Batch:
+    examples = []
+    for id in ids:
+        text, language = TEXTS[id]
+        audio_N = torch.randn(4000 + 900 * ord(id) % 3000, generator=torch.Generator().manual_seed(ord(id)))
+        prefix = TOKENIZER.prefix(language)
+        tokens = [*prefix, *TOKENIZER.encode(text), TOKENIZER.eos_id]
+        examples.append(Example(id, audio_N, text, tokens, len(prefix), language))
+    return collate(examples)
+
+
+def passing(toy: ModelFolder, *ids: str) -> Pass:
+    batch = batch_of(*ids)
+    return Pass(toy.model, batch, toy.model.front_end(batch.audio_BN, batch.audio_len_B))
+
+
+def every_text(cap: int) -> Iterator[Hypothesis]:
+    letters = TOKENIZER.encode(LETTERS)
+    for length in range(cap + 1):
+        for tokens in itertools.product(letters, repeat=length):
+            yield Hypothesis(tokens, 0.0, {}, truncated=length == cap)
+
+
+def probability(toy: ModelFolder, id: str, text: Hypothesis) -> Tensor:
+    """Of a text among letters and the end, token by token."""
+    run = passing(toy, id)
+    said = [*TOKENIZER.encode(LETTERS), TOKENIZER.eos_id]
+    fed, p = TOKENIZER.prefix(TEXTS[id][1]), torch.ones(())
+    for token in (*text.tokens, *(() if text.truncated else (TOKENIZER.eos_id,))):
+        logits_V = toy.model.decoder(torch.tensor([fed]), run.memory)[0][0, -1]
+        p = p * logits_V[said].softmax(-1)[said.index(token)]
+        fed = [*fed, token]
+    return p
+
+
+def words_wrong(id: str, text: Hypothesis) -> int:
+    reference, said = TEXTS[id][0], TOKENIZER.decode(text.tokens).split()
+    if not reference:
+        return len(said)
+    out = jiwer.process_words(reference, " ".join(said))
+    return out.substitutions + out.deletions + out.insertions
+
+
+def gradient(toy: ModelFolder, loss: Tensor) -> Tensor:
+    weights = [w for w in toy.model.parameters() if w.requires_grad]
+    found = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
+    pairs = zip(weights, found, strict=True)
+    return torch.cat([torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in pairs])
+
+
+def test_over_every_text_the_risk_is_the_exact_expectation(toy: ModelFolder) -> None:
+    """Of the texts that come to an end before the cap, which alone the search gives."""
+    config = MinimumErrorConfig(weight=1, n_best=40)
+    value_B = ExpectedErrors(config, POLICY, Errors("wer", "none"))(passing(toy, "x", "y", "z"))
+    for b, id in enumerate(("x", "y")):
+        ended = [text for text in every_text(CAP) if not text.truncated]
+        assert len(ended) == 13
+        p = torch.stack([probability(toy, id, text) for text in ended])
+        wrong = torch.tensor([float(words_wrong(id, text)) for text in ended])
+        expected = (p * wrong).sum() / p.sum()
+        assert value_B[b].item() == pytest.approx((expected - wrong.mean()).item(), abs=1e-5)
+        ours, theirs = gradient(toy, value_B[b]), gradient(toy, expected)
+        assert theirs.norm() > 1e-3
+        torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=1e-3)
+    assert value_B[2].item() == 0.0, "one text alone is no better than the others"
+
+
+class Given(Policy):
+    """Draws the text that it is given."""
+
+    text: Hypothesis
+
+    def samples(self, run: Pass, count: int) -> list[list[Hypothesis]]:
+        return [[self.text] for _ in run.batch.ids]
+
+
+def test_the_mean_over_all_samples_is_the_gradient_of_the_expected_errors(toy: ModelFolder) -> None:
+    config = MinimumErrorConfig(kind="self_critical", weight=1, n_best=1)
+    policy = Given(TOKENIZER, max_length=448, spare=1)
+    criterion = SelfCritical(config, policy, Errors("wer", "none"))
+    texts = list(every_text(CAP))
+    p = torch.stack([probability(toy, "x", text) for text in texts])
+    assert len(texts) == 40
+    assert p.sum().item() == pytest.approx(1.0, abs=1e-5)
+    wrong = torch.tensor([float(words_wrong("x", text)) for text in texts])
+    expected = gradient(toy, (p * wrong).sum())
+    run, mean = passing(toy, "x"), torch.zeros_like(expected)
+    for share, policy.text in zip(p.tolist(), texts, strict=True):
+        mean += share * gradient(toy, criterion(run)[0])
+    assert expected.norm() > 1e-3
+    torch.testing.assert_close(mean, expected, atol=3e-5, rtol=1e-3)
+    greedy = policy.best(run, 1)[0][0]
+    assert TOKENIZER.decode(greedy.tokens) == most_probable_letters(toy, "x")
+
+
+def most_probable_letters(toy: ModelFolder, id: str) -> str:
+    text = ""
+    while len(text) < CAP:
+        begun = [Hypothesis(tuple(TOKENIZER.encode(text + letter)), 0.0, {}, truncated=True) for letter in LETTERS]
+        found = [probability(toy, id, text).item() for text in begun]
+        ended = Hypothesis(tuple(TOKENIZER.encode(text)), 0.0, {})
+        if probability(toy, id, ended) > max(found):
+            break
+        text += LETTERS[found.index(max(found))]
+    return text
+
+
+def test_samples_are_drawn_as_probable_as_they_are_and_the_same_in_any_batch(toy: ModelFolder) -> None:
+    run = passing(toy, "x", "y", "z")
+    run.draws = lambda purpose, id: derived_random(5, purpose, id)
+    found = POLICY.samples(run, 3000)
+    counts = Counter(h.tokens + (() if h.truncated else (TOKENIZER.eos_id,)) for h in found[0])
+    for text in every_text(CAP):
+        p = probability(toy, "x", text).item()
+        share = counts[text.tokens + (() if text.truncated else (TOKENIZER.eos_id,))] / 3000
+        assert abs(share - p) < 4.5 * math.sqrt(p * (1 - p) / 3000) + 1e-9
+    alone = passing(toy, "y")
+    alone.draws = run.draws
+    assert [h.tokens for h in POLICY.samples(alone, 5)[0]] == [h.tokens for h in POLICY.samples(run, 5)[1]]
+    assert all(len(h.tokens) <= 1 for h in found[2])
+
+
+def test_what_a_text_costs() -> None:
+    assert Errors("wer", "basic")("one two", "en", ["One, TWO ", "one", "two two three", ""]) == [0, 1, 2, 2]
+    assert Errors("cer", "basic")("ab c", "en", ["AB c", "abc", "b"]) == [0, 1, 3]
+    assert Errors("wer", "spoken")("three", "en", ["3"]) == [0]
+    reference, said = "the cat is on the mat", "the cat sat on the mat"
+    expected = 1 - sacrebleu.sentence_bleu(said, [reference]).score / 100
+    assert Errors("bleu", "none")(reference, "en", [said, reference]) == pytest.approx([expected, 0.0])

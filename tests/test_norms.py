@@ -1,0 +1,213 @@
+"""Norms against their formulas, and their running statistics through steps that fail and runs that are cut off."""
+
+from __future__ import annotations
+
+import io
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from synthetic import experiment, experiment_file, untrained
+from test_task import Combine, prepared
+from torch import Tensor, nn
+
+from asr.checkpoint import load_state, save_model_folder
+from asr.data.batch import Batch
+from asr.errors import ConfigError
+from asr.model import build
+from asr.model.norms import BatchNorm, PowerNorm, RMSNorm
+from asr.model.rows import Rows
+from asr.training.run import train
+from asr.training.start import starting_point
+from asr.training.states import states_in
+from asr.training.task import SpeechTask
+
+LENGTHS = [5, 2, 4]
+
+
+def padded(seed: int, dim: int = 6) -> tuple[Tensor, Rows]:
+    """Sequences with large numbers in their padding, of elements with sizes and means of their own."""
+    draw = torch.Generator().manual_seed(seed)
+    x_BTD = torch.randn(len(LENGTHS), 5, dim, generator=draw) * torch.rand(dim, generator=draw) * 3
+    x_BTD += torch.randn(dim, generator=draw)
+    for x_TD, length in zip(x_BTD, LENGTHS, strict=True):
+        x_TD[length:] = 1e6
+    return x_BTD, Rows(torch.tensor(LENGTHS), 5)
+
+
+def jolted(norm: nn.Module) -> nn.Module:
+    """The norm with other weights than it begins with."""
+    for seed, weight in enumerate(norm.parameters()):
+        weight.data = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
+    return norm
+
+
+# ---- what they compute ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rms_norm_is_its_formula_in_every_precision(dtype: torch.dtype) -> None:
+    norm, x_ND = jolted(RMSNorm(6)), 1e-2 * torch.randn(20, 6)
+    assert isinstance(norm, RMSNorm)
+    expected = x_ND / (x_ND.square().sum(1, keepdim=True) / 6 + 1e-5).sqrt() * norm.weight
+    found = norm.to(dtype)(x_ND.to(dtype))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), expected, atol=1e-6 if dtype == torch.float32 else 0.05, rtol=0)
+
+
+def test_batch_norm_is_that_of_all_real_frames_put_together() -> None:
+    ours, theirs = jolted(BatchNorm(6)), jolted(nn.BatchNorm1d(6))
+    for seed in range(3):
+        x_BTD, rows = padded(seed)
+        x_BTD.requires_grad_()
+        real_ND = torch.cat([x_TD[:n] for x_TD, n in zip(x_BTD.detach(), LENGTHS, strict=True)]).requires_grad_()
+        found, expected = ours(rows.pack(x_BTD)), theirs(real_ND)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        found.sin().sum().backward()
+        expected.sin().sum().backward()
+        assert x_BTD.grad is not None
+        torch.testing.assert_close(rows.pack(x_BTD.grad), real_ND.grad, atol=1e-5, rtol=0)
+        assert not x_BTD.grad[1, 2:].any()
+    torch.testing.assert_close(ours.mean_D, theirs.running_mean)
+    torch.testing.assert_close(ours.variance_D, theirs.running_var)
+    x_BLD = torch.randn(2, 3, 6)
+    torch.testing.assert_close(ours.eval()(x_BLD), theirs.eval()(x_BLD.transpose(1, 2)).transpose(1, 2))
+
+
+def test_a_batch_of_a_single_row_has_no_variance_and_changes_none() -> None:
+    norm, x_1D = jolted(BatchNorm(6)), torch.randn(1, 6)
+    assert torch.equal(norm(x_1D), norm.eval()(x_1D))
+    assert torch.equal(norm.variance_D, torch.ones(6))
+
+
+def test_power_norm_follows_the_algorithm_of_its_paper() -> None:
+    """One element at a time, in plain numbers: algorithm 2 of Shen et al. 2020 behind a warm-up of PN-V."""
+    norm, warmup, alpha, eps = jolted(PowerNorm(3, warmup=2)), 2, 0.9, 1e-5
+    squares, gradients = [1.0] * 3, [0.0] * 3
+    for step in range(6):
+        draw = torch.Generator().manual_seed(step)
+        x_ND, dy_ND = torch.randn(5, 3, generator=draw) + 0.5, torch.randn(5, 3, generator=draw)
+        x_ND.requires_grad_()
+        norm.zero_grad()
+        found = norm(x_ND)
+        found.backward(dy_ND)
+        assert x_ND.grad is not None
+        for d in range(3):
+            x, dy = x_ND[:, d].tolist(), dy_ND[:, d].tolist()
+            gamma, beta = norm.weight[d].item(), norm.bias[d].item()
+            own = sum(v * v for v in x) / 5
+            psi = math.sqrt((own if step < warmup else squares[d]) + eps)
+            hat = [v / psi for v in x]
+            assert found[:, d].tolist() == pytest.approx([gamma * v + beta for v in hat], abs=1e-5)
+            into = [gamma * g for g in dy]
+            along = sum(g * v for g, v in zip(into, hat, strict=True)) / 5
+            nu = along if step < warmup else gradients[d]
+            wanted = [(g - nu * v) / psi for g, v in zip(into, hat, strict=True)]
+            assert x_ND.grad[:, d].tolist() == pytest.approx(wanted, abs=1e-5)
+            assert float(norm.weight.grad[d]) == pytest.approx(sum(map(math.prod, zip(dy, hat, strict=True))), abs=1e-5)
+            assert float(norm.bias.grad[d]) == pytest.approx(sum(dy), abs=1e-5)
+            squares[d] = alpha * squares[d] + (1 - alpha) * own
+            gradients[d] *= 1 - (1 - alpha) * sum(v * v for v in hat) / 5
+            gradients[d] += (1 - alpha) * along
+    assert norm.square_D.tolist() == pytest.approx(squares, abs=1e-5)
+    assert norm.gradient_D.tolist() == pytest.approx(gradients, abs=1e-5)
+    x_BLD = torch.randn(2, 3, 3)
+    expected = x_BLD / (torch.tensor(squares) + eps).sqrt() * norm.weight + norm.bias
+    torch.testing.assert_close(norm.eval()(x_BLD), expected, atol=1e-5, rtol=0)
+
+
+def test_power_norm_has_the_exact_gradient_while_it_warms_up() -> None:
+    norm, x_ND = PowerNorm(6), torch.randn(7, 6, requires_grad=True)
+    (found,) = torch.autograd.grad(norm(x_ND).sin().sum(), x_ND)
+    (expected,) = torch.autograd.grad((x_ND / (x_ND.square().mean(0) + 1e-5).sqrt()).sin().sum(), x_ND)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+# ---- what they remember ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [BatchNorm, partial(PowerNorm, warmup=0)])
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_a_step_that_is_not_finite_leaves_nothing_behind(kind: Any, bad: float) -> None:
+    norm = kind(3)
+    x_ND = torch.randn(4, 3, requires_grad=True)
+    norm(x_ND).sum().backward()
+    spoilt_ND = x_ND.detach().clone()
+    spoilt_ND[2] = bad
+    for rows_ND, size in ((spoilt_ND, 1.0), (x_ND.detach(), bad)):
+        (norm(rows_ND.requires_grad_()) * size).sum().backward()
+        assert all(value.isfinite().all() for value in norm.buffers())
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return experiment_file(tmp_path_factory.mktemp("corpus"), train=20, dev=2)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With accumulation, through the end of a warm-up and one bad step, and cut off between the batches of a step."""
+    monkeypatch.setitem(build._NORMS, "power", partial(PowerNorm, warmup=4))
+    whole: Combine = SpeechTask.combine
+    until = math.inf
+
+    def combine(task: SpeechTask, found: dict[str, Tensor], batch: Batch) -> Tensor:
+        if task.batches_seen == until:
+            raise OSError("cut off")
+        return whole(task, found, batch) * (math.inf if task.batches_seen == 3 else 1)
+
+    monkeypatch.setattr(SpeechTask, "combine", combine)
+
+    def run(name: str) -> dict[str, Tensor]:
+        kinds = ("model.encoder.normalization=batch", "model.decoder.normalization=power")
+        steps = ("trainer.max_steps=4", "trainer.save_every_steps=2", "trainer.accumulate=2")
+        others = ("trainer.plot_utterances=0", f"out={tmp_path / name}")
+        train(experiment(path, *kinds, *steps, *others), Console(file=io.StringIO()))
+        state = load_state(states_in(tmp_path / name / "states")[-1][1])
+        assert state["global_step"] == 4
+        return state["state_dict"]
+
+    expected = run("whole")
+    until = 6
+    with pytest.raises(OSError, match="cut off"):
+        run("resumed")
+    assert [step for step, _ in states_in(tmp_path / "resumed" / "states")] == [2]
+    until = math.inf
+    found = run("resumed")
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    for name in ("encoder.norm.variance_D", "decoder.norm.square_D", "decoder.norm.gradient_D"):
+        assert expected[f"model.{name}"].isfinite().all()
+        assert not torch.equal(expected[f"model.{name}"], torch.ones(16))
+    assert expected["model.decoder.norm.batches"] == 8
+
+
+@pytest.mark.parametrize("kind", ["batch", "power"])
+def test_frozen_norms_keep_their_statistics(path: Path, kind: str) -> None:
+    kinds = (f"model.encoder.normalization={kind}", f"model.decoder.normalization={kind}")
+    task, data = prepared(path, *kinds, "optimizer.parts={encoder: 0}")
+    before = {name: value.clone() for name, value in task.model.named_buffers()}
+    task.losses(data.largest_batch(), training=True)
+    moved = {name.split(".")[0] for name, value in task.model.named_buffers() if not torch.equal(value, before[name])}
+    assert moved == {"decoder"}
+
+
+@pytest.mark.parametrize("processes", ["devices", "nodes"])
+@pytest.mark.parametrize(("part", "kind"), [("encoder", "batch"), ("decoder", "power")])
+def test_statistics_of_batches_are_refused_where_processes_share_them(
+    path: Path, tmp_path: Path, processes: str, part: str, kind: str
+) -> None:
+    chosen, several = f"model.{part}.normalization={kind}", f"trainer.{processes}=2"
+    experiment(path, chosen)
+    experiment(path, several)
+    with pytest.raises(ConfigError, match=rf"model\.{part}\.normalization={kind} is for training in one process"):
+        experiment(path, chosen, several)
+    save_model_folder(tmp_path, untrained(experiment(path, chosen)))
+    own = path.with_name(f"{part}.yaml")
+    head, _, rest = path.read_text().partition("features:")
+    own.write_text(head + "augment:" + rest.partition("augment:")[2])
+    starting_point(experiment(own, f"init={tmp_path}"))
+    with pytest.raises(ConfigError, match=rf"{tmp_path}: model\.{part}\.normalization={kind} is for training in one"):
+        starting_point(experiment(own, f"init={tmp_path}", several))

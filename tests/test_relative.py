@@ -1,0 +1,147 @@
+"""Positions that attention is told: against plain loops over pairs, and that distance alone counts."""
+
+from __future__ import annotations
+
+import cmath
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from asr.model.attention import Form, explicit, fused, split_heads
+from asr.model.masks import causal
+from asr.model.position import SinusoidalPosition, sinusoids
+from asr.model.relative import Rotary, Shaw, TransformerXL, by_distance, by_key
+
+DIM, HEADS, CLIP = 12, 3, 2
+SIZES = [(1, 1, 0), (5, 5, 0), (1, 6, 5), (3, 7, 4), (4, 9, 2)]  # queries, keys, how many of these before the first
+
+
+def form_of(kind: str) -> Form:
+    """A form whose weights are all of the same order."""
+    torch.manual_seed(3)
+    form = {"shaw": lambda: Shaw(DIM, HEADS, CLIP), "xl": lambda: TransformerXL(DIM, HEADS), "rotary": Rotary}[kind]()
+    for weight in form.parameters():
+        torch.nn.init.normal_(weight).requires_grad_(False)
+    return form.double()
+
+
+def drawn(L: int, T: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries, keys, values and log-weights of two sequences."""
+    draw = torch.Generator().manual_seed(L + T)
+    q, k, v = (torch.randn(2, HEADS, n, DIM // HEADS, generator=draw, dtype=torch.double) for n in (L, T, T))
+    return q, k, v, torch.randn(2, 1, 1, T, generator=draw, dtype=torch.double)
+
+
+def softmax(scores: list[float]) -> list[float]:
+    total = sum(math.exp(score) for score in scores)
+    return [math.exp(score) / total for score in scores]
+
+
+def met(form: Form, q: Tensor, k: Tensor, v: Tensor, weight: Tensor | None, past: int = 0) -> Tensor:
+    """The output of a form."""
+    return form(fused, form.place(q, past), form.place(k), v, weight, past)[0]
+
+
+@pytest.mark.parametrize(("L", "T", "past"), SIZES)
+def test_shaw_is_the_loop_over_pairs(L: int, T: int, past: int) -> None:
+    form, (q, k, v, weight) = form_of("shaw"), drawn(L, T)
+    assert isinstance(form, Shaw)
+    got = met(form, q, k, v, weight, past)
+    for b, h, i in itertools.product(range(2), range(HEADS), range(L)):
+        row = [max(-CLIP, min(CLIP, t - (i + past))) + CLIP for t in range(T)]
+        scores = [
+            float(q[b, h, i] @ (k[b, h, t] + form.key_weight[row[t]])) / 2.0 + float(weight[b, 0, 0, t])
+            for t in range(T)
+        ]
+        shares = softmax(scores)
+        expected = sum(share * (v[b, h, t] + form.value_weight[row[t]]) for t, share in enumerate(shares))
+        torch.testing.assert_close(got[b, h, i], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("L", "T", "past"), SIZES)
+def test_transformer_xl_is_the_loop_over_pairs(L: int, T: int, past: int) -> None:
+    form, (q, k, v, weight) = form_of("xl"), drawn(L, T)
+    assert isinstance(form, TransformerXL)
+    got = met(form, q, k, v, weight, past)
+    rates = [10_000 ** (-x / (DIM // 2 - 1)) for x in range(DIM // 2)]
+    for b, h, i in itertools.product(range(2), range(HEADS), range(L)):
+        scores = []
+        for t in range(T):
+            angles = [(i + past - t) * rate for rate in rates]
+            r_D = torch.tensor([*map(math.sin, angles), *map(math.cos, angles)], dtype=torch.double)
+            r_K = (form.distance.weight @ r_D).view(HEADS, -1)[h]
+            by_content = (q[b, h, i] + form.content_H1K[h, 0]) @ k[b, h, t]
+            by_place = (q[b, h, i] + form.position_H1K[h, 0]) @ r_K
+            scores.append(float(by_content + by_place) / 2.0 + float(weight[b, 0, 0, t]))
+        expected = sum(share * v[b, h, t] for t, share in enumerate(softmax(scores)))
+        torch.testing.assert_close(got[b, h, i], expected, atol=1e-5, rtol=0)
+
+
+def test_rotary_turns_complex_numbers() -> None:
+    x_TK = torch.randn(7, 6, dtype=torch.double)
+    got_TK = Rotary().place(x_TK[None, None], first=4)[0, 0]
+    for t, x in itertools.product(range(7), range(3)):
+        turned = complex(x_TK[t, x], x_TK[t, x + 3]) * cmath.exp(1j * (4 + t) * 10_000 ** (-2 * x / 6))
+        assert complex(got_TK[t, x], got_TK[t, x + 3]) == pytest.approx(turned, abs=1e-5)
+
+
+def scores_of_equals(form: Form, T: int = 9) -> Tensor:
+    """Scores (H, T, T), but for a constant of each row, where all queries are alike and all keys are."""
+    draw = torch.Generator().manual_seed(1)
+    q, k = (torch.randn(1, HEADS, 1, DIM // HEADS, generator=draw).expand(-1, -1, T, -1) for _ in range(2))
+    _, attention_BHTT = form(explicit, form.place(q), form.place(k), torch.zeros_like(k), None)
+    assert attention_BHTT is not None
+    score_HTT = attention_BHTT[0].log()
+    return score_HTT - score_HTT.diagonal(dim1=1, dim2=2)[..., None]
+
+
+@pytest.mark.parametrize("kind", ["shaw", "xl", "rotary"])
+def test_the_score_of_two_places_depends_on_their_distance_alone(kind: str) -> None:
+    score_HTT = scores_of_equals(form_of(kind).float())
+    assert score_HTT[:, 0].std(1).min() > 0.01, "distances that are all alike prove nothing"
+    torch.testing.assert_close(score_HTT[:, 1:, 1:], score_HTT[:, :-1, :-1], atol=2e-4, rtol=0)
+
+
+def test_with_added_positions_the_score_depends_on_the_places_themselves() -> None:
+    class Added(Form):
+        def place(self, x_BHTK: Tensor, first: int = 0) -> Tensor:
+            return split_heads(SinusoidalPosition(DIM)(x_BHTK.transpose(1, 2).flatten(2), first), HEADS)
+
+    score_HTT = scores_of_equals(Added())
+    assert (score_HTT[:, 1:, 1:] - score_HTT[:, :-1, :-1]).abs().max() > 0.01
+
+
+def test_distances_beyond_the_clip_are_alike() -> None:
+    score_HT = scores_of_equals(form_of("shaw").float())[:, 0]
+    torch.testing.assert_close(score_HT[:, CLIP:], score_HT[:, CLIP : CLIP + 1].expand(-1, 9 - CLIP))
+    assert (score_HT[:, CLIP] - score_HT[:, CLIP - 1]).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize(("L", "T"), [(1, 1), (1, 5), (4, 4), (3, 7), (7, 3)])
+def test_scores_by_distance_and_by_key_are_the_same_numbers(L: int, T: int) -> None:
+    x_BHLR = torch.randn(2, 3, L, L + T)
+    found = by_key(x_BHLR)
+    for i, t in itertools.product(range(L), range(T)):
+        assert torch.equal(found[:, :, i, t], x_BHLR[:, :, i, t - i + L - 1])
+    back = by_distance(found)
+    assert torch.equal(by_key(back), found)
+    assert back.count_nonzero() == found.count_nonzero()
+    assert found.untyped_storage().data_ptr() == x_BHLR.untyped_storage().data_ptr(), "nothing is copied"
+
+
+@pytest.mark.parametrize("kind", ["shaw", "xl", "rotary"])
+def test_a_shifted_sequence_gives_the_same(kind: str) -> None:
+    form, (q, k, v, _) = form_of(kind), drawn(6, 6)
+    whole = met(form, q, k, v, causal(6, q.device))
+    tail = form(fused, form.place(q[:, :, 4:], 4), form.place(k), v, causal(2, q.device, 4), 4)[0]
+    torch.testing.assert_close(tail, whole[:, :, 4:])
+
+
+def test_sinusoids_are_those_of_the_paper() -> None:
+    table_TD = sinusoids(5, 8)
+    for t, x in itertools.product(range(5), range(4)):
+        angle = t * 10_000 ** (-x / 3)
+        assert table_TD[t, [x, x + 4]].tolist() == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-6)
