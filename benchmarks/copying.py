@@ -27,6 +27,7 @@ from asr.checkpoint import load_model_folder
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.model.precision import fastest
+from asr.phrases.lists import read_phrases
 from asr.recognizer import Recognizer
 from asr.scoring import ScoreOptions, score_sources
 from asr.scoring.listed import ListedWords
@@ -57,6 +58,7 @@ def main(
     ),
     sizes: Annotated[str, typer.Option(help="Phrases in a list, with commas.")] = "10,100,1000",
     rare_below: Annotated[int, typer.Option(min=1, help="Rare words are in the training texts less often.")] = 2,
+    names: Annotated[Path | None, typer.Option(help="A list to take the place of the rare words.")] = None,
     bonus: Annotated[float, typer.Option(help="Of shallow fusion, in nats.")] = 1.0,
     beam: Annotated[int, typer.Option(min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Of the lists.")] = 0,
@@ -73,11 +75,12 @@ def main(
     for column in ("list", "system", "recall %", "precision %", "B-WER", "U-WER", "WER"):
         table.add_column(column, justify="left" if column == "system" else "right")
     texts = [text_of(cut) for cut in read_cuts(train)]
+    listed = None if names is None else [phrase.text for phrase in read_phrases(names)]
     without = recognised(model, audio, System("nothing", False, 0), None, beam)
     with tempfile.TemporaryDirectory() as folder:
         for size in track(_numbers(sizes), description="decoding", transient=True):
             path = Path(folder) / f"{size}.txt"
-            path.write_text("\n".join(list_of(size, said.values(), texts, rare_below, seed)) + "\n")
+            path.write_text("\n".join(list_of(size, said.values(), texts, rare_below, seed, listed)) + "\n")
             table.add_row(str(size), "nothing", *row(said, without, path))
             for system in systems:
                 heard = recognised(model, audio, system, path, beam)
@@ -92,15 +95,23 @@ def _numbers(text: str) -> list[int]:
         raise AsrError(f"--sizes {text}: numbers with commas between them are wanted, such as 10,100") from None
 
 
-def list_of(size: int, said: Iterable[str], trained: Sequence[str], rare_below: int, seed: int) -> list[str]:
-    """Rare words that are said, at most half of the list, and distractors that nobody says."""
+def list_of(
+    size: int,
+    said: Iterable[str],
+    trained: Sequence[str],
+    rare_below: int,
+    seed: int,
+    names: Sequence[str] | None = None,
+) -> list[str]:
+    """Rare words that are said, or given names, at most half of the list, and distractors that nobody says."""
     normal, draw = normalizer("english"), random.Random(seed)
     texts = [normal(text).split() for text in trained]
     counts = Counter(word for words in texts for word in words)
     spoken = {word for text in said for word in normal(text).split()}
     rare = sorted(word for word in spoken if counts[word] < rare_below and word.isalpha())
-    chosen = draw.sample(rare, min(len(rare), size // 2))
-    words = sorted(word for word in counts.keys() - spoken if word.isalpha())
+    wanted = rare if names is None else sorted({normal(name) for name in names})
+    chosen = draw.sample(wanted, min(len(wanted), size // 2))
+    words = sorted(word for word in counts.keys() - spoken - set(chosen) if word.isalpha())
     pairs = sorted({f"{a} {b}" for words in texts for a, b in itertools.pairwise(words) if not {a, b} <= spoken})
     draw.shuffle(words)
     draw.shuffle(pairs)
