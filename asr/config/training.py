@@ -246,6 +246,8 @@ class ExperimentConfig(Config):
     def _methods_have_what_they_need(self) -> ExperimentConfig:
         if self.loss.cr_ctc and not self.augment.spec_augment:
             raise ValueError("loss.cr_ctc compares two views by SpecAugment: give augment.time_masks or freq_masks")
+        if self.loss.minimum_error.weight and self.data.phrases is not None:
+            raise ValueError("loss.minimum_error searches without phrase lists: leave out data.phrases")
         if self.loss.minimum_error.weight and self.trainer.strategy == "fsdp":
             raise ValueError("loss.minimum_error searches while it trains, which needs whole weights: no strategy=fsdp")
         if self.model.decoder.kind in ("mask_predict", "mask_ctc") and self.trainer.strategy == "fsdp":
