@@ -255,6 +255,8 @@ def test_every_run_is_recorded_and_a_bad_row_does_not_stop_the_others(whole: Pat
             assert outcome.parameters > 1000
             assert 0 < outcome.diagonality <= outcome.best_head_diagonality < 1
             assert set(outcome.dev_losses) == {"ce", "ctc"}
+        assert (config.runs / f"noise/base/{seed}/states").is_dir()  # which `mean` has averaged
+        assert not (config.runs / f"noise/longer/{seed}/states").exists()
     assert len(results.records) == 3 + 8 + 2
     assert (config.report.with_name("ABLATION-noise.png")).stat().st_size > 10_000
     text = config.report.read_text()

@@ -55,6 +55,10 @@ class Plan:
         """Whether the runs of a row train a model."""
         return self.config.rows[row].trains
 
+    def averaged(self, row: str) -> bool:
+        """Whether another row averages the states of this one's trainings."""
+        return any(other.average and self.config.start_of(name) == row for name, other in self.config.rows.items())
+
     def out(self, job: Job) -> Path:
         """The folder of a run."""
         return self.config.runs / job.corpus / job.row / str(job.seed)

@@ -53,7 +53,8 @@ class Runner:
 
     jobs: runs side by side, which share the cores.  Each run is a process of its own, as if `asr train` had been
     called by hand, so that its memory is given back and a crash is its own; what it prints goes to a file beside its
-    folder.  Steps are timed alone, before the runs of a wave.
+    folder.  Steps are timed alone, before the runs of a wave.  A run that is done keeps its model, its logs and what it
+    heard; its training states, which are large, go unless a row is to average them.
     """
 
     def __init__(self, plan: Plan, results: Results, commands: Commands, jobs: int, progress: Progress) -> None:
@@ -200,6 +201,8 @@ class Runner:
             reason = str(e)
         else:
             self.results.add(outcome)
+            if self.plan.trains(job.row) and not self.plan.averaged(job.row):
+                shutil.rmtree(self.plan.out(job) / "states", ignore_errors=True)
             self.progress.took_s.append(took_s / self._weight(job))
             rates = ", ".join(f"{name.upper()} {100 * _rate(outcome, name):.2f}" for name in ("wer", "cer"))
             self.progress.say(f"{job}: dev {rates}, {took_s:.0f} s")

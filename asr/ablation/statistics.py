@@ -50,7 +50,9 @@ class Difference(NamedTuple):
 def rate(seeds: Sequence[Errors]) -> Estimate:
     """The mean over seeds, of a row whose runs scored the same utterances."""
     errors_NS, said_N = _counts(seeds)
-    return _estimate(_resampled(errors_NS, np.zeros_like(said_N)[:, None], said_N, [errors_NS]), errors_NS, said_N)
+    drawn_B = _resampled(errors_NS, np.zeros_like(said_N)[:, None], said_N, [errors_NS])
+    found = _estimate(drawn_B, errors_NS, said_N)
+    return found._replace(low=max(0.0, found.low))  # the chance of two or three seeds is wide
 
 
 def difference(row: Sequence[Errors], other: Sequence[Errors], *, paired: bool) -> Difference:

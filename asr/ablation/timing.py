@@ -77,7 +77,7 @@ def steps_within(
 
 
 def _timed(plan: Plan, corpus: str, row: str, train: Train) -> list[float]:
-    folder = plan.config.runs / corpus / "timing"
+    folder = plan.config.runs / corpus / ".timing"  # which no row can be named
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tree = _short(plan, corpus, row, folder)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -76,18 +77,18 @@ class History:
 
     def texts(self, b: int, places: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
         """The tokens of utterance b's prefixes, each by the number of steps made until then and its place."""
-        if not self.steps:
-            return [() for _ in places]
-        from_SK = torch.stack([step.from_BK[b] for step in self.steps]).tolist()
-        gained_SK = torch.stack([step.gained_BK[b] for step in self.steps]).tolist()
         found = []
         for count, at in places:
             tokens = []
-            for s in reversed(range(count)):
-                tokens.append(gained_SK[s][at])
-                at = from_SK[s][at]
+            for from_BK, gained_BK in reversed(self._lists[:count]):
+                tokens.append(gained_BK[b][at])
+                at = from_BK[b][at]
             found.append(tuple(token for token in reversed(tokens) if token >= 0))
         return found
+
+    @cached_property
+    def _lists(self) -> list[tuple[list[list[int]], list[list[int]]]]:
+        return [(step.from_BK.tolist(), step.gained_BK.tolist()) for step in self.steps]
 
 
 def _extended(hash_X: Tensor, token_X: Tensor) -> Tensor:

@@ -227,7 +227,8 @@ class BatchDecoder:
         return [_with(result, g, wider.get(i)) for i, (result, g) in enumerate(zip(results, kept, strict=True))]
 
     def _found(self, hypothesis: Hypothesis) -> Found:
-        count = max(1, len(hypothesis.tokens) + (not hypothesis.truncated))
+        ended = self.kind == "attention" and not hypothesis.truncated  # with a token that says so
+        count = max(1, len(hypothesis.tokens) + ended)
         log_prob = next((hypothesis.parts[name] for name in _MAIN if name in hypothesis.parts), 0.0) / count
         return Found(hypothesis.tokens, self.text(hypothesis), log_prob, hypothesis.truncated, hypothesis.score)
 
