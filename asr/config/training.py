@@ -250,6 +250,8 @@ class ExperimentConfig(Config):
             raise ValueError("loss.minimum_error searches without phrase lists: leave out data.phrases")
         if self.loss.minimum_error.weight and self.trainer.strategy == "fsdp":
             raise ValueError("loss.minimum_error searches while it trains, which needs whole weights: no strategy=fsdp")
+        if self.loss.minimum_error.weight and self.data.phrases is not None:
+            raise ValueError("loss.minimum_error searches without phrase lists: leave out data.phrases")
         if self.model.decoder.kind in ("mask_predict", "mask_ctc") and self.trainer.strategy == "fsdp":
             raise ValueError(f"trainer.strategy=fsdp is not for model.decoder.kind={self.model.decoder.kind}: take ddp")
         if self.data.phrases is not None and self.trainer.strategy == "fsdp":

@@ -19,7 +19,8 @@ from asr.data.augment import derived_random
 from asr.data.batch import Batch
 from asr.features import Features
 from asr.model.attention import explicit
-from asr.model.copying import copying
+from asr.model.copying import Copying, copying
+from asr.model.decoder import Decoder
 from asr.model.masks import Memory
 from asr.model.speech import SpeechModel
 
@@ -89,12 +90,16 @@ class Pass:
         memory: Memory = self.model.encoder(self.features)
         return memory
 
+    @property
+    def decoder(self) -> Decoder | Copying:
+        """The decoder at work on the batch's phrase lists, where it has any."""
+        return copying(self.model.decoder, self.batch.phrases, self.batch.prefix_length)
+
     @cached_property
     def decoded(self) -> tuple[Tensor, list[Tensor]]:
         """The decoder's logits (B, L, V) and the weights (B, H, L, T) of each layer's cross-attention, if formed."""
         attend = explicit if self.weights else None
-        decoder = copying(self.model.decoder, self.batch.phrases, self.batch.prefix_length)
-        logits_BLV, attentions = decoder(self.inputs_BL, self.memory, attend, self.batch.target_len_B)
+        logits_BLV, attentions = self.decoder(self.inputs_BL, self.memory, attend, self.batch.target_len_B)
         return logits_BLV, attentions
 
     @cached_property

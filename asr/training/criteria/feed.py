@@ -65,7 +65,7 @@ class ScheduledSampling:
             return inputs_BL
         memory = run.memory  # outside, for it keeps its gradient
         with evaluating(run.model.decoder):
-            logits_BLV, _ = run.model.decoder(inputs_BL, memory, None, run.batch.target_len_B)
+            logits_BLV, _ = run.decoder(inputs_BL, memory, None, run.batch.target_len_B)
         draw_BL, which_BL = (x.to(inputs_BL.device) for x in _uniforms(run, "scheduled_sampling"))
         text_X = self.text_X.to(inputs_BL.device)
         said_BL = text_X[self.choose(logits_BLV[..., text_X], which_BL.roll(-1, 1))].roll(1, 1)
