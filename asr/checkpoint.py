@@ -12,22 +12,26 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
-from torch import Tensor
+from torch import Tensor, nn
 
-from asr.config import ModelFolderConfig, read_config, to_yaml
+from asr.config import LanguageFolderConfig, ModelFolderConfig, read_config, to_yaml
 from asr.errors import CheckpointError, ConfigError
 from asr.files import make_folder, write_atomically
-from asr.model.build import empty_model, weights_needed
+from asr.model.build import empty_language_model, empty_model, weights_needed
+from asr.model.language import LanguageModel
 from asr.model.speech import SpeechModel
 from asr.tokenizer import Tokenizer, load_tokenizer
 
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 _PARTS = (".yaml", ".safetensors", ".json", ".model")  # of a folder; those who use it may leave more beside
+
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 class ModelFolder(NamedTuple):
@@ -38,7 +42,15 @@ class ModelFolder(NamedTuple):
     tokenizer: Tokenizer
 
 
-def save_model_folder(folder: Path, parts: ModelFolder) -> None:
+class LanguageFolder(NamedTuple):
+    """All that tells how probable a text is."""
+
+    config: LanguageFolderConfig
+    model: LanguageModel
+    tokenizer: Tokenizer
+
+
+def save_model_folder(folder: Path, parts: ModelFolder | LanguageFolder) -> None:
     """Write a model folder; each file appears whole or not at all, the weights last."""
     make_folder(folder)
     parts.tokenizer.save(folder)
@@ -53,6 +65,17 @@ def load_model_folder(folder: Path) -> ModelFolder:
 
     Raises CheckpointError naming the folder and what is wrong with it.
     """
+    config, tokenizer = load_tokenizer_of(folder)
+    weights = Path(folder) / WEIGHTS
+    _check_sizes(weights)
+    sizes = config.features, config.model, tokenizer.vocab_size
+    if weights_needed(*sizes) > weights.stat().st_size:  # never make more memory than the file can fill
+        raise CheckpointError(f"{weights}: the weights do not fit {CONFIG}, which describes a larger model")
+    return ModelFolder(config, _filled(empty_model(*sizes), weights), tokenizer)
+
+
+def load_tokenizer_of(folder: Path) -> tuple[ModelFolderConfig, Tokenizer]:
+    """Read the configuration and the tokenizer of a model folder, and no weights; CheckpointError as above."""
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
         hint = f"; did you mean {folder / 'model'}?" if (folder / "model" / CONFIG).is_file() else ""
@@ -61,18 +84,38 @@ def load_model_folder(folder: Path) -> ModelFolder:
         config = read_config(ModelFolderConfig, folder / CONFIG)
     except ConfigError as e:
         raise CheckpointError(str(e)) from None
-    tokenizer = load_tokenizer(folder, config.tokenizer.kind)
-    weights = folder / WEIGHTS
+    return config, load_tokenizer(folder, config.tokenizer.kind)
+
+
+def load_language_model(folder: Path) -> LanguageFolder:
+    """Read the folder of a language model, in evaluation mode; CheckpointError naming what is wrong with it."""
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder}: no language model ({CONFIG} is missing)")
+    try:
+        config = read_config(LanguageFolderConfig, folder / CONFIG)
+    except ConfigError as e:
+        raise CheckpointError(f"no language model: {e}") from None
+    tokenizer, weights = load_tokenizer(folder, config.tokenizer.kind), folder / WEIGHTS
     _check_sizes(weights)
-    sizes = config.features, config.model, tokenizer.vocab_size
-    if weights_needed(*sizes) > weights.stat().st_size:  # never make more memory than the file can fill
+    sizes = config.model, tokenizer.vocab_size, begin_of(tokenizer)
+    model = empty_language_model(*sizes, most=weights.stat().st_size)
+    if model is None:
         raise CheckpointError(f"{weights}: the weights do not fit {CONFIG}, which describes a larger model")
-    model = empty_model(*sizes)
+    return LanguageFolder(config, _filled(model, weights), tokenizer)
+
+
+def _filled(model: ModelT, weights: Path) -> ModelT:
+    """The model with the weights of a file, in evaluation mode."""
     try:
         load_model(model, str(weights), strict=True)
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError) as e:
         raise CheckpointError(f"{weights}: the weights do not fit {CONFIG}: {_first_line(e)}") from None
-    return ModelFolder(config, model.eval(), tokenizer)
+    return model.eval()
+
+
+def begin_of(tokenizer: Tokenizer) -> int:
+    """The token that every text begins with, whatever its language."""
+    return tokenizer.prefix(next(iter(tokenizer.languages), None))[0]
 
 
 def digest_of(folder: Path) -> str:

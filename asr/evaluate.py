@@ -67,7 +67,7 @@ def evaluate(
     cuts = {cut.id: cut for cut in read_cuts(manifest) if language is None or language_of(cut) == language}
     if not cuts:
         raise DataError(f"{manifest}: no cuts in language {language!r}")
-    references = {id: _reference(cut) for id, cut in cuts.items()}
+    references = {id: reference_of(cut) for id, cut in cuts.items()}
     # What cannot be scored (an unknown normaliser or field, a reference) shows here and not after hours of decoding.
     score_sources(*sources([Recognised(ref, ref.text) for ref in references.values()]), options)
     make_folder(output)
@@ -97,7 +97,7 @@ def evaluate(
     return found
 
 
-def _reference(cut: Cut) -> Row:
+def reference_of(cut: Cut) -> Row:
     """The same row that `asr score` reads from the cut's line, but of two languages the one that it is decoded in."""
     spoken = [supervision.to_dict() for supervision in cut.supervisions]
     row = {"id": cut.id, "duration": cut.duration, "supervisions": spoken, "custom": getattr(cut, "custom", None)}

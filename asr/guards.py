@@ -3,7 +3,7 @@
 Nothing here needs a model: searching again and looking closer are functions that the caller hands in.  The sign that
 tells inventions best is cross-attention: in speech it moves on through the recording from token to token, in
 inventions and loops it stands still, often in the silence behind the recording.  The other signs are Whisper's
-(Radford et al. 2022, section 4.5).
+(Radford et al. 2022, section 4.5).  What was said, but is hard to make out, deserves a wider beam than the rest.
 
 Shapes: B windows, N samples.
 """
@@ -31,13 +31,14 @@ class Found(NamedTuple):
     """What a search found in a window.
 
     tokens: without start and end.  log_prob: their mean log-probability, the end included.  truncated: the length
-    cap came before the end.
+    cap came before the end.  score: by which searches rank it.
     """
 
     tokens: Sequence[int]
     text: str
     log_prob: float
     truncated: bool = False
+    score: float = 0.0
 
 
 class Guarded(NamedTuple):
@@ -45,6 +46,7 @@ class Guarded(NamedTuple):
 
     no_speech, unheard, improbable: the text was dropped.  loop_cut: it ran in a loop or went on where nothing more was
     heard, and was cut off there.  fallback:0.4: it did so, and this one was found instead, at that temperature.
+    beam:5: it was improbable, and this one was found instead, with that beam.
     """
 
     tokens: tuple[int, ...]
@@ -55,14 +57,18 @@ class Guarded(NamedTuple):
 
 
 Redo = Callable[[Sequence[int], float], Sequence[Found]]
+Widen = Callable[[Sequence[int]], Sequence[Found]]
 Listen = Callable[[Sequence[int], Sequence[Found]], Sequence[Evidence]]
 
 
-def guarded(found: Sequence[Found], redo: Redo, listen: Listen, options: GuardConfig) -> list[Guarded]:
+def guarded(
+    found: Sequence[Found], redo: Redo, widen: Widen | None, listen: Listen, options: GuardConfig
+) -> list[Guarded]:
     """Judge the text of every window, and mend or drop those that do not hold.
 
-    redo(windows, temperature) searches these windows again, at random.  listen(windows, found) gives the evidence for
-    texts of these windows.  Both are asked only about texts that look doubtful, which is rare in speech.
+    redo(windows, temperature) searches these windows again, at random, and widen(windows) with the wider beam, if the
+    search was narrower.  listen(windows, found) gives the evidence for texts of these windows.  All are asked only
+    about texts that look doubtful, which is rare in speech.
     """
     results = [Guarded(tuple(f.tokens), f.log_prob, f.truncated) for f in found]
     doubtful = [i for i, f in enumerate(found) if _doubtful(f, options)]
@@ -78,6 +84,8 @@ def guarded(found: Sequence[Found], redo: Redo, listen: Listen, options: GuardCo
             if not case.outcome.guards and case.found.log_prob >= options.fallback_log_prob:
                 results[i] = case.outcome._replace(guards=(f"fallback:{temperature:g}",))
         repeating = [i for i in repeating if "loop_cut" in results[i].guards]
+    if widen is not None:
+        _take_better(results, found, widen, listen, options)
     return results
 
 
@@ -130,6 +138,22 @@ def _doubtful(found: Found, options: GuardConfig) -> bool:
     squeezed = compression_ratio(found.text) > options.compression_ratio
     improbable = found.log_prob < options.doubt_log_prob
     return len(found.tokens) > 0 and (found.truncated or improbable or loops or squeezed)
+
+
+def _take_better(
+    results: list[Guarded], found: Sequence[Found], widen: Widen, listen: Listen, options: GuardConfig
+) -> None:
+    """Put better texts in place of improbable ones; where a guard has stepped in, or would, what it left stays."""
+    improbable = [i for i, r in enumerate(results) if not r.guards and r.log_prob < options.wider_log_prob]
+    wider = dict(zip(improbable, widen(improbable) if improbable else (), strict=True))
+    # The same text may score a rounding higher.
+    better = {i: f for i, f in wider.items() if f.score > found[i].score and tuple(f.tokens) != results[i].tokens}
+    doubtful = [i for i, f in better.items() if _doubtful(f, options)]
+    cases = _examine(doubtful, [better[i] for i in doubtful], listen, options)
+    for i, f in better.items():
+        if i not in cases or not cases[i].outcome.guards:
+            mark = (f"beam:{options.wider_beam}",)
+            results[i] = Guarded(tuple(f.tokens), f.log_prob, f.truncated, results[i].no_speech, mark)
 
 
 def _examine(windows: Sequence[int], found: Sequence[Found], listen: Listen, options: GuardConfig) -> dict[int, _Case]:

@@ -115,7 +115,21 @@ def test_a_mistake_of_input_is_one_line_and_status_2(
 
 @pytest.mark.parametrize(
     "command",
-    ["", "train", "transcribe", "evaluate", "score", "report", "average", "import", "config", "config schema"],
+    [
+        "",
+        "train",
+        "transcribe",
+        "evaluate",
+        "score",
+        "report",
+        "average",
+        "import",
+        "config",
+        "config schema",
+        "tune",
+        "lm",
+        "lm ngram",
+    ],
 )
 def test_help_has_an_example(command: str) -> None:
     done = asr(*command.split(), "--help")

@@ -29,7 +29,8 @@ from asr.tokenizer import CharacterTokenizer
 from asr.training import run
 
 CONF = Path(__file__).parents[1] / "conf"
-FILES = sorted(CONF.rglob("*.yaml"))
+# A folder for each corpus; what lies beside them is no experiment, and neither are language models.
+FILES = sorted(path for path in CONF.glob("*/*.yaml") if not path.name.startswith("lm-"))
 SMALL = ["dim=16", "layers=1", "heads=2", "feed_forward=16"]
 
 

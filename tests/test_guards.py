@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import noises, small_model, sources
 
 from asr.config import GuardConfig
+from asr.data.batch import pad_audio
 from asr.evidence import Evidence
 from asr.guards import Found, Guarded, advances, compression_ratio, first_round, guarded, silent
+from asr.recognizer import Recognizer, batch
+from asr.writers import TranscriptWriter
 
 OPTIONS = GuardConfig()
 FRAMES = 100
@@ -22,8 +28,8 @@ WORDS = (11, 12, 13, 14, 15, 16)
 HEARD = (5, 20, 30, 44, 60, 80)
 
 
-def found(tokens: Sequence[int], log_prob: float = -0.2, *, truncated: bool = False) -> Found:
-    return Found(tokens, " ".join(map(str, tokens)), log_prob, truncated)
+def found(tokens: Sequence[int], log_prob: float = -0.2, *, truncated: bool = False, score: float = 0.0) -> Found:
+    return Found(tokens, " ".join(map(str, tokens)), log_prob, truncated, score)
 
 
 def evidence(positions: Sequence[int], no_speech: float | None = 0.1, log_prob: float = -0.2) -> Evidence:
@@ -40,13 +46,13 @@ def tells(*answers: Evidence) -> Callable[[Sequence[int], Sequence[Found]], list
 
 
 def one(text: Found, answer: Evidence, **options: object) -> Guarded:
-    (result,) = guarded([text], never, tells(answer), GuardConfig(temperatures=(), **options))
+    (result,) = guarded([text], never, None, tells(answer), GuardConfig(temperatures=(), **options))
     return result
 
 
 def test_a_probable_text_is_taken_without_a_closer_look() -> None:
     texts = [found(WORDS, -0.69), found((), -5.0), found((7, 8) * 3 + (9,))]
-    assert guarded(texts, never, never, OPTIONS) == [Guarded(tuple(t.tokens), t.log_prob) for t in texts]
+    assert guarded(texts, never, None, never, OPTIONS) == [Guarded(tuple(t.tokens), t.log_prob) for t in texts]
 
 
 def test_a_doubtful_text_that_was_heard_stays_as_it_is() -> None:
@@ -119,7 +125,7 @@ def test_a_loop_is_searched_for_again_until_a_sample_holds() -> None:
     def listen(windows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
         return [evidence([*HEARD, *[80] * 30][: len(text.tokens)], log_prob=-0.4) for text in texts]
 
-    results = guarded([found(WORDS), loop, found(WORDS, -1.1), loop], redo, listen, OPTIONS)
+    results = guarded([found(WORDS), loop, found(WORDS, -1.1), loop], redo, None, listen, OPTIONS)
     assert asked == [([1, 3], 0.2), ([3], 0.4), ([3], 0.6)]
     assert [r.guards for r in results] == [(), ("fallback:0.2",), (), ("fallback:0.6",)]
     assert results[1] == Guarded(WORDS[::-1], -0.9, False, 0.1, ("fallback:0.2",))
@@ -137,7 +143,7 @@ def test_what_no_sample_mends_is_cut() -> None:
     def listen(windows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
         return [evidence([*HEARD, *[80] * 34][: len(text.tokens)], 0.3, log_prob=-0.4) for text in texts]
 
-    (result,) = guarded([loop], redo, listen, OPTIONS)
+    (result,) = guarded([loop], redo, None, listen, OPTIONS)
     assert asked == [0.2, 0.4, 0.6, 0.8, 1.0]
     assert result == Guarded(WORDS, pytest.approx(-0.4), False, 0.3, ("loop_cut",))
 
@@ -162,7 +168,10 @@ def test_windows_do_not_disturb_each_other(drawn: list[tuple[list[int], float, b
         def listen(rows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
             return [evidence(drawn[windows[r]][3][: len(t.tokens)], 0.4) for r, t in zip(rows, texts, strict=True)]
 
-        return guarded([texts[w] for w in windows], redo, listen, OPTIONS)
+        def widen(rows: Sequence[int]) -> list[Found]:
+            return [found(texts[windows[r]].tokens[1:], score=-0.5 - texts[windows[r]].log_prob) for r in rows]
+
+        return guarded([texts[w] for w in windows], redo, widen, listen, OPTIONS)
 
     assert ask(range(len(texts))) == [ask([w])[0] for w in range(len(texts))]
 
@@ -202,3 +211,96 @@ def test_silence_is_told_from_the_loudest_sample_of_the_recording_itself() -> No
     assert silent(audio_BN, torch.tensor([1000, 1000, 1000, 900]), OPTIONS).tolist() == [True, False, True, True]
     assert silent(torch.zeros(1, 0), torch.tensor([0]), OPTIONS).tolist() == [True]
     assert math.isclose(compression_ratio(""), 0.0)
+
+
+# ---- a wider beam for what is improbable -------------------------------------------------------------------------
+
+
+def test_an_improbable_text_gives_way_to_a_better_one() -> None:
+    texts = [
+        found(WORDS, -0.49, score=-9.0),  # probable enough
+        found(WORDS, -0.6, score=-0.6),
+        found(WORDS, -0.6, score=-0.6),  # nothing better is found
+        found(WORDS, -0.6, score=-0.6),  # the same again, a rounding higher
+        found(WORDS, -0.8, score=-0.8),  # heard nowhere: dropped, and not to come back
+    ]
+    better = found((*WORDS, 17), -0.4, truncated=True, score=-0.4)
+    answers = {1: better, 2: found((7,), -0.1, score=-0.61), 3: found(list(WORDS), -0.59, score=-0.59)}
+    asked: list[list[int]] = []
+
+    def widen(windows: Sequence[int]) -> list[Found]:
+        asked.append(list(windows))
+        return [answers[i] for i in windows]
+
+    listen = tells(*[evidence(HEARD, 0.3)] * 4, evidence([BEYOND] * 6, 0.3))
+    results = guarded(texts, never, widen, listen, OPTIONS)
+    assert asked == [[1, 2, 3]], "once for all"
+    assert results[0] == Guarded(WORDS, -0.49)
+    assert results[1] == Guarded(better.tokens, -0.4, True, None, ("beam:5",))
+    assert results[2] == results[3] == Guarded(WORDS, -0.6)
+    assert results[4].guards == ("unheard",)
+    assert guarded(texts, never, None, listen, OPTIONS) == [results[0], *[results[2]] * 3, results[4]]
+
+
+def test_a_text_of_the_wider_beam_that_does_not_hold_is_not_taken() -> None:
+    text, loop = found(WORDS, -0.6, score=-0.6), found((*WORDS, *[9] * 30), -0.3, score=-0.3)
+    positions = (*HEARD, *[80] * 30)
+    results = guarded([text], never, lambda windows: [loop], lambda *_: [evidence(positions)], OPTIONS)
+    assert results == [Guarded(WORDS, -0.6)]
+
+
+BEAM = 5
+# Nothing but the wider beam: no text is dropped or cut.
+ALONE = {"enabled": True, "min_log_prob": -99, "heard_share": 0, "stalled_tokens": 999, "loop_times": 99}
+ALONE |= {"compression_ratio": 99, "wider_beam": BEAM}
+LENGTHS_S = (1.1, 0.5, 2.0, 1.6, 0.9, 1.3, 2.4, 0.7)
+
+
+def model_of(**guards: object) -> Recognizer:
+    return Recognizer(small_model(beam_size=1, guards=GuardConfig(**{**ALONE, **guards})))
+
+
+def plain(beam_size: int) -> list[batch.Decoded]:
+    """What a search of this width finds in each window, alone and without guards."""
+    decoder = Recognizer(small_model(beam_size=beam_size)).decoder
+    return [decoder(*pad_audio([x_N]), [None])[0] for x_N in noises(*LENGTHS_S)]
+
+
+def test_the_recogniser_takes_the_better_of_two_searches_where_the_first_is_improbable(tmp_path: Path) -> None:
+    greedy, wide = plain(1), plain(BEAM)
+    threshold = sorted(result.log_prob for result in greedy)[6]  # six of eight are below, the seventh would gain, too
+    expected, marked = [], []
+    for first, second in zip(greedy, wide, strict=True):
+        better = first.log_prob < threshold and second.hypotheses[0].score > first.hypotheses[0].score + 1e-6
+        expected.append(second.hypotheses[0] if better else first.hypotheses[0])
+        marked.append((f"beam:{BEAM}",) if better else ())
+    assert marked.count((f"beam:{BEAM}",)) == 5, "one of the six is no better with a wider beam"
+    recognizer = model_of(wider_log_prob=threshold)
+    audio_BN, len_B = pad_audio(noises(*LENGTHS_S))
+    together = recognizer.decoder(audio_BN, len_B, [None] * 8, guards=True)
+    alone = [recognizer.decoder(*pad_audio([x_N]), [None], guards=True)[0] for x_N in noises(*LENGTHS_S)]
+    for results in (together, alone):
+        assert [r.guards for r in results] == marked
+        assert [r.hypotheses[0].tokens for r in results] == [h.tokens for h in expected]
+        assert [r.hypotheses[0].score for r in results] == pytest.approx([h.score for h in expected], abs=1e-5)
+    found = list(recognizer.transcribe_sources(sources(noises(*LENGTHS_S)), batch_s=3.0))
+    writer = TranscriptWriter(["json"], tmp_path)
+    for transcript in found:
+        writer.write(transcript)
+    written = [json.loads((tmp_path / f"{i}.json").read_text())["segments"] for i in range(8)]
+    assert [tuple(name for segment in segments for name in segment["guards"]) for segments in written] == marked
+
+
+@pytest.mark.parametrize(("beam_size", "wider_beam"), [(1, 1), (5, 5), (6, 5)])
+def test_no_text_is_searched_for_again_with_a_beam_that_is_not_wider(
+    beam_size: int, wider_beam: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[int] = []
+    search = batch.search
+    monkeypatch.setattr(batch, "search", lambda *a: searches.append(a[-1].beam_size) or search(*a))
+    guards = GuardConfig(**{**ALONE, "wider_beam": wider_beam, "wider_log_prob": 0.0})
+    decoder = Recognizer(small_model(beam_size=beam_size, guards=guards)).decoder
+    audio_BN, len_B = pad_audio(noises(*LENGTHS_S))
+    results = [decoder(audio_BN, len_B, [None] * 8, guards=on) for on in (True, False)]
+    assert searches == [beam_size] * 2
+    assert [r.hypotheses for r in results[0]] == [r.hypotheses for r in results[1]]

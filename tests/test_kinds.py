@@ -170,10 +170,16 @@ def test_a_run_may_start_from_such_a_model(kind: str, runs: dict[str, Path], con
         (["model.decoder={kind: mask_ctc}", "loss.ctc_weight=0"], "loss.ctc_weight=0 would not train the CTC head"),
         (["model.decoder={kind: mask_predict, heads: 3}"], "encoder.dim=16 must be a multiple of decoder.heads=3"),
         (["model.decoder={kind: mask_predict, alignment_heads: []}"], "unknown key 'model.decoder.alignment_heads'"),
-        (["model.decoder={kind: none}", "loss.guided_attention.weight=1"], "loss.guided_attention needs .*attention"),
+        (
+            ["model.decoder={kind: none}", "loss.guided_attention.weight=1"],
+            "guided_attention is for .*kind=attention",
+        ),
         (["model.decoder={kind: none, layers: 3}"], "unknown key 'model.decoder.layers'"),
         (["model.decoder={kind: nine}"], "'model.decoder': there is no kind 'nine' but 'attention', 'none', 'tr"),
-        (["model.decoder={kind: transducer}", "loss.guided_attention.weight=1"], "loss.guided_attention needs .*att"),
+        (
+            ["model.decoder={kind: transducer}", "loss.guided_attention.weight=1"],
+            "guided_attention is for .*kind=att",
+        ),
         (["model.decoder={kind: transducer, context: 3}"], "context is for predictor=convolution"),
         (["model.decoder={kind: transducer, predictor: convolution, layers: 2}"], "layers is for predictor=lstm"),
     ],

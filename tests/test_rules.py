@@ -30,7 +30,8 @@ ROOMS = {
     "losses": {"features"},
     "model": {"features", "config", "model", "phrases"},
     "phrases": {"errors", "phrases"},
-    "decode": {"errors", "decode", "phrases"},
+    "decode": BASE | {"decode", "phrases"},
+    "lm": BASE | {"lm", "decode", "checkpoint", "pretrained", "scoring", "text", "tokenizer"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},
     "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
     "data": BASE | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer"} | {"phrases"},
@@ -53,11 +54,15 @@ ROOMS = {
     "writers": BASE | {"transcript", "subtitles"},
     "runs": BASE | {"config", "text", "scoring"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
+    "tuning": BASE | {"evaluate", "recognizer", "scoring", "data", "config"},
     "corpus": BASE
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
+    "ablation": BASE
+    | {"ablation", "config", "checkpoint", "data", "losses", "model", "recognizer", "evaluate", "scoring", "training"}
+    | {"pictures"},
     "training": BASE
     | {"training", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
-    | {"scoring", "tokenizer", "pictures", "decode", "metrics", "text"},
+    | {"scoring", "tokenizer", "pictures", "decode", "metrics", "text", "lm"},
 }
 LIGHTNING = {"training", "data"}
 

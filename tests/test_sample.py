@@ -68,3 +68,29 @@ def test_a_temperature_near_zero_is_greedy_search() -> None:
     greedy = search(scorers, torch.arange(3), torch.full((3, 1), START), EOS, [6] * 3, SearchOptions())
     found = draw(scorers, [0, 1, 2], [6] * 3, [1, 2, 3], 1e-4)
     assert [h.tokens for h in found] == [h.tokens for h, *_ in greedy]
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.6, 0.95])
+def test_a_nucleus_is_the_fewest_tokens_of_that_share(top_p: float) -> None:
+    table, count = Table(6, 5), 3000
+    found = sample(
+        [Weighted("t", table, 1.0)],
+        torch.zeros(count, dtype=torch.long),
+        torch.full((count, 1), START),
+        EOS,
+        [1] * count,
+        SearchOptions(),
+        temperature=0.8,
+        seeds_B=list(range(count)),
+        top_p=top_p,
+    )
+    first = Counter(h.tokens[0] if h.tokens else EOS for h in found)
+    probability = dict(enumerate((table.log_prob[0, 0, START] / 0.8).softmax(-1).tolist()))
+    nucleus: dict[int, float] = {}
+    while sum(nucleus.values()) < top_p:
+        token = max(probability, key=probability.__getitem__)
+        nucleus[token] = probability.pop(token)
+    assert set(first) == set(nucleus)
+    for token, share in nucleus.items():
+        expected = share / sum(nucleus.values())
+        assert abs(first[token] - count * expected) < 5 * math.sqrt(count * expected) + 1

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from asr import __version__
+from asr.cli.ablate import ablate
 from asr.cli.compare import compare
 from asr.cli.inputs import batch_seconds, load_recognizer
+from asr.cli.lm import lm_app
 from asr.cli.normalize import NORMALIZER_HELP, normalize
 from asr.cli.options import (
     BatchSize,
@@ -19,14 +21,21 @@ from asr.cli.options import (
     CtcWeight,
     Device,
     Dtype,
+    LengthBonus,
+    Lm,
+    LmUnit,
+    LmWeight,
     Model,
     NBest,
+    Temperature,
+    TopP,
 )
 from asr.cli.report import report
 from asr.cli.score import print_report, score
 from asr.cli.scoring import Measuring, with_options
 from asr.cli.terminal import progress, run, say
 from asr.cli.transcribe import transcribe
+from asr.cli.tune import tune
 
 app = typer.Typer(
     name="asr",
@@ -39,6 +48,7 @@ config_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(config_app, name="config")
+app.add_typer(lm_app, name="lm")
 
 
 def main() -> None:
@@ -104,6 +114,12 @@ def evaluate(
     model: Model,
     beam_size: BeamSize = None,
     ctc_weight: CtcWeight = None,
+    length_bonus: LengthBonus = None,
+    lm: Lm = None,
+    lm_weight: LmWeight = None,
+    lm_unit: LmUnit = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
     normalizer: Annotated[
         str | None, typer.Option(help=f"{NORMALIZER_HELP}; for both sides. [default: the model's own]")
     ] = None,
@@ -122,7 +138,14 @@ def evaluate(
     """
     from asr.evaluate import evaluate as evaluate_cuts
 
-    recognizer = load_recognizer(model, device, dtype, beam_size=beam_size, ctc_weight=ctc_weight, n_best=n_best)
+    search: dict[str, Any] = {
+        "beam_size": beam_size,
+        "ctc_weight": ctc_weight,
+        "length_bonus": length_bonus,
+        "n_best": n_best,
+    }
+    search |= {"lm": lm, "lm_weight": lm_weight, "lm_unit": lm_unit, "temperature": temperature, "top_p": top_p}
+    recognizer = load_recognizer(model, device, dtype, **search)
     with progress("decoding") as on_done:
         result = evaluate_cuts(
             recognizer,
@@ -147,9 +170,11 @@ def evaluate(
     )
 
 
+app.command()(tune)
 app.command()(with_options(score))
 app.command()(with_options(report))
 app.command()(with_options(compare))
+app.command()(ablate)
 app.command()(normalize)
 
 

@@ -11,6 +11,18 @@ Model = Annotated[Path, typer.Option("--model", help="Model folder or name: exp/
 BeamSize = Annotated[int | None, typer.Option("--beam-size", min=1, help="1 is greedy. [default: the model's own]")]
 NBest = Annotated[int | None, typer.Option("--n-best", min=1, help="Texts per recording in JSON, at most the beam.")]
 CtcWeight = Annotated[float | None, typer.Option("--ctc-weight", min=0, max=1, help="Share of CTC in joint decoding.")]
+LengthBonus = Annotated[float | None, typer.Option("--length-bonus", help="Added to a text's score for every token.")]
+Lm = Annotated[
+    Path | None, typer.Option("--lm", help="Language model of asr lm: an ARPA file of n-grams, or a folder.")
+]
+LmWeight = Annotated[float | None, typer.Option("--lm-weight", min=0, help="What it counts. [default: 0.3]")]
+LmUnit = Annotated[
+    Literal["token", "word"] | None, typer.Option("--lm-unit", help="What the n-grams are of. [default: token]")
+]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", min=0, help="Above 0, texts are drawn instead of searched for.")
+]
+TopP = Annotated[float | None, typer.Option("--top-p", min=0, max=1, help="Drawn from the likeliest of this share.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],

@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from asr.cli.inputs import batch_seconds, find_audio, names
-from asr.cli.options import BatchSize, BeamSize, CtcWeight, Device, Dtype, Model, NBest
+from asr.cli.options import (
+    BatchSize,
+    BeamSize,
+    CtcWeight,
+    Device,
+    Dtype,
+    LengthBonus,
+    Lm,
+    LmUnit,
+    LmWeight,
+    Model,
+    NBest,
+    Temperature,
+    TopP,
+)
 from asr.cli.terminal import progress, say
 from asr.errors import ConfigError, printable
 
@@ -69,6 +83,12 @@ def transcribe(
     beam_size: BeamSize = None,
     n_best: NBest = None,
     ctc_weight: CtcWeight = None,
+    length_bonus: LengthBonus = None,
+    lm: Lm = None,
+    lm_weight: LmWeight = None,
+    lm_unit: LmUnit = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: BatchSize = "auto",
@@ -92,6 +112,12 @@ def transcribe(
         "beam_size": beam_size,
         "n_best": n_best,
         "ctc_weight": ctc_weight,
+        "length_bonus": length_bonus,
+        "lm": lm,
+        "lm_weight": lm_weight,
+        "lm_unit": lm_unit,
+        "temperature": temperature,
+        "top_p": top_p,
         "phrases": hotwords,
         "phrase_bonus": hotword_bonus,
         "guards": None if guards is None else {"enabled": guards},

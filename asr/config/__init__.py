@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from .ablation import BASE, AblationConfig, CorpusConfig, RowConfig
 from .attention import ChunkConfig, WindowConfig
 from .base import Config
 from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .features import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
+from .language import (
+    LanguageDataConfig,
+    LanguageExperimentConfig,
+    LanguageFolderConfig,
+    LanguageModelConfig,
+    LanguageTrainerConfig,
+)
 from .model import (
     DecodeConfig,
     DecoderConfig,
@@ -22,8 +30,9 @@ from .model import (
     TransducerConfig,
     TransformerDecoderConfig,
 )
-from .reading import parse_yaml, read_config, to_yaml, validate
+from .reading import parse_yaml, read_config, read_tree, set_key, to_yaml, validate
 from .training import (
+    BROUGHT,
     EXPERIMENT,
     AdaptConfig,
     AugmentConfig,
@@ -41,11 +50,15 @@ from .training import (
 )
 
 __all__ = [
+    "BASE",
+    "BROUGHT",
     "EXPERIMENT",
+    "AblationConfig",
     "AdaptConfig",
     "AugmentConfig",
     "ChunkConfig",
     "Config",
+    "CorpusConfig",
     "DataConfig",
     "DecodeConfig",
     "DecoderConfig",
@@ -55,6 +68,11 @@ __all__ = [
     "GuardConfig",
     "GuidedAttentionConfig",
     "KaldiFeaturesConfig",
+    "LanguageDataConfig",
+    "LanguageExperimentConfig",
+    "LanguageFolderConfig",
+    "LanguageModelConfig",
+    "LanguageTrainerConfig",
     "LogMelConfig",
     "LossConfig",
     "MaskPredictConfig",
@@ -67,6 +85,7 @@ __all__ = [
     "PhraseListConfig",
     "PlateauConfig",
     "PointerConfig",
+    "RowConfig",
     "ScheduledSamplingConfig",
     "SubsamplingConfig",
     "TokenizerConfig",
@@ -80,6 +99,8 @@ __all__ = [
     "check_processes",
     "parse_yaml",
     "read_config",
+    "read_tree",
+    "set_key",
     "to_yaml",
     "validate",
 ]

@@ -278,17 +278,24 @@ class GuardConfig(Config):
         (0.2, 0.4, 0.6, 0.8, 1.0), description="a text in a loop is searched for anew by sampling at these, in turn"
     )
     fallback_log_prob: float = Field(-1.0, le=0, description="less probable samples are not taken")
+    wider_beam: int = Field(5, ge=1, le=1000, description="beam for improbable texts, if decode's is narrower; 1: none")
+    wider_log_prob: float = Field(-0.5, le=0, description="less probable texts are searched for again with that beam")
 
 
 class DecodeConfig(Config):
-    """Beam search; greedy search is beam_size 1."""
+    """Beam search, of which greedy search is beam_size 1, or texts drawn at random (temperature above 0)."""
 
     beam_size: int = Field(1, ge=1, le=1000, description="hypotheses at a time; with mask_predict: lengths")
     ctc_weight: float = Field(0.0, ge=0, le=1, description="share of the CTC prefix score (joint decoding)")
     length_bonus: float = Field(0.0, description="added to the score for every token")
     length_penalty: float = Field(1.0, ge=0, description="final scores are divided by length ** length_penalty")
     max_tokens_per_s: float = Field(30.0, gt=0, description="the cap on the text's length, tied to the audio's")
-    n_best: int = Field(1, ge=1, le=1000)
+    n_best: int = Field(1, ge=1, le=1000, description="texts to give; of a beam at most its width")
+    temperature: float = Field(
+        0.0, ge=0, description="above 0: n_best texts are drawn, the best first, log-probabilities divided by it"
+    )
+    top_p: float = Field(1.0, gt=0, le=1, description="drawn from the most probable tokens of this share together")
+    seed: int = Field(0, description="of what is drawn, together with the audio")
     window_s: float = Field(30.0, gt=0, le=3600, description="recordings up to this length are decoded whole")
     cut_s: float = Field(30.0, gt=0, le=3600, description="longer ones are cut into parts of at most this length")
     guards: GuardConfig = GuardConfig()
@@ -297,6 +304,16 @@ class DecodeConfig(Config):
     threshold: float = Field(0.999, ge=0, le=1, description="with mask_ctc: less probable tokens are predicted anew")
     phrases: Path | None = Field(None, description="a phrase list: names and words to listen for, a line each")
     phrase_bonus: float = Field(1.0, ge=0, description="nats for every token along a phrase")
+    lm: Path | None = Field(None, description="a language model: an ARPA file of n-grams (.gz too), or a folder")
+    lm_weight: float = Field(0.3, ge=0, description="what its log-probabilities count (shallow fusion); 0: off")
+    lm_unit: Literal["token", "word"] = Field("token", description="what n-grams are made of")
+    lm_unknown_penalty: float = Field(10.0, ge=0, description="nats off for a word that an n-gram model of words lacks")
+
+    @model_validator(mode="after")
+    def _top_p_is_of_draws(self) -> DecodeConfig:
+        if self.top_p < 1 and self.temperature == 0:
+            raise ValueError("top_p is for drawing: give a temperature above 0, or leave top_p out")
+        return self
 
 
 class TokenizerConfig(Config):

@@ -74,6 +74,14 @@ def read_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
 
     Raises ConfigError: one line that names the key and the nearest known one.
     """
+    tree = read_tree(path)
+    for override in overrides:
+        _apply_override(tree, override)
+    return validate(kind, tree, str(path))
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """Read a YAML file of `key: value` lines; ConfigError, one line, if it is none."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -85,23 +93,26 @@ def read_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
         tree = {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines, found {type(tree).__name__}")
-    for override in overrides:
-        _apply_override(tree, override)
-    return validate(kind, tree, str(path))
+    return tree
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"'{override}': overrides look like trainer.max_steps=1000")
+    set_key(tree, key, parse_yaml(value, f"'{override}'"), override)
+
+
+def set_key(tree: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Put a value under a dotted key; `source` is named where a part of the key is a value."""
     *parents, last = key.split(".")
     node = tree
     for part in parents:
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"'{override}': {part} is a value, not a section")
+            raise ConfigError(f"'{source}': {part} is a value, not a section")
         node = child
-    node[last] = parse_yaml(value, f"'{override}'")
+    node[last] = value
 
 
 def validate(kind: type[C], tree: Any, source: str) -> C:
@@ -143,9 +154,10 @@ def _explain(kind: type[BaseModel], error: Any) -> str:
 def _known_keys(kind: Any, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name, field in getattr(kind, "model_fields", {}).items():
-        keys.append(prefix + name)
+        shown = field.alias or name
+        keys.append(prefix + shown)
         for part in _models_in(field.annotation):
-            keys += _known_keys(part, f"{prefix}{name}.")
+            keys += _known_keys(part, f"{prefix}{shown}.")
     return keys
 
 

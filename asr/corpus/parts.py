@@ -30,7 +30,7 @@ Write = Callable[[int, Transcript | Failure], None]
 _PART = re.compile(r"(\d{9,18})-(\d{9,18})\.[0-9a-f]{8}\.part")
 _DONE = re.compile(r"(\d{9,18})-(\d{9,18})\.done")
 _ROW = re.compile(rb"(\d{1,18})\t(done|failed)\t(.*)", re.DOTALL)
-DIGESTS = ("manifest", "model", "phrases")  # of which a job has no more than what tells them apart
+DIGESTS = ("manifest", "model", "phrases", "lm")  # of which a job has no more than what tells them apart
 
 
 class Row(NamedTuple):

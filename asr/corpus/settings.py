@@ -36,11 +36,11 @@ class Settings:
 
     def job(self, manifest: Manifest) -> Job:
         """What must be the same for all workers, and whenever work goes on: all that the texts depend on."""
-        phrases = self.search.get("phrases")
-        of_phrases = {} if phrases is None else {"phrases": hashlib.sha256(Path(phrases).read_bytes()).hexdigest()}
+        files = {name: Path(self.search[name]) for name in ("phrases", "lm") if name in self.search}
+        of_files = {name: _digest(path) for name, path in files.items()}
         given = {name: getattr(self, name) for name in ("dtype", "language", "task", "words", "prompt")}
         digests = {"manifest": manifest.digest, "model": digest_of(find_model(self.model))}
-        return {**digests, **given, **self.search, **of_phrases}
+        return {**digests, **given, **self.search, **of_files}
 
     def recognizer(self, number: int = 0) -> Recognizer:
         """The recogniser of the worker of that number; several GPUs are taken in turn."""
@@ -61,3 +61,13 @@ class Settings:
             batch_s=self.batch_s,
             on_done=on_done,
         )
+
+
+def _digest(path: Path) -> str:
+    if path.is_dir():
+        return digest_of(path)
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

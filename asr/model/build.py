@@ -15,6 +15,7 @@ from asr.config import (
     DecoderConfig,
     EncoderConfig,
     FeaturesConfig,
+    LanguageModelConfig,
     MaskPredictConfig,
     ModelConfig,
     TransducerConfig,
@@ -30,6 +31,7 @@ from asr.model.conformer import ConformerLayer, ConvolutionModule
 from asr.model.decoder import Decoder, DecoderLayer
 from asr.model.encoder import Encoder, EncoderLayer, Layer
 from asr.model.heads import CTCHead
+from asr.model.language import CausalLayer, LanguageModel
 from asr.model.layers import FeedForward, PostNorm, PreNorm, Stacked
 from asr.model.norms import BatchNorm, Norm, PowerNorm, RMSNorm
 from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilence
@@ -216,3 +218,31 @@ def _decoder(model: ModelConfig, config: TransformerDecoderConfig, vocab_size: i
     if isinstance(config, DecoderConfig):
         return Decoder(*parts, Pointer(dim, config.pointer.size or dim) if config.pointer is not None else None)
     return MaskedDecoder(*parts, LengthHead(dim, config.max_length) if isinstance(config, MaskPredictConfig) else None)
+
+
+def build_language_model(config: LanguageModelConfig, vocab_size: int, begin_id: int) -> LanguageModel:
+    """Build an untrained language model; its weights follow torch's random state."""
+    dim, p, placed = config.dim, config.dropout, _RESIDUALS[config.norm]
+    residual = partial(placed, nn.LayerNorm)
+    layers = [
+        CausalLayer(
+            dim, SelfAttention(dim, config.heads), FeedForward(dim, config.feed_forward, nn.GELU(), p), residual, p
+        )
+        for _ in range(config.layers)
+    ]
+    embedding = nn.Embedding(vocab_size, dim)
+    nn.init.normal_(embedding.weight, std=dim**-0.5)
+    last = placed.last(nn.LayerNorm, dim)
+    return LanguageModel(embedding, SinusoidalPosition(dim, length=448), layers, last, p, begin_id)
+
+
+def empty_language_model(
+    config: LanguageModelConfig, vocab_size: int, begin_id: int, most: int
+) -> LanguageModel | None:
+    """One whose weights are still to be loaded; None if they are more than `most` numbers."""
+    with torch.device("meta"), _NoInit():
+        size = sum(p.numel() for p in build_language_model(config, vocab_size, begin_id).parameters())
+    if size > most:
+        return None
+    with _NoInit():
+        return build_language_model(config, vocab_size, begin_id)

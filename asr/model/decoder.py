@@ -165,7 +165,7 @@ class Decoder(nn.Module):
         past = state.past
         if length > len(past[0][0]):
             everyone_N = torch.arange(len(tokens_NL), device=tokens_NL.device)
-            past = tuple(_room(pair, state.length, 2 * length + 8, everyone_N) for pair in past)
+            past = tuple(with_room(pair, state.length, 2 * length + 8, everyone_N) for pair in past)
         x_NLD = self.position(self.embedding(tokens_NL), start=state.length)
         for layer, cache, memory in zip(self.layers, past, state.memory, strict=True):
             x_NLD = layer.step(x_NLD, cache, state.length, memory, state.weight_B11T)
@@ -186,11 +186,11 @@ class Decoder(nn.Module):
                 x_BHTK[moved] = x_BHTK[rows[moved]]
             memory = tuple((k[: len(rows)], v[: len(rows)]) for k, v in memory)
             weight = weight[rows]
-        past = tuple(_room(pair, state.length, len(pair[0]), index_N) for pair in state.past)
+        past = tuple(with_room(pair, state.length, len(pair[0]), index_N) for pair in state.past)
         return DecoderState(row_of_N, past, state.length, memory, weight)
 
 
-def _room(pair: KeyValue, length: int, capacity: int, index_N: Tensor) -> KeyValue:
+def with_room(pair: KeyValue, length: int, capacity: int, index_N: Tensor) -> KeyValue:
     """Keys and values for `capacity` tokens of the hypotheses `index_N`, the first `length` of them kept."""
     caches = []
     for old_CNHK in pair:

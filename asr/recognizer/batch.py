@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,9 +19,9 @@ from torch import Tensor
 from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig
 from asr.decode.phrases import PhraseScorer
-from asr.decode.sample import sample
+from asr.decode.sample import draw_n_best, sample
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
-from asr.decode.search import Hypothesis, Weighted, search
+from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
 from asr.errors import AsrError
 from asr.evidence import Evidence, evidence
 from asr.guards import Found, Guarded, guarded, silent
@@ -30,19 +32,15 @@ from asr.phrases.lists import read_phrases
 from asr.phrases.spelling import Speller
 from asr.phrases.tree import PhraseTree
 from asr.recognizer.budget import Footprint, footprint
+from asr.recognizer.fusion import open_language_model
 from asr.recognizer.searchers import build_searcher, check_options, search_options
 from asr.recognizer.timers import Timer, build_timer
 from asr.transcript import Word
 
 # Encoding is fastest with few rows of equal length, decoding with many rows: a batch is encoded in parts.
 ENCODE_S = 30.0
-_MAIN = (
-    "attention",
-    "transducer",
-    "mask_predict",
-    "mask_ctc",
-    "ctc",
-)  # whose part of a hypothesis tells how probable it is
+# Whose part of a hypothesis tells how probable it is.
+_MAIN = ("attention", "transducer", "mask_predict", "mask_ctc", "ctc")
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,29 @@ class Decoded:
     guards: tuple[str, ...] = ()
 
 
+class _Windows(NamedTuple):
+    """Windows that are decoded together, encoded; `fed_BL` are the start tokens with what is fed before them."""
+
+    audio_BN: Tensor
+    len_B: Tensor
+    memory: Memory
+    prefix_BP: Tensor
+    fed_BL: Tensor
+    caps: Sequence[int]
+
+    def part(self, rows: Sequence[int]) -> _Windows:
+        """Some of the windows, nothing being encoded again."""
+        at = list(rows)
+        memory = Memory(*(x[at] for x in self.memory))
+        caps = [self.caps[row] for row in at]
+        return _Windows(self.audio_BN[at], self.len_B[at], memory, self.prefix_BP[at], self.fed_BL[at], caps)
+
+    def seeds(self, run: str = "") -> list[int]:
+        """Of random draws: made from the sound itself, so that a text depends on nothing that stands beside it."""
+        begin, pairs = zlib.crc32(run.encode()), zip(self.audio_BN, self.len_B.tolist(), strict=True)
+        return [zlib.crc32(audio_N[:count].cpu().numpy().tobytes(), begin) for audio_N, count in pairs]
+
+
 class BatchDecoder:
     """Turns waveforms of at most a window, batch by batch, into hypotheses; one set of options for all.
 
@@ -69,9 +90,9 @@ class BatchDecoder:
 
     def __init__(self, parts: ModelFolder, options: DecodeConfig, precision: Precision = "float32") -> None:
         self.config, self.model, self.tokenizer = parts
-        self.options = options
         self.kind = self.config.model.decoder.kind
         check_options(self.config.model, options)
+        self.options = options
         set_precision(self.model, precision)
         self.rate = self.model.front_end.sample_rate_hz
         self.frame_s = self.model.front_end.hop_s * self.config.model.encoder.subsampling.factor
@@ -81,8 +102,17 @@ class BatchDecoder:
             self.phrases = PhraseScorer(read_phrases(options.phrases), Speller(self.tokenizer))
             tree = PhraseTree.of([self.phrases.paths])
         self.reader = copying(self.model.decoder, tree)  # of the list, in search
+        self.lm = open_language_model(options, self.tokenizer)
         self.parts = parts
         self.searcher = build_searcher(parts, options, self._search)
+
+    def varied(self, options: DecodeConfig) -> BatchDecoder:
+        """The same decoder with other weights and widths of the search; files are not read again."""
+        check_options(self.config.model, options)
+        other = copy(self)
+        other.options = options
+        other.searcher = build_searcher(self.parts, options, other._search)
+        return other
 
     @cached_property
     def timer(self) -> Timer:
@@ -92,7 +122,9 @@ class BatchDecoder:
     @cached_property
     def footprint(self) -> Footprint:
         """What decoding takes of the device's memory."""
-        return footprint(self.parts, self.options.beam_size)
+        guards = self.options.guards
+        widest = max(self.options.beam_size, guards.wider_beam if guards.enabled else 1)
+        return footprint(self.parts, widest)
 
     @property
     def device(self) -> torch.device:
@@ -110,91 +142,95 @@ class BatchDecoder:
         words: bool = False,
         guards: bool = False,
         previous: Sequence[int] = (),
+        memory: Memory | None = None,
     ) -> list[Decoded]:
         """Decode waveforms at the front end's rate; a language that is None is detected, where the model can.
 
         previous: tokens that the decoder is fed before the start tokens, see `previous`.  They serve the search alone:
-        language, guards and times of words come from the sound and the text that was found.
+        language, guards and times of words come from the sound and the text that was found.  memory: what `encode` gave
+        for these waveforms, where they are decoded several times.
         """
         audio_BN, len_B = audio_BN.to(self.device), len_B.to(self.device)
-        memory = self._encode(audio_BN, len_B)
+        memory = self.encode(audio_BN, len_B) if memory is None else memory
         languages = self._fill_in(languages, memory)
         known = bool(self.tokenizer.languages)
         prefixes = [self._prefix(language if known else None, task) for language in languages]
         prefix_BP = torch.tensor(prefixes, dtype=torch.long, device=self.device)
         fed_BL = torch.cat([prefix_BP.new_tensor(previous).expand(len(prefix_BP), -1), prefix_BP], dim=1)
-        caps = self._caps(memory, fed_BL.shape[1])
-        found = self.searcher(memory, fed_BL, caps)
+        windows = _Windows(audio_BN, len_B, memory, prefix_BP, fed_BL, self._caps(memory, fed_BL.shape[1]))
+        found = self.searcher(memory, fed_BL, windows.caps) if self.options.temperature == 0 else self._drawn(windows)
         results = [
             Decoded(hypotheses, language, self._found(hypotheses[0]).log_prob)
             for hypotheses, language in zip(found, languages, strict=True)
         ]
         if guards:
-            kept = self._guard(found, audio_BN, len_B, memory, prefix_BP, fed_BL, caps)
-            results = [_with(result, guarded) for result, guarded in zip(results, kept, strict=True)]
+            results = self._guard(results, windows)
         if words:
             texts = [result.hypotheses[0].tokens for result in results]
             timed = self.timer.words(memory, texts, prefix_BP, audio_BN, len_B)
             results = [replace(result, words=tuple(w)) for result, w in zip(results, timed, strict=True)]
         return results
 
-    def _search(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]:
-        """The search of an attention decoder."""
-        eos_id, options = self.tokenizer.eos_id, search_options(self.options)
-        return search(self._scorers(prefix_BP.shape[1]), memory, prefix_BP, eos_id, caps, options)
+    def _search(
+        self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int], beam_size: int | None = None
+    ) -> list[list[Hypothesis]]:
+        """The search of an attention decoder, perhaps with another beam than that of the options."""
+        options = search_options(self.options)
+        if beam_size is not None:
+            options = replace(options, beam_size=beam_size)
+        return search(self._scorers(prefix_BP.shape[1]), memory, prefix_BP, self.tokenizer.eos_id, caps, options)
+
+    def _drawn(self, windows: _Windows) -> list[list[Hypothesis]]:
+        """Texts of an attention decoder that are drawn at random."""
+        o = self.options
+        seeds_KB = [windows.seeds(f"{o.seed} {number}") for number in range(o.n_best)]
+        return draw_n_best(*self._searched(windows), temperature=o.temperature, top_p=o.top_p, seeds_KB=seeds_KB)
+
+    def _searched(self, windows: _Windows) -> tuple[list[Weighted], Memory, Tensor, int, Sequence[int], SearchOptions]:
+        """What it takes to draw texts."""
+        scorers, options = self._scorers(windows.fed_BL.shape[1]), search_options(self.options)
+        return scorers, windows.memory, windows.fed_BL, self.tokenizer.eos_id, windows.caps, options
 
     def _prefix(self, language: str | None, task: str) -> list[int]:
         """The start tokens of a text; CTC alone has no place for any."""
         return [] if self.kind == "none" else self.tokenizer.prefix(language, task)
 
-    def _guard(
-        self,
-        found: Sequence[list[Hypothesis]],
-        audio_BN: Tensor,
-        len_B: Tensor,
-        memory: Memory,
-        prefix_BP: Tensor,
-        fed_BL: Tensor,
-        caps: Sequence[int],
-    ) -> list[Guarded]:
+    def _guard(self, results: Sequence[Decoded], windows: _Windows) -> list[Decoded]:
         """What the guards leave of each best text."""
+        wider: dict[int, list[Hypothesis]] = {}
 
-        def part(windows: Sequence[int]) -> Memory:
-            return Memory(*(x[list(windows)] for x in memory))
+        def listen(rows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
+            part, tokens = windows.part(rows), [text.tokens for text in texts]
+            no_speech_id = self.tokenizer.no_speech_id
+            return evidence(self.model.decoder, part.memory, part.prefix_BP, tokens, no_speech_id=no_speech_id)
 
-        def listen(windows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
-            tokens, no_speech = [text.tokens for text in texts], self.tokenizer.no_speech_id
-            prefix_RP = prefix_BP[list(windows)]
-            return evidence(self.model.decoder, part(windows), prefix_RP, tokens, no_speech_id=no_speech)
+        def widen(rows: Sequence[int]) -> list[Found]:
+            part = windows.part(rows)
+            texts = self._search(part.memory, part.fed_BL, part.caps, options.wider_beam)
+            wider.update(zip(rows, texts, strict=True))
+            return [self._found(wider[row][0]) for row in rows]
 
-        def redo(windows: Sequence[int], temperature: float) -> list[Found]:
-            # Drawn from the sound itself, a text depends on nothing that stands beside it.
-            seeds = [zlib.crc32(audio_BN[i, : int(len_B[i])].cpu().numpy().tobytes()) for i in windows]
-            drawn = sample(
-                self._scorers(fed_BL.shape[1]),
-                part(windows),
-                fed_BL[list(windows)],
-                self.tokenizer.eos_id,
-                [caps[i] for i in windows],
-                search_options(self.options),
-                temperature=temperature,
-                seeds_B=seeds,
-            )
+        def redo(rows: Sequence[int], temperature: float) -> list[Found]:
+            part = windows.part(rows)
+            drawn = sample(*self._searched(part), temperature=temperature, seeds_B=part.seeds())
             return [self._found(hypothesis) for hypothesis in drawn]
 
         options = self.options.guards
-        kept = guarded([self._found(best) for best, *_ in found], redo, listen, options)
-        nothing = silent(audio_BN, len_B, options).tolist()
-        return [
+        found = [self._found(result.hypotheses[0]) for result in results]
+        narrow = options.wider_beam > self.options.beam_size and self.options.temperature == 0
+        kept = guarded(found, redo, widen if narrow else None, listen, options)
+        nothing = silent(windows.audio_BN, windows.len_B, options).tolist()
+        kept = [
             Guarded((), 0.0, guards=("silence",)) if quiet and g.tokens else g
             for g, quiet in zip(kept, nothing, strict=True)
         ]
+        return [_with(result, g, wider.get(i)) for i, (result, g) in enumerate(zip(results, kept, strict=True))]
 
     def _found(self, hypothesis: Hypothesis) -> Found:
         ended = self.kind == "attention" and not hypothesis.truncated  # with a token that says so
         count = max(1, len(hypothesis.tokens) + ended)
         log_prob = next((hypothesis.parts[name] for name in _MAIN if name in hypothesis.parts), 0.0) / count
-        return Found(hypothesis.tokens, self.text(hypothesis), log_prob, hypothesis.truncated)
+        return Found(hypothesis.tokens, self.text(hypothesis), log_prob, hypothesis.truncated, hypothesis.score)
 
     def text(self, hypothesis: Hypothesis) -> str:
         """The text of a hypothesis."""
@@ -210,7 +246,9 @@ class BatchDecoder:
         most = self.config.model.decoder.max_length // 2 - 1
         return [self.tokenizer.previous_id, *self.tokenizer.encode(prompt)[-most:]] if most > 0 else []
 
-    def _encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
+    @torch.inference_mode()
+    def encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
+        """What the encoder hears in waveforms on its device."""
         rows = max(1, int(ENCODE_S * self.rate / audio_BN.shape[1]))
         return Memory.join(
             [
@@ -240,6 +278,8 @@ class BatchDecoder:
             scorers.append(Weighted("ctc", ctc, share))
         if self.phrases is not None:
             scorers.append(Weighted("phrases", self.phrases, self.options.phrase_bonus))
+        if self.lm is not None:
+            scorers.append(Weighted("lm", self.lm, self.options.lm_weight))
         return [s for s in scorers if s.weight > 0]
 
     def _posteriors(self, memory: Memory) -> tuple[Tensor, Tensor]:
@@ -265,12 +305,13 @@ class BatchDecoder:
         return [given or known[best] for given, best in zip(languages, best_B, strict=True)]
 
 
-def _with(result: Decoded, kept: Guarded) -> Decoded:
-    """The result as the guards leave it."""
+def _with(result: Decoded, kept: Guarded, wider: list[Hypothesis] | None) -> Decoded:
+    """The result as the guards leave it; `wider`: what a wider beam found, if it was asked."""
     if not kept.guards:
         return replace(result, no_speech=kept.no_speech)
-    best, *others = result.hypotheses
-    best = replace(best, tokens=kept.tokens, truncated=kept.truncated)
-    return replace(
-        result, hypotheses=[best, *others], log_prob=kept.log_prob, no_speech=kept.no_speech, guards=kept.guards
-    )
+    if wider is not None and kept.tokens == wider[0].tokens:
+        hypotheses = wider
+    else:
+        best, *others = result.hypotheses
+        hypotheses = [replace(best, tokens=kept.tokens, truncated=kept.truncated), *others]
+    return replace(result, hypotheses=hypotheses, log_prob=kept.log_prob, no_speech=kept.no_speech, guards=kept.guards)

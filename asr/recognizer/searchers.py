@@ -35,6 +35,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "iterations": ("mask_predict", "mask_ctc"),
     "threshold": ("mask_ctc",),
     "phrases": ("attention",),
+    "lm": ("attention",),
+    "temperature": ("attention",),
     "guards": ("attention",),
 }
 

@@ -116,7 +116,10 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 class StepLog(L.Callback):
-    """Write steps.jsonl: step, loss to the last bit, and the utterances of every batch; with N processes N files."""
+    """Write steps.jsonl: loss to the last bit, utterances and seconds of every batch; with N processes N files.
+
+    The seconds are those since the batch before it was done: waiting for data counts, and so would a validation.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -125,6 +128,7 @@ class StepLog(L.Callback):
         rank = f".{trainer.global_rank}" if trainer.global_rank else ""
         self.path = self.path.with_suffix(f"{rank}{self.path.suffix}")
         drop_torn_line(self.path)
+        self.before = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -132,8 +136,10 @@ class StepLog(L.Callback):
         assert isinstance(pl_module, SpeechTask)
         if batch.weight == 0:
             return
+        now = time.monotonic()
+        took_s, self.before = round(now - self.before, 5), now
         loss = (pl_module.last_loss or 0.0).hex()
-        line = {"batch": batch_idx, "epoch": batch.epoch, "loss": loss, "ids": batch.ids}
+        line = {"batch": batch_idx, "epoch": batch.epoch, "loss": loss, "seconds": took_s, "ids": batch.ids}
         with naming(self.path), self.path.open("a", encoding="utf-8") as f:
             f.write(json.dumps(line) + "\n")
 

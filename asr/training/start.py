@@ -15,6 +15,7 @@ from asr.checkpoint import ModelFolder, load_model_folder
 from asr.config import (
     EXPERIMENT,
     ExperimentConfig,
+    LanguageExperimentConfig,
     ModelFolderConfig,
     check_losses,
     check_phrases,
@@ -40,11 +41,11 @@ _LARGE_GZ_BYTES = 64 << 20  # some 60 bytes a cut, which takes 2 kB and more of 
 _GZ_RATIO = 8
 
 
-def claim_folder(config: ExperimentConfig) -> None:
+def claim_folder(config: ExperimentConfig | LanguageExperimentConfig) -> None:
     """Write the configuration into the run's folder, or check that the run there is the same one."""
     path = config.out / EXPERIMENT
     if path.exists():
-        before = read_config(ExperimentConfig, path)
+        before = read_config(type(config), path)
         changed = _differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
         changed = [key for key in changed if key not in _MAY_CHANGE]
         if changed and states_in(config.out / "states"):

@@ -68,7 +68,15 @@ class Pass:
 
     def view(self, features: Features) -> None:
         """Let the batch be seen once more, with these features and the dropout that is drawn for it."""
-        self.other = Pass(self.model, self.batch, features, weights=self.weights, feed=lambda _: self.inputs_BL)
+        self.other = Pass(
+            self.model,
+            self.batch,
+            features,
+            weights=self.weights,
+            feed=lambda _: self.inputs_BL,
+            draws=self.draws,
+            step=self.step,
+        )
 
     @cached_property
     def inputs_BL(self) -> Tensor:

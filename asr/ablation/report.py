@@ -1,0 +1,182 @@
+"""The Markdown of an ablation: error rates and differences, what each row costs, and what each row is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from asr.ablation.figure import draw_differences
+from asr.ablation.plan import Plan
+from asr.ablation.results import Results
+from asr.ablation.statistics import Estimate
+from asr.ablation.table import METRICS, Contest, Line, lines
+from asr.config import BASE
+from asr.errors import DataError
+from asr.files import write_atomically
+
+_NONE = "-"
+_HOW = """\
+Each row is base with one change, trained with the same seeds for as many steps as take the same time, timed alone and
+beside base. Of each training the best of {validations} validations by dev WER is taken, and test is decoded once, with
+that one. Made by `asr ablate {source}`, which also writes this file.
+
+Rates are means over the seeds, in per cent, lower is better. Their 95 % intervals hold both what was drawn by chance:
+utterances, by a bootstrap of 10,000 resamples, and seeds, by an analysis of variance and Student's t{seeds}.
+A difference is the row's rate less that of base, or of the row that is named; p is that of no difference, looked at
+alone: of rows that change nothing, one in twenty has it below 0.05. **Bold**: it stays below 0.05 for all rows of the
+table together (Holm 1979). Rows with one seed so far are never bold."""
+_COSTS = """\
+Step: mean of a training step, timed alone with {threads}. Training: with its validations, as it ran. Real-time
+factor: seconds of decoding dev, in one thread, for each second of audio. Diagonality: 1 less the penalty of guided
+attention (Tachibana et al. 2017, g = 0.2) on dev, its texts given: mean over all heads of cross-attention, and the
+highest of a head; attention that is spread evenly has 0.42. Losses: of dev without label smoothing, nats for each
+character."""
+
+
+def write_report(plan: Plan, results: Results) -> None:
+    """Write the Markdown file, and a figure for each corpus beside it.  Raises DataError if there are no results."""
+    tables = {corpus: lines(plan, results, corpus) for corpus in plan.config.corpora}
+    tables = {corpus: found for corpus, found in tables.items() if any(line.outcomes for line in found)}
+    if not tables:
+        raise DataError(f"{results.path}: no results yet; asr ablate {plan.source} makes them")
+    path = plan.config.report
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blocks = ["# Ablation", _head(plan)]
+    for corpus, found in tables.items():
+        blocks += _of_corpus(plan, corpus, found, path)
+    blocks += ["## The rows", "\n".join(_rows(plan, tables))]
+    with write_atomically(path) as temporary:
+        temporary.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+
+
+def _head(plan: Plan) -> str:
+    seeds = "" if len(plan.config.seeds) > 1 else "; of one seed, which this is, nothing is known of the latter"
+    return _HOW.format(validations=plan.config.budget.validations, source=plan.source, seeds=seeds)
+
+
+def _of_corpus(plan: Plan, corpus: str, found: Sequence[Line], path: Path) -> Iterator[str]:
+    title = plan.config.corpora[corpus].title
+    yield f"## {corpus}" + (f": {title}" if title else "")
+    yield _circumstances(plan, found)
+    if steps := next((line.outcomes[0].steps for line in found if line.name == BASE and line.outcomes), None):
+        yield f"Base by hand; a row adds its changes, and has its own steps:\n\n    {plan.command(corpus, steps)}"
+    if any(line.contests for line in found):
+        figure = path.with_name(f"{path.stem}-{corpus}.png")
+        draw_differences(figure, found, f"{corpus}: {title}" if title else corpus)
+        yield f"![Differences of dev CER and WER, with 95 % intervals]({figure.name})"
+        yield (
+            "Green is better and red worse with p below 0.05, looked at alone; a filled dot stays so for all rows\n"
+            "together. The line is base, or the row that is named."
+        )
+    yield _markdown(["row", *_rate_heads(), "seeds"], [_rates(plan, line) for line in found])
+    threads = sorted({outcome.threads for line in found for outcome in line.outcomes})
+    yield _COSTS.format(threads=" or ".join(f"{t} thread{'s' * (t != 1)}" for t in threads))
+    yield _markdown(_COST_HEADS, [_costs(line) for line in found])
+
+
+def _circumstances(plan: Plan, found: Sequence[Line]) -> str:
+    """Utterances, budget and machine."""
+    outcomes = [outcome for line in found for outcome in line.outcomes]
+    first = outcomes[0]
+    splits = [("dev", first.dev), *([("test", first.test)] if first.test else [])]
+    sizes = []
+    for name, split in splits:
+        words, characters = sum(split.wer.reference), sum(split.cer.reference)
+        sizes.append(f"{name}: {len(split.wer.reference)} utterances, {words:,} words, {characters:,} characters")
+    budget = plan.config.budget
+    limits = [f"{budget.train_s:,.0f} s of base's steps"] if budget.train_s is not None else []
+    limits += [f"{budget.max_steps:,} steps"] if budget.max_steps is not None else []
+    machines = ", ".join(sorted({outcome.machine for outcome in outcomes}))
+    return f"Budget: {' or '.join(limits)}. {'; '.join(sizes)}.\nMachine: {machines}."
+
+
+def _rate_heads() -> list[str]:
+    names = [name.upper() for name in METRICS]
+    return [*(f"dev {n}" for n in names), *(f"{n} less base's" for n in names), *(f"test {n}" for n in names)]
+
+
+def _rates(plan: Plan, line: Line) -> list[str]:
+    cells = [line.name]
+    cells += [_rate(line.rate(metric, "dev")) for metric in METRICS]
+    cells += [_difference(line, line.contests.get(metric)) for metric in METRICS]
+    cells += [_rate(line.rate(metric, "test")) for metric in METRICS]
+    failed = f", {len(line.failures)} failed" if line.failures else ""
+    return [*cells, f"{len(line.outcomes)} of {len(plan.config.seeds)}{failed}"]
+
+
+def _rate(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return _NONE
+    value, low, high = (100 * x for x in estimate)
+    return f"{value:.2f} ({low:.1f} to {high:.1f})"
+
+
+def _difference(line: Line, contest: Contest | None) -> str:
+    if contest is None:
+        return _NONE
+    value, low, high = (100 * x for x in contest.difference.estimate)
+    p = contest.difference.p
+    text = f"{value:+.2f} ({low:+.1f} to {high:+.1f}), p {'< 0.001' if p < 0.001 else f'{p:.3f}'}"
+    text = f"**{text}**" if contest.sure else text
+    return text if line.against == BASE else f"{text} (less {line.against})"
+
+
+_COST_HEADS = [
+    *("row", "parameters", "step ms", "steps", "training s", "real-time factor"),
+    *("diagonality", "best head", "dev CE", "dev CTC"),
+]
+
+
+def _costs(line: Line) -> list[str]:
+    return [
+        line.name,
+        _number(line.mean("parameters"), ",.0f"),
+        _number(line.step_s and 1000 * line.step_s, ".0f"),
+        _number(line.mean("steps"), ",.0f"),
+        _number(line.mean("train_s"), ",.0f"),
+        _number(line.mean("real_time_factor"), ".3f"),
+        _number(line.mean("diagonality"), ".2f"),
+        _number(line.mean("best_head_diagonality"), ".2f"),
+        _number(line.mean_loss("ce"), ".3f"),
+        _number(line.mean_loss("ctc"), ".3f"),
+    ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return _NONE if value is None else format(value, form)
+
+
+def _rows(plan: Plan, tables: dict[str, list[Line]]) -> Iterator[str]:
+    """A paragraph for each row: what it changes, what it needs, what is said of it, and where it failed."""
+    for name in plan.config.rows:
+        of_row = [(corpus, line) for corpus, found in tables.items() for line in found if line.name == name]
+        if not of_row:
+            continue
+        row = of_row[0][1].config
+        told = [f"**{name}**: {row.title}." if row.title else f"**{name}**."]
+        changes = {**row.set, **{f"decode.{key}": value for key, value in row.decode.items()}}
+        told += [" ".join(f"`{key}={_yaml(value)}`" for key, value in changes.items()) + "."] if changes else []
+        if plan.config.start_of(name) != name:
+            how = "Trained on from" if row.trains else "The models of"
+            told.append(f"{how} {plan.config.start_of(name)}{f', {row.share:g} of the budget' if row.trains else ''}.")
+        told += [f"Needs {row.needs}."] if row.needs else []
+        told += [f"Only for {', '.join(row.only)}."] if row.only else []
+        told += [row.note] if row.note else []
+        told += [_failure(corpus, line) for corpus, line in of_row if line.failures]
+        yield "- " + " ".join(told)
+
+
+def _failure(corpus: str, line: Line) -> str:
+    reasons = " ".join(f"{reason}." for reason in dict.fromkeys(failed.reason.rstrip(".") for failed in line.failures))
+    return f"Failed on {corpus} with seed {', '.join(str(failed.seed) for failed in line.failures)}: {reasons}"
+
+
+def _yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))

@@ -1,0 +1,175 @@
+"""The file of results: how long steps take, what came out of each run, and what failed; a line each, only added to.
+
+It is small and belongs into the repository beside the recipe: the report is made from it alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import Field, model_validator
+
+from asr.config import Config, validate
+from asr.errors import DataError, printable
+from asr.files import drop_torn_line, naming, write_atomically
+
+
+class Job(NamedTuple):
+    """A run: a row on a corpus with a seed."""
+
+    corpus: str
+    row: str
+    seed: int
+
+    def __str__(self) -> str:
+        return "/".join(map(str, self))
+
+
+class Errors(Config):
+    """Errors and length of the reference of each utterance, in the manifest's order; words or characters."""
+
+    errors: tuple[int, ...]
+    reference: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _of_the_same_utterances(self) -> Errors:
+        if len(self.errors) != len(self.reference):
+            raise ValueError("errors and reference are not of the same utterances")
+        return self
+
+
+class Split(Config):
+    """What was made of a manifest."""
+
+    wer: Errors
+    cer: Errors
+
+
+class Steps(Config):
+    """How long steps take, and how many of them the budget gives; those of base were timed in the same sitting."""
+
+    kind: Literal["steps"] = "steps"
+    corpus: str
+    row: str
+    settings: dict[str, Any]
+    step_s: float | None
+    base_step_s: float | None
+    steps: int
+    threads: int
+    machine: str
+
+
+class Outcome(Config):
+    """What came out of a run.
+
+    train_s: from the start of its training to the end, validations included; None where it trained nothing.
+    real_time_factor: seconds of decoding dev in one thread for each second of audio.  dev_losses: nats for each
+    character of the reference.  diagonality: see asr.ablation.measure.
+    """
+
+    kind: Literal["result"] = "result"
+    corpus: str
+    row: str
+    seed: int
+    settings: dict[str, Any]
+    steps: int | None
+    train_s: float | None
+    best_step: int | None
+    parameters: int
+    dev: Split
+    test: Split | None
+    real_time_factor: float
+    dev_losses: dict[str, float]
+    diagonality: float | None
+    best_head_diagonality: float | None
+    threads: int
+    machine: str
+    revision: str | None
+
+
+class Failed(Config):
+    """Why a run came to nothing."""
+
+    kind: Literal["failure"] = "failure"
+    corpus: str
+    row: str
+    seed: int
+    settings: dict[str, Any]
+    reason: str
+
+
+class _Line(Config):
+    line: Annotated[Steps | Outcome | Failed, Field(discriminator="kind")]
+
+
+Record = Steps | Outcome | Failed
+_R = TypeVar("_R", Outcome, Failed)
+
+
+class Results:
+    """The records of a file, which may not be there yet.  Raises DataError, with its line, for one that is none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: list[Record] = list(_read(path)) if path.exists() else []
+
+    def add(self, record: Record) -> None:
+        """Write a line at the end."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        drop_torn_line(self.path)
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(_text(record))
+        self.records.append(record)
+
+    def drop(self, unwanted: Callable[[Record], bool]) -> None:
+        """Take records out, for good."""
+        kept = [record for record in self.records if not unwanted(record)]
+        if len(kept) == len(self.records):
+            return
+        self.records = kept
+        with write_atomically(self.path) as temporary:
+            temporary.write_text("".join(map(_text, kept)), encoding="utf-8")
+
+    def steps(self, corpus: str, row: str) -> Steps | None:
+        """The steps of a row."""
+        found = (r for r in self.records if isinstance(r, Steps) and (r.corpus, r.row) == (corpus, row))
+        return next(found, None)
+
+    def outcome(self, job: Job) -> Outcome | None:
+        """What came out of a run."""
+        return _of(job, (r for r in self.records if isinstance(r, Outcome)))
+
+    def failure(self, job: Job) -> Failed | None:
+        """Why a run failed."""
+        return _of(job, (r for r in self.records if isinstance(r, Failed)))
+
+    def outcomes(self, corpus: str, row: str, seeds: Sequence[int]) -> list[Outcome]:
+        """What came out of the runs of a row, in the order of the seeds."""
+        return [found for seed in seeds if (found := self.outcome(Job(corpus, row, seed)))]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether values are the same once they are written as JSON."""
+    return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
+
+
+def _of(job: Job, records: Iterable[_R]) -> _R | None:
+    return next((r for r in records if (r.corpus, r.row, r.seed) == job), None)
+
+
+def _text(record: Record) -> str:
+    return json.dumps(record.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _read(path: Path) -> Iterable[Record]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
+        if not line.endswith("\n"):
+            return  # a killed writer's
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            raise DataError(f"{printable(path)}: line {number} is not JSON; take it out") from None
+        yield validate(_Line, {"line": found}, f"{path}: line {number}").line

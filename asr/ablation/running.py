@@ -1,0 +1,269 @@
+"""The work of an ablation: what is not done yet is timed, trained and measured; what is done stands in the results."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from asr.ablation.commands import CommandError, Commands
+from asr.ablation.measure import FOUND, Measuring
+from asr.ablation.plan import Plan, Tree
+from asr.ablation.results import Failed, Job, Outcome, Results, Steps, same
+from asr.ablation.timing import step_times, steps_within
+from asr.config import BASE
+from asr.errors import AsrError
+from asr.files import write_atomically
+from asr.training.finish import git_revision
+
+_LOOK_EVERY_S = 0.5
+_TIMED_TOGETHER = 4  # rows, beside base
+_MEASURING = 0.1  # of the time of a training
+
+
+@dataclass
+class Progress:
+    """Tells a person what happens: a line for each event, and how much is done in trainings of the full budget."""
+
+    say: Callable[[str], None] = print
+    on_done: Callable[[float, float], None] = lambda done, total: None
+    total: float = 0.0
+    done: float = 0.0
+    running: dict[Job, float] = field(default_factory=dict)  # when each began
+    took_s: list[float] = field(default_factory=list)  # of a training of the full budget
+
+    def look(self) -> None:
+        """Show how far it is; what runs counts by the time that others took."""
+        usual_s = sum(self.took_s) / len(self.took_s) if self.took_s else float("inf")
+        now = time.monotonic()
+        part = sum(min(0.95, (now - began) / usual_s) for began in self.running.values())
+        self.on_done(self.done + part, self.total)
+
+
+class Runner:
+    """Brings the results of a plan up to date.
+
+    jobs: runs side by side, which share the cores.  Each run is a process of its own, as if `asr train` had been
+    called by hand, so that its memory is given back and a crash is its own; what it prints goes to a file beside its
+    folder.  Steps are timed alone, before the runs of a wave.  A run that is done keeps its model, its logs and what it
+    heard; its training states, which are large, go unless a row is to average them.
+    """
+
+    def __init__(self, plan: Plan, results: Results, commands: Commands, jobs: int, progress: Progress) -> None:
+        self.plan, self.results, self.commands, self.jobs = plan, results, commands, jobs
+        self.threads = max(1, _cores() // jobs)
+        self.progress = progress
+        self.machine = _machine()
+        self.problems: list[str] = []
+
+    def run(self, only: Collection[str] = ()) -> bool:
+        """Do what is left; whether all that was asked for has a result now."""
+        waves = [w for corpus in self.plan.config.corpora for w in self.plan.waves(corpus, only)]
+        left = [[job for job in wave if self._is_open(job)] for wave in waves]
+        self.progress.total = sum(self._weight(job) for wave in left for job in wave)
+        for wave in filter(None, left):
+            self._time(wave)
+            self._side_by_side([job for job in wave if self._may_start(job)])
+        return not self.problems and not any(self.results.failure(job) for wave in waves for job in wave)
+
+    def _is_open(self, job: Job) -> bool:
+        return self.results.outcome(job) is None and self.results.failure(job) is None
+
+    def _weight(self, job: Job) -> float:
+        return (self.plan.config.rows[job.row].share if self.plan.trains(job.row) else 0.0) + _MEASURING
+
+    def _may_start(self, job: Job) -> bool:
+        if not self._can_start(job):
+            start = self.plan.start(job)
+            why = "its model is not on this machine" if self.results.outcome(start) else "it has no result"
+            self._problem(f"{job}: left out, for it needs {start}, and {why}")
+            return False
+        return not self.plan.trains(job.row) or self.results.steps(job.corpus, job.row) is not None
+
+    def _can_start(self, job: Job) -> bool:
+        start = self.plan.start(job)
+        return start == job or (
+            self.results.outcome(start) is not None and (self.plan.out(start) / "run.json").exists()
+        )
+
+    def _problem(self, line: str) -> None:
+        self.problems.append(line)
+        self.progress.say(line)
+
+    # ---- timing ------------------------------------------------------------------------------------------------
+
+    def _time(self, wave: Sequence[Job]) -> None:
+        """Find out how many steps the rows of a wave get, where that is not known; a few rows at a time."""
+        corpus, first = wave[0].corpus, self.plan.config.seeds[0]
+        rows = [row for row in dict.fromkeys(job.row for job in wave) if self.plan.trains(row)]
+        rows = [row for row in rows if self.results.steps(corpus, row) is None]
+        rows = [row for row in rows if self._can_start(Job(corpus, row, first))]
+        for at in range(0, len(rows), _TIMED_TOGETHER):
+            self._time_together(corpus, rows[at : at + _TIMED_TOGETHER])
+
+    def _time_together(self, corpus: str, rows: Sequence[str]) -> None:
+        times: dict[str, float] = {}
+        if self.plan.config.budget.timed_steps:
+            self.progress.say(f"{corpus}: timing steps of {', '.join(rows)}")
+
+            def failed(row: str, error: AsrError) -> None:
+                for seed in self.plan.config.seeds:
+                    self._fail(Job(corpus, row, seed), str(error))
+
+            times = step_times(self.plan, corpus, rows, self._train, failed)
+        known = self.results.steps(corpus, BASE)
+        reference_s = known.step_s if known else times.get(BASE)
+        for row in dict.fromkeys([*([] if known else [BASE]), *rows]):
+            if not times or row in times:
+                self._note_steps(corpus, row, times, reference_s)
+
+    def _note_steps(self, corpus: str, row: str, times: dict[str, float], reference_s: float | None) -> None:
+        step_s, base_step_s = times.get(row), times.get(BASE)
+        steps = steps_within(self.plan, row, step_s, base_step_s, reference_s)
+        settings = self.plan.settings(corpus, row)
+        found = {"step_s": step_s, "base_step_s": base_step_s, "steps": steps, "threads": self.threads}
+        self.results.add(Steps(corpus=corpus, row=row, settings=settings, machine=self.machine, **found))
+        timed = f", {1000 * step_s:.0f} ms each" if step_s else ""
+        self.progress.say(f"{corpus}/{row}: {steps:,} steps{timed}")
+
+    # ---- runs --------------------------------------------------------------------------------------------------
+
+    def _side_by_side(self, jobs: Sequence[Job]) -> None:
+        with ThreadPoolExecutor(self.jobs) as pool:
+            waiting = {pool.submit(self._run, job): job for job in jobs}
+            try:
+                while waiting:
+                    done, _ = wait(waiting, _LOOK_EVERY_S, FIRST_COMPLETED)
+                    for future in done:
+                        self._note(waiting.pop(future), future)
+                    self.progress.look()
+            except BaseException:
+                for future in waiting:
+                    future.cancel()
+                self.commands.stop()
+                raise
+
+    def _run(self, job: Job) -> Outcome:
+        self.progress.running[job] = time.monotonic()
+        out = self.plan.out(job)
+        out.mkdir(parents=True, exist_ok=True)
+        steps = self.results.steps(job.corpus, job.row) if self.plan.trains(job.row) else None
+        if steps is not None:
+            self._train(self.plan.experiment(job, steps.steps), out.with_suffix(".yaml"))
+        made_by = out if steps is not None else self.plan.out(self.plan.start(job))
+        task = Measuring(
+            run=made_by,
+            average=self.plan.config.rows[job.row].average,
+            decode=self.plan.config.rows[job.row].decode,
+            test=self.plan.config.corpora[job.corpus].test,
+            out=out,
+        )
+        path = out / "measure.json"
+        path.write_text(task.model_dump_json(), encoding="utf-8")
+        self.commands.run(["asr.ablation", str(path)], out.with_suffix(".log"), 1)
+        return self._outcome(job, out, steps)
+
+    def _train(self, experiment: Tree, path: Path) -> None:
+        """Train as `asr train` does, or go on; what it prints goes beside the YAML."""
+        with write_atomically(path) as temporary:
+            temporary.write_text(yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        self.commands.run(["asr", "train", str(path)], path.with_suffix(".log"), self.threads)
+
+    def _outcome(self, job: Job, out: Path, steps: Steps | None) -> Outcome:
+        found = json.loads((out / FOUND).read_text(encoding="utf-8"))
+        run = json.loads((out / "run.json").read_text(encoding="utf-8")) if steps is not None else {}
+        told = {"steps": run.get("steps"), "train_s": run.get("wall_s")}
+        optional = {"test": None, "best_step": None, "diagonality": None, "best_head_diagonality": None}
+        settings = self.plan.settings(job.corpus, job.row)
+        made = {"threads": self.threads, "machine": self.machine, "revision": git_revision()}
+        return Outcome(**job._asdict(), settings=settings, **made, **told, **{**optional, **found})
+
+    def _note(self, job: Job, future: Future[Outcome]) -> None:
+        """Write down what became of a run; one that somebody killed is neither done nor failed."""
+        took_s = time.monotonic() - self.progress.running.pop(job, time.monotonic())
+        self.progress.done += self._weight(job)
+        try:
+            outcome = future.result()
+        except CommandError as e:
+            if e.killed:
+                self._problem(f"{job}: was ended ({e}); the same command goes on with it")
+                return
+            reason = str(e)
+        except AsrError as e:
+            reason = str(e)
+        else:
+            self.results.add(outcome)
+            if self.plan.trains(job.row) and not self.plan.averaged(job.row):
+                shutil.rmtree(self.plan.out(job) / "states", ignore_errors=True)
+            self.progress.took_s.append(took_s / self._weight(job))
+            rates = ", ".join(f"{name.upper()} {100 * _rate(outcome, name):.2f}" for name in ("wer", "cer"))
+            self.progress.say(f"{job}: dev {rates}, {took_s:.0f} s")
+            return
+        self._fail(job, reason)
+
+    def _fail(self, job: Job, reason: str) -> None:
+        self.results.add(Failed(**job._asdict(), settings=self.plan.settings(job.corpus, job.row), reason=reason))
+        self.progress.say(f"{job}: failed: {reason}")
+
+
+def check_settings(plan: Plan, results: Results, only: Collection[str]) -> None:
+    """AsrError if a row's records are of other settings than the YAML has now.  only: as for the run."""
+    only = {*only, *map(plan.config.start_of, only)}
+    stale: dict[str, list[str]] = {}
+    for record in results.records:
+        row, corpus = record.row, record.corpus
+        if corpus in plan.config.corpora and row in plan.rows(corpus) and (not only or row in only):
+            now, then = plan.settings(corpus, row), record.settings
+            changed = [key for key in {**now, **then} if not same(now.get(key), then.get(key))]
+            if changed:
+                stale.setdefault(row, changed)
+    if stale:
+        keys = ", ".join(dict.fromkeys(key for changed in stale.values() for key in changed))
+        raise AsrError(
+            f"{results.path}: results of {', '.join(stale)} were made with other settings ({keys}): "
+            f"--again {','.join(stale)} drops them and makes them anew"
+        )
+
+
+def forget(plan: Plan, results: Results, rows: Collection[str]) -> None:
+    """Drop rows and those that start from them: their results and their runs.
+
+    How many steps base has stays, as long as its settings do: the budget of all others hangs on it.
+    """
+    rows = {row for row in plan.config.rows if row in rows or plan.config.start_of(row) in rows}
+    kept = [
+        steps
+        for corpus in plan.config.corpora
+        if (steps := results.steps(corpus, BASE)) and same(steps.settings, plan.settings(corpus, BASE))
+    ]
+    results.drop(lambda record: record.row in rows and record not in kept)
+    for corpus in plan.config.corpora:
+        for row in rows:
+            shutil.rmtree(plan.config.runs / corpus / row, ignore_errors=True)
+
+
+def _rate(outcome: Outcome, name: str) -> float:
+    found = getattr(outcome.dev, name)
+    return sum(found.errors) / max(1, sum(found.reference))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _machine() -> str:
+    """The processor's name, where the system tells it, and how many cores there are to use."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {_cores()} cores"

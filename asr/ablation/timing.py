@@ -1,0 +1,115 @@
+"""How many steps each row gets.
+
+All rows are to train for the same time, and yet a run is to be repeatable and to go on after a kill as if nothing had
+been. A clock that ends a training allows neither: the last step, and with it a cosine schedule that ends there, would
+depend on the weather of the machine. So the seconds are turned into steps once: each row is trained for a few steps,
+alone on the machine, with the same batches and beside base in the same sitting, and gets as many steps as base's time
+allows. The number is written down; who repeats a row takes the number and needs no clock. As only the ratio to
+base counts, rows that are timed on another day or another machine stay comparable: base is timed again with them.
+
+What a row costs later only, in a schedule that sets in late, is not seen: `timed_with` makes it show at once. Neither
+are validations, which each run has as many of as the others.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lhotse import CutSet
+
+from asr.ablation.plan import Plan, Tree
+from asr.ablation.results import Job
+from asr.config import BASE, set_key
+from asr.data.cuts import language_of, read_cuts
+from asr.errors import AsrError, DataError
+
+Train = Callable[[Tree, Path], None]  # an experiment, and where its YAML and what it prints go
+_NEVER = 1_000_000_000
+
+
+def step_times(
+    plan: Plan, corpus: str, rows: Sequence[str], train: Train, failed: Callable[[str, AsrError], None]
+) -> dict[str, float]:
+    """Seconds of a step of base and of these rows; they take turns, pass after pass.
+
+    failed: told of a row that cannot be trained, which is left out.  Raises AsrError if that is base.
+    """
+    times: dict[str, list[list[float]]] = {row: [] for row in dict.fromkeys([BASE, *rows])}
+    for _ in range(plan.config.budget.passes):
+        for row in list(times):
+            try:
+                times[row].append(_timed(plan, corpus, row, train))
+            except AsrError as e:
+                if row == BASE or getattr(e, "killed", False):
+                    raise
+                failed(row, e)
+                del times[row]
+    return {row: quickest(passes) for row, passes in times.items()}
+
+
+def quickest(passes: Sequence[Sequence[float]]) -> float:
+    """The mean of the steps, of each the quickest of all passes: what else the machine does only ever adds time."""
+    steps = list(zip(*passes, strict=True))
+    return sum(map(min, steps)) / len(steps)
+
+
+def steps_within(
+    plan: Plan, row: str, step_s: float | None, base_step_s: float | None, reference_s: float | None
+) -> int:
+    """The steps that the budget gives a row.
+
+    step_s, base_step_s: of the row and of base, timed together.  reference_s: of base, when base was given its steps;
+    a sitting in which base takes longer than that is one on a slower machine, whose budget counts for more.
+    """
+    budget, share = plan.config.budget, plan.config.rows[row].share
+    limits = []
+    if budget.max_steps is not None:
+        limits.append(budget.max_steps * share)
+    if budget.train_s is not None:
+        assert step_s is not None
+        assert base_step_s is not None
+        assert reference_s is not None
+        limits.append(budget.train_s * share / reference_s * base_step_s / step_s)
+    return max(1, round(min(limits)))
+
+
+def _timed(plan: Plan, corpus: str, row: str, train: Train) -> list[float]:
+    folder = plan.config.runs / corpus / ".timing"  # which no row can be named
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tree = _short(plan, corpus, row, folder)
+    train(tree, folder / "run.yaml")
+    seconds = _seconds(folder / "run" / "steps.jsonl", tree["trainer"].get("accumulate", 1))
+    shutil.rmtree(folder)
+    return seconds[plan.config.budget.untimed_steps :]
+
+
+def _short(plan: Plan, corpus: str, row: str, folder: Path) -> Tree:
+    """The row's training, but for a few steps, with one cut to validate on at the end."""
+    budget = plan.config.budget
+    tree = plan.experiment(Job(corpus, row, plan.config.seeds[0]), budget.untimed_steps + budget.timed_steps)
+    changes: Tree = {"out": str(folder / "run"), "data.dev": str(_one_cut(tree["data"], folder / "dev.jsonl"))}
+    changes |= {"trainer.validate_every_steps": _NEVER, "trainer.save_every_steps": _NEVER}
+    changes |= {"trainer.step_log": True, "trainer.plot_utterances": 0, "decode.beam_size": 1}
+    for key, value in {**changes, **plan.config.rows[row].timed_with}.items():
+        set_key(tree, key, value, f"row '{row}': timed_with")
+    return tree
+
+
+def _one_cut(data: Tree, path: Path) -> Path:
+    """A manifest of the dev cut of middling length."""
+    languages = data.get("languages")
+    cuts = [cut for cut in read_cuts(Path(data["dev"])) if languages is None or language_of(cut) in languages]
+    if not cuts:
+        raise DataError(f"{data['dev']}: no cuts in {', '.join(languages or ())}")
+    CutSet.from_cuts([sorted(cuts, key=lambda cut: cut.duration)[len(cuts) // 2]]).to_file(path)
+    return path
+
+
+def _seconds(log: Path, batches: int) -> list[float]:
+    """Seconds of each step, which are those of its batches."""
+    seconds = [float(json.loads(line)["seconds"]) for line in log.read_text(encoding="utf-8").splitlines()]
+    return [sum(seconds[at : at + batches]) for at in range(0, len(seconds), batches)]

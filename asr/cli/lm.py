@@ -1,0 +1,55 @@
+"""`asr lm`: language models for the beam."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from asr.cli.options import Model
+from asr.cli.terminal import say
+
+lm_app = typer.Typer(
+    help="Make language models for the beam.\n\nExample: `asr lm ngram texts.txt --model exp/en/model --out lm.arpa`",
+    no_args_is_help=True,
+)
+
+
+@lm_app.command()
+def ngram(
+    texts: Annotated[list[Path], typer.Argument(help="Text, a line each; or cuts, JSONL, CSV and so on; .gz too.")],
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", help="ARPA file to write.")],
+    order: Annotated[int, typer.Option("--order", min=1, max=16, help="The most tokens or words in a row.")] = 6,
+    unit: Annotated[
+        Literal["token", "word"], typer.Option("--unit", help="Of the model's tokens, or of words.")
+    ] = "token",
+) -> None:
+    """Estimate an n-gram model on texts, by interpolated modified Kneser-Ney smoothing, for the beam of a model.
+
+    Texts go through the normaliser that the model was trained with.
+
+    Example: `asr lm ngram texts.txt --model exp/prompts-en/model --order 6 --out lm.arpa`
+    """
+    from asr.lm.train import train_ngrams
+
+    made = train_ngrams(texts, model, order, out, unit)
+    counted = ", ".join(f"{count:,} {k}-grams" for k, count in enumerate(made.ngrams, start=1))
+    print(f"{out}: {made.texts:,} texts; {counted}")
+
+
+@lm_app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML of the run, such as conf/prompts/lm-en.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes, such as model.layers=2.")] = None,
+) -> None:
+    """Train a Transformer decoder on text; the same command continues a run that was cut off.
+
+    Example: `asr lm train conf/prompts/lm-en.yaml out=exp/lm`
+    """
+    from asr.config import LanguageExperimentConfig, read_config
+    from asr.training.language import train_language_model
+
+    folder = train_language_model(read_config(LanguageExperimentConfig, config, overrides or []), say)
+    print(f"{folder}: ready; next: asr tune DEV --model DIR --lm {folder} --grid lm_weight=0,0.1,0.2,0.4")

@@ -1,0 +1,140 @@
+"""The options of an ablation: what `asr ablate` trains, for how long, and what is compared with what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+
+from .base import Config
+
+BASE = "base"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")]  # it is a folder's, too
+Changes = Annotated[dict[str, Any], Field(description="values by dotted key, such as model.encoder.layers: 4")]
+
+
+class BudgetConfig(Config):
+    """What each training may take; with both limits, the one that is reached first."""
+
+    train_s: float | None = Field(None, gt=0, description="seconds of training steps, of base as it was timed")
+    max_steps: int | None = Field(None, gt=0, description="optimiser steps")
+    validations: int = Field(8, gt=0, description="of each training, evenly spread; the best of them is its model")
+    timed_steps: int = Field(100, ge=0, description="steps of each row that are timed; 0: none")
+    untimed_steps: int = Field(20, ge=0, description="steps before them, in which caches and pipelines fill")
+    passes: int = Field(2, gt=0, description="how often they are timed; of each step the quickest counts")
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> BudgetConfig:
+        if self.train_s is None and self.max_steps is None:
+            raise ValueError("give train_s or max_steps")
+        if self.train_s is not None and not self.timed_steps:
+            raise ValueError("train_s needs timed_steps: how many steps fit into it has to be found out")
+        return self
+
+
+class CorpusConfig(Config):
+    """What all rows start from on one corpus, and what is scored beside its data.dev."""
+
+    base: Path = Field(description="YAML of an experiment, as for asr train")
+    test: Path | None = Field(None, description="manifest that each run decodes once, at its end")
+    title: str = ""
+    set: Changes = Field({}, description="changes to what it starts from")
+
+
+class RowConfig(Config):
+    """One change.  A row trains a model of its own, unless all it has is another way to use that of another row.
+
+    A row that trains on from another row's model takes `share` of the budget on top of what that one took. More time
+    alone would help: hold it `against` a row that trains on without the change.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    title: str = Field("", description="what is changed, for the table")
+    note: str = Field("", description="a sentence on what came out, and why")
+    needs: str = Field("", description="what it takes beside the corpus, such as a CTC head")
+    set: Changes = Field({}, description="changes to what it starts from")
+    decode: Changes = Field({}, description="keys of decode; the row decodes with the model of `from`")
+    average: bool = Field(False, description="the row decodes with the mean of the best states of `from`")
+    from_: str | None = Field(None, alias="from", description="the row whose model this one starts from")
+    share: float = Field(1.0, gt=0, description="with from: the training's part of the budget")
+    against: str | None = Field(None, description="the row that it is compared with; default: base")
+    only: tuple[str, ...] = Field((), description="the corpora that it is for; none named: all")
+    timed_with: Changes = Field({}, description="further changes while it is timed, where it gets dearer later")
+
+    @property
+    def trains(self) -> bool:
+        """Whether it makes weights of its own."""
+        return not self.decode and not self.average
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RowConfig:
+        if self.set and not self.trains:
+            raise ValueError("decode and average use a model as it is, set trains one: put decode.* keys into set")
+        if (not self.trains or self.from_ is None) and "share" in self.model_fields_set:
+            raise ValueError("share is for rows that train on from another row")
+        return self
+
+
+class AblationConfig(Config):
+    """Rows times seeds times corpora, all for the same time."""
+
+    runs: Path = Field(description="folder of the trainings")
+    results: Path = Field(description="file of results, a JSON object a line; small, to be kept with the recipe")
+    report: Path = Field(description="Markdown file that is written from the results, with figures beside it")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
+    budget: BudgetConfig
+    set: Changes = Field({}, description="changes in all rows, base included")
+    corpora: dict[Name, CorpusConfig] = Field(min_length=1)
+    rows: dict[Name, RowConfig] = Field({}, description="base is one of them, written or not")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _base_is_the_first_row(cls, tree: Any) -> Any:
+        rows = tree.get("rows") if isinstance(tree, dict) else None
+        if rows is None or isinstance(rows, dict):
+            rows = rows or {}
+            tree = {**tree, "rows": {BASE: rows.get(BASE) or {}, **{n: row for n, row in rows.items() if n != BASE}}}
+        return tree
+
+    @model_validator(mode="after")
+    def _rows_fit(self) -> AblationConfig:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("a seed is given twice")
+        base = self.rows[BASE]
+        if base.model_fields_set - {"title", "note", "needs"}:
+            raise ValueError("row 'base' changes nothing: put what all rows have into set")
+        for name, row in self.rows.items():
+            self._check(name, row)
+        return self
+
+    def _check(self, name: str, row: RowConfig) -> None:
+        for key, other in (("from", row.from_), ("against", row.against)):
+            if other is not None and (other not in self.rows or other == name):
+                raise ValueError(f"row '{name}': {key}: there is no other row '{other}'")
+        start = self.rows[self.start_of(name)]
+        if not start.trains or (row.trains and start.from_ is not None):
+            raise ValueError(f"row '{name}': from: '{row.from_}' does not train a model from the start")
+        for corpus in row.only:
+            if corpus not in self.corpora:
+                raise ValueError(f"row '{name}': only: there is no corpus '{corpus}'")
+        for corpus in self.corpora_of(name):
+            for other in (self.start_of(name), self.opponent_of(name)):
+                if corpus not in self.corpora_of(other):
+                    raise ValueError(f"row '{name}': row '{other}', which it needs, is not for corpus '{corpus}'")
+
+    def corpora_of(self, row: str) -> tuple[str, ...]:
+        """The corpora that a row is for."""
+        return self.rows[row].only or tuple(self.corpora)
+
+    def start_of(self, name: str) -> str:
+        """The row whose model a row starts from or uses; its own name where it starts from nothing."""
+        row = self.rows[name]
+        return row.from_ or (name if row.trains else BASE)
+
+    def opponent_of(self, name: str) -> str:
+        """The row that a row is compared with."""
+        row = self.rows[name]
+        return row.against or (BASE if row.trains else self.start_of(name))

@@ -1,0 +1,258 @@
+"""N-gram language models as scorers, for shallow fusion (Gulcehre et al. 2015): over tokens, or over words.
+
+Shapes: N hypotheses, L tokens, V vocabulary, W words of the language model, X nodes, E arcs, C characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.decode.arpa import Arpa, Order, read_arpa
+from asr.decode.backoff import ROOT, BackOff, back_off
+from asr.errors import ConfigError, printable
+
+BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
+SPACE = "\u2581"  # stands for a space, which parts the words of the file; SentencePiece's own sign
+LEAST_KNOWN = 0.5
+
+
+class Tokenizer(Protocol):
+    """What a language model needs of a vocabulary."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def eos_id(self) -> int: ...
+
+    @property
+    def suppressed_ids(self) -> tuple[int, ...]: ...
+
+    def pieces(self, ids: Sequence[int]) -> list[str]: ...
+
+
+def symbols(tokenizer: Tokenizer) -> list[str]:
+    """How each token is written in the files of token models.
+
+    A piece of text is written as SentencePiece does it, a space as U+2581.  Tokens that are no text, or whose text is
+    taken or could not stand between spaces, are their number in angle brackets; the end token is </s>.
+    """
+    taken = {BEGIN, END, UNKNOWN, "<UNK>"}
+    found = []
+    for i in range(tokenizer.vocab_size):
+        (piece,) = tokenizer.pieces([i])
+        name = piece.replace(" ", SPACE)
+        if i in tokenizer.suppressed_ids or name in taken or name.encode().split() != [name.encode()]:
+            name = f"<{i}>"
+        taken.add(name)
+        found.append(END if i == tokenizer.eos_id else name)
+    return found
+
+
+def read_ngrams(path: Path, tokenizer: Tokenizer, unit: Literal["token", "word"], penalty: float) -> NGramScorer:
+    """The scorer of an ARPA file over tokens, or over words with a `penalty` in nats for those that it lacks.
+
+    Raises ConfigError naming the file, and the line where it is broken.
+    """
+    return TokenNGrams(path, tokenizer) if unit == "token" else WordNGrams(path, tokenizer, penalty)
+
+
+class TokenNGrams:
+    """The probability of each next token.  Those that the file lacks share what it has for <unk>."""
+
+    def __init__(self, path: Path, tokenizer: Tokenizer) -> None:
+        names = symbols(tokenizer)
+        known = {*names, BEGIN, UNKNOWN, "<UNK>"}
+        model, ids = _read(path, known.__contains__)
+        missing = [n for i, n in enumerate(names) if i not in tokenizer.suppressed_ids and n not in ids]
+        possible = len(names) - len(tokenizer.suppressed_ids)
+        if possible - len(missing) < LEAST_KNOWN * possible:
+            what = f"has {possible - len(missing)} of the model's {possible} tokens among its 1-grams"
+            raise ConfigError(f"{printable(path)}: {what}; for n-grams of words, set the unit to word")
+        self._model = model
+        self._word_V = torch.tensor([ids.get(name, ids[UNKNOWN]) for name in names])
+        self._begin = _begin(model, ids)
+
+    def start(self, memory: Any) -> Tensor | None:
+        return None
+
+    def step(self, tokens_NL: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        self._on(tokens_NL.device)
+        if state is None:  # the first tokens are start tokens, of which the language model has one of its own
+            state, tokens_NL = tokens_NL.new_full((len(tokens_NL),), self._begin), tokens_NL[:, :0]
+        for tokens_N in tokens_NL.unbind(1):
+            _, state = self._model.score(self._word_V[tokens_N], state)
+        return self._model.all_words(state)[:, self._word_V], state
+
+    def reorder(self, state: Tensor | None, index_N: Tensor) -> Tensor | None:
+        return None if state is None else state[index_N]
+
+    def _on(self, device: torch.device) -> None:
+        if self._word_V.device != device:
+            self._model, self._word_V = self._model.to(device), self._word_V.to(device)
+
+
+class WordState(NamedTuple):
+    """The words of each hypothesis that are whole, as a context, and the one under way, as a node of its spelling."""
+
+    context_N: Tensor
+    node_N: Tensor
+
+
+class WordNGrams:
+    """The probability of each word, given when the next one begins or the text ends.
+
+    Words are what stands between spaces, however tokens spell them, letter case included.
+    """
+
+    def __init__(self, path: Path, tokenizer: Tokenizer, penalty: float) -> None:
+        pieces = [tokenizer.pieces([i])[0] for i in range(tokenizer.vocab_size)]
+        letters = sorted(set("".join(pieces)))
+        if " " not in letters:
+            raise ConfigError(f"{printable(path)}: this model's tokens part no words by spaces; set the unit to token")
+        self._spelling = _Spelling(letters)
+        special = {BEGIN, END, UNKNOWN, "<UNK>"}
+        self._model, ids = _read(path, lambda word: word in special or set(word) <= set(letters))
+        words = {word: i for word, i in ids.items() if word not in special}
+        if not words:
+            raise ConfigError(f"{printable(path)}: none of its words can be written with the model's vocabulary")
+        self._table = self._spelling.table(words, ids[UNKNOWN])
+        self._letters_VC = self._spelling.of_pieces(pieces)
+        self._opens_V = torch.tensor([piece.startswith(" ") for piece in pieces])
+        self._unknown, self._end, self._eos = ids[UNKNOWN], ids[END], tokenizer.eos_id
+        self._begin, self._penalty = _begin(self._model, ids), penalty
+
+    def start(self, memory: Any) -> WordState | None:
+        return None
+
+    def step(self, tokens_NL: Tensor, state: WordState | None) -> tuple[Tensor, WordState]:
+        self._on(tokens_NL.device)
+        if state is None:
+            begin_N = tokens_NL.new_full((len(tokens_NL),), self._begin)
+            state, tokens_NL = WordState(begin_N, torch.full_like(begin_N, _Spelling.NONE)), tokens_NL[:, :0]
+        for tokens_N in tokens_NL.unbind(1):
+            state = self._follow(tokens_N, state)
+        word_N, context_N = self._word(state)
+        end_N, _ = self._model.score(torch.full_like(context_N, self._end), context_N)
+        gain_NV = torch.where(self._opens_V, word_N[:, None], 0.0)
+        gain_NV[:, self._eos] = word_N + end_N
+        return gain_NV, state
+
+    def reorder(self, state: WordState | None, index_N: Tensor) -> WordState | None:
+        return None if state is None else WordState(state.context_N[index_N], state.node_N[index_N])
+
+    def _word(self, state: WordState) -> tuple[Tensor, Tensor]:
+        """What the word under way is worth if it ends here, and the context after it."""
+        word_N = self._table.word_X[state.node_N]
+        log_prob_N, next_N = self._model.score(word_N, state.context_N)
+        log_prob_N = torch.where(word_N == self._unknown, log_prob_N - self._penalty, log_prob_N)
+        none_N = state.node_N == _Spelling.NONE
+        return torch.where(none_N, 0.0, log_prob_N), torch.where(none_N, state.context_N, next_N)
+
+    def _follow(self, tokens_N: Tensor, state: WordState) -> WordState:
+        _, after_N = self._word(state)
+        opens_N = self._opens_V[tokens_N]
+        context_N = torch.where(opens_N, after_N, state.context_N)
+        node_N = torch.where(opens_N, _Spelling.NONE, state.node_N)
+        for letter_N in self._letters_VC[tokens_N].unbind(1):
+            node_N = torch.where(letter_N >= 0, self._table.spell(letter_N, node_N), node_N)
+        return WordState(context_N, node_N)
+
+    def _on(self, device: torch.device) -> None:
+        if self._opens_V.device != device:
+            self._model, self._table = self._model.to(device), self._table.to(device)
+            self._letters_VC, self._opens_V = self._letters_VC.to(device), self._opens_V.to(device)
+
+
+NGramScorer = TokenNGrams | WordNGrams
+
+
+class _Table(NamedTuple):
+    """Words by their letters: node x C + letter is the key of an arc, word_X the word that ends at a node."""
+
+    letters: int
+    key_E: Tensor
+    next_E: Tensor
+    word_X: Tensor
+
+    def to(self, device: torch.device) -> _Table:
+        return _Table(self.letters, *(x.to(device) for x in self[1:]))
+
+    def spell(self, letter_N: Tensor, node_N: Tensor) -> Tensor:
+        """The nodes after one more letter."""
+        key_N = node_N * self.letters + letter_N
+        at_N = torch.searchsorted(self.key_E, key_N)
+        return torch.where(self.key_E[at_N] == key_N, self.next_E[at_N], _Spelling.LOST)
+
+
+class _Spelling:
+    """Letters to nodes: NONE where no word is under way, LOST where it is none that is known."""
+
+    NONE, LOST = 0, 1
+
+    def __init__(self, letters: Sequence[str]) -> None:
+        self.ids = {letter: i for i, letter in enumerate(letters)}
+
+    def of_pieces(self, pieces: Sequence[str]) -> Tensor:
+        """The letters (V, C) of each token behind its leading spaces, -1 after the last."""
+        rows = [[self.ids[letter] for letter in piece.lstrip(" ")] for piece in pieces]
+        longest = max(map(len, rows))
+        return torch.tensor([[*row, *[-1] * (longest - len(row))] for row in rows])
+
+    def table(self, words: dict[str, int], unknown: int) -> _Table:
+        """All words' letters as a trie."""
+        arcs: dict[int, int] = {}
+        ends = [unknown, unknown]
+        for word, i in words.items():
+            node = self.NONE
+            for letter in word:
+                key = node * len(self.ids) + self.ids[letter]
+                node = arcs.setdefault(key, len(ends))
+                if node == len(ends):
+                    ends.append(unknown)
+            ends[node] = i
+        arcs[len(ends) * len(self.ids)] = self.LOST  # beyond any key, so that a look-up always has a place
+        keys = sorted(arcs)
+        return _Table(len(self.ids), torch.tensor(keys), torch.tensor([arcs[k] for k in keys]), torch.tensor(ends))
+
+
+def _read(path: Path, keep: Any) -> tuple[BackOff, dict[str, int]]:
+    """The automaton of a file, and its words' numbers; <unk>, if it is missing, is as rare as its rarest word."""
+    arpa = read_arpa(path, keep)
+    ids = {word: i for i, word in enumerate(arpa.words)}
+    if END not in ids:
+        raise ConfigError(f"{printable(path)}: {END} is not among its 1-grams, so that no text could end")
+    if UNKNOWN not in ids:
+        ids[UNKNOWN] = ids.pop("<UNK>", len(ids))
+    if ids[UNKNOWN] == len(arpa.words):
+        arpa = _with_unknown(arpa, ids.get(BEGIN))
+    try:
+        return back_off(arpa.orders, len(ids)), ids
+    except ValueError as e:
+        raise ConfigError(f"{printable(path)}:{e}: this n-gram is there twice") from None
+
+
+def _with_unknown(arpa: Arpa, begin: int | None) -> Arpa:
+    first, *others = arpa.orders
+    rarest = first.log_prob_E[first.words_Ek[:, 0] != begin].min()
+    more = Order(
+        np.append(first.words_Ek, [[len(arpa.words)]], 0).astype(np.int32),
+        np.append(first.log_prob_E, rarest),
+        np.append(first.back_off_E, np.float32(0)),
+        np.append(first.line_E, np.int32(0)),
+    )
+    return Arpa([*arpa.words, UNKNOWN], [more, *others])
+
+
+def _begin(model: BackOff, ids: dict[str, int]) -> int:
+    """The context at the start of a text."""
+    if BEGIN not in ids:
+        return ROOT
+    _, next_N = model.score(torch.tensor([ids[BEGIN]]), torch.tensor([ROOT]))
+    return int(next_N)

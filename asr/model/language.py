@@ -1,0 +1,111 @@
+"""A Transformer decoder that has only text behind it: a language model, and a scorer of the search.
+
+Shapes: B batch, N hypotheses or rows (see asr.model.rows), L tokens, D width, H heads, K head width, C tokens with
+room, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from asr.model.attention import KeyValue, SelfAttention
+from asr.model.decoder import with_room
+from asr.model.layers import Dropout, FeedForward, Residual
+from asr.model.masks import causal
+from asr.model.position import SinusoidalPosition
+from asr.model.rows import Rows
+
+
+class CausalLayer(nn.Module):
+    """Self-attention over the past and feed-forward, each with its residual."""
+
+    def __init__(self, dim: int, attention: SelfAttention, feed_forward: FeedForward, residual: Residual, p: float):
+        super().__init__()
+        self.attention, self.attention_residual = attention, residual(dim, p)
+        self.feed_forward, self.feed_forward_residual = feed_forward, residual(dim, p)
+
+    def forward(self, x_ND: Tensor, rows: Rows, causal_LL: Tensor) -> Tensor:
+        """All tokens of every text at once."""
+        y_ND = self.attention(self.attention_residual.enter(x_ND), rows, causal_LL)
+        x_ND = self.attention_residual.leave(x_ND, y_ND)
+        return self.feed_forward_residual.leave(x_ND, self.feed_forward(self.feed_forward_residual.enter(x_ND)))
+
+    def step(self, x_NLD: Tensor, past: KeyValue, length: int) -> Tensor:
+        """L more tokens of each hypothesis; their keys and values join `past`."""
+        y_NLD = self.attention.step(self.attention_residual.enter(x_NLD), past, length)
+        x_NLD = self.attention_residual.leave(x_NLD, y_NLD)
+        return self.feed_forward_residual.leave(x_NLD, self.feed_forward(self.feed_forward_residual.enter(x_NLD)))
+
+
+class LanguageState(NamedTuple):
+    """Keys and values (C, N, H, K) of each layer, of which `length` are filled; each state serves for one step."""
+
+    past: tuple[KeyValue, ...]
+    length: int
+
+
+class LanguageModel(nn.Module):
+    """Token embedding, positions, N layers and the output projection, which is the embedding matrix.
+
+    begin_id: the token that it is fed first, whatever start tokens a speech model has.
+    """
+
+    def __init__(
+        self,
+        embedding: nn.Embedding,
+        position: SinusoidalPosition,
+        layers: Iterable[CausalLayer],
+        norm: nn.Module,
+        dropout: float,
+        begin_id: int,
+    ) -> None:
+        super().__init__()
+        self.embedding, self.position, self.dropout = embedding, position, Dropout(dropout)
+        self.layers: Iterable[CausalLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
+        self.norm, self.begin_id = norm, begin_id
+
+    def forward(self, tokens_BL: Tensor, len_B: Tensor) -> Tensor:
+        """The logits (B, L, V) of the token after each; what stands behind a text's end changes nothing."""
+        rows = Rows(len_B, tokens_BL.shape[1])
+        x_ND = self.dropout(rows.pack(self.position(self.embedding(tokens_BL))))
+        causal_LL = causal(tokens_BL.shape[1], tokens_BL.device)
+        for layer in self.layers:
+            x_ND = layer(x_ND, rows, causal_LL)
+        return self._logits(rows.spread(self.norm(x_ND)))
+
+    def _logits(self, x: Tensor) -> Tensor:
+        return x @ self.embedding.weight.T
+
+    def start(self, memory: Any) -> LanguageState | None:
+        """Nothing yet: the number of hypotheses shows at the first step."""
+        return None
+
+    def step(self, tokens_NL: Tensor, state: LanguageState | None) -> tuple[Tensor, LanguageState]:
+        """Log-probabilities (N, V) of the next token; the tokens of the first step are the speech model's own."""
+        if state is None:
+            self.to(tokens_NL.device)
+            tokens_NL = torch.full_like(tokens_NL[:, :1], self.begin_id)
+            state = LanguageState(tuple(self._no_past(layer, len(tokens_NL)) for layer in self.layers), 0)
+        past, length = state.past, state.length + tokens_NL.shape[1]
+        if length > len(past[0][0]):
+            everyone_N = torch.arange(len(tokens_NL), device=tokens_NL.device)
+            past = tuple(with_room(pair, state.length, 2 * length + 8, everyone_N) for pair in past)
+        x_NLD = self.position(self.embedding(tokens_NL), start=state.length)
+        for layer, pair in zip(self.layers, past, strict=True):
+            x_NLD = layer.step(x_NLD, pair, state.length)
+        return self._logits(self.norm(x_NLD[:, -1])).float().log_softmax(-1), LanguageState(past, length)
+
+    def reorder(self, state: LanguageState | None, index_N: Tensor) -> LanguageState | None:
+        if state is None:
+            return None
+        past = tuple(with_room(pair, state.length, len(pair[0]), index_N) for pair in state.past)
+        return LanguageState(past, state.length)
+
+    def _no_past(self, layer: CausalLayer, N: int) -> KeyValue:
+        heads = layer.attention.heads
+        empty = self.embedding.weight.new_empty(0, N, heads, self.embedding.embedding_dim // heads)
+        return empty, empty

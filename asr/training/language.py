@@ -1,0 +1,167 @@
+"""Training of language models on text: each step is a function of the run's seed and the step.
+
+Not by Lightning: there is one device, one loss and no audio, and what is left is a loop of a few lines.
+
+Shapes: B texts, L tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asr import losses
+from asr.checkpoint import LanguageFolder, begin_of, load_state, load_tokenizer_of, save_model_folder, save_state
+from asr.config import LanguageDataConfig, LanguageExperimentConfig, LanguageFolderConfig
+from asr.data.augment import derived_random
+from asr.errors import AsrError, DataError, printable
+from asr.lm.train import texts_in
+from asr.model.build import build_language_model
+from asr.model.language import LanguageModel
+from asr.pretrained import find_model
+from asr.training.optimizers import build_optimizer
+from asr.training.parts import PartRates
+from asr.training.schedule import build_schedule
+from asr.training.start import claim_folder
+from asr.training.states import state_path, states_in
+
+Say = Callable[[str], None]
+Text = list[int]  # begin, tokens, end
+
+
+def train_language_model(config: LanguageExperimentConfig, say: Say) -> Path:
+    """Train a language model, or go on with it; the folder of what was best on dev, by perplexity.
+
+    say: gets a line for each validation.
+    """
+    claim_folder(config)
+    torch.manual_seed(derived_random(config.seed, "weights").getrandbits(63))
+    parts = _begun(config)
+    train, dev = (_read(files, config.data, parts) for files in (config.data.train, config.data.dev))
+    run = _Run(config, parts)
+    if states := states_in(config.out / "states"):
+        run.restore(load_state(states[-1][1]))
+    say(f"training: {sum(p.numel() for p in parts.model.parameters()):,} parameters, {len(train):,} texts")
+    while run.step < config.trainer.max_steps:
+        run.advance(train)
+        if run.step % config.trainer.validate_every_steps == 0 or run.step == config.trainer.max_steps:
+            say(run.validate(dev))
+    return config.out / "model"
+
+
+def _begun(config: LanguageExperimentConfig) -> LanguageFolder:
+    speech, tokenizer = load_tokenizer_of(find_model(config.speech_model))
+    settings = LanguageFolderConfig(
+        kind="language_model", model=config.model, tokenizer=speech.tokenizer, normalizer=speech.normalizer
+    )
+    return LanguageFolder(
+        settings, build_language_model(config.model, tokenizer.vocab_size, begin_of(tokenizer)), tokenizer
+    )
+
+
+def _read(files: Sequence[Path], config: LanguageDataConfig, parts: LanguageFolder) -> list[Text]:
+    begin, end, most = parts.model.begin_id, parts.tokenizer.eos_id, config.max_tokens - 1
+    texts = []
+    for text in texts_in(files, parts.config.normalizer):
+        tokens = [*parts.tokenizer.encode(text), end]
+        texts += [[begin, *tokens[at : at + most]] for at in range(0, len(tokens), most)]
+    if not texts:
+        raise DataError(f"{', '.join(printable(file) for file in files)}: there is no text")
+    return texts
+
+
+def batches(texts: Sequence[Text], order: Sequence[int], most: int) -> Iterator[list[Text]]:
+    """The texts in that order, as many together as `most` tokens allow, padding included; one always goes."""
+    batch: list[Text] = []
+    for text in (texts[i] for i in order):
+        if batch and (len(batch) + 1) * max(len(text), *map(len, batch)) > most:
+            yield batch
+            batch = []
+        batch.append(text)
+    yield batch
+
+
+def summed_loss(model: LanguageModel, batch: Sequence[Text]) -> tuple[Tensor, int]:
+    """The negative log-likelihood of a batch in nats, and its tokens, each text's first one not counted."""
+    device = model.embedding.weight.device
+    rows = [torch.tensor(text) for text in batch]
+    tokens_BL = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+    len_B = torch.tensor([len(text) - 1 for text in batch], device=device)
+    logits_BLV = model(tokens_BL[:, :-1], len_B)
+    return losses.cross_entropy(logits_BLV, tokens_BL[:, 1:], len_B).sum(), int(len_B.sum())
+
+
+class _Run:
+    """What changes from step to step; the batches that are done are counted, not the texts."""
+
+    def __init__(self, config: LanguageExperimentConfig, parts: LanguageFolder) -> None:
+        self.config, self.parts = config, parts
+        o = config.optimizer
+        device = config.trainer.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = parts.model.to(device)
+        self.optimizer = build_optimizer(o, PartRates(self.model, {}).groups(o.lr, o.weight_decay))
+        self.multiplier = build_schedule(o, config.trainer.max_steps)
+        self.step, self.epoch, self.place, self.best = 0, 0, 0, math.inf
+        self._waiting: Iterator[list[Text]] | None = None
+
+    def _batch(self, train: Sequence[Text]) -> list[Text]:
+        """The next batch, of the next epoch where one is over."""
+        while True:
+            if self._waiting is None:
+                order = list(range(len(train)))
+                derived_random(self.config.seed, "texts", self.epoch).shuffle(order)
+                made = batches(train, order, self.config.data.batch_tokens)
+                self._waiting = islice(made, self.place, None)
+            if (batch := next(self._waiting, None)) is not None:
+                self.place += 1
+                return batch
+            self._waiting, self.epoch, self.place = None, self.epoch + 1, 0
+
+    def advance(self, train: Sequence[Text]) -> None:
+        """Take a step."""
+        torch.manual_seed(derived_random(self.config.seed, "step", self.step).getrandbits(63))
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.optimizer.lr * self.multiplier(self.step)
+        loss, tokens = summed_loss(self.model, self._batch(train))
+        self.optimizer.zero_grad()
+        (loss / tokens).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
+        if not torch.isfinite(norm):
+            raise AsrError(f"step {self.step}: the gradient is not finite; lower optimizer.lr")
+        self.optimizer.step()
+        self.step += 1
+
+    @torch.no_grad()
+    def validate(self, dev: Sequence[Text]) -> str:
+        """Measure the perplexity of dev, keep the model if it is the best, and the state; a line about it."""
+        self.model.eval()
+        found = [summed_loss(self.model, b) for b in batches(dev, range(len(dev)), self.config.data.batch_tokens)]
+        perplexity = math.exp(sum(float(loss) for loss, _ in found) / sum(tokens for _, tokens in found))
+        if perplexity < self.best:
+            self.best = perplexity
+            save_model_folder(self.config.out / "model", self.parts)
+        folder = self.config.out / "states"
+        save_state(state_path(folder, self.step), self._state())
+        for _, path in states_in(folder)[:-2]:
+            path.unlink()
+        return f"step {self.step}: dev perplexity {perplexity:.3f} a token, best {self.best:.3f}"
+
+    def _state(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in ("step", "epoch", "place", "best")}
+        return {**plain, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        for name in ("step", "epoch", "place", "best"):
+            setattr(self, name, state[name])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])

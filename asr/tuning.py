@@ -1,0 +1,135 @@
+"""Which weights of the search suit a manifest best: each recording is encoded once and decoded with all of them.
+
+Shapes: B windows, N samples.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from lhotse.cut import Cut
+
+from asr.config import DecodeConfig, validate
+from asr.data.batch import pad_audio
+from asr.data.cuts import language_of, load_audio, read_cuts
+from asr.errors import ConfigError, DataError, printable
+from asr.evaluate import reference_of
+from asr.recognizer import OnDone, Recognizer
+from asr.recognizer.batch import BatchDecoder
+from asr.recognizer.budget import Budget
+from asr.recognizer.parallel import Workers
+from asr.scoring import ScoreOptions, ScoreReport, score_sources
+from asr.scoring.recognised import Recognised, sources
+
+TUNED = ("lm_weight", "ctc_weight", "length_bonus", "length_penalty", "phrase_bonus", "beam_size")
+MOST_SETTINGS = 1000
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A setting of the search and what it reaches."""
+
+    setting: Mapping[str, float]
+    report: ScoreReport
+
+    def as_dict(self) -> dict[str, Any]:
+        """The setting and its scores as plain values."""
+        return {"setting": dict(self.setting), **self.report.as_dict()}
+
+
+def parse_grid(words: Sequence[str]) -> dict[str, list[float]]:
+    """'lm_weight=0,0.3' and so on; ConfigError for what is no such thing."""
+    grid: dict[str, list[float]] = {}
+    for word in words:
+        name, _, values = word.partition("=")
+        if name not in TUNED or name in grid:
+            raise ConfigError(f"--grid {printable(word)}: begin with one of {', '.join(TUNED)}, each once, and =")
+        try:
+            grid[name] = [float(value) for value in values.split(",")]
+        except ValueError:
+            raise ConfigError(f"--grid {printable(word)}: give numbers with commas behind the =") from None
+    return grid
+
+
+def tune(
+    recognizer: Recognizer,
+    manifest: Path,
+    grid: Mapping[str, Sequence[float]],
+    *,
+    normalizer: str | None = None,
+    language: str | None = None,
+    batch_s: float | None = None,
+    on_done: OnDone | None = None,
+) -> list[Tried]:
+    """Decode the cuts of a manifest with every combination of the grid's values, in order; what each reaches.
+
+    Arguments are those of `asr.evaluate.evaluate`.  Cuts are at most a window long.
+    Raises ConfigError for a setting that the model or the options have nothing for, DataError for the manifest.
+    """
+    settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    decoders = [recognizer.decoder.varied(_options(recognizer.options, s)) for s in _checked(settings, recognizer)]
+    cuts = _cuts(manifest, language, recognizer.window_s)
+    options = ScoreOptions(normalizer=normalizer or recognizer.config.normalizer)
+    references = [reference_of(cut) for cut in cuts]
+    score_sources(*sources([Recognised(ref, ref.text) for ref in references]), options)  # what is wrong shows now
+    texts = [[""] * len(cuts) for _ in settings]
+    workers, done_s = Workers(recognizer.device), 0.0
+    budget = Budget(recognizer.decoder.footprint, recognizer.device, batch_s, workers.count)
+    with workers:
+        decode = partial(_decode, recognizer, decoders, cuts)
+        for batch, found in workers.map(decode, budget.batches([cut.duration for cut in cuts])):
+            for of_setting, new in zip(texts, found, strict=True):
+                for i, text in zip(batch, new, strict=True):
+                    of_setting[i] = text
+            done_s += sum(cuts[i].duration for i in batch)
+            if on_done is not None:
+                on_done(done_s, sum(cut.duration for cut in cuts))
+    recognised = [[Recognised(ref, text) for ref, text in zip(references, t, strict=True)] for t in texts]
+    return [Tried(s, score_sources(*sources(r), options)) for s, r in zip(settings, recognised, strict=True)]
+
+
+def _cuts(manifest: Path, language: str | None, window_s: float) -> list[Cut]:
+    cuts = [cut for cut in read_cuts(manifest) if language is None or language_of(cut) == language]
+    if not cuts:
+        raise DataError(f"{manifest}: no cuts in language {language!r}")
+    for cut in cuts:
+        if cut.duration > window_s:
+            what = f"cut {cut.id!r} takes {cut.duration:.1f} s, more than a window of {window_s:g} s"
+            raise DataError(printable(f"{manifest}: {what}; tune on shorter ones"))
+    return cuts
+
+
+def best_of(tried: Sequence[Tried], metric: Literal["wer", "cer"]) -> Tried:
+    """The setting with the lowest rate; of equals the first."""
+    return min(tried, key=lambda t: t.report.values[metric])
+
+
+def _checked(settings: list[dict[str, float]], recognizer: Recognizer) -> list[dict[str, float]]:
+    if len(settings) > MOST_SETTINGS:
+        raise ConfigError(f"{len(settings)} settings are too many; {MOST_SETTINGS} is the most")
+    for name, part, option in (("lm_weight", "lm", "--lm"), ("phrase_bonus", "phrases", "--hotwords")):
+        if name in settings[0] and getattr(recognizer.options, part) is None:
+            raise ConfigError(f"--grid {name}=...: there is nothing to weigh; give {option}")
+    return settings
+
+
+def _options(options: DecodeConfig, setting: Mapping[str, float]) -> DecodeConfig:
+    return validate(DecodeConfig, {**options.model_dump(), **setting}, "--grid")
+
+
+def _decode(
+    recognizer: Recognizer, decoders: Sequence[BatchDecoder], cuts: Sequence[Cut], batch: Sequence[int]
+) -> list[list[str]]:
+    """The texts of a batch for each decoder."""
+    audio_BN, len_B = pad_audio([load_audio(cuts[i], recognizer.rate) for i in batch])
+    audio_BN, len_B = audio_BN.to(recognizer.device), len_B.to(recognizer.device)
+    known = recognizer.tokenizer.languages
+    languages = [language_of(cuts[i]) if known else None for i in batch]
+    memory, guards = recognizer.decoder.encode(audio_BN, len_B), recognizer.options.guards.enabled
+    found = [decoder(audio_BN, len_B, languages, guards=guards, memory=memory) for decoder in decoders]
+    return [[decoder.text(f.hypotheses[0]) for f in each] for decoder, each in zip(decoders, found, strict=True)]

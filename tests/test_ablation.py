@@ -1,0 +1,455 @@
+"""Ablations: which runs there are and in which order, that they go on where they were, what fails, what is measured."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jiwer
+import pytest
+import torch
+import yaml
+from command import asr as command
+from rich.console import Console
+from synthetic import corpus, experiment_file
+
+import asr.ablation
+from asr.ablation import Progress, ablate
+from asr.ablation.commands import CommandError, Commands, locked
+from asr.ablation.measure import Measuring, diagonality, measure
+from asr.ablation.plan import Plan
+from asr.ablation.results import Failed, Job, Results
+from asr.ablation.timing import quickest, step_times, steps_within
+from asr.config import AblationConfig, ExperimentConfig, read_config, validate
+from asr.errors import AsrError, ConfigError
+from asr.model.build import build_model
+from asr.training.logs import read_metrics
+from asr.training.run import train
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")
+
+ROWS: dict[str, Any] = {
+    "post": {"set": {"model.encoder.norm": "post"}},
+    "wide": {"decode": {"beam_size": 2}},
+    "mean": {"average": True},
+    "longer": {"from": "base", "share": 0.5, "set": {"optimizer.lr": 1e-4}},
+}
+
+
+USED = ("wide", "mean", "longer")
+
+
+def tree(folder: Path, experiment: Path, **changes: Any) -> dict[str, Any]:
+    """An ablation as its YAML says it."""
+    found = {
+        "runs": str(folder / "runs"),
+        "results": str(folder / "results.jsonl"),
+        "report": str(folder / "ABLATION.md"),
+        "seeds": [0, 1],
+        "budget": {"max_steps": 4, "validations": 2, "timed_steps": 0},
+        "set": {"trainer.plot_utterances": 0, "trainer.save_every_steps": 2, "loss.guided_attention_weight": 0.0},
+        "corpora": {"noise": {"base": str(experiment), "test": str(folder / "test.jsonl.gz")}},
+        "rows": ROWS,
+    }
+    return found | changes
+
+
+def written(path: Path, found: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(found, sort_keys=False))
+    return path
+
+
+def plan(folder: Path, experiment: Path, **changes: Any) -> Plan:
+    path = written(folder / "ablation.yaml", tree(folder, experiment, **changes))
+    return Plan(read_config(AblationConfig, path), path)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return experiment_file(tmp_path_factory.mktemp("base"), train=12, dev=3)
+
+
+def trained(path: Path) -> None:
+    """Train here, without the picture of the curves, which takes longer than the training."""
+    with mock.patch("asr.training.finish.draw_learning_curves"):
+        train(read_config(ExperimentConfig, path), Console(file=io.StringIO()))
+
+
+class Here(Commands):
+    """Runs programs in this process, which is quick; `before` may stop or fail one."""
+
+    done: list[str]
+
+    def run(self, words: Sequence[str], log: Path, threads: int) -> None:
+        path = Path(words[-1])
+        name = f"{words[0]} {'/'.join(path.with_suffix('').parts[-3:])}"
+        self.before(name)
+        if words[:2] == ["asr", "train"]:
+            trained(path)
+        else:
+            threads_before = torch.get_num_threads()
+            measure(read_config(Measuring, path))
+            torch.set_num_threads(threads_before)
+        self.done.append(name)
+
+    def before(self, name: str) -> None: ...
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
+    class Own(Here):
+        done: list[str] = []  # noqa: RUF012
+
+    monkeypatch.setattr(asr.ablation, "Commands", Own)
+    return Own
+
+
+# ---- planning ----------------------------------------------------------------------------------------------------
+
+
+def test_rows_seeds_and_corpora_make_runs_in_order(tmp_path: Path, base: Path) -> None:
+    two = {"one": {"base": str(base)}, "two": {"base": str(base), "set": {"optimizer.lr": 0.5}}}
+    rows = {**ROWS, "post": {**ROWS["post"], "only": ["two"]}}
+    found = plan(tmp_path, base, corpora=two, rows=rows)
+    assert list(found.waves("one")) == [
+        [Job("one", "base", 0), Job("one", "base", 1)],
+        [Job("one", row, seed) for seed in (0, 1) for row in ("wide", "mean", "longer")],
+    ]
+    assert next(found.waves("two")) == [Job("two", row, seed) for seed in (0, 1) for row in ("base", "post")]
+    assert list(found.waves("two", ["longer"])) == [
+        [Job("two", row, seed) for seed in (0, 1)] for row in ("base", "longer")
+    ]
+
+
+def test_each_run_is_told_its_changes(tmp_path: Path, base: Path) -> None:
+    corpora = {"noise": {"base": str(base), "set": {"optimizer.lr": 0.5, "optimizer.clip_norm": 3.0}}}
+    found = plan(tmp_path, base, corpora=corpora, budget={"max_steps": 10, "validations": 4, "timed_steps": 0})
+    post = read_config(ExperimentConfig, written(tmp_path / "x.yaml", found.experiment(Job("noise", "post", 1), 10)))
+    before = read_config(ExperimentConfig, base)
+    assert (post.seed, post.optimizer.lr, post.trainer.max_steps, post.trainer.max_epochs) == (1, 0.5, 10, None)
+    assert post.trainer.validate_every_steps == 3  # after 3, 6, 9 and 10
+    assert post.model.encoder == before.model.encoder.model_copy(update={"norm": "post"})
+    assert post.augment == before.augment
+    longer = found.experiment(Job("noise", "longer", 1), 5)
+    assert longer["init"] == str(tmp_path / "runs/noise/base/1/model")
+    assert longer["optimizer"]["lr"] == 1e-4  # a row's own change counts more than the corpus's
+    assert not longer.keys() & {"model", "features", "tokenizer"}
+    assert found.settings("noise", "wide") == found.settings("noise", "base") | {"from": "base", "decode.beam_size": 2}
+
+
+def test_the_command_for_base_gives_what_the_ablation_trains(tmp_path: Path, base: Path) -> None:
+    found = plan(tmp_path, base, set={"optimizer.betas": [0.9, 0.99], "tokenizer.kind": "bpe"})
+    program, what, path, *overrides = shlex.split(found.command("noise", 7))
+    assert (program, what, path) == ("asr", "train", str(base))
+    ours = validate(ExperimentConfig, found.experiment(Job("noise", "base", 0), 7), "base")
+    assert read_config(ExperimentConfig, base, [*overrides, f"out={ours.out}"]) == ours
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rows": {"x": {"sett": {}}}}, r"ablation.yaml: unknown key 'rows.x.sett'; did you mean 'rows.set'\?$"),
+        ({"rows": {"x": {"set": {"model.encoder.nrm": "post"}}}}, r"row 'x': unknown key 'model.encoder.nrm'; did"),
+        ({"rows": {"x": {"set": {"model.encoder.dim": 15}}}}, r"row 'x': 'model.encoder': dim=15 must be even"),
+        ({"rows": {"x": {"set": {"seed": 3}}}}, "row 'x': seed is decided by the ablation"),
+        ({"rows": {"x": {"set": {"out.y": 3}}}}, "row 'x'': out is a value, not a section"),
+        ({"rows": {"x": {"decode": {"beam": 3}}}}, "row 'x': unknown key 'beam'; did you mean 'beam_size'"),
+        ({"rows": {"x": {"decode": {"beam_size": 3}, "set": {"seed": 1}}}}, "put decode.. keys into set"),
+        ({"rows": {"x": {"from": "y"}}}, "row 'x': from: there is no other row 'y'"),
+        ({"rows": {"x": {"against": "x"}}}, "row 'x': against: there is no other row 'x'"),
+        ({"rows": {"x": {"from": "y"}, "y": {"from": "base"}}}, "'y' does not train a model from the start"),
+        ({"rows": {"x": {"from": "y"}, "y": {"average": True}}}, "'y' does not train a model from the start"),
+        ({"rows": {"x": {"from": "base", "set": {"model.encoder.layers": 2}}}}, "row 'x': init brings its own model"),
+        ({"rows": {"x": {"share": 0.5}}}, "share is for rows that train on from another row"),
+        ({"rows": {"x": {"only": ["fr"]}}}, "row 'x': only: there is no corpus 'fr'"),
+        ({"rows": {"x/y": {}}}, "'rows.x/y.*': String should match pattern"),
+        ({"rows": {"base": {"set": {"seed": 1}}}}, "row 'base' changes nothing: put what all rows have into set"),
+        ({"seeds": [1, 1]}, "a seed is given twice"),
+        ({"budget": {}}, "'budget': give train_s or max_steps"),
+        ({"budget": {"train_s": 3, "timed_steps": 0}}, "train_s needs timed_steps"),
+        ({"corpora": {"en": {"base": "none.yaml"}}}, "none.yaml: no such file"),
+        ({"set": {"data.languages": ["en", "fr"]}}, "row 'base': data.languages must be one or none"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, base: Path, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        plan(tmp_path, base, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_row_needs_the_corpora_of_the_rows_it_needs(tmp_path: Path, base: Path) -> None:
+    two = {name: {"base": str(base)} for name in ("one", "two")}
+    rows = {"x": {"only": ["one"]}, "y": {"against": "x"}}
+    with pytest.raises(ConfigError, match="row 'y': row 'x', which it needs, is not for corpus 'two'"):
+        plan(tmp_path, base, corpora=two, rows=rows)
+
+
+def test_steps_take_the_time_that_base_takes(tmp_path: Path, base: Path) -> None:
+    found = plan(tmp_path, base, budget={"train_s": 100, "max_steps": 900})
+    assert quickest([[1.0, 5.0, 2.0], [3.0, 1.0, 3.0]]) == pytest.approx(4 / 3)
+    assert steps_within(found, "base", 0.2, 0.2, 0.2) == 500
+    assert steps_within(found, "post", 0.4, 0.2, 0.2) == 250
+    assert steps_within(found, "post", 0.8, 0.4, 0.2) == 250  # the same on a machine that is half as fast
+    assert steps_within(found, "longer", 0.2, 0.2, 0.2) == 250  # half of the budget
+    assert steps_within(found, "post", 0.1, 0.2, 0.2) == 900  # the other limit
+
+
+def test_the_ablation_that_is_shipped_can_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1])
+    path = Path("conf/ablation.yaml")
+    config = read_config(AblationConfig, path)
+    found = Plan(config, path)
+    assert list(config.corpora) == ["en", "all"]
+    for row in found.rows("en"):
+        if found.start(Job("en", row, 0)).row == row:
+            read = ExperimentConfig.model_validate(found.experiment(Job("en", row, 0), 100))
+            model = build_model(read.features, read.model, 30)
+            assert (model.ctc is not None) >= (read.decode.ctc_weight > 0)
+
+
+# ---- running -----------------------------------------------------------------------------------------------------
+
+
+def run(path: Path, here: type[Here], **options: Any) -> bool:
+    lines: list[str] = []
+    options = {"progress": Progress(lines.append)} | options
+    return ablate(read_config(AblationConfig, path), path, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The YAML of an ablation that is done, with a row that fails."""
+    folder = tmp_path_factory.mktemp("whole")
+    corpus(folder, "test", 2, 3)
+    rows = {name: ROWS[name] for name in USED}
+    rows["bad"] = {"set": {"tokenizer.kind": "bpe", "tokenizer.vocab_size": 60_000}}
+    path = written(folder / "ablation.yaml", tree(folder, base, rows=rows))
+
+    class Own(Here):
+        done: list[str] = []  # noqa: RUF012
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asr.ablation, "Commands", Own)
+        assert not run(path, Own)
+    return path
+
+
+def test_every_run_is_recorded_and_a_bad_row_does_not_stop_the_others(whole: Path) -> None:
+    config = read_config(AblationConfig, whole)
+    results = Results(config.results)
+    for seed in (0, 1):
+        failed = results.failure(Job("noise", "bad", seed))
+        assert failed is not None
+        assert "vocabulary of 60000 is too large" in failed.reason
+        for row in ("base", *USED):
+            outcome = results.outcome(Job("noise", row, seed))
+            assert outcome is not None
+            assert outcome.steps == {"base": 4, "longer": 2}.get(row)
+            assert outcome.parameters > 1000
+            assert 0 < outcome.diagonality <= outcome.best_head_diagonality < 1
+            assert set(outcome.dev_losses) == {"ce", "ctc"}
+        assert (config.runs / f"noise/base/{seed}/states").is_dir()  # which `mean` has averaged
+        assert not (config.runs / f"noise/longer/{seed}/states").exists()
+    assert len(results.records) == 3 + 8 + 2
+    assert (config.report.with_name("ABLATION-noise.png")).stat().st_size > 10_000
+    text = config.report.read_text()
+    assert "- **bad**. `tokenizer.kind=bpe` `tokenizer.vocab_size=60000`. Failed on noise with seed 0, 1: a bpe" in text
+    assert "| bad | - |" in text
+
+
+def test_the_counts_are_those_of_the_texts(whole: Path) -> None:
+    config = read_config(AblationConfig, whole)
+    outcome = Results(config.results).outcome(Job("noise", "wide", 1))
+    assert outcome is not None
+    for split in ("dev", "test"):
+        rows = [json.loads(x) for x in (config.runs / f"noise/wide/1/{split}/hyp.jsonl").read_text().splitlines()]
+        words = [jiwer.process_words(row["reference"], row["text"]) for row in rows]
+        found = getattr(outcome, split)
+        assert list(found.wer.errors) == [w.substitutions + w.deletions + w.insertions for w in words]
+        assert list(found.cer.reference) == [len(row["reference"]) for row in rows]
+
+
+def test_averaged_and_searched_rows_share_the_model_of_their_seed(whole: Path) -> None:
+    results = Results(read_config(AblationConfig, whole).results)
+    losses = {row: [r.dev_losses for r in results.outcomes("noise", row, (0, 1))] for row in ("base", "wide", "mean")}
+    assert losses["wide"] == losses["base"]
+    assert losses["base"][0] != losses["base"][1]
+    assert losses["mean"] != losses["base"]
+
+
+def test_nothing_is_done_twice(whole: Path, here: type[Here]) -> None:
+    before = whole.with_name("results.jsonl").read_bytes()
+    assert not run(whole, here)  # the bad row has still failed
+    assert run(whole, here, only=["wide"])
+    assert here.done == []
+    assert whole.with_name("results.jsonl").read_bytes() == before
+
+
+def test_it_goes_on_where_it_was_stopped_between_and_within_runs(
+    whole: Path, base: Path, tmp_path: Path, here: type[Here], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in a measurement, and in a training that has a state already: the results are those of one go."""
+    corpus(tmp_path, "test", 2, 3)
+    path = written(tmp_path / "ablation.yaml", tree(tmp_path, base, seeds=[0], rows={"wide": ROWS["wide"]}))
+    config = read_config(AblationConfig, path)
+
+    class StopsIn(Here):
+        at = ""
+
+        def before(self, name: str) -> None:
+            if name == self.at and name.startswith("asr "):  # half of the training is done, then Ctrl-C
+                half = config.runs / "half.yaml"
+                experiment = yaml.safe_load((config.runs / "noise/base/0.yaml").read_text())
+                experiment["trainer"]["max_steps"] = 2
+                trained(written(half, experiment))
+            if name == self.at:
+                raise KeyboardInterrupt
+
+    for at, done in (("asr noise/base/0", []), ("asr.ablation base/0/measure", ["asr noise/base/0"])):
+        StopsIn.at, StopsIn.done = at, []
+        monkeypatch.setattr(asr.ablation, "Commands", StopsIn)
+        with pytest.raises(KeyboardInterrupt):
+            run(path, StopsIn)
+        assert StopsIn.done == done
+    assert Results(config.results).outcome(Job("noise", "base", 0)) is None
+    monkeypatch.setattr(asr.ablation, "Commands", here)
+    assert run(path, here)
+    expected = Results(read_config(AblationConfig, whole).results)
+    for row in ("base", "wide"):
+        found, other = (r.outcome(Job("noise", row, 0)) for r in (Results(config.results), expected))
+        assert found is not None
+        assert other is not None
+        assert (found.dev, found.test, found.dev_losses) == (other.dev, other.test, other.dev_losses)
+
+
+class Killed(Here):
+    """Programs that somebody kills."""
+
+    def before(self, name: str) -> None:
+        raise CommandError("exit status -9", killed=True)
+
+
+def test_a_killed_run_is_no_failure(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asr.ablation, "Commands", Killed)
+    path = written(tmp_path / "ablation.yaml", tree(tmp_path, base, seeds=[0], rows={"wide": ROWS["wide"]}))
+    lines: list[str] = []
+    assert not run(path, Killed, progress=Progress(lines.append))
+    assert [record.kind for record in Results(tmp_path / "results.jsonl").records] == ["steps"]
+    assert lines[-2:] == [
+        "noise/base/0: was ended (exit status -9); the same command goes on with it",
+        "noise/wide/0: left out, for it needs noise/base/0, and it has no result",
+    ]
+
+
+def test_rows_are_timed_beside_base(base: Path, tmp_path: Path, here: type[Here]) -> None:
+    budget = {"train_s": 1e-3, "validations": 1, "timed_steps": 3, "untimed_steps": 1, "passes": 1}
+    found = plan(tmp_path, base, seeds=[0], budget=budget, rows={"post": ROWS["post"]})
+    asked: list[str] = []
+
+    def failed(row: str, error: AsrError) -> None:
+        raise error
+
+    def once(experiment: dict[str, Any], path: Path) -> None:
+        asked.append(experiment["model"]["encoder"].get("norm", "pre"))
+        trained(written(path, experiment))
+
+    times = step_times(found, "noise", ["post"], once, failed)
+    assert asked == ["pre", "post"]
+    assert all(0 < s < 10 for s in times.values())
+    assert times.keys() == {"base", "post"}
+
+
+def test_results_of_other_settings_are_refused_until_they_are_dropped(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "ablation.yaml", tree(tmp_path, base, seeds=[0], rows={"post": ROWS["post"]}))
+    results = Results(tmp_path / "results.jsonl")
+    for row in ("base", "post"):
+        settings = Plan(read_config(AblationConfig, path), path).settings("noise", row)
+        results.add(Failed(corpus="noise", row=row, seed=0, settings={**settings, "a": 1}, reason="diverged"))
+    done = command("ablate", path)
+    assert done.status == 2
+    assert done.err[-1].endswith(
+        "results of base, post were made with other settings (a): --again base,post drops them and makes them anew"
+    )
+    assert command("ablate", path, "--again", "base,pots").err[-1].endswith("no row 'pots'; there are base, post")
+    monkeypatch.setattr(asr.ablation, "Commands", Killed)
+    assert not run(path, Killed, again=["base", "post"])
+    assert [record.kind for record in Results(tmp_path / "results.jsonl").records] == ["steps", "steps"]
+
+
+def test_programs_are_started_stopped_and_locked(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with locked(tmp_path) as lock:
+        commands = Commands(lock)
+        commands.run(["platform"], log, 1)
+        assert "Linux" in log.read_text() or log.read_text()
+        with pytest.raises(CommandError, match="No such file") as caught:
+            commands.run(["json.tool", str(tmp_path / "none")], log, 1)
+        assert not caught.value.killed
+        with pytest.raises(AsrError, match="another asr ablate"), locked(tmp_path):
+            pass
+        ended: list[CommandError] = []
+
+        def serve() -> None:
+            with pytest.raises(CommandError) as caught:
+                commands.run(["http.server", "0", "--bind", "127.0.0.1"], log, 1)
+            ended.append(caught.value)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        while not commands._running:
+            time.sleep(0.01)
+        commands.stop()
+        thread.join(20)
+    assert ended[0].killed
+    with locked(tmp_path):
+        pass
+
+
+# ---- measuring ---------------------------------------------------------------------------------------------------
+
+
+def test_diagonality_is_that_of_a_loop() -> None:
+    draw = torch.Generator().manual_seed(0)
+    tokens, frames = [3, 5], [7, 4]
+    attention_BHLT = torch.zeros(2, 2, 5, 7)
+    for b in range(2):
+        part = torch.rand(2, tokens[b], frames[b], generator=draw)
+        attention_BHLT[b, :, : tokens[b], : frames[b]] = part / part.sum(-1, keepdim=True)
+    found_HB = diagonality(attention_BHLT, torch.tensor(tokens), torch.tensor(frames))
+    for b in range(2):
+        for h in range(2):
+            total = 0.0
+            for token in range(tokens[b]):
+                for t in range(frames[b]):
+                    distance = token / tokens[b] - t / frames[b]
+                    total += float(attention_BHLT[b, h, token, t]) * 2.718281828459045 ** (-(distance**2) / 0.08)
+            assert float(found_HB[h, b]) == pytest.approx(total / tokens[b], abs=1e-5)
+
+
+def test_attention_that_is_spread_evenly_has_the_diagonality_that_the_report_tells() -> None:
+    even = torch.full((1, 1, 400, 400), 1 / 400)
+    assert float(diagonality(even, torch.tensor([400]), torch.tensor([400]))) == pytest.approx(0.42, abs=0.005)
+
+
+def test_the_losses_of_dev_are_those_of_its_characters(whole: Path) -> None:
+    """The losses that the last validation logged are per token, and a text of characters has one more than those."""
+    config = read_config(AblationConfig, whole)
+    folder = config.runs / "noise/base/0"
+    found = json.loads((folder / "measured.json").read_text())["dev_losses"]
+    experiment = read_config(ExperimentConfig, folder / "experiment.yaml")
+    rows = [json.loads(line) for line in (folder / "hyp.jsonl").read_text().splitlines()]
+    characters = sum(len(row["reference"]) for row in rows)
+    weight = experiment.loss.ctc_weight
+    expected = ((1 - weight) * found["ce"] + weight * found["ctc"]) * characters / (characters + len(rows))
+    best = json.loads((folder / "measured.json").read_text())["best_step"]
+    logged = {int(row["step"]): float(row["dev_loss"]) for row in read_metrics(folder / "logs") if row.get("dev_loss")}
+    assert expected == pytest.approx(logged[max(step for step in logged if step <= best)], rel=1e-4)

@@ -1,0 +1,156 @@
+"""A language model in the recognizer and on the command line; weights found on a manifest; texts that are drawn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command import asr
+from models import noises, small_model
+from synthetic import clip, manifest
+
+from asr.checkpoint import save_model_folder
+from asr.config import DecodeConfig, validate
+from asr.data.batch import pad_audio
+from asr.errors import ConfigError
+from asr.evaluate import evaluate
+from asr.lm.train import train_ngrams
+from asr.recognizer import Recognizer
+from asr.tuning import best_of, parse_grid, tune
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
+
+JOINT = {"beam_size": 4, "ctc_weight": 0.3, "n_best": 4}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder, a language model for it, a manifest and a list of phrases."""
+    path = tmp_path_factory.mktemp("fusion")
+    save_model_folder(path / "model", small_model())
+    (path / "texts.txt").write_text("hello world\nhold her door\nwell done\n" * 3)
+    train_ngrams([path / "texts.txt"], path / "model", 4, path / "lm.arpa")
+    train_ngrams([path / "texts.txt"], path / "model", 2, path / "words.arpa", "word")
+    audio = zip("abcd", noises(0.5, 1.2, 0.4, 0.8), ("hello", "world", "hold her", "well"), strict=True)
+    manifest(path / "dev.jsonl", [clip(path / f"{id}.wav", 0.2 * x.numpy(), text) for id, x, text in audio])
+    (path / "names.txt").write_text("hello\n")
+    return path
+
+
+@pytest.mark.parametrize("lm", [{"lm": "lm.arpa"}, {"lm": "words.arpa", "lm_unit": "word"}], ids=["tokens", "words"])
+def test_scores_add_up_with_ctc_and_phrases_and_a_weight_of_nothing_is_no_language_model(
+    folder: Path, lm: dict[str, str]
+) -> None:
+    options = {**JOINT, "phrases": folder / "names.txt", "phrase_bonus": 0.5}
+    fusion = {**lm, "lm": folder / lm["lm"]}
+    batch = pad_audio(noises(1.0, 0.5, 1.5))
+    plain = Recognizer(small_model(**options)).decode(*batch)
+    assert Recognizer(small_model(**options, **fusion, lm_weight=0)).decode(*batch) == plain
+    fused = Recognizer(small_model(**options, **fusion, lm_weight=0.4)).decode(*batch)
+    assert [h[0].tokens for h in fused] != [h[0].tokens for h in plain]
+    weights = {"attention": 0.7, "allowed": 1.0, "ctc": 0.3, "phrases": 0.5, "lm": 0.4}
+    for h in (h for hypotheses in fused for h in hypotheses):
+        assert h.parts.keys() == weights.keys()
+        total = sum(weight * h.parts[name] for name, weight in weights.items())
+        assert h.score == pytest.approx(total / (len(h.tokens) + (not h.truncated)), abs=1e-4)
+
+
+def test_fused_texts_are_the_same_in_any_company(folder: Path) -> None:
+    recognizer = Recognizer(small_model(**JOINT, lm=folder / "lm.arpa", lm_weight=0.4))
+    audio = noises(1.0, 0.5, 1.5, 0.1, 0.75)
+    alone = [recognizer.decode(*pad_audio([a]))[0][0].tokens for a in audio]
+    assert [h[0].tokens for h in recognizer.decode(*pad_audio(audio))] == alone
+    assert [h[0].tokens for h in recognizer.decode(*pad_audio(audio[::-1]))] == alone[::-1]
+
+
+# ---- weights on a manifest ----------------------------------------------------------------------------------
+
+
+def test_each_setting_reaches_what_evaluate_says_of_it(folder: Path, tmp_path: Path) -> None:
+    recognizer = Recognizer(small_model(beam_size=3, lm=folder / "lm.arpa"))
+    grid = {"lm_weight": [0.0, 0.5], "ctc_weight": [0.0, 0.4], "beam_size": [1.0, 3.0]}
+    tried = tune(recognizer, folder / "dev.jsonl", grid)
+    assert len({t.report.values["cer"] for t in tried}) > 2
+    for each in tried:
+        options = validate(DecodeConfig, {**recognizer.options.model_dump(), **each.setting}, "test")
+        own = evaluate(Recognizer(small_model(**options.model_dump())), folder / "dev.jsonl", tmp_path)
+        assert own.report.values == each.report.values
+        assert own.report.intervals == each.report.intervals
+    best = best_of(tried, "cer")
+    assert best.report.values["cer"] == min(t.report.values["cer"] for t in tried)
+
+
+def test_tune_prints_every_setting_the_best_one_and_what_its_rates_are_of(folder: Path) -> None:
+    words = ["tune", folder / "dev.jsonl", "--model", folder / "model", "--lm", folder / "lm.arpa"]
+    done = asr(*words, "--grid", "lm_weight=0,0.5", "--grid", "ctc_weight=0.3")
+    assert done.status == 0
+    head, *rows, least = done.out.splitlines()
+    assert head.split()[:2] == ["lm_weight", "ctc_weight"]
+    assert len(rows) == 2
+    (best,) = [row for row in rows if row.startswith("* ")]
+    assert least == f"least WER: lm_weight={best.split()[1]} ctc_weight=0.3"
+    assert done.err[-1] == f"asr: these rates are of {folder / 'dev.jsonl'}, which they were tuned on: report others"
+    done = asr(*words, "--grid", "lm_weight=0,0.5", "--json")
+    assert [each["setting"] for each in json.loads(done.out)] == [{"lm_weight": 0.0}, {"lm_weight": 0.5}]
+
+
+@pytest.mark.parametrize("word", ["lm_weight", "lm_weight=", "lm_weight=a", "window_s=3", "=1"])
+def test_a_grid_is_names_and_numbers(word: str) -> None:
+    with pytest.raises(ConfigError, match="--grid "):
+        parse_grid([word])
+    assert parse_grid(["lm_weight=0,0.5", "beam_size=2"]) == {"lm_weight": [0.0, 0.5], "beam_size": [2.0]}
+
+
+# ---- drawing ------------------------------------------------------------------------------------------------
+
+
+def test_drawn_texts_depend_on_the_audio_and_the_seed_alone() -> None:
+    audio = noises(1.0, 0.5, 1.5)
+    recognizer = Recognizer(small_model(temperature=1.0, top_p=0.9, n_best=5))
+    together = recognizer.decode(*pad_audio(audio))
+    for a, hypotheses in zip(audio, together, strict=True):
+        (alone,) = recognizer.decode(*pad_audio([a]))
+        assert [h.tokens for h in alone] == [h.tokens for h in hypotheses]
+        assert [h.score for h in hypotheses] == sorted((h.score for h in hypotheses), reverse=True)
+        assert len({h.tokens for h in hypotheses}) == len(hypotheses)
+    assert max(map(len, together)) > 2
+    assert Recognizer(small_model(temperature=1.0, top_p=0.9, n_best=5, seed=1)).decode(*pad_audio(audio)) != together
+
+
+def test_a_nucleus_of_next_to_nothing_is_greedy_search() -> None:
+    batch = pad_audio(noises(1.0, 0.5, 1.5))
+    greedy = Recognizer(small_model()).decode(*batch)
+    drawn = Recognizer(small_model(temperature=1.0, top_p=1e-6)).decode(*batch)
+    assert [h[0].tokens for h in drawn] == [h[0].tokens for h in greedy]
+
+
+# ---- mistakes -----------------------------------------------------------------------------------------------
+
+
+def test_a_mistake_is_one_line_and_status_2(folder: Path) -> None:
+    model, wav, dev = folder / "model", folder / "a.wav", folder / "dev.jsonl"
+    (folder / "broken.arpa").write_text("\\data\\\nngram 1=1\n\n\\1-grams:\nx </s>\n")
+    (folder / "empty.txt").write_text("")
+    said = ["transcribe", wav, "--model", model]
+    tuned = ["tune", dev, "--model", model]
+    made = ["lm", "ngram", folder / "texts.txt", "--model", model, "--out", folder / "new.arpa"]
+    for words, says in (
+        ([*said, "--lm", folder / "none"], "none: cannot be read: No such file"),
+        ([*said, "--lm", folder / "broken.arpa"], "broken.arpa:5: 'x' is not a logarithm of a probability (0 or less)"),
+        ([*said, "--lm", folder / "words.arpa"], "words.arpa: has 1 of the model's 9 tokens among its 1-grams"),
+        ([*said, "--lm", folder / "lm.arpa", "--lm-weight", "-1"], "'--lm-weight'"),
+        ([*said, "--top-p", "0.5"], "options of the search: top_p is for drawing"),
+        ([*tuned, "--grid", "lm_weight=0,1"], "--grid lm_weight=...: there is nothing to weigh; give --lm"),
+        ([*tuned, "--grid", "phrase_bonus=1"], "give --hotwords"),
+        ([*tuned, "--grid", "ctc_weight=2"], "--grid: 'ctc_weight': "),
+        ([*tuned, "--grid", "ctc_weight=x"], "--grid ctc_weight=x: give numbers with commas"),
+        (["tune", folder / "no.jsonl", "--model", model, "--grid", "beam_size=1"], "no.jsonl: no such manifest"),
+        ([*made[:2], folder / "empty.txt", *made[3:]], "empty.txt: there is no text to make a language model of"),
+        ([*made, "--order", "0"], "'--order'"),
+        ([*made[:4], folder / "none", *made[5:]], "none: no model folder"),
+    ):
+        done = asr(*words)
+        assert (done.status, done.out, len(done.err)) == (2, "", 1), f"{words}: {done}"
+        assert says in done.err[0], done.err
+        assert done.err[0].isprintable()

@@ -1,0 +1,162 @@
+"""Our own Transformer as a language model: cached as uncached, resumed as uninterrupted, and in the search."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from command import asr
+from models import noises, small_model
+
+from asr.checkpoint import LanguageFolder, load_language_model, save_model_folder
+from asr.config import LanguageExperimentConfig, LanguageFolderConfig, LanguageModelConfig, read_config
+from asr.data.batch import pad_audio
+from asr.errors import AsrError, CheckpointError, ConfigError
+from asr.model.build import build_language_model
+from asr.model.language import LanguageModel
+from asr.recognizer import Recognizer
+from asr.tokenizer import CharacterTokenizer
+from asr.training.language import summed_loss, train_language_model
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
+
+SMALL = {"layers": 2, "dim": 16, "heads": 2, "feed_forward": 32, "dropout": 0.1}
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def untrained(norm: str = "pre", vocab_size: int = 11) -> LanguageModel:
+    torch.manual_seed(1)
+    model = build_language_model(LanguageModelConfig(**SMALL, norm=norm), vocab_size, 1).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(2.0)
+    return model
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@torch.no_grad()
+def test_token_by_token_is_all_at_once_in_any_order_and_company(norm: str) -> None:
+    model = untrained(norm)
+    tokens_BL = torch.randint(4, 11, (3, 20), generator=torch.Generator().manual_seed(2))
+    whole_BLV = model(torch.cat([torch.ones(3, 1, dtype=torch.long), tokens_BL], 1), torch.tensor([21, 21, 21]))
+    expected_BLV = whole_BLV.log_softmax(-1)
+    found_NV, state = model.step(torch.tensor([[7, 8]] * 3), model.start(None))  # start tokens of a speech model
+    assert torch.allclose(found_NV, expected_BLV[:, 0], atol=1e-5)
+    rows = torch.arange(3)
+    for at in range(20):
+        order = torch.tensor([[0, 1, 2], [2, 0, 1], [1, 1, 0]][at % 3])
+        rows, state = rows[order], model.reorder(state, order)
+        found_NV, state = model.step(tokens_BL[rows, at : at + 1], state)
+        assert torch.allclose(found_NV, expected_BLV[rows, at + 1], atol=1e-5)
+
+
+@torch.no_grad()
+def test_padding_changes_nothing_and_the_loss_is_that_of_the_tokens_one_by_one() -> None:
+    model = untrained()
+    texts = [[1, 5, 6, 2], [1, 4, 4, 9, 8, 7, 2], [1, 2]]
+    total = 0.0
+    for text in texts:
+        for at in range(1, len(text)):
+            logits = model(torch.tensor([text[:at]]), torch.tensor([at]))[0, -1]
+            total -= float(logits[text[at]]) - math.log(sum(math.exp(x) for x in logits.tolist()))
+    loss, tokens = summed_loss(model, texts)
+    assert float(loss) == pytest.approx(total, abs=1e-4)
+    assert tokens == 10
+    assert float(loss) == pytest.approx(sum(float(summed_loss(model, [t])[0]) for t in texts), abs=1e-4)
+
+
+# ---- training -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("language")
+    save_model_folder(path / "speech", small_model())
+    (path / "texts.txt").write_text("hello world\nhold her\n\nwell done, hello there old world\n" * 4)
+    return path
+
+
+def experiment(folder: Path, out: str, **trainer: int) -> LanguageExperimentConfig:
+    return LanguageExperimentConfig.model_validate(
+        {
+            "out": folder / out,
+            "speech_model": folder / "speech",
+            "model": SMALL,
+            "data": {
+                "train": [folder / "texts.txt"],
+                "dev": [folder / "texts.txt"],
+                "batch_tokens": 60,
+                "max_tokens": 9,
+            },
+            "optimizer": {"lr": 0.01, "warmup_steps": 2, "schedule": "constant"},
+            "trainer": {"max_steps": 14, "validate_every_steps": 7, "device": "cpu", **trainer},
+        }
+    )
+
+
+def test_a_run_that_goes_on_is_one_that_was_never_stopped(folder: Path) -> None:
+    told: list[str] = []
+    whole = train_language_model(experiment(folder, "whole"), told.append)
+    found = [float(line.split()[4]) for line in told if line.startswith("step")]
+    assert found[-1] < found[0] < 11
+    train_language_model(experiment(folder, "parted", max_steps=7), told.append)
+    parted = train_language_model(experiment(folder, "parted"), told.append)
+    a, b = (load_language_model(path).model.state_dict() for path in (whole, parted))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    with pytest.raises(AsrError, match=r"holds a run with another configuration \(seed differ\)"):
+        train_language_model(experiment(folder, "whole").model_copy(update={"seed": 1}), told.append)
+
+
+@torch.no_grad()
+def test_it_joins_the_beam_and_a_weight_of_nothing_is_none(folder: Path) -> None:
+    tokenizer = small_model().tokenizer
+    settings = LanguageFolderConfig(kind="language_model", model=SMALL)
+    save_model_folder(folder / "lm", LanguageFolder(settings, untrained("pre", tokenizer.vocab_size), tokenizer))
+    options = {"beam_size": 3, "n_best": 3, "ctc_weight": 0.3}
+    audio = noises(1.0, 0.5, 1.5)
+    plain = Recognizer(small_model(**options)).decode(*pad_audio(audio))
+    assert Recognizer(small_model(**options, lm=folder / "lm", lm_weight=0)).decode(*pad_audio(audio)) == plain
+    recognizer = Recognizer(small_model(**options, lm=folder / "lm", lm_weight=0.5))
+    fused = recognizer.decode(*pad_audio(audio))
+    assert [h[0].tokens for h in fused] != [h[0].tokens for h in plain]
+    model = load_language_model(folder / "lm").model
+    for a, hypotheses in zip(audio, fused, strict=True):
+        assert recognizer.decode(*pad_audio([a]))[0][0].tokens == hypotheses[0].tokens
+        for h in hypotheses:
+            text = [1, *h.tokens, *([] if h.truncated else [tokenizer.eos_id])]
+            assert h.parts["lm"] == pytest.approx(-float(summed_loss(model, [text])[0]), abs=1e-3)
+
+
+def test_what_is_no_language_model_or_of_other_tokens_is_refused(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no language model: .*key 'kind' is missing|unknown key"):
+        Recognizer(small_model(lm=folder / "speech"))
+    with pytest.raises(CheckpointError, match=r"no language model .config.yaml is missing"):
+        Recognizer(small_model(lm=folder))
+    other = CharacterTokenizer.train(["hello xorld"])
+    settings = LanguageFolderConfig(kind="language_model", model=SMALL)
+    save_model_folder(folder / "other", LanguageFolder(settings, untrained("pre", other.vocab_size), other))
+    with pytest.raises(ConfigError, match="was trained for other tokens than this model's"):
+        Recognizer(small_model(lm=folder / "other"))
+    config = folder / "other" / "config.yaml"
+    config.write_text(config.read_text().replace("dim: 16", "dim: 60000"))
+    with pytest.raises(CheckpointError, match=r"describes a larger model"):
+        Recognizer(small_model(lm=folder / "other"))
+    with pytest.raises(ConfigError, match="leave out lm_unit: word"):
+        Recognizer(small_model(lm=folder / "other", lm_unit="word"))
+
+
+def test_mistakes_of_a_run_are_one_line(folder: Path) -> None:
+    (folder / "run.yaml").write_text("trainer: {max_steps: 3}\n")
+    done = asr("lm", "train", folder / "run.yaml")
+    assert (done.status, len(done.err)) == (2, 1)
+    assert "key 'out' is missing" in done.err[0]
+    done = asr("lm", "train", folder / "none.yaml")
+    assert (done.status, done.err) == (2, [f"asr: {folder}/none.yaml: no such file"])
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("lm-*.yaml")), ids=lambda path: path.name)
+def test_every_experiment_is_built(path: Path) -> None:
+    config = read_config(LanguageExperimentConfig, path)
+    assert len(build_language_model(config.model, 30, 1).layers) == config.model.layers
