@@ -113,8 +113,13 @@ def _of_teacher_forcing(experiment: ExperimentConfig, folder: Path) -> dict[str,
 
 
 def cross_attention(task: SpeechTask, batch: Batch) -> tuple[list[Tensor], Tensor]:
-    """The attention (B, H, L, T) of each decoder layer to the encoder, the texts being given; T of each utterance."""
+    """The attention (B, H, L, T) of each decoder layer to the encoder, the texts being given; T of each utterance.
+
+    No layers where the model has no attention decoder.
+    """
     memory = task.model.encode(batch.audio_BN, batch.audio_len_B)
+    if not task.attends:
+        return [], memory.len_B
     _, attentions = task.model.decoder(batch.inputs_BL, memory, explicit, batch.target_len_B)
     return attentions, memory.len_B
 
