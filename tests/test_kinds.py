@@ -69,8 +69,9 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(kind: str, runs: dict[str, Path]
     for steps in (2, 4):
         done = asr("train", config, *overrides(kind, f"out={tmp_path}", f"trainer.max_steps={steps}"))
         assert done.status == 0, done.err
-    assert logged_steps(tmp_path) == logged_steps(runs[kind])
-    assert len(logged_steps(tmp_path)) == 4
+    steps, whole = ([(s["loss"], s["ids"]) for s in logged_steps(out)] for out in (tmp_path, runs[kind]))
+    assert steps == whole
+    assert len(steps) == 4
     weights = Path("model") / "model.safetensors"
     assert (tmp_path / weights).read_bytes() == (runs[kind] / weights).read_bytes()
     assert (tmp_path / "hyp.jsonl").read_bytes() == (runs[kind] / "hyp.jsonl").read_bytes()
