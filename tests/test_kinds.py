@@ -69,8 +69,9 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(kind: str, runs: dict[str, Path]
     for steps in (2, 4):
         done = asr("train", config, *overrides(kind, f"out={tmp_path}", f"trainer.max_steps={steps}"))
         assert done.status == 0, done.err
-    assert logged_steps(tmp_path) == logged_steps(runs[kind])
-    assert len(logged_steps(tmp_path)) == 4
+    steps, whole = ([(s["loss"], s["ids"]) for s in logged_steps(out)] for out in (tmp_path, runs[kind]))
+    assert steps == whole
+    assert len(steps) == 4
     weights = Path("model") / "model.safetensors"
     assert (tmp_path / weights).read_bytes() == (runs[kind] / weights).read_bytes()
     assert (tmp_path / "hyp.jsonl").read_bytes() == (runs[kind] / "hyp.jsonl").read_bytes()
@@ -112,7 +113,7 @@ def test_texts_are_the_same_alone_and_in_a_batch(
     decoder: dict[str, Any], options: dict[str, Any], languages: tuple[str, ...]
 ) -> None:
     recognizer = Recognizer(small_model(languages, decoder=decoder, **options))
-    audio = noises(1.0, 0.5, 1.5, 0.1, 0.75, 0.04)
+    audio = noises(1.0, 0.5, 1.5, 0.1, 0.75, 0.001)
     spoken = ["es", "en"] * 3 if languages else [None] * 6
     together = recognizer.decode(*pad_audio(audio), spoken)
     assert len({hypotheses[0].tokens for hypotheses in together}) > 3
@@ -175,7 +176,10 @@ def test_a_run_may_start_from_such_a_model(kind: str, runs: dict[str, Path], con
             "guided_attention is for .*kind=attention",
         ),
         (["model.decoder={kind: none, layers: 3}"], "unknown key 'model.decoder.layers'"),
-        (["model.decoder={kind: nine}"], "'model.decoder': there is no kind 'nine' but 'attention', 'none', 'tr"),
+        (
+            ["model.decoder={kind: nine}"],
+            "'model.decoder': there is no kind 'nine'; there are 'attention', 'none', 'tr",
+        ),
         (
             ["model.decoder={kind: transducer}", "loss.guided_attention.weight=1"],
             "guided_attention is for .*kind=att",

@@ -121,9 +121,10 @@ def test_mask_ctc_stops_at_the_length_that_its_decoder_can_read() -> None:
     assert not found[1][0].truncated
 
 
+@pytest.mark.parametrize("position", ["learned", "sinusoidal", "rotary", "shaw", "transformer_xl"])
 @torch.inference_mode()
-def test_every_token_sees_all_others_and_no_padding() -> None:
-    decoder = small_model(decoder={"kind": "mask_predict", **LAYERS}).model.decoder
+def test_every_token_sees_all_others_and_no_padding(position: str) -> None:
+    decoder = small_model(decoder={"kind": "mask_predict", "position": position, **LAYERS}).model.decoder
     memory = Memory(torch.randn(2, 5, 32), torch.zeros(2, 5), torch.tensor([5, 5]))
     heard, tokens_NL, len_N = (
         decoder.hear(memory),

@@ -143,7 +143,7 @@ def _explain(kind: type[BaseModel], error: Any) -> str:
     if error["type"] == "missing":
         return f"key '{key}' is missing"
     if error["type"] == "union_tag_invalid":
-        return f"'{key}': there is no kind '{error['ctx']['tag']}' but {error['ctx']['expected_tags']}"
+        return f"'{key}': there is no kind '{error['ctx']['tag']}'; there are {error['ctx']['expected_tags']}"
     message = error["msg"].removeprefix("Value error, ").replace("\n", " ")
     if not key:
         return message

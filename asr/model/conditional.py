@@ -44,10 +44,9 @@ class LengthHead(nn.Module):
 
     def forward(self, memory: Memory) -> Tensor:
         """Log-probabilities (B, X) of the lengths 0, 1 and so on."""
-        rate_BT = F.softplus(F.linear(memory.states_BTD.float(), self.rate.weight.float(), self.rate.bias.float()))[
-            ..., 0
-        ]
-        mean_B1 = (rate_BT * real_frames(memory.len_B, rate_BT.shape[1])).sum(1, keepdim=True)
+        weight, bias = self.rate.weight.float(), self.rate.bias.float()
+        rate_BT = F.softplus(F.linear(memory.states_BTD.float(), weight, bias).squeeze(-1))
+        mean_B1 = rate_BT.masked_fill(~real_frames(memory.len_B, rate_BT.shape[1]), 0.0).sum(1, keepdim=True)
         fixed, growing = F.softplus(self.variance.float())
         length_X = torch.arange(self.longest + 1, device=mean_B1.device)
         return (-0.5 * (length_X - mean_B1).square() / (0.1 + fixed + growing * mean_B1)).log_softmax(-1)
