@@ -149,7 +149,8 @@ def build_language_model(config: LanguageModelConfig, vocab_size: int, begin_id:
     ]
     embedding = nn.Embedding(vocab_size, dim)
     nn.init.normal_(embedding.weight, std=dim**-0.5)
-    return LanguageModel(embedding, SinusoidalPosition(dim, length=448), layers, residual.last(dim), p, begin_id)
+    position = SinusoidalPosition(dim, length=448, scale=_scale(dim, scaled=True))  # else positions outweigh tokens
+    return LanguageModel(embedding, position, layers, residual.last(dim), p, begin_id)
 
 
 def empty_language_model(
