@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from audit import audited, expect_refused
 
-from asr.config import ExperimentConfig, read_config, to_yaml
+from asr.config import ExperimentConfig, LanguageExperimentConfig, read_config, to_yaml
 from asr.errors import ConfigError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -25,10 +25,11 @@ def good(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_experiment_is_valid_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
-    config = read_config(ExperimentConfig, path)
+    kind = LanguageExperimentConfig if path.name.startswith("lm-") else ExperimentConfig
+    config = read_config(kind, path)
     copy = tmp_path / "copy.yaml"
     copy.write_text(to_yaml(config))
-    assert read_config(ExperimentConfig, copy) == config
+    assert read_config(kind, copy) == config
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,20 @@ def test_scores_add_up_and_no_text_beats_the_best(seed: int, penalty: float) -> 
         assert [h.score for h in found[b]] == sorted((h.score for h in found[b]), reverse=True)
 
 
+@pytest.mark.parametrize(("bonus", "penalty"), [(0.0, 0.0), (1.5, 0.0), (1.5, 0.7)])
+def test_a_bonus_counts_every_token_and_a_penalty_divides_the_sum_with_it(bonus: float, penalty: float) -> None:
+    table = Table(5, 2)
+    table.log_prob[..., START] = -math.inf
+    scorers = [Weighted("t", table, 1.0)]
+    plain = SearchOptions(beam_size=125, length_penalty=0.0, n_best=125)
+    (every,) = search(scorers, torch.zeros(1, dtype=torch.long), torch.full((1, 1), START), EOS, [4], plain)
+    expected = {h.tokens: (h.score + bonus * len(h.tokens)) / (len(h.tokens) + 1) ** penalty for h in every}
+    ranked = SearchOptions(beam_size=125, length_bonus=bonus, length_penalty=penalty, n_best=125)
+    (found,) = search(scorers, torch.zeros(1, dtype=torch.long), torch.full((1, 1), START), EOS, [4], ranked)
+    assert {h.tokens: h.score for h in found} == pytest.approx(expected)
+    assert found[0].tokens == max(expected, key=expected.__getitem__)
+
+
 def test_beam_1_is_greedy() -> None:
     table = Table(6, 7)
     found = search(

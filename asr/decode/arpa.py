@@ -36,10 +36,11 @@ class Order(NamedTuple):
 
 
 class Arpa(NamedTuple):
-    """A file's contents: its words, those of them that were to be kept, and the n-grams of these."""
+    """What a file holds: the words that were to be kept, the n-grams of these, and how many words there are in all."""
 
     words: list[str]
     orders: list[Order]
+    size: int
 
 
 def read_arpa(path: Path, keep: Callable[[str], bool] = lambda word: True) -> Arpa:
@@ -80,7 +81,7 @@ class _Reading:
             orders.append(order)
         if line != b"\\end\\":
             raise self._error(f"expected \\end\\, not '{_shown(line)}'")
-        return Arpa(self.words, orders)
+        return Arpa(self.words, orders, len(self.ids))
 
     def _next(self) -> bytes:
         for number, line in self.lines:

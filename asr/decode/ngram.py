@@ -5,7 +5,7 @@ Shapes: N hypotheses, L tokens, V vocabulary, W words of the language model, X n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.decode.arpa import Arpa, Order, read_arpa
+from asr.decode.arpa import Order, read_arpa
 from asr.decode.backoff import ROOT, BackOff, back_off
 from asr.errors import ConfigError, printable
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
+_SPECIAL = frozenset({BEGIN, END, UNKNOWN, "<UNK>"})
 SPACE = "\u2581"  # stands for a space, which parts the words of the file; SentencePiece's own sign
 LEAST_KNOWN = 0.5
 
@@ -43,7 +44,7 @@ def symbols(tokenizer: Tokenizer) -> list[str]:
     A piece of text is written as SentencePiece does it, a space as U+2581.  Tokens that are no text, or whose text is
     taken or could not stand between spaces, are their number in angle brackets; the end token is </s>.
     """
-    taken = {BEGIN, END, UNKNOWN, "<UNK>"}
+    taken = set(_SPECIAL)
     found = []
     for i in range(tokenizer.vocab_size):
         (piece,) = tokenizer.pieces([i])
@@ -68,12 +69,11 @@ class TokenNGrams:
 
     def __init__(self, path: Path, tokenizer: Tokenizer) -> None:
         names = symbols(tokenizer)
-        known = {*names, BEGIN, UNKNOWN, "<UNK>"}
-        model, ids = _read(path, known.__contains__)
-        missing = [n for i, n in enumerate(names) if i not in tokenizer.suppressed_ids and n not in ids]
-        possible = len(names) - len(tokenizer.suppressed_ids)
-        if possible - len(missing) < LEAST_KNOWN * possible:
-            what = f"has {possible - len(missing)} of the model's {possible} tokens among its 1-grams"
+        known = {*names, *_SPECIAL}
+        model, ids, count = _read(path, known.__contains__)
+        tokens, words = len(ids.keys() - _SPECIAL), count - len(ids.keys() & _SPECIAL)
+        if tokens < LEAST_KNOWN * words:
+            what = f"{tokens} of its {words} different words are tokens of this model"
             raise ConfigError(f"{printable(path)}: {what}; for n-grams of words, set the unit to word")
         self._model = model
         self._word_V = torch.tensor([ids.get(name, ids[UNKNOWN]) for name in names])
@@ -117,9 +117,8 @@ class WordNGrams:
         if " " not in letters:
             raise ConfigError(f"{printable(path)}: this model's tokens part no words by spaces; set the unit to token")
         self._spelling = _Spelling(letters)
-        special = {BEGIN, END, UNKNOWN, "<UNK>"}
-        self._model, ids = _read(path, lambda word: word in special or set(word) <= set(letters))
-        words = {word: i for word, i in ids.items() if word not in special}
+        self._model, ids, _ = _read(path, lambda word: word in _SPECIAL or set(word) <= set(letters))
+        words = {word: i for word, i in ids.items() if word not in _SPECIAL}
         if not words:
             raise ConfigError(f"{printable(path)}: none of its words can be written with the model's vocabulary")
         self._table = self._spelling.table(words, ids[UNKNOWN])
@@ -222,32 +221,35 @@ class _Spelling:
         return _Table(len(self.ids), torch.tensor(keys), torch.tensor([arcs[k] for k in keys]), torch.tensor(ends))
 
 
-def _read(path: Path, keep: Any) -> tuple[BackOff, dict[str, int]]:
-    """The automaton of a file, and its words' numbers; <unk>, if it is missing, is as rare as its rarest word."""
+def _read(path: Path, keep: Callable[[str], bool]) -> tuple[BackOff, dict[str, int], int]:
+    """The automaton of a file, its words' numbers, and how many words it has.
+
+    <unk>, if it is missing, is as rare as the rarest word.
+    """
     arpa = read_arpa(path, keep)
     ids = {word: i for i, word in enumerate(arpa.words)}
     if END not in ids:
         raise ConfigError(f"{printable(path)}: {END} is not among its 1-grams, so that no text could end")
+    orders = arpa.orders
     if UNKNOWN not in ids:
         ids[UNKNOWN] = ids.pop("<UNK>", len(ids))
     if ids[UNKNOWN] == len(arpa.words):
-        arpa = _with_unknown(arpa, ids.get(BEGIN))
+        orders = [_with_unknown(orders[0], ids), *orders[1:]]
     try:
-        return back_off(arpa.orders, len(ids)), ids
+        return back_off(orders, len(ids)), ids, arpa.size
     except ValueError as e:
         raise ConfigError(f"{printable(path)}:{e}: this n-gram is there twice") from None
 
 
-def _with_unknown(arpa: Arpa, begin: int | None) -> Arpa:
-    first, *others = arpa.orders
-    rarest = first.log_prob_E[first.words_Ek[:, 0] != begin].min()
-    more = Order(
-        np.append(first.words_Ek, [[len(arpa.words)]], 0).astype(np.int32),
+def _with_unknown(first: Order, ids: dict[str, int]) -> Order:
+    """The 1-grams with one more."""
+    rarest = first.log_prob_E[first.words_Ek[:, 0] != ids.get(BEGIN)].min()
+    return Order(
+        np.append(first.words_Ek, [[ids[UNKNOWN]]], 0).astype(np.int32),
         np.append(first.log_prob_E, rarest),
         np.append(first.back_off_E, np.float32(0)),
         np.append(first.line_E, np.int32(0)),
     )
-    return Arpa([*arpa.words, UNKNOWN], [more, *others])
 
 
 def _begin(model: BackOff, ids: dict[str, int]) -> int:

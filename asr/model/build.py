@@ -232,8 +232,8 @@ def build_language_model(config: LanguageModelConfig, vocab_size: int, begin_id:
     ]
     embedding = nn.Embedding(vocab_size, dim)
     nn.init.normal_(embedding.weight, std=dim**-0.5)
-    last = placed.last(nn.LayerNorm, dim)
-    return LanguageModel(embedding, SinusoidalPosition(dim, length=448), layers, last, p, begin_id)
+    position = SinusoidalPosition(dim, length=448, scale=float(dim**0.5))  # else positions outweigh tokens
+    return LanguageModel(embedding, position, layers, placed.last(nn.LayerNorm, dim), p, begin_id)
 
 
 def empty_language_model(
