@@ -6,6 +6,7 @@ from .ablation import BASE, AblationConfig, CorpusConfig, RowConfig
 from .attention import ChunkConfig, WindowConfig
 from .base import Config
 from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
+from .decode import DecodeConfig, GuardConfig
 from .features import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 from .language import (
     LanguageDataConfig,
@@ -15,10 +16,8 @@ from .language import (
     LanguageTrainerConfig,
 )
 from .model import (
-    DecodeConfig,
     DecoderConfig,
     EncoderConfig,
-    GuardConfig,
     MaskPredictConfig,
     ModelConfig,
     ModelFolderConfig,

@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from .base import Config
 from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
+from .decode import DecodeConfig
 from .features import FeaturesConfig, LogMelConfig
 from .model import (
     NEED_CTC,
-    DecodeConfig,
     ModelConfig,
     NormalizerName,
     Padding,

@@ -130,18 +130,28 @@ class Criterion(Protocol):
         ...
 
 
-class CrossEntropy:
-    """Cross entropy of the decoder's tokens, smoothed in training."""
+class Steady:
+    """What a criterion has whose weight stays as it is."""
 
-    name: str = "ce"
     per: Per = "token"
     weights = False
 
-    def __init__(self, weight: float, smoothing: float) -> None:
-        self.weight, self.smoothing = weight, smoothing
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
 
     def share(self, step: int) -> float:
+        """What the criterion counts at a step."""
         return self.weight
+
+
+class CrossEntropy(Steady):
+    """Cross entropy of the decoder's tokens, smoothed in training."""
+
+    name: str = "ce"
+
+    def __init__(self, weight: float, smoothing: float) -> None:
+        super().__init__(weight)
+        self.smoothing = smoothing
 
     def __call__(self, run: Pass) -> Tensor:
         logits_BLV, _ = run.decoded
@@ -149,18 +159,14 @@ class CrossEntropy:
         return losses.cross_entropy(logits_BLV, run.batch.targets_BL, run.batch.target_len_B, smoothing)
 
 
-class CTC:
+class CTC(Steady):
     """Connectionist temporal classification on the encoder."""
 
     name: str = "ctc"
-    per: Per = "token"
-    weights = False
 
     def __init__(self, weight: float, blank: int) -> None:
-        self.weight, self.blank = weight, blank
-
-    def share(self, step: int) -> float:
-        return self.weight
+        super().__init__(weight)
+        self.blank = blank
 
     def __call__(self, run: Pass) -> Tensor:
         batch = run.batch

@@ -5,21 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from asr import losses
-from asr.training.criteria.base import Pass, Per
+from asr.training.criteria.base import Pass, Steady
 
 
-class RDrop:
+class RDrop(Steady):
     """R-Drop (Liang et al. 2021): half the Kullback-Leibler divergence of the decoder's tokens, in both directions."""
 
     name: str = "r_drop"
-    per: Per = "token"
-    weights = False
-
-    def __init__(self, weight: float) -> None:
-        self.weight = weight
-
-    def share(self, step: int) -> float:
-        return self.weight
 
     def __call__(self, run: Pass) -> Tensor:
         assert run.other is not None
@@ -28,21 +20,13 @@ class RDrop:
         return (losses.divergence(a_BLV, b_BLV, len_B) + losses.divergence(b_BLV, a_BLV, len_B)) / 2
 
 
-class CRCTC:
+class CRCTC(Steady):
     """Consistency-regularised CTC (Yao et al. 2024): the same of its frames, where each view's target is held still.
 
     Summed over frames, as CTC is.
     """
 
     name: str = "cr_ctc"
-    per: Per = "token"
-    weights = False
-
-    def __init__(self, weight: float) -> None:
-        self.weight = weight
-
-    def share(self, step: int) -> float:
-        return self.weight
 
     def __call__(self, run: Pass) -> Tensor:
         assert run.other is not None

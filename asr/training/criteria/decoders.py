@@ -9,21 +9,17 @@ import torch
 from torch import Tensor
 
 from asr import losses
-from asr.training.criteria.base import Pass, Per
+from asr.training.criteria.base import Pass, Per, Steady
 
 
-class TransducerLoss:
+class TransducerLoss(Steady):
     """All alignments of a transducer."""
 
     name: str = "transducer"
-    per: Per = "token"
-    weights = False
 
     def __init__(self, weight: float, blank: int) -> None:
-        self.weight, self.blank = weight, blank
-
-    def share(self, step: int) -> float:
-        return self.weight
+        super().__init__(weight)
+        self.blank = blank
 
     def __call__(self, run: Pass) -> Tensor:
         batch, frames_B = run.batch, run.memory.len_B
@@ -32,21 +28,17 @@ class TransducerLoss:
         return losses.transducer(logits_BTUV, frames_B, batch.text_BL, batch.text_len_B, self.blank)
 
 
-class MaskedCrossEntropy:
+class MaskedCrossEntropy(Steady):
     """Cross entropy of masked tokens, as many as are drawn from 1 to all (Ghazvininejad et al. 2019).
 
     Draws are an utterance's own, in validation always the same.
     """
 
     name: str = "masked"
-    per: Per = "token"
-    weights = False
 
     def __init__(self, weight: float, smoothing: float, mask: int) -> None:
-        self.weight, self.smoothing, self.mask = weight, smoothing, mask
-
-    def share(self, step: int) -> float:
-        return self.weight
+        super().__init__(weight)
+        self.smoothing, self.mask = smoothing, mask
 
     def __call__(self, run: Pass) -> Tensor:
         batch, decoder = run.batch, run.model.decoder
@@ -69,18 +61,11 @@ class MaskedCrossEntropy:
         return masked_BL
 
 
-class LengthLoss:
+class LengthLoss(Steady):
     """-log of the probability of the text's length."""
 
     name: str = "length"
     per: Per = "utterance"
-    weights = False
-
-    def __init__(self, weight: float) -> None:
-        self.weight = weight
-
-    def share(self, step: int) -> float:
-        return self.weight
 
     def __call__(self, run: Pass) -> Tensor:
         log_prob_BX: Tensor = run.model.decoder.length(run.memory)
