@@ -54,7 +54,7 @@ def tree(folder: Path, experiment: Path, **changes: Any) -> dict[str, Any]:
         "report": str(folder / "ABLATION.md"),
         "seeds": [0, 1],
         "budget": {"max_steps": 4, "validations": 2, "timed_steps": 0},
-        "set": {"trainer.plot_utterances": 0, "trainer.save_every_steps": 2, "loss.guided_attention_weight": 0.0},
+        "set": {"trainer.plot_utterances": 0, "trainer.save_every_steps": 2, "loss.guided_attention.weight": 0.0},
         "corpora": {"noise": {"base": str(experiment), "test": str(folder / "test.jsonl.gz")}},
         "rows": ROWS,
     }
