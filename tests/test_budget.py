@@ -97,7 +97,7 @@ OUT_OF_MEMORY = [
 def small_memory(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
     """Let encoding fail for more than `most` windows at once; gives the sizes that are tried."""
     tried: list[int] = []
-    encode: Callable[[Tensor, Tensor], object] = recognizer.decoder._encode
+    encode: Callable[[Tensor, Tensor], object] = recognizer.decoder.encode
 
     def limited(audio_BN: Tensor, len_B: Tensor) -> object:
         tried.append(len(len_B))
@@ -105,7 +105,7 @@ def small_memory(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, most: 
             raise error
         return encode(audio_BN, len_B)
 
-    monkeypatch.setattr(recognizer.decoder, "_encode", limited)
+    monkeypatch.setattr(recognizer.decoder, "encode", limited)
     return tried
 
 
@@ -154,8 +154,8 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.Mon
 def test_memory_is_in_one_heap_and_given_back_after_every_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     recognizer = Recognizer(small_model())
-    encode: Callable[[Tensor, Tensor], object] = recognizer.decoder._encode
-    monkeypatch.setattr(recognizer.decoder, "_encode", lambda *audio: events.append("batch") or encode(*audio))
+    encode: Callable[[Tensor, Tensor], object] = recognizer.decoder.encode
+    monkeypatch.setattr(recognizer.decoder, "encode", lambda *audio: events.append("batch") or encode(*audio))
     monkeypatch.setattr("asr.recognizer.budget._libc", lambda name: lambda *options: events.append(name))
     monkeypatch.setattr("asr.recognizer.pool.POOL_S", 0.8)
     texts(list(recognizer.transcribe_sources(sources(noises(0.5, 0.4, 0.3)), batch_s=0.1)))

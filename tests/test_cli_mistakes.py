@@ -91,7 +91,7 @@ def mistakes(folder: Path, model: Path) -> dict[str, tuple[list[object], str]]:
         ),
         "half a whisper": (["import", whisper, folder / "out"], "'decoder/embeddings/weight' is missing"),
         "no experiment": (["train", folder / "none.yaml"], "none.yaml: no such file"),
-        "unknown key": (["train", experiment, "model.encoder.layer=2"], "did you mean 'model.encoder.layers'"),
+        "unknown key": (["train", experiment, "model.encoder.laye=2"], "did you mean 'model.encoder.layer'"),
         "wrong type": (["train", experiment, "optimizer.lr=fast"], "'optimizer.lr'"),
         "no override": (["train", experiment, "optimizer.lr"], "overrides look like"),
         "no data": (["train", experiment], "no-train.jsonl: no such manifest"),
