@@ -121,10 +121,8 @@ class BatchDecoder:
 
     @cached_property
     def footprint(self) -> Footprint:
-        """What decoding takes of the device's memory."""
-        guards = self.options.guards
-        widest = max(self.options.beam_size, guards.wider_beam if guards.enabled else 1)
-        return footprint(self.parts, widest)
+        """What decoding takes of the device's memory; few windows are searched again with a wider beam."""
+        return footprint(self.parts, self.options.beam_size)
 
     @property
     def device(self) -> torch.device:
