@@ -44,8 +44,9 @@ quick: install ## the same in two minutes, to see that it runs
 	$(BIN)/python recipes/prompts/prepare.py --languages en --out data/prompts-en
 	$(BIN)/python recipes/prompts/demo.py --data data/prompts-en --out exp/quick --quick
 
+# A thread for each of the two processes: with two each, they wait for one another's and take twice as long.
 test: install ## run the tests
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: install ## ruff and mypy
 	$(BIN)/ruff check asr recipes benchmarks tests
