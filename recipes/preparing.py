@@ -39,6 +39,15 @@ def split_of(key: str) -> str:
     return {0: "test", 1: "dev"}.get(digit, "train")
 
 
+def parse_languages(text: str, known: Iterable[str]) -> list[str]:
+    """The chosen languages in the corpus's own order, so that the order of asking changes nothing."""
+    languages = list(known)
+    chosen = {part.strip() for part in text.split(",") if part.strip()}
+    if not chosen or chosen - set(languages):
+        raise AsrError(f"--languages {text!r}: choose from {','.join(languages)}")
+    return [language for language in languages if language in chosen]
+
+
 def manifest_path(out: Path, split: str) -> Path:
     """Where the cuts of a split stand."""
     return out / f"cuts_{split}.jsonl.gz"

@@ -34,7 +34,7 @@ from prompts_source import (
 
 from asr.errors import AsrError, DataError
 from recipes.clips import Clip, Dropped, check_apart
-from recipes.preparing import split_of
+from recipes.preparing import parse_languages, split_of
 from recipes.prompts import corpus
 from recipes.prompts import prepare as recipe
 
@@ -298,10 +298,10 @@ def test_killed_anywhere_and_run_again(tmp_path: Path) -> None:
 
 
 def test_languages() -> None:
-    assert recipe.parse_languages("ru, en") == ["en", "ru"]
+    assert parse_languages("ru, en", corpus.VOICES) == ["en", "ru"]
     for text in ("", "en,xx"):
         with pytest.raises(AsrError, match="choose from en,es,fr,it,ru"):
-            recipe.parse_languages(text)
+            parse_languages(text, corpus.VOICES)
 
 
 def test_a_source_without_the_files(tmp_path: Path) -> None:

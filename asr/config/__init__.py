@@ -8,6 +8,7 @@ from .base import Config
 from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .decode import DecodeConfig, GuardConfig
 from .features import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
+from .fitting import check_fits
 from .language import (
     LanguageDataConfig,
     LanguageExperimentConfig,
@@ -43,9 +44,6 @@ from .training import (
     PhraseListConfig,
     PlateauConfig,
     TrainerConfig,
-    check_losses,
-    check_phrases,
-    check_processes,
 )
 
 __all__ = [
@@ -93,9 +91,7 @@ __all__ = [
     "TransformerDecoderConfig",
     "WhisperFeaturesConfig",
     "WindowConfig",
-    "check_losses",
-    "check_phrases",
-    "check_processes",
+    "check_fits",
     "parse_yaml",
     "read_config",
     "read_tree",

@@ -11,8 +11,8 @@ from .base import Config
 from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .decode import DecodeConfig
 from .features import FeaturesConfig, LogMelConfig
+from .fitting import check_fits
 from .model import (
-    NEED_CTC,
     ModelConfig,
     NormalizerName,
     Padding,
@@ -250,12 +250,6 @@ class ExperimentConfig(Config):
             raise ValueError("loss.minimum_error searches without phrase lists: leave out data.phrases")
         if self.loss.minimum_error.weight and self.trainer.strategy == "fsdp":
             raise ValueError("loss.minimum_error searches while it trains, which needs whole weights: no strategy=fsdp")
-        if self.loss.minimum_error.weight and self.data.phrases is not None:
-            raise ValueError("loss.minimum_error searches without phrase lists: leave out data.phrases")
-        if self.model.decoder.kind in ("mask_predict", "mask_ctc") and self.trainer.strategy == "fsdp":
-            raise ValueError(f"trainer.strategy=fsdp is not for model.decoder.kind={self.model.decoder.kind}: take ddp")
-        if self.data.phrases is not None and self.trainer.strategy == "fsdp":
-            raise ValueError("trainer.strategy=fsdp is not for a decoder with a pointer: take ddp")
         return self
 
     @model_validator(mode="after")
@@ -266,46 +260,8 @@ class ExperimentConfig(Config):
         if self.init is None and self.adapt != AdaptConfig():
             raise ValueError("adapt is for the model that init brings: set model and so on themselves")
         check_window(self.features, self.model)
-        check_processes(self.model, self.trainer)
         if self.init is None:
-            check_losses(self.loss, self.augment, self.model)
-            check_phrases(self.model, self.data.phrases)
+            check_fits(self, self.model)
             if getattr(self.model.decoder, "pointer", None) is not None and self.data.phrases is None:
                 raise ValueError("model.decoder.pointer learns nothing without lists: set data.phrases, such as {}")
         return self
-
-
-def check_processes(model: ModelConfig, trainer: TrainerConfig) -> None:
-    """ValueError if norms take statistics of a batch of which each process sees but a share."""
-    for part in ("encoder", "decoder"):
-        kind = getattr(getattr(model, part), "normalization", "layer")
-        if kind in ("batch", "power") and trainer.devices * trainer.nodes > 1:
-            raise ValueError(
-                f"model.{part}.normalization={kind} is for training in one process, which sees whole batches: "
-                "set trainer.devices=1 and nodes=1, or normalization=layer"
-            )
-
-
-def check_losses(loss: LossConfig, augment: AugmentConfig, model: ModelConfig) -> None:
-    """ValueError for training criteria that such a model has no part for."""
-    kind = model.decoder.kind
-    of_attention = {
-        "loss.guided_attention": loss.guided_attention.weight,
-        "loss.scheduled_sampling": loss.scheduled_sampling.share,
-        "loss.minimum_error": loss.minimum_error.weight,
-        "loss.r_drop": loss.r_drop,
-        "augment.token_noise": augment.token_noise,
-    }
-    for name, value in of_attention.items():
-        if value > 0 and kind != "attention":
-            raise ValueError(f"{name} is for model.decoder.kind=attention: {kind} has no such decoder")
-    if loss.ctc_weight == 0 and kind in NEED_CTC:
-        raise ValueError(f"loss.ctc_weight=0 would not train the CTC head that model.decoder.kind={kind} needs")
-
-
-def check_phrases(model: ModelConfig, phrases: PhraseListConfig | None) -> None:
-    """ValueError if there are phrase lists that no part of the model reads."""
-    if phrases is not None and getattr(model.decoder, "pointer", None) is None:
-        raise ValueError(
-            "data.phrases is for a decoder with a pointer: set model.decoder.pointer or adapt.pointer to {}"
-        )

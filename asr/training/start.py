@@ -17,9 +17,7 @@ from asr.config import (
     ExperimentConfig,
     LanguageExperimentConfig,
     ModelFolderConfig,
-    check_losses,
-    check_phrases,
-    check_processes,
+    check_fits,
     read_config,
     to_yaml,
     validate,
@@ -126,9 +124,7 @@ def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
     )
     settled = validate(ModelFolderConfig, settled.model_dump(), f"{config.init}, with what adapt changes")
     try:
-        check_losses(config.loss, config.augment, settled.model)
-        check_processes(settled.model, config.trainer)
-        check_phrases(settled.model, config.data.phrases)
+        check_fits(config, settled.model)
     except ValueError as e:
         raise ConfigError(f"{config.init}: {e}") from None
     return resettled(parts, settled)

@@ -35,6 +35,7 @@ from recipes.preparing import (
     digest_of_code,
     finished,
     manifest_path,
+    parse_languages,
     state_of,
     write_cuts,
     write_stamp,
@@ -56,21 +57,13 @@ def main(
 ) -> None:
     """Fetch the dialogues of Fish Fillets NG from Debian and write lhotse cuts for train, dev and test."""
     try:
-        report = prepare(parse_languages(languages), out, source)
+        report = prepare(parse_languages(languages, SPOKEN), out, source)
     except (AsrError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     show(report, out, SPOKEN, "release 1.0.1")
     for fault in report["faults"]:
         typer.echo(f"passed over {fault}", err=True)
-
-
-def parse_languages(text: str) -> list[str]:
-    """The chosen languages in the corpus's own order."""
-    chosen = {part.strip() for part in text.split(",") if part.strip()}
-    if not chosen or chosen - SPOKEN.keys():
-        raise AsrError(f"--languages {text!r}: choose from {','.join(SPOKEN)}")
-    return [language for language in SPOKEN if language in chosen]
 
 
 def prepare(languages: Sequence[str], out: Path, source: Path | None) -> Report:

@@ -25,7 +25,17 @@ if not __package__:  # run as a script: its own folder stands first on the path,
 from asr.errors import AsrError, DataError
 from asr.files import make_folder
 from recipes.clips import Clip, Dropped, as_cuts, assign, check_apart, drop_copies, heard
-from recipes.preparing import STAMP, Report, alone, digest_of_code, finished, manifest_path, write_cuts, write_stamp
+from recipes.preparing import (
+    STAMP,
+    Report,
+    alone,
+    digest_of_code,
+    finished,
+    manifest_path,
+    parse_languages,
+    write_cuts,
+    write_stamp,
+)
 from recipes.prompts import corpus, sources
 from recipes.prompts.corpus import VOICES
 from recipes.prompts.sources import VERSION, Found
@@ -53,20 +63,11 @@ def main(
 ) -> None:
     """Fetch the Asterisk core sounds and write lhotse cuts for train, dev and test."""
     try:
-        report = prepare(parse_languages(languages), out, source, mirror)
+        report = prepare(parse_languages(languages, VOICES), out, source, mirror)
     except (AsrError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     show(report, out, {voice.language: voice.clips for voice in VOICES.values()}, f"release {VERSION}")
-
-
-def parse_languages(text: str) -> list[str]:
-    """The chosen languages in the corpus's own order, so that the order of asking changes nothing."""
-    chosen = {part.strip() for part in text.split(",") if part.strip()}
-    unknown = sorted(chosen - VOICES.keys())
-    if unknown or not chosen:
-        raise AsrError(f"--languages {text!r}: choose from {','.join(VOICES)}")
-    return [language for language in VOICES if language in chosen]
 
 
 def prepare(languages: Sequence[str], out: Path, source: Path | None, mirror: str | None) -> Report:

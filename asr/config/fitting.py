@@ -1,0 +1,55 @@
+"""What a training asks of the model that it trains, whether a YAML describes that or `init` brings it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .model import NEED_CTC, ModelConfig
+
+if TYPE_CHECKING:
+    from .training import ExperimentConfig
+
+
+def check_fits(config: ExperimentConfig, model: ModelConfig) -> None:
+    """ValueError for a training that such a model has no part for, or whose processes cannot share it."""
+    _check_processes(config, model)
+    _check_losses(config, model)
+    if config.data.phrases is not None and getattr(model.decoder, "pointer", None) is None:
+        raise ValueError(
+            "data.phrases is for a decoder with a pointer: set model.decoder.pointer or adapt.pointer to {}"
+        )
+
+
+def _check_processes(config: ExperimentConfig, model: ModelConfig) -> None:
+    """Norms of a batch see but a share of it in each process; shares of weights come together in `forward` alone."""
+    trainer = config.trainer
+    for part in ("encoder", "decoder"):
+        norm = getattr(getattr(model, part), "normalization", "layer")
+        if norm in ("batch", "power") and trainer.devices * trainer.nodes > 1:
+            raise ValueError(
+                f"model.{part}.normalization={norm} is for training in one process, which sees whole batches: "
+                "set trainer.devices=1 and nodes=1, or normalization=layer"
+            )
+    if trainer.strategy != "fsdp":
+        return
+    kind = model.decoder.kind
+    if kind in ("mask_predict", "mask_ctc"):
+        raise ValueError(f"trainer.strategy=fsdp is not for model.decoder.kind={kind}: take ddp")
+    if config.data.phrases is not None:
+        raise ValueError("trainer.strategy=fsdp is not for a decoder with a pointer: take ddp")
+
+
+def _check_losses(config: ExperimentConfig, model: ModelConfig) -> None:
+    loss, kind = config.loss, model.decoder.kind
+    of_attention = {
+        "loss.guided_attention": loss.guided_attention.weight,
+        "loss.scheduled_sampling": loss.scheduled_sampling.share,
+        "loss.minimum_error": loss.minimum_error.weight,
+        "loss.r_drop": loss.r_drop,
+        "augment.token_noise": config.augment.token_noise,
+    }
+    for name, value in of_attention.items():
+        if value > 0 and kind != "attention":
+            raise ValueError(f"{name} is for model.decoder.kind=attention: {kind} has no such decoder")
+    if loss.ctc_weight == 0 and kind in NEED_CTC:
+        raise ValueError(f"loss.ctc_weight=0 would not train the CTC head that model.decoder.kind={kind} needs")
