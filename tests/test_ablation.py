@@ -169,6 +169,8 @@ def test_the_command_for_base_gives_what_the_ablation_trains(tmp_path: Path, bas
         ({"rows": {"x": {"from": "base", "set": {"model.encoder.layers": 2}}}}, "row 'x': init brings its own model"),
         ({"rows": {"x": {"share": 0.5}}}, "share is for rows that train on from another row"),
         ({"rows": {"x": {"only": ["fr"]}}}, "row 'x': only: there is no corpus 'fr'"),
+        ({"rows": {"x": {"timed_as": "y"}, "y": {"timed_as": "base"}}}, "row 'y' is not one that is trained and timed"),
+        ({"rows": {"x": {"decode": {"beam_size": 3}, "timed_as": "base"}}}, "is not one that is trained and timed"),
         ({"rows": {"x/y": {}}}, "'rows.x/y.*': String should match pattern"),
         ({"rows": {"base": {"set": {"seed": 1}}}}, "row 'base' changes nothing: put what all rows have into set"),
         ({"seeds": [1, 1]}, "a seed is given twice"),
@@ -364,6 +366,21 @@ def test_rows_are_timed_beside_base(base: Path, tmp_path: Path, here: type[Here]
     assert asked == ["pre", "post"]
     assert all(0 < s < 10 for s in times.values())
     assert times.keys() == {"base", "post"}
+
+
+def test_a_row_that_is_timed_as_another_gets_its_steps(base: Path, tmp_path: Path, here: type[Here]) -> None:
+    rows = {"slow": {"set": {"optimizer.lr": 1e-4}, "timed_as": "base"}}
+    budget = {"train_s": 0.5, "max_steps": 4, "validations": 1, "timed_steps": 2, "untimed_steps": 1, "passes": 1}
+    corpora = {"noise": {"base": str(base)}}
+    changes = {"seeds": [0], "budget": budget, "corpora": corpora, "rows": rows}
+    path = written(tmp_path / "ablation.yaml", tree(tmp_path, base, **changes))
+    assert run(path, here)
+    found = Results(tmp_path / "results.jsonl")
+    own, other = found.steps("noise", "slow"), found.steps("noise", "base")
+    assert own is not None
+    assert other is not None
+    assert (own.step_s, own.base_step_s, own.steps) == (other.step_s, other.base_step_s, other.steps)
+    assert sum(".timing" in name for name in here.done) == 1
 
 
 def test_results_of_other_settings_are_refused_until_they_are_dropped(

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,8 +106,13 @@ class Runner:
         rows = [row for row in dict.fromkeys(job.row for job in wave) if self.plan.trains(row)]
         rows = [row for row in rows if self.results.steps(corpus, row) is None]
         rows = [row for row in rows if self._can_start(Job(corpus, row, first))]
-        for at in range(0, len(rows), _TIMED_TOGETHER):
-            self._time_together(corpus, rows[at : at + _TIMED_TOGETHER])
+        timed = [
+            row for row in dict.fromkeys(map(self.plan.config.timed_as, rows)) if not self.results.steps(corpus, row)
+        ]
+        for at in range(0, len(timed), _TIMED_TOGETHER):
+            self._time_together(corpus, timed[at : at + _TIMED_TOGETHER])
+        for row in rows:
+            self._note_as(corpus, row, self.plan.config.timed_as(row))
 
     def _time_together(self, corpus: str, rows: Sequence[str]) -> None:
         times: dict[str, float] = {}
@@ -125,7 +130,18 @@ class Runner:
             if not times or row in times:
                 self._note_steps(corpus, row, times, reference_s)
 
-    def _note_steps(self, corpus: str, row: str, times: dict[str, float], reference_s: float | None) -> None:
+    def _note_as(self, corpus: str, row: str, timed: str) -> None:
+        """Give a row the steps of one that was timed, if it is another; with it, the row fails."""
+        found, base = self.results.steps(corpus, timed), self.results.steps(corpus, BASE)
+        if timed == row:
+            return
+        if found is None or base is None:
+            self._problem(f"{corpus}/{row}: left out, for its steps are timed as those of {timed}, which failed")
+            return
+        times = {row: found.step_s, BASE: found.base_step_s}
+        self._note_steps(corpus, row, times, base.step_s)
+
+    def _note_steps(self, corpus: str, row: str, times: Mapping[str, float | None], reference_s: float | None) -> None:
         step_s, base_step_s = times.get(row), times.get(BASE)
         steps = steps_within(self.plan, row, step_s, base_step_s, reference_s)
         settings = self.plan.settings(corpus, row)

@@ -8,7 +8,8 @@ allows. The number is written down; who repeats a row takes the number and needs
 base counts, rows that are timed on another day or another machine stay comparable: base is timed again with them.
 
 What a row costs later only, in a schedule that sets in late, is not seen: `timed_with` makes it show at once. Neither
-are validations, which each run has as many of as the others.
+are validations, which each run has as many of as the others. Rows that change nothing a step has to do, such as
+another learning rate, need no timing of their own: `timed_as`.
 """
 
 from __future__ import annotations

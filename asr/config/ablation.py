@@ -63,6 +63,7 @@ class RowConfig(Config):
     against: str | None = Field(None, description="the row that it is compared with; default: base")
     only: tuple[str, ...] = Field((), description="the corpora that it is for; none named: all")
     timed_with: Changes = Field({}, description="further changes while it is timed, where it gets dearer later")
+    timed_as: str | None = Field(None, description="the row whose steps cost the same: timed once for both")
 
     @property
     def trains(self) -> bool:
@@ -111,9 +112,14 @@ class AblationConfig(Config):
         return self
 
     def _check(self, name: str, row: RowConfig) -> None:
-        for key, other in (("from", row.from_), ("against", row.against)):
+        for key, other in (("from", row.from_), ("against", row.against), ("timed_as", row.timed_as)):
             if other is not None and (other not in self.rows or other == name):
                 raise ValueError(f"row '{name}': {key}: there is no other row '{other}'")
+        timed = self.rows[self.timed_as(name)]
+        if row.timed_as is not None and not (row.trains and timed.trains and timed.timed_as is None):
+            raise ValueError(
+                f"row '{name}': timed_as: row '{row.timed_as}' is not one that is trained and timed itself"
+            )
         start = self.rows[self.start_of(name)]
         if not start.trains or (row.trains and start.from_ is not None):
             raise ValueError(f"row '{name}': from: '{row.from_}' does not train a model from the start")
@@ -121,7 +127,7 @@ class AblationConfig(Config):
             if corpus not in self.corpora:
                 raise ValueError(f"row '{name}': only: there is no corpus '{corpus}'")
         for corpus in self.corpora_of(name):
-            for other in (self.start_of(name), self.opponent_of(name)):
+            for other in (self.start_of(name), self.opponent_of(name), self.timed_as(name)):
                 if corpus not in self.corpora_of(other):
                     raise ValueError(f"row '{name}': row '{other}', which it needs, is not for corpus '{corpus}'")
 
@@ -133,6 +139,10 @@ class AblationConfig(Config):
         """The row whose model a row starts from or uses; its own name where it starts from nothing."""
         row = self.rows[name]
         return row.from_ or (name if row.trains else BASE)
+
+    def timed_as(self, name: str) -> str:
+        """The row whose steps are timed for a row: its own name, where it is timed itself."""
+        return self.rows[name].timed_as or name
 
     def opponent_of(self, name: str) -> str:
         """The row that a row is compared with."""
