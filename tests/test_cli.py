@@ -315,3 +315,12 @@ def test_the_best_texts_stand_in_the_json(model: Path, calls: Path) -> None:
 def test_version() -> None:
     done = asr("--version")
     assert (done.status, done.out, done.err) == (0, f"asr {__version__}\n", [])
+
+
+def test_progress_may_be_told_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a long wait the time that is left would be more than a date can hold."""
+    times = iter([0.0, 60.0, 120.0])
+    monkeypatch.setattr("asr.cli.terminal.time.monotonic", lambda: next(times))
+    with terminal.progress("working") as on_done:
+        on_done(0.0, 1e6)
+        on_done(1.0, 1e6)

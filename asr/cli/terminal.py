@@ -111,7 +111,9 @@ def progress(
 
         def on_done(done: float, total: float) -> None:
             spent_s = max(1e-9, time.monotonic() - began)
-            left = timedelta(seconds=round(max(0.0, total - done) * spent_s / max(1e-9, done)))
-            bar.update(task, completed=done, total=total, description=f"{status(done, total, spent_s)}, {left} left")
+            left = ""
+            if done > 0:  # else nobody knows
+                left = f", {timedelta(seconds=round(max(0.0, total - done) * spent_s / done))} left"
+            bar.update(task, completed=done, total=total, description=status(done, total, spent_s) + left)
 
         yield on_done
