@@ -12,14 +12,16 @@ from typing import Any
 from lhotse.cut import Cut
 
 from asr.data.cuts import language_of, read_cuts
-from asr.errors import ConfigError, DataError
+from asr.data.tasks import for_task, text_language_of
+from asr.errors import ConfigError, DataError, printable
 from asr.files import make_folder, write_atomically
 from asr.recognizer import OnDone, Recognizer
 from asr.recognizer.cuts import cut_source
-from asr.scoring import ScoreOptions, ScoreReport, score_sources
+from asr.scoring import ScoreOptions, ScoreReport, metrics_of, score_sources
 from asr.scoring.formats import of_cut
 from asr.scoring.recognised import EVALUATION, HYPOTHESES, Recognised, sources, write_recognised
 from asr.scoring.rows import Row
+from asr.tasks import TRANSCRIBE, chosen
 from asr.transcript import Failure
 
 
@@ -49,6 +51,7 @@ def evaluate(
     *,
     normalizer: str | None = None,
     language: str | None = None,
+    task: str | None = None,
     options: ScoreOptions | None = None,
     settings: Mapping[str, Any] | None = None,
     batch_s: float | None = None,
@@ -56,18 +59,22 @@ def evaluate(
 ) -> Evaluation:
     """Decode the cuts of a manifest, write hyp.jsonl and evaluation.jsonl into `output`, and score them.
 
-    normalizer: for both sides; default: the one that the model was trained with.  language: only the cuts in it.
-    options: what to compute.  settings: what else is to stand in evaluation.jsonl, for comparisons.  batch_s: as for
-    Recognizer.transcribe_sources.
-    Raises DataError, one line, for a manifest that cannot be used or a cut whose audio cannot be read.
+    normalizer: for both sides; default: the one that the model was trained with.  language: only the cuts in it.  task:
+    as for Recognizer.transcribe_sources; a translation is scored against those that the cuts carry.  options: what to
+    compute; default: what measures the task.  settings: what else is to stand in evaluation.jsonl, for
+    comparisons.  batch_s: as for Recognizer.transcribe_sources.
+    Raises DataError, one line, for a manifest that cannot be used, or a cut whose audio cannot be read or that lacks
+    the translation.
     """
-    options = replace(options or ScoreOptions(), normalizer=normalizer or recognizer.config.normalizer, language=None)
+    task = chosen(task, recognizer.tokenizer.tasks)
+    options = options or ScoreOptions(metrics=metrics_of(task))
+    options = replace(options, normalizer=normalizer or recognizer.config.normalizer, language=None)
     if "tcwer" in options.metrics:
         raise ConfigError("tcwer needs the times of words: asr transcribe MANIFEST --words, then asr score")
     cuts = {cut.id: cut for cut in read_cuts(manifest) if language is None or language_of(cut) == language}
     if not cuts:
         raise DataError(f"{manifest}: no cuts in language {language!r}")
-    references = {id: reference_of(cut) for id, cut in cuts.items()}
+    references = {id: reference_of(cut, task) for id, cut in cuts.items()}
     # What cannot be scored (an unknown normaliser or field, a reference) shows here and not after hours of decoding.
     score_sources(*sources([Recognised(ref, ref.text) for ref in references.values()]), options)
     make_folder(output)
@@ -75,12 +82,13 @@ def evaluate(
     began = time.monotonic()
     for result in recognizer.transcribe_sources(
         [cut_source(cut, recognizer.rate) for cut in cuts.values()],
+        task=task,
         batch_s=batch_s,
         on_done=on_done,
     ):
         if isinstance(result, Failure):
             raise DataError(f"{manifest}: cut {result.id!r} cannot be read: {result.reason}")
-        recognised.append(Recognised(references[result.id], result.text, result.alternatives))
+        recognised.append(Recognised(references[result.id], result.text, result.alternatives, task))
     wall_s = time.monotonic() - began
     write_recognised(output / HYPOTHESES, recognised)
     report = score_sources(*sources(recognised), options)
@@ -88,6 +96,7 @@ def evaluate(
     told = {
         "manifest": str(manifest),
         "only_language": language,
+        "task": task,
         **(settings or {}),
         "decode": recognizer.options.model_dump(mode="json"),
     }
@@ -97,8 +106,15 @@ def evaluate(
     return found
 
 
-def reference_of(cut: Cut) -> Row:
-    """The same row that `asr score` reads from the cut's line, but of two languages the one that it is decoded in."""
+def reference_of(cut: Cut, task: str = TRANSCRIBE) -> Row:
+    """The same row that `asr score` reads from the cut's line, but of two languages the one that it is decoded in.
+
+    task: what is to be made of the speech.  Raises DataError if the cut has no such text.
+    """
+    try:
+        cut = for_task(cut, task)
+    except DataError as e:
+        raise DataError(f"{printable(cut.id)}: {e}") from None
     spoken = [supervision.to_dict() for supervision in cut.supervisions]
     row = {"id": cut.id, "duration": cut.duration, "supervisions": spoken, "custom": getattr(cut, "custom", None)}
-    return of_cut(row)._replace(language=language_of(cut))
+    return of_cut(row)._replace(language=text_language_of(cut))

@@ -90,6 +90,17 @@ def test_scores_of_translation_are_sacrebleus_own() -> None:
     assert list(report.as_dict()["metrics"]) == ["wer", "bleu", "chrf", "ter"]
 
 
+@pytest.mark.parametrize(
+    ("language", "cut"), [("zh", "zh"), ("zh-TW", "zh"), ("ja", "char"), ("de", "13a"), (None, "13a")]
+)
+def test_bleu_cuts_texts_as_their_language_asks(language: str | None, cut: str) -> None:
+    refs, hyps = {"a": "他 今天 去 北京 了 吗"}, {"a": "他今天去了北京吗"}
+    report = score_texts(refs, hyps, metrics=["bleu"], languages={"a": language})
+    expected = sacrebleu.BLEU(tokenize=cut).corpus_score(list(hyps.values()), [list(refs.values())])
+    assert report.values["bleu"] == pytest.approx(expected.score)
+    assert f"tok:{cut}" in report.translation["bleu"].signature
+
+
 def test_bleu_alone_has_no_alignments() -> None:
     report = score_texts({"a": "b c"}, {"a": "b d"}, metrics=["bleu"])
     assert "BLEU" in report.table()

@@ -252,8 +252,8 @@ def test_time_spent_waiting_for_batches_is_counted_over_all_starts(path: Path, m
 
 
 def test_collate_pads_audio_and_targets_and_counts_what_was_applied() -> None:
-    long = Example("a", torch.ones(5), "hi", [1, 4, 7, 8, 2], 2, "en", ("speed", "noise"))
-    short = Example("b", -torch.ones(3), "o", [1, 5, 9, 2], 2, "es", ("noise",))
+    long = Example("a", torch.ones(5), "hi", [1, 4, 7, 8, 2], 2, [7, 8], "transcribe", "en", ("speed", "noise"))
+    short = Example("b", -torch.ones(3), "o", [1, 5, 9, 2], 2, [6, 5, 4], "translate:en", "es", ("noise",))
     batch = collate([short, long], epoch=3, index=4)
     assert batch.audio_BN.tolist() == [[-1, -1, -1, 0, 0], [1, 1, 1, 1, 1]]
     assert batch.audio_len_B.tolist() == [3, 5]
@@ -262,7 +262,9 @@ def test_collate_pads_audio_and_targets_and_counts_what_was_applied() -> None:
     assert batch.targets_BL.tolist() == [[5, 9, 2, 0], [4, 7, 8, 2]]
     assert batch.target_len_B.tolist() == [3, 4]
     assert [row[:n] for row, n in zip(batch.text_BL.tolist(), batch.text_len_B, strict=True)] == [[9], [7, 8]]
+    assert (batch.spoken_BS.tolist(), batch.spoken_len_B.tolist()) == ([[6, 5, 4], [7, 8, 0]], [3, 2])
     assert (batch.ids, batch.texts, batch.languages) == (["b", "a"], ["o", "hi"], ["es", "en"])
+    assert (batch.tasks, batch.text_languages) == (["translate:en", "transcribe"], ["en", "en"])
     assert (batch.epoch, batch.index, batch.applied) == (3, 4, {"noise": 2, "speed": 1})
 
 

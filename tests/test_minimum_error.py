@@ -49,7 +49,7 @@ def batch_of(*ids: str) -> Batch:
         audio_N = torch.randn(4000 + 900 * ord(id) % 3000, generator=torch.Generator().manual_seed(ord(id)))
         prefix = TOKENIZER.prefix(language)
         tokens = [*prefix, *TOKENIZER.encode(text), TOKENIZER.eos_id]
-        examples.append(Example(id, audio_N, text, tokens, len(prefix), language))
+        examples.append(Example(id, audio_N, text, tokens, len(prefix), tokens[len(prefix) : -1], language=language))
     return collate(examples)
 
 

@@ -175,7 +175,7 @@ def test_processes_that_a_launcher_starts_train_as_those_of_ours(config: Path, t
 
 
 def example(cut: Cut, epoch: int) -> Example:
-    return Example(cut.id, torch.ones(3), "", [1, 2], 1)
+    return Example(cut.id, torch.ones(3), "", [1, 2], 1, [])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

@@ -7,7 +7,7 @@ import io
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 import sentencepiece
@@ -218,8 +218,37 @@ def test_languages_of_own_vocabularies() -> None:
         CHARACTERS.prefix("fr")
     with pytest.raises(AsrError, match="no language is given: this model knows en, ru"):
         UNIGRAM.prefix()
-    with pytest.raises(AsrError, match="no task 'translate'"):
+    with pytest.raises(AsrError, match="no task 'translate': it has transcribe"):
         BPE.prefix("en", "translate")
+
+
+@pytest.mark.parametrize("kind", [CharacterTokenizer, SentencePieceTokenizer])
+def test_tasks_have_tokens_behind_those_of_the_languages(
+    kind: type[CharacterTokenizer | SentencePieceTokenizer], tmp_path: Path
+) -> None:
+    sizes: dict[str, Any] = {} if kind is CharacterTokenizer else {"vocab_size": 13}
+    tasks = ("transcribe", "translate:en", "translate:de-CH")
+    made = kind.train(["ab ba", "abba"], ["cs", "nl"], tasks, **sizes)
+    made.save(tmp_path)
+    for tokenizer in (made, kind.load(tmp_path)):
+        assert (tokenizer.languages, tokenizer.tasks) == (("cs", "nl"), tasks)
+        assert tokenizer.names[4:9] == ["<|cs|>", "<|nl|>", *(f"<|{task}|>" for task in tasks)]
+        assert len(tokenizer.names) == len(set(tokenizer.names)) == tokenizer.vocab_size
+        assert tokenizer.prefix("nl") == tokenizer.prefix("nl", "transcribe") == [1, 5, 6]
+        assert tokenizer.prefix("cs", "translate:de-CH") == [1, 4, 8]
+        assert tokenizer.prefix("cs", "translate") == [1, 4, 7]  # of several translations that into English
+        assert {4, 5, 6, 7, 8} < set(tokenizer.suppressed_ids)
+        assert tokenizer.decode([1, 4, 7, *tokenizer.encode("ab ba"), 2]) == "ab ba"
+        with pytest.raises(AsrError, match="no task 'translate:fr': it has transcribe, translate:en, translate:de-CH"):
+            tokenizer.prefix("cs", "translate:fr")
+    only = kind.train(["ab ba", "abba"], (), ("translate:nl",), **{key: value - 4 for key, value in sizes.items()})
+    assert only.prefix() == only.prefix("cs", "translate") == [1, 4]
+    with pytest.raises(AsrError, match="no task 'transcribe': it has translate:nl"):
+        only.prefix(None, "transcribe")
+    with pytest.raises(ConfigError, match="'translate' is not a task such as"):
+        kind.train(["ab"], (), ("translate",), **sizes)
+    with pytest.raises(ConfigError, match="a task occurs twice"):
+        kind.train(["ab"], (), ("transcribe", "transcribe"), **sizes)
 
 
 @pytest.mark.parametrize("languages", [["english"], ["en", "en"], ["<|en|>"], [""]])
@@ -283,7 +312,7 @@ def test_whisper_prefixes() -> None:
     for tokenizer, language, task, message in (
         (WHISPER, "xx", "transcribe", "unknown language 'xx': this model knows en, zh, haw"),
         (WHISPER, None, "transcribe", "no language is given"),
-        (WHISPER, "en", "sing", "unknown task 'sing'"),
+        (WHISPER, "en", "sing", "no task 'sing': it has transcribe, translate:en"),
         (WHISPER_EN, "zh", "transcribe", "English only"),
         (WHISPER_EN, "en", "translate", "English only"),
     ):

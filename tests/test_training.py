@@ -95,10 +95,10 @@ def test_the_dev_wer_of_the_best_model_has_an_interval(whole: Path) -> None:
     manifest = json.loads((whole / "run.json").read_text())
     rows = [json.loads(line) for line in (whole / "hyp.jsonl").read_text().splitlines()]
     assert {row["id"] for row in rows} == {f"dev-{i}" for i in range(4)}
-    found = manifest["dev_of_best"]["metrics"]["wer"]
+    found = manifest["dev_of_best"]["transcribe"]["metrics"]["wer"]
     expected = jiwer.wer([row["reference"] for row in rows], [row["text"] for row in rows])
     assert found["rate"] == pytest.approx(expected)
-    assert 100 * expected == pytest.approx(min(manifest["dev_wer_of_best"].values()))
+    assert 100 * expected == pytest.approx(min(manifest["best_states"].values()))
     low, high = found["interval_95"]
     assert low <= expected <= high
     assert 100 * expected == pytest.approx(min(float(value) for _, value in curve(whole, "dev_wer")))

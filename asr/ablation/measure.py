@@ -64,8 +64,7 @@ def measure(task: Measuring) -> None:
     found |= _of_teacher_forcing(experiment, folder)
     if not task.average:
         run = json.loads((task.run / "run.json").read_text(encoding="utf-8"))
-        best = run["dev_wer_of_best"]
-        found["best_step"] = min((int(step) for step in best), key=lambda step: (best[str(step)], -step))
+        found["best_step"] = int(next(iter(run["best_states"])))  # the best of them stands first
     with write_atomically(task.out / FOUND) as temporary:
         temporary.write_text(json.dumps(found), encoding="utf-8")
 

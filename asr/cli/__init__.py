@@ -27,6 +27,7 @@ from asr.cli.options import (
     LmWeight,
     Model,
     NBest,
+    Task,
     Temperature,
     TopP,
 )
@@ -36,6 +37,7 @@ from asr.cli.scoring import Measuring, with_options
 from asr.cli.terminal import progress, run, say
 from asr.cli.transcribe import transcribe
 from asr.cli.tune import tune
+from asr.tasks import chosen
 
 app = typer.Typer(
     name="asr",
@@ -124,6 +126,7 @@ def evaluate(
         str | None, typer.Option(help=f"{NORMALIZER_HELP}; for both sides. [default: the model's own]")
     ] = None,
     language: Annotated[str | None, typer.Option(help="Only the cuts in this language.")] = None,
+    task: Task = None,
     output: Annotated[Path | None, typer.Option("--output", help="Folder for hyp.jsonl.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
     n_best: NBest = None,
@@ -133,6 +136,8 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Decode a manifest and print what `asr score` would: WER and CER with 95 % intervals, and the worst utterances.
+
+    Translations are scored against those that the cuts carry, by BLEU and chrF.
 
     Example: `asr evaluate data/prompts/cuts_dev.jsonl.gz --model exp/prompts-en/model --beam-size 5`
     """
@@ -153,7 +158,8 @@ def evaluate(
             output or (model if model.is_dir() else Path()),  # the model of a name is not this user's alone
             normalizer=normalizer,
             language=language,
-            options=measuring.options(worst=worst),
+            task=task,
+            options=measuring.options(task=chosen(task, recognizer.tokenizer.tasks), worst=worst),
             settings={"model": str(model), "dtype": dtype},
             batch_s=batch_seconds(batch_size),
             on_done=on_done,

@@ -31,8 +31,17 @@ Dtype = Annotated[
 BatchSize = Annotated[str, typer.Option("--batch-size", help="Seconds at once; auto: the fastest that fits.")]
 
 # How texts are scored
+Task = Annotated[
+    str | None,
+    typer.Option("--task", help="transcribe, translate (into English) or translate:CODE. [default: the model's first]"),
+]
 Metric = Annotated[
-    str, typer.Option("--metric", help="wer, cer, mixed, mer, wil, tcwer, bleu, chrf, ter; several with commas.")
+    str | None,
+    typer.Option(
+        "--metric",
+        help="wer, cer, mixed, mer, wil, tcwer, bleu, chrf, ter; several with commas. "
+        "[default: wer,cer; of translations bleu,chrf]",
+    ),
 ]
 By = Annotated[
     str | None, typer.Option("--by", help="Field of the references, such as speaker, that the bootstrap draws by.")

@@ -14,6 +14,7 @@ import typer
 from asr.cli.inputs import names
 from asr.cli.normalize import NORMALIZER_HELP
 from asr.cli.options import Breakdown, By, Confusions, Metric, Words
+from asr.tasks import TRANSCRIBE
 
 if TYPE_CHECKING:
     from asr.scoring import ScoreOptions
@@ -25,18 +26,18 @@ _FILES = "text, JSONL, cuts, CSV, TSV, STM, CTM, TRN, SRT or VTT"
 class Measuring:
     """What is to be computed of texts, each option a field."""
 
-    metric: Metric = "wer,cer"
+    metric: Metric = None
     by: By = None
     breakdown: Breakdown = ""
     confusions: Confusions = 0
     words: Words = None
 
-    def options(self, **more: Any) -> ScoreOptions:
-        """What `asr.scoring` takes; `more` are fields of it that these do not tell."""
-        from asr.scoring import ScoreOptions
+    def options(self, *, task: str = TRANSCRIBE, **more: Any) -> ScoreOptions:
+        """What `asr.scoring` takes; `more` are fields of it that these do not tell.  task: of the texts."""
+        from asr.scoring import ScoreOptions, metrics_of
 
         return ScoreOptions(
-            metrics=names(self.metric),
+            metrics=metrics_of(task) if self.metric is None else names(self.metric),
             by=self.by,
             breakdown=names(self.breakdown),
             confusions=self.confusions,
@@ -58,7 +59,9 @@ class Scoring(Measuring):
         typer.Option(help="How text is read: ids or lines. [default: seen from the text]"),
     ] = None
     id_column: Annotated[str | None, typer.Option(help="Of CSV, TSV or JSONL. [default: id, path, ...]")] = None
-    ref_column: Annotated[str | None, typer.Option(help="Of the references. [default: reference, text, ...]")] = None
+    ref_column: Annotated[
+        str | None, typer.Option(help="Of the references; of cuts translations.CODE. [default: reference, text, ...]")
+    ] = None
     hyp_column: Annotated[str | None, typer.Option(help="Of the others. [default: hypothesis, text, ...]")] = None
     missing_as_empty: Annotated[
         bool, typer.Option("--missing-as-empty", help="Score what was not recognised as empty texts.")
@@ -67,10 +70,11 @@ class Scoring(Measuring):
         float, typer.Option(min=0, help="Of tcwer: seconds before and after a word's middle in which it may match.")
     ] = 5.0
 
-    def options(self, **more: Any) -> ScoreOptions:
+    def options(self, *, task: str = TRANSCRIBE, **more: Any) -> ScoreOptions:
         from asr.scoring import Columns
 
         return super().options(
+            task=task,
             normalizer=self.normalizer,
             language=self.language,
             form=self.form,

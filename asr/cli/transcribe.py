@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from asr.cli.options import (
     LmWeight,
     Model,
     NBest,
+    Task,
     Temperature,
     TopP,
 )
@@ -60,10 +61,10 @@ def transcribe(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Of a corpus: try again what could not be read.")
     ] = False,
-    language: Annotated[str | None, typer.Option("--language", help="Such as en; default: detected.")] = None,
-    task: Annotated[
-        Literal["transcribe", "translate"], typer.Option("--task", help="translate: into English, where a model can.")
-    ] = "transcribe",
+    language: Annotated[
+        str | None, typer.Option("--language", help="Of the speech, such as en; default: detected.")
+    ] = None,
+    task: Task = None,
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="What was said before, for Whisper: names, a style of writing.")
     ] = None,
@@ -99,6 +100,8 @@ def transcribe(
     --shard of it need share no more than that folder.
 
     Example: `asr transcribe talk.mp3 calls/ --model whisper-tiny.en --format txt,json --output texts`
+
+    Example: `asr transcribe --task translate --language fr appel.wav --model exp/prompts-translate/model`
 
     Example: `asr transcribe cuts.jsonl.gz --output texts --shard 3/8`
     """

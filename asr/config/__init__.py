@@ -9,6 +9,7 @@ from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .decode import DecodeConfig, GuardConfig
 from .features import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 from .fitting import check_fits
+from .initial import BROUGHT, AdaptConfig, InitConfig
 from .language import (
     LanguageDataConfig,
     LanguageExperimentConfig,
@@ -32,14 +33,13 @@ from .model import (
 )
 from .reading import parse_yaml, read_config, read_tree, set_key, to_yaml, validate
 from .training import (
-    BROUGHT,
     EXPERIMENT,
-    AdaptConfig,
     AugmentConfig,
     DataConfig,
     ExperimentConfig,
     GuidedAttentionConfig,
     LossConfig,
+    Measure,
     OptimizerConfig,
     PhraseListConfig,
     PlateauConfig,
@@ -64,6 +64,7 @@ __all__ = [
     "FeaturesConfig",
     "GuardConfig",
     "GuidedAttentionConfig",
+    "InitConfig",
     "KaldiFeaturesConfig",
     "LanguageDataConfig",
     "LanguageExperimentConfig",
@@ -73,6 +74,7 @@ __all__ = [
     "LogMelConfig",
     "LossConfig",
     "MaskPredictConfig",
+    "Measure",
     "MinimumErrorConfig",
     "ModelConfig",
     "ModelFolderConfig",

@@ -14,6 +14,11 @@ def check_fits(config: ExperimentConfig, model: ModelConfig) -> None:
     """ValueError for a training that such a model has no part for, or whose processes cannot share it."""
     _check_processes(config, model)
     _check_losses(config, model)
+    if config.data.translates and model.decoder.kind in NEED_CTC:
+        raise ValueError(
+            "data.tasks: a translation has not the order of the speech, by which "
+            f"model.decoder.kind={model.decoder.kind} finds its texts: take attention, transducer or mask_predict"
+        )
     if config.data.phrases is not None and getattr(model.decoder, "pointer", None) is None:
         raise ValueError(
             "data.phrases is for a decoder with a pointer: set model.decoder.pointer or adapt.pointer to {}"

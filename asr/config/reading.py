@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from asr.errors import ConfigError, printable
 
 from .base import Config
-from .training import BROUGHT, ExperimentConfig
+from .training import ExperimentConfig
 
 
 class _Loader(yaml.SafeLoader):
@@ -169,5 +169,5 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def to_yaml(config: Config) -> str:
     """Write a configuration in full, in the order of its definition; what `init` brings is left out."""
-    brought = BROUGHT if isinstance(config, ExperimentConfig) and config.init is not None else None
+    brought = config.init.brings if isinstance(config, ExperimentConfig) and config.init is not None else None
     return yaml.safe_dump(config.model_dump(mode="json", exclude=brought), sort_keys=False, allow_unicode=True)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from asr.tasks import TASK, TRANSCRIBE, into
 
 from .base import Config
 from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .decode import DecodeConfig
 from .features import FeaturesConfig, LogMelConfig
 from .fitting import check_fits
-from .model import (
-    ModelConfig,
-    NormalizerName,
-    Padding,
-    PointerConfig,
-    TokenizerConfig,
-    check_window,
-)
+from .initial import AdaptConfig, InitConfig
+from .model import ModelConfig, NormalizerName, TokenizerConfig, check_window
 
 Distractors = Annotated[int, Field(ge=0, le=100_000)]
+Task = Annotated[str, StringConstraints(pattern=rf"^({TASK})$")]
+Measure = Literal["wer", "cer", "bleu", "chrf", "loss"]
 
 EXPERIMENT = "experiment.yaml"  # in a run's folder: the configuration that it was begun with
 
@@ -53,6 +52,12 @@ class DataConfig(Config):
         50_000, gt=0, description="cuts of a stream that are shuffled at a time; more for a manifest that is sorted"
     )
     languages: tuple[str, ...] | None = Field(None, description="keep only cuts in these languages")
+    tasks: tuple[Task, ...] = Field(
+        (TRANSCRIBE,),
+        min_length=1,
+        description="what each cut is trained to be written as: transcribe, translate:en and so on, as far as it has "
+        "the texts; with others than transcribe a vocabulary that is made has a token for each",
+    )
     min_duration_s: float = Field(0.1, ge=0)
     max_duration_s: float = Field(30.0, gt=0)
     batch_duration_s: float = Field(120.0, gt=0, description="audio in a batch, padding included")
@@ -60,6 +65,18 @@ class DataConfig(Config):
     buckets: int = Field(10, gt=0)
     workers: int = Field(2, ge=0)
     phrases: PhraseListConfig | None = Field(None, description="phrase lists, for a model whose decoder has a pointer")
+
+    @field_validator("tasks")
+    @classmethod
+    def _each_once(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(tasks)) < len(tasks):
+            raise ValueError("a task is given twice")
+        return tasks
+
+    @property
+    def translates(self) -> bool:
+        """Whether one of the tasks is a translation."""
+        return any(into(task) is not None for task in self.tasks)
 
     @property
     def streamed(self) -> bool:
@@ -132,7 +149,9 @@ _BETAS = 0.9, 0.98
 class PlateauConfig(Config):
     """When and by how much the learning rate falls with schedule=plateau."""
 
-    metric: Literal["wer", "loss"] = Field("wer", description="of dev: what has to fall")
+    metric: Literal["chosen", "loss"] = Field(
+        "chosen", description="of dev: what has to get better; chosen: what trainer.choose_by names"
+    )
     patience: int = Field(2, ge=0, description="validations in a row that may pass without a new best")
     factor: float = Field(0.5, gt=0, lt=1, description="after one more, the learning rate is multiplied by this")
 
@@ -188,6 +207,9 @@ class TrainerConfig(Config):
     validate_every_steps: int = Field(500, gt=0)
     save_every_steps: int = Field(500, gt=0)
     keep_best: int = Field(3, gt=0)
+    choose_by: Measure | None = Field(
+        None, description="of dev: what the best states are found by; default: wer, where nothing is transcribed bleu"
+    )
     plot_utterances: int = Field(2, ge=0, description="fixed dev utterances drawn at each validation")
     log_every_steps: int = Field(20, gt=0)
     step_log: bool = Field(False, description="write steps.jsonl: the loss and the utterances of every step")
@@ -199,34 +221,16 @@ class TrainerConfig(Config):
         return self
 
 
-class AdaptConfig(Config):
-    """What is set anew in the model that `init` brings; what is left out stays as it is there."""
-
-    padding: Padding | None = Field(None, description="as in model.encoder")
-    keep_s: float | None = Field(None, ge=0, description="as in model.encoder")
-    dropout: float | None = Field(None, ge=0, lt=1, description="of encoder and decoder")
-    pointer: PointerConfig | None = Field(None, description="added, untrained, to a decoder that has none")
-
-    @property
-    def changes(self) -> dict[str, dict[str, Any]]:
-        """What changes in model.encoder and model.decoder."""
-        given = {name: value for name, value in self if value is not None}
-        sides = {"encoder": {"padding", "keep_s", "dropout"}, "decoder": {"dropout", "pointer"}}
-        return {side: {name: given[name] for name in given if name in known} for side, known in sides.items()}
-
-
-BROUGHT = {"features", "model", "tokenizer"}  # by `init`
-
-
 class ExperimentConfig(Config):
     """One training run: what the YAML files of conf/ hold.
 
-    With `init` the run starts from that model, a folder or a name, which then brings features, model and tokenizer.
+    With `init` the run starts from that model, a folder or a name, which then brings features, model and tokenizer; or,
+    as {from: FOLDER, parts: [encoder]}, from that part of it.
     """
 
     out: Path = Field(description="folder of the run: checkpoints, logs, plots, the final model")
     seed: int = 0
-    init: Path | None = None
+    init: InitConfig | None = None
     adapt: AdaptConfig = AdaptConfig()
     features: FeaturesConfig = LogMelConfig()
     model: ModelConfig = ModelConfig()
@@ -252,16 +256,44 @@ class ExperimentConfig(Config):
             raise ValueError("loss.minimum_error searches while it trains, which needs whole weights: no strategy=fsdp")
         return self
 
+    @field_validator("init", mode="before")
+    @classmethod
+    def _all_of_a_folder(cls, init: Any) -> Any:
+        return {"from": init} if isinstance(init, str | Path) else init
+
+    @model_validator(mode="after")
+    def _is_chosen_by_what_is_measured(self) -> ExperimentConfig:
+        chosen, transcribes = self.chosen_by, TRANSCRIBE in self.data.tasks
+        if chosen in ("wer", "cer") and not transcribes:
+            raise ValueError(f"trainer.choose_by={chosen} is for data.tasks with transcribe: take bleu, chrf or loss")
+        if chosen in ("bleu", "chrf") and not self.data.translates:
+            raise ValueError(f"trainer.choose_by={chosen} is for data.tasks with a translation: take wer, cer or loss")
+        return self
+
+    @property
+    def chosen_by(self) -> Measure:
+        """What the best states are found by."""
+        return self.trainer.choose_by or ("wer" if TRANSCRIBE in self.data.tasks else "bleu")
+
     @model_validator(mode="after")
     def _init_brings_the_model(self) -> ExperimentConfig:
-        given = BROUGHT & self.model_fields_set
-        if self.init is not None and given:
-            raise ValueError(f"init brings its own {', '.join(sorted(given))}: leave out these sections or init")
+        if self.init is not None and (given := sorted(self._given(self.init.brings))):
+            raise ValueError(f"init brings its own {', '.join(given)}: leave out these sections or init")
         if self.init is None and self.adapt != AdaptConfig():
             raise ValueError("adapt is for the model that init brings: set model and so on themselves")
+        if self.init is not None and self.init.parts is not None and self.adapt.pointer is not None:
+            raise ValueError("adapt.pointer is for a whole model that init brings: set model.decoder.pointer")
         check_window(self.features, self.model)
         if self.init is None:
             check_fits(self, self.model)
             if getattr(self.model.decoder, "pointer", None) is not None and self.data.phrases is None:
                 raise ValueError("model.decoder.pointer learns nothing without lists: set data.phrases, such as {}")
         return self
+
+    def _given(self, brought: dict[str, Any]) -> Iterator[str]:
+        """Sections of this experiment among those that are brought."""
+        for name, parts in brought.items():
+            if parts is not True:
+                yield from (f"{name}.{part}" for part in parts if part in getattr(self, name).model_fields_set)
+            elif name in self.model_fields_set:
+                yield name

@@ -29,7 +29,7 @@ class Settings:
     dtype: Precision | Literal["auto"] = "auto"
     search: Mapping[str, Any] = field(default_factory=dict)
     language: str | None = None
-    task: str = "transcribe"
+    task: str | None = None
     words: bool = False
     prompt: str | None = None
     batch_s: float | None = None

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from asr.audio import open_audio
 from asr.config import AugmentConfig
+from asr.data.cuts import language_of
+from asr.data.tasks import task_of
 from asr.errors import AudioError, DataError
 from asr.resampling import resample
 
@@ -66,7 +68,7 @@ class Variation:
         while draw.random() < config.join:
             other = draw.choice(others)
             offset_s = round(varied.duration + draw.uniform(0.1, 0.5), 3)
-            if other.supervisions[0].language != cut.supervisions[0].language:
+            if (language_of(other), task_of(other)) != (language_of(cut), task_of(cut)):
                 break
             other = _at_speed(other, speed)
             if offset_s + other.duration > config.join_max_s:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from asr.phrases.paths import Paths
 from asr.phrases.tree import PhraseTree
+from asr.tasks import TRANSCRIBE, into
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Example:
     """One utterance, ready to be put into a batch.
 
     audio_N: mono waveform at the model's rate.  tokens: start tokens, text, end token.  text: the target as it was
-    tokenised.  phrases: its phrase list, where a pointer is trained.
+    tokenised.  spoken: the tokens of what is said.  language: of the speech.  phrases: its phrase list, where a pointer
+    is trained.
     """
 
     id: str
@@ -26,6 +29,8 @@ class Example:
     text: str
     tokens: list[int]
     prefix_length: int
+    spoken: list[int]
+    task: str = TRANSCRIBE
     language: str | None = None
     applied: tuple[str, ...] = ()
     phrases: Paths | None = None
@@ -35,11 +40,12 @@ class Example:
 class Batch:
     """Utterances padded to the longest: audio with 0.0, tokens with 0.
 
-    tokens_BL are start tokens, text and end token; the first `prefix_length` are start tokens.  epoch and index say
-    where in the training stream the batch stood; applied counts augmentations.  step_targets and step_utterances count
-    what all processes that share the step have; 0: this is all of it.  weight: what its losses count, so that the mean
-    over processes is the step's: their number; 0 if it stands in where there were fewer utterances than processes.
-    phrases: the tree of the utterances' phrase lists, where a pointer is trained.
+    tokens_BL are start tokens, text and end token; the first `prefix_length` are start tokens.  spoken_BS are the
+    tokens of what is said, for CTC: those of the text, unless it is a translation.  languages: of the speech.  epoch
+    and index say where in the training stream the batch stood; applied counts augmentations.  step_targets and
+    step_utterances count what all processes that share the step have; 0: this is all of it.  weight: what its losses
+    count, so that the mean over processes is the step's: their number; 0 if it stands in where there were fewer
+    utterances than processes.  phrases: the tree of the utterances' phrase lists, where a pointer is trained.
     """
 
     ids: list[str]
@@ -49,10 +55,13 @@ class Batch:
     tokens_BL: Tensor
     token_len_B: Tensor
     prefix_length: int
+    spoken_BS: Tensor
+    spoken_len_B: Tensor
+    tasks: list[str]
     languages: list[str | None]
     epoch: int = 0
     index: int = 0
-    applied: dict[str, int] = field(default_factory=dict)
+    applied: Mapping[str, int] = field(default_factory=dict)
     step_targets: int = 0
     step_utterances: int = 0
     weight: float = 1.0
@@ -75,13 +84,18 @@ class Batch:
 
     @property
     def text_BL(self) -> Tensor:
-        """The text's tokens alone, for CTC; see text_len_B."""
+        """The text's tokens alone, and the end token; see text_len_B."""
         return self.tokens_BL[:, self.prefix_length :]
 
     @property
     def text_len_B(self) -> Tensor:
         """Number of text tokens of each utterance."""
         return self.token_len_B - self.prefix_length - 1
+
+    @property
+    def text_languages(self) -> list[str | None]:
+        """The language of each text."""
+        return [into(task) or spoken for task, spoken in zip(self.tasks, self.languages, strict=True)]
 
     def to(self, device: torch.device) -> Batch:
         """A copy with its tensors on `device`."""
@@ -113,17 +127,22 @@ def pad_audio(audio: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return audio_BN, len_B
 
 
+def pad_tokens(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Stack texts of tokens of any lengths: padded (B, L) and lengths (B,)."""
+    len_B = torch.tensor([len(text) for text in texts])
+    tokens_BL = torch.zeros(len(texts), int(len_B.max()), dtype=torch.long)
+    for row, text in zip(tokens_BL, texts, strict=True):
+        row[: len(text)] = torch.tensor(text, dtype=torch.long)
+    return tokens_BL, len_B
+
+
 def collate(examples: Sequence[Example], epoch: int = 0, index: int = 0) -> Batch:
     """Pad examples into a batch."""
     audio_BN, audio_len_B = pad_audio([e.audio_N for e in examples])
-    token_len_B = torch.tensor([len(e.tokens) for e in examples])
-    tokens_BL = torch.zeros(len(examples), int(token_len_B.max()), dtype=torch.long)
-    applied: dict[str, int] = {}
+    tokens_BL, token_len_B = pad_tokens([e.tokens for e in examples])
+    spoken_BS, spoken_len_B = pad_tokens([e.spoken for e in examples])
+    applied = Counter(name for e in examples for name in e.applied)
     lists = [e.phrases for e in examples if e.phrases is not None]
-    for row, e in zip(tokens_BL, examples, strict=True):
-        row[: len(e.tokens)] = torch.tensor(e.tokens)
-        for name in e.applied:
-            applied[name] = applied.get(name, 0) + 1
     return Batch(
         ids=[e.id for e in examples],
         audio_BN=audio_BN,
@@ -132,6 +151,9 @@ def collate(examples: Sequence[Example], epoch: int = 0, index: int = 0) -> Batc
         tokens_BL=tokens_BL,
         token_len_B=token_len_B,
         prefix_length=examples[0].prefix_length,
+        spoken_BS=spoken_BS,
+        spoken_len_B=spoken_len_B,
+        tasks=[e.task for e in examples],
         languages=[e.language for e in examples],
         epoch=epoch,
         index=index,

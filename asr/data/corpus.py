@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from lhotse import CutSet
@@ -16,8 +17,9 @@ from lhotse.utils import streaming_shuffle
 
 from asr.config import DataConfig, ExperimentConfig
 from asr.data.augment import Variation, derived_random
-from asr.data.cuts import Dropped, chosen_language, no_cuts_in, nothing_left, read_split, select_usable
+from asr.data.cuts import Dropped, chosen_language, no_cuts_in, nothing_left, read_split, select
 from asr.data.sources import Source, open_source
+from asr.data.tasks import for_tasks
 from asr.data.usable import Usable
 
 Item = TypeVar("Item")
@@ -70,9 +72,8 @@ class Listed:
 
     def __init__(self, config: ExperimentConfig, usable: Usable) -> None:
         self.variation = _variation(config, usable)
-        path = config.data.train
         self.sample: Sequence[Cut]
-        self.sample, self.dropped = select_usable(path, config.data.languages, usable.problem)
+        self.sample, self.dropped = select_usable(config.data.train, config.data, usable.problem)
         longest_s, slowest = max(cut.duration for cut in self.sample), min(config.augment.speeds)
         self.longest_s = max(longest_s, min(longest_s / slowest, config.data.max_duration_s), _join_max_s(config))
 
@@ -122,10 +123,9 @@ class Streamed:
 
     def _usable(self, epoch: int, note: Note) -> Iterator[Cut]:
         draw, data = derived_random(self.config.seed, epoch, "order"), self.config.data
-        for line in streaming_shuffle(self.source.entries(draw), data.shuffle_buffer, draw):
-            cut = line.cut()
-            if not chosen_language(cut, data.languages):
-                continue
+        lines = streaming_shuffle(self.source.entries(draw), data.shuffle_buffer, draw)
+        cuts = (cut for line in lines if chosen_language(cut := line.cut(), data.languages))
+        for cut in for_tasks(cuts, data.tasks, note):
             if (reason := self.usable.problem(cut)) is None:
                 yield cut
             else:
@@ -151,11 +151,29 @@ def open_corpus(config: ExperimentConfig, usable: Usable) -> Corpus:
     return Listed(config, usable)
 
 
+def select_usable(
+    path: Path, data: DataConfig, problem: Callable[[Cut], str | None]
+) -> tuple[list[Cut], list[Dropped]]:
+    """Read cuts for the tasks of `data`, and split off those for which `problem` gives a reason.
+
+    Raises DataError if nothing is left.
+    """
+    missing: list[Dropped] = []
+    kept, dropped = select(for_tasks(read_split(path, data.languages), data.tasks, missing.append), problem)
+    if len(kept) == 0:
+        raise nothing_left(path, missing + dropped)
+    return list(kept), missing + dropped
+
+
 def vocabulary_cuts(data: DataConfig) -> Iterator[Cut]:
     """The cuts whose texts a vocabulary is made of: all that are in memory, of a stream so many that are drawn evenly.
 
-    They are those of the chosen languages, usable or not.  Raises DataError if there are none.
+    They are those of the chosen languages, usable or not, for each task.  Raises DataError if there are none.
     """
+    return for_tasks(_vocabulary_cuts(data), data.tasks, lambda dropped: None)
+
+
+def _vocabulary_cuts(data: DataConfig) -> Iterator[Cut]:
     if not data.streamed:
         return iter(read_split(data.train, data.languages))
     lines = iter(open_source(data.train).lines())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ def _in_manifest(path: Path) -> CutSet:
 
 
 def text_of(cut: Cut) -> str:
-    """What is said in a cut, its supervisions joined by spaces."""
+    """The text of a cut, its supervisions joined by spaces."""
     return " ".join(s.text for s in cut.supervisions if s.text)
 
 
@@ -69,7 +69,7 @@ def language_of(cut: Cut) -> str | None:
     return language
 
 
-def select(cuts: CutSet, problem: Callable[[Cut], str | None]) -> tuple[CutSet, list[Dropped]]:
+def select(cuts: Iterable[Cut], problem: Callable[[Cut], str | None]) -> tuple[CutSet, list[Dropped]]:
     """Split off the cuts for which `problem` gives a reason."""
     kept, dropped = [], []
     for cut in cuts:
@@ -92,16 +92,6 @@ def read_split(path: Path, languages: Sequence[str] | None) -> CutSet:
     if len(kept) == 0:
         raise no_cuts_in(path, languages or ())
     return kept
-
-
-def select_usable(
-    path: Path, languages: Sequence[str] | None, problem: Callable[[Cut], str | None]
-) -> tuple[list[Cut], list[Dropped]]:
-    """Read cuts, and split off those for which `problem` gives a reason.  Raises DataError if nothing is left."""
-    kept, dropped = select(read_split(path, languages), problem)
-    if len(kept) == 0:
-        raise nothing_left(path, dropped)
-    return list(kept), dropped
 
 
 def no_cuts_in(path: Path, languages: Sequence[str]) -> DataError:

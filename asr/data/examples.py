@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 from lhotse.cut import Cut
+from torch import Tensor
 
 from asr.config import ExperimentConfig
 from asr.data.augment import NoiseMixer
 from asr.data.batch import Example
 from asr.data.cuts import language_of, load_audio, pieces, text_of
+from asr.data.tasks import spoken_text_of, task_of, text_language_of
 from asr.phrases.paths import Paths
+from asr.tasks import into
 from asr.text import normalizer
 from asr.tokenizer import Tokenizer
 
@@ -29,7 +33,25 @@ def no_list(text: str, id: str, epoch: int) -> None:
 
 def target_text(cut: Cut, normalizer_name: str) -> str:
     """The text of a cut as it is trained on."""
-    return _cached_normalizer(normalizer_name, language_of(cut))(text_of(cut))
+    return _cached_normalizer(normalizer_name, text_language_of(cut))(text_of(cut))
+
+
+def spoken_text(cut: Cut, normalizer_name: str) -> str:
+    """What is said in a cut, as CTC is trained on it."""
+    return _cached_normalizer(normalizer_name, language_of(cut))(spoken_text_of(cut))
+
+
+class Target(NamedTuple):
+    """What an utterance is trained on.
+
+    tokens: start tokens, text, end token; of these the first `prefix_length` are start tokens.  spoken: the tokens of
+    what is said, which for a translation are others than those of the text.
+    """
+
+    text: str
+    tokens: list[int]
+    prefix_length: int
+    spoken: list[int]
 
 
 class Examples:
@@ -42,30 +64,30 @@ class Examples:
         self.noise = NoiseMixer(config.augment, sample_rate_hz, config.seed)
         self.list_of = list_of
 
-    def tokens(self, cut: Cut) -> tuple[str, list[int], int]:
-        """The target's text, its tokens with start and end, and how many of these are start tokens."""
-        text = target_text(cut, self.normalizer)
-        language = language_of(cut)
-        prefix = self.tokenizer.prefix(language if self.tokenizer.languages else None)
-        return text, [*prefix, *self.tokenizer.encode(text), self.tokenizer.eos_id], len(prefix)
+    def target(self, cut: Cut) -> Target:
+        """What the cut is trained on."""
+        text, task = target_text(cut, self.normalizer), task_of(cut)
+        prefix = self.tokenizer.prefix(language_of(cut) if self.tokenizer.languages else None, task)
+        tokens = self.tokenizer.encode(text)
+        spoken = tokens if into(task) is None else self.tokenizer.encode(spoken_text(cut, self.normalizer))
+        return Target(text, [*prefix, *tokens, self.tokenizer.eos_id], len(prefix), spoken)
 
     def count_targets(self, cut: Cut) -> int:
         """How many tokens a decoder is to say."""
-        return len(self.tokens(cut)[1]) - 1
+        return len(self.target(cut).tokens) - 1
 
     def plain(self, cut: Cut, epoch: int = 0) -> Example:
         """The cut as it is."""
-        text, tokens, prefix_length = self.tokens(cut)
-        audio_N = load_audio(cut, self.sample_rate_hz)
-        phrases = self.list_of(text, cut.id, epoch)
-        return Example(cut.id, audio_N, text, tokens, prefix_length, language_of(cut), phrases=phrases)
+        return self._example(cut, load_audio(cut, self.sample_rate_hz), epoch)
 
     def augmented(self, cut: Cut, epoch: int) -> Example:
         """The cut, which may be a joined or a faster one, with noise as it is drawn for the epoch."""
-        text, tokens, prefix_length = self.tokens(cut)
         audio_N, noisy = self.noise(load_audio(cut, self.sample_rate_hz), cut.id, epoch)
         clips = [clip for _, clip in pieces(cut)]
         applied = {"noise": noisy, "join": len(clips) > 1, "speed": bool(clips[0].recording.transforms)}
-        names = tuple(name for name, was in applied.items() if was)
-        phrases = self.list_of(text, cut.id, epoch)
-        return Example(cut.id, audio_N, text, tokens, prefix_length, language_of(cut), names, phrases)
+        return self._example(cut, audio_N, epoch, tuple(name for name, was in applied.items() if was))
+
+    def _example(self, cut: Cut, audio_N: Tensor, epoch: int, applied: tuple[str, ...] = ()) -> Example:
+        target = self.target(cut)
+        phrases = self.list_of(target.text, cut.id, epoch)
+        return Example(cut.id, audio_N, *target, task_of(cut), language_of(cut), applied, phrases)

@@ -14,8 +14,8 @@ from lhotse.cut import Cut
 
 from asr.config import ExperimentConfig
 from asr.data.batch import Batch, Example, batches_by_length, collate
-from asr.data.corpus import open_corpus
-from asr.data.cuts import Dropped, select_usable, text_of
+from asr.data.corpus import open_corpus, select_usable
+from asr.data.cuts import Dropped, text_of
 from asr.data.examples import Examples
 from asr.data.phrases import lists_of
 from asr.data.stream import ALONE, BatchLoader, CutBatch, ExampleDataset, Position, Share, TrainingStream, make_batch
@@ -44,7 +44,7 @@ class SpeechData(L.LightningDataModule):
         self.examples = Examples(config, tokenizer, sample_rate_hz, lists_of(config, tokenizer))
         usable = Usable(config, self.examples, max_tokens, encoder_frames)
         self.corpus = open_corpus(config, usable)
-        self.dev_cuts, dropped = select_usable(config.data.dev, config.data.languages, usable.dev_problem)
+        self.dev_cuts, dropped = select_usable(config.data.dev, config.data, usable.dev_problem)
         self.dropped = self.corpus.dropped + dropped
         self.stream = TrainingStream(self.corpus.epoch, config.data, config.seed, config.trainer.max_epochs)
         self.position = Position()
@@ -129,10 +129,14 @@ def _stretched(example: Example, samples: int, max_tokens: int) -> Example:
     """The example said over and over until it is `samples` long."""
     times = samples / len(example.audio_N)
     audio_N = example.audio_N.repeat(math.ceil(times))[:samples]
-    text = example.tokens[example.prefix_length : -1]
-    text = (text * math.ceil(times))[: min(math.ceil(len(text) * times), max_tokens - example.prefix_length - 1)]
-    tokens = [*example.tokens[: example.prefix_length], *text, example.tokens[-1]]
-    return replace(example, audio_N=audio_N, tokens=tokens)
+    prefix_length = example.prefix_length
+
+    def longer(tokens: list[int]) -> list[int]:
+        return (tokens * math.ceil(times))[: min(math.ceil(len(tokens) * times), max_tokens - prefix_length - 1)]
+
+    text = longer(example.tokens[prefix_length:-1])
+    tokens = [*example.tokens[:prefix_length], *text, example.tokens[-1]]
+    return replace(example, audio_N=audio_N, tokens=tokens, spoken=longer(example.spoken))
 
 
 def dropped_summary(dropped: list[Dropped]) -> str:

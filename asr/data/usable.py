@@ -52,15 +52,17 @@ class Usable:
     def _target_problem(self, cut: Cut, duration_s: float | None) -> str | None:
         """Why the cut's target cannot be trained on; without a duration, why its loss cannot be computed at all."""
         try:
-            text, tokens, prefix_length = self.examples.tokens(cut)
+            target = self.examples.target(cut)
         except DataError as e:
             return str(e)
-        if duration_s is not None and not text.strip():
+        if duration_s is not None and not target.text.strip():
             return "no text is left after normalisation"
-        if len(tokens) > self.max_tokens:
-            return f"target of {len(tokens)} tokens is longer than the decoder's max_length={self.max_tokens}"
+        if len(target.tokens) > self.max_tokens:
+            return f"target of {len(target.tokens)} tokens is longer than the decoder's max_length={self.max_tokens}"
         if self.encoder_frames is not None and duration_s is not None:
+            if not target.spoken:
+                return "nothing tells what is said, which CTC is trained on: loss.ctc_weight=0 does without"
             frames = self.encoder_frames(duration_s)
-            if not ctc_fits(frames, tokens[prefix_length:-1]):
-                return f"target of {len(tokens) - prefix_length - 1} tokens does not fit {frames} encoder frames"
+            if not ctc_fits(frames, target.spoken):
+                return f"target of {len(target.spoken)} tokens does not fit {frames} encoder frames"
         return None

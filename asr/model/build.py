@@ -66,6 +66,14 @@ def weights_needed(features: FeaturesConfig, model: ModelConfig, vocab_size: int
         return _around(front_end, features, model, vocab_size).parameters_count
 
 
+def token_weights(features: FeaturesConfig, model: ModelConfig) -> set[str]:
+    """The names of the weights that have a row for each token."""
+    front_end = build_front_end(features)
+    with torch.device("meta"), _NoInit():
+        few, more = (_around(front_end, features, model, size).state_dict() for size in (10, 11))
+    return {name for name in few if few[name].shape != more[name].shape}
+
+
 class _NoInit(TorchFunctionMode):
     """Leaves out the random numbers that torch's modules begin with."""
 

@@ -27,6 +27,7 @@ from asr.recognizer.budget import Budget, out_of_memory, release
 from asr.recognizer.files import file_source
 from asr.recognizer.parallel import Workers
 from asr.recognizer.pool import OnDone, Opened, Piece, Progress, Reader, Recording, Source
+from asr.tasks import chosen, into
 from asr.transcript import Failure, Segment, Transcript
 from asr.windows import Detector, QuietWindows, SpeechWindows, WindowMaker
 from asr.words import split
@@ -79,14 +80,31 @@ class Recognizer:
         return self.decoder.device
 
     def decode(
-        self, audio_BN: Tensor, len_B: Tensor, languages: Sequence[str | None] | None = None
+        self,
+        audio_BN: Tensor,
+        len_B: Tensor,
+        languages: Sequence[str | None] | None = None,
+        tasks: Sequence[str | None] | None = None,
     ) -> list[list[Hypothesis]]:
         """Find the n best token sequences of each waveform; validation and every command come through here.
 
-        languages: one per waveform; None lets a multilingual model detect it.  Waveforms are at the front end's
-        rate and at most one window long.
+        languages: of the speech, one per waveform; None lets a multilingual model detect it.  tasks: of each; None is
+        what the model does if it is not told.  Waveforms are at the front end's rate and at most one window long.
         """
-        return [found.hypotheses for found in self.decoder(audio_BN, len_B, languages or [None] * len(len_B))]
+        languages, tasks = languages or [None] * len(len_B), tasks or [None] * len(len_B)
+        found: dict[int, list[Hypothesis]] = {}
+        for task in dict.fromkeys(tasks):
+            rows = [row for row, own in enumerate(tasks) if own == task]
+            some_BN = audio_BN[rows, : int(len_B[rows].max())]
+            texts = self._decoder(task)(some_BN, len_B[rows], [languages[row] for row in rows], task=task)
+            found |= {row: text.hypotheses for row, text in zip(rows, texts, strict=True)}
+        return [found[row] for row in range(len(len_B))]
+
+    def _decoder(self, task: str | None) -> BatchDecoder:
+        """What decodes for a task: CTC, which spells what is said, has no part in a translation."""
+        if self.options.ctc_weight == 0 or into(chosen(task, self.tokenizer.tasks)) is None:
+            return self.decoder
+        return self.decoder.varied(self.options.model_copy(update={"ctc_weight": 0.0}))
 
     def transcribe(self, path: str | Path, **options: Any) -> Transcript:
         """Transcribe an audio file, with the options of transcribe_sources; AudioError if it cannot be read."""
@@ -104,7 +122,7 @@ class Recognizer:
         sources: Iterable[Source],
         *,
         language: str | None = None,
-        task: str = "transcribe",
+        task: str | None = None,
         words: bool = False,
         prompt: str | None = None,
         batch_s: float | None = None,
@@ -115,25 +133,31 @@ class Recognizer:
         Results come in the order of the sources, each as soon as it is known.  A source that raises AsrError
         becomes a Failure and the others go on.  Interrupted (Ctrl-C), it first gives what it has of the recordings at
         hand, `complete` being False.  A collection that makes each source as it is asked for may be of any length.
-        language: of all; None: each source's own, else detected, where the model has language tokens.  task:
-        transcribe, or translate (into English) where the model can.  words: tell when each word was said.  prompt:
-        what was said before each window, as far as the model is to believe: names and a style of writing.  batch_s:
-        seconds of padded audio in a batch, two of which are decoded at a time on a CPU; None: as many as are fastest
-        and fit into the memory that is free.  Where they do not fit, it goes on with fewer.
+        language: of the speech; None: each source's own, else detected, where the model has language tokens.  task: as
+        asr.tasks names it, or translate (into English, or what else the model can); None: the model's first.  words:
+        tell when each word was said.  prompt: what was said before each window, as far as the model is to believe:
+        names and a style of writing.  batch_s: seconds of padded audio in a batch, two of which are decoded at a time
+        on a CPU; None: as many as are fastest and fit into the memory that is free.  Where they do not fit, it goes on
+        with fewer.
         on_done is called after each batch with the seconds that are done and those in all, estimated until the last
         source is open.
         Raises AsrError for a language, a task or a prompt that the model has no token for.
         """
-        if language is not None or task != "transcribe":
+        task = chosen(task, self.tokenizer.tasks)
+        if language is not None:
             known = list(self.tokenizer.languages)
             self.tokenizer.prefix(language or next(iter(known), None), task)  # wrong: an error before any work
+        if words and into(task) is not None and self.config.model.decoder.kind != "attention":
+            raise AsrError(f"task {task}: only an attention decoder can tell when the words of a translation were said")
         todo = sources if isinstance(sources, Sized) else list(sources)
         reader = Reader(self.rate, self.window_s, self.cut)
         progress = Progress(reader, len(todo), on_done)
         workers = Workers(self.device)
         budget = Budget(self.decoder.footprint, self.device, batch_s, workers.count)
         previous = self.decoder.previous(prompt) if prompt and prompt.strip() else ()
-        decode = partial(self.decoder, task=task, words=words, guards=self.options.guards.enabled, previous=previous)
+        decode = partial(
+            self._decoder(task), task=task, words=words, guards=self.options.guards.enabled, previous=previous
+        )
         decode_fitting = partial(self._decode_fitting, decode=decode, budget=budget)
         batches = self._batches(reader.pools(self._in_language(source, language) for source in todo), budget)
         try:

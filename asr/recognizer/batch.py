@@ -136,7 +136,7 @@ class BatchDecoder:
         len_B: Tensor,
         languages: Sequence[str | None],
         *,
-        task: str = "transcribe",
+        task: str | None = None,
         words: bool = False,
         guards: bool = False,
         previous: Sequence[int] = (),
@@ -189,7 +189,7 @@ class BatchDecoder:
         scorers, options = self._scorers(windows.fed_BL.shape[1]), search_options(self.options)
         return scorers, windows.memory, windows.fed_BL, self.tokenizer.eos_id, windows.caps, options
 
-    def _prefix(self, language: str | None, task: str) -> list[int]:
+    def _prefix(self, language: str | None, task: str | None) -> list[int]:
         """The start tokens of a text; CTC alone has no place for any."""
         return [] if self.kind == "none" else self.tokenizer.prefix(language, task)
 

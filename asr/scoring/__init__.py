@@ -25,23 +25,32 @@ from asr.scoring.tally import Tally
 from asr.scoring.tcwer import COLLAR_S
 from asr.scoring.translation import TRANSLATION, translation_score
 from asr.scoring.unspaced import Unspaced
+from asr.tasks import into
 from asr.text import Normalizer, open_normalizer
 
 __all__ = [
     "METRICS",
+    "RATES",
     "Columns",
     "Comparison",
     "ScoreOptions",
     "ScoreReport",
     "compare",
+    "metrics_of",
     "score",
     "score_sources",
     "score_texts",
     "texts_of",
 ]
 
+RATES = ("wer", "cer")
 METRICS = (*MEASURES, *TRANSLATION)
 OnDone = Callable[[float, float], None]
+
+
+def metrics_of(task: str) -> tuple[str, ...]:
+    """What a task is measured by, unless somebody asks for more."""
+    return RATES if into(task) is None else ("bleu", "chrf")
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class ScoreOptions:
     need all texts in memory at once.
     """
 
-    metrics: Sequence[str] = ("wer", "cer")
+    metrics: Sequence[str] = RATES
     normalizer: str = "none"
     language: str | None = None
     form: Literal["ids", "lines"] | None = None
@@ -162,6 +171,7 @@ def score_sources(
         if on_done:
             on_done(done)
     texts = [pair.reference for pair in held], [pair.hypothesis for pair in held]
+    languages = {pair.language or options.language for pair in held}
     counts = tally.counts()
     unspaced.warn(counts.keys())
     return ScoreReport(
@@ -172,7 +182,7 @@ def score_sources(
         form=refs.form,
         name=hyps.name,
         utterances=done,
-        translation={name: translation_score(name, *texts) for name in translated},
+        translation={name: translation_score(name, *texts, languages) for name in translated},
         groups=tally.groups(options.by) if options.by else None,
         places=tally.places() if places else None,
         worst_utterances=tally.worst,

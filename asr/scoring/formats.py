@@ -26,11 +26,20 @@ _TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns or JSON keys; None: the first of the usual names that is there (of JSON: "id", "text")."""
+    """Names of columns or JSON keys; None: the first of the usual names that is there (of JSON: "id", "text").
+
+    Of cuts, the text `translations.CODE` is their translation into a language.
+    """
 
     id: str | None = None
     text: str | None = None
     usual_texts: tuple[str, ...] = _TEXT_COLUMNS
+
+    @property
+    def code(self) -> str | None:
+        """The language whose translations are meant, if they are."""
+        before, dot, code = (self.text or "").partition(".")
+        return code if dot and before == "translations" else None
 
     @classmethod
     def of_references(cls, id: str | None = None, text: str | None = None) -> Columns:
@@ -146,7 +155,7 @@ def _from_json(path: PathLike, columns: Columns) -> Iterator[Row]:
         try:
             row = json.loads(line)
             cut = "supervisions" in row or "tracks" in row
-            yield of_cut(row) if cut else _checked(row[id_key], row[text_key], row.get("language"), row)
+            yield of_cut(row, columns.code) if cut else _checked(row[id_key], row[text_key], row.get("language"), row)
         except (ValueError, RecursionError):
             raise DataError(f"{name}:{number}: not a JSON object on one line") from None
         except (AttributeError, KeyError, TypeError):
@@ -160,8 +169,11 @@ def _checked(id: Any, text: Any, language: Any, fields: Mapping[str, Any]) -> Ro
     return Row(id, text, language, fields)
 
 
-def of_cut(row: Mapping[str, Any]) -> Row:
-    """Read a cut as plain JSON: lhotse itself takes seconds to import, which is longer than most scores."""
+def of_cut(row: Mapping[str, Any], code: str | None = None) -> Row:
+    """Read a cut as plain JSON: lhotse itself takes seconds to import, which is longer than most scores.
+
+    code: of the language whose translations are wanted in place of what is said.
+    """
     tracks = row.get("tracks") or [{"cut": row}]
     spoken = [
         (track.get("offset", 0.0) + part["start"], part)
@@ -170,7 +182,8 @@ def of_cut(row: Mapping[str, Any]) -> Row:
     ]
     spoken.sort(key=lambda s: s[0])
     parts = [part for _, part in spoken]
-    text = " ".join(part["text"] for part in parts if part.get("text"))
+    texts = [part.get("text") if code is None else _translation(row["id"], part, code) for part in parts]
+    text = " ".join(text for text in texts if text)
     fields: dict[str, Any] = {"duration": row.get("duration"), **(row.get("custom") or {})}
     fields["tracks"] = tracks  # with the times of what is said, for those who need them
     for key in ("speaker", "gender", "language"):
@@ -178,4 +191,11 @@ def of_cut(row: Mapping[str, Any]) -> Row:
         fields[key] = values.pop() if len(values) == 1 else None  # of two speakers in a cut, none for certain
     for part in parts if len(parts) == 1 else ():
         fields = {**(part.get("custom") or {}), **fields}
-    return _checked(row["id"], text, fields["language"], fields)
+    return _checked(row["id"], text, code or fields["language"], fields)
+
+
+def _translation(id: Any, part: Mapping[str, Any], code: str) -> Any:
+    translations = (part.get("custom") or {}).get("translations") or {}
+    if code not in translations:
+        raise DataError(f"cut {id!r} has no translation into {code}")
+    return translations[code]

@@ -10,6 +10,7 @@ from typing import Any
 
 from asr.files import write_atomically
 from asr.scoring.rows import Row, Source
+from asr.tasks import TRANSCRIBE
 
 HYPOTHESES = "hyp.jsonl"
 EVALUATION = "evaluation.jsonl"  # how they came about, and the scores
@@ -17,17 +18,23 @@ EVALUATION = "evaluation.jsonl"  # how they came about, and the scores
 
 @dataclass(frozen=True)
 class Recognised:
-    """A reference, the text that was recognised, and the n best texts with their scores if there are several."""
+    """A reference, the text that was recognised, and the n best texts with their scores if there are several.
+
+    task: what was to be made of the speech.
+    """
 
     reference: Row
     text: str
     alternatives: Sequence[tuple[str, float]] = ()
+    task: str = TRANSCRIBE
 
     @property
     def row(self) -> dict[str, Any]:
         """The values of its line."""
         ref = self.reference
         row: dict[str, Any] = {"id": ref.id, "text": self.text, "reference": ref.text, "language": ref.language}
+        if self.task != TRANSCRIBE:
+            row["task"] = self.task
         if len(self.alternatives) > 1:
             row["alternatives"] = [{"text": text, "score": score} for text, score in self.alternatives]
         return row
@@ -38,6 +45,15 @@ def write_recognised(path: Path, recognised: Iterable[Recognised]) -> None:
     with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8") as f:
         for each in recognised:
             f.write(json.dumps(each.row, ensure_ascii=False) + "\n")
+
+
+def read_recognised(path: Path) -> list[Recognised]:
+    """What write_recognised wrote, but for the n best texts."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [
+        Recognised(Row(row["id"], row["reference"], row["language"]), row["text"], task=row.get("task", TRANSCRIBE))
+        for row in rows
+    ]
 
 
 def sources(recognised: Sequence[Recognised]) -> tuple[Source, Source]:

@@ -1,6 +1,7 @@
 """Text to token ids and back: characters, SentencePiece pieces, the vocabularies of Whisper and Speech2Text.
 
-Vocabularies trained here begin with `<blank>` 0, `<s>` 1, `</s>` 2, `<unk>` 3 and language tokens `<|xx|>`.
+Vocabularies trained here begin with `<blank>` 0, `<s>` 1, `</s>` 2, `<unk>` 3, language
+tokens `<|xx|>` and task tokens `<|transcribe|>`, `<|translate:xx|>`.
 None of the tokenizers changes the text (case, punctuation, Unicode form): that is what `asr.text` is for.
 """
 

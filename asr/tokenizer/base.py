@@ -47,8 +47,19 @@ class Tokenizer(Protocol):
     def suppressed_first_ids(self) -> tuple[int, ...]:
         """Tokens that search must not produce right after the prefix."""
 
-    def prefix(self, language: str | None = None, task: str = "transcribe") -> list[int]:
-        """What the decoder is fed first; AsrError for a language or task that the vocabulary lacks."""
+    @property
+    def names(self) -> list[str]:
+        """What each token is called, by id; what two vocabularies call alike is the same."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the model was trained for, as `asr.tasks` names it; the first is what it does if it is not told."""
+
+    def prefix(self, language: str | None = None, task: str | None = None) -> list[int]:
+        """What the decoder is fed first; language: of the speech.
+
+        Raises AsrError for a language or task that the vocabulary lacks.
+        """
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text alone: no start, no end, and never a special token, whatever the text spells."""

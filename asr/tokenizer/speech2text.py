@@ -10,9 +10,10 @@ from typing import Any
 import sentencepiece
 from pydantic import Field, TypeAdapter, ValidationError
 
-from asr.errors import AsrError, CheckpointError
+from asr.errors import CheckpointError
+from asr.tasks import LANGUAGE_CODE, TRANSCRIBE, chosen
 from asr.tokenizer.base import OwnFile, first_problem, language_id, parse, read, write
-from asr.tokenizer.trained import LANGUAGE_CODE, SPACE_MARK
+from asr.tokenizer.trained import SPACE_MARK
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 LANGUAGE = re.compile(f"<lang:({LANGUAGE_CODE})>")
@@ -35,6 +36,7 @@ class Speech2TextTokenizer:
     suppressed_first_ids: tuple[int, ...] = ()
     no_speech_id: int | None = None
     previous_id: int | None = None
+    tasks: tuple[str, ...] = (TRANSCRIBE,)
 
     def __init__(
         self, model: bytes, pieces: str | bytes, *, vocab_size: int | None = None, upper_case: bool = False
@@ -79,13 +81,20 @@ class Speech2TextTokenizer:
             raise ValueError(f"{self.LIST_FILE}: {strange}")
         return text
 
-    def prefix(self, language: str | None = None, task: str = "transcribe") -> list[int]:
-        """`</s>`, then the token of the text's language (not the speech's) if the vocabulary has languages."""
-        if task != "transcribe":
-            raise AsrError(f"this model has no task {task!r}: name the language of the text instead")
+    def prefix(self, language: str | None = None, task: str | None = None) -> list[int]:
+        """`</s>`, then the token of the text's language (not the speech's) if the vocabulary has languages.
+
+        What is said in another language such a model translates, and knows of no other task.
+        """
+        chosen(task, self.tasks)
         if not self.languages:
             return [self.start_id]
         return [self.start_id, language_id(language, self.language_ids)]
+
+    @property
+    def names(self) -> list[str]:
+        known = {id: piece for piece, id in self._ids.items()}
+        return [known.get(i, f"<{i}>") for i in range(self.vocab_size)]
 
     def encode(self, text: str) -> list[int]:
         pieces = self._processor.encode(text.lower() if self.upper_case else text, out_type=str)

@@ -11,16 +11,19 @@ from typing import Annotated, Literal
 import sentencepiece
 from pydantic import Field
 
-from asr.errors import AsrError, CheckpointError, ConfigError, DataError
+from asr.errors import CheckpointError, ConfigError, DataError
+from asr.tasks import LANGUAGE_CODE, TASK, TRANSCRIBE, chosen
 from asr.tokenizer.base import OwnFile, language_id, one_line, parse, read, write
 
-LANGUAGE_CODE = r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*"
 SPECIALS = ("<blank>", "<s>", "</s>", "<unk>")
 SPACE_MARK = "\u2581"  # what SentencePiece writes for a space
 
 
 class _Vocabulary:
-    """The layout that vocabularies trained here share: four specials, then one token for each language."""
+    """The layout that vocabularies trained here share: four specials, tokens of the languages, tokens of the tasks.
+
+    A vocabulary without task tokens is one of models that transcribe.
+    """
 
     blank_id = 0
     start_id = 1
@@ -30,25 +33,26 @@ class _Vocabulary:
     previous_id: int | None = None
     suppressed_first_ids: tuple[int, ...] = ()
 
-    def __init__(self, languages: Sequence[str]) -> None:
+    def __init__(self, languages: Sequence[str], tasks: Sequence[str]) -> None:
         self.languages = tuple(languages)
+        self.tasks = tuple(tasks) or (TRANSCRIBE,)
         self.language_ids = {code: len(SPECIALS) + i for i, code in enumerate(self.languages)}
-        self.first_text_id = len(SPECIALS) + len(self.languages)
-        language_ids = tuple(self.language_ids.values())
-        self.suppressed_ids = (self.blank_id, self.start_id, self.unknown_id, *language_ids)
+        first_task_id = len(SPECIALS) + len(self.languages)
+        self.task_ids = {task: first_task_id + i for i, task in enumerate(tasks)}
+        self.first_text_id = first_task_id + len(self.task_ids)
+        told = *self.language_ids.values(), *self.task_ids.values()
+        self.suppressed_ids = (self.blank_id, self.start_id, self.unknown_id, *told)
 
-    def prefix(self, language: str | None = None, task: str = "transcribe") -> list[int]:
-        """`<s>`, then the token of the text's language (not the speech's) if the vocabulary has languages.
+    def prefix(self, language: str | None = None, task: str | None = None) -> list[int]:
+        """`<s>`, then the tokens of the speech's language and of the task, of each if the vocabulary has any.
 
         A vocabulary without language tokens takes any language; one with a single language needs none named.
         """
-        if task != "transcribe":
-            raise AsrError(f"this model has no task {task!r}: name the language of the text instead")
-        if not self.languages:
-            return [self.start_id]
-        if language is None and len(self.languages) == 1:
-            language = self.languages[0]
-        return [self.start_id, language_id(language, self.language_ids)]
+        start, task = [self.start_id], chosen(task, self.tasks)
+        if self.languages:
+            only = self.languages[0] if len(self.languages) == 1 else None
+            start.append(language_id(only if language is None else language, self.language_ids))
+        return [*start, self.task_ids[task]] if self.task_ids else start
 
 
 class CharacterTokenizer(_Vocabulary):
@@ -56,20 +60,26 @@ class CharacterTokenizer(_Vocabulary):
 
     FILE = "characters.json"
 
-    def __init__(self, characters: Sequence[str], languages: Sequence[str] = ()) -> None:
-        super().__init__(languages)
+    def __init__(self, characters: Sequence[str], languages: Sequence[str] = (), tasks: Sequence[str] = ()) -> None:
+        super().__init__(languages, tasks)
         self.characters = tuple(characters)
         self.vocab_size = self.first_text_id + len(self.characters)
         self._ids = {character: self.first_text_id + i for i, character in enumerate(self.characters)}
 
     @classmethod
-    def train(cls, texts: Iterable[str], languages: Sequence[str] = ()) -> CharacterTokenizer:
-        """Collect the characters; DataError if there are none, ConfigError for a bad language code."""
-        _check_languages(languages)
+    def train(
+        cls, texts: Iterable[str], languages: Sequence[str] = (), tasks: Sequence[str] = ()
+    ) -> CharacterTokenizer:
+        """Collect the characters; DataError if there are none, ConfigError for a bad language code or task."""
+        _check_names(languages, tasks)
         characters = sorted(set().union(*texts))
         if not characters:
             raise DataError("there is no text to train the tokenizer on")
-        return cls(characters, languages)
+        return cls(characters, languages, tasks)
+
+    @property
+    def names(self) -> list[str]:
+        return [*SPECIALS, *_controls(self.languages, tuple(self.task_ids)), *self.characters]
 
     def encode(self, text: str) -> list[int]:
         return [self._ids.get(character, self.unknown_id) for character in text]
@@ -82,7 +92,8 @@ class CharacterTokenizer(_Vocabulary):
         return [self.decode([i]) for i in ids]
 
     def save(self, folder: Path) -> None:
-        file = _CharacterFile(languages=self.languages, characters=self.characters)
+        tasks = tuple(self.task_ids)
+        file = _CharacterFile(languages=self.languages, tasks=tasks, characters=self.characters)
         write(Path(folder) / self.FILE, file.model_dump_json().encode())
 
     @classmethod
@@ -90,10 +101,10 @@ class CharacterTokenizer(_Vocabulary):
         """Read `characters.json`; CheckpointError if it is missing, torn or something else."""
         path = Path(folder) / cls.FILE
         file = parse(_CharacterFile, path)
-        for what in (file.characters, file.languages):
+        for what in (file.characters, file.languages, file.tasks):
             if len(set(what)) != len(what):
-                raise CheckpointError(f"{path}: a character or language occurs twice")
-        return cls(file.characters, file.languages)
+                raise CheckpointError(f"{path}: a character, language or task occurs twice")
+        return cls(file.characters, file.languages, file.tasks)
 
 
 class SentencePieceTokenizer(_Vocabulary):
@@ -112,11 +123,13 @@ class SentencePieceTokenizer(_Vocabulary):
         except RuntimeError as error:
             raise ValueError("is not a SentencePiece model") from error
         size = processor.get_piece_size()
-        languages = [processor.id_to_piece(i)[2:-2] for i in range(4, size) if processor.is_control(i)]
-        first = [*SPECIALS, *(f"<|{code}|>" for code in languages)]
+        names = [processor.id_to_piece(i)[2:-2] for i in range(4, size) if processor.is_control(i)]
+        tasks = [name for name in names if re.fullmatch(TASK, name)]
+        languages = [name for name in names if name not in tasks]
+        first = [*SPECIALS, *_controls(languages, tasks)]
         if [processor.id_to_piece(i) for i in range(min(size, len(first)))] != first:
-            raise ValueError(f"its first pieces are not {', '.join(SPECIALS)} and the languages")
-        super().__init__(languages)
+            raise ValueError(f"its first pieces are not {', '.join(SPECIALS)}, the languages and the tasks")
+        super().__init__(languages, tasks)
         self.vocab_size = size
         self._model = model
         self._processor = processor
@@ -126,6 +139,7 @@ class SentencePieceTokenizer(_Vocabulary):
         cls,
         texts: Iterable[str],
         languages: Sequence[str] = (),
+        tasks: Sequence[str] = (),
         *,
         kind: Literal["unigram", "bpe"] = "unigram",
         vocab_size: int = 1000,
@@ -135,7 +149,7 @@ class SentencePieceTokenizer(_Vocabulary):
         `vocab_size` counts everything, specials included. ConfigError names the largest or smallest size that
         the texts allow; DataError if there is no text.
         """
-        _check_languages(languages)
+        _check_names(languages, tasks)
         sentences = [sentence for sentence in (" ".join(text.split()) for text in texts) if sentence]
         if not sentences:
             raise DataError("there is no text to train the tokenizer on")
@@ -147,7 +161,7 @@ class SentencePieceTokenizer(_Vocabulary):
                 model_writer=model,
                 model_type=kind,
                 # Below the number of specials the library would not say how many pieces it needs.
-                vocab_size=max(vocab_size, len(SPECIALS) + len(languages)),
+                vocab_size=max(vocab_size, len(SPECIALS) + len(languages) + len(tasks)),
                 pad_id=cls.blank_id,
                 bos_id=cls.start_id,
                 eos_id=cls.eos_id,
@@ -156,7 +170,7 @@ class SentencePieceTokenizer(_Vocabulary):
                 bos_piece=start,
                 eos_piece=end,
                 unk_piece=unknown,
-                control_symbols=[f"<|{code}|>" for code in languages],
+                control_symbols=_controls(languages, tasks),
                 normalization_rule_name="identity",
                 character_coverage=1.0,
                 byte_fallback=False,
@@ -169,6 +183,10 @@ class SentencePieceTokenizer(_Vocabulary):
         except RuntimeError as error:
             raise ConfigError(_explain_training(str(error), kind, vocab_size)) from error
         return cls(model.getvalue())
+
+    @property
+    def names(self) -> list[str]:
+        return [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
 
     def encode(self, text: str) -> list[int]:
         return list(self._processor.encode(text))
@@ -195,15 +213,24 @@ class SentencePieceTokenizer(_Vocabulary):
 
 class _CharacterFile(OwnFile):
     languages: tuple[Annotated[str, Field(pattern=f"^{LANGUAGE_CODE}$")], ...]
+    tasks: tuple[Annotated[str, Field(pattern=f"^({TASK})$")], ...] = ()
     characters: tuple[Annotated[str, Field(min_length=1, max_length=1)], ...] = Field(min_length=1)
 
 
-def _check_languages(languages: Sequence[str]) -> None:
+def _controls(languages: Sequence[str], tasks: Sequence[str]) -> list[str]:
+    return [f"<|{name}|>" for name in (*languages, *tasks)]
+
+
+def _check_names(languages: Sequence[str], tasks: Sequence[str]) -> None:
     for code in languages:
         if not re.fullmatch(LANGUAGE_CODE, code):
             raise ConfigError(f"{code!r} is not a language code such as en or pt-BR")
-    if len(set(languages)) != len(languages):
-        raise ConfigError(f"a language occurs twice: {', '.join(languages)}")
+    for task in tasks:
+        if not re.fullmatch(TASK, task):
+            raise ConfigError(f"{task!r} is not a task such as transcribe or translate:en")
+    for what, names in (("language", languages), ("task", tasks)):
+        if len(set(names)) != len(names):
+            raise ConfigError(f"a {what} occurs twice: {', '.join(names)}")
 
 
 def _explain_training(message: str, kind: str, vocab_size: int) -> str:

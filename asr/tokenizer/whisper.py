@@ -12,6 +12,7 @@ import tokenizers
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from asr.errors import AsrError, CheckpointError
+from asr.tasks import TRANSCRIBE, TRANSLATE, chosen
 from asr.tokenizer.base import OwnFile, first_problem, language_id, one_line, parse, read, write
 
 LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
@@ -70,8 +71,9 @@ class WhisperTokenizer:
         codes = {"iw": "he"}
         self.language_ids = {codes.get(match[1], match[1]): i for match, i in matches if match and self.multilingual}
         self.languages = tuple(self.language_ids)
-        tasks = ("transcribe", "translate") if self.multilingual else ()
-        self._task_ids = {task: self._special(f"<|{task}|>") for task in tasks}
+        names = {TRANSCRIBE: TRANSCRIBE, f"{TRANSLATE}:en": TRANSLATE} if self.multilingual else {}
+        self._task_ids = {task: self._special(f"<|{name}|>") for task, name in names.items()}
+        self.tasks = tuple(self._task_ids) or (TRANSCRIBE,)
         self.suppressed_ids = tuple(suppressed_ids)
         self.suppressed_first_ids = tuple(suppressed_first_ids)
         ids = {*self._text_ids, *self.special_ids.values(), *self.suppressed_ids, *self.suppressed_first_ids}
@@ -79,16 +81,19 @@ class WhisperTokenizer:
             raise ValueError(f"has ids outside the vocabulary of {self.vocab_size}")
         self._space_ids = self._bpe.encode(" ").ids
 
-    def prefix(self, language: str | None = None, task: str = "transcribe") -> list[int]:
+    def prefix(self, language: str | None = None, task: str | None = None) -> list[int]:
         """Start, then language and task if the model is multilingual, then no time stamps."""
         if self.multilingual:
-            if task not in self._task_ids:
-                raise AsrError(f"unknown task {task!r}: known are {', '.join(self._task_ids)}")
-            spoken_id = language_id(language, self.language_ids)
-            return [self.start_id, spoken_id, self._task_ids[task], self.no_time_stamps_id]
-        if language not in (None, "en") or task != "transcribe":
-            raise AsrError(f"this model transcribes English only: no {task} of {language or 'en'!r}")
+            task_id = self._task_ids[chosen(task, self.tasks)]
+            return [self.start_id, language_id(language, self.language_ids), task_id, self.no_time_stamps_id]
+        if language not in (None, "en") or task not in (None, TRANSCRIBE):
+            raise AsrError(f"this model transcribes English only: no {task or TRANSCRIBE} of {language or 'en'!r}")
         return [self.start_id, self.no_time_stamps_id]
+
+    @property
+    def names(self) -> list[str]:
+        known = {id: name for name, id in self.special_ids.items()}
+        return [known.get(i) or self._bpe.id_to_token(i) or f"<{i}>" for i in range(self.vocab_size)]
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._bpe.encode(f" {text.strip()}").ids

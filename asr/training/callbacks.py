@@ -12,28 +12,29 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asr.config import TrainerConfig
+from asr.config import Measure, TrainerConfig
 from asr.data.batch import Batch
 from asr.data.module import data_given_to
 from asr.data.stream import Position
 from asr.errors import AsrError
 from asr.files import drop_torn_line, naming
 from asr.scoring.recognised import HYPOTHESES, write_recognised
+from asr.training.dev import badness
 from asr.training.logs import log_step
 from asr.training.states import state_path, states_in
 from asr.training.task import SpeechTask
 
 
 class KeepStates(L.Callback):
-    """Save training states: the last two, and the best `keep` by dev WER; and what the best one made of dev.
+    """Save training states: the last two, and the best on dev; and what the best one made of dev.
 
     The scores of the best are kept in the state itself, so they outlive a crash.  A state saved at a validation
     is saved after it.
     """
 
-    def __init__(self, folder: Path, config: TrainerConfig) -> None:
-        self.folder, self.config = folder, config
-        self.best: dict[int, float] = {}
+    def __init__(self, folder: Path, config: TrainerConfig, chosen_by: Measure) -> None:
+        self.folder, self.config, self.chosen_by = folder, config, chosen_by
+        self.best: dict[int, float] = {}  # what the best states are chosen by, the best of all first
         self.validated = -1  # the last step that was
 
     def state_dict(self) -> dict[str, Any]:
@@ -62,11 +63,13 @@ class KeepStates(L.Callback):
             self.save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking or "dev_wer" not in trainer.callback_metrics:
+        name = f"dev_{self.chosen_by}"
+        if trainer.sanity_checking or name not in trainer.callback_metrics:
             return
         self.validated = trainer.global_step
-        self.best[trainer.global_step] = float(trainer.callback_metrics["dev_wer"])
-        self.best = dict(sorted(self.best.items(), key=lambda item: (item[1], -item[0]))[: self.config.keep_best])
+        found = {**self.best, trainer.global_step: float(trainer.callback_metrics[name])}
+        order = sorted(found, key=lambda step: (badness(self.chosen_by, found[step]), -step))
+        self.best = {step: found[step] for step in order[: self.config.keep_best]}
         if trainer.is_global_zero and next(iter(self.best)) == trainer.global_step:
             assert isinstance(pl_module, SpeechTask)
             write_recognised(self.folder.parent / HYPOTHESES, pl_module.recognised)
@@ -173,7 +176,7 @@ class ShowPassing(L.Callback):
 
 
 class ShowProgress(L.Callback):
-    """A bar with loss, dev WER, audio-seconds per second and time left; a line per validation where no terminal is."""
+    """A bar with loss, dev, audio-seconds per second and time left; a line per validation where no terminal is."""
 
     def __init__(self, console: Console, total_steps: int | None, sample_rate_hz: int) -> None:
         self.console, self.rate = console, sample_rate_hz
@@ -221,7 +224,7 @@ class ShowProgress(L.Callback):
             "loss": f"{task.last_loss:.3f}" if task.last_loss is not None else "",
             **{
                 name.replace("_", " "): f"{float(trainer.callback_metrics[name]):.2f}"
-                for name in ("dev_loss", "dev_wer", "dev_cer")
+                for name in ("dev_loss", "dev_wer", "dev_cer", "dev_bleu", "dev_chrf")
                 if name in trainer.callback_metrics
             },
             "audio-s/s": f"{seconds / max(1e-9, time.monotonic() - self.began):.0f}",

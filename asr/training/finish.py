@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import torch
 from rich.console import Console
 
 from asr.checkpoint import ModelFolder, average_weights, load_model_folder, load_state, save_model_folder
-from asr.config import ExperimentConfig
+from asr.config import ExperimentConfig, Measure
 from asr.data.module import data_given_to
 from asr.errors import CheckpointError
 from asr.files import write_atomically
-from asr.scoring import Columns, ScoreReport, score
-from asr.scoring.recognised import HYPOTHESES
+from asr.scoring import ScoreReport
+from asr.scoring.recognised import HYPOTHESES, read_recognised
 from asr.training.callbacks import KeepStates
+from asr.training.dev import scores_by_task
 from asr.training.plots import draw_learning_curves
 from asr.training.processes import is_first
 from asr.training.states import state_path, states_in
@@ -36,21 +38,18 @@ def finish(
     folder, applied = config.out / "model", dict(task.applied_in_all())
     if not is_first():
         return folder
-    best = min(keeper.best, key=lambda step: (keeper.best[step], -step), default=None)
+    best = next(iter(keeper.best), None)
     if best is not None:
         restore_weights(parts, [state_path(config.out / "states", best)])
     save_model_folder(folder, parts)
     draw_learning_curves(config.out / "logs", config.out / "learning_curves.png")
     dev = _dev_scores(config)
-    found = {**_manifest(config, parts, task, keeper, applied), "dev_of_best": dev.as_dict() if dev else None}
+    scores = {name: report.as_dict() for name, report in dev.items()}
+    found = {**_manifest(config, parts, task, keeper, applied), "dev_of_best": scores or None}
     with write_atomically(config.out / "run.json") as temporary:
         temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if best is not None:
-        between = ""
-        if dev:
-            low, high = (100 * end for end in dev.intervals["wer"][:2])
-            between = f" (95 % {low:.2f} to {high:.2f})"
-        line = f"best: dev WER {keeper.best[best]:.2f}{between} at step {best}; model in {folder}"
+        line = f"best: dev {_shown(config.chosen_by, keeper.best[best], dev)} at step {best}; model in {folder}"
         console.print(line, soft_wrap=True)
     attention = f"; attention: {config.out / 'plots'}" if task.attends else ""
     console.print(f"curves: {config.out / 'learning_curves.png'}{attention}", soft_wrap=True)
@@ -58,13 +57,22 @@ def finish(
     return folder
 
 
-def _dev_scores(config: ExperimentConfig) -> ScoreReport | None:
-    """Rates and intervals of the best model on dev; None if that was before runs wrote down what they recognised."""
+def _dev_scores(config: ExperimentConfig) -> dict[str, ScoreReport]:
+    """The scores of the best model on dev, by task; none if that was before runs wrote down what they recognised."""
     path = config.out / HYPOTHESES
     if not path.exists():
-        return None
-    columns = Columns(text="reference"), Columns(text="text")
-    return score(path, path, columns=columns, normalizer=config.score_normalizer or config.normalizer)
+        return {}
+    return scores_by_task(read_recognised(path), config.score_normalizer or config.normalizer)
+
+
+def _shown(measure: Measure, value: float, dev: Mapping[str, ScoreReport]) -> str:
+    """A measure of dev with its interval, where it has one."""
+    name = {"chrf": "chrF", "loss": "loss"}.get(measure, measure.upper())
+    for report in dev.values():
+        if measure in report.intervals:
+            low, high = (100 * end for end in report.intervals[measure][:2])
+            return f"{name} {value:.2f} (95 % {low:.2f} to {high:.2f})"
+    return f"{name} {value:.2f}"
 
 
 def _manifest(
@@ -94,7 +102,8 @@ def _manifest(
         },
         "share_of_batches_masked": round(applied.get("spec_augment_batches", 0) / max(1, applied.get("batches", 0)), 4),
         "skipped_steps": applied.get("skipped_steps", 0),
-        "dev_wer_of_best": {str(step): wer for step, wer in keeper.best.items()},
+        "chosen_by": config.chosen_by,
+        "best_states": {str(step): value for step, value in keeper.best.items()},
     }
 
 

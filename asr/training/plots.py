@@ -31,7 +31,7 @@ class PlotAttention(L.Callback):
         cuts = sorted(data.dev_cuts, key=lambda cut: (abs(cut.duration - 3.0), cut.id))[: self.utterances]
         for cut in cuts:
             batch = data.dev_batch([cut])
-            name = cut.id.replace("/", "-")
+            name = re.sub(r"[^\w.-]", "-", cut.id)
             path = self.folder / f"{name}-step-{trainer.global_step:07d}.png"
             draw_attention(path, pl_module, batch, f"{cut.id} after {trainer.global_step} steps")
 
@@ -53,11 +53,13 @@ def draw_attention(path: Path, task: SpeechTask, batch: Batch, title: str) -> No
 
 
 def draw_learning_curves(logs: Path, path: Path) -> None:
-    """Draw loss, dev WER / CER with their 95 % intervals, gradient norm and learning rate over the steps of a run."""
+    """Draw loss, the scores of dev with their 95 % intervals, gradient norm and learning rate over a run's steps."""
     rows = read_metrics(logs)
+    rates, scores = ["dev_wer", "dev_cer"], ["dev_bleu", "dev_chrf"]
+    translates = any(row.get(name) for row in rows for name in scores)
     panels: list[tuple[str, list[str]]] = [
         ("loss", ["loss", *sorted({name for row in rows for name in row if name.startswith("loss_")}), "dev_loss"]),
-        ("error rate / %", ["dev_wer", "dev_cer"]),
+        ("error rate / %" if not translates else "dev score", [*rates, *scores]),
         ("gradient norm", ["grad_norm"]),
         ("learning rate", sorted({name for row in rows for name in row if re.fullmatch(r"lr-\w+(/pg1)?", name)})),
     ]

@@ -39,7 +39,7 @@ from asr.training.task import SpeechTask
 
 @end_with_starter()
 def train(config: ExperimentConfig, console: Console) -> Path:
-    """Train, or go on training, and give the folder of the best model (by dev WER)."""
+    """Train, or go on training, and give the folder of the model that is best on dev."""
     if is_first():
         claim_folder(config)
     else:
@@ -121,7 +121,7 @@ def _trainer(
 ) -> tuple[L.Trainer, KeepStates]:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     t = config.trainer
-    keeper = KeepStates(config.out / "states", t)
+    keeper = KeepStates(config.out / "states", t, config.chosen_by)
     callbacks: list[L.Callback] = [
         ShowPassing(console),
         ShowProgress(console, task.total_steps, data.sample_rate_hz),

@@ -24,8 +24,8 @@ class Schedule:
         """What the warm-up's multiplier is multiplied with."""
         return 1.0
 
-    def validated(self, dev_loss: float, dev_wer: float) -> None:
-        """Hear what a validation found, of which most take no notice."""
+    def validated(self, loss: float, chosen: float) -> None:
+        """Hear what a validation found, the less the better, of which most take no notice."""
 
 
 class InverseSquareRoot(Schedule):
@@ -65,8 +65,8 @@ class Plateau(Schedule):
     def after(self, step: int) -> float:
         return self.share
 
-    def validated(self, dev_loss: float, dev_wer: float) -> None:
-        found = {"loss": dev_loss, "wer": dev_wer}[self.metric]
+    def validated(self, loss: float, chosen: float) -> None:
+        found = {"loss": loss, "chosen": chosen}[self.metric]
         if found < self.best:
             self.best, self.waited = found, 0
             return

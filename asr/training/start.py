@@ -11,27 +11,27 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from asr.checkpoint import ModelFolder, load_model_folder
+from asr.checkpoint import ModelFolder
 from asr.config import (
     EXPERIMENT,
     ExperimentConfig,
     LanguageExperimentConfig,
     ModelFolderConfig,
-    check_fits,
     read_config,
     to_yaml,
-    validate,
 )
 from asr.data.corpus import Note, Streamed, vocabulary_cuts
 from asr.data.cuts import Dropped
-from asr.data.examples import target_text
+from asr.data.examples import spoken_text, target_text
 from asr.data.module import SpeechData, dropped_summary
+from asr.data.tasks import task_of
 from asr.errors import ConfigError
 from asr.features import GlobalNormalization
 from asr.files import make_folder, sweep, write_atomically
 from asr.model.build import build_model
-from asr.pretrained import find_model, resettled
+from asr.tasks import TRANSCRIBE, into
 from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
+from asr.training.initial import adapted, assembled
 from asr.training.states import states_in
 
 _QUIET = Console(quiet=True)
@@ -77,13 +77,19 @@ def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
 
 
 def starting_point(config: ExperimentConfig, console: Console = _QUIET) -> ModelFolder:
-    """The untrained model of a new run, or the model that `init` names."""
-    if config.init is not None:
-        adapted = _adapted(config, load_model_folder(find_model(config.init)))
-        _check_longest(config, adapted.config)
-        return adapted
+    """The untrained model of a new run, or what `init` names of another."""
+    parts = _starting_point(config, console)
+    _check_longest(config, parts.config)
+    return parts
+
+
+def _starting_point(config: ExperimentConfig, console: Console) -> ModelFolder:
+    if config.init is not None and config.init.parts is None:
+        return adapted(config)
     with console.status("making the vocabulary"):
         tokenizer = _tokenizer(config)
+    if config.init is not None:
+        return assembled(config, tokenizer)
     folder = ModelFolderConfig(
         features=config.features,
         model=config.model,
@@ -91,7 +97,6 @@ def starting_point(config: ExperimentConfig, console: Console = _QUIET) -> Model
         decode=config.decode,
         normalizer=config.normalizer,
     )
-    _check_longest(config, folder)
     return ModelFolder(folder, build_model(config.features, config.model, tokenizer.vocab_size), tokenizer)
 
 
@@ -107,29 +112,6 @@ def _check_longest(config: ExperimentConfig, settled: ModelFolderConfig) -> None
             raise ConfigError(f"{key}={length_s:g} is longer than {most}, up to which there are learned positions")
 
 
-def _adapted(config: ExperimentConfig, parts: ModelFolder) -> ModelFolder:
-    """The same weights and vocabulary under the run's settings, of decoding those that it gives."""
-    model = parts.config.model
-    if config.adapt.pointer is not None and getattr(model.decoder, "pointer", None) is not None:
-        raise ConfigError("adapt.pointer: the decoder of the model that init brings has a pointer already")
-    sides = {side: getattr(model, side) for side in config.adapt.changes}
-    changed = {
-        side: own.model_copy(update={name: x for name, x in config.adapt.changes[side].items() if hasattr(own, name)})
-        for side, own in sides.items()
-    }
-    given = {name: getattr(config.decode, name) for name in config.decode.model_fields_set}
-    decode = parts.config.decode.model_copy(update=given)
-    settled = parts.config.model_copy(
-        update={"model": model.model_copy(update=changed), "decode": decode, "normalizer": config.normalizer}
-    )
-    settled = validate(ModelFolderConfig, settled.model_dump(), f"{config.init}, with what adapt changes")
-    try:
-        check_fits(config, settled.model)
-    except ValueError as e:
-        raise ConfigError(f"{config.init}: {e}") from None
-    return resettled(parts, settled)
-
-
 def _tokenizer(config: ExperimentConfig) -> Tokenizer:
     """The vocabulary of a run: made from its training texts at the first start, read again after that."""
     folder = config.out / "tokenizer"
@@ -138,16 +120,27 @@ def _tokenizer(config: ExperimentConfig) -> Tokenizer:
         raise ConfigError(f"tokenizer.kind: {kind} cannot be trained; it comes with init=FOLDER")
     if any(folder.glob("[!.]*")):
         return load_tokenizer(folder, kind)
-    texts = [target_text(cut, config.normalizer) for cut in vocabulary_cuts(config.data)]
+    texts = list(_vocabulary_texts(config))
     languages = config.tokenizer.languages
+    tasks = config.data.tasks if config.data.translates else ()
     tokenizer: Tokenizer
     if kind == "character":
-        tokenizer = CharacterTokenizer.train(texts, languages)
+        tokenizer = CharacterTokenizer.train(texts, languages, tasks)
     else:
-        tokenizer = SentencePieceTokenizer.train(texts, languages, kind=kind, vocab_size=config.tokenizer.vocab_size)
+        size = config.tokenizer.vocab_size
+        tokenizer = SentencePieceTokenizer.train(texts, languages, tasks, kind=kind, vocab_size=size)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)
     return tokenizer
+
+
+def _vocabulary_texts(config: ExperimentConfig) -> Iterator[str]:
+    """The texts that are trained on: the targets and, where CTC is trained, what is said in speech to be translated."""
+    hears = config.model.ctc and config.loss.ctc_weight > 0 and TRANSCRIBE not in config.data.tasks
+    for cut in vocabulary_cuts(config.data):
+        yield target_text(cut, config.normalizer)
+        if hears and into(task_of(cut)) is not None:
+            yield spoken_text(cut, config.normalizer)
 
 
 def data_of(config: ExperimentConfig, parts: ModelFolder) -> SpeechData:

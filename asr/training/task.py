@@ -21,10 +21,11 @@ from asr.errors import AsrError
 from asr.features import Features, SpecAugment
 from asr.model.decoder import Decoder
 from asr.recognizer import Recognizer
-from asr.scoring import ScoreOptions, score_sources
-from asr.scoring.recognised import Recognised, sources
+from asr.scoring import RATES
+from asr.scoring.recognised import Recognised
 from asr.scoring.rows import Row
 from asr.training.criteria import Pass, build_criteria
+from asr.training.dev import badness, measured, scores_by_task
 from asr.training.optimizers import build_optimizer
 from asr.training.parts import PartRates
 from asr.training.processes import gathered, whole
@@ -34,10 +35,11 @@ _MOST_SKIPPED = 10
 
 
 class Heard(NamedTuple):
-    """What became of a dev utterance; losses are the summed criteria."""
+    """What became of a dev utterance; losses are the summed criteria, language is that of the text."""
 
     reference: str
     hypothesis: str
+    task: str
     language: str | None
     losses: dict[str, float]
     tokens: int
@@ -214,11 +216,12 @@ class SpeechTask(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         found = self.losses(batch, training=False)
-        best = self.recognizer.decode(batch.audio_BN, batch.audio_len_B, batch.languages)
+        best = self.recognizer.decode(batch.audio_BN, batch.audio_len_B, batch.languages, batch.tasks)
         for b, (id, hypotheses) in enumerate(zip(batch.ids, best, strict=True)):
             text = self.tokenizer.decode(list(hypotheses[0].tokens))
             sums = {name: float(value_B[b]) for name, value_B in found.items()}
-            self.heard[id] = Heard(batch.texts[b], text, batch.languages[b], sums, int(batch.target_len_B[b]))
+            told = batch.tasks[b], batch.text_languages[b]
+            self.heard[id] = Heard(batch.texts[b], text, *told, sums, int(batch.target_len_B[b]))
 
     def on_validation_epoch_end(self) -> None:
         heard, self.heard = dict(sorted(gathered(self.heard).items())), {}
@@ -229,15 +232,17 @@ class SpeechTask(L.LightningModule):
         tokens = sum(h.tokens for h in heard.values())
         dev_loss = self.criteria.weighed(sums, tokens, len(heard), self.global_step).float()
         self.log("dev_loss", dev_loss)
-        self.recognised = [Recognised(Row(id, h.reference, h.language), h.hypothesis) for id, h in heard.items()]
-        normalizer = self.config.score_normalizer or self.config.normalizer
-        report = score_sources(*sources(self.recognised), ScoreOptions(normalizer=normalizer))
-        for name in ("wer", "cer"):
-            self.log(f"dev_{name}", report.values[name] * 100, prog_bar=True)
-            for end, value in zip(("low", "high"), report.intervals[name][:2], strict=True):  # of 95 %
-                self.log(f"dev_{name}_{end}", value * 100)
+        self.recognised = [
+            Recognised(Row(id, h.reference, h.language), h.hypothesis, task=h.task) for id, h in heard.items()
+        ]
+        config = self.config
+        found = measured(scores_by_task(self.recognised, config.score_normalizer or config.normalizer))
+        for name, value in found.items():
+            self.log(f"dev_{name}", value, prog_bar=name in RATES)
         if self.trainer.state.fn == "fit":  # not the last one of a run, which a longer run would not have there
-            self.schedule.validated(float(dev_loss), report.values["wer"])
+            chosen = config.chosen_by
+            of_dev = found | {"loss": float(dev_loss)}
+            self.schedule.validated(float(dev_loss), badness(chosen, of_dev[chosen]))
 
     # ---- optimiser and state ----------------------------------------------------------------------------------
 

@@ -159,7 +159,7 @@ def wrong_run(out: Path, whole: Path) -> list[str]:
         if (out / "model" / name).read_bytes() != (whole / "model" / name).read_bytes():
             problems.append(f"model/{name}: not bit for bit that of the uninterrupted run")
     counts = [json.loads((folder / "run.json").read_text()) for folder in (out, whole)]
-    for key in ("steps", "utterances_seen", "audio_s_seen", "dev_wer_of_best"):
+    for key in ("steps", "utterances_seen", "audio_s_seen", "best_states"):
         if counts[0][key] != counts[1][key]:
             problems.append(f"run.json: {key} is {counts[0][key]}, not {counts[1][key]}")
     steps = [[step for step, _ in states_in(folder / "states")] for folder in (out, whole)]

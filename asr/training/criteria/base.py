@@ -160,7 +160,7 @@ class CrossEntropy(Steady):
 
 
 class CTC(Steady):
-    """Connectionist temporal classification on the encoder."""
+    """Connectionist temporal classification on the encoder, of what is said."""
 
     name: str = "ctc"
 
@@ -170,7 +170,7 @@ class CTC(Steady):
 
     def __call__(self, run: Pass) -> Tensor:
         batch = run.batch
-        return losses.ctc(run.ctc_BTV, run.memory.len_B, batch.text_BL, batch.text_len_B, self.blank)
+        return losses.ctc(run.ctc_BTV, run.memory.len_B, batch.spoken_BS, batch.spoken_len_B, self.blank)
 
 
 class GuidedAttention:

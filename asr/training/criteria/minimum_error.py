@@ -114,7 +114,7 @@ class _OnErrors:
         """The errors (B, N) of texts, 0 where there are fewer than N."""
         N, tokenizer = max(map(len, found)), self.policy.tokenizer
         rows = []
-        for reference, language, texts in zip(run.batch.texts, run.batch.languages, found, strict=True):
+        for reference, language, texts in zip(run.batch.texts, run.batch.text_languages, found, strict=True):
             counts = self.errors(reference, language, [tokenizer.decode(list(h.tokens)) for h in texts])
             rows.append([*counts, *[0.0] * (N - len(counts))])
         return torch.tensor(rows, device=run.memory.states_BTD.device)

@@ -1,0 +1,57 @@
+"""What a training starts from, where that is another model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+
+from .base import Config
+from .model import Padding, PointerConfig
+
+BROUGHT = ("features", "model", "tokenizer")  # by all of a model
+
+
+class AdaptConfig(Config):
+    """What is set anew in the model that `init` brings; what is left out stays as it is there."""
+
+    padding: Padding | None = Field(None, description="as in model.encoder")
+    keep_s: float | None = Field(None, ge=0, description="as in model.encoder")
+    dropout: float | None = Field(None, ge=0, lt=1, description="of encoder and decoder")
+    pointer: PointerConfig | None = Field(None, description="added, untrained, to a decoder that has none")
+
+    @property
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """What changes in model.encoder and model.decoder."""
+        given = {name: value for name, value in self if value is not None}
+        sides = {"encoder": {"padding", "keep_s", "dropout"}, "decoder": {"dropout", "pointer"}}
+        return {side: {name: given[name] for name in given if name in known} for side, known in sides.items()}
+
+
+class InitConfig(Config):
+    """A model that a training starts from, a folder or a name: all of it, or parts with a vocabulary of the run's own.
+
+    A part brings its settings.  Of decoder and ctc, the weights of tokens that both vocabularies have are taken.
+    """
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    from_: Path = Field(alias="from")
+    parts: tuple[Literal["encoder", "decoder", "ctc"], ...] | None = Field(
+        None, min_length=1, description="encoder, which brings the features, and perhaps decoder and ctc; default: all"
+    )
+
+    @field_validator("parts")
+    @classmethod
+    def _with_the_encoder(cls, parts: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if parts is not None and "encoder" not in parts:
+            raise ValueError("decoder and ctc know their encoder alone: name encoder, too")
+        return parts
+
+    @property
+    def brings(self) -> dict[str, Any]:
+        """The sections of an experiment that come with it, as pydantic leaves them out."""
+        if self.parts is None:
+            return dict.fromkeys(BROUGHT, True)
+        return {"features": True, "model": {"activation", *self.parts}}

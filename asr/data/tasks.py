@@ -1,0 +1,72 @@
+"""What a cut is trained to be written as: what is said in it, or a translation that it carries.
+
+A supervision has its text and, as `custom["translations"]`, a mapping from language codes to texts.  A cut that is to
+be translated is one whose supervisions have the translation as their text and remember what is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from lhotse.cut import Cut, MonoCut
+from lhotse.supervision import SupervisionSegment
+from lhotse.utils import fastcopy
+
+from asr.data.cuts import Dropped, language_of
+from asr.errors import DataError
+from asr.tasks import TRANSCRIBE, into
+
+_TASK, _SPOKEN = "asr.task", "asr.spoken"
+
+
+def task_of(cut: Cut) -> str:
+    """What a cut is to be written as."""
+    return str(_custom(cut.supervisions[0]).get(_TASK, TRANSCRIBE)) if cut.supervisions else TRANSCRIBE
+
+
+def text_language_of(cut: Cut) -> str | None:
+    """The language of a cut's text, which is that of its speech unless it is a translation."""
+    return into(task_of(cut)) or language_of(cut)
+
+
+def spoken_text_of(cut: Cut) -> str:
+    """What is said in a cut; '' if nobody wrote it down."""
+    texts = [_custom(s).get(_SPOKEN) if _TASK in _custom(s) else s.text for s in cut.supervisions]
+    return " ".join(text for text in texts if text)
+
+
+def for_task(cut: Cut, task: str) -> Cut:
+    """The cut as it is to be written for a task.  Raises DataError, without its id, if it has no such text."""
+    if (code := into(task)) is None:
+        return cut
+    if not isinstance(cut, MonoCut) or not cut.supervisions:
+        raise DataError("no speech to translate: not a cut of one recording with supervisions")
+    return fastcopy(cut, supervisions=[_translated(s, code, task) for s in cut.supervisions])
+
+
+def for_tasks(cuts: Iterable[Cut], tasks: Sequence[str], note: Callable[[Dropped], None]) -> Iterator[Cut]:
+    """Each cut once for each task, a translation under an id of its own; `note` is told of texts that are missing."""
+    for cut in cuts:
+        for task in tasks:
+            code = into(task)
+            id = cut.id if code is None else f"{cut.id}>{code}"
+            try:
+                yield cut if code is None else for_task(cut, task).with_id(id)
+            except DataError as e:
+                note(Dropped(id, str(e)))
+
+
+def _translated(supervision: SupervisionSegment, code: str, task: str) -> SupervisionSegment:
+    custom = _custom(supervision)
+    translations = custom.get("translations")
+    text = translations.get(code) if isinstance(translations, Mapping) else None
+    if not isinstance(text, str):
+        raise DataError(f"no translation into {code}")
+    if not text.strip():
+        raise DataError(f"the translation into {code} is empty")
+    return fastcopy(supervision, text=text, custom={**custom, _TASK: task, _SPOKEN: supervision.text})
+
+
+def _custom(supervision: SupervisionSegment) -> Mapping[str, Any]:
+    return supervision.custom or {}

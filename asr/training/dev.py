@@ -1,0 +1,38 @@
+"""What dev tells of a model: error rates of what is transcribed, BLEU and chrF of what is translated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from asr.config import Measure
+from asr.scoring import RATES, ScoreOptions, ScoreReport, metrics_of, score_sources
+from asr.scoring.recognised import Recognised, sources
+
+
+def scores_by_task(recognised: Sequence[Recognised], normalizer: str) -> dict[str, ScoreReport]:
+    """The scores of each task by itself."""
+    tasks = dict.fromkeys(each.task for each in recognised)
+    return {
+        task: score_sources(
+            *sources([each for each in recognised if each.task == task]),
+            ScoreOptions(metrics=metrics_of(task), normalizer=normalizer),
+        )
+        for task in tasks
+    }
+
+
+def measured(reports: Mapping[str, ScoreReport]) -> dict[str, float]:
+    """Each measure from 0 to 100, `_low` and `_high` where it has an interval; of several translations the mean."""
+    found: dict[str, list[float]] = {}
+    for report in reports.values():
+        for name, value in report.values.items():
+            found.setdefault(name, []).append(100 * value if name in RATES else value)
+        for name, interval in report.intervals.items():
+            for end, value in zip(("low", "high"), interval[:2], strict=True):  # of 95 %
+                found.setdefault(f"{name}_{end}", []).append(100 * value)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def badness(measure: Measure, value: float) -> float:
+    """What is the less the better."""
+    return -value if measure in ("bleu", "chrf") else value

@@ -1,0 +1,105 @@
+"""What a run takes from the model that `init` names: all of it, or parts under a vocabulary of the run's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from asr.checkpoint import ModelFolder, load_model_folder
+from asr.config import ExperimentConfig, ModelConfig, ModelFolderConfig, check_fits, validate
+from asr.errors import AsrError, ConfigError
+from asr.model.build import build_model, token_weights
+from asr.model.speech import SpeechModel
+from asr.pretrained import find_model, resettled
+from asr.tasks import chosen
+from asr.tokenizer import Tokenizer
+
+
+def adapted(config: ExperimentConfig) -> ModelFolder:
+    """The weights and the vocabulary that `init` names under the run's settings, of decoding those that it gives."""
+    assert config.init is not None
+    parts = load_model_folder(find_model(config.init.from_))
+    model = parts.config.model
+    if config.adapt.pointer is not None and getattr(model.decoder, "pointer", None) is not None:
+        raise ConfigError("adapt.pointer: the decoder of the model that init brings has a pointer already")
+    try:
+        for task in config.data.tasks:
+            chosen(task, parts.tokenizer.tasks)
+    except AsrError as e:
+        hint = "take parts of it, such as init: {from: FOLDER, parts: [encoder]}"
+        raise ConfigError(f"{config.init.from_}: {e}; {hint}") from None
+    given = {name: getattr(config.decode, name) for name in config.decode.model_fields_set}
+    decode = parts.config.decode.model_copy(update=given)
+    settled = parts.config.model_copy(update={"decode": decode, "normalizer": config.normalizer})
+    return resettled(parts, _fitting(config, _validated(config, settled, _changed(config, model))))
+
+
+def assembled(config: ExperimentConfig, tokenizer: Tokenizer) -> ModelFolder:
+    """A new model for a vocabulary, with the parts that `init` names and, of others, the weights they begin with."""
+    assert config.init is not None
+    assert config.init.parts is not None
+    source, parts = config.init.from_, config.init.parts
+    start = load_model_folder(find_model(source))
+    if "decoder" in parts and start.model.decoder is None:
+        raise ConfigError(f"{source}: it has no decoder: leave it out of init.parts")
+    if "ctc" in parts and start.model.ctc is None:
+        raise ConfigError(f"{source}: it has no CTC head: leave ctc out of init.parts")
+    start = resettled(start, _validated(config, start.config, _changed(config, start.config.model)))
+    taken = {name: getattr(start.config.model, name) for name in ("activation", *parts)}
+    settled = start.config.model_copy(
+        update={"tokenizer": config.tokenizer, "decode": config.decode, "normalizer": config.normalizer}
+    )
+    settled = _fitting(config, _validated(config, settled, config.model.model_copy(update=taken)))
+    model = build_model(settled.features, settled.model, tokenizer.vocab_size)
+    _take(model, start, parts, token_weights(settled.features, settled.model), _same_tokens(start.tokenizer, tokenizer))
+    return ModelFolder(settled, model, tokenizer)
+
+
+def _changed(config: ExperimentConfig, model: ModelConfig) -> ModelConfig:
+    """The settings of a model with what `adapt` changes in the parts of it that are brought."""
+    assert config.init is not None
+    changed = {}
+    for side, changes in config.adapt.changes.items():
+        if side in (config.init.parts or (side,)):
+            own = getattr(model, side)
+            changed[side] = own.model_copy(update={name: x for name, x in changes.items() if hasattr(own, name)})
+    return model.model_copy(update=changed)
+
+
+def _validated(config: ExperimentConfig, settled: ModelFolderConfig, model: ModelConfig) -> ModelFolderConfig:
+    """The settings with those of a model; ConfigError if they do not go together."""
+    assert config.init is not None
+    settled = settled.model_copy(update={"model": model})
+    return validate(ModelFolderConfig, settled.model_dump(), f"{config.init.from_}, with what adapt changes")
+
+
+def _fitting(config: ExperimentConfig, settled: ModelFolderConfig) -> ModelFolderConfig:
+    """The same settings, if such a model can be trained so; else ConfigError."""
+    assert config.init is not None
+    try:
+        check_fits(config, settled.model)
+    except ValueError as e:
+        raise ConfigError(f"{config.init.from_}: {e}") from None
+    return settled
+
+
+def _same_tokens(before: Tokenizer, after: Tokenizer) -> Tensor:
+    """The ids of the tokens that both vocabularies have, in either one: (2, X)."""
+    known = {name: id for id, name in enumerate(before.names)}
+    pairs = [(known[name], id) for id, name in enumerate(after.names) if name in known]
+    return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
+
+
+@torch.no_grad()
+def _take(model: SpeechModel, start: ModelFolder, parts: Sequence[str], rows: set[str], same_2X: Tensor) -> None:
+    """Copy the weights of parts, of those that have a row for each token the rows of tokens that are the same."""
+    old = start.model.state_dict()
+    for name, weight in model.state_dict().items():
+        if name.partition(".")[0] not in ("front_end", *parts):
+            continue
+        if name in rows:
+            weight[same_2X[1]] = old[name][same_2X[0]]
+        else:
+            weight.copy_(old[name])

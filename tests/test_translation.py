@@ -1,0 +1,350 @@
+"""Speech translation: cuts for tasks, training on several of them, what dev tells, and what init brings of a model."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sacrebleu
+import torch
+import yaml
+from command import asr
+from lhotse.cut import MonoCut
+from rich.console import Console
+from synthetic import clip, cut, experiment, experiment_file, manifest, speech_data, white
+
+from asr.checkpoint import load_model_folder
+from asr.config import to_yaml
+from asr.data.batch import collate
+from asr.data.cuts import read_cuts, text_of
+from asr.data.tasks import for_task, for_tasks, spoken_text_of, task_of, text_language_of
+from asr.errors import AsrError, ConfigError, DataError
+from asr.evaluate import evaluate
+from asr.metrics import ErrorRate
+from asr.recognizer import Recognizer
+from asr.scoring import Columns, score
+from asr.tasks import chosen, into
+from asr.training.callbacks import KeepStates
+from asr.training.initial import assembled
+from asr.training.run import train
+from asr.training.task import SpeechTask
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")
+
+GERMAN = {"one": "eins", "two": "zwei", "three": "drei"}
+BOTH = "data.tasks=[transcribe, translate:de]"
+
+
+def translated(one: MonoCut, translations: Any) -> MonoCut:
+    (supervision,) = one.supervisions
+    return replace(one, supervisions=[replace(supervision, custom={"translations": translations})])
+
+
+def split(folder: Path, name: str, count: int) -> Path:
+    """Clips of noise that say one word, and its German."""
+    words = list(GERMAN)
+    cuts = [clip(folder / f"{name}-{i}.wav", white(4000 + 400 * i, i), words[i % 3], "en") for i in range(count)]
+    return manifest(folder / f"{name}.jsonl.gz", [translated(c, {"de": GERMAN[text_of(c)]}) for c in cuts])
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The YAML of a small experiment on such clips."""
+    folder = tmp_path_factory.mktemp("spoken")
+    path = experiment_file(folder, train=1, dev=1)
+    split(folder, "train", 9)
+    split(folder, "dev", 3)
+    return path
+
+
+def trained(config: Path, out: Path, *overrides: str) -> Path:
+    made = experiment(config, f"out={out}", "trainer.plot_utterances=1", *overrides)
+    return train(made, Console(file=io.StringIO()))
+
+
+# ---- tasks -------------------------------------------------------------------------------------------------------
+
+
+def test_tasks_are_found_by_name() -> None:
+    assert (into("transcribe"), into("translate:de")) == (None, "de")
+    assert chosen(None, ["translate:de", "transcribe"]) == "translate:de"
+    assert chosen("translate", ["transcribe", "translate:de"]) == "translate:de"
+    assert chosen("translate", ["transcribe", "translate:de", "translate:en"]) == "translate:en"
+    for task, known in (("translate", ["transcribe"]), ("translate", ["translate:de", "translate:fr"]), ("x", ["y"])):
+        with pytest.raises(AsrError, match=f"this model has no task '{task}.*': it has {', '.join(known)}"):
+            chosen(task, known)
+
+
+def test_a_cut_is_written_as_each_task_asks() -> None:
+    spoken = translated(cut("a", 1.0, "two", language="en"), {"de": "zwei", "fr": "deux"})
+    found = list(for_tasks([spoken], ["transcribe", "translate:fr"], pytest.fail))
+    assert [(c.id, text_of(c), spoken_text_of(c), task_of(c), text_language_of(c)) for c in found] == [
+        ("a", "two", "two", "transcribe", "en"),
+        ("a>fr", "deux", "two", "translate:fr", "fr"),
+    ]
+    assert found[0] is spoken
+    joined = (
+        found[1].perturb_speed(1.1, affix_id=False).mix(found[1].with_id("b"), offset_other_by=1.0, allow_padding=True)
+    )
+    assert (text_of(joined), spoken_text_of(joined), task_of(joined)) == ("deux deux", "two two", "translate:fr")
+
+
+@pytest.mark.parametrize(
+    ("translations", "says"),
+    [
+        ({"fr": "deux"}, "no translation into de"),
+        ({"de": 3}, "no translation into de"),
+        ("zwei", "no translation into de"),
+        (None, "no translation into de"),
+        ({"de": " "}, "the translation into de is empty"),
+    ],
+)
+def test_what_is_missing_is_told(translations: Any, says: str) -> None:
+    spoken = translated(cut("a", 1.0, "two"), translations)
+    with pytest.raises(DataError, match=f"^{says}$"):
+        for_task(spoken, "translate:de")
+    told: list[Any] = []
+    assert list(for_tasks([spoken], ["translate:de", "transcribe"], told.append)) == [spoken]
+    assert told == [("a>de", says)]
+
+
+# ---- training ----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_has_both_texts_and_ctc_is_trained_on_what_is_said(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    folder = trained(config, out, BOTH, "trainer.max_steps=1", "tokenizer.languages=[en]", "augment.join=0")
+    parts = load_model_folder(folder)
+    made = experiment(config, f"out={out}", BOTH)
+    data = speech_data(made, parts)
+    assert len(data.train_cuts) == 18
+    both = {c.id: data.examples.plain(c) for c in data.train_cuts}
+    plain, german = both["train-1"], both["train-1>de"]
+    tokenizer = parts.tokenizer
+    assert plain.tokens == [*tokenizer.prefix("en", "transcribe"), *tokenizer.encode("two"), tokenizer.eos_id]
+    assert german.tokens == [*tokenizer.prefix("en", "translate:de"), *tokenizer.encode("zwei"), tokenizer.eos_id]
+    assert plain.spoken == german.spoken == tokenizer.encode("two")
+    batch = collate([plain, german])
+    task = SpeechTask(parts, made).eval()
+    found = task.losses(batch, training=False)
+    assert found["ctc"][0].item() == pytest.approx(found["ctc"][1].item())  # the same sound, the same words
+    assert found["ce"][0].item() != pytest.approx(found["ce"][1].item())
+
+
+def test_dev_is_scored_by_task_and_the_best_is_chosen_by_bleu(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    trained(config, out, BOTH, "trainer.max_steps=4", "trainer.validate_every_steps=2", "trainer.choose_by=chrf")
+    rows = [json.loads(line) for line in (out / "hyp.jsonl").read_text().splitlines()]
+    german = [row for row in rows if row.get("task") == "translate:de"]
+    assert [row["id"] for row in german] == ["dev-0>de", "dev-1>de", "dev-2>de"]
+    assert [(row["reference"], row["language"]) for row in german] == [("eins", "de"), ("zwei", "de"), ("drei", "de")]
+    told = json.loads((out / "run.json").read_text())
+    chrf = sacrebleu.CHRF().corpus_score([row["text"] for row in german], [[row["reference"] for row in german]]).score
+    assert told["chosen_by"] == "chrf"
+    assert max(told["best_states"].values()) == pytest.approx(chrf, rel=1e-5)
+    assert next(iter(told["best_states"].values())) == max(told["best_states"].values())
+    scores = told["dev_of_best"]
+    assert scores["translate:de"]["metrics"]["chrf"]["score"] == pytest.approx(chrf)
+    assert scores["translate:de"]["metrics"]["bleu"]["signature"].startswith("nrefs:1|case:mixed|")
+    assert scores["transcribe"]["metrics"].keys() == {"wer", "cer"}
+
+
+def test_what_a_run_is_chosen_by_has_to_be_measured(config: Path) -> None:
+    assert experiment(config).chosen_by == "wer"
+    assert experiment(config, BOTH).chosen_by == "wer"
+    assert experiment(config, "data.tasks=[translate:de]").chosen_by == "bleu"
+    for overrides, says in (
+        (["trainer.choose_by=bleu"], "choose_by=bleu is for data.tasks with a translation"),
+        (["data.tasks=[translate:de]", "trainer.choose_by=wer"], "choose_by=wer is for data.tasks with transcribe"),
+        (["data.tasks=[translate]"], "data.tasks.0"),
+        (["data.tasks=[]"], "data.tasks"),
+        (["data.tasks=[transcribe, transcribe]"], "a task is given twice"),
+        (
+            [BOTH, "model.decoder={kind: none}", "loss.guided_attention.weight=0"],
+            "a translation has not the order of the speech",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            experiment(config, *overrides)
+
+
+def test_the_best_states_are_those_of_highest_bleu_or_lowest_wer(config: Path, tmp_path: Path) -> None:
+    class Trainer:
+        sanity_checking, is_global_zero, global_step = False, False, 0
+        callback_metrics: dict[str, torch.Tensor]
+
+        def save_checkpoint(self, path: Path) -> None: ...
+
+    found = {}
+    for measure in ("wer", "bleu"):
+        keeper = KeepStates(tmp_path, experiment(config, "trainer.keep_best=2").trainer, measure)  # type: ignore[arg-type]
+        trainer = Trainer()
+        for step, value in enumerate((3.0, 1.0, 2.0, 3.0, 1.0)):
+            trainer.global_step, trainer.callback_metrics = step, {f"dev_{measure}": torch.tensor(value)}
+            keeper.on_validation_end(trainer, None)  # type: ignore[arg-type]
+        found[measure] = keeper.best
+    assert list(found["wer"].items()) == [(4, 1.0), (1, 1.0)]  # of equal ones the later
+    assert list(found["bleu"].items()) == [(3, 3.0), (0, 3.0)]
+
+
+def test_cuts_without_what_is_needed_are_named(config: Path, tmp_path: Path) -> None:
+    cuts = [
+        translated(clip(tmp_path / "a.wav", white(8000), "one"), {"de": "eins"}),
+        translated(clip(tmp_path / "b.wav", white(8000), "one"), {"fr": "un"}),
+        translated(clip(tmp_path / "c.wav", white(8000), ""), {"de": "eins"}),
+    ]
+    path = manifest(tmp_path / "cuts.jsonl", cuts)
+    only = "data.tasks=[translate:de]"
+    out = tmp_path / "run"
+    trained(config, out, f"data.train={path}", only, "trainer.max_steps=1")
+    assert (out / "dropped.tsv").read_text().splitlines() == [
+        "b>de\tno translation into de",
+        "c>de\tnothing tells what is said, which CTC is trained on: loss.ctc_weight=0 does without",
+    ]
+    without = tmp_path / "without"
+    trained(config, without, f"data.train={path}", only, "trainer.max_steps=1", "loss.ctc_weight=0", "model.ctc=false")
+    assert (without / "dropped.tsv").read_text() == "b>de\tno translation into de\n"
+
+
+# ---- what comes out ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of both tasks."""
+    options = BOTH, "trainer.max_steps=2", "decode.ctc_weight=0.5", "decode.beam_size=2"
+    return trained(config, tmp_path_factory.mktemp("both") / "run", *options)
+
+
+def test_ctc_has_no_part_in_the_search_for_a_translation(folder: Path, config: Path) -> None:
+    recognizer = Recognizer.load(folder)
+    audio_BN, len_B = torch.randn(3, 8000), torch.tensor([8000, 6000, 4000])
+    mixed = recognizer.decode(audio_BN, len_B, None, ["translate:de", "transcribe", None])
+    alone = [
+        recognizer.decode(audio_BN[[i], :n], len_B[[i]], None, [task])[0]
+        for i, (n, task) in enumerate(zip(len_B.tolist(), ["translate:de", "transcribe", None], strict=True))
+    ]
+    assert [h[0].tokens for h in mixed] == [h[0].tokens for h in alone]
+    assert ["ctc" in h[0].parts for h in mixed] == [False, True, True]
+
+
+def test_evaluate_scores_against_the_translations_that_cuts_carry(folder: Path, config: Path, tmp_path: Path) -> None:
+    dev = config.parent / "dev.jsonl.gz"
+    found = evaluate(Recognizer.load(folder), dev, tmp_path, task="translate")
+    rows = [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["reference"], row["task"]) for row in rows] == [
+        (f"dev-{i}", word, "translate:de") for i, word in enumerate(GERMAN.values())
+    ]
+    expected = sacrebleu.CHRF().corpus_score([row["text"] for row in rows], [list(GERMAN.values())])
+    assert found.report.values["chrf"] == pytest.approx(expected.score)
+    assert found.report.metrics == ("bleu", "chrf")
+    lacking = manifest(tmp_path / "lacking.jsonl", [*read_cuts(dev), clip(tmp_path / "x.wav", white(8000))])
+    with pytest.raises(DataError, match=r"^x: no translation into de$"):
+        evaluate(Recognizer.load(folder), lacking, tmp_path, task="translate:de")
+
+
+def test_the_command_line_translates(folder: Path, config: Path, tmp_path: Path) -> None:
+    audio = str(config.parent / "dev-0.wav")
+    done = asr("transcribe", audio, "--task", "translate", "--language", "en", "--model", str(folder))
+    assert done.status == 0, done.err
+    done = asr("transcribe", audio, "--task", "translate:fr", "--model", str(folder))
+    assert done.status != 0
+    assert done.err == ["asr: this model has no task 'translate:fr': it has transcribe, translate:de"]
+    done = asr(
+        "evaluate",
+        str(config.parent / "dev.jsonl.gz"),
+        "--task",
+        "translate",
+        "--model",
+        str(folder),
+        "--output",
+        str(tmp_path),
+    )
+    assert done.status == 0, done.err
+    assert "BLEU" in done.out
+    assert "CHRF" in done.out
+    assert "nrefs:1" in done.out
+
+
+# ---- init --------------------------------------------------------------------------------------------------------
+
+
+def test_an_encoder_starts_a_translation_model(folder: Path, config: Path, tmp_path: Path) -> None:
+    before = load_model_folder(folder)
+    init = f"init={{from: {folder}, parts: [encoder]}}"
+    text = "".join(line for line in config.read_text().splitlines(keepends=True) if not line.startswith("features"))
+    lines = text.splitlines(keepends=True)
+    (tmp_path / "run.yaml").write_text("".join(line for line in lines if "encoder:" not in line))
+    made = experiment(tmp_path / "run.yaml", f"out={tmp_path / 'run'}", init, "data.tasks=[translate:de]")
+    after = load_model_folder(train(made, Console(file=io.StringIO()))).config
+    assert (after.features, after.model.encoder) == (before.config.features, before.config.model.encoder)
+    tokenizer = load_model_folder(tmp_path / "run" / "model").tokenizer
+    assert tokenizer.tasks == ("translate:de",)
+    start = assembled(made, tokenizer)
+    old, new = before.model.state_dict(), start.model.state_dict()
+    for name in new:
+        same = new[name].shape == old[name].shape and torch.equal(new[name], old[name])
+        if name.startswith(("encoder.", "front_end.")):
+            assert same, name
+        elif name.startswith("decoder.layers.0.feed_forward.") and name.endswith("weight"):
+            assert not same, name
+    assert yaml.safe_load(to_yaml(made))["model"].keys() == {"decoder", "ctc"}
+    with pytest.raises(ConfigError, match=r"init brings its own features, model\.encoder: leave out"):
+        experiment(config, init)
+
+
+def test_a_decoder_keeps_what_it_knows_of_tokens_that_both_have(folder: Path, config: Path, tmp_path: Path) -> None:
+    before = load_model_folder(folder)
+    init = f"init={{from: {folder}, parts: [encoder, decoder, ctc]}}"
+    path = tmp_path / "run.yaml"
+    path.write_text(to_yaml(experiment(config, f"out={tmp_path / 'run'}", "data.tasks=[translate:de]")))
+    tree = {"features", "model"}
+    found = {key: value for key, value in yaml.safe_load(path.read_text()).items() if key not in tree}
+    path.write_text(yaml.safe_dump(found))
+    made = experiment(path, init)
+    tokenizer = load_model_folder(trained(path, tmp_path / "run", init, "trainer.max_steps=1")).tokenizer
+    start = assembled(made, tokenizer)
+    names = before.tokenizer.names
+    shared = [(names.index(name), i) for i, name in enumerate(tokenizer.names) if name in names]
+    assert 4 < len(shared) < len(names)
+    old, new = before.model.state_dict(), start.model.state_dict()
+    for name in ("decoder.embedding.weight", "ctc.output.weight", "ctc.output.bias"):
+        for was, now in shared:
+            assert torch.equal(new[name][now], old[name][was]), name
+    for name in new:
+        if new[name].shape == old[name].shape:
+            assert torch.equal(new[name], old[name]), name
+
+
+def test_a_whole_model_needs_the_tasks(folder: Path, config: Path, tmp_path: Path) -> None:
+    lines = config.read_text().splitlines(keepends=True)
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "".join(line for line in lines if not line.startswith(("features", "model", "  encoder", "  decoder")))
+    )
+    with pytest.raises(
+        ConfigError, match=r"has no task 'translate:fr': it has transcribe, translate:de; take parts of it"
+    ):
+        train(experiment(path, f"init={folder}", "data.tasks=[translate:fr]", f"out={tmp_path}"), Console(quiet=True))
+    with pytest.raises(ConfigError, match="decoder and ctc know their encoder alone"):
+        experiment(path, f"init={{from: {folder}, parts: [decoder]}}")
+    with pytest.raises(ConfigError, match=r"unknown key .init\.form.; did you mean .init\.from."):
+        experiment(path, f"init={{form: {folder}}}")
+
+
+# ---- asr score ---------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_scored_against_the_translations_of_cuts(config: Path, tmp_path: Path) -> None:
+    dev = config.parent / "dev.jsonl.gz"
+    (tmp_path / "hyp.jsonl").write_text(
+        "".join(json.dumps({"id": f"dev-{i}", "text": text}) + "\n" for i, text in enumerate(("eins", "zwo", "drei")))
+    )
+    report = score(dev, tmp_path / "hyp.jsonl", columns=(Columns(text="translations.de"), Columns()), metrics=["wer"])
+    assert report.rates["wer"] == ErrorRate(hits=2, substitutions=1)
+    done = asr("score", dev, tmp_path / "hyp.jsonl", "--ref-column", "translations.fr")
+    assert (done.status, done.err) == (2, ["asr: cut 'dev-0' has no translation into fr"])
