@@ -17,13 +17,14 @@ ROOMS = {
     "errors": set(),
     "_decoder": set(),
     "files": {"errors"},
-    "config": {"errors", "text"},
+    "config": {"errors", "tasks", "text"},
+    "tasks": {"errors"},
     "text": {"errors", "text"},
     "audio": BASE | {"_decoder", "audio"},
     "resampling": set(),
-    "tokenizer": BASE | {"tokenizer"},
+    "tokenizer": BASE | {"tasks", "tokenizer"},
     "metrics": BASE | {"text"},
-    "scoring": BASE | {"text", "metrics", "scoring"},
+    "scoring": BASE | {"tasks", "text", "metrics", "scoring"},
     "report": BASE | {"report", "metrics", "scoring", "audio", "data", "features", "pictures", "resampling"},
     "pictures": {"files"},
     "features": {"config"},
@@ -34,14 +35,15 @@ ROOMS = {
     "lm": BASE | {"lm", "decode", "checkpoint", "pretrained", "scoring", "text", "tokenizer"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},
     "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
-    "data": BASE | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer"} | {"phrases"},
+    "data": BASE
+    | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer", "phrases", "tasks"},
     "transcript": set(),
     "evidence": {"model"},
     "guards": {"config", "evidence"},
     "recognizer": BASE
     | {
         *("evidence", "guards", "align", "frames", "words", "transcript", "config", "checkpoint", "decode", "model"),
-        *("tokenizer", "audio", "resampling", "windows", "data", "phrases", "recognizer"),
+        *("tokenizer", "audio", "resampling", "windows", "data", "phrases", "recognizer", "tasks"),
     },
     "windows": set(),
     "vad": BASE | {"checkpoint", "resampling"},
@@ -53,7 +55,7 @@ ROOMS = {
     "subtitles": BASE | {"transcript", "words"},
     "writers": BASE | {"transcript", "subtitles"},
     "runs": BASE | {"config", "text", "scoring"},
-    "evaluate": BASE | {"transcript", "recognizer", "scoring", "data"},
+    "evaluate": BASE | {"transcript", "recognizer", "scoring", "data", "tasks"},
     "tuning": BASE | {"evaluate", "recognizer", "scoring", "data", "config"},
     "corpus": BASE
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
@@ -62,7 +64,7 @@ ROOMS = {
     | {"pictures"},
     "training": BASE
     | {"training", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
-    | {"scoring", "tokenizer", "pictures", "decode", "metrics", "text", "lm"},
+    | {"scoring", "tokenizer", "pictures", "decode", "metrics", "text", "lm", "tasks"},
 }
 LIGHTNING = {"training", "data"}
 
