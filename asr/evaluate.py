@@ -11,6 +11,8 @@ from typing import Any
 
 from lhotse.cut import Cut
 
+from asr.config import AugmentConfig
+from asr.data.augment import NoiseMixer
 from asr.data.cuts import language_of, read_cuts
 from asr.data.tasks import for_task, text_language_of
 from asr.errors import ConfigError, DataError, printable
@@ -54,6 +56,7 @@ def evaluate(
     task: str | None = None,
     options: ScoreOptions | None = None,
     settings: Mapping[str, Any] | None = None,
+    noise: NoiseMixer | None = None,
     batch_s: float | None = None,
     on_done: OnDone | None = None,
 ) -> Evaluation:
@@ -62,7 +65,7 @@ def evaluate(
     normalizer: for both sides; default: the one that the model was trained with.  language: only the cuts in it.  task:
     as for Recognizer.transcribe_sources; a translation is scored against those that the cuts carry.  options: what to
     compute; default: what measures the task.  settings: what else is to stand in evaluation.jsonl, for
-    comparisons.  batch_s: as for Recognizer.transcribe_sources.
+    comparisons.  noise: is mixed into each cut.  batch_s: as for Recognizer.transcribe_sources.
     Raises DataError, one line, for a manifest that cannot be used, or a cut whose audio cannot be read or that lacks
     the translation.
     """
@@ -81,7 +84,7 @@ def evaluate(
     recognised = []
     began = time.monotonic()
     for result in recognizer.transcribe_sources(
-        [cut_source(cut, recognizer.rate) for cut in cuts.values()],
+        [cut_source(cut, recognizer.rate, noise) for cut in cuts.values()],
         task=task,
         batch_s=batch_s,
         on_done=on_done,
@@ -104,6 +107,16 @@ def evaluate(
     with write_atomically(output / EVALUATION) as temporary:
         temporary.write_text(json.dumps({"settings": told, **found.as_dict()}) + "\n", encoding="utf-8")
     return found
+
+
+def noisy(folder: Path, snr_db: float, sample_rate_hz: int) -> NoiseMixer:
+    """What mixes noise or music from a folder into each cut: for a cut the same stretch of the same file each time.
+
+    Raises DataError if there is none.
+    """
+    return NoiseMixer(
+        AugmentConfig(noise=folder, noise_probability=1.0, noise_snr_db=(snr_db, snr_db)), sample_rate_hz, 0
+    )
 
 
 def reference_of(cut: Cut, task: str = TRANSCRIBE) -> Row:

@@ -9,13 +9,16 @@ from typing import Any
 
 import jiwer
 import pytest
+import torch
 from models import noises, of_files, small_model
 from synthetic import clip, cut, manifest
 
+from asr.data.cuts import load_audio, read_cuts
 from asr.errors import AsrError, ConfigError, DataError
-from asr.evaluate import evaluate
+from asr.evaluate import evaluate, noisy
 from asr.metrics import error_rate
 from asr.recognizer import Recognizer
+from asr.recognizer.cuts import cut_source
 from asr.scoring import ScoreOptions, score
 from asr.scoring import compare as compare_files
 from asr.text import normalizer
@@ -169,3 +172,23 @@ def test_texts_are_kept_when_they_cannot_be_scored(cuts: Path, tmp_path: Path) -
     with pytest.raises(DataError, match="utterance '3'"):
         evaluate(Recognizer(parts), cuts, tmp_path / "out", normalizer="spoken")
     assert [row["text"] for row in rows(tmp_path / "out" / "hyp.jsonl")] == ["3"] * 4
+
+
+def test_noise_makes_a_harder_test_that_is_the_same_each_time(cuts: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise").mkdir()
+    clip(tmp_path / "noise" / "hum.wav", noises(3.0)[0].numpy())
+    recognizer = Recognizer(small_model())
+    heard = {}
+    for name, snr_db in (("once", 0.0), ("again", 0.0), ("quiet", 80.0)):
+        found = evaluate(recognizer, cuts, tmp_path / name, noise=noisy(tmp_path / "noise", snr_db, recognizer.rate))
+        heard[name] = [row["text"] for row in rows(found.hypotheses)]
+    plain = [row["text"] for row in rows(evaluate(recognizer, cuts, tmp_path / "plain").hypotheses)]
+    assert heard["once"] == heard["again"] != plain
+    assert heard["quiet"] == plain
+    source = cut_source(next(iter(read_cuts(cuts))), recognizer.rate, noisy(tmp_path / "noise", 6.0, recognizer.rate))
+    (mixed_N,) = source.open().blocks
+    clean_N = load_audio(next(iter(read_cuts(cuts))), recognizer.rate)
+    noise_N = mixed_N - clean_N
+    assert 10 * torch.log10(clean_N.square().mean() / noise_N.square().mean()).item() == pytest.approx(6.0, abs=0.01)
+    with pytest.raises(DataError, match="no audio files to take as noise"):
+        noisy(tmp_path / "plain", 0.0, recognizer.rate)

@@ -55,7 +55,7 @@ ROOMS = {
     "subtitles": BASE | {"transcript", "words"},
     "writers": BASE | {"transcript", "subtitles"},
     "runs": BASE | {"config", "text", "scoring"},
-    "evaluate": BASE | {"transcript", "recognizer", "scoring", "data", "tasks"},
+    "evaluate": BASE | {"transcript", "recognizer", "scoring", "data", "tasks", "config"},
     "tuning": BASE | {"evaluate", "recognizer", "scoring", "data", "config"},
     "corpus": BASE
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},

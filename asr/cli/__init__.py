@@ -129,6 +129,8 @@ def evaluate(
     task: Task = None,
     output: Annotated[Path | None, typer.Option("--output", help="Folder for hyp.jsonl.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
+    noise: Annotated[Path | None, typer.Option(help="Folder of noise or music to mix in, for a harder test.")] = None,
+    snr: Annotated[float, typer.Option(help="With --noise: signal to noise, in dB.")] = 10.0,
     n_best: NBest = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -142,6 +144,7 @@ def evaluate(
     Example: `asr evaluate data/prompts/cuts_dev.jsonl.gz --model exp/prompts-en/model --beam-size 5`
     """
     from asr.evaluate import evaluate as evaluate_cuts
+    from asr.evaluate import noisy
 
     search: dict[str, Any] = {
         "beam_size": beam_size,
@@ -151,6 +154,7 @@ def evaluate(
     }
     search |= {"lm": lm, "lm_weight": lm_weight, "lm_unit": lm_unit, "temperature": temperature, "top_p": top_p}
     recognizer = load_recognizer(model, device, dtype, **search)
+    mixed = {"noise": str(noise), "snr_db": snr} if noise else {}
     with progress("decoding") as on_done:
         result = evaluate_cuts(
             recognizer,
@@ -160,7 +164,8 @@ def evaluate(
             language=language,
             task=task,
             options=measuring.options(task=chosen(task, recognizer.tokenizer.tasks), worst=worst),
-            settings={"model": str(model), "dtype": dtype},
+            settings={"model": str(model), "dtype": dtype, **mixed},
+            noise=noisy(noise, snr, recognizer.rate) if noise else None,
             batch_s=batch_seconds(batch_size),
             on_done=on_done,
         )

@@ -94,7 +94,7 @@ class NoiseMixer:
         if config.noise is not None and config.noise_probability > 0:
             self.files = sorted(p for p in config.noise.rglob("*") if p.suffix.lower() in _AUDIO_SUFFIXES)
             if not self.files:
-                raise DataError(f"{config.noise}: no audio files to take as noise; check augment.noise")
+                raise DataError(f"{config.noise}: no audio files to take as noise")
 
     def __call__(self, audio_N: Tensor, id: str, epoch: int) -> tuple[Tensor, bool]:
         """Give the waveform (N,), with or without noise, and whether noise was added."""
@@ -117,7 +117,7 @@ class NoiseMixer:
             try:
                 audio = open_audio(path)
             except AudioError as e:
-                raise DataError(f"{e} (noise of augment.noise)") from None
+                raise DataError(f"{e} (taken as noise)") from None
             samples_N = torch.from_numpy(audio.samples_N)
             self._cache[path] = resample(samples_N, audio.sample_rate_hz, self.sample_rate_hz)
         return self._cache[path]
