@@ -19,6 +19,10 @@ LmWeight = Annotated[float | None, typer.Option("--lm-weight", min=0, help="What
 LmUnit = Annotated[
     Literal["token", "word"] | None, typer.Option("--lm-unit", help="What the n-grams are of. [default: token]")
 ]
+Task = Annotated[
+    str | None,
+    typer.Option("--task", help="transcribe, translate (into English) or translate:CODE. [default: the model's first]"),
+]
 Temperature = Annotated[
     float | None, typer.Option("--temperature", min=0, help="Above 0, texts are drawn instead of searched for.")
 ]
@@ -31,10 +35,6 @@ Dtype = Annotated[
 BatchSize = Annotated[str, typer.Option("--batch-size", help="Seconds at once; auto: the fastest that fits.")]
 
 # How texts are scored
-Task = Annotated[
-    str | None,
-    typer.Option("--task", help="transcribe, translate (into English) or translate:CODE. [default: the model's first]"),
-]
 Metric = Annotated[
     str | None,
     typer.Option(
