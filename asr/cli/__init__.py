@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,25 +15,12 @@ from asr.cli.compare import compare
 from asr.cli.inputs import batch_seconds, load_recognizer
 from asr.cli.lm import lm_app
 from asr.cli.normalize import NORMALIZER_HELP, normalize
-from asr.cli.options import (
-    BatchSize,
-    BeamSize,
-    CtcWeight,
-    Device,
-    Dtype,
-    LengthBonus,
-    Lm,
-    LmUnit,
-    LmWeight,
-    Model,
-    NBest,
-    Task,
-    Temperature,
-    TopP,
-)
+from asr.cli.options import BatchSize, Device, Dtype, Model, Task
 from asr.cli.report import report
 from asr.cli.score import print_report, score
-from asr.cli.scoring import Measuring, with_options
+from asr.cli.scoring import Measuring
+from asr.cli.searching import Searching
+from asr.cli.sharing import with_options
 from asr.cli.terminal import progress, run, say
 from asr.cli.transcribe import transcribe
 from asr.cli.tune import tune
@@ -105,23 +92,16 @@ def train(
         raise
 
 
-app.command()(transcribe)
+app.command()(with_options(transcribe))
 
 
 @app.command()
 @with_options
 def evaluate(
-    measuring: Measuring,
     cuts: Annotated[Path, typer.Argument(help="Manifest of cuts with texts.")],
     model: Model,
-    beam_size: BeamSize = None,
-    ctc_weight: CtcWeight = None,
-    length_bonus: LengthBonus = None,
-    lm: Lm = None,
-    lm_weight: LmWeight = None,
-    lm_unit: LmUnit = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
+    searching: Searching,
+    measuring: Measuring,
     normalizer: Annotated[
         str | None, typer.Option(help=f"{NORMALIZER_HELP}; for both sides. [default: the model's own]")
     ] = None,
@@ -131,7 +111,6 @@ def evaluate(
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
     noise: Annotated[Path | None, typer.Option(help="Folder of noise or music to mix in, for a harder test.")] = None,
     snr: Annotated[float, typer.Option(help="With --noise: signal to noise, in dB.")] = 10.0,
-    n_best: NBest = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
     batch_size: BatchSize = "auto",
@@ -146,14 +125,7 @@ def evaluate(
     from asr.evaluate import evaluate as evaluate_cuts
     from asr.evaluate import noisy
 
-    search: dict[str, Any] = {
-        "beam_size": beam_size,
-        "ctc_weight": ctc_weight,
-        "length_bonus": length_bonus,
-        "n_best": n_best,
-    }
-    search |= {"lm": lm, "lm_weight": lm_weight, "lm_unit": lm_unit, "temperature": temperature, "top_p": top_p}
-    recognizer = load_recognizer(model, device, dtype, **search)
+    recognizer = load_recognizer(model, device, dtype, **searching.given())
     mixed = {"noise": str(noise), "snr_db": snr} if noise else {}
     with progress("decoding") as on_done:
         result = evaluate_cuts(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -86,23 +83,3 @@ class Scoring(Measuring):
             collar_s=self.collar,
             **more,
         )
-
-
-def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose first parameter is one of these, as one that has a parameter for each of its fields.
-
-    typer reads signatures, and has no way of its own to share options among commands.
-    """
-    first, *own = inspect.signature(command, eval_str=True).parameters.values()
-    shared = inspect.signature(first.annotation, eval_str=True).parameters
-
-    @wraps(command)
-    def expanded(**values: Any) -> None:
-        command(first.annotation(**{name: values.pop(name) for name in shared}), **values)
-
-    told = [p.replace(kind=p.KEYWORD_ONLY) for p in (*shared.values(), *own)]
-    told.sort(key=lambda p: p.default is not p.empty)  # what must be given stands first
-    for_typer: Any = expanded
-    for_typer.__signature__ = inspect.Signature(told)
-    for_typer.__annotations__ = {p.name: p.annotation for p in told}
-    return expanded

@@ -10,22 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.inputs import batch_seconds, find_audio, names
-from asr.cli.options import (
-    BatchSize,
-    BeamSize,
-    CtcWeight,
-    Device,
-    Dtype,
-    LengthBonus,
-    Lm,
-    LmUnit,
-    LmWeight,
-    Model,
-    NBest,
-    Task,
-    Temperature,
-    TopP,
-)
+from asr.cli.options import BatchSize, Device, Dtype, Model, Task
+from asr.cli.searching import Searching
 from asr.cli.terminal import progress, say
 from asr.errors import ConfigError, printable
 
@@ -81,15 +67,8 @@ def transcribe(
     ] = None,
     line_length: Annotated[int, typer.Option("--line-length", min=1, help="Of subtitles, in characters.")] = 42,
     line_count: Annotated[int, typer.Option("--line-count", min=1, help="Of subtitles.")] = 2,
-    beam_size: BeamSize = None,
-    n_best: NBest = None,
-    ctc_weight: CtcWeight = None,
-    length_bonus: LengthBonus = None,
-    lm: Lm = None,
-    lm_weight: LmWeight = None,
-    lm_unit: LmUnit = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
+    *,
+    searching: Searching,
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: BatchSize = "auto",
@@ -111,25 +90,16 @@ def transcribe(
 
     manifest = _only_manifest([text for text in inputs if is_manifest(text)], inputs)
     kinds = names("txt" if formats is None else formats)
-    search = {
-        "beam_size": beam_size,
-        "n_best": n_best,
-        "ctc_weight": ctc_weight,
-        "length_bonus": length_bonus,
-        "lm": lm,
-        "lm_weight": lm_weight,
-        "lm_unit": lm_unit,
-        "temperature": temperature,
-        "top_p": top_p,
-        "phrases": hotwords,
-        "phrase_bonus": hotword_bonus,
-        "guards": None if guards is None else {"enabled": guards},
-    }
+    search = searching.given(
+        phrases=hotwords,
+        phrase_bonus=hotword_bonus,
+        guards=None if guards is None else {"enabled": guards},
+    )
     settings = Settings(
         model=model,
         device=device,
         dtype=dtype,
-        search={name: value for name, value in search.items() if value is not None},
+        search=search,
         language=language,
         task=task,
         words=words or needs_times(kinds),
