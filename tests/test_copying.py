@@ -250,6 +250,16 @@ def test_hotwords_reach_the_pointer_even_if_their_bonus_is_zero(tmp_path: Path, 
     assert "hell" in texts[1]
 
 
+def test_a_pointer_takes_the_place_of_the_bonus_unless_one_is_given(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("hello\n")
+    (audio_N,) = noises(0.5)
+    for made, given, expected in ((small_model, None, True), (with_pointer, None, False), (with_pointer, 0.5, True)):
+        recognizer = Recognizer(made(phrases=names, phrase_bonus=given))
+        ((hypothesis,),) = recognizer.decode(audio_N[None], torch.tensor([len(audio_N)]))
+        assert ("phrases" in hypothesis.parts) == expected
+
+
 # ---- lists to train with --------------------------------------------------------------------------------------
 
 TEXTS = ["Call Zoë, or the office.", "The office called.", "call the office", "the-end or Max's"]

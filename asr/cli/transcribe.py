@@ -59,7 +59,10 @@ def transcribe(
         Path | None, typer.Option("--hotwords", help="File of names and words to listen for, a line each.")
     ] = None,
     hotword_bonus: Annotated[
-        float | None, typer.Option("--hotword-bonus", min=0, help="How strongly, in nats for a token. [default: 1.0]")
+        float | None,
+        typer.Option(
+            "--hotword-bonus", min=0, help="How strongly, in nats for a token. [default: 1; with a pointer 0]"
+        ),
     ] = None,
     guards: Annotated[
         bool | None,

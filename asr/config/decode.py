@@ -59,7 +59,11 @@ class DecodeConfig(Config):
     iterations: int = Field(10, ge=1, le=1000, description="of a masked decoder: rounds in which tokens are predicted")
     threshold: float = Field(0.999, ge=0, le=1, description="with mask_ctc: less probable tokens are predicted anew")
     phrases: Path | None = Field(None, description="a phrase list: names and words to listen for, a line each")
-    phrase_bonus: float = Field(1.0, ge=0, description="nats for every token along a phrase")
+    phrase_bonus: float | None = Field(
+        None,
+        ge=0,
+        description="nats for every token along a phrase; default: 1, with a pointer, which reads the list, 0",
+    )
     lm: Path | None = Field(None, description="a language model: an ARPA file of n-grams (.gz too), or a folder")
     lm_weight: float = Field(0.3, ge=0, description="what its log-probabilities count (shallow fusion); 0: off")
     lm_unit: Literal["token", "word"] = Field("token", description="what n-grams are made of")

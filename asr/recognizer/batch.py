@@ -275,7 +275,10 @@ class BatchDecoder:
             ctc = CTCPrefixScorer(self._posteriors, self.tokenizer.blank_id, self.tokenizer.eos_id)
             scorers.append(Weighted("ctc", ctc, share))
         if self.phrases is not None:
-            scorers.append(Weighted("phrases", self.phrases, self.options.phrase_bonus))
+            pointed = getattr(self.model.decoder, "pointer", None) is not None
+            usual = 0.0 if pointed else 1.0  # both together make more errors than either (docs/methods.md)
+            given = self.options.phrase_bonus
+            scorers.append(Weighted("phrases", self.phrases, usual if given is None else given))
         if self.lm is not None:
             scorers.append(Weighted("lm", self.lm, self.options.lm_weight))
         return [s for s in scorers if s.weight > 0]
