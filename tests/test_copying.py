@@ -254,8 +254,8 @@ def test_a_pointer_takes_the_place_of_the_bonus_unless_one_is_given(tmp_path: Pa
     names = tmp_path / "names.txt"
     names.write_text("hello\n")
     (audio_N,) = noises(0.5)
-    for made, given, expected in ((small_model, None, True), (with_pointer, None, False), (with_pointer, 0.5, True)):
-        recognizer = Recognizer(made(phrases=names, phrase_bonus=given))
+    for made, bonus, expected in ((small_model, None, True), (with_pointer, None, False), (with_pointer, 0.5, True)):
+        recognizer = Recognizer(made(phrases=names, phrase_bonus=bonus))
         ((hypothesis,),) = recognizer.decode(audio_N[None], torch.tensor([len(audio_N)]))
         assert ("phrases" in hypothesis.parts) == expected
 

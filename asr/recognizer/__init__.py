@@ -22,8 +22,9 @@ from asr.data.batch import pad_audio
 from asr.decode.search import Hypothesis
 from asr.errors import AsrError, AudioError, printable
 from asr.model.precision import Precision
-from asr.recognizer.batch import BatchDecoder, Decoded
+from asr.recognizer.batch import BatchDecoder
 from asr.recognizer.budget import Budget, out_of_memory, release
+from asr.recognizer.decoded import Decoded
 from asr.recognizer.files import file_source
 from asr.recognizer.parallel import Workers
 from asr.recognizer.pool import OnDone, Opened, Piece, Progress, Reader, Recording, Source

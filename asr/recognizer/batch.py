@@ -9,7 +9,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -32,31 +32,15 @@ from asr.phrases.lists import read_phrases
 from asr.phrases.spelling import Speller
 from asr.phrases.tree import PhraseTree
 from asr.recognizer.budget import Footprint, footprint
+from asr.recognizer.decoded import Decoded
 from asr.recognizer.fusion import open_language_model
 from asr.recognizer.searchers import build_searcher, check_options, search_options
 from asr.recognizer.timers import Timer, build_timer
-from asr.transcript import Word
 
 # Encoding is fastest with few rows of equal length, decoding with many rows: a batch is encoded in parts.
 ENCODE_S = 30.0
 # Whose part of a hypothesis tells how probable it is.
 _MAIN = ("attention", "transducer", "mask_predict", "mask_ctc", "ctc")
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What was found in a window: hypotheses, best first, its language, and of the best one more.
-
-    log_prob: the mean of its tokens.  words: with times, if asked for.  no_speech: the probability that nobody speaks,
-    where that was looked at.  guards: those that stepped in.
-    """
-
-    hypotheses: list[Hypothesis]
-    language: str | None
-    log_prob: float = 0.0
-    words: tuple[Word, ...] = ()
-    no_speech: float | None = None
-    guards: tuple[str, ...] = ()
 
 
 class _Windows(NamedTuple):
@@ -222,7 +206,7 @@ class BatchDecoder:
             Guarded((), 0.0, guards=("silence",)) if quiet and g.tokens else g
             for g, quiet in zip(kept, nothing, strict=True)
         ]
-        return [_with(result, g, wider.get(i)) for i, (result, g) in enumerate(zip(results, kept, strict=True))]
+        return [result.guarded(g, wider.get(i)) for i, (result, g) in enumerate(zip(results, kept, strict=True))]
 
     def _found(self, hypothesis: Hypothesis) -> Found:
         ended = self.kind == "attention" and not hypothesis.truncated  # with a token that says so
@@ -304,15 +288,3 @@ class BatchDecoder:
         log_prob_BV, _ = self.model.decoder.step(first_B1, self.model.decoder.start(memory))
         best_B = log_prob_BV[:, starts[:, 1]].argmax(1).tolist()
         return [given or known[best] for given, best in zip(languages, best_B, strict=True)]
-
-
-def _with(result: Decoded, kept: Guarded, wider: list[Hypothesis] | None) -> Decoded:
-    """The result as the guards leave it; `wider`: what a wider beam found, if it was asked."""
-    if not kept.guards:
-        return replace(result, no_speech=kept.no_speech)
-    if wider is not None and kept.tokens == wider[0].tokens:
-        hypotheses = wider
-    else:
-        best, *others = result.hypotheses
-        hypotheses = [replace(best, tokens=kept.tokens, truncated=kept.truncated), *others]
-    return replace(result, hypotheses=hypotheses, log_prob=kept.log_prob, no_speech=kept.no_speech, guards=kept.guards)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from asr.errors import AsrError, printable
-from asr.recognizer.batch import Decoded
+from asr.recognizer.decoded import Decoded
 from asr.windows import Window, WindowMaker
 
 # So much audio is in memory at a time: batches by length need a choice, a recording or a folder may be endless.
