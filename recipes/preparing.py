@@ -48,9 +48,14 @@ def parse_languages(text: str, known: Iterable[str]) -> list[str]:
     return [language for language in languages if language in chosen]
 
 
-def manifest_path(out: Path, split: str) -> Path:
-    """Where the cuts of a split stand."""
-    return out / f"cuts_{split}.jsonl.gz"
+def manifest_path(out: Path, name: str) -> Path:
+    """Where the cuts of a split, or a part of one, stand."""
+    return out / f"cuts_{name}.jsonl.gz"
+
+
+def manifests(out: Path) -> list[Path]:
+    """Those that are there."""
+    return sorted(out.glob("cuts_*.jsonl.gz"))
 
 
 def write_cuts(cuts: Iterable[MonoCut], path: Path) -> None:
@@ -101,14 +106,13 @@ def finished(out: Path, settings: Mapping[str, Any], state: Callable[[Mapping[st
     return None
 
 
-def digest_of_code(folder: Path) -> str:
+def digest_of_code(*folders: Path) -> str:
     """A digest of a recipe's code and of what recipes share: a changed rule makes new manifests."""
     digest = hashlib.sha256()
-    for path in (*sorted(folder.glob("*.py")), *sorted(Path(__file__).parent.glob("*.py"))):
+    for path in (path for folder in (*folders, Path(__file__).parent) for path in sorted(folder.glob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 def _digests(out: Path) -> dict[str, str]:
-    paths = [manifest_path(out, split) for split in SPLITS]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in manifests(out)}
