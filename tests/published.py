@@ -19,6 +19,7 @@ from recipes.mustc import prepare as mustc
 from recipes.tedlium import prepare as tedlium
 
 COUNTS = {"train": 4, "dev": 2, "test": 2}
+SAID = ("alpha bravo", "charlie delta", "echo foxtrot", "golf hotel")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def small_librispeech(folder: Path) -> Tree:
     for number, (part, split) in enumerate(parts.items(), start=100):
         chapter, told = tree.folder / part / str(number) / "7", {}
         for i in range(COUNTS[split] if split == "train" else COUNTS[split] // 2):
-            told[f"{number}-7-{i:04}"] = f"IT'S NUMBER {'ABCD'[i]}"
+            told[f"{number}-7-{i:04}"] = f"IT'S NUMBER {SAID[i].upper()}"
             noise(chapter / f"{number}-7-{i:04}.flac")
         lines(chapter / f"{number}-7.trans.txt", *(f"{name} {text}" for name, text in told.items()))
         tree.texts.setdefault(split, {}).update(told)
@@ -98,9 +99,9 @@ def small_tedlium(folder: Path) -> Tree:
         for i in range(count):
             begin_s = 0.5 + 2 * i
             stm.append(
-                f"{talk} 1 {talk} {begin_s:.2f} {begin_s + 1.25:.2f} <o,f0,male> it 's {{NOISE}} talk <unk> {'abcd'[i]}"
+                f"{talk} 1 {talk} {begin_s:.2f} {begin_s + 1.25:.2f} <o,f0,male> it 's {{NOISE}} talk <unk> {SAID[i]}"
             )
-            tree.texts.setdefault(split, {})[f"{talk}-{i + 1}"] = f"it's talk {'abcd'[i]}"
+            tree.texts.setdefault(split, {})[f"{talk}-{i + 1}"] = f"it's talk {SAID[i]}"
             tree.spans[f"{talk}-{i + 1}"] = begin_s, begin_s + 1.25
         lines(place / "stm" / f"{talk}.stm", *stm)
     legacy = tree.folder / "legacy" / "train"
@@ -125,7 +126,7 @@ def common_voice_rows(tree: Tree) -> dict[str, list[str]]:
         for i in range(COUNTS[split]):
             name = f"common_voice_fr_{number}{i}"
             noise(tree.folder / "clips" / f"{name}.mp3", rate=48_000)
-            text = f"\"Ça, c'est {'abcd'[i]}"
+            text = f"\"Ça, c'est {SAID[i]}"
             rows.setdefault(split, []).append(f"{split}{i}\t{name}.mp3\t{text}")
             tree.texts.setdefault(split, {})[name] = text
     return rows
@@ -142,8 +143,8 @@ def small_covost2(folder: Path) -> Tree:
         for i, row in enumerate(members):
             path = row.split("\t")[1]
             label = "train_covost" if split == "train" and i else split
-            table.append(f'{path}\t\\"This, it is {"abcd"[i]}\t{label}')
-            tree.translations[path.removesuffix(".mp3")] = {"en": f'"This, it is {"abcd"[i]}'}
+            table.append(f'{path}\t\\"This, it is {SAID[i]}\t{label}')
+            tree.translations[path.removesuffix(".mp3")] = {"en": f'"This, it is {SAID[i]}'}
     lines(tree.folder / "covost_v2.fr_en.tsv", "path\ttranslation\tsplit", *table, "unused.mp3\tUnused\tdev_covost")
     return tree
 
@@ -163,8 +164,8 @@ def small_mustc(folder: Path) -> Tree:
         said, translated, segments = [], [], []
         for i in range(count):
             begin_s, name = 0.5 + 2 * i, f"ted_{talk}_{i}"
-            said.append(f"This is, well, {'abcd'[i]}.")
-            translated.append(f"Das ist, ähm, {'abcd'[i]}.")
+            said.append(f"This is, well, {SAID[i]}.")
+            translated.append(f"Das ist, ähm, {SAID[i]}.")
             where = f"speaker_id: spk.{talk}, wav: ted_{talk}.wav"
             segments.append(f"- {{duration: 1.250000, offset: {begin_s:.6f}, rW: 4, uW: 0, {where}}}")
             tree.texts.setdefault(split, {})[name] = said[-1]

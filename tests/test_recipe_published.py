@@ -229,13 +229,14 @@ SPOIL: dict[str, Callable[[Tree], dict[str, list[str]]]] = {
 }
 
 
+# Training texts that a spoiled corpus has not.
 LOST: dict[str, set[str]] = {
-    "librispeech": {"IT'S NUMBER B", "IT'S NUMBER C"},
+    "librispeech": {"IT'S NUMBER CHARLIE DELTA", "IT'S NUMBER ECHO FOXTROT"},
     "aishell": {"而对楼市甲K歌"},
     "tedlium": set(),
-    "commonvoice": {"\"Ça, c'est a", "\"Ça, c'est b"},
-    "covost2": {"\"Ça, c'est b"},
-    "mustc": {"This is, well, b.", "This is, well, c."},
+    "commonvoice": {"\"Ça, c'est alpha bravo", "\"Ça, c'est charlie delta"},
+    "covost2": {"\"Ça, c'est charlie delta"},
+    "mustc": {"This is, well, charlie delta.", "This is, well, echo foxtrot."},
 }
 
 
@@ -284,7 +285,7 @@ def small(name: str, tree: Tree, out: Path) -> tuple[Path, list[str]]:
     changed += ["data.workers=0", "trainer.max_steps=2", "trainer.accumulate=1", "trainer.step_log=true"]
     changed += ["trainer.device=cpu", "trainer.precision=fp32", "trainer.plot_utterances=0", "decode.beam_size=1"]
     if "vocab_size" in config.read_text():
-        changed.append("tokenizer.vocab_size=24")
+        changed.append("tokenizer.vocab_size=28")
     return config, changed
 
 
