@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import soundfile
 import typer
+from lhotse import CutSet
+from typer.testing import CliRunner
 
 from recipes.aishell import prepare as aishell
 from recipes.commonvoice import prepare as commonvoice
@@ -40,6 +42,18 @@ class Tree:
     @classmethod
     def of(cls, app: typer.Typer, words: tuple[object, ...], folder: Path, language: str, **more: Any) -> Tree:
         return cls(app, words, folder, language, **{"texts": {}, "spans": {}, "translations": {}, **more})
+
+
+def run(tree: Tree, out: Path, *words: object, status: int = 0) -> str:
+    """The recipe's command in this process; its standard output and error."""
+    result = CliRunner().invoke(tree.app, [str(w) for w in (*tree.words, "--out", out, "--jobs", 1, *words)])
+    assert result.exit_code == status, (result.output, result.exception)
+    return result.output
+
+
+def cuts(out: Path, name: str) -> CutSet:
+    """What was prepared of a split, or a part of one."""
+    return CutSet.from_file(out / f"cuts_{name}.jsonl.gz")
 
 
 def noise(path: Path, duration_s: float = 1.0, rate: int = 16_000, **how: str) -> None:

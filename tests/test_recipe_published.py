@@ -11,29 +11,17 @@ from typing import Any
 import pytest
 import soundfile
 from command import asr
-from lhotse import CutSet
 from lhotse.recipes import prepare_aishell, prepare_librispeech
 from lhotse.recipes.must_c import prepare_must_c
 from lhotse.recipes.tedlium import _parse_stm_file
 from lhotse.serialization import load_manifest
-from published import COUNTS, TREES, Tree, lines, noise
-from typer.testing import CliRunner
+from published import COUNTS, TREES, Tree, cuts, lines, noise, run
 
 from asr.data.cuts import load_audio, read_cuts, text_of
 from recipes.preparing import SPLITS
 
 CONF = Path(__file__).parents[1] / "conf"
 SMALL = ["dim=16", "layers=1", "heads=2", "feed_forward=16"]
-
-
-def run(tree: Tree, out: Path, *words: object, status: int = 0) -> str:
-    result = CliRunner().invoke(tree.app, [str(w) for w in (*tree.words, "--out", out, "--jobs", 1, *words)])
-    assert result.exit_code == status, (result.output, result.exception)
-    return result.output
-
-
-def cuts(out: Path, name: str) -> CutSet:
-    return CutSet.from_file(out / f"cuts_{name}.jsonl.gz")
 
 
 def left_out(out: Path) -> dict[str, dict[str, list[str]]]:
