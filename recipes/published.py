@@ -124,7 +124,7 @@ def run(corpus: Corpus, out: Path, shar: int | None, jobs: int, options: Mapping
     options: what else the cuts depend on.  Raises: AsrError.
     """
     report = prepare(corpus, out, shar, jobs, options)
-    show(report, out, report["notes"])
+    show(report, out, report["notes"], apart="no recording")
 
 
 def prepare(corpus: Corpus, out: Path, shar: int | None, jobs: int, options: Mapping[str, Any]) -> Report:

@@ -36,13 +36,13 @@ def summarize(folders: Mapping[str, Path], splits: Mapping[str, Sequence[Clip]],
     return {"languages": languages}
 
 
-def show(report: Report, out: Path, notes: Iterable[str]) -> None:
-    """Print the tables and notes; to a pipe or a file they are plain text."""
+def show(report: Report, out: Path, notes: Iterable[str], apart: str = "nothing") -> None:
+    """Print the tables and notes; to a pipe or a file they are plain text.  apart: what stands in one split only."""
     console = Console()
     console.print(_clips_table(report))
     if any(item["dropped"] for item in report["languages"]):
         console.print(_dropped_table(report))
-    for line in (*(f"note: {note}" for note in notes), f"nothing stands in two splits; cuts in {out}"):
+    for line in (*(f"note: {note}" for note in notes), f"{apart} stands in two splits; cuts in {out}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -88,10 +88,8 @@ def _clips_table(report: Report) -> Table:
 
 def _dropped_table(report: Report) -> Table:
     table = Table("", "because", *SPLITS, title="Left out", caption="prepared.json names them all")
-    for column in table.columns:
-        column.no_wrap = True
     for column in table.columns[2:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
     table.add_column("for example")
     for item in report["languages"]:
         for reason, by_split in sorted(item["dropped"].items()):

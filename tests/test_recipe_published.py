@@ -37,7 +37,7 @@ def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Tree:
 def test_cuts_have_texts_spans_and_translations(tree: Tree, tmp_path: Path) -> None:
     output = run(tree, tmp_path / "o")
     assert left_out(tmp_path / "o") == {}
-    assert "nothing stands in two splits" in output
+    assert "no recording stands in two splits" in output
     for split, told in tree.texts.items():
         found = {cut.id: cut for cut in cuts(tmp_path / "o", split)}
         assert {name: cut.supervisions[0].text for name, cut in found.items()} == told
