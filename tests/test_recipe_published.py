@@ -262,6 +262,44 @@ def test_a_split_without_a_recording_is_one_line(tree: Tree, tmp_path: Path) -> 
     assert not list((tmp_path / "o").glob("cuts_*"))
 
 
+# --- splits that must not touch ----------------------------------------------------------------------------
+
+
+def test_what_dev_or_test_have_is_no_training_material(tmp_path: Path) -> None:
+    tree, out = TREES["mustc"](tmp_path / "source"), tmp_path / "o"
+    data = tree.folder / "data"
+    shutil.copy(data / "tst-HE/wav/ted_4.wav", data / "train/wav/ted_1.wav")
+    noise(data / "train/wav/ted_9.wav", 2)
+    segment = "- {duration: 1, offset: 0, speaker_id: spk.2, wav: ted_9.wav}"
+    for end, line in (("yaml", segment), ("en", "Nine."), ("de", "Neun.")):
+        path = data / f"train/txt/train.{end}"
+        lines(path, *path.read_text().splitlines(), line)
+    output = run(tree, out)
+    assert [cut.id for cut in cuts(out, "train")] == ["ted_9_0"]
+    where = data / "train/txt/train.yaml"
+    assert left_out(out) == {
+        "same audio as ted_4_0 (test)": {"train": [f"ted_1_{i} ({where}:{i + 1})" for i in (0, 1)]},
+        "lies behind the end of its recording": {"train": [f"ted_1_{i} ({where}:{i + 1})" for i in (2, 3)]},
+    }
+    assert "1 speakers of dev or test are in train, too" in output
+
+
+def test_tables_of_covost_that_are_ready(tmp_path: Path) -> None:
+    tree, out = TREES["covost2"](tmp_path / "source"), tmp_path / "o"
+    run(tree, tmp_path / "joined")
+    for split in SPLITS:
+        rows = [
+            f"{cut.id}.mp3\t{said.text}\t{said.custom['translations']['en']}\t{said.speaker}".replace('"', '\\"')
+            for cut in cuts(tmp_path / "joined", split)
+            for said in cut.supervisions
+        ]
+        lines(tree.folder / f"covost_v2.fr_en.{split}.tsv", "path\tsentence\ttranslation\tclient_id", *rows)
+    (tree.folder / "validated.tsv").unlink()
+    run(tree, out)
+    for path in out.glob("cuts_*"):
+        assert path.read_bytes() == (tmp_path / "joined" / path.name).read_bytes()
+
+
 # --- it can be trained on ---------------------------------------------------------------------------------
 
 
