@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,9 +12,8 @@ from rich.console import Console
 from asr.errors import AsrError, DataError
 from asr.files import extract_archive
 from recipes.fetch import http_download
-from recipes.preparing import state_of
+from recipes.preparing import state_of, whole_folder
 
-_TORN = ".part-"
 TIMEOUT_S = 12 * 3600.0  # the largest archive of a recipe has 50 GB
 
 
@@ -27,18 +24,10 @@ def unpacked(archives: Sequence[Path], place: Path, *, keep: Callable[[str], boo
     """
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_TORN, dir=place.parent) as part:
-            into = Path(part, "files")
+        with whole_folder(place) as into:
             for archive in archives:
                 extract_archive(archive, into, keep=keep, max_bytes=max_bytes, timeout_s=TIMEOUT_S)
-            into.rename(place)
     return place
-
-
-def sweep_torn(folder: Path) -> None:
-    """Remove what a run that was killed had begun to make in a folder."""
-    for torn in folder.glob(f"{_TORN}*"):
-        shutil.rmtree(torn)
 
 
 class Archive(NamedTuple):

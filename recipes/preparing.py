@@ -6,6 +6,8 @@ import fcntl
 import gzip
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,23 @@ if TYPE_CHECKING:
 STAMP = "prepared.json"
 SPLITS = ("train", "dev", "test")
 Report = dict[str, Any]
+_TORN = ".part-"
+
+
+@contextmanager
+def whole_folder(place: Path) -> Iterator[Path]:
+    """A folder, not made yet, that at the end takes the place of `place`; nothing of it stays if the body fails."""
+    with tempfile.TemporaryDirectory(prefix=_TORN, dir=place.parent) as part:
+        into = Path(part, "files")
+        yield into
+        shutil.rmtree(place, ignore_errors=True)
+        into.rename(place)
+
+
+def sweep_torn(folder: Path) -> None:
+    """Remove what a run that was killed had begun to make in a folder."""
+    for torn in folder.glob(f"{_TORN}*"):
+        shutil.rmtree(torn)
 
 
 @contextmanager

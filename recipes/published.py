@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import typer
 from rich.console import Console
 
-from asr.errors import AsrError, DataError
+from asr.errors import AsrError, DataError, printable
 from asr.files import make_folder
-from recipes.archives import sweep_torn
 from recipes.clips import Dropped, Utterance, as_cuts, assign, drop_copies, groups_also_in_train
 from recipes.listening import listen
 from recipes.preparing import (
@@ -29,6 +28,7 @@ from recipes.preparing import (
     manifest_path,
     manifests,
     state_of,
+    sweep_torn,
     write_cuts,
     write_stamp,
 )
@@ -80,7 +80,7 @@ class Part(NamedTuple):
 
     def dropped(self, name: str, reason: str) -> Dropped:
         """What is left out of it."""
-        return Dropped(self.language, name, self.split, reason)
+        return Dropped(self.language, printable(name), self.split, reason)
 
     def without_text(self, files: Iterable[Path], told: Mapping[str, Any] | set[str]) -> Iterator[Dropped]:
         """The audio files of which no text tells."""
@@ -195,7 +195,7 @@ def _read(corpus: Corpus, parts: Sequence[Part], jobs: int, console: Console) ->
 def _problem(utterance: Utterance, names: set[str]) -> str | None:
     if not utterance.text:
         return "empty text"
-    if "\ufffd" in utterance.text:
+    if any("\ufffd" in text for text in (utterance.text, *utterance.translations.values())):
         return "not UTF-8"
     if utterance.name in names:
         return "second text of an id"
@@ -237,7 +237,7 @@ def _notes(corpus: Corpus, parts: Sequence[Part], splits: Mapping[str, Sequence[
         if usual is not None and count != usual:
             yield f"{part.name} has {count:,} utterances and should have {usual:,}: is {part.place.folder} complete?"
     if shared := groups_also_in_train(splits):
-        yield f"{shared:,} speakers of dev or test are in train, too"
+        yield f"speakers of dev or test that are in train, too: {shared:,}"
 
 
 def _named(place: Place) -> dict[str, Any]:

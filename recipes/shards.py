@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
+from recipes.preparing import whole_folder
 from recipes.processes import each
 
 if TYPE_CHECKING:
@@ -27,8 +26,7 @@ def write_shards(cuts: Sequence[MonoCut], folder: Path, size: int, jobs: int, co
 
     size: cuts in a shard.  Raises: asr.errors.AudioError.
     """
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent) as part:
-        into = Path(part, "files")
+    with whole_folder(folder) as into:
         into.mkdir()
         starts = range(0, len(cuts), size)
         shards = [_Shard(number, cuts[start : start + size], into) for number, start in enumerate(starts)]
@@ -42,8 +40,6 @@ def write_shards(cuts: Sequence[MonoCut], folder: Path, size: int, jobs: int, co
             disable=not console.is_terminal,
         ):
             pass
-        shutil.rmtree(folder, ignore_errors=True)
-        into.rename(folder)
 
 
 class _Shard(NamedTuple):

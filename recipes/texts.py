@@ -13,7 +13,7 @@ from asr.files import numbered_lines
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Each line without the blanks around it, and where it stands (file:line); what is not UTF-8 becomes U+FFFD."""
     for number, line in numbered_lines(path):
-        yield f"{path}:{number}", line.decode(errors="replace").strip(" ")
+        yield f"{printable(path)}:{number}", line.decode(errors="replace").strip(" ")
 
 
 def filled_lines(path: Path) -> Iterator[tuple[str, str]]:

@@ -67,9 +67,9 @@ def read(part: Part) -> Iterator[Utterance | Dropped]:
 
     texts, faults = {}, []
     for where, line in filled_lines(part.place.files[0]):
-        name, _, text = line.partition(" ")
-        if re.fullmatch(r"BAC\d+S\d+W\d+", name) and text.strip():
-            texts[name] = where, text_normalize("".join(text.split()))
+        name, *words = line.split()
+        if re.fullmatch(r"BAC\d+S\d+W\d+", name) and words:
+            texts[name] = where, text_normalize("".join(words))
         else:
             faults.append(part.dropped(where, "no line of 'ID WORDS'"))
     files = {path.stem: path for path in sorted(part.place.folder.rglob("*.wav"))}

@@ -23,7 +23,7 @@ if not __package__:  # run as a script: its own folder stands first on the path,
 
 from asr.errors import AsrError, DataError
 from asr.files import make_folder
-from recipes.archives import sweep_torn, unpacked
+from recipes.archives import unpacked
 from recipes.clips import Clip, Dropped, as_cuts, assign, check_apart, drop_copies
 from recipes.fetch import apt_download
 from recipes.fillets.corpus import GAME, SPOKEN, Game
@@ -37,6 +37,7 @@ from recipes.preparing import (
     manifest_path,
     parse_languages,
     state_of,
+    sweep_torn,
     write_cuts,
     write_stamp,
 )

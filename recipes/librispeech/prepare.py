@@ -87,14 +87,14 @@ def read(part: Part) -> Iterator[Utterance | Dropped]:
     told = set()
     for transcript in sorted(part.place.folder.rglob("*.trans.txt")):
         for where, line in filled_lines(transcript):
-            name, _, text = line.partition(" ")
+            name, *text = line.split(maxsplit=1)
             if not re.fullmatch(r"\d+-\d+-\d+", name):
                 yield part.dropped(where, "no line of 'SPEAKER-CHAPTER-NUMBER TEXT'")
                 continue
             told.add(name)
             speaker = name.partition("-")[0]
             audio = transcript.with_name(f"{name}.flac")
-            yield part.utterance(name, speaker, text.strip(), audio, where)
+            yield part.utterance(name, speaker, "".join(text), audio, where)
     yield from part.without_text(part.place.folder.rglob("*.flac"), told)
 
 

@@ -32,6 +32,7 @@ from recipes.texts import read_lines
 
 SPLITS = {"train": ["train"], "dev": ["dev"], "test": ["tst-COMMON", "tst-HE"]}
 SPOKEN = "en"
+MAX_LINE = 1000  # a segment has some 100 characters; YAML may be slow or deep
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -109,6 +110,8 @@ def read(to: str, part: Part) -> Iterator[Utterance | Dropped]:
 
 def parse(line: str) -> Segment | None:
     """A segment, which the YAML of a part has in a line each."""
+    if len(line) > MAX_LINE:
+        return None
     try:
         (item,) = yaml.load(line, _Loader)
         begin_s, duration_s = float(item["offset"]), float(item["duration"])

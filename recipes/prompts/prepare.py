@@ -23,7 +23,6 @@ if not __package__:  # run as a script: its own folder stands first on the path,
 
 from asr.errors import AsrError, DataError
 from asr.files import make_folder
-from recipes.archives import sweep_torn
 from recipes.clips import Clip, Dropped, as_cuts, assign, check_apart, drop_copies
 from recipes.listening import heard
 from recipes.preparing import (
@@ -34,6 +33,7 @@ from recipes.preparing import (
     finished,
     manifest_path,
     parse_languages,
+    sweep_torn,
     write_cuts,
     write_stamp,
 )
