@@ -262,6 +262,21 @@ def test_a_split_without_a_recording_is_one_line(tree: Tree, tmp_path: Path) -> 
     assert not list((tmp_path / "o").glob("cuts_*"))
 
 
+def test_files_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
+    tree, out = TREES["commonvoice"](tmp_path / "voices"), tmp_path / "o"
+    table = tree.folder / "dev.tsv"
+    lines(table, "client_id\tpath\ttext", "x\ty.mp3\tz")
+    assert run(tree, out, status=1) == f"error: {table}:1: no column sentence\n"
+    lines(table)
+    assert run(tree, out, status=1) == f"error: {table}:1: no column path, sentence, client_id\n"
+    tree = TREES["mustc"](tmp_path / "talks")
+    with (tree.folder / "data/dev/txt/dev.de").open("a") as file:
+        file.write("Zu viel.\n")
+    counts = "dev.yaml 2, dev.en 2, dev.de 3"
+    assert run(tree, out, status=1).endswith(f"dev/txt: the files have not the same number of lines: {counts}\n")
+    assert not list(out.glob("cuts_*"))
+
+
 # --- splits that must not touch ----------------------------------------------------------------------------
 
 
