@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,12 @@ def run(tree: Tree, out: Path, *words: object, status: int = 0) -> str:
 def cuts(out: Path, name: str) -> CutSet:
     """What was prepared of a split, or a part of one."""
     return CutSet.from_file(out / f"cuts_{name}.jsonl.gz")
+
+
+def left_out(out: Path) -> dict[str, dict[str, list[str]]]:
+    """Names of what was left out, by reason and split."""
+    (item,) = json.loads((out / "prepared.json").read_text())["report"]["languages"]
+    return {reason: {s: n for s, n in by_split.items() if n} for reason, by_split in item["dropped"].items()}
 
 
 def noise(path: Path, duration_s: float = 1.0, rate: int = 16_000, **how: str) -> None:
