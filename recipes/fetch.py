@@ -24,7 +24,7 @@ from asr.errors import AsrError
 CHUNK_BYTES = 1 << 16
 TIMEOUT_S = 30.0  # of silence, not of the whole transfer
 ATTEMPTS = 3
-MAX_BYTES = 1 << 30  # no file of a recipe is near this; an endless answer must not fill the disk
+MAX_BYTES = 1 << 30  # no file but an archive of hours is near this; an endless answer must not fill the disk
 
 
 def progress_bar(console: Console) -> Progress:
@@ -150,7 +150,9 @@ def _check_apt(result: subprocess.CompletedProcess[str], packages: Sequence[str]
 # --- HTTP ---------------------------------------------------------------------------------------------
 
 
-def http_download(url: str, path: Path, console: Console, *, timeout_s: float = TIMEOUT_S) -> Path:
+def http_download(
+    url: str, path: Path, console: Console, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S
+) -> Path:
     """Download `url` to `path`, checked against `url`.sha1 where the server has one.
 
     An interrupted download is continued from `path`.part; `path` itself appears only when it is whole, and is
@@ -168,7 +170,7 @@ def http_download(url: str, path: Path, console: Console, *, timeout_s: float = 
     with progress_bar(console) as progress:
         task = progress.add_task(path.name, total=None)
         for restart in (False, True):
-            _transfer(url, part, progress, task, timeout_s)
+            _transfer(url, part, progress, task, max_bytes, timeout_s)
             if expected is None or _sha1(part) == expected:
                 _keep(part, path)
                 return path
@@ -200,11 +202,11 @@ def _sha1(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _transfer(url: str, part: Path, progress: Progress, task: TaskID, timeout_s: float) -> None:
+def _transfer(url: str, part: Path, progress: Progress, task: TaskID, max_bytes: int, timeout_s: float) -> None:
     """Bring `part` to the full length, going on from what it holds; a few attempts."""
     for attempt in range(ATTEMPTS):
         try:
-            return _request(url, part, progress, task, timeout_s)
+            return _request(url, part, progress, task, max_bytes, timeout_s)
         except urllib.error.HTTPError as error:
             if error.code == 416 and part.exists():  # already whole, or another file
                 part.unlink()
@@ -217,22 +219,22 @@ def _transfer(url: str, part: Path, progress: Progress, task: TaskID, timeout_s:
     raise AsrError(f"{url}: the server refuses every part of the file: try another --mirror")
 
 
-def _request(url: str, part: Path, progress: Progress, task: TaskID, timeout_s: float) -> None:
+def _request(url: str, part: Path, progress: Progress, task: TaskID, max_bytes: int, timeout_s: float) -> None:
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     with urllib.request.urlopen(request, timeout=timeout_s) as reply:
         if reply.status != 206 or not reply.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             start = 0  # the server sends the whole
         total = None if reply.length is None else start + int(reply.length)
-        if (total or 0) > MAX_BYTES:
+        if (total or 0) > max_bytes:
             raise AsrError(f"{url}: {total} bytes are more than any file of this recipe: check --mirror")
         progress.update(task, total=total, completed=start)
         with part.open("ab" if start else "wb") as stream:
             while chunk := reply.read(CHUNK_BYTES):
                 stream.write(chunk)
                 progress.update(task, advance=len(chunk))
-                if stream.tell() > MAX_BYTES:
-                    raise AsrError(f"{url}: more than {MAX_BYTES} bytes: check --mirror")
+                if stream.tell() > max_bytes:
+                    raise AsrError(f"{url}: more than {max_bytes} bytes: check --mirror")
     if total is not None and part.stat().st_size < total:
         raise http.client.IncompleteRead(b"", total - part.stat().st_size)
 

@@ -6,6 +6,8 @@ import fcntl
 import gzip
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,23 @@ if TYPE_CHECKING:
 STAMP = "prepared.json"
 SPLITS = ("train", "dev", "test")
 Report = dict[str, Any]
+_TORN = ".part-"
+
+
+@contextmanager
+def whole_folder(place: Path) -> Iterator[Path]:
+    """A folder, not made yet, that at the end takes the place of `place`; nothing of it stays if the body fails."""
+    with tempfile.TemporaryDirectory(prefix=_TORN, dir=place.parent) as part:
+        into = Path(part, "files")
+        yield into
+        shutil.rmtree(place, ignore_errors=True)
+        into.rename(place)
+
+
+def sweep_torn(folder: Path) -> None:
+    """Remove what a run that was killed had begun to make in a folder."""
+    for torn in folder.glob(f"{_TORN}*"):
+        shutil.rmtree(torn)
 
 
 @contextmanager
@@ -48,9 +67,14 @@ def parse_languages(text: str, known: Iterable[str]) -> list[str]:
     return [language for language in languages if language in chosen]
 
 
-def manifest_path(out: Path, split: str) -> Path:
-    """Where the cuts of a split stand."""
-    return out / f"cuts_{split}.jsonl.gz"
+def manifest_path(out: Path, name: str) -> Path:
+    """Where the cuts of a split, or a part of one, stand."""
+    return out / f"cuts_{name}.jsonl.gz"
+
+
+def manifests(out: Path) -> list[Path]:
+    """Those that are there."""
+    return sorted(out.glob("cuts_*.jsonl.gz"))
 
 
 def write_cuts(cuts: Iterable[MonoCut], path: Path) -> None:
@@ -101,14 +125,13 @@ def finished(out: Path, settings: Mapping[str, Any], state: Callable[[Mapping[st
     return None
 
 
-def digest_of_code(folder: Path) -> str:
+def digest_of_code(*folders: Path) -> str:
     """A digest of a recipe's code and of what recipes share: a changed rule makes new manifests."""
     digest = hashlib.sha256()
-    for path in (*sorted(folder.glob("*.py")), *sorted(Path(__file__).parent.glob("*.py"))):
+    for path in (path for folder in (*folders, Path(__file__).parent) for path in sorted(folder.glob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 def _digests(out: Path) -> dict[str, str]:
-    paths = [manifest_path(out, split) for split in SPLITS]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in manifests(out)}

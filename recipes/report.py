@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from recipes.clips import Clip, Dropped, texts_also_in_train
-from recipes.preparing import SPLITS, Report, split_of
+from recipes.preparing import SPLITS, Report
 
 EXAMPLES = 2
 
 
-def summarize(folders: Mapping[str, Path], splits: dict[str, list[Clip]], dropped: Sequence[Dropped]) -> Report:
+def summarize(folders: Mapping[str, Path], splits: Mapping[str, Sequence[Clip]], dropped: Sequence[Dropped]) -> Report:
     """Counts and minutes by language and split, and every clip left out with its reason; folders by language."""
     shared = texts_also_in_train(splits)
     languages = []
@@ -31,39 +31,44 @@ def summarize(folders: Mapping[str, Path], splits: dict[str, list[Clip]], droppe
         for drop in dropped:
             if drop.language == language:
                 by_split = reasons.setdefault(drop.reason, {split: [] for split in SPLITS})
-                by_split[split_of(drop.group)].append(drop.name)
+                by_split[drop.split].append(drop.name)
         languages.append({"language": language, "folder": str(folder), "splits": cells, "dropped": reasons})
     return {"languages": languages}
 
 
-def show(report: Report, out: Path, expected: Mapping[str, int], release: str) -> None:
-    """Print the tables; to a pipe or a file they are plain text.  expected: clips by language in that release."""
+def show(report: Report, out: Path, notes: Iterable[str], apart: str = "nothing") -> None:
+    """Print the tables and notes; to a pipe or a file they are plain text.  apart: what stands in one split only."""
     console = Console()
     console.print(_clips_table(report))
     if any(item["dropped"] for item in report["languages"]):
         console.print(_dropped_table(report))
+    for line in (*(f"note: {note}" for note in notes), f"{apart} stands in two splits; cuts in {out}"):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def incomplete(report: Report, expected: Mapping[str, int], release: str) -> Iterator[str]:
+    """A note on each language that has not the clips of the release.  expected: clips by language in it."""
     for item in report["languages"]:
         clips = sum(cell["clips"] for cell in item["splits"].values())
         usual = expected[item["language"]]
         if clips != usual:
-            note = f"note: {item['language']} has {clips} clips and {release} has {usual}"
-            console.print(f"{note}: is {item['folder']} complete?", soft_wrap=True, highlight=False)
-    last = f"nothing stands in two splits; cuts in {out}"
-    console.print(last, soft_wrap=True, highlight=False)
+            yield f"{item['language']} has {clips} clips and {release} has {usual}: is {item['folder']} complete?"
 
 
 def _clips_table(report: Report) -> Table:
+    items = report["languages"]
+    longest = max(item["splits"][split]["minutes"] for item in items for split in SPLITS)
+    unit, divisor = ("hours", 60) if longest > 600 else ("minutes", 1)
     table = Table(
         "",
         *SPLITS,
         "all",
         "in train",
-        title="Clips / minutes",
+        title=f"Clips / {unit}",
         caption="last: dev, test clips with a train text",
     )
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
-    items = report["languages"]
     totals = {
         split: {key: sum(item["splits"][split][key] for item in items) for key in items[0]["splits"][split]}
         for split in SPLITS
@@ -73,7 +78,7 @@ def _clips_table(report: Report) -> Table:
         rows.append(("all", totals))
     for name, cells in rows:
         whole = {key: sum(cell[key] for cell in cells.values()) for key in ("clips", "minutes")}
-        numbers = [f"{cell['clips']} / {cell['minutes']:.1f}" for cell in (*cells.values(), whole)]
+        numbers = [f"{cell['clips']} / {cell['minutes'] / divisor:.1f}" for cell in (*cells.values(), whole)]
         repeated = [str(cells[split]["texts_also_in_train"]) for split in ("dev", "test")]
         if name == "all":
             table.add_section()
@@ -83,10 +88,8 @@ def _clips_table(report: Report) -> Table:
 
 def _dropped_table(report: Report) -> Table:
     table = Table("", "because", *SPLITS, title="Left out", caption="prepared.json names them all")
-    for column in table.columns:
-        column.no_wrap = True
     for column in table.columns[2:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
     table.add_column("for example")
     for item in report["languages"]:
         for reason, by_split in sorted(item["dropped"].items()):

@@ -53,7 +53,7 @@ def overrides(config: ExperimentConfig, folder: Path) -> list[str]:
         changed += [f"model.encoder.{small}" for small in SMALL if "encoder" not in parts]
         changed += [f"model.decoder.{small}" for small in SMALL[1:]]
         if config.tokenizer.kind in ("unigram", "bpe"):
-            changed.append(f"tokenizer.vocab_size={20 + len(config.tokenizer.languages) + len(config.data.tasks)}")
+            changed.append(f"tokenizer.vocab_size={17 + len(config.tokenizer.languages) + len(config.data.tasks)}")
     if config.augment.noise is not None:
         (folder / "noise").mkdir()
         clip(folder / "noise" / "noise.wav", white(8000))
@@ -104,9 +104,9 @@ def test_the_model_of_every_experiment_is_built(path: Path) -> None:
 def test_every_experiment_takes_a_step(path: Path, tmp_path: Path) -> None:
     config = read_config(ExperimentConfig, path, overrides(read_config(ExperimentConfig, path), tmp_path))
     folder = run.train(config, Console(file=io.StringIO()))
-    (step,) = [json.loads(line) for line in (config.out / "steps.jsonl").read_text().splitlines()]
-    assert math.isfinite(float.fromhex(step["loss"]))
-    assert float.fromhex(step["loss"]) > 0
+    batches = [json.loads(line) for line in (config.out / "steps.jsonl").read_text().splitlines()]
+    assert len(batches) == config.trainer.accumulate
+    assert all(0 < float.fromhex(batch["loss"]) < math.inf for batch in batches)
     assert load_model_folder(folder).config.decode == config.decode
     written = yaml.safe_load((config.out / "experiment.yaml").read_text())
     assert written["optimizer"] == config.model_dump(mode="json")["optimizer"]

@@ -74,7 +74,7 @@ def test_transcript_lines(tmp_path: Path) -> None:
     path.write_bytes("\ufeff; Elenco\n\nx: uno: due\n  ; no\ny : tre\r\nx: altro\n".encode())
     texts, dropped = corpus.read_transcripts(path, "it")
     assert {prompt: text.strip() for prompt, text in texts.items()} == {"x": "uno: due", "y": "tre"}
-    assert dropped == [Dropped("it", "x", "x", "second text of an id")]
+    assert dropped == [Dropped("it", "x", split_of("x"), "second text of an id")]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_leak_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_id_in_two_splits_fails() -> None:
     def clip(language: str, sha256: str) -> Clip:
-        return Clip(language, "added", "added", "speaker", "Added.", Path("added.wav"), RATE, 800, sha256)
+        return Clip(language, "added", "added", "test", "speaker", "Added.", Path("added.wav"), RATE, 800, sha256)
 
     with pytest.raises(DataError, match="leak: the group of it/added"):
         check_apart({"train": [clip("en", "a")], "dev": [], "test": [clip("it", "b")]})

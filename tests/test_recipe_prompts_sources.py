@@ -7,12 +7,11 @@ import os
 import shutil
 import subprocess
 import tarfile
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from mirror import Mirror, served, without_proxy
 from prompts_source import added, fails, ids, run, tarball, voice
 
 from recipes import fetch
@@ -105,67 +104,18 @@ def test_audio_that_is_none_is_named(tmp_path: Path) -> None:
 # --- the upstream release, from a server on this machine -----------------------------------------------
 
 
-class Mirror(ThreadingHTTPServer):
-    """Serves `files`; the first `cuts` answers to a tarball break off half way; `ranges` may be off."""
-
-    daemon_threads = True
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.cuts, self.ranges = files, 0, True
-        self.asked: list[tuple[str, str | None]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/releases"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Mirror
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.server.asked.append((self.path, wanted))
-        content = self.server.files.get(self.path.removeprefix("/releases/"))
-        if content is None:
-            self.send_error(404)
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
-        if start >= len(content):
-            self.send_error(416)
-            return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        body = content[start:]
-        if self.server.cuts and not self.path.endswith(".sha1"):
-            self.server.cuts -= 1
-            body = body[: len(body) // 2]
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 NAME = "asterisk-core-sounds-en-wav-1.6.1.tar.gz"
 
 
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+    without_proxy(monkeypatch)
     (tmp_path / "server").mkdir()
     content = tarball(tmp_path / "server" / NAME)
-    server = Mirror({NAME: content, f"{NAME}.sha1": f"{hashlib.sha1(content).hexdigest()}  {NAME}\n".encode()})
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    digest = f"{hashlib.sha1(content).hexdigest()}  {NAME}\n".encode()
+    with served({NAME: content, f"{NAME}.sha1": digest}) as server:
+        yield server
 
 
 def from_mirror(mirror: Mirror, out: Path) -> list[tuple[str, str | None]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from asr.errors import DataError
 from recipes.clips import Clip, Dropped
 from recipes.fillets.dialogs import Line, read_dialogs
+from recipes.preparing import split_of
 
 SPOKEN = {"cs": 1714, "nl": 1526}  # clips with sound and text in release 1.0.1
 SUBTITLES = ("bg", "cs", "de", "de_CH", "en", "eo", "es", "fr", "it", "nl", "pl", "ru", "sl", "sv")
@@ -37,17 +38,18 @@ class Game:
         clips: list[Clip] = []
         dropped: list[Dropped] = []
         for level in levels(self.folder):
+            split = split_of(level)
             said = self._said(level, language)
             subtitles = {to: self._said(level, to) for to in SUBTITLES if to != language}
             files = {path.stem: path for path in (self.folder / "sound" / level / language).glob("*.ogg")}
             for name in sorted(said.keys() | files.keys()):
                 line, file, key = said.get(name), files.get(name), f"{level}/{name}"
                 if line is None or file is None or not line.text:
-                    dropped.append(Dropped(language, key, level, _problem(line)))
+                    dropped.append(Dropped(language, key, split, _problem(line)))
                     continue
                 speaker = f"{language}-{line.font.removeprefix('font_') or 'unknown'}"
                 others = dict(_translations(name, line, subtitles))
-                clips.append(Clip(language, key, level, speaker, line.text, file, translations=others))
+                clips.append(Clip(language, key, level, split, speaker, line.text, file, translations=others))
         if not clips:
             raise DataError(f"{self.folder}: no recording in {language!r} has a text: is that package there?")
         return clips, dropped

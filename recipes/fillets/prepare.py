@@ -11,23 +11,23 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
 
 if not __package__:  # run as a script: its own folder stands first on the path, where the repository belongs
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from asr.errors import AsrError, AudioError, DataError
-from asr.files import extract_archive, make_folder
-from recipes.clips import Clip, Dropped, as_cuts, assign, check_apart, drop_copies, heard
+from asr.errors import AsrError, DataError
+from asr.files import make_folder
+from recipes.archives import unpacked
+from recipes.clips import Clip, Dropped, as_cuts, assign, check_apart, drop_copies
 from recipes.fetch import apt_download
 from recipes.fillets.corpus import GAME, SPOKEN, Game
+from recipes.listening import listen
 from recipes.preparing import (
     STAMP,
     Report,
@@ -37,10 +37,11 @@ from recipes.preparing import (
     manifest_path,
     parse_languages,
     state_of,
+    sweep_torn,
     write_cuts,
     write_stamp,
 )
-from recipes.report import show, summarize
+from recipes.report import incomplete, show, summarize
 
 PACKAGES = ("fillets-ng-data", *(f"fillets-ng-data-{language}" for language in SPOKEN))
 MAX_UNPACKED_BYTES = 1 << 30  # the three unpack to 150 MB
@@ -61,7 +62,7 @@ def main(
     except (AsrError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    show(report, out, SPOKEN, "release 1.0.1")
+    show(report, out, incomplete(report, SPOKEN, "release 1.0.1"))
     for fault in report["faults"]:
         typer.echo(f"passed over {fault}", err=True)
 
@@ -90,8 +91,7 @@ def _state(source: Mapping[str, Any]) -> str:
 
 def _make(languages: Sequence[str], out: Path, source: Path | None, settings: dict[str, Any]) -> Report:
     (out / STAMP).unlink(missing_ok=True)
-    for torn in out.glob(".part-*"):
-        shutil.rmtree(torn)
+    sweep_torn(out)
     console = Console(stderr=True)
     folder = locate(out, source, console)
     found = [{"folder": str(folder)}]
@@ -115,15 +115,9 @@ def _read(game: Game, languages: Sequence[str], console: Console) -> tuple[list[
         usable, rest = game.clips(language)
         clips += usable
         dropped += rest
-    whole = []
-    for clip in track(clips, "reading the recordings", console=console, transient=True):
-        try:
-            whole.append(heard(clip))
-        except AudioError as error:  # the release holds a file without a sample
-            reason = str(error).removeprefix(f"{clip.path}: ")
-            dropped.append(Dropped(clip.language, clip.name, clip.group, reason))
-    kept, copies = drop_copies(whole)
-    return kept, [*dropped, *copies]
+    whole, unheard = listen(clips, console)
+    kept, copies = drop_copies(whole)  # the release holds files without a sample
+    return kept, [*dropped, *unheard, *copies]
 
 
 def locate(out: Path, source: Path | None, console: Console) -> Path:
@@ -158,14 +152,7 @@ def _newest(folder: Path) -> list[Path]:
 
 
 def _unpacked(archives: Sequence[Path], place: Path) -> Path:
-    """Unpack into `place`, which appears whole or not at all."""
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=place.parent) as part:
-            for archive in archives:
-                extract_archive(archive, Path(part, "files"), keep=_wanted, max_bytes=MAX_UNPACKED_BYTES)
-            Path(part, "files").rename(place)
-    if game := _look(place):
+    if game := _look(unpacked(archives, place, keep=_wanted, max_bytes=MAX_UNPACKED_BYTES)):
         return game
     raise DataError(f"{place}: no dialogues inside: remove that folder and the packages, and run this again")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from asr.errors import DataError
 from recipes.clips import Clip, Dropped
+from recipes.preparing import split_of
 
 MAX_TRANSCRIPT_BYTES = 4 << 20  # the real ones have 30 kB; a compressed one must not fill the memory
 
@@ -85,7 +86,7 @@ def read_transcripts(path: Path, language: str) -> tuple[dict[str, str], list[Dr
         if not colon or not prompt:
             raise DataError(f"{path}:{number}: expected 'id: text', found {line.strip()[:60]!r}")
         if prompt in texts:
-            dropped.append(Dropped(language, prompt, prompt, "second text of an id"))
+            dropped.append(Dropped(language, prompt, split_of(prompt), "second text of an id"))
         else:
             texts[prompt] = text
     return texts, dropped
@@ -115,9 +116,10 @@ def pair(language: str, texts: dict[str, str], files: dict[str, Path]) -> tuple[
         elif not text:
             reason = "opens with a note" if _ASIDE.sub("", raw).strip() else "names a sound"
         else:
-            clips.append(Clip(language, prompt, prompt, VOICES[language].speaker, text, files[prompt]))
+            speaker = VOICES[language].speaker
+            clips.append(Clip(language, prompt, prompt, split_of(prompt), speaker, text, files[prompt]))
             continue
-        dropped.append(Dropped(language, prompt, prompt, reason))
+        dropped.append(Dropped(language, prompt, split_of(prompt), reason))
     return clips, dropped
 
 

@@ -9,7 +9,6 @@ folder; after moving --out, run the same command on the new place, which fetches
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,8 @@ if not __package__:  # run as a script: its own folder stands first on the path,
 
 from asr.errors import AsrError, DataError
 from asr.files import make_folder
-from recipes.clips import Clip, Dropped, as_cuts, assign, check_apart, drop_copies, heard
+from recipes.clips import Clip, Dropped, as_cuts, assign, check_apart, drop_copies
+from recipes.listening import heard
 from recipes.preparing import (
     STAMP,
     Report,
@@ -33,13 +33,14 @@ from recipes.preparing import (
     finished,
     manifest_path,
     parse_languages,
+    sweep_torn,
     write_cuts,
     write_stamp,
 )
 from recipes.prompts import corpus, sources
 from recipes.prompts.corpus import VOICES
 from recipes.prompts.sources import VERSION, Found
-from recipes.report import show, summarize
+from recipes.report import incomplete, show, summarize
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -67,7 +68,8 @@ def main(
     except (AsrError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    show(report, out, {voice.language: voice.clips for voice in VOICES.values()}, f"release {VERSION}")
+    expected = {voice.language: voice.clips for voice in VOICES.values()}
+    show(report, out, incomplete(report, expected, f"release {VERSION}"))
 
 
 def prepare(languages: Sequence[str], out: Path, source: Path | None, mirror: str | None) -> Report:
@@ -93,7 +95,8 @@ def prepare(languages: Sequence[str], out: Path, source: Path | None, mirror: st
 def _make(
     languages: Sequence[str], out: Path, source: Path | None, mirror: str | None, settings: dict[str, Any]
 ) -> Report:
-    _sweep(out)
+    (out / STAMP).unlink(missing_ok=True)
+    sweep_torn(out / "unpacked")
     console = Console(stderr=True)
     found = [sources.locate(language, out, source, mirror, console) for language in languages]
     states = [sources.state(item) for item in found]  # taken first: a file that changes now is seen later
@@ -114,13 +117,6 @@ def _named(found: Found) -> dict[str, Any]:
         "transcript": str(found.transcript),
         "archives": [str(path) for path in found.archives],
     }
-
-
-def _sweep(out: Path) -> None:
-    """Remove the stamp, and what a run that was killed had begun to unpack."""
-    (out / STAMP).unlink(missing_ok=True)
-    for torn in (out / "unpacked").glob(".part-*"):
-        shutil.rmtree(torn)
 
 
 def _read(found: Sequence[Found], console: Console) -> tuple[list[Clip], list[Dropped]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from asr.errors import AsrError, DataError
-from asr.files import extract_archive
+from recipes.archives import unpacked
 from recipes.fetch import apt_download, http_download
 from recipes.preparing import state_of
 from recipes.prompts import corpus
@@ -122,15 +121,7 @@ def _from_debian(language: str, cache: Path, place: Path, console: Console) -> F
 
 
 def _unpacked(language: str, archives: Sequence[Path], place: Path) -> Found:
-    """Unpack into `place`, which appears whole or not at all."""
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=place.parent) as part:
-            into = Path(part, "files")
-            for archive in archives:
-                extract_archive(archive, into, keep=_wanted, max_bytes=MAX_UNPACKED_BYTES)
-            into.rename(place)
-    found = _look(language, place)
+    found = _look(language, unpacked(archives, place, keep=_wanted, max_bytes=MAX_UNPACKED_BYTES))
     if found is None:
         names = ", ".join(path.name for path in archives)
         raise DataError(

@@ -1,0 +1,83 @@
+"""Archives of a corpus, unpacked once into folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from rich.console import Console
+
+from asr.errors import AsrError, DataError
+from asr.files import extract_archive
+from recipes.fetch import http_download
+from recipes.preparing import state_of, whole_folder
+
+TIMEOUT_S = 12 * 3600.0  # the largest archive of a recipe has 50 GB
+
+
+def unpacked(archives: Sequence[Path], place: Path, *, keep: Callable[[str], bool], max_bytes: int) -> Path:
+    """Unpack what `keep` wants of some archives into `place`, unless it is there.
+
+    max_bytes: of an archive, unpacked.  Raises: asr.errors.ArchiveError, naming archive and member.
+    """
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with whole_folder(place) as into:
+            for archive in archives:
+                extract_archive(archive, into, keep=keep, max_bytes=max_bytes, timeout_s=TIMEOUT_S)
+    return place
+
+
+class Archive(NamedTuple):
+    """An archive of a corpus.
+
+    name: where it stands below a mirror.  folder: what it unpacks to.  max_bytes: how large that is at most.  keep: the
+    members that are wanted.
+    """
+
+    name: str
+    folder: str
+    max_bytes: int
+    keep: Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Where archives come from: the folder `source`, or a server; what is fetched and unpacked is put below `out`."""
+
+    out: Path
+    source: Path | None
+    mirror: str
+
+    def folder(self, archive: Archive, console: Console) -> Path:
+        """The folder of an archive, in `source` perhaps unpacked already.
+
+        Raises: AsrError that says what is missing where.
+        """
+        inside, name = PurePosixPath(archive.folder), PurePosixPath(archive.name).name
+        place = self.out / "unpacked" / name.removesuffix(".gz").removesuffix(".tar").removesuffix(".tgz")
+        if self.source is None:
+            if not place.exists():
+                file = self.out / "downloads" / name
+                http_download(f"{self.mirror}/{archive.name}", file, console, max_bytes=archive.max_bytes)
+                self._unpack(file, place, archive)
+            return self._checked(place / inside)
+        for folder in (self.source / inside, self.source / inside.name, self.source):
+            if folder.name == inside.name and folder.is_dir():
+                return folder
+        file = self.source / name
+        if not file.is_file():
+            raise AsrError(f"--source {self.source}: holds neither {inside} nor {name}")
+        place = place.with_name(f"{place.name}-{state_of([file])[:12]}")
+        self._unpack(file, place, archive)
+        return self._checked(place / inside)
+
+    def _unpack(self, file: Path, place: Path, archive: Archive) -> None:
+        unpacked([file], place, keep=archive.keep, max_bytes=archive.max_bytes)
+
+    def _checked(self, folder: Path) -> Path:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder came out of the archive: remove that, and run this again")
+        return folder

@@ -1,0 +1,82 @@
+"""Prepare a language of Mozilla's Common Voice: read sentences, as lhotse cuts.
+
+    python recipes/commonvoice/prepare.py --source cv-corpus-22.0-2025-06-20 --language fr --out data/commonvoice-fr
+
+Below --out stand cuts_{train,dev,test}.jsonl.gz and prepared.json (what was done, with everything left out and why).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+if not __package__:  # run as a script: its own folder stands first on the path, where the repository belongs
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from asr.errors import AsrError, DataError
+from recipes import options
+from recipes.clips import Dropped, Utterance
+from recipes.published import Corpus, Part, Place, one_line, run
+from recipes.texts import read_tsv
+
+COLUMNS = ("path", "sentence", "client_id")
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example: [bold]python recipes/commonvoice/prepare.py --source DIR --language cy[/bold]")
+def main(
+    source: options.Unpacked,
+    language: Annotated[str, typer.Option(help="As Common Voice writes it: fr, zh-CN.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the cuts; data/commonvoice-LANGUAGE.")] = None,
+    shar: options.Shar = None,
+    jobs: options.Jobs = options.CORES,
+) -> None:
+    """Write lhotse cuts for train, dev and test of a language of Common Voice, which is had from Mozilla by hand."""
+    with one_line():
+        folder = language_folder(source.resolve(), language)
+        corpus = Corpus([Path(__file__).parent], language, partial(find, folder), read)
+        out = out or Path(f"data/commonvoice-{language}")
+        run(corpus, out, shar, jobs, {"source": source, "language": language})
+
+
+def language_folder(source: Path, language: str) -> Path:
+    """The folder of a language: below a release, or itself.  Raises: AsrError."""
+    for folder in (source / language, source):
+        if (folder / "clips").is_dir():
+            return folder
+    raise AsrError(f"--source {source}: neither {language}/clips nor clips is there: unpack the release of {language}")
+
+
+def find(folder: Path, name: str, console: Console) -> Place:
+    """The clips of all splits, and the table of one."""
+    table = folder / f"{name}.tsv"
+    if not table.is_file():
+        raise DataError(f"{table}: is missing")
+    return Place(folder / "clips", (table,))
+
+
+def read(part: Part) -> Iterator[Utterance | Dropped]:
+    """SPLIT.tsv, a line for each clip, and clips/PATH."""
+    for where, row in read_tsv(part.place.files[0], COLUMNS):
+        yield clip(part, row, where, {}) if row else part.dropped(where, "not as wide as the table")
+
+
+def clip(part: Part, row: Mapping[str, str], where: str, translations: Mapping[str, str]) -> Utterance | Dropped:
+    """What a line of a table tells of a clip."""
+    file = Path(row["path"])
+    if file.name != row["path"]:
+        return part.dropped(where, "no name of a file as its path")
+    audio = part.place.folder / (file if file.suffix else f"{file}.mp3")
+    return part.utterance(
+        audio.stem, row["client_id"], row["sentence"].strip(), audio, where, translations=translations
+    )
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,19 @@
+"""Options that the recipes of published corpora have in common."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OPENSLR = "https://www.openslr.org/resources"
+CORES = os.cpu_count() or 1
+
+Out = Annotated[Path, typer.Option(help="Folder for the cuts and what is fetched.")]
+Source = Annotated[Path | None, typer.Option(help="Folder with the corpus or its archives; then nothing is fetched.")]
+Unpacked = Annotated[Path, typer.Option("--source", help="Folder with the corpus, unpacked.")]
+Mirror = Annotated[str, typer.Option(help="Fetch archives from here.")]
+Shar = Annotated[int | None, typer.Option(min=1, help="Write shards of so many cuts with their audio, too (Shar).")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes that read recordings.")]

@@ -1,0 +1,97 @@
+"""Prepare TED-LIUM 3: English talks, as lhotse cuts of their segments.
+
+    python recipes/tedlium/prepare.py --out data/tedlium
+
+Below --out stand cuts_{train,dev,test}.jsonl.gz and prepared.json (what was done, with everything left out and why).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+if not __package__:  # run as a script: its own folder stands first on the path, where the repository belongs
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from asr.errors import DataError
+from recipes import options
+from recipes.archives import Archive, Supply
+from recipes.clips import Dropped, Utterance
+from recipes.published import Corpus, Part, Place, one_line, run
+from recipes.texts import filled_lines
+
+SIZES = {"dev": 507, "test": 1_155}
+NOT_SCORED = "ignore_time_segment_in_scoring"
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example: [bold]python recipes/tedlium/prepare.py --source /corpora/TEDLIUM_release-3[/bold]")
+def main(
+    out: options.Out = Path("data/tedlium"),
+    source: options.Source = None,
+    mirror: options.Mirror = options.OPENSLR,
+    shar: options.Shar = None,
+    jobs: options.Jobs = options.CORES,
+) -> None:
+    """Fetch TED-LIUM 3 from OpenSLR, or find it, and write lhotse cuts for train, dev and test."""
+    with one_line():
+        supply = Supply(out.resolve(), source and source.resolve(), mirror)
+        corpus = Corpus([Path(__file__).parent], "en", partial(find, supply), read, sizes=SIZES)
+        run(corpus, out, shar, jobs, {"source": source, "mirror": mirror})
+
+
+def _wanted(name: str) -> bool:
+    """Speech and texts where they are files: in legacy/train and speaker-adaptation there are links to data."""
+    parts = name.split("/")
+    return name.endswith((".sph", ".stm")) and parts[1:2] in (["data"], ["legacy"]) and "train" not in parts
+
+
+ARCHIVE = Archive("51/TEDLIUM_release-3.tgz", "TEDLIUM_release-3", 128 << 30, _wanted)
+
+
+def find(supply: Supply, name: str, console: Console) -> Place:
+    """The folder of a split of the `legacy` distribution, whose training talks are all that stand in data."""
+    root = supply.folder(ARCHIVE, console)
+    folder = root / "data" if name == "train" else root / "legacy" / name
+    for path in (folder / "stm", folder / "sph"):
+        if not path.is_dir():
+            raise DataError(f"{path}: is missing")
+    return Place(folder)
+
+
+def read(part: Part) -> Iterator[Utterance | Dropped]:
+    """stm/TALK.stm, with TALK CHANNEL SPEAKER BEGIN END LABEL WORDS in a line, and sph/TALK.sph."""
+    from lhotse.recipes.utils import normalize_text_tedlium
+
+    folder, told = part.place.folder, set()
+    for path in sorted((folder / "stm").glob("*.stm")):
+        told.add(path.stem)
+        for index, (where, line) in enumerate(filled_lines(path)):
+            fields = line.split(maxsplit=6)
+            span = _span(fields)
+            if span is None:
+                yield part.dropped(where, "no line of STM")
+            elif fields[6] != NOT_SCORED:
+                text = normalize_text_tedlium(fields[6].replace("{NOISE}", "[NOISE]"), "kaldi")
+                audio = folder / "sph" / f"{path.stem}.sph"
+                yield part.utterance(f"{path.stem}-{index}", path.stem, " ".join(text.split()), audio, where, span)
+    yield from part.without_text((folder / "sph").glob("*.sph"), told)
+
+
+def _span(fields: list[str]) -> tuple[float, float] | None:
+    """Begin and end in seconds."""
+    try:
+        begin_s, end_s = float(fields[3]), float(fields[4])
+    except (ValueError, IndexError):
+        return None
+    return (begin_s, end_s) if len(fields) == 7 and 0 <= begin_s < end_s < math.inf else None
+
+
+if __name__ == "__main__":
+    app()

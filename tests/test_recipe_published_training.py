@@ -1,0 +1,95 @@
+"""What the recipes of published corpora prepare is trained on, from manifests and from shards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command import asr
+from published import TREES, Tree, run
+
+from asr.data.cuts import load_audio, read_cuts, text_of
+
+CONF = Path(__file__).parents[1] / "conf"
+SMALL = ["dim=16", "layers=1", "heads=2", "feed_forward=16"]
+
+
+@pytest.fixture(params=TREES)
+def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Tree:
+    return TREES[request.param](tmp_path / "source")
+
+
+def small(name: str, tree: Tree, out: Path) -> tuple[Path, list[str]]:
+    """A configuration of the corpus, and what makes two steps on a tiny tree of it."""
+    config = sorted((CONF / name).glob("*.yaml"))[0]
+    changed = [f"data.train={out / 'cuts_train.jsonl.gz'}", f"data.dev={out / 'cuts_dev.jsonl.gz'}"]
+    changed += [f"model.encoder.{size}" for size in SMALL] + [f"model.decoder.{size}" for size in SMALL[1:]]
+    changed += ["data.workers=0", "trainer.max_steps=2", "trainer.accumulate=1", "trainer.step_log=true"]
+    changed += ["trainer.device=cpu", "trainer.precision=fp32", "trainer.plot_utterances=0", "decode.beam_size=1"]
+    if "vocab_size" in config.read_text():
+        changed.append("tokenizer.vocab_size=28")
+    return config, changed
+
+
+def losses(run: Path) -> list[str]:
+    return [json.loads(line)["loss"] for line in (run / "steps.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_model_is_trained_and_evaluated(name: str, tmp_path: Path) -> None:
+    tree, out = TREES[name](tmp_path / "source"), tmp_path / "o"
+    run(tree, out)
+    config, changed = small(name, tree, out)
+    done = asr("train", config, *changed, f"out={tmp_path / 'run'}")
+    assert done.status == 0, done.err
+    assert len(losses(tmp_path / "run")) == 2
+    done = asr("evaluate", out / "cuts_test.jsonl.gz", "--model", tmp_path / "run" / "model")
+    assert done.status == 0, done.err
+    assert "2 utterances" in done.out
+
+
+# --- shards -------------------------------------------------------------------------------------------------
+
+
+def test_shards_hold_the_utterances_and_what_is_heard_in_them(tree: Tree, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    run(tree, out, "--shar", 3)
+    assert len(list((out / "shar_train").glob("recording.*.tar"))) == 2
+    for path in out.glob("cuts_*.jsonl.gz"):
+        listed = list(read_cuts(path))
+        stored = list(read_cuts(out / path.name.replace("cuts_", "shar_").removesuffix(".jsonl.gz")))
+        assert [(c.id, text_of(c), c.duration) for c in stored] == [(c.id, text_of(c), c.duration) for c in listed]
+        for one, other in zip(stored, listed, strict=True):
+            assert one.supervisions[0].custom == other.supervisions[0].custom
+            heard_N, expected_N = (load_audio(c, c.sampling_rate) for c in (one, other))
+            if tree.language == "fr":  # MP3, of which 16 bits are kept
+                assert (heard_N - expected_N).abs().max() <= 2**-15
+            else:
+                assert heard_N.tolist() == expected_N.tolist()
+
+
+def test_shards_train_as_their_manifest_does(tmp_path: Path) -> None:
+    tree, out = TREES["tedlium"](tmp_path / "source"), tmp_path / "o"
+    run(tree, out, "--shar", 100)
+    config, changed = small("tedlium", tree, out)
+    found = []
+    for name, source in (("listed", "cuts_train.jsonl.gz"), ("stored", "shar_train")):
+        words = [f"data.train={out / source}", "data.stream=true", f"out={tmp_path / name}"]
+        done = asr("train", config, *changed, *words)
+        assert done.status == 0, done.err
+        found.append(losses(tmp_path / name))
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+
+
+def test_a_second_run_does_nothing_and_lost_shards_are_noticed(tmp_path: Path) -> None:
+    tree, out = TREES["librispeech"](tmp_path / "source"), tmp_path / "o"
+    run(tree, out, "--shar", 3)
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.*z")}
+    run(tree, out, "--shar", 3)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    (out / "shar_train" / "recording.000000.tar").unlink()
+    run(tree, out, "--shar", 3)
+    assert (out / "shar_train" / "recording.000000.tar").exists()
+    assert not list(out.glob(".part-*"))
