@@ -66,7 +66,7 @@ class Outcome(Config):
     """What came out of a run.
 
     train_s: from the start of its training to the end, validations included; None where it trained nothing.
-    real_time_factor: seconds of decoding dev in one thread for each second of audio.  dev_losses: nats for each
+    real_time_factor: seconds of processor to decode a second of dev, in one thread.  dev_losses: nats for each
     character of the reference.  diagonality: see asr.ablation.measure.
     """
 
