@@ -28,11 +28,11 @@ A difference is the row's rate less that of base, or of the row that is named; p
 alone: of rows that change nothing, one in twenty has it below 0.05. **Bold**: it stays below 0.05 for all rows of the
 table together (Holm 1979). Rows with one seed so far are never bold."""
 _COSTS = """\
-Step: mean of a training step, timed alone with {threads}. Training: with its validations, as it ran. Real-time
-factor: seconds of decoding dev, in one thread, for each second of audio. Diagonality: 1 less the penalty of guided
-attention (Tachibana et al. 2017, g = 0.2) on dev, its texts given: mean over all heads of cross-attention, and the
-highest of a head; attention that is spread evenly has 0.42. Losses: of dev without label smoothing, nats for each
-character."""
+Step: mean of a training step, timed alone with {threads}. Training: with its validations, as it ran beside whatever
+else the machine did. Real-time factor: seconds of processor to decode a second of dev, in one thread. Diagonality: 1 less
+the penalty of guided attention (Tachibana et al. 2017, g = 0.2) on dev, its texts given: mean over all heads of
+cross-attention, and the highest of a head; attention that is spread evenly has 0.42. Losses: of dev without label
+smoothing, nats for each character."""
 
 
 def write_report(plan: Plan, results: Results) -> None:
