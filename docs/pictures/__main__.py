@@ -45,7 +45,8 @@ def main(
     Example: `python -m docs.pictures windows norms --models exp/ablation/en`
     """
     material, console = Material(models, pointer, conf), Console(stderr=True, soft_wrap=True)
-    todo = {**PLAIN, **{name: partial(draw, material) for name, draw in OF_SPEECH.items()}}
+    todo: dict[str, Callable[[], Figure]] = {**PLAIN}
+    todo |= {name: partial(draw, material) for name, draw in OF_SPEECH.items()}
     if unknown := sorted(set(names or ()) - set(todo)):
         raise ConfigError(f"no picture {', '.join(unknown)}; there are {', '.join(sorted(todo))}")
     make_folder(out)

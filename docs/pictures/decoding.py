@@ -29,6 +29,7 @@ from docs.pictures.style import ORANGE, PALE, SHARES, SKY, figure, letters, show
 def ctc(material: Material) -> Figure:
     """A clip's features, and below them what CTC says of each frame."""
     parts = material.model("base")
+    assert parts.model.ctc is not None
     blank, tokenizer = parts.tokenizer.blank_id, parts.tokenizer
     batch = material.batch(parts, CLIP)
     features, memory = heard(parts, batch)
@@ -40,15 +41,14 @@ def ctc(material: Material) -> Figure:
     )  # fmt: skip
     draw_features(axes[0, 0], features, parts)
     prob_TV = log_prob_BTV[0].exp()
-    tokens = [v for v in range(prob_TV.shape[1]) if prob_TV[:, v].max() > 0.3]
+    best_T = prob_TV.argmax(1).tolist()
+    tokens = sorted({*best_T, *(prob_TV.amax(0) > 0.3).nonzero()[:, 0].tolist()})
     extent = (0, len(prob_TV) * frame_s(parts), len(tokens) - 0.5, -0.5)
     image = axes[1, 0].imshow(prob_TV[:, tokens].T, cmap=SHARES, vmin=0, vmax=1, aspect="auto", extent=extent)
     letters(axes[1, 0], ["blank" if v == blank else tokenizer.pieces([v])[0] for v in tokens], 8)
-    axes[1, 0].set(xlabel="seconds", ylabel="token")
-    best_T = prob_TV.argmax(1).tolist()
-    dots = [((t + 0.5) * frame_s(parts), tokens.index(v)) for t, v in enumerate(best_T) if v in tokens]
-    axes[1, 0].plot(*zip(*dots, strict=True), ".", color=ORANGE, label="best path")
-    axes[1, 0].legend(loc="lower right")
+    axes[1, 0].set(xlabel="seconds", ylabel="token (dots: best path)")
+    dots = [((t + 0.5) * frame_s(parts), tokens.index(v)) for t, v in enumerate(best_T)]
+    axes[1, 0].plot(*zip(*dots, strict=True), ".", color=ORANGE)
     picture.colorbar(image, ax=axes[1, 0], label="probability", pad=0.01)
     return picture
 
@@ -108,12 +108,13 @@ def filling_in(material: Material) -> Figure:
     picture, axes = figure("Texts that are filled in, round by round", 5.4, 2, sharex=True)
     for axis, row, title in (
         (axes[0, 0], "mask-predict", "mask-predict, iterations 5"),
-        (axes[1, 0], "mask-ctc", "Mask-CTC, iterations 5, threshold 0.9"),
+        (axes[1, 0], "mask-ctc", "Mask-CTC, iterations 5, threshold 0.5"),
     ):
         parts = material.model(row)
         batch = material.batch(parts, CLIP)
         _grid(axis, parts, rounds_of(parts, batch))
         axis.set_title(f"{title} (said: {batch.texts[0]})", loc="left")
+        axis.set_ylabel("goes into round")
     axes[1, 0].set_xlabel("place in the text")
     names = {"masked": PALE, "filled in by the round before": ORANGE, "stands": SKY}
     keys = [Patch(color=colour, label=name) for name, colour in names.items()]
@@ -126,7 +127,7 @@ def rounds_of(parts: ModelFolder, batch: Batch) -> list[list[int]]:
     """What the decoder of masked tokens is given in each round, then the text."""
     options: dict[str, float] = {"iterations": 5, "beam_size": 1}
     if parts.config.model.decoder.kind == "mask_ctc":
-        options["threshold"] = 0.9
+        options["threshold"] = 0.5
     rounds = list[list[int]]()
     recognizer = Recognizer(parts, parts.config.decode.model_copy(update=options))
     searcher = recognizer.decoder.searcher
@@ -149,7 +150,7 @@ def _grid(axis: Axes, parts: ModelFolder, rounds: list[list[int]]) -> None:
         before = tokens
     axis.set_xlim(right=max(axis.get_xlim()[1], len(rounds[0]) - 0.4), left=-0.6)
     axis.set_ylim(len(rounds) - 0.4, -0.6)
-    axis.set_yticks(range(len(rounds)), [*(f"into round {y + 1}" for y in range(len(rounds) - 1)), "text"])
+    axis.set_yticks(range(len(rounds)), [*map(str, range(1, len(rounds))), "text"])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     axis.set_xticks([])

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor, nn
 
 from asr.checkpoint import ModelFolder
@@ -42,12 +44,12 @@ def norms(material: Material) -> Figure:
     """What goes into a norm and what each kind makes of it: mean and spread by frame and by element."""
     parts, kept = material.model("base"), list[Tensor]()
     batch = material.batch(parts, "en/astcc-followed-by-the-pound-key", "en/seconds", CLIP)
-    norm = parts.model.encoder.layers[2].attention_residual.norm
-    norm.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+    layer: Any = parts.model.encoder.layers[2]
+    layer.attention_residual.norm.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
     _, memory = heard(parts, batch)
     x_ND, real_M = kept[0], real_frames(memory.len_B, int(memory.len_B.max())).flatten()
-    what = "mean (line), standard deviation (band); grey: padding"
-    shown, axes = figure(f"Three clips in a batch before and after a norm: {what}", 4.2, 2, 5)
+    what = "mean and standard deviation"
+    picture, axes = figure(f"Three clips in a batch, before and after a norm: {what} (grey: padding)", 4.2, 2, 5)
     order_D = x_ND.mean(0).argsort()
     for column, (name, kind) in enumerate({"before": nn.Identity, **KINDS}.items()):
         y_ND = kind(x_ND.shape[1]).train()(x_ND)
@@ -60,9 +62,9 @@ def norms(material: Material) -> Figure:
         axes[1, column].set(xlabel="element")
         for axis in axes[:, column]:
             axis.set_ylim(*((-2.6, 2.6) if column else (-13, 13)))
-    axes[0, 0].set_ylabel("of each frame,\nover 144 elements")
+    axes[0, 0].set_ylabel("of each frame,\nover all elements")
     axes[1, 0].set_ylabel("of each element,\nover all real frames")
-    return shown
+    return picture
 
 
 def _spread(axis: Axes, mean_X: Tensor, std_X: Tensor, colour: str) -> None:
@@ -74,13 +76,13 @@ def _spread(axis: Axes, mean_X: Tensor, std_X: Tensor, colour: str) -> None:
 
 def _padding(axis: Axes, real_M: Tensor) -> None:
     axis.fill_between(
-        range(len(real_M)), 0, 1, where=~real_M.numpy(), color=PALE, transform=axis.get_xaxis_transform(), step="mid"
+        range(len(real_M)), 0, 1, where=(~real_M).tolist(), color=PALE, transform=axis.get_xaxis_transform(), step="mid"
     )
 
 
 def norm_places(material: Material) -> Figure:
     """How large the vectors between layers are, with norms before and after the sublayers."""
-    shown, axes = figure("Size of the vectors on their way up the encoder, one clip", 2.6)
+    picture, axes = figure("Size of the vectors on their way up the encoder, one clip", 2.6)
     names = {"base": "norm: pre", "post-norm": "norm: post"}
     for (row, name), colour in zip(names.items(), (BLUE, ORANGE), strict=True):
         parts = material.model(row)
@@ -94,7 +96,7 @@ def norm_places(material: Material) -> Figure:
     axes[0, 0].set(xlabel="behind encoder layer (0: as it enters the first)", ylabel="root mean square")
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].legend()
-    return shown
+    return picture
 
 
 def _rms(x_ND: Tensor) -> float:
@@ -109,7 +111,7 @@ REACH = 40  # frames on either side
 @torch.no_grad()
 def positions(material: Material) -> Figure:
     """What each kind of position adds to the score of a query and a key that stand some frames apart."""
-    shown, axes = figure("What positions alone add to a score, by the distance of query and key", 5.0, 2, 2)
+    picture, axes = figure("What positions alone add to a score, by the distance of query and key", 5.0, 2, 2)
     distance = range(-REACH, REACH + 1)
     sinusoidal, rotary, xl, shaw = axes.flat
     for query, style in ((60, "-"), (600, ":")):
@@ -130,7 +132,7 @@ def positions(material: Material) -> Figure:
         axis.set(xlabel="key's frame less query's", ylabel="score")
     sinusoidal.legend()
     rotary.legend()
-    return shown
+    return picture
 
 
 def trained_scores(parts: ModelFolder, batch: Batch) -> Tensor:
@@ -138,7 +140,8 @@ def trained_scores(parts: ModelFolder, batch: Batch) -> Tensor:
 
     The mean over a clip's frames, less that of the frame itself; keys say nothing.
     """
-    form, given = parts.model.encoder.layers[0].attention.form, list[Tensor]()
+    layer: Any = parts.model.encoder.layers[0]
+    form, given = layer.attention.form, list[Tensor]()
     handle = form.register_forward_pre_hook(lambda _, args: given.append(args[1]))
     heard(parts, batch)
     handle.remove()
@@ -158,7 +161,7 @@ def scores() -> Figure:
     torch.manual_seed(0)
     K, size_S = DIM // HEADS, torch.linspace(0, 8, 60)
     title = "Attention to one of 20 random keys as it grows; a line each for 16 queries"
-    shown, axes = figure(title, 2.8, 1, 2, sharey=True)
+    picture, axes = figure(title, 2.8, 1, 2, sharey=True)
     forms = {"dot: q . k / sqrt(K)": Form(), "additive: v . tanh(q + k)": Additive(DIM, HEADS)}
     query_X1K, key_XTK = torch.randn(16, 1, K), torch.randn(16, 20, K)
     for axis, (name, form), colour in zip(axes[0], forms.items(), (BLUE, ORANGE), strict=True):
@@ -170,7 +173,7 @@ def scores() -> Figure:
             axis.plot(size_S, weight_SH1T[:, 0, 0, 0], color=colour, linewidth=1)
         axis.set(title=name, xlabel="length of the key / length of the others")
     axes[0, 0].set_ylabel("attention weight")
-    return shown
+    return picture
 
 
 # ---- windows --------------------------------------------------------------------------------------------------------
@@ -181,8 +184,8 @@ T = 96
 @torch.no_grad()
 def windows() -> Figure:
     """Which frames attend to which, and what that saves: figures of docs/methods.md."""
-    shown = Figure(figsize=(WIDTH, 5.6), layout="constrained")
-    above, below = shown.subfigures(2, 1, height_ratios=[1, 1])
+    picture = Figure(figsize=(WIDTH, 5.6), layout="constrained")
+    above, below = picture.subfigures(2, 1, height_ratios=[1, 1])
     above.suptitle("Which frames a frame attends to")
     below.suptitle("What the encoder takes for a recording")
     forms = {
@@ -194,18 +197,23 @@ def windows() -> Figure:
         axis.imshow(attended(form, T) > 0, cmap=SHARES, vmin=0, vmax=1.3, origin="upper")
         axis.set(title=name, xlabel="frame that is attended", xticks=range(0, T, 32), yticks=range(0, T, 32))
     above.axes[0].set_ylabel("frame")
-    rows = cost_rows((ROOT / "docs" / "methods.md").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows, (relative,) = cost_rows(text), cost_rows(text, ", transformer_xl")
     for axis, (what, at) in zip(below.subplots(1, 2), {"processor time / s": 1, "memory / MB": 2}.items(), strict=True):
         seconds = [row[0] for row in rows]
         axis.plot(seconds, [row[at] for row in rows], "o-", color=ORANGE, label="all frames")
         axis.plot(seconds, [row[at + 2] for row in rows], "s-", color=BLUE, label="window 32 + 32")
         axis.set(xscale="log", yscale="log", xlabel="length of the recording / s", ylabel=what)
         axis.set_xticks(seconds, [f"{s:g}" for s in seconds])
+        for label, place, colour, mark in (("all frames", 0, ORANGE, "D"), ("window", 2, BLUE, "x")):
+            name = f"{label}, transformer_xl"
+            axis.plot(relative[0], relative[at + place], mark, color=colour, label=name, ls="", mfc="none")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend()
-    return shown
+    return picture
 
 
 def attended(form: Form, T: int) -> Tensor:
@@ -215,9 +223,10 @@ def attended(form: Form, T: int) -> Tensor:
     return y_11TT[0, 0]
 
 
-def cost_rows(text: str) -> list[list[float]]:
+def cost_rows(text: str, kind: str = "") -> list[list[float]]:
     """Of each length in the table of docs/methods.md: seconds of audio, then seconds and MB of both."""
-    found = re.findall(r"^\| (\d+) s \| ([\d.]+) \| ([\d,]+) \| ([\d.]+) \| ([\d,]+) \|", text, flags=re.MULTILINE)
+    cells = r"\| ([\d.]+) \| ([\d,]+) \| ([\d.]+) \| ([\d,]+) \|"
+    found = re.findall(rf"^\| (\d+) s{kind} {cells}", text, flags=re.MULTILINE)
     return [[float(cell.replace(",", "")) for cell in row] for row in found]
 
 
@@ -226,7 +235,7 @@ def cost_rows(text: str) -> list[list[float]]:
 
 def reach() -> Figure:
     """From how far a frame's output is moved: its gradient for the input of frames around it, in one layer each."""
-    shown, axes = figure("How much a frame's output depends on the frames around it, one untrained layer", 2.8)
+    picture, axes = figure("How much a frame's output depends on the frames around it, one untrained layer", 2.8)
     kinds = {"transformer": BLUE, "conformer": ORANGE, "lstm": GREEN}
     for layer, colour in kinds.items():
         axes[0, 0].plot(
@@ -234,7 +243,7 @@ def reach() -> Figure:
         )
     axes[0, 0].set(yscale="log", xlabel="frame, from the one looked at", ylabel="gradient (for itself: 1)")
     axes[0, 0].legend()
-    return shown
+    return picture
 
 
 def _gradients(chosen: Sequence[str]) -> Tensor:
@@ -251,7 +260,8 @@ def _gradients(chosen: Sequence[str]) -> Tensor:
         assert x_TD.grad is not None
         found.append(x_TD.grad.norm(dim=1))
     total_T = torch.stack(found).mean(0)
-    return total_T / total_T[REACH]
+    relative_T: Tensor = total_T / total_T[REACH]
+    return relative_T
 
 
 PLAIN = {"scores": scores, "windows": windows, "layers": reach}

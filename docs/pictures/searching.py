@@ -17,7 +17,7 @@ from torch import Tensor
 
 from asr.checkpoint import ModelFolder, load_model_folder
 from asr.data.batch import Batch
-from asr.decode.ngram import read_ngrams
+from asr.decode.ngram import TokenNGrams
 from asr.lm.train import train_ngrams
 from asr.metrics import error_rate
 from asr.model.copying import Copying
@@ -31,8 +31,8 @@ from docs.pictures.style import BLUE, GREY, ORANGE, PALE, PURPLE, SHARES, figure
 
 # ---- the pointer ----------------------------------------------------------------------------------------------------
 
-PHRASES = ("Bluetooth Mobile", "Bluebell", "Unistim", "mobility", "Toothfairy")
-NAME = "en/spy-mobile"
+PHRASES = ("Bluetooth Mobile", "Unistim", "DAHDI", "Bluebell", "United", "Mobility")
+CLIPS = ("en/spy-mobile", "en/spy-unistim", "en/spy-dahdi")
 
 
 class Pointed(NamedTuple):
@@ -50,23 +50,29 @@ class Pointed(NamedTuple):
 def copying(material: Material) -> Figure:
     """Which tokens of a phrase tree may come next as a text goes on, and how probable the pointer makes them."""
     parts = load_model_folder(material.pointer)
-    batch = material.batch(parts, NAME)
-    tree = PhraseTree.of([Speller(parts.tokenizer).automaton(map(Phrase, PHRASES)).paths()])
-    pointed = point(parts, batch, tree)
-    next_N = [*parts.tokenizer.pieces(batch.text_BL[0, :-1].tolist()), "end"]
-    picture, axes = figure(f"Pointer, list: {', '.join(PHRASES)}", 5.4, 2, sharex=True, height_ratios=[3, 1])
+    pieces, speller = parts.tokenizer.pieces, Speller(parts.tokenizer)
+    tree = PhraseTree.of([speller.automaton(map(Phrase, PHRASES)).paths()])
+    batches = [material.batch(parts, id) for id in CLIPS]
+    pointed = Pointed(*map(torch.cat, zip(*(point(parts, batch, tree) for batch in batches), strict=True)))
+    next_N = [piece for batch in batches for piece in (*pieces(batch.text_BL[0, :-1].tolist()), "end")]
+    rows = list(dict.fromkeys(token for phrase in PHRASES for token in speller.written(phrase)[0]))
+    picture, axes = figure(f"Pointer into the list {', '.join(PHRASES)}", 5.6, 2, sharex=True, height_ratios=[2.4, 1])
     above, below = axes[:, 0]
-    colours = above.imshow(pointed.copied_NU.T, cmap=SHARES, vmin=0, vmax=1, aspect="auto")
+    copied_UN = pointed.copied_NU[:, torch.searchsorted(tree.token_U, torch.tensor(rows))].T
+    colours = above.imshow(copied_UN, cmap=SHARES, vmin=0, vmax=1, aspect="auto")
     above.set_facecolor(PALE)
-    letters(above, parts.tokenizer.pieces(tree.token_U.tolist()), 8)
+    letters(above, pieces(rows), 9)
     above.set_ylabel("token of the list (grey: not valid)")
     picture.colorbar(colours, ax=above, label="probability of copying", pad=0.01)
     at = np.arange(len(next_N))
     below.bar(at - 0.2, pointed.alone_N, 0.4, color=ORANGE, label="decoder alone")
     below.bar(at + 0.2, pointed.mixed_N, 0.4, color=BLUE, label="with the pointer")
-    below.set(ylabel="probability", ylim=(0, 1.05), xlabel="token that comes next")
-    below.set_xticks(at, [shown(piece) for piece in next_N])
-    below.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    below.set(ylabel="probability", ylim=(0, 1.05), xlabel="token that comes next, of three clips")
+    below.set_xticks(at, [shown(piece) for piece in next_N], fontsize=8)
+    for end in np.flatnonzero(np.array(next_N[:-1]) == "end"):
+        above.axvline(end + 0.5, color="black", linewidth=1)
+        below.axvline(end + 0.5, color="black", linewidth=1)
+    picture.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return picture
 
 
@@ -94,7 +100,7 @@ def language_models(material: Material) -> Figure:
     text = material.batch(parts, "en/vm-reenterpassword").texts[0]
     folder = material.models / "base" / "0" / "model"
     picture, axes = figure("How well n-grams of the training texts foresee the characters of a dev text", 2.9)
-    characters = [*text, "end"]
+    characters = [*text, "\nend"]
     for order, colour, mark in ((2, ORANGE, "s"), (4, PURPLE, "."), (8, BLUE, "o")):
         with tempfile.TemporaryDirectory() as scratch:
             arpa = Path(scratch) / "lm.arpa"
@@ -110,7 +116,7 @@ def language_models(material: Material) -> Figure:
 
 def foreseen(arpa: Path, tokenizer: Tokenizer, text: str) -> list[float]:
     """The probability of each token of a text and of its end, given those before."""
-    scorer, found = read_ngrams(arpa, tokenizer, "token", 0.0), list[float]()
+    scorer, found = TokenNGrams(arpa, tokenizer), list[float]()
     fed_11, state = torch.tensor([tokenizer.prefix()]), scorer.start(None)
     for token in [*tokenizer.encode(text), tokenizer.eos_id]:
         log_prob_1V, state = scorer.step(fed_11, state)
@@ -128,28 +134,32 @@ def drawing(material: Material) -> Figure:
     """How texts scatter that are drawn at several temperatures, from all tokens and from the most probable ones."""
     parts = material.model("base")
     batch = material.batch(parts, CLIP)
-    picture, axes = figure(f"Different texts among {DRAWS} that are drawn of one clip, by their errors", 3.2)
+    title = f"The different texts among {DRAWS} that are drawn of one clip"
+    picture, axes = figure(title, 4.2, 2, sharex=True, height_ratios=[3, 1])
     temperatures = (0.2, 0.4, 0.6, 0.8, 1.0)
-    for top_p, shift, colour in ((1.0, -0.012, ORANGE), (0.9, 0.012, BLUE)):
+    rated, counted = axes[:, 0]
+    for top_p, shift, colour in ((1.0, -0.02, ORANGE), (0.9, 0.02, BLUE)):
+        medians, counts = list[float](), list[int]()
         for temperature in temperatures:
             options = {"temperature": temperature, "top_p": top_p, "n_best": DRAWS, "beam_size": 1}
             rates = drawn(parts, batch, options)
-            label = f"top_p: {top_p:g}" if temperature == temperatures[0] else None
-            at = temperature + shift
-            axes[0, 0].plot([at] * len(rates), rates, "o", color=colour, alpha=0.5, label=label, markersize=5)
-            axes[0, 0].plot(at, np.median(rates), "_", color=colour, markersize=16, markeredgewidth=2)
-            axes[0, 0].annotate(str(len(rates)), (at, -3), color=colour, ha="center", va="top", fontsize=8)
-    greedy = drawn(parts, batch, {"beam_size": 1})[0]
-    axes[0, 0].axhline(greedy, color=GREY, linewidth=1, label="greedy")
-    axes[0, 0].set(xlabel="temperature", ylabel="character error rate / %", xticks=temperatures)
-    axes[0, 0].set_ylim(bottom=-14)
-    axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))
+            rated.plot([temperature + shift] * len(rates), rates, "o", color=colour, alpha=0.4, markersize=5)
+            medians.append(float(np.median(rates)))
+            counts.append(len(rates))
+        at = [temperature + shift for temperature in temperatures]
+        rated.plot(at, medians, color=colour, label=f"median, top_p {top_p:g}")
+        counted.bar(at, counts, 0.036, color=colour)
+    (greedy,) = drawn(parts, batch, {"beam_size": 1})
+    rated.axhline(greedy, color=GREY, linewidth=1, label="greedy")
+    rated.set_ylabel("character errors / %")
+    rated.legend(loc="upper left")
+    counted.set(xlabel="temperature", ylabel="different\ntexts", xticks=temperatures)
     return picture
 
 
 def drawn(parts: ModelFolder, batch: Batch, options: dict[str, float]) -> list[float]:
     """The character error rates of the texts that are found, in percent."""
-    recognizer = Recognizer(parts, parts.config.decode.model_copy(update={**options, "ctc_weight": 0.0}))
+    recognizer = Recognizer(parts, parts.config.decode.model_copy(update=options))
     (found,) = recognizer.decode(batch.audio_BN, batch.audio_len_B)
     texts = [parts.tokenizer.decode(hypothesis.tokens) for hypothesis in found]
     return [100 * error_rate(batch.texts, [text], "character").rate for text in texts]

@@ -6,11 +6,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 
 from asr.files import write_atomically
@@ -36,10 +34,8 @@ STYLE: dict[str, Any] = {
 WIDTH = 8.0  # inches, which are 880 pixels
 COLOURS = 255  # of a file
 
-Grid = NDArray[np.object_]
 
-
-def figure(title: str, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Grid]:
+def figure(title: str, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
     """A new figure and its axes as (rows, columns); options are those of `Figure.subplots`."""
     new = Figure(figsize=(WIDTH, height), layout="constrained")
     new.suptitle(title)
