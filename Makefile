@@ -49,8 +49,8 @@ test: install ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: install ## ruff and mypy
-	$(BIN)/ruff check asr recipes benchmarks tests
-	$(BIN)/ruff format --check asr recipes benchmarks tests
+	$(BIN)/ruff check asr recipes benchmarks docs tests
+	$(BIN)/ruff format --check asr recipes benchmarks docs tests
 	$(BIN)/mypy
 
 bench: install ## how fast recordings become text, beside faster-whisper
@@ -68,8 +68,8 @@ lock: install ## find the newest versions that pyproject.toml allows and write c
 	mv $(VENV)/lock constraints.txt
 
 format: install ## put the code into shape
-	$(BIN)/ruff check --fix asr recipes benchmarks tests
-	$(BIN)/ruff format asr recipes benchmarks tests
+	$(BIN)/ruff check --fix asr recipes benchmarks docs tests
+	$(BIN)/ruff format asr recipes benchmarks docs tests
 
 clean: ## remove the environment and what tools left behind (data and runs stay)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,144 @@
+"""Pictures of methods of training: schedules, what the decoder is fed, losses.
+
+Shapes: B clips, L tokens, T frames, V vocabulary, H heads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from asr import losses
+from asr.checkpoint import ModelFolder
+from asr.config import OptimizerConfig, PlateauConfig, ScheduledSamplingConfig
+from asr.data.augment import derived_random
+from asr.data.batch import Batch
+from asr.features import SpecAugment
+from asr.model.attention import explicit
+from asr.training.criteria.base import MASKS, teacher_forcing
+from asr.training.criteria.feed import ScheduledSampling
+from asr.training.schedule import build_schedule
+from docs.pictures.material import CLIP, Material, draw_features, frame_s, heard
+from docs.pictures.style import BLUE, GREY, ORANGE, RED, SHARES, figure, letters
+
+STEPS = 15_000
+
+
+def schedules() -> Figure:
+    """The learning rate over the steps of a run, by each schedule."""
+    picture, axes = figure("Learning rate: lr 1.5e-3, warmup_steps 1000, max_steps 15,000", 3.0)
+    dev_wer = {5_000: 60.0, 10_000: 50.0}  # of the others none is a new best
+    for name in ("constant", "cosine", "inverse_sqrt", "plateau"):
+        plateau = PlateauConfig(patience=2, factor=0.5)
+        config = OptimizerConfig(lr=1.5e-3, warmup_steps=1000, schedule=name, plateau=plateau)
+        schedule, rates = build_schedule(config, STEPS), list[float]()
+        for step in range(STEPS):
+            rates.append(config.lr * schedule(step) * 1e3)
+            if (step + 1) % 1000 == 0:
+                schedule.validated(0.0, dev_wer.get(step + 1, 70.0))
+        axes[0, 0].plot(rates, label=name)
+    axes[0, 0].plot(list(dev_wer), [0.04] * len(dev_wer), "^", color=GREY, label="a new best WER (plateau)")
+    axes[0, 0].set(xlabel="optimiser step", ylabel="learning rate / 0.001", ylim=(0, 1.6))
+    axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return picture
+
+
+def scheduled_sampling() -> Figure:
+    """The share of the decoder's input that is its own prediction, over the steps."""
+    picture, axes = figure("Scheduled sampling: share 0.3, steps 1000", 2.8)
+    steps = range(0, 12_001, 50)
+    for schedule in ("constant", "linear", "exponential", "inverse_sigmoid"):
+        config = ScheduledSamplingConfig(share=0.3, schedule=schedule, steps=1000)
+        feed = ScheduledSampling(config, torch.tensor([0]), teacher_forcing)
+        axes[0, 0].plot(steps, [feed.share(step) for step in steps], label=schedule)
+    axes[0, 0].set(xlabel="optimiser step", ylabel="share of predictions", ylim=(0, 0.32))
+    axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return picture
+
+
+# ---- guided attention -----------------------------------------------------------------------------------------------
+
+
+def guided_attention(material: Material) -> Figure:
+    """The penalty, and the cross-attention of models that were trained without and with it."""
+    title = "Cross-attention, mean over heads of the last layer, and what it pays"
+    picture, axes = figure(title, 4.4, 1, 3, sharey=True)
+    for axis, row, title in (
+        (axes[0, 1], "base", "trained without"),
+        (axes[0, 2], "guided-10", "trained with weight 10"),
+    ):
+        parts = material.model(row)
+        batch = material.batch(parts, CLIP)
+        attention_LT, frames = _cross_attention(parts, batch), frame_s(parts)
+        L, T = attention_LT.shape
+        extent = (0, T * frames, L - 0.5, -0.5)
+        image = axis.imshow(attention_LT, cmap=SHARES, aspect="auto", extent=extent, vmin=0, vmax=0.3)
+        axis.set(title=title, xlabel="seconds")
+    penalty = axes[0, 0].imshow(penalties(L, T), cmap="Oranges", aspect="auto", extent=extent, vmin=0, vmax=1)
+    axes[0, 0].set(title="penalty, width 0.2", xlabel="seconds", ylabel="token that is to be said")
+    letters(axes[0, 0], [*parts.tokenizer.pieces(batch.text_BL[0, :-1].tolist()), "end"])
+    bar: dict[str, Any] = {"orientation": "horizontal", "aspect": 15}
+    picture.colorbar(penalty, ax=axes[0, 0], label="penalty", **bar)
+    picture.colorbar(image, ax=axes[0, 1:], label="attention weight", extend="max", shrink=0.5, **bar)
+    return picture
+
+
+def penalties(L: int, T: int) -> Tensor:
+    """What attention of token l to frame t pays, (L, T): asked for each pair with attention to nothing else."""
+    one_XLT = torch.eye(L * T).view(L * T, 1, L, T)
+    paid_X = losses.guided_attention(one_XLT, torch.full((L * T,), L), torch.full((L * T,), T))
+    return (paid_X * L).view(L, T)
+
+
+@torch.no_grad()
+def _cross_attention(parts: ModelFolder, batch: Batch) -> Tensor:
+    _, memory = heard(parts, batch)
+    _, attentions = parts.model.decoder(batch.inputs_BL, memory, explicit)
+    attention_LT: Tensor = attentions[-1][0].mean(0)
+    return attention_LT
+
+
+# ---- two views ------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def consistency(material: Material) -> Figure:
+    """Two draws of SpecAugment, what CTC says of each, and how far these differ."""
+    parts, augment = material.model("base"), material.experiment.augment
+    assert parts.model.ctc is not None
+    batch = material.batch(parts, CLIP)
+    features, _ = heard(parts, batch)
+    masks = SpecAugment(
+        time_masks=augment.time_masks,
+        time_width=augment.time_mask_frames,
+        time_share=augment.time_mask_share,
+        freq_masks=augment.freq_masks,
+        freq_width=augment.freq_mask_bins,
+    )
+    views = [masks(features, [derived_random(0, purpose, CLIP)]) for purpose in (MASKS, f"{MASKS} again")]
+    ratios = [2, 2, 1.6, 1.2]
+    picture, axes = figure("CR-CTC: a clip behind two draws of SpecAugment", 5.4, 4, sharex=True, height_ratios=ratios)
+    said = []
+    for view, axis, name, colour in zip(views, axes[:2, 0], ("first", "second"), (BLUE, ORANGE), strict=True):
+        draw_features(axis, view, parts, features)
+        axis.set_ylabel(f"{name} view\nmel bin")
+        said.append(parts.model.ctc(parts.model.encoder(view)))
+        time_T = (np.arange(said[-1].shape[1]) + 0.5) * frame_s(parts)
+        said_T = 1 - said[-1][0, :, parts.tokenizer.blank_id].exp()
+        axes[2, 0].plot(time_T, said_T, color=colour, label=f"{name} view", linewidth=1.3)
+    a_T1V, b_T1V = (x_1TV[0, :, None] for x_1TV in said)  # every frame as a clip of its own
+    one_T = torch.ones(len(time_T), dtype=torch.long)
+    apart_T = (losses.divergence(a_T1V, b_T1V, one_T) + losses.divergence(b_T1V, a_T1V, one_T)) / 2
+    axes[2, 0].set(ylabel="P(not blank)", ylim=(0, 1.05))
+    axes[2, 0].legend(loc="lower center", ncols=2)
+    axes[3, 0].fill_between(time_T, apart_T, color=RED, alpha=0.6, linewidth=0)
+    axes[3, 0].set(xlabel="seconds", ylabel="divergence\n/ nats", ylim=(0, None))
+    return picture
+
+
+PLAIN = {"schedules": schedules, "scheduled-sampling": scheduled_sampling}
+OF_SPEECH = {"guided-attention": guided_attention, "consistency": consistency}
