@@ -33,6 +33,7 @@ from asr.cli.options import (
 from asr.cli.report import report
 from asr.cli.score import print_report, score
 from asr.cli.scoring import Measuring, with_options
+from asr.cli.subtitles import subtitles
 from asr.cli.terminal import progress, run, say
 from asr.cli.transcribe import transcribe
 from asr.cli.tune import tune
@@ -176,6 +177,7 @@ app.command()(with_options(report))
 app.command()(with_options(compare))
 app.command()(ablate)
 app.command()(normalize)
+app.command()(subtitles)
 
 
 @app.command()

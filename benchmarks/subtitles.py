@@ -1,0 +1,196 @@
+"""How well `asr subtitles` finds an offset and a drift, and what its cuts are worth: on episodes with known times.
+
+Run `python benchmarks/subtitles.py data/fillets --out exp/episodes`.  The episodes (benchmarks/episodes.py) are built
+unless they are there, and go through the same function as the command's.  An episode's error is that of the mapped
+times where it is largest, at the beginning or the end of what is said; the goal is 0.2 s on 95 % of them.  Thresholds
+were chosen on train alone.  OUT/cs/train/recovered has what the command writes, OUT/cs/train/cuts_true.jsonl.gz the
+truth.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from lhotse.cut import Cut
+from rich.console import Console
+from rich.table import Table
+from script import run_script
+
+sys.path.append(str(Path(__file__).parents[1]))  # where the recipes are, which are no installed package
+
+from episodes import Episode, build, read_episodes
+
+from asr.cli.terminal import of_utterances, progress
+from asr.data.cuts import read_cuts
+from asr.files import write_atomically
+from asr.subtitling import Choices, FileReport, Report, make_cuts
+from asr.vad import load_detector
+
+GOAL_S = 0.2
+LENGTHS = (10, 20, 40)  # cues
+
+
+class Outcome(NamedTuple):
+    """An episode and what was found.  error_s: None where it was refused."""
+
+    episode: Episode
+    file: FileReport
+    error_s: float
+
+    @property
+    def refused(self) -> bool:
+        return self.file.alignment is None or not self.file.alignment.trusted
+
+    @property
+    def good(self) -> bool:
+        return not self.refused and self.error_s <= GOAL_S
+
+
+def main(
+    data: Annotated[Path, typer.Argument(help="The prepared fillets corpus.")],
+    out: Annotated[Path, typer.Option(help="Folder for the episodes and what is recovered from them.")],
+    splits: Annotated[str, typer.Option(help="With commas between them.")] = "train,dev,test",
+    languages: Annotated[str, typer.Option(help="Spoken ones, with commas between them.")] = "cs,nl",
+    seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
+) -> None:
+    """Build episodes with wrong subtitles, recover them, and print how many are right.
+
+    Example: `python benchmarks/subtitles.py data/fillets --out exp/episodes --splits train`
+    """
+    results = {}
+    for split in splits.split(","):
+        outcomes, cuts = [], {}
+        for language in languages.split(","):
+            folder = out / language / split
+            episodes = read_episodes(folder, seed)
+            if episodes is None:
+                with progress(f"building {language}, {split}", of_utterances) as on_done:
+                    episodes = build(data, split, language, folder, seed, on_done)
+            places = (folder / "media", folder / "subtitles", folder / "recovered")
+            with progress(f"listening to {language}, {split}") as on_done:
+                report = make_cuts(*places, Choices(language), load_detector, on_done)
+            outcomes += judged(episodes, report)
+            cuts[language] = against_truth(folder, episodes)
+        show(split, outcomes)
+        Console(width=120).print(cuts)
+        results[split] = {"alignment": [row(outcome) for outcome in outcomes], "cuts": cuts, **summary(outcomes)}
+    with write_atomically(out / "subtitles.json") as part:
+        part.write_text(json.dumps({"seed": seed, **results}, indent=1), encoding="utf-8")
+
+
+def judged(episodes: Sequence[Episode], report: Report) -> list[Outcome]:
+    """Each episode with its error."""
+    found = {title.name: title.files[0] for title in report.titles}
+    return [Outcome(episode, found[episode.name], error_s(episode, found[episode.name])) for episode in episodes]
+
+
+def error_s(episode: Episode, file: FileReport) -> float:
+    """The largest error of the mapped times, in seconds: at the first line or at the last."""
+    if file.alignment is None:
+        return float("inf")
+    edges = episode.said_s
+    in_file = [(edge - episode.offset_s) / (1 + episode.drift) for edge in edges]
+    return max(abs(file.alignment.time_s(time) - edge) for time, edge in zip(in_file, edges, strict=True))
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Shares of all episodes in percent, and the errors of those that are trusted."""
+    errors = sorted(o.error_s for o in outcomes if not o.refused)
+    count = max(1, len(outcomes))
+    return {
+        "episodes": len(outcomes),
+        "right": round(100 * sum(o.good for o in outcomes) / count, 1),
+        "refused": round(100 * sum(o.refused for o in outcomes) / count, 1),
+        "trusted_wrong": round(100 * sum(not o.refused and not o.good for o in outcomes) / count, 1),
+        "refused_though_right": round(100 * sum(o.refused and o.error_s <= GOAL_S for o in outcomes) / count, 1),
+        "far_off": round(100 * sum(not o.refused and o.error_s > 1 for o in outcomes) / count, 1),
+        "median_s": round(median(errors), 3) if errors else None,
+        "p95_s": round(errors[int(0.95 * (len(errors) - 1))], 3) if errors else None,
+    }
+
+
+def show(split: str, outcomes: Sequence[Outcome]) -> None:
+    """Print the table of a split: all, by cues and by music."""
+    groups: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        groups["all"].append(outcome)
+        cues = outcome.episode.cues
+        least = max((n for n in LENGTHS if cues >= n), default=0)
+        groups[f"{least:2} cues or more" if least else f"fewer than {LENGTHS[0]} cues"].append(outcome)
+        snr = outcome.episode.snr_db
+        groups["no music" if snr is None else f"music {snr:2} dB below"].append(outcome)
+    table = Table("episodes", title=f"{split}: offset and drift", title_justify="left")
+    for column in ("", f"within {GOAL_S} s", "refused", "trusted, wrong", "off by > 1 s", "median / s", "95 % / s"):
+        table.add_column(column, justify="right")
+    for name, members in sorted(groups.items()):
+        found = summary(members)
+        keys = ("right", "refused", "trusted_wrong", "far_off")
+        ends = (str(found[key]) for key in ("median_s", "p95_s"))
+        table.add_row(name, str(found["episodes"]), *(f"{found[key]} %" for key in keys), *ends)
+    Console(width=120).print(table)
+
+
+def row(outcome: Outcome) -> dict[str, Any]:
+    """An episode as plain data."""
+    episode, found = outcome.episode, outcome.file.alignment
+    values: dict[str, Any] = {"name": episode.name, "cues": episode.cues, "snr_db": episode.snr_db}
+    values |= {"true_offset_s": episode.offset_s, "true_drift": episode.drift, "error_s": outcome.error_s}
+    if found is not None:
+        values |= {"offset_s": found.offset_s, "drift": found.drift, "confidence": found.confidence}
+        values["rival"] = found.rival
+    return values
+
+
+def against_truth(folder: Path, episodes: Sequence[Episode]) -> dict[str, Any]:
+    """What the recovered cuts are worth: of which lines they are, whether all of their text, and how their edges lie.
+
+    A line belongs to a cut if more than half of the line lies in it.
+    """
+    truth: dict[str, list[Cut]] = defaultdict(list)
+    for cut in read_cuts(folder / "cuts_true.jsonl.gz"):
+        truth[cut.recording.id].append(cut)
+    aliens = {episode.name: set(episode.aliens) for episode in episodes}
+    counts: Counter[str] = Counter()
+    starts, ends = [], []
+    cuts = list(read_cuts(folder / "recovered" / "cuts.jsonl.gz"))
+    for cut in cuts:
+        said = cut.supervisions[0]
+        text = said.custom["translations"]["en"]
+        lines = [
+            line
+            for line in truth[cut.recording.id]
+            if min(line.end, cut.end) - max(line.start, cut.start) > 0.5 * line.duration
+        ]
+        expected = " ".join(line.supervisions[0].custom["translations"]["en"] for line in lines)
+        same = letters(expected) == letters(text)
+        counts["right text" if same else "alien" if text in aliens[cut.recording.id] else "other text"] += 1
+        if same:
+            starts.append(abs(cut.start + said.start - lines[0].start))
+            ends.append(abs(cut.start + said.end - lines[-1].end))
+    lines = sum(len(found) for found in truth.values())
+    hours = sum(line.duration for found in truth.values() for line in found) / 3600
+    return {
+        "true lines": lines,
+        "true hours": round(hours, 3),
+        "cuts": len(cuts),
+        "hours": round(sum(cut.supervisions[0].duration for cut in cuts) / 3600, 3),
+        **counts,
+        "median error of starts / s": round(median(starts), 3) if starts else None,
+        "median error of ends / s": round(median(ends), 3) if ends else None,
+    }
+
+
+def letters(text: str) -> str:
+    """A text without what cleaning may take away."""
+    return "".join(c for c in text.casefold() if c.isalnum())
+
+
+if __name__ == "__main__":
+    run_script(main)
