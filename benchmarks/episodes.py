@@ -2,7 +2,8 @@
 
 An episode is a FLAC of 16 kHz and an SRT in English whose times are off by an offset of up to 30 s, a drift of 0.1 %
 either way, and an error of each edge of each cue (normal, 0.3 s); 5 % of the cues are missing and as many are alien:
-texts of other levels at times when nobody speaks.  Every draw is a function of the seed and the episode's name.
+texts of other levels at times when nobody speaks.  With a linger, cues stay on the screen up to so many seconds longer,
+where there is room, as people's subtitles do.  Every draw is a function of the seed and the episode's name.
 
     OUT/cs/train/media/cs-airplane.flac
     OUT/cs/train/subtitles/cs-airplane.en.srt
@@ -54,6 +55,7 @@ class Episode:
 
     name: str
     seed: int
+    linger_s: float
     offset_s: float
     drift: float
     snr_db: int | None
@@ -77,7 +79,13 @@ class Line(NamedTuple):
 
 
 def build(
-    data: Path, split: str, language: str, folder: Path, seed: int, on_done: Callable[[float, float], None]
+    data: Path,
+    split: str,
+    language: str,
+    folder: Path,
+    seed: int,
+    linger_s: float,
+    on_done: Callable[[float, float], None],
 ) -> list[Episode]:
     """Make the episodes of a split and a language in a folder and give what they are; every draw follows the seed."""
     for part in ("media", "subtitles"):
@@ -98,11 +106,13 @@ def build(
         with write_atomically(path) as part:
             soundfile.write(part, audio_N.clamp(-1, 1).numpy(), RATE, format="FLAC", subtype="PCM_16")
         offset_s, drift = draw.uniform(-OFFSET_S, OFFSET_S), draw.choice([-DRIFT, DRIFT])
-        texts, aliens = cues_of(lines, others, len(audio_N) / RATE, draw)
+        texts, aliens = cues_of(lines, others, len(audio_N) / RATE, linger_s, draw)
         write_srt(folder / "subtitles" / f"{name}.en.srt", texts, offset_s, drift)
         said_s, duration_s = (lines[0].start_s, lines[-1].end_s), len(audio_N) / RATE
         counts = (len(lines), len(texts))
-        episodes.append(Episode(name, seed, offset_s, drift, snr_db, duration_s, said_s, *counts, tuple(aliens)))
+        episodes.append(
+            Episode(name, seed, linger_s, offset_s, drift, snr_db, duration_s, said_s, *counts, tuple(aliens))
+        )
         truth += true_cuts(name, path, len(audio_N), lines)
     write_cuts(truth, folder / "cuts_true.jsonl.gz")
     with write_atomically(folder / EPISODES) as part:
@@ -110,14 +120,14 @@ def build(
     return episodes
 
 
-def read_episodes(folder: Path, seed: int) -> list[Episode] | None:
-    """What `build` made with that seed; None if it is not there."""
+def read_episodes(folder: Path, seed: int, linger_s: float) -> list[Episode] | None:
+    """What `build` made with that seed and linger; None if it is not there."""
     path = folder / EPISODES
     if not path.is_file():
         return None
     rows = json.loads(path.read_text(encoding="utf-8"))
     episodes = [Episode(**{**row, "said_s": tuple(row["said_s"]), "aliens": tuple(row["aliens"])}) for row in rows]
-    return episodes if all(episode.seed == seed for episode in episodes) else None
+    return episodes if all((one.seed, one.linger_s) == (seed, linger_s) for one in episodes) else None
 
 
 def by_level(cuts: Sequence[MonoCut]) -> dict[str, list[MonoCut]]:
@@ -170,14 +180,14 @@ def with_music(
 
 
 def cues_of(
-    lines: Sequence[Line], others: Sequence[str], duration_s: float, draw: random.Random
+    lines: Sequence[Line], others: Sequence[str], duration_s: float, linger_s: float, draw: random.Random
 ) -> tuple[list[tuple[float, float, str]], list[str]]:
     """The cues at their true times but for the errors of their edges, in order, and the texts that are alien."""
     cues = []
     for line in lines:
         start_s, end_s = (edge_s + draw.gauss(0, JITTER_S) for edge_s in (line.start_s, line.end_s))
         if draw.random() >= MISSING:
-            cues.append((start_s, max(end_s, start_s + 0.3), line.english))
+            cues.append((start_s, max(end_s, start_s + 0.3) + draw.uniform(0, linger_s), line.english))
     edges = [LEAD_S / 2, *(edge for line in lines for edge in (line.start_s, line.end_s)), duration_s]
     pauses = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a > 1.5]
     aliens = []

@@ -58,6 +58,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the episodes and what is recovered from them.")],
     splits: Annotated[str, typer.Option(help="With commas between them.")] = "train,dev,test",
     languages: Annotated[str, typer.Option(help="Spoken ones, with commas between them.")] = "cs,nl",
+    linger: Annotated[float, typer.Option(help="Most seconds that cues stay after what is said.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
 ) -> None:
     """Build episodes with wrong subtitles, recover them, and print how many are right.
@@ -69,10 +70,10 @@ def main(
         outcomes, cuts = [], {}
         for language in languages.split(","):
             folder = out / language / split
-            episodes = read_episodes(folder, seed)
+            episodes = read_episodes(folder, seed, linger)
             if episodes is None:
                 with progress(f"building {language}, {split}", of_utterances) as on_done:
-                    episodes = build(data, split, language, folder, seed, on_done)
+                    episodes = build(data, split, language, folder, seed, linger, on_done)
             places = (folder / "media", folder / "subtitles", folder / "recovered")
             with progress(f"listening to {language}, {split}") as on_done:
                 report = make_cuts(*places, Choices(language), load_detector, on_done)
@@ -82,7 +83,7 @@ def main(
         Console(width=120).print(cuts)
         results[split] = {"alignment": [row(outcome) for outcome in outcomes], "cuts": cuts, **summary(outcomes)}
     with write_atomically(out / "subtitles.json") as part:
-        part.write_text(json.dumps({"seed": seed, **results}, indent=1), encoding="utf-8")
+        part.write_text(json.dumps({"seed": seed, "linger": linger, **results}, indent=1), encoding="utf-8")
 
 
 def judged(episodes: Sequence[Episode], report: Report) -> list[Outcome]:

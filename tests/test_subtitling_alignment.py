@@ -60,10 +60,24 @@ def test_rough_times_missing_and_alien_cues_do_no_harm(seed: int) -> None:
     assert error_s(found, speech_C2, 21.0, 0.001) < 0.5
 
 
-def test_without_drift_none_is_made_up() -> None:
-    activity, speech_C2 = recording(25, 3)
-    noise = np.random.default_rng(0).normal(0, 0.3, speech_C2.shape)
-    assert align(activity, wrong(speech_C2 + noise, 5.0, 0.0)).drift == 0.0
+@pytest.mark.parametrize("seed", range(4))
+def test_rough_times_of_a_short_recording_do_not_pass_for_a_drift(seed: int) -> None:
+    activity, speech_C2 = recording(20, seed)
+    noise_C2 = np.random.default_rng(seed).normal(0, 0.3, speech_C2.shape)
+    found = align(activity, wrong(speech_C2 + noise_C2, 5.0, 0.0))
+    assert abs(found.drift) < 0.0006
+    assert error_s(found, speech_C2, 5.0, 0.0) < 0.2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cues_that_linger_are_not_moved_ahead_of_speech(seed: int) -> None:
+    activity, speech_C2 = recording(60, seed)
+    linger_C = np.random.default_rng(seed).uniform(0, 1.5, len(speech_C2))
+    room_C = np.append(speech_C2[1:, 0], np.inf) - 0.1
+    cues_C2 = np.stack([speech_C2[:, 0], np.minimum(speech_C2[:, 1] + linger_C, room_C)], axis=1)
+    found = align(activity, wrong(cues_C2, 5.0, 0.0))
+    assert error_s(found, speech_C2, 5.0, 0.0) < 0.15
+    assert 0.3 < found.linger_s < 1.2
 
 
 @pytest.mark.parametrize("seed", range(5))

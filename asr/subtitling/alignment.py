@@ -4,13 +4,17 @@ True time = offset + (1 + drift) * cue time.  Subtitles are made for another rel
 longer intro is an offset, another frame rate a drift.  What speaks for an offset and a drift is the speech that the
 cues then cover.
 
-1. For every drift of a grid, the covered speech at all offsets by cross-correlation (FFT) in frames of 0.1 s; the
-   drifts are compared by the correlation coefficient, as slower cues cover more.
-2. The best one is refined on the speech of every frame, without FFT: how much speech lies between the two times of a
-   cue is a difference of a running sum.
-3. A drift other than none is taken if the cues, one by one, gain by it: a t-test, as on a short recording some drift
-   always fits a little better by chance.
-4. The confidence is the share of bootstrap resamples of the cues whose best offset is the same: cues that fit by
+1. For every drift of a grid (-0.2 % to 0.2 %), the covered speech at all offsets by cross-correlation (FFT) in frames
+   of 0.1 s; the drifts are compared by the correlation coefficient, as slower cues cover more.
+2. Cues stay on the screen longer than the speech lasts, for people to read, and would fit as well a little earlier.
+   By how much they linger is found by cutting it off: speech that is covered counts for a cue, silence against it.
+   This, too, needs no FFT: the speech between the two times of a cue is a difference of a running sum.
+   Offset and drift are then refined in the same way.
+3. On a short recording some drift always fits a little better by chance.  So it is shrunk towards none, by how well so
+   many cues, so far apart, can tell a drift at all (the mean of a normal posterior).
+4. The same for the ratios between the frame rates of film and PAL video, which are far from none; one of them is taken
+   if the cues, one by one, gain by it (a paired t-test).
+5. The confidence is the share of bootstrap resamples of the cues whose best offset is the same: cues that fit by
    chance agree on nothing.
 
 This is our own code, with NumPy alone, since it decides what is trained on: the programs that align subtitles
@@ -30,15 +34,18 @@ from asr.subtitling.activity import Activity, Floats
 
 MAX_OFFSET_S = 60.0
 MAX_DRIFT = 0.002
-# Film shown as PAL video and back, and film's 24 frames a second for what was counted as 23.976.
-CLASSIC_RATIOS = (25 / 23.976, 23.976 / 25, 25 / 24, 24 / 25, 24 / 23.976, 23.976 / 24)
+# Film shown as PAL video and back.  (24 for 23.976 frames a second is 0.1 %, on the grid.)
+CLASSIC_RATIOS = (25 / 23.976, 23.976 / 25, 25 / 24, 24 / 25)
+MAX_LINGER_S = 2.0
 MIN_CONFIDENCE = 0.9
 MIN_CUES = 5
 
 _FRAME_S = 0.1
+_SHORTEST_S = 0.5  # of a cue, whatever it lingers
 _SAME_S = 0.5  # offsets as near as this are the same one
 _FINE_S = 0.02
 _MISFIT_S = 0.3  # between neighbours of the grid of drifts, at the ends of the recording
+_DRIFT_SPREAD, _TIME_SPREAD_S = 0.001, 0.4  # standard deviations: of drifts, and of the times of cues
 _MIN_GAIN = 3.0  # standard errors
 _RESAMPLES = 200
 _SMOOTH_S = 0.15
@@ -48,12 +55,13 @@ _SMOOTH_S = 0.15
 class Alignment:
     """True time = offset_s + (1 + drift) * cue time.
 
-    confidence: the share of resamples of the cues that agree, 0 to 1.  rival: the speech covered at the best offset
-    that is another one, as a share of that at the best.
+    linger_s: how long cues stay after what is said in them.  confidence: the share of resamples of the cues that
+    agree, 0 to 1.  rival: the speech covered at the best offset that is another one, as a share of that at the best.
     """
 
     offset_s: float
     drift: float
+    linger_s: float
     confidence: float
     rival: float
 
@@ -71,25 +79,42 @@ class _Peak(NamedTuple):
     offset_s: float
 
 
+class _Fit(NamedTuple):
+    """A peak, and the cues without what they linger."""
+
+    peak: _Peak
+    cues_C2: Floats
+    linger_s: float
+
+
 def align(activity: Activity, cues_C2: Floats) -> Alignment:
     """Find the offset and drift of cues, given by their starts and ends in seconds.
 
     Confidence is 0 where there are fewer than five cues or no speech: nothing can be found.
     """
     if len(cues_C2) < MIN_CUES or activity.until_s(np.array([activity.duration_s]))[0] <= 0:
-        return Alignment(0.0, 0.0, 0.0, 1.0)
-    still = _refined(activity, cues_C2, _coarse(activity, cues_C2, np.zeros(1)))
-    best = _refined(activity, cues_C2, _coarse(activity, cues_C2, drifts(activity.duration_s)))
-    if best.drift and _gain(activity, cues_C2, still, best) < _MIN_GAIN:
-        best = still
-    confidence, rival = _agreement(activity, cues_C2, best)
-    return Alignment(best.offset_s, best.drift, confidence, rival)
+        return Alignment(0.0, 0.0, 0.0, 0.0, 1.0)
+    best = _fitted(activity, cues_C2, drifts(activity.duration_s))
+    best = best._replace(peak=_shrunk(activity, best))
+    other = _fitted(activity, cues_C2, np.array(CLASSIC_RATIOS) - 1)
+    if _gain(activity, cues_C2, best.peak, other.peak) >= _MIN_GAIN:
+        best = other
+    confidence, rival = _agreement(activity, best)
+    return Alignment(best.peak.offset_s, best.peak.drift, best.linger_s, confidence, rival)
 
 
 def drifts(duration_s: float) -> Floats:
-    """The grid: -0.2 % to 0.2 %, so dense that neighbours hardly differ over the recording, and the classic ratios."""
-    steps = int(np.ceil(MAX_DRIFT * duration_s / _MISFIT_S))
-    return np.concatenate([np.arange(-steps, steps + 1) * (MAX_DRIFT / max(1, steps)), np.array(CLASSIC_RATIOS) - 1])
+    """The grid: -0.2 % to 0.2 %, so dense that neighbours hardly differ over the recording."""
+    steps = max(1, int(np.ceil(MAX_DRIFT * duration_s / _MISFIT_S)))
+    return np.arange(-steps, steps + 1) * (MAX_DRIFT / steps)
+
+
+def _fitted(activity: Activity, cues_C2: Floats, drifts_D: Floats) -> _Fit:
+    """The best offset and drift near one of those given."""
+    fit = _without_linger(activity, cues_C2, _coarse(activity, cues_C2, drifts_D))
+    half_s = max(1.0, float(cues_C2.max() - cues_C2.min()) / 2)
+    drifts_D = fit.peak.drift + np.arange(-2, 2.01, 0.25) * _MISFIT_S / half_s
+    return fit._replace(peak=_best_of(activity, fit.cues_C2, fit.peak, drifts_D))
 
 
 def _coarse(activity: Activity, cues_C2: Floats, drifts_D: Floats) -> _Peak:
@@ -133,18 +158,38 @@ def _covered(activity: Activity, cues_C2: Floats, drift: float, offsets_L: Float
     return np.asarray(end_CL - start_CL)
 
 
-def _refined(activity: Activity, cues_C2: Floats, peak: _Peak) -> _Peak:
-    """The best offset near a peak, and drift unless that is none: the covered speech, smoothed, on a fine grid.
+def _without_linger(activity: Activity, cues_C2: Floats, peak: _Peak) -> _Fit:
+    """By how much cues linger after speech, near a peak."""
+    best, found = -np.inf, _Fit(peak, cues_C2, 0.0)
+    offsets_L = peak.offset_s + np.arange(-1.0, 1.0, _FRAME_S)
+    for linger_s in np.arange(0, MAX_LINGER_S + 0.01, _FRAME_S):
+        ends_C = np.maximum(cues_C2[:, 1] - linger_s, np.minimum(cues_C2[:, 1], cues_C2[:, 0] + _SHORTEST_S))
+        shorter_C2 = np.stack([cues_C2[:, 0], ends_C], axis=1)
+        covered_L = _covered(activity, shorter_C2, peak.drift, offsets_L).sum(axis=0)
+        score = 2 * float(covered_L.max()) - float((ends_C - cues_C2[:, 0]).sum())
+        if score > best:
+            best, found = score, _Fit(peak, shorter_C2, float(linger_s))
+    return found
+
+
+def _shrunk(activity: Activity, fit: _Fit) -> _Peak:
+    """The drift that is to be expected of one that was found, and its best offset."""
+    peak, cues_C2, _ = fit
+    spread = _TIME_SPREAD_S / (np.sqrt(len(cues_C2)) * max(1.0, float(cues_C2.mean(axis=1).std())))
+    drift = peak.drift / (1 + (spread / _DRIFT_SPREAD) ** 2)
+    return _best_of(activity, cues_C2, peak, np.array([drift]))
+
+
+def _best_of(activity: Activity, cues_C2: Floats, peak: _Peak, drifts_D: Floats) -> _Peak:
+    """The drift, of several, and the offset near a peak that cover most: the covered speech, smoothed, on a fine grid.
 
     Cues are turned about their middle, so that another drift needs no other offset.
     """
     middle_s = float(cues_C2.mean())
     at_s = peak.offset_s + peak.drift * middle_s
     span = np.arange(-1.0, 1.0 + _FINE_S / 2, _FINE_S)
-    half_s = max(1.0, float(cues_C2.max() - cues_C2.min()) / 2)
-    turns = np.arange(-2, 2.01, 0.25) * _MISFIT_S / half_s if peak.drift else np.zeros(1)
     best, found = -np.inf, peak
-    for drift in peak.drift + turns:
+    for drift in drifts_D:
         around_L = at_s - drift * middle_s + span
         score_L = _smoothed(_covered(activity, cues_C2, float(drift), around_L).sum(axis=0))
         at = int(score_L.argmax())
@@ -170,8 +215,9 @@ def _gain(activity: Activity, cues_C2: Floats, one: _Peak, two: _Peak) -> float:
     return float(more_C.mean() / (more_C.std(ddof=1) / np.sqrt(len(more_C)) + 1e-9))
 
 
-def _agreement(activity: Activity, cues_C2: Floats, peak: _Peak) -> tuple[float, float]:
+def _agreement(activity: Activity, fit: _Fit) -> tuple[float, float]:
     """The share of resamples that agree with the peak, and how much the best other offset covers beside it."""
+    peak, cues_C2, _ = fit
     first, last = (int((edge_s - peak.offset_s) / _FRAME_S) for edge_s in (-MAX_OFFSET_S, MAX_OFFSET_S))
     offsets_L = peak.offset_s + np.arange(first, last + 1) * _FRAME_S
     covered_CL = _covered(activity, cues_C2, peak.drift, offsets_L)

@@ -19,16 +19,18 @@ TOO_FAST, TOO_SLOW = "too many characters per second", "too few characters per s
 
 _MOST_OVERLAP_S = 0.5
 _MOST_OUTSIDE_S = 0.5
-_REACH_S = 0.5  # how far a subtitle's edge may be from where speech begins or ends, to be moved there
+# How far a cue's edge may be from where speech begins or ends, to be moved there: outwards, and inwards at the start
+# and at the end, where cues linger.
+_OUTWARDS_S, _STARTS_EARLY_S, _ENDS_LATE_S = 0.5, 1.0, 2.0
 
 
 @dataclass(frozen=True)
 class Rules:
     """What makes a cue a cut.
 
-    min_s, max_s: seconds without padding.  min_speech: the share of a cue in which somebody speaks.  min_cps, max_cps:
-    characters by second of the cue; wide (Chinese, Japanese, Korean) ones count as two.  pad_s: added on either side,
-    as far as the neighbours leave room.  Raises ConfigError for rules that nothing fits.
+    min_s, max_s: seconds from where speech begins to where it ends.  min_speech: the share of a cue in which somebody
+    speaks.  min_cps, max_cps: characters by second; wide (Chinese, Japanese, Korean) ones count as two.  pad_s: added
+    on either side, as far as the neighbours leave room.  Raises ConfigError for rules that nothing fits.
     """
 
     pad_s: float = 0.2
@@ -60,7 +62,7 @@ def cut(cues: Sequence[Cue], activity: Activity, rules: Rules) -> tuple[list[Str
     kept: list[Cue] = []
     dropped: list[Dropped] = []
     for i, (cue, there) in enumerate(zip(cues, moved, strict=True)):
-        reason = OVERLAPPING if i in overlapping else _problem(there, activity, rules)
+        reason = OVERLAPPING if i in overlapping else _problem(cue, there, activity, rules)
         if reason is None:
             kept.append(there)
         else:
@@ -91,24 +93,26 @@ def _on_speech(cues: Sequence[Cue], activity: Activity) -> list[Cue]:
         start_s, end_s = max(cue.start_s, first_s), min(cue.end_s, last_s)
         regions = activity.regions_within(start_s, end_s)
         if len(regions):
-            starts_s, ends_s = float(regions[0, 0]), float(regions[-1, 1])
-            start_s = max(starts_s, first_s) if abs(starts_s - start_s) <= _REACH_S else start_s
-            end_s = min(ends_s, last_s) if abs(ends_s - end_s) <= _REACH_S else end_s
+            speech_start_s, speech_end_s = float(regions[0, 0]), float(regions[-1, 1])
+            if -_OUTWARDS_S <= speech_start_s - start_s <= _STARTS_EARLY_S:
+                start_s = max(speech_start_s, first_s)
+            if -_ENDS_LATE_S <= speech_end_s - end_s <= _OUTWARDS_S:
+                end_s = min(speech_end_s, last_s)
         moved.append(cue._replace(start_s=start_s, end_s=end_s))
     return moved
 
 
-def _problem(cue: Cue, activity: Activity, rules: Rules) -> str | None:
-    """The first rule that drops a cue."""
+def _problem(cue: Cue, moved: Cue, activity: Activity, rules: Rules) -> str | None:
+    """The first rule that drops a cue, given where its edges are moved to."""
     if cue.start_s < -_MOST_OUTSIDE_S or cue.end_s > activity.duration_s + _MOST_OUTSIDE_S:
         return OUTSIDE
-    if cue.duration_s < max(rules.min_s, 1e-3):
-        return TOO_SHORT
-    if cue.duration_s > rules.max_s:
-        return TOO_LONG
     if activity.speech_s(cue.start_s, cue.end_s) < max(rules.min_speech * cue.duration_s, 1e-3):
         return NO_SPEECH
-    per_second = width(cue.text) / cue.duration_s
+    if moved.duration_s < max(rules.min_s, 1e-3):
+        return TOO_SHORT
+    if moved.duration_s > rules.max_s:
+        return TOO_LONG
+    per_second = width(cue.text) / moved.duration_s
     if per_second > rules.max_cps:
         return TOO_FAST
     return TOO_SLOW if per_second < rules.min_cps else None

@@ -23,7 +23,7 @@ from asr.subtitling.cues import Cue
 from asr.subtitling.cutting import Rules, Stretch, cut
 from asr.subtitling.matching import Title, match, same_language, standard
 from asr.subtitling.picture import draw_cues
-from asr.subtitling.reading import read_cues
+from asr.subtitling.reading import UNREADABLE, read_cues
 from asr.subtitling.recording import audio_of
 from asr.subtitling.report import FileReport, Report, TitleReport, dropped_rows
 from asr.subtitling.sentences import to_sentences
@@ -161,6 +161,7 @@ class _Making:
         file.encoding, file.cues = found.encoding, len(found.cues)
         cues, dropped = clean(found.cues)
         file.count(dropped)
+        file.dropped.update({UNREADABLE: found.unread} if found.unread else {})
         rows += dropped_rows(name, file.language, dropped)
         if not cues:
             raise DataError(f"{printable(file.path)}: nothing is said in any of its cues")

@@ -59,11 +59,14 @@ def _draw_cues(axis: Axes, activity: Activity, cues: Sequence[Cue], start_s: flo
     axis.plot(time_T, _N_MELS * prob_T, color="white", linewidth=0.8, alpha=0.8)
     for cue in cues:
         if cue.end_s > start_s and cue.start_s < start_s + _VIEW_S:
-            axis.axvspan(cue.start_s, cue.end_s, color="deepskyblue", alpha=0.25, linewidth=0)
-            axis.axvline(cue.start_s, color="deepskyblue", linewidth=1)
+            axis.axvspan(cue.start_s, cue.end_s, color="deepskyblue", alpha=0.12, linewidth=0)
+            for edge_s in (cue.start_s, cue.end_s):
+                axis.axvline(edge_s, color="deepskyblue", linewidth=1)
             label = f"{cue.numbers[0]} {cue.text}"[:_LONGEST_LABEL].replace("$", r"\$")
-            height = _N_MELS * (1.04 + 0.1 * (cue.numbers[0] % 3))
-            axis.text(max(cue.start_s, start_s), height, label, fontsize=6, fontfamily=_fonts(), clip_on=False)
+            height = _N_MELS * (0.92 - 0.08 * (cue.numbers[0] % 2))
+            style = {"fontsize": 7, "fontfamily": _fonts(), "color": "white", "clip_on": True}
+            box = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.5}
+            axis.text(max(cue.start_s, start_s) + 0.05, height, label, bbox=box, **style)
     axis.set(xlim=(start_s, start_s + _VIEW_S), ylim=(0, _N_MELS), ylabel="mel bin")
 
 

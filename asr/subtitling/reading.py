@@ -10,12 +10,15 @@ from typing import NamedTuple
 import pysubs2
 from charset_normalizer import from_bytes
 from pysubs2.exceptions import Pysubs2Error
+from pysubs2.formats import autodetect_format
 
 from asr.errors import DataError, printable
 from asr.subtitling.cues import Cue
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
+UNREADABLE = "unreadable time"
 
+_KINDS, _HEAD = {"srt", "vtt", "ass", "ssa"}, 10_000  # pysubs2 knows others, too
 _MAX_BYTES = 16 << 20  # of the longest films a few hundred kB
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -29,11 +32,11 @@ _INLINE_TIME = re.compile(r"<[\d:.]+>")
 
 
 class CueFile(NamedTuple):
-    """What a file holds.  encoding: as which it was read; drawings: events that hold no text."""
+    """What a file holds.  encoding: as which it was read; unread: how many arrows have no times beside them."""
 
     cues: list[Cue]
     encoding: str
-    drawings: int
+    unread: int
 
 
 def read_cues(path: Path, encoding: str | None = None) -> CueFile:
@@ -46,19 +49,16 @@ def read_cues(path: Path, encoding: str | None = None) -> CueFile:
     if text.lstrip().startswith("WEBVTT"):
         text = _cues_alone(text)
     try:
-        events = list(pysubs2.SSAFile.from_string(text, keep_unknown_html_tags=True))
+        kind = autodetect_format(text[:_HEAD])
+        events = list(pysubs2.SSAFile.from_string(text, kind, keep_unknown_html_tags=True)) if kind in _KINDS else []
+        shown = [event for event in events if event.is_text]
     except (Pysubs2Error, ValueError, IndexError, KeyError, TypeError):  # its parsers raise what they run into
-        raise DataError(printable(f"{path}: neither SRT, VTT, ASS nor SSA: no cues are found in it")) from None
-    events = [event for event in events if not event.is_comment]
-    cues, drawings = [], 0
-    for number, event in enumerate(events, start=1):
-        if event.is_drawing:
-            drawings += 1
-        else:
-            cues.append(Cue((number,), event.start / 1000, event.end / 1000, event.plaintext))
+        shown = []
+    cues = [Cue((n,), event.start / 1000, event.end / 1000, event.plaintext) for n, event in enumerate(shown, start=1)]
     if not cues:
-        raise DataError(printable(f"{path}: there is no cue in it"))
-    return CueFile(cues, used, drawings)
+        raise DataError(printable(f"{path}: neither SRT, VTT, ASS nor SSA: there is no cue in it"))
+    arrows = sum("-->" in line for line in text.split("\n")) if kind in ("srt", "vtt") else 0
+    return CueFile(cues, used, max(0, arrows - len(events)))
 
 
 def _decoded(path: Path, encoding: str | None) -> tuple[str, str]:
