@@ -1,9 +1,10 @@
 """Episodes with subtitles that are wrong on purpose: the lines of each fillets level, joined, over the game's music.
 
 An episode is a FLAC of 16 kHz and an SRT in English whose times are off by an offset of up to 30 s, a drift of 0.1 %
-either way, and an error of each edge of each cue (normal, 0.3 s); 5 % of the cues are missing and as many are alien:
-texts of other levels at times when nobody speaks.  With a linger, cues stay on the screen up to so many seconds longer,
-where there is room, as people's subtitles do.  Every draw is a function of the seed and the episode's name.
+either way, and an error of each edge of each cue (normal, 0.3 s), seen from where the voice begins and ends, as clips
+have silence at their ends; 5 % of the cues are missing and as many are alien: texts of other levels when nobody speaks.
+With a linger, cues stay on the screen up to so many seconds longer, where there is room, as people's subtitles do.
+Every draw is a function of the seed and the episode's name.
 
     OUT/cs/train/media/cs-airplane.flac
     OUT/cs/train/subtitles/cs-airplane.en.srt
@@ -28,6 +29,7 @@ import soundfile
 import torch
 from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
+from speech import Stretch, sound
 from torch import Tensor
 
 from asr.audio import open_audio
@@ -67,11 +69,12 @@ class Episode:
 
 
 class Line(NamedTuple):
-    """A clip of the corpus and where it stands in the episode, in seconds."""
+    """A clip of the corpus and where it stands in the episode, in seconds; said: where its sound does."""
 
     cut: MonoCut
     start_s: float
     end_s: float
+    said: Stretch
 
     @property
     def english(self) -> str:
@@ -159,7 +162,8 @@ def joined(cuts: Sequence[MonoCut], draw: random.Random) -> tuple[Tensor, list[L
         level = clip_N.square().mean().sqrt()
         clip_N = clip_N * (10 ** (SPEECH_DB / 20) / level.clamp(min=1e-4))
         gap_N = torch.zeros(round(draw.uniform(*PAUSES_S) * RATE))
-        lines.append(Line(cut, at / RATE, (at + len(clip_N)) / RATE))
+        first_s, last_s = sound(clip_N, RATE)
+        lines.append(Line(cut, at / RATE, (at + len(clip_N)) / RATE, (at / RATE + first_s, at / RATE + last_s)))
         pieces += [clip_N, gap_N]
         at += len(clip_N) + len(gap_N)
     return torch.cat([*pieces, torch.zeros(round(10 * RATE))]), lines
@@ -182,10 +186,10 @@ def with_music(
 def cues_of(
     lines: Sequence[Line], others: Sequence[str], duration_s: float, linger_s: float, draw: random.Random
 ) -> tuple[list[tuple[float, float, str]], list[str]]:
-    """The cues at their true times but for the errors of their edges, in order, and the texts that are alien."""
+    """The cues at the times of the sound but for the errors of their edges, in order, and the texts that are alien."""
     cues = []
     for line in lines:
-        start_s, end_s = (edge_s + draw.gauss(0, JITTER_S) for edge_s in (line.start_s, line.end_s))
+        start_s, end_s = (edge_s + draw.gauss(0, JITTER_S) for edge_s in line.said)
         if draw.random() >= MISSING:
             cues.append((start_s, max(end_s, start_s + 0.3) + draw.uniform(0, linger_s), line.english))
     edges = [LEAD_S / 2, *(edge for line in lines for edge in (line.start_s, line.end_s)), duration_s]
@@ -214,13 +218,22 @@ def write_srt(path: Path, cues: Sequence[tuple[float, float, str]], offset_s: fl
 
 
 def true_cuts(name: str, path: Path, samples: int, lines: Sequence[Line]) -> list[MonoCut]:
-    """The lines as cuts of the episode."""
+    """The lines as cuts of the episode, whole clips; the supervision lies where the sound does."""
     recording = Recording(name, [AudioSource("file", [0], str(path.resolve()))], RATE, samples, samples / RATE)
     cuts = []
     for line in lines:
-        said, duration_s = line.cut.supervisions[0], line.end_s - line.start_s
+        known, duration_s = line.cut.supervisions[0], line.end_s - line.start_s
+        first_s, last_s = line.said
         segment = SupervisionSegment(
-            line.cut.id, name, 0.0, duration_s, 0, said.text, said.language, said.speaker, custom=said.custom
+            line.cut.id,
+            name,
+            first_s - line.start_s,
+            last_s - first_s,
+            0,
+            known.text,
+            known.language,
+            known.speaker,
+            custom=known.custom,
         )
         cuts.append(MonoCut(line.cut.id, line.start_s, duration_s, 0, supervisions=[segment], recording=recording))
     return cuts

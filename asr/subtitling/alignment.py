@@ -8,8 +8,8 @@ cues then cover.
    of 0.1 s; the drifts are compared by the correlation coefficient, as slower cues cover more.
 2. Cues stay on the screen longer than the speech lasts, for people to read, and would fit as well a little earlier.
    By how much they linger is found by cutting it off: speech that is covered counts for a cue, silence against it.
-   This, too, needs no FFT: the speech between the two times of a cue is a difference of a running sum.
-   Offset and drift are then refined in the same way.
+   (The speech between the two times of a cue is a difference of a running sum.)  Offset and drift are then refined by
+   how well cues begin where speech sets in and, with half the weight, end where it stops.
 3. On a short recording some drift always fits a little better by chance.  So it is shrunk towards none, by how well so
    many cues, so far apart, can tell a drift at all (the mean of a normal posterior).
 4. The same for the ratios between the frame rates of film and PAL video, which are far from none; one of them is taken
@@ -37,7 +37,7 @@ MAX_DRIFT = 0.002
 # Film shown as PAL video and back.  (24 for 23.976 frames a second is 0.1 %, on the grid.)
 CLASSIC_RATIOS = (25 / 23.976, 23.976 / 25, 25 / 24, 24 / 25)
 MAX_LINGER_S = 2.0
-MIN_CONFIDENCE = 0.9
+MIN_CONFIDENCE = 0.8
 MIN_CUES = 5
 
 _FRAME_S = 0.1
@@ -46,9 +46,11 @@ _SAME_S = 0.5  # offsets as near as this are the same one
 _FINE_S = 0.02
 _MISFIT_S = 0.3  # between neighbours of the grid of drifts, at the ends of the recording
 _DRIFT_SPREAD, _TIME_SPREAD_S = 0.001, 0.4  # standard deviations: of drifts, and of the times of cues
+_LEAST_SHARE = 0.5
 _MIN_GAIN = 3.0  # standard errors
 _RESAMPLES = 200
-_SMOOTH_S = 0.15
+_EDGE_S = 0.5  # standard deviation of the Gaussian that speech is smoothed by; about twice that of the times of cues
+_WEIGHT_OF_ENDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -161,12 +163,14 @@ def _covered(activity: Activity, cues_C2: Floats, drift: float, offsets_L: Float
 def _without_linger(activity: Activity, cues_C2: Floats, peak: _Peak) -> _Fit:
     """By how much cues linger after speech, near a peak."""
     best, found = -np.inf, _Fit(peak, cues_C2, 0.0)
+    at_peak_C = _covered(activity, cues_C2, peak.drift, np.array([peak.offset_s]))[:, 0]
+    usual = float(at_peak_C.sum() / (cues_C2[:, 1] - cues_C2[:, 0]).sum())
     offsets_L = peak.offset_s + np.arange(-1.0, 1.0, _FRAME_S)
     for linger_s in np.arange(0, MAX_LINGER_S + 0.01, _FRAME_S):
         ends_C = np.maximum(cues_C2[:, 1] - linger_s, np.minimum(cues_C2[:, 1], cues_C2[:, 0] + _SHORTEST_S))
         shorter_C2 = np.stack([cues_C2[:, 0], ends_C], axis=1)
         covered_L = _covered(activity, shorter_C2, peak.drift, offsets_L).sum(axis=0)
-        score = 2 * float(covered_L.max()) - float((ends_C - cues_C2[:, 0]).sum())
+        score = float(covered_L.max()) - _LEAST_SHARE * usual * float((ends_C - cues_C2[:, 0]).sum())
         if score > best:
             best, found = score, _Fit(peak, shorter_C2, float(linger_s))
     return found
@@ -181,28 +185,36 @@ def _shrunk(activity: Activity, fit: _Fit) -> _Peak:
 
 
 def _best_of(activity: Activity, cues_C2: Floats, peak: _Peak, drifts_D: Floats) -> _Peak:
-    """The drift, of several, and the offset near a peak that cover most: the covered speech, smoothed, on a fine grid.
+    """The drift, of several, and the offset near a peak by which cues begin and end with speech, on a fine grid.
 
     Cues are turned about their middle, so that another drift needs no other offset.
     """
     middle_s = float(cues_C2.mean())
     at_s = peak.offset_s + peak.drift * middle_s
     span = np.arange(-1.0, 1.0 + _FINE_S / 2, _FINE_S)
+    rise_T, time_T = _rise(activity)
     best, found = -np.inf, peak
     for drift in drifts_D:
         around_L = at_s - drift * middle_s + span
-        score_L = _smoothed(_covered(activity, cues_C2, float(drift), around_L).sum(axis=0))
+        start_CL, end_CL = (
+            np.interp(times_C1 * (1 + drift) + around_L, time_T, rise_T, left=0, right=0)
+            for times_C1 in cues_C2.T[..., None]
+        )
+        score_L = start_CL.sum(axis=0) - _WEIGHT_OF_ENDS * end_CL.sum(axis=0)
         at = int(score_L.argmax())
         if score_L[at] > best:
             best, found = float(score_L[at]), _Peak(float(drift), float(around_L[at]))
     return found
 
 
-def _smoothed(values_L: Floats) -> Floats:
-    """A Gaussian over neighbouring offsets: times of cues are that rough, and the top of the sum is flat."""
-    reach = round(3 * _SMOOTH_S / _FINE_S)
-    weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) * _FINE_S / _SMOOTH_S))
-    return np.convolve(np.pad(values_L, reach, mode="edge"), weights / weights.sum(), mode="valid")
+def _rise(activity: Activity) -> tuple[Floats, Floats]:
+    """How fast speech, smoothed, sets in (above 0) and stops (below), and the times (T,) of that."""
+    reach = round(4 * _EDGE_S / activity.frame_s)
+    from_middle = np.arange(-reach, reach + 1) * activity.frame_s / _EDGE_S
+    weights = np.exp(-0.5 * np.square(from_middle))
+    padded_T = np.pad(activity.prob_T, reach)
+    rise_T = np.convolve(padded_T, -from_middle * weights / weights.sum(), mode="valid")
+    return rise_T, (np.arange(len(rise_T)) + 0.5) * activity.frame_s
 
 
 def _gain(activity: Activity, cues_C2: Floats, one: _Peak, two: _Peak) -> float:
@@ -218,8 +230,8 @@ def _gain(activity: Activity, cues_C2: Floats, one: _Peak, two: _Peak) -> float:
 def _agreement(activity: Activity, fit: _Fit) -> tuple[float, float]:
     """The share of resamples that agree with the peak, and how much the best other offset covers beside it."""
     peak, cues_C2, _ = fit
-    first, last = (int((edge_s - peak.offset_s) / _FRAME_S) for edge_s in (-MAX_OFFSET_S, MAX_OFFSET_S))
-    offsets_L = peak.offset_s + np.arange(first, last + 1) * _FRAME_S
+    first, last = (round((edge_s - peak.offset_s) / _FRAME_S) for edge_s in (-MAX_OFFSET_S, MAX_OFFSET_S))
+    offsets_L = peak.offset_s + np.arange(min(first, 0), max(last, 0) + 1) * _FRAME_S
     covered_CL = _covered(activity, cues_C2, peak.drift, offsets_L)
     same_L = np.abs(offsets_L - peak.offset_s) <= _SAME_S
     cues = len(cues_C2)

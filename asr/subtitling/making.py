@@ -116,6 +116,8 @@ def _work_s(title: Title) -> float:
 
 @dataclass
 class _Making:
+    """What is the same for all recordings.  on_block: told the seconds of each block of audio."""
+
     out: Path
     choices: Choices
     load_detector: LoadDetector
