@@ -17,6 +17,7 @@ from lhotse.cut import Cut
 from subtitled import RATE, LoudIsSpeech, activity_of, bursts, conversation, cue
 
 from asr import vad
+from asr.audio import audio_tracks
 from asr.data.cuts import load_audio, read_cuts
 from asr.errors import AudioError, ConfigError
 from asr.subtitling.cutting import Rules, cut
@@ -220,7 +221,7 @@ def test_webvtt_and_ass_hold_more_than_cues(tmp_path: Path) -> None:
     fields = "Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text"
     drawing = "Dialogue: 0,0:00:11.00,0:00:12.00,Default,,0,0,0,,{\\p1}m 0 0 l 100 0"
     comment = "Comment: 0,0:00:11.00,0:00:12.00,Default,,0,0,0,,Not shown."
-    ass = f"[Script Info]\nScriptType: v4.00+\n\n[Events]\nFormat: {fields}\n{drawing}\n{comment}\n{events}\n"
+    ass = f"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\n\n[Events]\nFormat: {fields}\n{drawing}\n{comment}\n{events}\n"
     (tmp_path / "b.en.ass").write_text(ass, encoding="utf-16")
     run(tmp_path)
     for name in "ab":
@@ -291,12 +292,10 @@ def test_text_of_another_language_is_taken_where_cues_agree() -> None:
 
 @needs_ffmpeg
 def test_a_film_without_sound_is_named(tmp_path: Path) -> None:
-    from asr.audio import audio_tracks
-
-    film = tmp_path / "film.mkv"
+    film = tmp_path / "film.avi"
     source = ("-f", "lavfi", "-i", "testsrc=s=32x32:d=1:r=5", "-c:v", "rawvideo")
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *source, film], check=True)
     (tmp_path / "film.en.srt").write_text(srt(SPEECH))
-    with pytest.raises(AudioError, match=r"film\.mkv: it holds no audio$"):
+    with pytest.raises(AudioError, match=r"film\.avi: it holds no audio$"):
         audio_tracks(film)
     assert run(tmp_path, status=1).err == [f"asr: {film}: it holds no audio"]

@@ -37,7 +37,7 @@ def subtitles(
     align: Annotated[
         bool, typer.Option("--align/--no-align", help="Look for the subtitles' offset and drift, or take their times.")
     ] = True,
-    pad: Annotated[float, typer.Option("--pad", help="Seconds added to a cut on either side.")] = 0.2,
+    pad: Annotated[float, typer.Option("--pad", help="Seconds added to a cut on either side.")] = 0.3,
     min_duration: Annotated[float, typer.Option("--min-duration", help="Seconds of the shortest cue.")] = 0.3,
     max_duration: Annotated[float, typer.Option("--max-duration", help="Seconds of the longest sentence.")] = 20.0,
     min_speech: Annotated[float, typer.Option("--min-speech", help="Share of a cue that must be speech.")] = 0.2,

@@ -33,7 +33,7 @@ class Rules:
     on either side, as far as the neighbours leave room.  Raises ConfigError for rules that nothing fits.
     """
 
-    pad_s: float = 0.2
+    pad_s: float = 0.3
     min_s: float = 0.3
     max_s: float = 20.0
     min_speech: float = 0.2
