@@ -221,7 +221,8 @@ def test_webvtt_and_ass_hold_more_than_cues(tmp_path: Path) -> None:
     fields = "Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text"
     drawing = "Dialogue: 0,0:00:11.00,0:00:12.00,Default,,0,0,0,,{\\p1}m 0 0 l 100 0"
     comment = "Comment: 0,0:00:11.00,0:00:12.00,Default,,0,0,0,,Not shown."
-    ass = f"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\n\n[Events]\nFormat: {fields}\n{drawing}\n{comment}\n{events}\n"
+    head = "[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\n\n[Events]\n"
+    ass = f"{head}Format: {fields}\n{drawing}\n{comment}\n{events}\n"
     (tmp_path / "b.en.ass").write_text(ass, encoding="utf-16")
     run(tmp_path)
     for name in "ab":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from asr.audio import stream_audio
 from asr.windows import Detector
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 LoadDetector = Callable[[int], Detector]  # for recordings at so many hertz
 
 _ON, _OFF = 0.5, 0.35  # silero-vad's own values, as in asr.windows

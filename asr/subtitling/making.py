@@ -57,8 +57,8 @@ class Choices:
     @classmethod
     def checked(cls, spoken: str, language: str | None, times: str | None, **others: Any) -> Choices:
         """With language codes in their usual form.  Raises DataError for what is none."""
-        codes = (None if code is None else standard(code) for code in (language, times))
-        return cls(standard(spoken), *codes, **others)
+        subtitles, reference = (None if code is None else standard(code) for code in (language, times))
+        return cls(standard(spoken), subtitles, reference, **others)
 
 
 def make_cuts(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,9 +65,9 @@ def _draw_cues(axis: Axes, activity: Activity, cues: Sequence[Cue], start_s: flo
                 axis.axvline(edge_s, color="deepskyblue", linewidth=1)
             label = f"{cue.numbers[0]} {cue.text}"[:_LONGEST_LABEL].replace("$", r"\$")
             height = _N_MELS * (0.92 - 0.08 * (cue.numbers[0] % 2))
-            style = {"fontsize": 7, "fontfamily": _fonts(), "color": "white", "clip_on": True}
-            box = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.5}
-            axis.text(max(cue.start_s, start_s) + 0.05, height, label, bbox=box, **style)
+            box: dict[str, Any] = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.5}
+            text = axis.text(max(cue.start_s, start_s) + 0.05, height, label, color="white", bbox=box, clip_on=True)
+            text.set(fontsize=7, fontfamily=_fonts())
     axis.set(xlim=(start_s, start_s + _VIEW_S), ylim=(0, _N_MELS), ylabel="mel bin")
 
 
