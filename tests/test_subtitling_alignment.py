@@ -93,6 +93,14 @@ def test_nothing_is_found_in_silence_or_for_a_few_cues() -> None:
     assert align(activity_of([], 100), speech_C2).confidence == 0
 
 
+def test_a_cue_at_an_absurd_hour_does_no_harm() -> None:
+    activity, speech_C2 = recording(30)
+    cues_C2 = np.concatenate([wrong(speech_C2, 5.0, 0.0), [(3e7, 3e7 + 2)]])
+    found = align(activity, cues_C2)
+    assert found.trusted
+    assert error_s(found, speech_C2, 5.0, 0.0) < 0.1
+
+
 def test_the_grid_holds_no_drift_and_is_dense_for_long_recordings() -> None:
     for duration_s in (10, 600, 7200):
         grid_D = np.sort(drifts(duration_s))

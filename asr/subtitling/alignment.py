@@ -12,8 +12,8 @@ cues then cover.
    how well cues begin where speech sets in and, with half the weight, end where it stops.
 3. On a short recording some drift always fits a little better by chance.  So it is shrunk towards none, by how well so
    many cues, so far apart, can tell a drift at all (the mean of a normal posterior).
-4. The same for the ratios between the frame rates of film and PAL video, which are far from none; one of them is taken
-   if the cues, one by one, gain by it (a paired t-test).
+4. The ratios between the frame rates of film and PAL video, which are far from none, are tried in the same way; one of
+   them is taken if the cues, one by one, gain by it (a paired t-test).
 5. The confidence is the share of bootstrap resamples of the cues whose best offset is the same: cues that fit by
    chance agree on nothing.
 
@@ -46,7 +46,7 @@ _SAME_S = 0.5  # offsets as near as this are the same one
 _FINE_S = 0.02
 _MISFIT_S = 0.3  # between neighbours of the grid of drifts, at the ends of the recording
 _DRIFT_SPREAD, _TIME_SPREAD_S = 0.001, 0.4  # standard deviations: of drifts, and of the times of cues
-_LEAST_SHARE = 0.5
+_LEAST_SHARE = 0.5  # of the usual speech in a cue, less of which is taken for a pause after it
 _MIN_GAIN = 3.0  # standard errors
 _RESAMPLES = 200
 _EDGE_S = 0.5  # standard deviation of the Gaussian that speech is smoothed by; about twice that of the times of cues
@@ -122,7 +122,7 @@ def _fitted(activity: Activity, cues_C2: Floats, drifts_D: Floats) -> _Fit:
 def _coarse(activity: Activity, cues_C2: Floats, drifts_D: Floats) -> _Peak:
     """The drift and offset of the highest correlation coefficient between cues and speech, both 0 outside."""
     reach = round(MAX_OFFSET_S / _FRAME_S)
-    last_s = max(activity.duration_s, float(cues_C2.max()) * (1 + drifts_D.max()))
+    last_s = activity.duration_s + MAX_OFFSET_S  # later cues fit nowhere, whatever hour a file may name
     frames = int(np.ceil(last_s / _FRAME_S)) + 1
     size = 1 << (frames + 2 * reach - 1).bit_length()  # so long that nothing wraps around
     edge_s = np.arange(frames + 1) * _FRAME_S
