@@ -4,7 +4,8 @@ asr.audio starts this file as a script, so all of it is in one file and it impor
 It holds nothing worth stealing, can write no file, and may be killed at any moment. A request is a
 four-byte length and JSON; an answer is any number of SAMPLES messages (mono float32) and one END message
 (JSON), each behind its kind and length.  The answer to a request for a stream begins with a START message (JSON: rate
-and duration) and comes as fast as it is read.
+and duration) and comes as fast as it is read.  A request to describe is answered by the END message alone: what tracks
+of audio there are.
 
 Shapes: T frames (one sample of each channel), C channels.
 """
@@ -66,6 +67,7 @@ class Sink:
         self.count_only: bool = request["count_only"]
         self.stream: bool = request["stream"]
         self.timeout_s: float = request["timeout_s"]
+        self.track: int = request["track"]
         self.whole = self.offset_s == 0 and self.duration_s is None
         self.rate = self.first = self.seen = self.sent = 0
         self.last: int | None = None
@@ -174,16 +176,60 @@ def decode(request: dict[str, Any], sink: Sink) -> dict[str, Any]:
     except OSError as error:
         raise Refused(f"cannot be opened: {error.strerror}") from None
     try:
+        if sink.track:
+            raise Unknown("it reads first tracks alone")
         check_ogg(fd, sink)
-        return with_libsndfile(fd, sink)
+        return described_by_libsndfile(fd) if request["describe"] else with_libsndfile(fd, sink)
     except Unknown as unknown:
-        ffmpeg = shutil.which("ffmpeg", path=request["search_path"])
-        if ffmpeg is None:
+        program = "ffprobe" if request["describe"] else "ffmpeg"
+        found = shutil.which(program, path=request["search_path"])
+        if found is None:
             advice = "install ffmpeg, which reads more formats"
             raise Refused(f"libsndfile cannot read it ({unknown}); {advice}") from None
-        return with_ffmpeg(ffmpeg, path, sink, str(unknown))
+        if request["describe"]:
+            return described_by_ffprobe(found, path, sink.timeout_s, str(unknown))
+        return with_ffmpeg(found, path, sink, str(unknown))
     finally:
         os.close(fd)
+
+
+# --- what there is --------------------------------------------------------------------------------------
+
+_MOST_TRACKS, _MOST_TITLE = 64, 100
+
+
+def described_by_libsndfile(fd: int) -> dict[str, Any]:
+    """An open file that libsndfile reads: one track, whose language nothing tells."""
+    try:
+        with soundfile.SoundFile(fd, closefd=False) as file:
+            if file.frames >= 1 << 62:
+                raise Unknown("a FLAC stream of unknown length")
+            return {"plain": True, "duration_s": file.frames / file.samplerate, "tracks": [{}]}
+    except soundfile.SoundFileError as error:
+        raise Unknown(_words(error)) from None
+
+
+def described_by_ffprobe(ffprobe: str, path: bytes, timeout_s: float, reason: str) -> dict[str, Any]:
+    """The audio streams of a container, with what it says of their language and title."""
+    entries = "stream=index:stream_tags=language,title:format=duration"
+    command: list[str | bytes] = [ffprobe, "-hide_banner", "-loglevel", "error", *_SAFELY, "-select_streams", "a"]
+    command += ["-show_entries", entries, "-of", "json", b"file:" + path]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise Refused("ffprobe took longer than the time limit") from None
+    if done.returncode:
+        raise Refused(_ffmpeg_reason(done.stderr.decode("utf-8", "replace"), done.returncode, reason, 0))
+    said = json.loads(done.stdout)
+    streams = said.get("streams") or []
+    if not streams:
+        raise Refused("it holds no audio")
+    duration = (said.get("format") or {}).get("duration")
+    tracks = [
+        {key: str(value)[:_MOST_TITLE] for key, value in (stream.get("tags") or {}).items()}
+        for stream in streams[:_MOST_TRACKS]
+    ]
+    return {"plain": False, "duration_s": float(duration) if duration else None, "tracks": tracks}
 
 
 # --- libsndfile ---------------------------------------------------------------------------------------
@@ -270,15 +316,17 @@ def check_ogg(fd: int, sink: Sink) -> None:
 
 # --- ffmpeg -------------------------------------------------------------------------------------------
 
+# Through `file:` any name is safe, one with a colon or a leading dash too.
+_SAFELY = ("-protocol_whitelist", "file", "-format_whitelist", FFMPEG_FORMATS)
+
 
 def with_ffmpeg(ffmpeg: str, path: bytes, sink: Sink, reason: str) -> dict[str, Any]:
-    """Decode the first audio stream; always from the start, since few formats can be entered exactly."""
+    """Decode the chosen audio stream; always from the start, since few formats can be entered exactly."""
     command: list[str | bytes] = [ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
     command += ["-threads", "1"]
-    # Through `file:` any name is safe, one with a colon or a leading dash too.
-    command += ["-protocol_whitelist", "file", "-format_whitelist", FFMPEG_FORMATS, "-i", b"file:" + path]
+    command += [*_SAFELY, "-i", b"file:" + path]
     # The AU header carries rate and channels; averaging is done here, the same way for every format.
-    command += ["-map", "0:a:0", "-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
+    command += ["-map", f"0:a:{sink.track}", "-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=null, stdout=pipe, stderr=pipe)
     try:
@@ -291,7 +339,7 @@ def with_ffmpeg(ffmpeg: str, path: bytes, sink: Sink, reason: str) -> dict[str, 
         with process:  # closes the pipes and waits
             pass
     if status:
-        raise Refused(sink.problem or _ffmpeg_reason(errors, status, reason))
+        raise Refused(sink.problem or _ffmpeg_reason(errors, status, reason, sink.track))
     if not stopped and re.search(r"partial file|ended prematurely|truncat", errors, re.IGNORECASE):
         raise Refused("truncated: ffmpeg finds it cut short")
     return sink.finish(None)
@@ -369,9 +417,9 @@ def _pump(process: subprocess.Popen[bytes], reader: _AuReader, log: _Log) -> tup
     return False, log.errors
 
 
-def _ffmpeg_reason(errors: str, status: int, reason: str) -> str:
+def _ffmpeg_reason(errors: str, status: int, reason: str, track: int) -> str:
     if "matches no streams" in errors:
-        return "it holds no audio"
+        return f"it holds no audio track {track}" if track else "it holds no audio"
     if status < 0:
         return f"ffmpeg crashed on it ({signal.Signals(-status).name})"
     lines = [line for line in errors.splitlines() if line.strip()] or [f"exit status {status}"]

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from script import run_script
-from speech import GAP_S, sources
+from speech import GAP_S, Stretch, sound, sources
 from torch import Tensor
 
 from asr.data.cuts import load_audio, read_cuts, text_of
@@ -28,11 +28,7 @@ from asr.metrics import align
 from asr.text import normalizer
 from asr.transcript import Transcript, Word
 
-SOUND_DB = 35
-FRAME_S = 0.01
-
 normal = normalizer("basic")
-Stretch = tuple[float, float]
 
 
 class Clip(NamedTuple):
@@ -83,18 +79,11 @@ def _joined(parts: list[tuple[str, Tensor]], rate: int) -> tuple[Tensor, list[Cl
     start_s = 0.0
     for text, audio_N in parts:
         end_s = start_s + len(audio_N) / rate
-        sound_start_s, sound_end_s = _sound(audio_N, rate)
+        sound_start_s, sound_end_s = sound(audio_N, rate)
         clips.append(Clip(text, (start_s, end_s), (start_s + sound_start_s, start_s + sound_end_s)))
         pieces += [audio_N, gap_N]
         start_s = end_s + len(gap_N) / rate
     return torch.cat(pieces[:-1]), clips
-
-
-def _sound(audio_N: Tensor, rate: int) -> Stretch:
-    """Where the sound of a clip begins and ends, in seconds from its start."""
-    level_T = 10 * torch.log10(audio_N.unfold(0, round(FRAME_S * rate), round(FRAME_S * rate)).square().mean(1) + 1e-10)
-    loud = (level_T > level_T.max() - SOUND_DB).nonzero()[:, 0].tolist()
-    return loud[0] * FRAME_S, (loud[-1] + 1) * FRAME_S
 
 
 def _found(clips: list[Clip], words: list[Word]) -> dict[int, Stretch]:

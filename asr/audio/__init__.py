@@ -1,4 +1,5 @@
 """Audio files in, samples out: `open_audio` at once, `stream_audio` block by block; there is no other way in.
+`audio_tracks` says what a container holds.
 
 Of a file that stands in an archive, `open_audio_within` decodes a copy.
 
@@ -8,13 +9,17 @@ memory limit, and answers with plain numbers.
 
 from asr.audio.files import MAX_BYTES, TIMEOUT_S, Audio, audio_duration, open_audio, open_audio_within
 from asr.audio.stream import AudioStream, stream_audio
+from asr.audio.tracks import Track, Tracks, audio_tracks
 
 __all__ = [
     "MAX_BYTES",
     "TIMEOUT_S",
     "Audio",
     "AudioStream",
+    "Track",
+    "Tracks",
     "audio_duration",
+    "audio_tracks",
     "open_audio",
     "open_audio_within",
     "stream_audio",

@@ -153,6 +153,8 @@ def request_for(path: str | os.PathLike[str], timeout_s: float, max_bytes: int, 
         "duration_s": None,
         "count_only": False,
         "stream": False,
+        "describe": False,
+        "track": 0,
         **part,
     }
 

@@ -32,7 +32,12 @@ class AudioStream:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], block_s: float, timeout_s: float, name: str | os.PathLike[str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        block_s: float,
+        timeout_s: float,
+        track: int = 0,
+        name: str | os.PathLike[str] | None = None,
     ) -> None:
         self._name, self._timeout_s = path if name is None else name, timeout_s
         self._parts: list[NDArray[np.float32]] = []
@@ -43,7 +48,7 @@ class AudioStream:
         if self._problem is None:
             self._decoder = borrow()
             self._stop = weakref.finalize(self, self._decoder.stop)
-            start = self._next_message(START, request_for(path, timeout_s, 1 << 62, stream=True))
+            start = self._next_message(START, request_for(path, timeout_s, 1 << 62, stream=True, track=track))
         if start is None:
             raise error_about(self._name, self._problem or "it holds no samples")
         header = json.loads(start)
@@ -109,8 +114,12 @@ class AudioStream:
         return None
 
 
-def stream_audio(path: str | os.PathLike[str], *, block_s: float = 30.0, timeout_s: float = TIMEOUT_S) -> AudioStream:
+def stream_audio(
+    path: str | os.PathLike[str], *, track: int = 0, block_s: float = 30.0, timeout_s: float = TIMEOUT_S
+) -> AudioStream:
     """Decode a recording of any length in blocks of `block_s` seconds; "-" stands for standard input.
+
+    `track` is the number of an audio track, from 0 on, of a container that has several (`audio_tracks`).
 
     Joined, the blocks are what `open_audio` gives.  Decoding goes no further ahead than a block, so little memory is
     needed; several streams may be open at a time.  Standard input is first copied to a temporary file, which is gone
@@ -123,9 +132,9 @@ def stream_audio(path: str | os.PathLike[str], *, block_s: float = 30.0, timeout
     if not 0 < block_s < 1e6:
         raise AudioError(f"{printable(path)}: block_s must be above 0 and below 1e6, not {block_s}")
     if os.fspath(path) != "-":
-        return AudioStream(path, block_s, timeout_s)
+        return AudioStream(path, block_s, timeout_s, track)
     with _spooled() as copy:
-        return AudioStream(copy, block_s, timeout_s, STDIN)
+        return AudioStream(copy, block_s, timeout_s, track, STDIN)
 
 
 @contextmanager

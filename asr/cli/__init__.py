@@ -21,6 +21,7 @@ from asr.cli.score import print_report, score
 from asr.cli.scoring import Measuring
 from asr.cli.searching import Searching
 from asr.cli.sharing import with_options
+from asr.cli.subtitles import subtitles
 from asr.cli.terminal import progress, run, say
 from asr.cli.transcribe import transcribe
 from asr.cli.tune import tune
@@ -159,6 +160,7 @@ app.command()(with_options(report))
 app.command()(with_options(compare))
 app.command()(ablate)
 app.command()(normalize)
+app.command()(subtitles)
 
 
 @app.command()

@@ -1,0 +1,97 @@
+"""`asr subtitles`: recordings with subtitles to training cuts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asr.cli.terminal import progress, say
+
+if TYPE_CHECKING:
+    from asr.subtitling import Report
+
+
+def subtitles(
+    media: Annotated[Path, typer.Argument(help="Folder of audio and video files.")],
+    spoken: Annotated[str, typer.Option("--spoken", help="Language that is spoken, such as cs or nan.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for cuts.jsonl.gz, the report, pictures and audio.")],
+    subtitles: Annotated[
+        Path | None, typer.Option("--subtitles", help="Folder of .srt, .vtt, .ass, .ssa. [default: MEDIA]")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", help="Of all subtitles. [default: from their names, as talk.en.srt]")
+    ] = None,
+    times: Annotated[
+        str | None,
+        typer.Option("--times", help="Language whose cues the cuts follow. [default: the spoken one, else the first]"),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", help="Of subtitles, such as cp1250. [default: UTF-8, else guessed]")
+    ] = None,
+    track: Annotated[
+        str | None, typer.Option("--track", help="Audio track: its number, from 0, or language. [default: 0]")
+    ] = None,
+    rate: Annotated[int, typer.Option("--rate", min=8000, max=48000, help="Of extracted audio, in hertz.")] = 16000,
+    align: Annotated[
+        bool, typer.Option("--align/--no-align", help="Look for the subtitles' offset and drift, or take their times.")
+    ] = True,
+    pad: Annotated[float, typer.Option("--pad", help="Seconds added to a cut on either side.")] = 0.3,
+    min_duration: Annotated[float, typer.Option("--min-duration", help="Seconds of the shortest cue.")] = 0.3,
+    max_duration: Annotated[float, typer.Option("--max-duration", help="Seconds of the longest sentence.")] = 20.0,
+    min_speech: Annotated[float, typer.Option("--min-speech", help="Share of a cue that must be speech.")] = 0.2,
+    min_cps: Annotated[float, typer.Option("--min-cps", help="Fewest characters by second; wide ones are two.")] = 1.0,
+    max_cps: Annotated[float, typer.Option("--max-cps", help="Most characters by second.")] = 30.0,
+) -> None:
+    """Make training cuts of recordings that have subtitles: in time, by sentence, without what is not said.
+
+    Files belong together by name: film.mkv, film.en.srt, film.zh-TW.vtt. Subtitles in the spoken language become a
+    cut's text, others its translations. How the offset is found and what each rule drops: docs/subtitles.md.
+
+    Example: `asr subtitles films --spoken cs --out data/films`
+    """
+    from asr.subtitling import Choices, Rules, make_cuts
+    from asr.vad import load_detector
+
+    rules = Rules(pad, min_duration, max_duration, min_speech, min_cps, max_cps)
+    choices = Choices.checked(
+        spoken, language, times, encoding=encoding, track=track, rate=rate, align=align, rules=rules
+    )
+    with progress("listening") as on_done:
+        report = make_cuts(media, subtitles or media, out, choices, load_detector, on_done)
+    _show(report, out)
+    for line in report.problems:
+        say(line)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def _show(report: Report, out: Path) -> None:
+    """Print what became of each recording, and which rules dropped how many cues."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("recording", "subtitles", title="Subtitles to cuts", title_justify="left")
+    for column in ("cues", "offset / s", "drift / %", "confidence", "cuts", "minutes"):
+        table.add_column(column, justify="right")
+    for title in report.titles:
+        for file in title.files:
+            found = file.alignment
+            shown = ("", "", "")
+            if found is not None:
+                shown = (f"{found.offset_s:+.2f}", f"{100 * found.drift:+.3f}", f"{found.confidence:.2f}")
+            made = (str(title.cuts), f"{title.cut_s / 60:.1f}")
+            if file.language != title.times:
+                made = (f"{title.cuts - title.missing[file.language]}", "")
+            table.add_row(title.name, file.language, str(file.cues), *shown, *made)
+    console = Console()
+    console.print(table)
+    if dropped := report.dropped():
+        rules = Table("left out because", title="Cues", title_justify="left")
+        rules.add_column("cues", justify="right")
+        for reason, count in dropped.items():
+            rules.add_row(reason, str(count))
+        console.print(rules)
+    whole = report.as_dict()
+    console.print(f"{whole['cuts']} cuts, {whole['hours']:.2f} hours, in {out}", soft_wrap=True, highlight=False)

@@ -1,0 +1,100 @@
+"""Where a recording has speech: found in one pass, kept as one number for every few hundredths of a second.
+
+Shapes: T frames, R stretches of speech.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asr.audio import stream_audio
+from asr.windows import Detector
+
+Floats = NDArray[np.floating[Any]]
+LoadDetector = Callable[[int], Detector]  # for recordings at so many hertz
+
+_ON, _OFF = 0.5, 0.35  # silero-vad's own values, as in asr.windows
+_MIN_SPEECH_S, _MIN_SILENCE_S = 0.25, 0.1
+
+
+class Activity:
+    """The speech of a recording.
+
+    prob_T: the probability of speech in every `frame_s` seconds.  duration_s, samples, rate: of the recording.
+    """
+
+    def __init__(self, prob_T: NDArray[np.float32], frame_s: float, samples: int, rate: int) -> None:
+        self.prob_T, self.frame_s, self.samples, self.rate = prob_T, frame_s, samples, rate
+        self.duration_s = samples / rate
+        self._edge_s = np.arange(len(prob_T) + 1) * frame_s
+        self._sum_s = np.concatenate([[0.0], np.cumsum(prob_T, dtype=np.float64) * frame_s])
+        self.regions = regions(prob_T, frame_s)
+
+    def until_s(self, time_s: Floats) -> Floats:
+        """Seconds of speech from the start up to each time; times before the start and after the end count as those."""
+        return np.interp(time_s, self._edge_s, self._sum_s)
+
+    def speech_s(self, start_s: float, end_s: float) -> float:
+        """Seconds of speech between two times."""
+        before, after = self.until_s(np.array([start_s, end_s]))
+        return float(after - before)
+
+    def when(self, start_s: float, speech_s: float) -> float:
+        """The time at which there were so many seconds of speech after `start_s`."""
+        wanted = self.until_s(np.array([start_s]))[0] + speech_s
+        return float(np.interp(wanted, self._sum_s, self._edge_s))
+
+    def regions_within(self, start_s: float, end_s: float) -> Floats:
+        """Those stretches of speech (R, 2), in seconds, that lie between two times at least in part."""
+        first, last = np.searchsorted(self.regions[:, 1], start_s, "right"), np.searchsorted(self.regions[:, 0], end_s)
+        return self.regions[first:last]
+
+
+def regions(prob_T: NDArray[np.float32], frame_s: float) -> Floats:
+    """Stretches of speech (R, 2), in seconds, in order.
+
+    Speech begins where its probability reaches 0.5 and lasts until it falls below 0.35; pauses shorter than 0.1 s do
+    not part it, and less than 0.25 s of it is none.
+    """
+    known_T = np.where(prob_T >= _ON, 1, np.where(prob_T < _OFF, 0, -1))
+    last_T = np.maximum.accumulate(np.where(known_T >= 0, np.arange(len(prob_T)), -1))
+    speech_T = (last_T >= 0) & (known_T[last_T] == 1)
+    turns = np.flatnonzero(np.diff(np.concatenate([[0], speech_T.astype(np.int8), [0]])))
+    edges_R2 = turns.reshape(-1, 2) * frame_s
+    if len(edges_R2) == 0:
+        return edges_R2
+    pauses = edges_R2[1:, 0] - edges_R2[:-1, 1] >= _MIN_SILENCE_S
+    starts, ends = edges_R2[np.append(True, pauses), 0], edges_R2[np.append(pauses, True), 1]
+    return np.stack([starts, ends], axis=1)[ends - starts >= _MIN_SPEECH_S]
+
+
+def listen(path: Path, load_detector: LoadDetector, on_block: Callable[[float], None]) -> Activity:
+    """Find the speech of a file in one pass that holds a block at a time.
+
+    on_block: told the seconds that each block lasts.  Raises AudioError as `stream_audio` does.
+    """
+    with stream_audio(path) as stream:
+        detector = load_detector(stream.sample_rate_hz)
+        samples = 0
+
+        def blocks() -> Iterator[Tensor]:
+            nonlocal samples
+            for block_N in stream:
+                samples += len(block_N)
+                on_block(len(block_N) / stream.sample_rate_hz)
+                yield torch.from_numpy(block_N)
+
+        prob_T = _joined(detector(blocks()))
+        return Activity(prob_T, detector.frame_s, samples, stream.sample_rate_hz)
+
+
+def _joined(parts: Iterable[Tensor]) -> NDArray[np.float32]:
+    whole = [part.numpy() for part in parts]
+    return np.concatenate(whole) if whole else np.zeros(0, np.float32)

@@ -1,0 +1,118 @@
+"""Which subtitle file belongs to which recording, and its language: by their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import langcodes
+
+from asr.errors import DataError, printable
+from asr.subtitling.reading import SUFFIXES
+
+MEDIA = frozenset(
+    {
+        *(".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".au", ".caf", ".dts", ".eac3", ".flac", ".m4a", ".m4b"),
+        *(".mka", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav", ".wma", ".wv"),
+        *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".rm"),
+        *(".rmvb", ".ts", ".vob", ".webm", ".wmv"),
+    }
+)
+FORCED = "forced"  # of what is said, the part that is in another language than the rest
+_FLAGS = frozenset(("sdh", "cc", "default", "full", "hi", FORCED))
+
+
+@dataclass
+class Title:
+    """A recording and its subtitle files by language."""
+
+    name: str
+    media: Path
+    subtitles: dict[str, Path] = field(default_factory=dict)
+
+
+@dataclass
+class Matches:
+    """Recordings with subtitles, in the order of their names, and a line for every file that fits none."""
+
+    titles: list[Title]
+    problems: list[str]
+
+
+def match(media_dir: Path, subtitles_dir: Path, language: str | None, leave_out: Path) -> Matches:
+    """Match talk.mkv with talk.srt, talk.en.srt and talk.zh-TW.sdh.vtt, in subfolders of the same names as well.
+
+    language: of every file, instead of what their names say.  leave_out: a folder that is not looked into.  Raises
+    DataError for a folder that is none, or one without media.
+    """
+    problems: list[str] = []
+    titles: dict[str, Title] = {}
+    for path in _files(media_dir, MEDIA, leave_out.resolve()):
+        name = path.relative_to(media_dir).with_suffix("").as_posix()
+        if name in titles:
+            problems.append(f"{printable(path)}: has the name of {printable(titles[name].media.name)}; rename one")
+        else:
+            titles[name] = Title(name, path)
+    if not titles:
+        raise DataError(f"{printable(media_dir)}: there is no audio or video file in this folder")
+    for path in _files(subtitles_dir, SUFFIXES, leave_out.resolve()):
+        problems += _assign(path, path.relative_to(subtitles_dir).as_posix(), titles, language)
+    ordered = [title for _, title in sorted(titles.items())]
+    problems += [f"{printable(title.media)}: no subtitles for it" for title in ordered if not title.subtitles]
+    return Matches([title for title in ordered if title.subtitles], problems)
+
+
+def standard(language: str) -> str:
+    """A language code in its usual form: en for eng, zh-TW for zh_tw.  Raises DataError for what is none."""
+    if not langcodes.tag_is_valid(language):
+        raise DataError(f"{printable(language)!r} is no language code; give one such as en, cs or zh-TW")
+    return langcodes.standardize_tag(language)
+
+
+def same_language(one: str, two: str) -> bool:
+    """Whether two codes are of one language, be it written or spoken in different places."""
+    return langcodes.Language.get(one).language == langcodes.Language.get(two).language
+
+
+def _assign(path: Path, name: str, titles: dict[str, Title], language: str | None) -> Iterator[str]:
+    """Give a subtitle file to its title; a line if it cannot be."""
+    shown = printable(path)
+    title, marks = _owner(name.removesuffix(path.suffix), titles)
+    found = language or next((standard(mark) for mark in marks[:1] if mark not in _FLAGS or mark == "hi"), None)
+    if title is None:
+        yield f"{shown}: no recording is named like it"
+    elif FORCED in marks:
+        yield f"{shown}: left out, as forced subtitles are of a part of what is said"
+    elif found is None:
+        example = f"{PurePosixPath(title.name).name}.en{path.suffix}"
+        yield f"{shown}: its name tells no language; rename it to {printable(example)} or the like, or give --language"
+    elif found in title.subtitles:
+        yield f"{shown}: {printable(title.subtitles[found].name)} is in {found}, too; remove one"
+    else:
+        title.subtitles[found] = path
+
+
+def _owner(stem: str, titles: dict[str, Title]) -> tuple[Title | None, list[str]]:
+    """The title whose name the stem is or begins with, and what else stands in it: a language, then flags."""
+    marks: list[str] = []
+    while stem not in titles:
+        stem, dot, mark = stem.rpartition(".")
+        if not dot or "/" in mark:
+            return None, []
+        marks.insert(0, mark.lower())
+    known = all(mark in _FLAGS for mark in marks[1:]) and all(
+        mark in _FLAGS or langcodes.tag_is_valid(mark) for mark in marks[:1]
+    )
+    return (titles[stem], marks) if known else (None, [])
+
+
+def _files(folder: Path, suffixes: Collection[str], leave_out: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError(f"{printable(folder)}: no such folder")
+    found = []
+    for path, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and Path(path, name).resolve() != leave_out]
+        found += [Path(path, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in suffixes)

@@ -1,0 +1,127 @@
+"""Subtitle files of any encoding to cues: SubRip, WebVTT, SubStation Alpha, by pysubs2."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pysubs2
+from charset_normalizer import from_bytes
+from pysubs2.exceptions import Pysubs2Error
+from pysubs2.formats import autodetect_format
+
+from asr.errors import DataError, printable
+from asr.subtitling.cues import Cue
+
+SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
+UNREADABLE = "unreadable time"
+
+_KINDS, _HEAD = {"srt", "vtt", "ass", "ssa"}, 10_000  # pysubs2 knows others, too
+_MAX_BYTES = 16 << 20  # of the longest films a few hundred kB
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins like UTF-16's
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_BROKEN = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ufffd]")
+_INLINE_TIME = re.compile(r"<[\d:.]+>")
+
+
+class CueFile(NamedTuple):
+    """What a file holds.  encoding: as which it was read; unread: how many arrows have no times beside them."""
+
+    cues: list[Cue]
+    encoding: str
+    unread: int
+
+
+def read_cues(path: Path, encoding: str | None = None) -> CueFile:
+    """Read the cues of a file in its own order, numbered from 1, with markup and line breaks.
+
+    encoding: of files without a byte order mark; without it UTF-8, or what charset-normalizer takes it for.  Raises
+    DataError, naming the file, for one that is none of these formats, has no cue, or is not text in that encoding.
+    """
+    text, used = _decoded(path, encoding)
+    if text.lstrip().startswith("WEBVTT"):
+        text = _cues_alone(text)
+    try:
+        kind = autodetect_format(text[:_HEAD])
+        events = list(pysubs2.SSAFile.from_string(text, kind, keep_unknown_html_tags=True)) if kind in _KINDS else []
+        shown = [event for event in events if event.is_text]
+    except (Pysubs2Error, ValueError, IndexError, KeyError, TypeError):  # its parsers raise what they run into
+        shown = []
+    cues = [Cue((n,), event.start / 1000, event.end / 1000, event.plaintext) for n, event in enumerate(shown, start=1)]
+    if not cues:
+        raise DataError(printable(f"{path}: neither SRT, VTT, ASS nor SSA: there is no cue in it"))
+    arrows = sum("-->" in line for line in text.split("\n")) if kind in ("srt", "vtt") else 0
+    return CueFile(cues, used, max(0, arrows - len(events)))
+
+
+def _decoded(path: Path, encoding: str | None) -> tuple[str, str]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as e:
+        raise DataError(printable(f"{path}: cannot be read: {e.strerror}")) from None
+    if len(data) > _MAX_BYTES:
+        raise DataError(printable(f"{path}: more than {_MAX_BYTES >> 20} MiB: no subtitle file"))
+    if not data.strip():
+        raise DataError(printable(f"{path}: is empty"))
+    used = next((name for mark, name in _MARKS if data.startswith(mark)), encoding)
+    text, used = _guessed(data, path) if used is None else (_strictly(data, used, path), used)
+    if broken := _BROKEN.search(text):
+        line = text.count("\n", 0, broken.start()) + 1
+        raise DataError(
+            printable(f"{path}:{line}: a character that no text has; if it is not {used}, name the right --encoding")
+        )
+    if _read_twice(text):
+        raise DataError(printable(f"{path}: UTF-8 that was once read as Windows-1252 and saved so; repair the file"))
+    return text.replace("\r\n", "\n").replace("\r", "\n"), used
+
+
+def _strictly(data: bytes, encoding: str, path: Path) -> str:
+    try:
+        return data.decode(encoding)
+    except LookupError:
+        raise DataError(printable(f"--encoding {encoding}: Python knows no such encoding")) from None
+    except UnicodeError as e:
+        raise DataError(
+            printable(f"{path}: not {encoding} ({e.reason if isinstance(e, UnicodeDecodeError) else e})")
+        ) from None
+
+
+def _guessed(data: bytes, path: Path) -> tuple[str, str]:
+    try:
+        return data.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError:
+        best = from_bytes(data).best()
+    if best is None:
+        raise DataError(printable(f"{path}: not UTF-8, and its encoding cannot be told; name it with --encoding"))
+    return str(best), best.encoding
+
+
+def _read_twice(text: str) -> bool:
+    """Whether all of a text is what UTF-8 looks like as Windows-1252: é for é."""
+    if text.isascii():
+        return False
+    try:
+        text.encode("cp1252").decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
+
+
+def _cues_alone(text: str) -> str:
+    """WebVTT without what pysubs2 would take for the text of a cue: comments, styles, names of cues, times of words."""
+    blocks = re.split(r"\n[ \t]*\n", text)
+    cues = ["WEBVTT"]
+    for block in blocks:
+        lines = block.split("\n")
+        time = next((i for i, line in enumerate(lines) if "-->" in line), None)
+        if time is not None and not re.match(r"\s*NOTE\b", block):
+            cues.append("\n".join([lines[time], *(_INLINE_TIME.sub("", line) for line in lines[time + 1 :])]))
+    return "\n\n".join(cues) + "\n"

@@ -1,0 +1,102 @@
+"""What became of recordings and their subtitles: counts, offsets, and what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from asr.subtitling.alignment import Alignment
+from asr.subtitling.cues import Dropped
+
+
+@dataclass
+class FileReport:
+    """A subtitle file.
+
+    cues: how many it holds.  alignment: None where none was asked for or the file cannot be read.  dropped: cues by
+    the rule that drops them.  problem: why the file is not used, in one line that names it.
+    """
+
+    path: str
+    language: str
+    encoding: str | None = None
+    cues: int = 0
+    alignment: Alignment | None = None
+    dropped: Counter[str] = field(default_factory=Counter)
+    problem: str | None = None
+
+    def count(self, dropped: Iterable[Dropped]) -> None:
+        """Add cues that are left out; of a sentence, each of its cues."""
+        for cue, reason in dropped:
+            self.dropped[reason] += len(cue.numbers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data; offsets in seconds."""
+        found = self.alignment
+        alignment = None if found is None else {**_rounded(vars(found)), "trusted": found.trusted}
+        return {**vars(self), "alignment": alignment, "dropped": dict(self.dropped)}
+
+
+@dataclass
+class TitleReport:
+    """A recording.
+
+    times: the language whose cues the cuts follow.  missing: by language, cuts without its text because its cues do
+    not agree with theirs.  problem: why the recording gives no cut.
+    """
+
+    name: str
+    media: str
+    files: list[FileReport] = field(default_factory=list)
+    times: str | None = None
+    duration_s: float = 0.0
+    cuts: int = 0
+    cut_s: float = 0.0
+    missing: Counter[str] = field(default_factory=Counter)
+    problem: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        files = [file.as_dict() for file in self.files]
+        return {**_rounded(vars(self)), "missing": dict(self.missing), "files": files}
+
+
+@dataclass
+class Report:
+    """All recordings, and a line for each file that could not be used."""
+
+    titles: list[TitleReport]
+    problems: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data, with sums."""
+        return {
+            "recordings": len(self.titles),
+            "cuts": sum(title.cuts for title in self.titles),
+            "hours": round(sum(title.cut_s for title in self.titles) / 3600, 4),
+            "dropped": dict(self.dropped()),
+            "problems": self.problems,
+            "titles": [title.as_dict() for title in self.titles],
+        }
+
+    def dropped(self) -> Counter[str]:
+        """How many cues each rule drops, the most frequent first."""
+        counts: Counter[str] = Counter()
+        for title in self.titles:
+            for file in title.files:
+                counts += file.dropped
+        return Counter(dict(counts.most_common()))
+
+
+def dropped_rows(name: str, language: str, dropped: Sequence[Dropped]) -> list[dict[str, Any]]:
+    """Cues that are left out as rows of a table: which of the file, what they say, and why."""
+    return [
+        {"recording": name, "language": language, "cues": cue.numbers, "text": cue.text, "reason": reason}
+        for cue, reason in dropped
+    ]
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: round(value, 6) if isinstance(value, float) else value for key, value in values.items()}

@@ -1,0 +1,100 @@
+"""Cues to sentences: those that hold several are parted where there is a pause, parts of one are joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import regex
+
+from asr.subtitling.activity import Activity
+from asr.subtitling.cleaning import joined
+from asr.subtitling.cues import Cue
+from asr.words import is_sentence_end
+
+JOIN_GAP_S = 1.0  # a longer pause parts a sentence, too
+_PUNCTUATED = 0.3  # the share of cues that end a sentence, in a file that has full stops at all
+_PAUSE_S = 0.3
+_NEAR_S, _NEAR_SHARE = 1.0, 0.25  # how far from where the text's share of the speech puts it a pause may be
+
+# A word, or of a script that writes no spaces what ends with a full stop.
+_PIECE = regex.compile(r"[^\s。！？]*[。！？]+[」』”’）]*|[^\s。！？]+")
+_WIDE_END = regex.compile(r"[。！？][」』”’）]*$")
+_TRAILING, _LEADING = regex.compile(r"\s*(?:\.{2,}|…+|‥)$"), regex.compile(r"^(?:\.{2,}|…+|‥)\s*")
+
+
+def to_sentences(cues: Sequence[Cue], activity: Activity, max_s: float) -> list[Cue]:
+    """Part and join aligned cues in the order of time.
+
+    max_s: no joined sentence is longer.  Subtitles without full stops, as Chinese ones mostly are, keep their cues,
+    but for those that say by "..." that they go on.
+    """
+    parts = [part for cue in cues for part in _parted(cue, activity)]
+    ends = sum(_is_end(part.text) for part in parts)
+    punctuated = ends >= _PUNCTUATED * len(parts)
+    made: list[Cue] = []
+    for part in parts:
+        if made and _goes_on(made[-1], part, punctuated, max_s):
+            made[-1] = _together(made[-1], part)
+        else:
+            made.append(part)
+    return made
+
+
+def sentence_ends(text: str) -> list[int]:
+    """Where the sentences of a text end, as numbers of characters; the last is all of them."""
+    words = [(piece.start(), piece.end()) for piece in _PIECE.finditer(text)]
+    ends = []
+    for (start, end), (next_start, next_end) in zip(words, words[1:], strict=False):
+        if _WIDE_END.search(text, start, end) or is_sentence_end(text[start:end], text[next_start:next_end]):
+            ends.append(end)
+    return [*ends, len(text)]
+
+
+def _parted(cue: Cue, activity: Activity) -> Iterable[Cue]:
+    """The sentences of a cue, where there is a pause about where each but the last should end by its length."""
+    ends = sentence_ends(cue.text)
+    speech_s = activity.speech_s(cue.start_s, cue.end_s)
+    pauses = _pauses(cue, activity) if len(ends) > 1 else []
+    near_s = min(_NEAR_S, _NEAR_SHARE * speech_s)
+    start_s, start = cue.start_s, 0
+    for end in ends[:-1]:
+        expected_s = activity.when(cue.start_s, speech_s * end / len(cue.text))
+        found = [p for p in pauses if p[0] > start_s and p[0] - near_s <= expected_s <= p[1] + near_s]
+        if found:
+            pause_start_s, pause_end_s = min(found, key=lambda p: abs(sum(p) / 2 - expected_s))
+            yield Cue(cue.numbers, start_s, pause_start_s, cue.text[start:end].strip())
+            start_s, start = pause_end_s, end
+    yield Cue(cue.numbers, start_s, cue.end_s, cue.text[start:].strip())
+
+
+def _pauses(cue: Cue, activity: Activity) -> list[tuple[float, float]]:
+    """Pauses between stretches of speech within a cue."""
+    regions = activity.regions_within(cue.start_s, cue.end_s)
+    gaps = zip(regions[:-1, 1].tolist(), regions[1:, 0].tolist(), strict=True)
+    return [(a, b) for a, b in gaps if b - a >= _PAUSE_S and a > cue.start_s and b < cue.end_s]
+
+
+def _is_end(text: str) -> bool:
+    return is_sentence_end(text.split()[-1]) and not _TRAILING.search(text)
+
+
+def _goes_on(before: Cue, part: Cue, punctuated: bool, max_s: float) -> bool:
+    if part.start_s - before.end_s > JOIN_GAP_S or part.end_s - before.start_s > max_s:
+        return False
+    if before.numbers[-1] == part.numbers[0]:  # parted a moment ago
+        return False
+    if _LEADING.search(part.text):
+        return not _is_end(before.text)
+    if _TRAILING.search(before.text):
+        return part.text[0].islower()
+    return punctuated and not is_sentence_end(before.text.split()[-1], part.text.split()[0])
+
+
+def _together(before: Cue, part: Cue) -> Cue:
+    text = part.text
+    first = before.text
+    if _LEADING.search(text):
+        text = _LEADING.sub("", text)
+        first = _TRAILING.sub("", first)
+    numbers = (*before.numbers, *(n for n in part.numbers if n not in before.numbers))
+    return Cue(numbers, before.start_s, max(before.end_s, part.end_s), joined([t for t in (first, text) if t]))

@@ -1,0 +1,32 @@
+"""Subtitles in further languages: which of their text belongs to a stretch that another language's cues give."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
+from asr.subtitling.cleaning import joined
+from asr.subtitling.cues import Cue
+
+WITHIN, COVERED = 0.7, 0.5
+
+
+def text_within(cues: Sequence[Cue], start_s: float, end_s: float) -> str | None:
+    """The text of aligned cues, in the order of time, between two times; None where they do not agree with those.
+
+    They agree if every cue that is there has at least 70 % of its time within or at least 70 % outside, and those
+    within cover at least half of the stretch.
+    """
+    last = bisect_left(cues, end_s, key=lambda cue: cue.start_s)
+    # Cues may overlap, so one that ends late may stand before one that ends early: a minute is more than any lasts.
+    first = bisect_right(cues, start_s - 60, hi=last, key=lambda cue: cue.start_s)
+    inside, covered_s = [], 0.0
+    for cue in cues[first:last]:
+        shared_s = min(cue.end_s, end_s) - max(cue.start_s, start_s)
+        share = shared_s / max(cue.duration_s, 1e-6)
+        if share >= WITHIN:
+            inside.append(cue.text)
+            covered_s += shared_s
+        elif share > 1 - WITHIN:
+            return None
+    return joined(inside) if inside and covered_s >= COVERED * (end_s - start_s) else None

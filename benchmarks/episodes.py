@@ -1,0 +1,239 @@
+"""Episodes with subtitles that are wrong on purpose: the lines of each fillets level, joined, over the game's music.
+
+An episode is a FLAC of 16 kHz and an SRT in English whose times are off by an offset of up to 30 s, a drift of 0.1 %
+either way, and an error of each edge of each cue (normal, 0.3 s), seen from where the voice begins and ends, as clips
+have silence at their ends; 5 % of the cues are missing and as many are alien: texts of other levels when nobody speaks.
+With a linger, cues stay on the screen up to so many seconds longer, where there is room, as people's subtitles do.
+Every draw is a function of the seed and the episode's name.
+
+    OUT/cs/train/media/cs-airplane.flac
+    OUT/cs/train/subtitles/cs-airplane.en.srt
+    OUT/cs/train/cuts_true.jsonl.gz     the same lines at their true times, with all that the fillets cuts tell
+    OUT/cs/train/episodes.json          the true offset, drift, signal-to-noise ratio, ...
+
+The split is that of the fillets corpus, by level.  Shapes: N samples.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pysubs2
+import soundfile
+import torch
+from lhotse import MonoCut, Recording, SupervisionSegment
+from lhotse.audio import AudioSource
+from speech import Stretch, sound
+from torch import Tensor
+
+from asr.audio import open_audio
+from asr.data.cuts import load_audio, read_split
+from asr.errors import DataError
+from asr.files import make_folder, write_atomically
+from asr.resampling import resample
+from recipes.preparing import manifest_path, write_cuts
+
+EPISODES = "episodes.json"
+RATE = 16000
+LEAD_S = 35.0  # the title: longer than the largest offset, so that no cue would begin before its file does
+PAUSES_S = (0.5, 6.0)
+OFFSET_S, DRIFT, JITTER_S, MISSING, ALIEN = 30.0, 0.001, 0.3, 0.05, 0.05
+SNRS_DB = (None, 20, 10, 5)  # None: no music
+SPEECH_DB = -20.0  # of full scale: the level that clips are brought to
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What an episode is made of; offset and drift lead from the times of its subtitles to the true ones.
+
+    said_s: where the first line begins and the last one ends.  aliens: texts that nobody says.
+    """
+
+    name: str
+    seed: int
+    linger_s: float
+    offset_s: float
+    drift: float
+    snr_db: int | None
+    duration_s: float
+    said_s: tuple[float, float]
+    lines: int
+    cues: int
+    aliens: tuple[str, ...]
+
+
+class Line(NamedTuple):
+    """A clip of the corpus and where it stands in the episode, in seconds; said: where its sound does."""
+
+    cut: MonoCut
+    start_s: float
+    end_s: float
+    said: Stretch
+
+    @property
+    def english(self) -> str:
+        return str(self.cut.supervisions[0].custom["translations"]["en"])
+
+
+def build(
+    data: Path,
+    split: str,
+    language: str,
+    folder: Path,
+    seed: int,
+    linger_s: float,
+    on_done: Callable[[float, float], None],
+) -> list[Episode]:
+    """Make the episodes of a split and a language in a folder and give what they are; every draw follows the seed."""
+    for part in ("media", "subtitles"):
+        make_folder(folder / part)
+    cuts = read_split(manifest_path(data, split), [language])
+    levels = by_level([cut for cut in cuts if _english(cut)])
+    music = music_of(data)
+    episodes: list[Episode] = []
+    truth: list[MonoCut] = []
+    for done, (name, cuts) in enumerate(sorted(levels.items())):
+        on_done(done, len(levels))
+        draw = random.Random(f"{seed}/{name}")
+        others = [_english(cut) for other, rest in sorted(levels.items()) if other != name for cut in rest]
+        audio_N, lines = joined(cuts, draw)
+        snr_db = draw.choice(SNRS_DB)
+        audio_N = with_music(audio_N, lines, music, snr_db, draw)
+        path = folder / "media" / f"{name}.flac"
+        with write_atomically(path) as part:
+            soundfile.write(part, audio_N.clamp(-1, 1).numpy(), RATE, format="FLAC", subtype="PCM_16")
+        offset_s, drift = draw.uniform(-OFFSET_S, OFFSET_S), draw.choice([-DRIFT, DRIFT])
+        texts, aliens = cues_of(lines, others, len(audio_N) / RATE, linger_s, draw)
+        write_srt(folder / "subtitles" / f"{name}.en.srt", texts, offset_s, drift)
+        said_s, duration_s = (lines[0].start_s, lines[-1].end_s), len(audio_N) / RATE
+        counts = (len(lines), len(texts))
+        episodes.append(
+            Episode(name, seed, linger_s, offset_s, drift, snr_db, duration_s, said_s, *counts, tuple(aliens))
+        )
+        truth += true_cuts(name, path, len(audio_N), lines)
+    write_cuts(truth, folder / "cuts_true.jsonl.gz")
+    with write_atomically(folder / EPISODES) as part:
+        part.write_text(json.dumps([asdict(episode) for episode in episodes], indent=1), encoding="utf-8")
+    return episodes
+
+
+def read_episodes(folder: Path, seed: int, linger_s: float) -> list[Episode] | None:
+    """What `build` made with that seed and linger; None if it is not there."""
+    path = folder / EPISODES
+    if not path.is_file():
+        return None
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    episodes = [Episode(**{**row, "said_s": tuple(row["said_s"]), "aliens": tuple(row["aliens"])}) for row in rows]
+    return episodes if all((one.seed, one.linger_s) == (seed, linger_s) for one in episodes) else None
+
+
+def by_level(cuts: Sequence[MonoCut]) -> dict[str, list[MonoCut]]:
+    """The clips of each level in each language, in the order of their ids: cs/airplane/... to cs-airplane."""
+    levels: dict[str, list[MonoCut]] = defaultdict(list)
+    for cut in sorted(cuts, key=lambda cut: cut.id):
+        levels["-".join(cut.id.split("/")[:2])].append(cut)
+    return dict(levels)
+
+
+def _english(cut: MonoCut) -> str:
+    return str(((cut.supervisions[0].custom or {}).get("translations") or {}).get("en", ""))
+
+
+def music_of(data: Path) -> list[Path]:
+    """The game's music.  Raises DataError if there is none."""
+    found = sorted(path for folder in (data / "unpacked").glob("**/music") for path in folder.glob("*.ogg"))
+    if not found:
+        raise DataError(f"{data}: no music below unpacked/; run recipes/fillets/prepare.py first")
+    return found
+
+
+def joined(cuts: Sequence[MonoCut], draw: random.Random) -> tuple[Tensor, list[Line]]:
+    """The clips at one level, pauses between them, silence before and behind."""
+    pieces, lines = [torch.zeros(round(LEAD_S * RATE))], []
+    at = len(pieces[0])
+    for cut in cuts:
+        clip_N = load_audio(cut, RATE)
+        level = clip_N.square().mean().sqrt()
+        clip_N = clip_N * (10 ** (SPEECH_DB / 20) / level.clamp(min=1e-4))
+        gap_N = torch.zeros(round(draw.uniform(*PAUSES_S) * RATE))
+        first_s, last_s = sound(clip_N, RATE)
+        lines.append(Line(cut, at / RATE, (at + len(clip_N)) / RATE, (at / RATE + first_s, at / RATE + last_s)))
+        pieces += [clip_N, gap_N]
+        at += len(clip_N) + len(gap_N)
+    return torch.cat([*pieces, torch.zeros(round(10 * RATE))]), lines
+
+
+def with_music(
+    audio_N: Tensor, lines: Sequence[Line], music: Sequence[Path], snr_db: int | None, draw: random.Random
+) -> Tensor:
+    """The same with a piece of music under all of it, over and over, so many dB below the speech."""
+    if snr_db is None:
+        return audio_N
+    audio = open_audio(draw.choice(music))
+    music_N = resample(torch.from_numpy(audio.samples_N), audio.sample_rate_hz, RATE)
+    music_N = music_N.repeat(-(-len(audio_N) // len(music_N)))[: len(audio_N)]
+    speech_N = torch.cat([audio_N[round(line.start_s * RATE) : round(line.end_s * RATE)] for line in lines])
+    ratio = (speech_N.square().mean() / music_N.square().mean()).sqrt() / 10 ** (snr_db / 20)
+    return audio_N + ratio * music_N
+
+
+def cues_of(
+    lines: Sequence[Line], others: Sequence[str], duration_s: float, linger_s: float, draw: random.Random
+) -> tuple[list[tuple[float, float, str]], list[str]]:
+    """The cues at the times of the sound but for the errors of their edges, in order, and the texts that are alien."""
+    cues = []
+    for line in lines:
+        start_s, end_s = (edge_s + draw.gauss(0, JITTER_S) for edge_s in line.said)
+        if draw.random() >= MISSING:
+            cues.append((start_s, max(end_s, start_s + 0.3) + draw.uniform(0, linger_s), line.english))
+    edges = [LEAD_S / 2, *(edge for line in lines for edge in (line.start_s, line.end_s)), duration_s]
+    pauses = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a > 1.5]
+    aliens = []
+    for start_s, end_s in pauses:
+        if draw.random() < ALIEN * len(lines) / len(pauses):
+            text = draw.choice(others)
+            aliens.append(text)
+            cues.append((start_s + 0.2, min(end_s - 0.2, start_s + 0.2 + max(1.0, len(text) / 15)), text))
+    cues.sort()
+    ends = [min(end_s, after[0]) for (_, end_s, _), after in zip(cues, [*cues[1:], (duration_s,)], strict=True)]
+    return [
+        (start_s, max(end_s, start_s + 0.2), text) for (start_s, _, text), end_s in zip(cues, ends, strict=True)
+    ], aliens
+
+
+def write_srt(path: Path, cues: Sequence[tuple[float, float, str]], offset_s: float, drift: float) -> None:
+    """Write cues at times from which offset and drift lead back to the true ones."""
+    file = pysubs2.SSAFile()
+    for start_s, end_s, text in cues:
+        start_ms, end_ms = (round(1000 * (edge_s - offset_s) / (1 + drift)) for edge_s in (start_s, end_s))
+        file.append(pysubs2.SSAEvent(max(0, start_ms), max(0, end_ms), text))
+    with write_atomically(path) as part:
+        part.write_text(file.to_string("srt"), encoding="utf-8")
+
+
+def true_cuts(name: str, path: Path, samples: int, lines: Sequence[Line]) -> list[MonoCut]:
+    """The lines as cuts of the episode, whole clips; the supervision lies where the sound does."""
+    recording = Recording(name, [AudioSource("file", [0], str(path.resolve()))], RATE, samples, samples / RATE)
+    cuts = []
+    for line in lines:
+        known, duration_s = line.cut.supervisions[0], line.end_s - line.start_s
+        first_s, last_s = line.said
+        segment = SupervisionSegment(
+            line.cut.id,
+            name,
+            first_s - line.start_s,
+            last_s - first_s,
+            0,
+            known.text,
+            known.language,
+            known.speaker,
+            custom=known.custom,
+        )
+        cuts.append(MonoCut(line.cut.id, line.start_s, duration_s, 0, supervisions=[segment], recording=recording))
+    return cuts

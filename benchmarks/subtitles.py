@@ -1,0 +1,215 @@
+"""How well `asr subtitles` finds an offset and a drift, and what its cuts are worth: on episodes with known times.
+
+Run `python benchmarks/subtitles.py data/fillets --out exp/episodes`.  The episodes (benchmarks/episodes.py) are built
+unless they are there, and go through the same function as the command's.  The error of an episode's offset is that of
+the mapped times in the middle of what is said; at its beginning or end it is larger, as far as the drift is wrong, too.
+The goal is an offset within 0.2 s on 95 % of them.  Thresholds were chosen on train alone.  OUT/cs/train/recovered has
+what the command writes, OUT/cs/train/cuts_true.jsonl.gz the truth.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import typer
+from lhotse.cut import Cut
+from rich.console import Console
+from rich.table import Table
+from script import run_script
+
+sys.path.append(str(Path(__file__).parents[1]))  # where the recipes are, which are no installed package
+
+from episodes import Episode, build, read_episodes
+
+from asr.cli.terminal import of_utterances, progress
+from asr.data.cuts import read_cuts
+from asr.files import write_atomically
+from asr.subtitling import Choices, FileReport, Report, make_cuts
+from asr.vad import load_detector
+
+GOAL_S = 0.2
+LENGTHS = (10, 20, 40)  # cues
+
+
+class Outcome(NamedTuple):
+    """An episode and what was found.  error_s: of mapped times, in the middle; worst_s: where it is largest."""
+
+    episode: Episode
+    file: FileReport
+    error_s: float
+    worst_s: float
+
+    @property
+    def refused(self) -> bool:
+        return self.file.alignment is None or not self.file.alignment.trusted
+
+    @property
+    def good(self) -> bool:
+        return not self.refused and self.error_s <= GOAL_S
+
+
+def main(
+    data: Annotated[Path, typer.Argument(help="The prepared fillets corpus.")],
+    out: Annotated[Path, typer.Option(help="Folder for the episodes and what is recovered from them.")],
+    splits: Annotated[str, typer.Option(help="With commas between them.")] = "train,dev,test",
+    languages: Annotated[str, typer.Option(help="Spoken ones, with commas between them.")] = "cs,nl",
+    linger: Annotated[float, typer.Option(help="Most seconds that cues stay after what is said.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
+) -> None:
+    """Build episodes with wrong subtitles, recover them, and print how many are right.
+
+    Example: `python benchmarks/subtitles.py data/fillets --out exp/episodes --splits train`
+    """
+    results = {}
+    for split in splits.split(","):
+        outcomes, cuts = [], {}
+        for language in languages.split(","):
+            folder = out / language / split
+            episodes = read_episodes(folder, seed, linger)
+            if episodes is None:
+                with progress(f"building {language}, {split}", of_utterances) as on_done:
+                    episodes = build(data, split, language, folder, seed, linger, on_done)
+            places = (folder / "media", folder / "subtitles", folder / "recovered")
+            with progress(f"listening to {language}, {split}") as on_done:
+                report = make_cuts(*places, Choices(language), load_detector, on_done)
+            outcomes += judged(episodes, report)
+            cuts[language] = against_truth(folder, episodes)
+        show(split, outcomes)
+        Console(width=120).print(cuts)
+        results[split] = {"alignment": [row(outcome) for outcome in outcomes], "cuts": cuts, **summary(outcomes)}
+    with write_atomically(out / "subtitles.json") as part:
+        part.write_text(json.dumps({"seed": seed, "linger": linger, **results}, indent=1), encoding="utf-8")
+
+
+def judged(episodes: Sequence[Episode], report: Report) -> list[Outcome]:
+    """Each episode with its error."""
+    found = {title.name: title.files[0] for title in report.titles}
+    return [Outcome(episode, found[episode.name], *errors_s(episode, found[episode.name])) for episode in episodes]
+
+
+def errors_s(episode: Episode, file: FileReport) -> tuple[float, float]:
+    """The error of the mapped times, in seconds: in the middle between the first line and the last, and the largest."""
+    if file.alignment is None:
+        return float("inf"), float("inf")
+    edges = episode.said_s
+    in_file = [(edge - episode.offset_s) / (1 + episode.drift) for edge in edges]
+    first_s, last_s = (file.alignment.time_s(time) - edge for time, edge in zip(in_file, edges, strict=True))
+    return abs(first_s + last_s) / 2, max(abs(first_s), abs(last_s))
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Shares of all episodes in percent, and the errors of those that are trusted."""
+    errors = sorted(o.error_s for o in outcomes if not o.refused)
+    worst = sorted(o.worst_s for o in outcomes if not o.refused)
+    count = max(1, len(outcomes))
+    return {
+        "episodes": len(outcomes),
+        "right": round(100 * sum(o.good for o in outcomes) / count, 1),
+        "refused": round(100 * sum(o.refused for o in outcomes) / count, 1),
+        "trusted_wrong": round(100 * sum(not o.refused and not o.good for o in outcomes) / count, 1),
+        "refused_though_right": round(100 * sum(o.refused and o.error_s <= GOAL_S for o in outcomes) / count, 1),
+        "far_off": round(100 * sum(not o.refused and o.error_s > 1 for o in outcomes) / count, 1),
+        "median_s": round(median(errors), 3) if errors else None,
+        "p95_s": round(float(np.quantile(errors, 0.95)), 3) if errors else None,
+        "worst_median_s": round(median(worst), 3) if worst else None,
+        "worst_right": round(100 * sum(not o.refused and o.worst_s <= GOAL_S for o in outcomes) / count, 1),
+    }
+
+
+def show(split: str, outcomes: Sequence[Outcome]) -> None:
+    """Print the table of a split: all, by cues and by music."""
+    groups: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        groups["all"].append(outcome)
+        cues = outcome.episode.cues
+        least = max((n for n in LENGTHS if cues >= n), default=0)
+        groups[f"{least} cues or more" if least else f"below {LENGTHS[0]} cues"].append(outcome)
+        snr = outcome.episode.snr_db
+        groups["no music" if snr is None else f"music {snr:2} dB below"].append(outcome)
+    table = Table("episodes", title=f"{split}: offset and drift", title_justify="left")
+    columns = ("", f"within {GOAL_S} s", "everywhere", "refused", "trusted, wrong", "off by > 1 s")
+    for column in (*columns, "median / s", "95 % / s"):
+        table.add_column(column, justify="right")
+    for name, members in sorted(groups.items()):
+        found = summary(members)
+        keys = ("right", "worst_right", "refused", "trusted_wrong", "far_off")
+        ends = (str(found[key]) for key in ("median_s", "p95_s"))
+        table.add_row(name, str(found["episodes"]), *(f"{found[key]} %" for key in keys), *ends)
+    Console(width=120).print(table)
+
+
+def row(outcome: Outcome) -> dict[str, Any]:
+    """An episode as plain data."""
+    episode, found = outcome.episode, outcome.file.alignment
+    values: dict[str, Any] = {"name": episode.name, "cues": episode.cues, "snr_db": episode.snr_db}
+    values |= {
+        "true_offset_s": episode.offset_s,
+        "true_drift": episode.drift,
+        "error_s": outcome.error_s,
+        "worst_s": outcome.worst_s,
+    }
+    if found is not None:
+        values |= {"offset_s": found.offset_s, "drift": found.drift, "confidence": found.confidence}
+        values["rival"] = found.rival
+    return values
+
+
+def against_truth(folder: Path, episodes: Sequence[Episode]) -> dict[str, Any]:
+    """What the recovered cuts are worth: whether their text is what is said in them, and how their edges lie.
+
+    whole: the text of all lines of which more than half lie in the cut, so that its edges can be compared.  part: of
+    the text of lines that lie in it at least a little.
+    """
+    truth: dict[str, list[Cut]] = defaultdict(list)
+    for cut in read_cuts(folder / "cuts_true.jsonl.gz"):
+        truth[cut.recording.id].append(cut)
+    aliens = {episode.name: set(episode.aliens) for episode in episodes}
+    counts: Counter[str] = Counter()
+    starts, ends = [], []
+    cuts = list(read_cuts(folder / "recovered" / "cuts.jsonl.gz"))
+    for cut in cuts:
+        said = cut.supervisions[0]
+        text = said.custom["translations"]["en"]
+        there = [(line, min(line.end, cut.end) - max(line.start, cut.start)) for line in truth[cut.recording.id]]
+        lines = [line for line, shared_s in there if shared_s > 0.5 * line.duration]
+        touched = [line for line, shared_s in there if shared_s > 0]
+        if letters(text) == letters(english(lines)):
+            kind = "whole"
+        else:
+            kind = "part" if letters(text) in letters(english(touched)) else "other"
+        counts["alien" if text in aliens[cut.recording.id] else kind] += 1
+        if kind == "whole":
+            starts.append(abs(cut.start + said.start - lines[0].start - lines[0].supervisions[0].start))
+            ends.append(abs(cut.start + said.end - lines[-1].start - lines[-1].supervisions[0].end))
+    lines = sum(len(found) for found in truth.values())
+    hours = sum(line.duration for found in truth.values() for line in found) / 3600
+    return {
+        "true lines": lines,
+        "true hours": round(hours, 3),
+        "cuts": len(cuts),
+        "hours": round(sum(cut.supervisions[0].duration for cut in cuts) / 3600, 3),
+        **counts,
+        "median error of starts / s": round(median(starts), 3) if starts else None,
+        "median error of ends / s": round(median(ends), 3) if ends else None,
+    }
+
+
+def english(lines: Sequence[Cut]) -> str:
+    """The translation of true lines."""
+    return " ".join(line.supervisions[0].custom["translations"]["en"] for line in lines)
+
+
+def letters(text: str) -> str:
+    """A text without what cleaning may take away."""
+    return "".join(c for c in text.casefold() if c.isalnum())
+
+
+if __name__ == "__main__":
+    run_script(main)

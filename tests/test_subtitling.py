@@ -1,0 +1,302 @@
+"""`asr subtitles` from end to end: folders in, cuts, report and pictures out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from command import Outcome, asr
+from lhotse.cut import Cut
+from subtitled import RATE, LoudIsSpeech, activity_of, bursts, conversation, cue
+
+from asr import vad
+from asr.audio import audio_tracks
+from asr.data.cuts import load_audio, read_cuts
+from asr.errors import AudioError, ConfigError
+from asr.subtitling.cutting import Rules, cut
+from asr.subtitling.translations import text_within
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+
+SPEECH = conversation(24, seed=1)
+LENGTH_S = SPEECH[-1][1] + 5
+Times = Sequence[tuple[float, float]]
+
+
+@pytest.fixture(autouse=True)
+def _loud_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vad, "load_detector", LoudIsSpeech)
+
+
+def stamp(seconds: float, point: str = ",") -> str:
+    ms = round(seconds * 1000)
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{point}{ms % 1000:03}"
+
+
+def words(i: int) -> str:
+    return f"This is sentence {i}."
+
+
+def srt(times: Times, offset_s: float = 0.0, text: Any = words) -> str:
+    return "\n".join(
+        f"{i}\n{stamp(a - offset_s)} --> {stamp(b - offset_s)}\n{text(i)}\n" for i, (a, b) in enumerate(times, start=1)
+    )
+
+
+def talk(folder: Path, name: str = "talk.wav", speech: Times = SPEECH) -> Path:
+    path = folder / name
+    soundfile.write(path, bursts(speech, LENGTH_S), RATE)
+    return path
+
+
+def run(folder: Path, *words: object, status: int = 0) -> Outcome:
+    out = asr("subtitles", folder, "--out", folder / "out", *(words or ("--spoken", "cs")))
+    assert out.status == status, out
+    return out
+
+
+def cuts_of(folder: Path) -> list[Cut]:
+    return list(read_cuts(folder / "out" / "cuts.jsonl.gz"))
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "out" / "report.json").read_text(encoding="utf-8")))
+
+
+# --- the way through ----------------------------------------------------------------------------------
+
+
+def test_cuts_have_the_translation_at_the_true_times(tmp_path: Path) -> None:
+    talk(tmp_path)
+    (tmp_path / "talk.en.srt").write_text(srt(SPEECH, offset_s=6.5))
+    shown = run(tmp_path)
+    cuts = cuts_of(tmp_path)
+    assert len(cuts) == len(SPEECH)
+    for i, (made, (start_s, end_s)) in enumerate(zip(cuts, SPEECH, strict=True), start=1):
+        said = made.supervisions[0]
+        assert (said.text, said.language, said.custom) == (None, "cs", {"translations": {"en": words(i)}})
+        assert made.start + said.start == pytest.approx(start_s, abs=0.05)
+        assert made.start + said.end == pytest.approx(end_s, abs=0.05)
+        assert made.start < start_s < end_s < made.end
+    audio_N = load_audio(cuts[0], RATE)
+    assert float(audio_N[: round(0.1 * RATE)].abs().max()) < 0.01 < float(audio_N[RATE // 2 :].abs().mean())
+    assert (tmp_path / "out" / "pictures" / "talk.en.png").read_bytes().startswith(b"\x89PNG")
+    file = report_of(tmp_path)["titles"][0]["files"][0]
+    assert file["alignment"]["offset_s"] == pytest.approx(6.5, abs=0.1)
+    assert file["alignment"]["trusted"]
+    assert "+6.5" in shown.out
+    assert "24 cuts" in shown.out
+
+
+def test_subtitles_in_the_spoken_language_are_the_text(tmp_path: Path) -> None:
+    talk(tmp_path)
+    (tmp_path / "talk.cs.srt").write_text(srt(SPEECH, text=lambda i: f"Věta {i}."), encoding="cp1250")
+    (tmp_path / "talk.en.srt").write_text(srt(SPEECH, offset_s=-3))
+    run(tmp_path, "--spoken", "cze")
+    said = cuts_of(tmp_path)[4].supervisions[0]
+    assert said.text == "Věta 5."
+    assert said.custom == {"translations": {"en": words(5)}}
+    assert report_of(tmp_path)["titles"][0]["times"] == "cs"
+
+
+def test_a_language_that_disagrees_in_time_is_missing_from_that_cut(tmp_path: Path) -> None:
+    talk(tmp_path)
+    (tmp_path / "talk.en.srt").write_text(srt(SPEECH))
+    others = [(a, b) for i, (a, b) in enumerate(SPEECH) if i != 7]
+    others[3] = (SPEECH[3][0] - 1.5, SPEECH[3][0] + (SPEECH[3][1] - SPEECH[3][0]) / 2)
+    (tmp_path / "talk.de.srt").write_text(srt(others, text=lambda i: f"Satz {i}."))
+    run(tmp_path, "--spoken", "cs", "--times", "en")
+    found = [cut.supervisions[0].custom["translations"] for cut in cuts_of(tmp_path)]
+    assert [i for i, texts in enumerate(found) if "de" not in texts] == [3, 7]
+    assert found[8]["de"] == "Satz 8."
+    assert report_of(tmp_path)["titles"][0]["missing"] == {"de": 2}
+
+
+@needs_ffmpeg
+def test_the_chosen_track_of_a_film_is_extracted_once(tmp_path: Path) -> None:
+    other, wanted = talk(tmp_path, "a.wav", [(1, 2)]), talk(tmp_path, "b.wav")
+    film = tmp_path / "film.mkv"
+    tags = ("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=cze")
+    inputs = ("-i", other, "-i", wanted, "-map", "0", "-map", "1")
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *inputs, *tags, "-c:a", "pcm_s16le", film], check=True)
+    other.unlink(), wanted.unlink()
+    (tmp_path / "film.zh-tw.srt").write_text(srt(SPEECH, offset_s=2, text=lambda i: "你來了"), encoding="big5")
+    run(tmp_path, "--spoken", "nan", "--track", "cs", "--rate", "8000")
+    audio = tmp_path / "out" / "audio" / "film.track1.8000hz.flac"
+    cuts = cuts_of(tmp_path)
+    assert cuts[0].recording.sources[0].source == str(audio)
+    assert cuts[0].supervisions[0].custom == {"translations": {"zh-TW": "你來了"}}
+    assert soundfile.info(audio).samplerate == 8000
+    assert soundfile.info(audio).duration == pytest.approx(LENGTH_S, abs=0.01)
+    made = audio.stat().st_ino
+    run(tmp_path, "--spoken", "nan", "--track", "1", "--rate", "8000")
+    assert audio.stat().st_ino == made
+    told = run(tmp_path, "--spoken", "nan", "--track", "de", status=1).err
+    assert told == [f"asr: {film}: no audio track de; there are: 0 (eng), 1 (cze)"]
+
+
+# --- what is wrong is named, and the rest goes on -----------------------------------------------------
+
+
+def test_bad_files_are_named_and_the_good_ones_go_on(tmp_path: Path) -> None:
+    for name in ("talk", "alone", "broken", "binary", "garbled", "other", "none", "unsaid"):
+        talk(tmp_path, f"{name}.wav")
+    (tmp_path / "broken.wav").write_bytes(b"RIFF nothing")
+    good = srt(SPEECH)
+    for name in ("talk.en", "broken.en", "stranger.en", "none", "talk.fr.forced"):
+        (tmp_path / f"{name}.srt").write_text(good)
+    (tmp_path / "binary.en.srt").write_bytes(b"\x00\x01\x02\xff\xfe" * 40)
+    (tmp_path / "garbled.fr.srt").write_bytes(srt(SPEECH, text=lambda i: "déjà vu").encode().decode("cp1252").encode())
+    (tmp_path / "other.en.srt").write_text(srt(conversation(24, seed=9)))
+    (tmp_path / "unsaid.en.srt").write_text(srt(SPEECH, text=lambda i: "[music]"))
+    told = "\n".join(run(tmp_path, status=1).err)
+    for line in (
+        "alone.wav: no subtitles for it",
+        "stranger.en.srt: no recording is named like it",
+        "none.srt: its name tells no language",
+        "talk.fr.forced.srt: left out, as forced subtitles",
+        "binary.en.srt",
+        "garbled.fr.srt: UTF-8 that was once read as Windows-1252",
+        "other.en.srt: its times cannot be matched to the speech",
+        "unsaid.en.srt: nothing is said in any of its cues",
+        "broken.wav: ",
+    ):
+        assert line in told, line
+    assert {cut.recording.id for cut in cuts_of(tmp_path)} == {"talk"}
+    assert len(report_of(tmp_path)["problems"]) == len(told.splitlines())
+
+
+def test_without_alignment_the_times_are_taken_as_they_are(tmp_path: Path) -> None:
+    talk(tmp_path)
+    (tmp_path / "talk.srt").write_text(srt(SPEECH[:3]))
+    assert "confidence 0.00" in run(tmp_path, "--spoken", "cs", "--language", "en", status=1).err[0]
+    run(tmp_path, "--spoken", "cs", "--language", "en", "--no-align")
+    assert len(cuts_of(tmp_path)) == 3
+
+
+def test_bad_cues_are_dropped_by_name_and_written_down(tmp_path: Path) -> None:
+    talk(tmp_path)
+    end_s = SPEECH[-1][1]
+    silent = (2.0, 4.0)
+    texts = {1: "[door]", 2: "", 3: "x" * 400}
+    times = [*SPEECH, silent]
+    content = srt(times, text=lambda i: texts.get(i, words(i)))
+    content += f"\n99\n{stamp(end_s)} --> {stamp(end_s - 2)}\nBackwards.\n"
+    content += "".join(f"\n{n}\n{stamp(SPEECH[9][0])} --> {stamp(SPEECH[9][1])}\n{t}\n" for n, t in ((100, "Both."),))
+    (tmp_path / "talk.en.srt").write_text(content)
+    run(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    assert {(row["reason"], *row["cues"]) for row in rows} == {
+        ("sound description", 1),
+        ("empty", 2),
+        ("too many characters per second", 3),
+        ("no speech", 25),
+        ("negative length", 26),
+        ("overlapping", 10),
+        ("overlapping", 27),
+    }
+    assert report_of(tmp_path)["dropped"]["overlapping"] == 2
+    assert len(cuts_of(tmp_path)) == 24 - 4
+
+
+def test_webvtt_and_ass_hold_more_than_cues(tmp_path: Path) -> None:
+    talk(tmp_path, "a.wav"), talk(tmp_path, "b.wav")
+    head = "WEBVTT\n\nSTYLE\n::cue { color: red }\n\nNOTE Do not\nread this\n"
+    body = "\n".join(
+        f"\ncue {i}\n{stamp(a, '.')} --> {stamp(b, '.')} align:start\n<v Roger>Word <{stamp(a, '.')}><c>{i}</c>.\n"
+        for i, (a, b) in enumerate(SPEECH)
+    )
+    (tmp_path / "a.en.vtt").write_text(head + body)
+    events = "\n".join(
+        f"Dialogue: 0,{stamp(a, '.')[1:-1]},{stamp(b, '.')[1:-1]},Default,,0,0,0,,{{\\i1}}Word{{\\i0}}\\N{i}."
+        for i, (a, b) in enumerate(SPEECH)
+    )
+    fields = "Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text"
+    drawing = "Dialogue: 0,0:00:11.00,0:00:12.00,Default,,0,0,0,,{\\p1}m 0 0 l 100 0"
+    comment = "Comment: 0,0:00:11.00,0:00:12.00,Default,,0,0,0,,Not shown."
+    head = "[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\n\n[Events]\n"
+    ass = f"{head}Format: {fields}\n{drawing}\n{comment}\n{events}\n"
+    (tmp_path / "b.en.ass").write_text(ass, encoding="utf-16")
+    run(tmp_path)
+    for name in "ab":
+        texts = [c.supervisions[0].custom["translations"]["en"] for c in cuts_of(tmp_path) if c.recording.id == name]
+        assert texts == [f"Word {i}." for i in range(24)]
+
+
+def test_what_cannot_begin_is_one_line(tmp_path: Path) -> None:
+    assert "there is no audio or video file" in run(tmp_path, status=2).err[0]
+    talk(tmp_path)
+    assert "is no language code" in run(tmp_path, "--spoken", "klingonish", status=2).err[0]
+    assert "min_s < max_s" in run(tmp_path, "--spoken", "cs", "--max-duration", "0.1", status=2).err[0]
+
+
+def test_silero_hears_no_speech_in_noise_and_the_recording_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    talk(tmp_path)
+    (tmp_path / "talk.en.srt").write_text(srt(SPEECH))
+    assert "cannot be matched to the speech" in run(tmp_path, status=1).err[0]
+
+
+# --- parts --------------------------------------------------------------------------------------------
+
+
+def test_edges_move_to_the_speech_near_them_and_padding_leaves_room() -> None:
+    activity = activity_of([(1.0, 3.0), (3.4, 5.0)], 10)
+    cues = [cue(1, 0.7, 3.2, "One and one."), cue(2, 3.2, 5.3, "Two and two.")]
+    (one, two), dropped = cut(cues, activity, Rules(pad_s=0.5))
+    assert not dropped
+    assert np.allclose([one.cue.start_s, one.cue.end_s, two.cue.start_s, two.cue.end_s], [1, 3, 3.4, 5], atol=0.05)
+    assert np.allclose([one.start_s, one.end_s, two.start_s, two.end_s], [0.5, 3.2, 3.2, 5.5], atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "text", "reason"),
+    [
+        (1.0, 1.2, "Oh.", "too short"),
+        (1.0, 28.0, "Oh.", "too long"),
+        (31.0, 33.0, "Oh.", "no speech"),
+        (25.0, 45.0, "Oh.", "outside the recording"),
+        (2.0, 4.0, "o" * 80, "too many characters per second"),
+        (2.0, 4.0, "你" * 40, "too many characters per second"),
+        (2.0, 12.0, "Oh.", "too few characters per second"),
+        (2.0, 4.0, "Oh, I see.", None),
+    ],
+)
+def test_rules(start_s: float, end_s: float, text: str, reason: str | None) -> None:
+    activity = activity_of([(0.0, 30.0)], 40)
+    _, dropped = cut([cue(1, start_s, end_s, text)], activity, Rules())
+    assert [d.reason for d in dropped] == ([] if reason is None else [reason])
+
+
+def test_rules_that_nothing_fits_are_refused() -> None:
+    with pytest.raises(ConfigError, match="min_speech"):
+        Rules(min_speech=2)
+
+
+def test_text_of_another_language_is_taken_where_cues_agree() -> None:
+    cues = [cue(1, 0, 2, "a"), cue(2, 2.2, 4, "b"), cue(3, 5, 8, "c")]
+    assert text_within(cues, 0, 4.1) == "a b"
+    assert text_within(cues, 2.1, 4.1) == "b"
+    assert text_within(cues, 0, 3) is None
+    assert text_within(cues, 4.2, 4.8) is None
+    assert text_within(cues, 5, 14) is None
+
+
+@needs_ffmpeg
+def test_a_film_without_sound_is_named(tmp_path: Path) -> None:
+    film = tmp_path / "film.avi"
+    source = ("-f", "lavfi", "-i", "testsrc=s=32x32:d=1:r=5", "-c:v", "rawvideo")
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *source, film], check=True)
+    (tmp_path / "film.en.srt").write_text(srt(SPEECH))
+    with pytest.raises(AudioError, match=r"film\.avi: it holds no audio$"):
+        audio_tracks(film)
+    assert run(tmp_path, status=1).err == [f"asr: {film}: it holds no audio"]

@@ -1,0 +1,206 @@
+"""Cues to what is said in them, and to sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from subtitled import activity_of, cue
+
+from asr.subtitling.cleaning import clean
+from asr.subtitling.cues import Cue
+from asr.subtitling.sentences import sentence_ends, to_sentences
+
+
+def said(text: str) -> str | None:
+    """What cleaning leaves of a cue; None if nothing."""
+    kept, _ = clean([cue(1, 0, 2, text)])
+    return kept[0].text if kept else None
+
+
+def reason(text: str) -> str:
+    kept, dropped = clean([cue(1, 0, 2, text)])
+    assert not kept
+    return dropped[0].reason
+
+
+@pytest.mark.parametrize(
+    ("shown", "heard"),
+    [
+        ("<i>Hello</i> <font color='#fff'>there</font>.", "Hello there."),
+        (r"{\an8}Up here", "Up here"),
+        ("Tom &amp; Anna", "Tom & Anna"),
+        ("I <3 you", "I <3 you"),
+        ("-Who is it?\n- Me.", "Who is it? Me."),
+        (">> And now the news.", "And now the news."),
+        ("JOHN: Come in.", "Come in."),
+        ("MAN #2:\nCome in.", "Come in."),
+        ("(sighs) Come in. [door creaks]", "Come in."),
+        ("[man (on phone)] Come in.", "Come in."),
+        ("*sighs* Come in.", "Come in."),
+        ("[door\nCome in.", None),
+        ("It is 10:30 now", "It is 10:30 now"),
+        ("Remember: never again.", "Remember: never again."),
+        ("We\u200bn\u00adt home\u202c.", "Went home."),
+        ("（嘆氣）你來了", "你來了"),
+        ("你來了\n我等你很久", "你來了我等你很久"),
+        ("我用 app 打卡", "我用 app 打卡"),
+    ],
+)
+def test_what_is_not_said_goes(shown: str, heard: str | None) -> None:
+    assert said(shown) == heard
+
+
+@pytest.mark.parametrize(
+    ("shown", "why"),
+    [
+        ("", "empty"),
+        (" \n ", "empty"),
+        ("<i></i>", "empty"),
+        ("♪ La la la\nla la ♪", "music"),
+        ("# We are the champions #", "music"),
+        ("[music]", "sound description"),
+        ("- (laughs)\n- (applause)", "sound description"),
+        ("...", "no words"),
+        ("JOHN:", "no words"),
+        ("Subtitles by Jane Doe", "credits"),
+        ("Synced and corrected by nobody", "credits"),
+        ("Find more on www.example.com", "credits"),
+        ("字幕組：某某", "credits"),
+    ],
+)
+def test_cues_without_speech_are_dropped_by_name(shown: str, why: str) -> None:
+    assert reason(shown) == why
+
+
+@pytest.mark.parametrize(
+    "text", ["The correct answer.", "He was by the sea: lost.", "I read the translation.", "字幕很好"]
+)
+def test_speech_about_subtitles_is_no_credit(text: str) -> None:
+    assert said(text) == text
+
+
+def test_names_before_a_colon_are_speakers_where_they_come_again() -> None:
+    cues = [
+        cue(i, 3 * i, 3 * i + 2, text)
+        for i, text in enumerate(["Anna: One.", "Anna: Two.", "- Anna: Three.", "Note: Four."])
+    ]
+    kept, _ = clean(cues)
+    assert [c.text for c in kept] == ["One.", "Two.", "Three.", "Note: Four."]
+    cues = [
+        cue(i, 3 * i, 3 * i + 2, text)
+        for i, text in enumerate(["阿明：一", "阿明：二", "阿明：三", "他說：四", "他說：五", "他說：六"])
+    ]
+    kept, _ = clean(cues)
+    assert [c.text for c in kept] == ["一", "二", "三", "他說：四", "他說：五", "他說：六"]
+
+
+def test_a_negative_cue_is_dropped() -> None:
+    kept, dropped = clean([cue(1, 5, 4, "Back."), cue(2, 6, 6, "Still."), cue(3, 7, 8, "On.")])
+    assert [c.text for c in kept] == ["On."]
+    assert [(d.cue.numbers, d.reason) for d in dropped] == [((1,), "negative length"), ((2,), "negative length")]
+
+
+def test_duplicates_make_the_first_longer_but_a_pause_makes_them_two() -> None:
+    kept, dropped = clean([cue(1, 0, 1, "No!"), cue(2, 1, 2, "No!"), cue(3, 2.5, 3, "No!")])
+    assert [(c.start_s, c.end_s) for c in kept] == [(0, 2), (2.5, 3)]
+    assert [d.reason for d in dropped] == ["duplicate"]
+
+
+def test_captions_that_roll_up_are_said_once() -> None:
+    rolling = ["one two", "one two", "one two\nthree four", "three four", "three four\nfive"]
+    kept, _ = clean([cue(i, i, i + 1, text) for i, text in enumerate(rolling)])
+    assert " ".join(c.text for c in kept) == "one two three four five"
+
+
+shown_text = st.text(st.sampled_from("ab A.:-♪[]()<>{}*#\n你。…\u202a&"), max_size=30)
+
+
+@given(st.lists(shown_text, max_size=8))
+def test_whatever_stands_in_cues_each_is_kept_with_words_or_dropped(texts: list[str]) -> None:
+    cues = [cue(i, 3 * i, 3 * i + 2, text) for i, text in enumerate(texts)]
+    kept, dropped = clean(cues)
+    assert len(kept) + len(dropped) == len(texts)
+    for one in kept:
+        assert any(c.isalnum() for c in one.text)
+        assert not set(one.text) & set("♪\n\u202a")
+
+
+# --- sentences ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Who? Me. Mr. Smith said so.", ["Who?", "Me.", "Mr. Smith said so."]),
+        ("他來了。我走了！你呢", ["他來了。", "我走了！", "你呢"]),
+        ("我用 app。好", ["我用 app。", "好"]),
+        ("no end", ["no end"]),
+    ],
+)
+def test_sentence_ends(text: str, sentences: list[str]) -> None:
+    ends = sentence_ends(text)
+    assert [text[a:b].strip() for a, b in zip([0, *ends[:-1]], ends, strict=True)] == sentences
+
+
+@given(st.text(st.sampled_from("ab .?!。你…\"' "), min_size=1).filter(str.strip))
+def test_sentence_ends_lie_in_order_and_cover_the_text(text: str) -> None:
+    ends = sentence_ends(text)
+    assert ends[-1] == len(text)
+    assert ends == sorted(set(ends))
+
+
+def sentences(cues: list[Cue], *speech: tuple[float, float], max_s: float = 20) -> list[tuple[float, float, str]]:
+    activity = activity_of(speech or ((0.0, 60.0),), 60)
+    return [(round(c.start_s, 1), round(c.end_s, 1), c.text) for c in to_sentences(cues, activity, max_s)]
+
+
+def test_parts_of_a_sentence_are_joined() -> None:
+    cues = [
+        cue(1, 0, 2, "When he came"),
+        cue(2, 2.2, 4, "to the house,"),
+        cue(3, 4.1, 5, "it was dark."),
+        cue(4, 5.2, 6, "Night."),
+    ]
+    assert sentences(cues) == [(0, 5, "When he came to the house, it was dark."), (5.2, 6, "Night.")]
+
+
+def test_a_pause_or_the_longest_length_keeps_parts_apart() -> None:
+    cues = [cue(1, 0, 2, "When he came"), cue(2, 4, 5, "to the house."), cue(3, 5.1, 6, "Yes.")]
+    assert len(sentences(cues)) == 3
+    cues = [cue(1, 0, 2, "When he came"), cue(2, 2, 5, "to the house."), cue(3, 5.1, 6, "Yes.")]
+    assert len(sentences(cues)) == 2
+    assert len(sentences(cues, max_s=4)) == 3
+
+
+def test_three_full_stops_say_that_it_goes_on() -> None:
+    cues = [
+        cue(1, 0, 2, "I thought that..."),
+        cue(2, 2.2, 4, "...you knew."),
+        cue(3, 5, 6, "Well..."),
+        cue(4, 6.1, 7, "Yes."),
+    ]
+    assert [text for _, _, text in sentences(cues)] == ["I thought that you knew.", "Well...", "Yes."]
+
+
+def test_subtitles_without_full_stops_keep_their_cues() -> None:
+    cues = [cue(i, 2 * i, 2 * i + 1.9, "你來了") for i in range(4)]
+    assert len(sentences(cues)) == 4
+
+
+def test_two_sentences_are_parted_at_the_pause_between_them() -> None:
+    one = cue(1, 0, 6, "Are you there? No, I am not.")
+    assert sentences([one], (0, 2.5), (3.5, 6)) == [(0, 2.5, "Are you there?"), (3.5, 6, "No, I am not.")]
+
+
+@pytest.mark.parametrize("speech", [[(0, 6)], [(0, 0.5), (1.5, 6)]])
+def test_without_a_pause_at_that_place_they_stay_together(speech: list[tuple[float, float]]) -> None:
+    assert len(sentences([cue(1, 0, 6, "Are you there? No, I am not.")], *speech)) == 1
+
+
+def test_activity_counts_speech() -> None:
+    activity = activity_of([(1, 2), (4, 6)], 10)
+    assert np.allclose(activity.regions, [(1, 2), (4, 6)], atol=0.05)
+    assert activity.speech_s(0, 10) == pytest.approx(3, abs=0.05)
+    assert activity.when(0, 1.5) == pytest.approx(4.5, abs=0.05)
