@@ -29,8 +29,8 @@ alone: of rows that change nothing, one in twenty has it below 0.05. **Bold**: i
 table together (Holm 1979). Rows with one seed so far are never bold."""
 _COSTS = """\
 Step: mean of a training step, timed alone with {threads}. Training: with its validations, as it ran beside whatever
-else the machine did. Real-time factor: seconds of processor to decode a second of dev, in one thread. Diagonality: 1 less
-the penalty of guided attention (Tachibana et al. 2017, g = 0.2) on dev, its texts given: mean over all heads of
+else the machine did. Real-time factor: seconds of processor to decode a second of dev, in one thread. Diagonality: 1
+less the penalty of guided attention (Tachibana et al. 2017, g = 0.2) on dev, its texts given: mean over all heads of
 cross-attention, and the highest of a head; attention that is spread evenly has 0.42. Losses: of dev without label
 smoothing, nats for each character."""
 
