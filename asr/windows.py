@@ -117,6 +117,10 @@ class _Span(NamedTuple):
         return (self.start + self.end) // 2
 
 
+# silero-vad's own values
+ON, OFF, MIN_SPEECH_S = 0.5, 0.35, 0.25
+
+
 class SpeechWindows:
     """Finds speech and packs it into windows of at most `window_s`; long pauses are left out.
 
@@ -135,9 +139,9 @@ class SpeechWindows:
         *,
         merge_s: float = 3.0,
         pad_s: float = 0.2,
-        on: float = 0.5,
-        off: float = 0.35,
-        min_speech_s: float = 0.25,
+        on: float = ON,
+        off: float = OFF,
+        min_speech_s: float = MIN_SPEECH_S,
         min_silence_s: float = 0.1,
     ) -> None:
         self.rate, self.detector = rate, detector

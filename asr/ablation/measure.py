@@ -84,8 +84,7 @@ def _recognizer(folder: Path, changes: dict[str, Any]) -> Recognizer:
 
 def _decode(recognizer: Recognizer, experiment: ExperimentConfig, manifest: Path, out: Path) -> Evaluation:
     (language,) = experiment.data.languages or (None,)
-    normalizer = experiment.score_normalizer or experiment.normalizer
-    return evaluate(recognizer, manifest, out, normalizer=normalizer, language=language)
+    return evaluate(recognizer, manifest, out, normalizer=experiment.scored_with, language=language)
 
 
 def _split(found: Evaluation) -> dict[str, Any]:

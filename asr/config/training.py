@@ -271,6 +271,11 @@ class ExperimentConfig(Config):
         return self
 
     @property
+    def scored_with(self) -> str:
+        """The normaliser of both sides when scoring."""
+        return self.score_normalizer or self.normalizer
+
+    @property
     def chosen_by(self) -> Measure:
         """What the best states are found by."""
         return self.trainer.choose_by or ("wer" if TRANSCRIBE in self.data.tasks else "bleu")

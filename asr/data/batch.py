@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from asr.phrases.paths import Paths
 from asr.phrases.tree import PhraseTree
@@ -129,11 +130,8 @@ def pad_audio(audio: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 def pad_tokens(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Stack texts of tokens of any lengths: padded (B, L) and lengths (B,)."""
-    len_B = torch.tensor([len(text) for text in texts])
-    tokens_BL = torch.zeros(len(texts), int(len_B.max()), dtype=torch.long)
-    for row, text in zip(tokens_BL, texts, strict=True):
-        row[: len(text)] = torch.tensor(text, dtype=torch.long)
-    return tokens_BL, len_B
+    rows = [torch.tensor(text, dtype=torch.long) for text in texts]
+    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
 
 
 def collate(examples: Sequence[Example], epoch: int = 0, index: int = 0) -> Batch:

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.audio import stream_audio
-from asr.windows import Detector
+from asr.windows import MIN_SPEECH_S, OFF, ON, Detector
 
 Floats = NDArray[np.floating[Any]]
 LoadDetector = Callable[[int], Detector]  # for recordings at so many hertz
 
-_ON, _OFF = 0.5, 0.35  # silero-vad's own values, as in asr.windows
-_MIN_SPEECH_S, _MIN_SILENCE_S = 0.25, 0.1
+_MIN_SILENCE_S = 0.1
 
 
 class Activity:
@@ -63,7 +62,7 @@ def regions(prob_T: NDArray[np.float32], frame_s: float) -> Floats:
     Speech begins where its probability reaches 0.5 and lasts until it falls below 0.35; pauses shorter than 0.1 s do
     not part it, and less than 0.25 s of it is none.
     """
-    known_T = np.where(prob_T >= _ON, 1, np.where(prob_T < _OFF, 0, -1))
+    known_T = np.where(prob_T >= ON, 1, np.where(prob_T < OFF, 0, -1))
     last_T = np.maximum.accumulate(np.where(known_T >= 0, np.arange(len(prob_T)), -1))
     speech_T = (last_T >= 0) & (known_T[last_T] == 1)
     turns = np.flatnonzero(np.diff(np.concatenate([[0], speech_T.astype(np.int8), [0]])))
@@ -72,7 +71,7 @@ def regions(prob_T: NDArray[np.float32], frame_s: float) -> Floats:
         return edges_R2
     pauses = edges_R2[1:, 0] - edges_R2[:-1, 1] >= _MIN_SILENCE_S
     starts, ends = edges_R2[np.append(True, pauses), 0], edges_R2[np.append(pauses, True), 1]
-    return np.stack([starts, ends], axis=1)[ends - starts >= _MIN_SPEECH_S]
+    return np.stack([starts, ends], axis=1)[ends - starts >= MIN_SPEECH_S]
 
 
 def listen(path: Path, load_detector: LoadDetector, on_block: Callable[[float], None]) -> Activity:

@@ -62,7 +62,7 @@ def _dev_scores(config: ExperimentConfig) -> dict[str, ScoreReport]:
     path = config.out / HYPOTHESES
     if not path.exists():
         return {}
-    return scores_by_task(read_recognised(path), config.score_normalizer or config.normalizer)
+    return scores_by_task(read_recognised(path), config.scored_with)
 
 
 def _shown(measure: Measure, value: float, dev: Mapping[str, ScoreReport]) -> str:

@@ -236,7 +236,7 @@ class SpeechTask(L.LightningModule):
             Recognised(Row(id, h.reference, h.language), h.hypothesis, task=h.task) for id, h in heard.items()
         ]
         config = self.config
-        found = measured(scores_by_task(self.recognised, config.score_normalizer or config.normalizer))
+        found = measured(scores_by_task(self.recognised, config.scored_with))
         for name, value in found.items():
             self.log(f"dev_{name}", value, prog_bar=name in RATES)
         if self.trainer.state.fn == "fit":  # not the last one of a run, which a longer run would not have there

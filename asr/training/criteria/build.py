@@ -69,7 +69,7 @@ def _in_training(config: ExperimentConfig, folder: ModelFolder) -> list[Criterio
         parts.append(CRCTC(loss.cr_ctc))
     if risk.weight > 0:
         policy = Policy(folder.tokenizer, folder.config.model.decoder.max_length)
-        errors = Errors(risk.metric, config.score_normalizer or config.normalizer)
+        errors = Errors(risk.metric, config.scored_with)
         kinds: dict[str, type[ExpectedErrors] | type[SelfCritical]]
         kinds = {"n_best": ExpectedErrors, "self_critical": SelfCritical}
         parts.append(kinds[risk.kind](risk, policy, errors))
