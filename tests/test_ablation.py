@@ -176,6 +176,10 @@ def test_the_command_for_base_gives_what_the_ablation_trains(tmp_path: Path, bas
         ({"seeds": [1, 1]}, "a seed is given twice"),
         ({"budget": {}}, "'budget': give train_s or max_steps"),
         ({"budget": {"train_s": 3, "timed_steps": 0}}, "train_s needs timed_steps"),
+        (
+            {"budget": {"max_steps": 3, "timed_steps": 0}, "corpora": {"en": {"base": "base.yaml", "train_s": 3}}},
+            "train_s needs timed_steps",
+        ),
         ({"corpora": {"en": {"base": "none.yaml"}}}, "none.yaml: no such file"),
         ({"set": {"data.languages": ["en", "fr"]}}, "row 'base': data.languages must be one or none"),
     ],
@@ -196,11 +200,19 @@ def test_a_row_needs_the_corpora_of_the_rows_it_needs(tmp_path: Path, base: Path
 def test_steps_take_the_time_that_base_takes(tmp_path: Path, base: Path) -> None:
     found = plan(tmp_path, base, budget={"train_s": 100, "max_steps": 900})
     assert quickest([[1.0, 5.0, 2.0], [3.0, 1.0, 3.0]]) == pytest.approx(4 / 3)
-    assert steps_within(found, "base", 0.2, 0.2, 0.2) == 500
-    assert steps_within(found, "post", 0.4, 0.2, 0.2) == 250
-    assert steps_within(found, "post", 0.8, 0.4, 0.2) == 250  # the same on a machine that is half as fast
-    assert steps_within(found, "longer", 0.2, 0.2, 0.2) == 250  # half of the budget
-    assert steps_within(found, "post", 0.1, 0.2, 0.2) == 900  # the other limit
+    assert steps_within(found, "noise", "base", 0.2, 0.2, 0.2) == 500
+    assert steps_within(found, "noise", "post", 0.4, 0.2, 0.2) == 250
+    assert steps_within(found, "noise", "post", 0.8, 0.4, 0.2) == 250  # the same on a machine that is half as fast
+    assert steps_within(found, "noise", "longer", 0.2, 0.2, 0.2) == 250  # half of the budget
+    assert steps_within(found, "noise", "post", 0.1, 0.2, 0.2) == 900  # the other limit
+
+
+def test_a_corpus_may_have_its_own_seconds(tmp_path: Path, base: Path) -> None:
+    corpora = {"short": {"base": str(base)}, "long": {"base": str(base), "train_s": 300}}
+    found = plan(tmp_path, base, corpora=corpora, budget={"train_s": 100})
+    assert steps_within(found, "short", "post", 0.4, 0.2, 0.2) == 250
+    assert steps_within(found, "long", "post", 0.4, 0.2, 0.2) == 750
+    assert found.settings("long", "post")["train_s"] == 300
 
 
 def test_the_ablation_that_is_shipped_can_be_built(monkeypatch: pytest.MonkeyPatch) -> None:

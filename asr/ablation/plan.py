@@ -66,8 +66,8 @@ class Plan:
     def settings(self, corpus: str, row: str) -> Tree:
         """All that decides on a row's results, by dotted key: what is recorded, and compared with records."""
         config, own = self.config, self.config.rows[row]
-        budget = config.budget
-        found: Tree = {"train_s": budget.train_s, "max_steps": budget.max_steps, "validations": budget.validations}
+        limits: Tree = {"train_s": config.train_s(corpus), "max_steps": config.budget.max_steps}
+        found: Tree = {**limits, "validations": config.budget.validations}
         tree = _flat(self._tree(corpus, row if own.trains else config.start_of(row)))
         found |= {key: value for key, value in tree.items() if key not in _RUNNERS or key == "init"}
         if config.start_of(row) != row:

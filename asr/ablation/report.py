@@ -59,7 +59,7 @@ def _head(plan: Plan) -> str:
 def _of_corpus(plan: Plan, corpus: str, found: Sequence[Line], path: Path) -> Iterator[str]:
     title = plan.config.corpora[corpus].title
     yield f"## {corpus}" + (f": {title}" if title else "")
-    yield _circumstances(plan, found)
+    yield _circumstances(plan, corpus, found)
     if steps := next((line.outcomes[0].steps for line in found if line.name == BASE and line.outcomes), None):
         yield f"Base by hand; a row adds its changes, and has its own steps:\n\n    {plan.command(corpus, steps)}"
     if any(line.contests for line in found):
@@ -76,7 +76,7 @@ def _of_corpus(plan: Plan, corpus: str, found: Sequence[Line], path: Path) -> It
     yield _markdown(_COST_HEADS, [_costs(line) for line in found])
 
 
-def _circumstances(plan: Plan, found: Sequence[Line]) -> str:
+def _circumstances(plan: Plan, corpus: str, found: Sequence[Line]) -> str:
     """Utterances, budget and machine."""
     outcomes = [outcome for line in found for outcome in line.outcomes]
     first = outcomes[0]
@@ -85,8 +85,8 @@ def _circumstances(plan: Plan, found: Sequence[Line]) -> str:
     for name, split in splits:
         words, characters = sum(split.wer.reference), sum(split.cer.reference)
         sizes.append(f"{name}: {len(split.wer.reference)} utterances, {words:,} words, {characters:,} characters")
-    budget = plan.config.budget
-    limits = [f"{budget.train_s:,.0f} s of base's steps"] if budget.train_s is not None else []
+    budget, train_s = plan.config.budget, plan.config.train_s(corpus)
+    limits = [f"{train_s:,.0f} s of base's steps"] if train_s is not None else []
     limits += [f"{budget.max_steps:,} steps"] if budget.max_steps is not None else []
     machines = ", ".join(sorted({outcome.machine for outcome in outcomes}))
     return f"Budget: {' or '.join(limits)}. {'; '.join(sizes)}.\nMachine: {machines}."

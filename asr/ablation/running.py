@@ -143,7 +143,7 @@ class Runner:
 
     def _note_steps(self, corpus: str, row: str, times: Mapping[str, float | None], reference_s: float | None) -> None:
         step_s, base_step_s = times.get(row), times.get(BASE)
-        steps = steps_within(self.plan, row, step_s, base_step_s, reference_s)
+        steps = steps_within(self.plan, corpus, row, step_s, base_step_s, reference_s)
         settings = self.plan.settings(corpus, row)
         found = {"step_s": step_s, "base_step_s": base_step_s, "steps": steps, "threads": self.threads}
         self.results.add(Steps(corpus=corpus, row=row, settings=settings, machine=self.machine, **found))

@@ -58,7 +58,7 @@ def quickest(passes: Sequence[Sequence[float]]) -> float:
 
 
 def steps_within(
-    plan: Plan, row: str, step_s: float | None, base_step_s: float | None, reference_s: float | None
+    plan: Plan, corpus: str, row: str, step_s: float | None, base_step_s: float | None, reference_s: float | None
 ) -> int:
     """The steps that the budget gives a row.
 
@@ -69,11 +69,11 @@ def steps_within(
     limits = []
     if budget.max_steps is not None:
         limits.append(budget.max_steps * share)
-    if budget.train_s is not None:
+    if (train_s := plan.config.train_s(corpus)) is not None:
         assert step_s is not None
         assert base_step_s is not None
         assert reference_s is not None
-        limits.append(budget.train_s * share / reference_s * base_step_s / step_s)
+        limits.append(train_s * share / reference_s * base_step_s / step_s)
     return max(1, round(min(limits)))
 
 

@@ -14,6 +14,8 @@ BASE = "base"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")]  # it is a folder's, too
 Changes = Annotated[dict[str, Any], Field(description="values by dotted key, such as model.encoder.layers: 4")]
 
+_NEEDS_TIMING = "train_s needs timed_steps: how many steps fit into it has to be found out"
+
 
 class BudgetConfig(Config):
     """What each training may take; with both limits, the one that is reached first."""
@@ -30,7 +32,7 @@ class BudgetConfig(Config):
         if self.train_s is None and self.max_steps is None:
             raise ValueError("give train_s or max_steps")
         if self.train_s is not None and not self.timed_steps:
-            raise ValueError("train_s needs timed_steps: how many steps fit into it has to be found out")
+            raise ValueError(_NEEDS_TIMING)
         return self
 
 
@@ -41,6 +43,7 @@ class CorpusConfig(Config):
     test: Path | None = Field(None, description="manifest that each run decodes once, at its end")
     title: str = ""
     set: Changes = Field({}, description="changes to what it starts from")
+    train_s: float | None = Field(None, gt=0, description="in place of budget.train_s, for a corpus that takes longer")
 
 
 class RowConfig(Config):
@@ -102,6 +105,8 @@ class AblationConfig(Config):
 
     @model_validator(mode="after")
     def _rows_fit(self) -> AblationConfig:
+        if not self.budget.timed_steps and any(corpus.train_s for corpus in self.corpora.values()):
+            raise ValueError(_NEEDS_TIMING)
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed is given twice")
         base = self.rows[BASE]
@@ -134,6 +139,10 @@ class AblationConfig(Config):
     def corpora_of(self, row: str) -> tuple[str, ...]:
         """The corpora that a row is for."""
         return self.rows[row].only or tuple(self.corpora)
+
+    def train_s(self, corpus: str) -> float | None:
+        """The seconds of base's training steps that a run on a corpus may take."""
+        return self.corpora[corpus].train_s or self.budget.train_s
 
     def start_of(self, name: str) -> str:
         """The row whose model a row starts from or uses; its own name where it starts from nothing."""
