@@ -80,7 +80,7 @@ ROWS = {
     "post-norm": ["model.encoder.norm=post"],
     "shaw": ["model.encoder.position=shaw"],
     "transformer-xl": ["model.encoder.position=transformer_xl"],
-    "guided-10": [],
+    "guided": [],
     "transducer": [*NO_ATTENTION, "model.decoder={kind: transducer, dim: 8, joiner: 8}"],
     "mask-predict": [*NO_ATTENTION, "model.decoder={kind: mask_predict, layers: 1, heads: 2}"],
     "mask-ctc": [*NO_ATTENTION, "model.decoder={kind: mask_ctc, layers: 1, heads: 2}"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from lhotse import CutSet
+from lhotse.cut import Cut
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
@@ -53,14 +54,22 @@ class Material:
         """The model of a row; CheckpointError if it has not been trained."""
         return load_model_folder(self.models / row / "0" / "model")
 
-    def batch(self, parts: ModelFolder, *ids: str) -> Batch:
-        """Clips of dev as the model was trained on such; DataError for one that is not there."""
-        config = self.experiment.model_copy(update={"normalizer": parts.config.normalizer})
-        examples = Examples(config, parts.tokenizer, parts.model.front_end.sample_rate_hz)
+    def cuts(self, *ids: str) -> list[Cut]:
+        """Clips of dev; DataError for one that is not there."""
         cuts = {cut.id: cut for cut in self._cuts}
         if missing := [id for id in ids if id not in cuts]:
             raise DataError(f"{self.experiment.data.dev}: no clip {', '.join(missing)}")
-        return collate([examples.plain(cuts[id]) for id in ids])
+        return [cuts[id] for id in ids]
+
+    def batch(self, parts: ModelFolder, *ids: str) -> Batch:
+        """Clips of dev as the model was trained on such; DataError for one that is not there."""
+        return self.collated(parts, self.cuts(*ids))
+
+    def collated(self, parts: ModelFolder, cuts: Sequence[Cut]) -> Batch:
+        """Cuts as the model was trained on such."""
+        config = self.experiment.model_copy(update={"normalizer": parts.config.normalizer})
+        examples = Examples(config, parts.tokenizer, parts.model.front_end.sample_rate_hz)
+        return collate([examples.plain(cut) for cut in cuts])
 
 
 def heard(parts: ModelFolder, batch: Batch) -> tuple[Features, Memory]:

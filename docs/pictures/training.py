@@ -5,17 +5,21 @@ Shapes: B clips, L tokens, T frames, V vocabulary, H heads.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from asr import losses
 from asr.checkpoint import ModelFolder
-from asr.config import OptimizerConfig, PlateauConfig, ScheduledSamplingConfig
-from asr.data.augment import derived_random
+from asr.config import AugmentConfig, OptimizerConfig, PlateauConfig, ScheduledSamplingConfig
+from asr.data.augment import NoiseMixer, Variation, derived_random
 from asr.data.batch import Batch
 from asr.features import SpecAugment
 from asr.model.attention import explicit
@@ -26,6 +30,7 @@ from docs.pictures.material import CLIP, Material, draw_features, frame_s, heard
 from docs.pictures.style import BLUE, GREY, ORANGE, RED, SHARES, figure, letters
 
 STEPS = 15_000
+MASKED = AugmentConfig(time_masks=2, freq_masks=2, freq_mask_bins=15)
 
 
 def schedules() -> Figure:
@@ -69,7 +74,7 @@ def guided_attention(material: Material) -> Figure:
     picture, axes = figure(title, 4.4, 1, 3, sharey=True)
     for axis, row, title in (
         (axes[0, 1], "base", "trained without"),
-        (axes[0, 2], "guided-10", "trained with weight 10"),
+        (axes[0, 2], "guided", "trained with weight 1"),
     ):
         parts = material.model(row)
         batch = material.batch(parts, CLIP)
@@ -102,24 +107,58 @@ def _cross_attention(parts: ModelFolder, batch: Batch) -> Tensor:
     return attention_LT
 
 
-# ---- two views ------------------------------------------------------------------------------------------------------
+# ---- augmentation ---------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def consistency(material: Material) -> Figure:
-    """Two draws of SpecAugment, what CTC says of each, and how far these differ."""
-    parts, augment = material.model("base"), material.experiment.augment
-    assert parts.model.ctc is not None
-    batch = material.batch(parts, CLIP)
-    features, _ = heard(parts, batch)
-    masks = SpecAugment(
+def augmentation(material: Material) -> Figure:
+    """A clip as it is, slower, in noise and masked."""
+    parts = material.model("base")
+    cuts, rate_hz = material.cuts(CLIP), parts.model.front_end.sample_rate_hz
+    slow = Variation(AugmentConfig(speeds=(0.9,)), 0).passing(cuts, 0)
+    plain, slower = (material.collated(parts, list(some)) for some in (cuts, slow))
+    with TemporaryDirectory() as folder:
+        noise_N = np.random.default_rng(0).normal(size=10 * rate_hz)
+        soundfile.write(Path(folder) / "noise.wav", 0.1 * noise_N, rate_hz)
+        config = AugmentConfig(noise=Path(folder), noise_probability=1.0, noise_snr_db=(5.0, 5.0))
+        noisy_N, _ = NoiseMixer(config, rate_hz, 0)(plain.audio_BN[0], CLIP, 0)
+    features, _ = heard(parts, plain)
+    masked = _masks(MASKED)(features, [derived_random(0, MASKS, CLIP)])
+    picture, axes = figure("A clip as it is and as it may be trained on", 4.6, 2, 2, sharex=True, sharey=True)
+    for axis, title, x in (
+        (axes[0, 0], "as it is", features),
+        (axes[0, 1], "speeds: [0.9]", heard(parts, slower)[0]),
+        (axes[1, 0], "noise_snr_db: [5, 5] (white)", heard(parts, replace(plain, audio_BN=noisy_N[None]))[0]),
+        (axes[1, 1], "time_masks: 2, freq_masks: 2, freq_mask_bins: 15", masked),
+    ):
+        draw_features(axis, x, parts, features if x is masked else None)
+        axis.set_title(title)
+    for axis in axes[1]:
+        axis.set(xlabel="seconds", xlim=(0, slower.audio_len_B[0] / rate_hz))
+    return picture
+
+
+def _masks(augment: AugmentConfig) -> SpecAugment:
+    return SpecAugment(
         time_masks=augment.time_masks,
         time_width=augment.time_mask_frames,
         time_share=augment.time_mask_share,
         freq_masks=augment.freq_masks,
         freq_width=augment.freq_mask_bins,
     )
-    views = [masks(features, [derived_random(0, purpose, CLIP)]) for purpose in (MASKS, f"{MASKS} again")]
+
+
+# ---- two views ------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def consistency(material: Material) -> Figure:
+    """Two draws of SpecAugment, what CTC says of each, and how far these differ."""
+    parts = material.model("base")
+    assert parts.model.ctc is not None
+    batch = material.batch(parts, CLIP)
+    features, _ = heard(parts, batch)
+    views = [_masks(MASKED)(features, [derived_random(0, purpose, CLIP)]) for purpose in (MASKS, f"{MASKS} again")]
     ratios = [2, 2, 1.6, 1.2]
     picture, axes = figure("CR-CTC: a clip behind two draws of SpecAugment", 5.4, 4, sharex=True, height_ratios=ratios)
     said = []
@@ -141,4 +180,4 @@ def consistency(material: Material) -> Figure:
 
 
 PLAIN = {"schedules": schedules, "scheduled-sampling": scheduled_sampling}
-OF_SPEECH = {"guided-attention": guided_attention, "consistency": consistency}
+OF_SPEECH = {"augmentation": augmentation, "guided-attention": guided_attention, "consistency": consistency}

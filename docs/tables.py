@@ -1,0 +1,97 @@
+"""Fill the tables of docs/methods.md from the ablation's results: `python -m docs.tables`.
+
+A table stands between `<!-- ablation: ROW ROW -->` and `<!-- end -->`, so that no figure is copied by hand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.ablation.plan import Plan
+from asr.ablation.results import Results
+from asr.ablation.table import Line, lines
+from asr.config import BASE, AblationConfig, read_config
+from asr.errors import ConfigError
+from asr.files import write_atomically
+from benchmarks.script import run_script
+
+_TABLE = re.compile(r"(?P<head><!-- ablation: (?P<rows>[^>]*?) -->)\n.*?(?P<end><!-- end -->)", re.DOTALL)
+_NONE = "-"
+
+Table = Mapping[str, Line]
+
+
+def filled(text: str, conf: Path) -> str:
+    """The Markdown with its tables as the results of an ablation are now.
+
+    Raises ConfigError for a row that the ablation does not have.
+    """
+    config = read_config(AblationConfig, conf)
+    plan, results = Plan(config, conf), Results(config.results)
+    corpora = {corpus: {line.name: line for line in lines(plan, results, corpus)} for corpus in config.corpora}
+    corpora = {corpus: found for corpus, found in corpora.items() if any(line.outcomes for line in found.values())}
+
+    def table(match: re.Match[str]) -> str:
+        rows = match["rows"].split()
+        if unknown := [row for row in rows if row not in config.rows]:
+            raise ConfigError(f"{conf} has no row {', '.join(unknown)}, of which a table is wanted")
+        return "\n".join([match["head"], *_table(rows, corpora), match["end"]])
+
+    return _TABLE.sub(table, text)
+
+
+def _table(rows: Sequence[str], corpora: Mapping[str, Table]) -> Iterator[str]:
+    heads = ["row", "step"]
+    for corpus in corpora:
+        heads += [f"{corpus} WER", f"{corpus} CER", f"less {BASE}'s" if len(corpora) == 1 else f"{corpus}, less {BASE}'s"]
+    yield _line(heads)
+    yield _line(["---", *["---:"] * (len(heads) - 1)])
+    for row in rows:
+        found = [table.get(row) for table in corpora.values()]
+        yield _line([row, _step(found, corpora), *(cell for line in found for cell in _rates(line))])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _step(found: Sequence[Line | None], corpora: Mapping[str, Table]) -> str:
+    """Time of a step beside base's, on the first corpus that the row is for."""
+    for line, table in zip(found, corpora.values(), strict=True):
+        if line and line.step_s and (base_s := table[BASE].step_s):
+            return f"{line.step_s / base_s:.2f}"
+    return _NONE
+
+
+def _rates(line: Line | None) -> list[str]:
+    if line is None or not line.outcomes:
+        return [_NONE] * 3
+    rates = [f"{100 * rate.value:.1f}" if (rate := line.rate(metric, "dev")) else _NONE for metric in ("wer", "cer")]
+    if (contest := line.contests.get("cer")) is None:
+        return [*rates, _NONE]
+    value, low, high = (100 * x for x in contest.difference.estimate)
+    text = f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+    text = text if line.against == BASE else f"{text}, of {line.against}"
+    return [*rates, f"**{text}**" if contest.sure else text]
+
+
+def main(
+    path: Annotated[Path, typer.Argument(help="Markdown whose tables are filled.")] = Path("docs/methods.md"),
+    conf: Annotated[Path, typer.Option(help="The ablation.")] = Path("conf/ablation.yaml"),
+) -> None:
+    """Fill the tables that stand between `<!-- ablation: ROW ROW -->` and `<!-- end -->`.
+
+    Example: `python -m docs.tables`
+    """
+    text = filled(path.read_text(encoding="utf-8"), conf)
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,39 @@
+"""The tables of docs/methods.md say what the ablation's results say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from asr.errors import ConfigError
+from docs.tables import filled
+
+ROOT = Path(__file__).parents[1]
+CONF = Path("conf/ablation.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_tables_of_methods_are_up_to_date() -> None:
+    text = Path("docs/methods.md").read_text(encoding="utf-8")
+    assert text.count("<!-- ablation: ") == text.count("<!-- end -->") > 10
+    assert filled(text, CONF) == text, "python -m docs.tables fills them"
+
+
+def test_a_rate_is_that_of_all_seeds_together() -> None:
+    results = map(json.loads, Path("recipes/prompts/ablation.jsonl").read_text(encoding="utf-8").splitlines())
+    base = [r["dev"]["cer"] for r in results if (r["kind"], r["corpus"], r["row"]) == ("result", "en", "base")]
+    rate = sum(sum(seed["errors"]) for seed in base) / sum(sum(seed["reference"]) for seed in base)
+    table = filled("<!-- ablation: base -->\nold\n<!-- end -->", CONF).splitlines()
+    assert table[3].split(" | ")[1:4][0::2] == ["1.00", f"{100 * rate:.1f}"]
+    assert "old" not in table
+
+
+def test_a_row_that_there_is_not() -> None:
+    with pytest.raises(ConfigError, match="no row nothing, of which a table is wanted"):
+        filled("<!-- ablation: base nothing -->\n<!-- end -->", CONF)
