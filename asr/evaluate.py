@@ -13,7 +13,7 @@ from lhotse.cut import Cut
 
 from asr.config import AugmentConfig
 from asr.data.augment import NoiseMixer
-from asr.data.cuts import language_of, read_cuts
+from asr.data.cuts import Dropped, language_of, read_cuts
 from asr.data.tasks import for_task, text_language_of
 from asr.errors import ConfigError, DataError, printable
 from asr.files import make_folder, write_atomically
@@ -29,12 +29,16 @@ from asr.transcript import Failure
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a manifest, with the time that decoding took (reading of audio included, model loading not)."""
+    """Scores of a manifest, with the time that decoding took (reading of audio included, model loading not).
+
+    left_out: what cannot be scored, for it lacks the translation.
+    """
 
     report: ScoreReport
     audio_s: float
     wall_s: float
     hypotheses: Path
+    left_out: tuple[Dropped, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The result as plain values."""
@@ -43,6 +47,7 @@ class Evaluation:
             "audio_s": round(self.audio_s, 2),
             "wall_s": round(self.wall_s, 2),
             "times_real_time": round(self.audio_s / self.wall_s, 2),
+            "left_out": {dropped.id: dropped.reason for dropped in self.left_out},
         }
 
 
@@ -63,11 +68,11 @@ def evaluate(
     """Decode the cuts of a manifest, write hyp.jsonl and evaluation.jsonl into `output`, and score them.
 
     normalizer: for both sides; default: the one that the model was trained with.  language: only the cuts in it.  task:
-    as for Recognizer.transcribe_sources; a translation is scored against those that the cuts carry.  options: what to
+    as for Recognizer.transcribe_sources; a translation is scored against those that the cuts carry, and cuts that lack
+    it are left out.  options: what to
     compute; default: what measures the task.  settings: what else is to stand in evaluation.jsonl, for
     comparisons.  noise: is mixed into each cut.  batch_s: as for Recognizer.transcribe_sources.
-    Raises DataError, one line, for a manifest that cannot be used, or a cut whose audio cannot be read or that lacks
-    the translation.
+    Raises DataError, one line, for a manifest that cannot be used, or a cut whose audio cannot be read.
     """
     task = chosen(task, recognizer.tokenizer.tasks)
     options = options or ScoreOptions(metrics=metrics_of(task))
@@ -77,7 +82,17 @@ def evaluate(
     cuts = {cut.id: cut for cut in read_cuts(manifest) if language is None or language_of(cut) == language}
     if not cuts:
         raise DataError(f"{manifest}: no cuts in language {language!r}")
-    references = {id: reference_of(cut, task) for id, cut in cuts.items()}
+    references: dict[str, Row] = {}
+    left_out: list[Dropped] = []
+    for cut in cuts.values():
+        try:
+            references[cut.id] = reference_of(cut, task)
+        except DataError as e:
+            left_out.append(Dropped(cut.id, str(e)))
+    if not references:
+        id, reason = left_out[0]
+        raise DataError(f"{manifest}: nothing to score for task {task}: cut {printable(id)}: {reason}")
+    cuts = {id: cuts[id] for id in references}
     # What cannot be scored (an unknown normaliser or field, a reference) shows here and not after hours of decoding.
     score_sources(*sources([Recognised(ref, ref.text) for ref in references.values()]), options)
     make_folder(output)
@@ -95,7 +110,7 @@ def evaluate(
     wall_s = time.monotonic() - began
     write_recognised(output / HYPOTHESES, recognised)
     report = score_sources(*sources(recognised), options)
-    found = Evaluation(report, sum(cut.duration for cut in cuts.values()), wall_s, output / HYPOTHESES)
+    found = Evaluation(report, sum(cut.duration for cut in cuts.values()), wall_s, output / HYPOTHESES, tuple(left_out))
     told = {
         "manifest": str(manifest),
         "only_language": language,
@@ -122,12 +137,9 @@ def noisy(folder: Path, snr_db: float, sample_rate_hz: int) -> NoiseMixer:
 def reference_of(cut: Cut, task: str = TRANSCRIBE) -> Row:
     """The same row that `asr score` reads from the cut's line, but of two languages the one that it is decoded in.
 
-    task: what is to be made of the speech.  Raises DataError if the cut has no such text.
+    task: what is to be made of the speech.  Raises DataError, without its id, if the cut has no such text.
     """
-    try:
-        cut = for_task(cut, task)
-    except DataError as e:
-        raise DataError(f"{printable(cut.id)}: {e}") from None
+    cut = for_task(cut, task)
     spoken = [supervision.to_dict() for supervision in cut.supervisions]
     row = {"id": cut.id, "duration": cut.duration, "supervisions": spoken, "custom": getattr(cut, "custom", None)}
     return of_cut(row)._replace(language=text_language_of(cut))

@@ -242,9 +242,24 @@ def test_evaluate_scores_against_the_translations_that_cuts_carry(folder: Path, 
     expected = sacrebleu.CHRF().corpus_score([row["text"] for row in rows], [list(GERMAN.values())])
     assert found.report.values["chrf"] == pytest.approx(expected.score)
     assert found.report.metrics == ("bleu", "chrf")
-    lacking = manifest(tmp_path / "lacking.jsonl", [*read_cuts(dev), clip(tmp_path / "x.wav", white(8000))])
-    with pytest.raises(DataError, match=r"^x: no translation into de$"):
-        evaluate(Recognizer.load(folder), lacking, tmp_path, task="translate:de")
+
+
+def test_evaluate_names_what_lacks_the_translation(folder: Path, config: Path, tmp_path: Path) -> None:
+    dev, lacking = config.parent / "dev.jsonl.gz", [clip(tmp_path / f"{i}.wav", white(8000)) for i in range(5)]
+    some = manifest(tmp_path / "some.jsonl", [*read_cuts(dev), *lacking])
+    arguments = ["evaluate", str(some), "--task", "translate:de", "--model", str(folder), "--output", str(tmp_path)]
+    done = asr(*arguments)
+    assert done.status == 0, done.err
+    assert done.err[:4] == [
+        *(f"asr: {some}: cut {i} is left out: no translation into de" for i in range(3)),
+        f"asr: {some}: so are 2 more, which {tmp_path}/evaluation.jsonl names",
+    ]
+    told = json.loads((tmp_path / "evaluation.jsonl").read_text())
+    assert told["left_out"] == {str(i): "no translation into de" for i in range(5)}
+    assert told["utterances"] == len(list(read_cuts(dev)))
+    none = manifest(tmp_path / "none.jsonl", lacking)
+    with pytest.raises(DataError, match=rf"^{none}: nothing to score for task translate:de: cut 0: no translation"):
+        evaluate(Recognizer.load(folder), none, tmp_path, task="translate:de")
 
 
 def test_the_command_line_translates(folder: Path, config: Path, tmp_path: Path) -> None:

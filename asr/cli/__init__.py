@@ -25,6 +25,7 @@ from asr.cli.subtitles import subtitles
 from asr.cli.terminal import progress, run, say
 from asr.cli.transcribe import transcribe
 from asr.cli.tune import tune
+from asr.errors import printable
 from asr.tasks import chosen
 
 app = typer.Typer(
@@ -119,12 +120,14 @@ def evaluate(
 ) -> None:
     """Decode a manifest and print what `asr score` would: WER and CER with 95 % intervals, and the worst utterances.
 
-    Translations are scored against those that the cuts carry, by BLEU and chrF.
+    Translations are scored against those that the cuts carry, by BLEU and chrF; cuts without one are left out, and
+    named.
 
     Example: `asr evaluate data/prompts/cuts_dev.jsonl.gz --model exp/prompts-en/model --beam-size 5`
     """
     from asr.evaluate import evaluate as evaluate_cuts
     from asr.evaluate import noisy
+    from asr.scoring.recognised import EVALUATION
 
     recognizer = load_recognizer(model, device, dtype, **searching.given())
     mixed = {"noise": str(noise), "snr_db": snr} if noise else {}
@@ -142,6 +145,10 @@ def evaluate(
             batch_s=batch_seconds(batch_size),
             on_done=on_done,
         )
+    for dropped in result.left_out[:3]:
+        say(f"{cuts}: cut {printable(dropped.id)} is left out: {dropped.reason}")
+    if (more := len(result.left_out) - 3) > 0:
+        say(f"{cuts}: so are {more:,} more, which {result.hypotheses.with_name(EVALUATION)} names")
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
         return
