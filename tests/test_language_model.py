@@ -10,7 +10,7 @@ import torch
 from command import asr
 from models import noises, small_model
 
-from asr.checkpoint import LanguageFolder, load_language_model, save_model_folder
+from asr.checkpoint import LanguageFolder, load_language_model, load_state, save_model_folder
 from asr.config import LanguageExperimentConfig, LanguageFolderConfig, LanguageModelConfig, read_config
 from asr.data.batch import pad_audio
 from asr.errors import AsrError, CheckpointError, ConfigError
@@ -101,8 +101,16 @@ def test_a_run_that_goes_on_is_one_that_was_never_stopped(folder: Path) -> None:
     whole = train_language_model(experiment(folder, "whole"), told.append)
     found = [float(line.split()[4]) for line in told if line.startswith("step")]
     assert found[-1] < found[0] < 11
+    done: list[tuple[float, float]] = []
     train_language_model(experiment(folder, "parted", max_steps=7), told.append)
-    parted = train_language_model(experiment(folder, "parted"), told.append)
+    parted = train_language_model(experiment(folder, "parted"), told.append, lambda *counts: done.append(counts))
+    assert done == [(step, 14) for step in range(8, 15)]
+    curves = [
+        load_state(path / "states" / "step-0000014.safetensors")["curve"] for path in (whole.parent, parted.parent)
+    ]
+    assert curves[0] == curves[1]
+    assert [dev for _, _, dev in curves[0]] == pytest.approx(found, abs=5e-4)
+    assert (parted.parent / "learning_curve.png").stat().st_size > 1000
     a, b = (load_language_model(path).model.state_dict() for path in (whole, parted))
     assert all(torch.equal(a[name], b[name]) for name in a)
     with pytest.raises(AsrError, match=r"holds a run with another configuration \(seed differ\)"):

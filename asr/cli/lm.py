@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from asr.cli.options import Model
-from asr.cli.terminal import say
+from asr.cli.terminal import progress, say
 
 lm_app = typer.Typer(
     help="Make language models for the beam.\n\nExample: `asr lm ngram texts.txt --model exp/en/model --out lm.arpa`",
@@ -51,5 +51,11 @@ def train(
     from asr.config import LanguageExperimentConfig, read_config
     from asr.training.language import train_language_model
 
-    folder = train_language_model(read_config(LanguageExperimentConfig, config, overrides or []), say)
+    experiment = read_config(LanguageExperimentConfig, config, overrides or [])
+    with progress("training", _of_steps) as on_done:
+        folder = train_language_model(experiment, say, on_done)
     print(f"{folder}: ready; next: asr tune DEV --model DIR --lm {folder} --grid lm_weight=0,0.1,0.2,0.4")
+
+
+def _of_steps(done: float, total: float, spent_s: float) -> str:
+    return f"{done:,.0f}/{total:,.0f} steps, {done / spent_s:.1f} a second"

@@ -27,18 +27,23 @@ from asr.model.language import LanguageModel
 from asr.pretrained import find_model
 from asr.training.optimizers import build_optimizer
 from asr.training.parts import PartRates
+from asr.training.plots import draw_perplexity
 from asr.training.schedule import build_schedule
 from asr.training.start import claim_folder
 from asr.training.states import state_path, states_in
 
 Say = Callable[[str], None]
+OnDone = Callable[[float, float], None]
 Text = list[int]  # begin, tokens, end
+_PLAIN = ("step", "epoch", "place", "best", "curve")
 
 
-def train_language_model(config: LanguageExperimentConfig, say: Say) -> Path:
+def train_language_model(
+    config: LanguageExperimentConfig, say: Say, on_done: OnDone = lambda done, total: None
+) -> Path:
     """Train a language model, or go on with it; the folder of what was best on dev, by perplexity.
 
-    say: gets a line for each validation.
+    say: gets a line for each validation.  on_done: gets the steps that are done, and how many there are.
     """
     claim_folder(config)
     torch.manual_seed(derived_random(config.seed, "weights").getrandbits(63))
@@ -50,6 +55,7 @@ def train_language_model(config: LanguageExperimentConfig, say: Say) -> Path:
     say(f"training: {sum(p.numel() for p in parts.model.parameters()):,} parameters, {len(train):,} texts")
     while run.step < config.trainer.max_steps:
         run.advance(train)
+        on_done(run.step, config.trainer.max_steps)
         if run.step % config.trainer.validate_every_steps == 0 or run.step == config.trainer.max_steps:
             say(run.validate(dev))
     return config.out / "model"
@@ -110,6 +116,8 @@ class _Run:
         self.optimizer = build_optimizer(o, PartRates(self.model, {}).groups(o.lr, o.weight_decay))
         self.multiplier = build_schedule(o, config.trainer.max_steps)
         self.step, self.epoch, self.place, self.best = 0, 0, 0, math.inf
+        self.train_loss, self.train_tokens = 0.0, 0  # since the last validation
+        self.curve: list[list[float]] = []  # of each: step, perplexity of train on the way, perplexity of dev
         self._waiting: Iterator[list[Text]] | None = None
 
     def _batch(self, train: Sequence[Text]) -> list[Text]:
@@ -138,6 +146,7 @@ class _Run:
         if not torch.isfinite(norm):
             raise AsrError(f"step {self.step}: the gradient is not finite; lower optimizer.lr")
         self.optimizer.step()
+        self.train_loss, self.train_tokens = self.train_loss + loss.item(), self.train_tokens + tokens
         self.step += 1
 
     @torch.no_grad()
@@ -146,6 +155,9 @@ class _Run:
         self.model.eval()
         found = [summed_loss(self.model, b) for b in batches(dev, range(len(dev)), self.config.data.batch_tokens)]
         perplexity = math.exp(sum(float(loss) for loss, _ in found) / sum(tokens for _, tokens in found))
+        self.curve.append([self.step, math.exp(self.train_loss / max(1, self.train_tokens)), perplexity])
+        self.train_loss, self.train_tokens = 0.0, 0
+        draw_perplexity(self.curve, self.config.out / "learning_curve.png")
         if perplexity < self.best:
             self.best = perplexity
             save_model_folder(self.config.out / "model", self.parts)
@@ -156,12 +168,12 @@ class _Run:
         return f"step {self.step}: dev perplexity {perplexity:.3f} a token, best {self.best:.3f}"
 
     def _state(self) -> dict[str, Any]:
-        plain = {name: getattr(self, name) for name in ("step", "epoch", "place", "best")}
+        plain = {name: getattr(self, name) for name in _PLAIN}
         return {**plain, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        for name in ("step", "epoch", "place", "best"):
+        for name in _PLAIN:
             setattr(self, name, state[name])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -49,6 +50,19 @@ def draw_attention(path: Path, task: SpeechTask, batch: Batch, title: str) -> No
     seconds = speech * task.model.front_end.hop_s
     maps = [a[0].mean(0)[:, :frames].float().cpu() for a in attentions]
     figure = draw_features(features.x_BTF[0, :speech].float().cpu(), seconds, title, maps, labels)
+    save(figure, path)
+
+
+def draw_perplexity(points: Sequence[Sequence[float]], path: Path) -> None:
+    """Draw the perplexities of a language model, from (step, of train, of dev) of each validation."""
+    steps, train, dev = zip(*points, strict=True)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(steps, train, marker=".", label="train, mean since the validation before")
+    axis.plot(steps, dev, marker=".", label="dev")
+    axis.set(xlabel="optimiser steps", ylabel="perplexity of a token", yscale="log")
+    axis.grid(alpha=0.3)
+    axis.legend()
     save(figure, path)
 
 
