@@ -48,7 +48,7 @@ def filled(text: str, conf: Path) -> str:
 def _table(rows: Sequence[str], corpora: Mapping[str, Table]) -> Iterator[str]:
     heads = ["row", "step"]
     for corpus in corpora:
-        heads += [f"{corpus} WER", f"{corpus} CER", f"less {BASE}'s" if len(corpora) == 1 else f"{corpus}, less {BASE}'s"]
+        heads += [f"{corpus} WER", f"{corpus} CER", f"{corpus} CER less {BASE}'s"]
     yield _line(heads)
     yield _line(["---", *["---:"] * (len(heads) - 1)])
     for row in rows:
