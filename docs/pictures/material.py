@@ -27,6 +27,7 @@ from docs.pictures.style import FEATURES, PALE
 
 CLIP = "en/conf-now-muted"  # "the conference is now muted", of dev
 LONG = "en/vm-newpassword"  # 3.7 s
+LEVELS = 24  # colours of features, which keep the files small
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def draw_features(axis: Axes, features: Features, parts: ModelFolder, whole: Fea
     x_TF = features.x_BTF[0, : int(features.len_B[0])].numpy()
     masked_TF = False if whole is None else x_TF != whole.x_BTF[0].numpy()
     extent = (0, len(x_TF) * parts.model.front_end.hop_s, 0, x_TF.shape[1])
-    colours = colormaps[FEATURES].with_extremes(bad=PALE)
+    colours = colormaps[FEATURES].resampled(LEVELS).with_extremes(bad=PALE)
     shown_FT = np.ma.masked_where(masked_TF, x_TF).T
     axis.imshow(shown_FT, origin="lower", aspect="auto", extent=extent, cmap=colours, vmin=-2, vmax=2.5)
     axis.set_ylabel("mel bin")

@@ -112,23 +112,24 @@ def _cross_attention(parts: ModelFolder, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def augmentation(material: Material) -> Figure:
-    """A clip as it is, slower, in noise and masked."""
+    """A clip as it is, slower, with music behind it and masked."""
     parts = material.model("base")
     cuts, rate_hz = material.cuts(CLIP), parts.model.front_end.sample_rate_hz
     slow = Variation(AugmentConfig(speeds=(0.9,)), 0).passing(cuts, 0)
     plain, slower = (material.collated(parts, list(some)) for some in (cuts, slow))
     with TemporaryDirectory() as folder:
-        noise_N = np.random.default_rng(0).normal(size=10 * rate_hz)
-        soundfile.write(Path(folder) / "noise.wav", 0.1 * noise_N, rate_hz)
+        time_N1 = np.arange(10 * rate_hz)[:, None] / rate_hz
+        chord_N = np.sin(2 * np.pi * time_N1 * np.outer((262, 330, 392), (1, 2, 4)).ravel()).mean(1)
+        soundfile.write(Path(folder) / "chord.wav", chord_N, rate_hz)
         config = AugmentConfig(noise=Path(folder), noise_probability=1.0, noise_snr_db=(5.0, 5.0))
         noisy_N, _ = NoiseMixer(config, rate_hz, 0)(plain.audio_BN[0], CLIP, 0)
     features, _ = heard(parts, plain)
     masked = _masks(MASKED)(features, [derived_random(0, MASKS, CLIP)])
-    picture, axes = figure("A clip as it is and as it may be trained on", 4.6, 2, 2, sharex=True, sharey=True)
+    picture, axes = figure("A clip as it is and as it may be trained on", 3.4, 2, 2, sharex=True, sharey=True)
     for axis, title, x in (
         (axes[0, 0], "as it is", features),
         (axes[0, 1], "speeds: [0.9]", heard(parts, slower)[0]),
-        (axes[1, 0], "noise_snr_db: [5, 5] (white)", heard(parts, replace(plain, audio_BN=noisy_N[None]))[0]),
+        (axes[1, 0], "noise_snr_db: [5, 5], a chord", heard(parts, replace(plain, audio_BN=noisy_N[None]))[0]),
         (axes[1, 1], "time_masks: 2, freq_masks: 2, freq_mask_bins: 15", masked),
     ):
         draw_features(axis, x, parts, features if x is masked else None)
