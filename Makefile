@@ -40,7 +40,7 @@ demo: install ## transcribe, train and score on real recordings (training takes 
 	$(BIN)/python recipes/prompts/prepare.py --languages en --out data/prompts-en
 	$(BIN)/python recipes/prompts/demo.py --data data/prompts-en
 
-quick: install ## the same in two minutes, to see that it runs
+quick: install ## the same with four training steps and greedy search, to see that it runs
 	$(BIN)/python recipes/prompts/prepare.py --languages en --out data/prompts-en
 	$(BIN)/python recipes/prompts/demo.py --data data/prompts-en --out exp/quick --quick
 

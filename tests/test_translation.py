@@ -363,3 +363,5 @@ def test_a_file_is_scored_against_the_translations_of_cuts(config: Path, tmp_pat
     assert report.rates["wer"] == ErrorRate(hits=2, substitutions=1)
     done = asr("score", dev, tmp_path / "hyp.jsonl", "--ref-column", "translations.fr")
     assert (done.status, done.err) == (2, ["asr: cut 'dev-0' has no translation into fr"])
+    done = asr("score", dev, tmp_path / "hyp.jsonl", "--ref-column", "translations.de", "--json")
+    assert list(json.loads(done.out)["metrics"]) == ["bleu", "chrf"]

@@ -11,7 +11,7 @@ import typer
 from asr.cli.inputs import names
 from asr.cli.normalize import NORMALIZER_HELP
 from asr.cli.options import Breakdown, By, Confusions, Metric, Words
-from asr.tasks import TRANSCRIBE
+from asr.tasks import TRANSCRIBE, TRANSLATE
 
 if TYPE_CHECKING:
     from asr.scoring import ScoreOptions
@@ -67,16 +67,17 @@ class Scoring(Measuring):
         float, typer.Option(min=0, help="Of tcwer: seconds before and after a word's middle in which it may match.")
     ] = 5.0
 
-    def options(self, *, task: str = TRANSCRIBE, **more: Any) -> ScoreOptions:
+    def options(self, **more: Any) -> ScoreOptions:
         from asr.scoring import Columns
 
+        references = Columns.of_references(self.id_column, self.ref_column)
         return super().options(
-            task=task,
+            task=f"{TRANSLATE}:{references.code}" if references.code else TRANSCRIBE,
             normalizer=self.normalizer,
             language=self.language,
             form=self.form,
             columns=(
-                Columns.of_references(self.id_column, self.ref_column),
+                references,
                 Columns.of_hypotheses(self.id_column, self.hyp_column),
             ),
             missing_as_empty=self.missing_as_empty,

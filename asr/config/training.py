@@ -85,7 +85,7 @@ class DataConfig(Config):
 
 
 class AugmentConfig(Config):
-    """Changes to the training audio; every draw is a function of seed, epoch and utterance."""
+    """Changes to the training data; every draw is a function of the seed and of when an utterance comes."""
 
     speeds: tuple[float, ...] = Field((1.0,), description="one is drawn per utterance, such as [0.9, 1.0, 1.1]")
     join: float = Field(0.0, ge=0, le=1, description="probability that further clips are appended to an utterance")
