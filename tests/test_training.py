@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -17,11 +19,12 @@ from rich.console import Console
 from synthetic import cut, experiment, logged_steps, manifest
 
 import asr.training.states
-from asr.checkpoint import load_model_folder, save_state
+from asr.checkpoint import load_model_folder, load_state, save_state
 from asr.data.cuts import read_cuts
 from asr.errors import CheckpointError
 from asr.training.logs import read_metrics
 from asr.training.run import train
+from asr.training.start import claim_folder, starting_point
 from asr.training.states import newest_sound_state, state_path, states_in
 
 VALIDATE_EVERY, SAVE_EVERY = 10, 6  # as the synthetic experiment has it
@@ -75,7 +78,7 @@ def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     load_model_folder(whole / "model")
     for name in ("run.json", "learning_curves.png", "experiment.yaml", "dropped.tsv", "logs/start-01/metrics.csv"):
-        assert (whole / name).stat().st_size >= 0
+        assert (whole / name).stat().st_size > 0 or name == "dropped.tsv"
     assert list((whole / "plots").glob("*.png"))
     manifest = json.loads((whole / "run.json").read_text())
     assert manifest["utterances_seen"] == 3 * 40
@@ -137,6 +140,61 @@ def test_a_run_that_was_over_goes_on_if_it_may_be_longer(config: Path, whole: Pa
         assert done.returncode == 0, done.stderr
     assert steps(out) == steps(whole)
     assert [line for line in done.stderr.splitlines() if "going on" in line]
+
+
+SHORT = (
+    "trainer.max_epochs=null",
+    "trainer.save_every_steps=2",
+    "trainer.plot_utterances=0",
+    "trainer.log_every_steps=1",
+)
+
+
+def test_a_cosine_run_that_may_be_longer_has_the_curve_of_its_new_length(config: Path, tmp_path: Path) -> None:
+    def rates(out: Path, *lengths: int) -> list[tuple[int, str]]:
+        for steps in lengths:
+            changes = "optimizer.schedule=cosine", "trainer.validate_every_steps=2", f"trainer.max_steps={steps}"
+            train(experiment(config, f"out={out}", *SHORT, *changes), Console(quiet=True))
+        return curve(out, NAMES[0])
+
+    longer, whole = rates(tmp_path / "longer", 4, 8), rates(tmp_path / "whole", 8)
+    assert [step for step, _ in longer] == [step for step, _ in whole]
+    assert longer[-3:] == whole[-3:]  # a step's rate is set when the one before it ends
+    assert float(longer[-1][1]) > 0
+
+
+def test_the_loss_of_dev_does_not_fall_because_a_weight_does(config: Path, tmp_path: Path) -> None:
+    out, decaying = tmp_path / "run", "loss.guided_attention={weight: 5, decay_steps: 6}"
+    changes = decaying, "optimizer.lr=1e-12", "trainer.validate_every_steps=2", "trainer.max_steps=4"
+    train(experiment(config, f"out={out}", *SHORT, *changes), Console(quiet=True))
+    first, second = (float(value) for _, value in curve(out, "dev_loss"))
+    assert first == pytest.approx(second, rel=1e-5)
+
+
+def test_a_run_without_a_step_left_is_validated_and_finished(config: Path, tmp_path: Path) -> None:
+    out, said = tmp_path / "run", io.StringIO()
+    limits = (*SHORT, "trainer.validate_every_steps=3")
+    train(experiment(config, f"out={out}", *limits, "trainer.max_steps=8"), Console(quiet=True))
+    for step, path in states_in(out / "states"):
+        if step > 6:
+            path.unlink()
+    state = load_state(state_path(out / "states", 6))
+    state["callbacks"]["KeepStates"] |= {"validated": 3}  # as if it had been killed before the validation
+    save_state(state_path(out / "states", 6), state)
+    train(experiment(config, f"out={out}", *limits, "trainer.max_steps=6"), Console(file=said))
+    assert re.search(r"^step 6, \d+ s: .*dev loss", said.getvalue(), re.MULTILINE), said.getvalue()
+    assert json.loads((out / "run.json").read_text())["steps"] == 6
+
+
+def test_a_start_with_another_configuration_makes_its_own_vocabulary(config: Path, tmp_path: Path) -> None:
+    changes = f"out={tmp_path / 'run'}", *SHORT, "trainer.validate_every_steps=1", "trainer.max_steps=1"
+    claim_folder(plain := experiment(config, *changes))
+    before = starting_point(plain).tokenizer
+    claim_folder(other := experiment(config, *changes, "normalizer=none", "tokenizer.languages=[en]"))
+    after = starting_point(other).tokenizer
+    assert (before.languages, after.languages) == ((), ("en",))
+    claim_folder(other)
+    assert starting_point(other).tokenizer.languages == ("en",)
 
 
 def test_what_is_logged_of_a_step_is_there_before_its_state(

@@ -181,7 +181,7 @@ def average(
     """
     from asr.training.finish import average as average_run
 
-    folder, states = average_run(run, out)
+    folder, states = average_run(run, out, say)
     print(f"{folder}: mean of {', '.join(p.stem for p in states)}")
 
 

@@ -67,6 +67,9 @@ def footprint(parts: ModelFolder, beam_size: int) -> Footprint:
     )
 
 
+_TOO_LITTLE = "out of memory", "allocate memory", "not enough memory", "DefaultCPUAllocator", "STATUS_ALLOC_FAILED"
+
+
 class Budget:
     """How many windows are decoded at once; it shrinks where that has turned out to be too many.
 
@@ -94,8 +97,8 @@ class Budget:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device had too little memory; torch has no class for that of the CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+    """Whether an error says that a device had too little memory; torch raises RuntimeError for it on most."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _TOO_LITTLE)
 
 
 def release() -> None:

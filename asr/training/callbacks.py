@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -18,6 +17,7 @@ from asr.data.module import data_given_to
 from asr.data.stream import Position
 from asr.errors import AsrError
 from asr.files import drop_torn_line, naming
+from asr.recognizer.budget import out_of_memory
 from asr.scoring.recognised import HYPOTHESES, write_recognised
 from asr.training.dev import badness
 from asr.training.logs import log_step
@@ -99,7 +99,7 @@ class TryLargestBatch(L.Callback):
             with trainer.precision_plugin.forward_context():
                 pl_module.combine(pl_module.losses(batch, training=True), batch).backward()
         except (RuntimeError, MemoryError) as e:
-            if not _is_out_of_memory(e):
+            if not out_of_memory(e):
                 raise
             raise AsrError(
                 f"the largest batch ({len(batch.ids)} utterances of {batch.audio_BN.shape[1]} samples) does not fit "
@@ -109,13 +109,6 @@ class TryLargestBatch(L.Callback):
             pl_module.zero_grad(set_to_none=True)
             for buffer, value in before:
                 buffer.copy_(value)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether torch, which raises RuntimeError for it on most devices, could not get memory."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error) for words in ("out of memory", "allocate memory", "not enough memory"))
 
 
 class StepLog(L.Callback):
@@ -181,6 +174,7 @@ class ShowProgress(L.Callback):
     def __init__(self, console: Console, total_steps: int | None, sample_rate_hz: int) -> None:
         self.console, self.rate = console, sample_rate_hz
         self.total = total_steps
+        self.began, self.audio_before, self.processes = time.monotonic(), 0, 1  # a run may have no steps left
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),

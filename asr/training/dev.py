@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from asr.config import Measure
@@ -22,17 +23,21 @@ def scores_by_task(recognised: Sequence[Recognised], normalizer: str) -> dict[st
 
 
 def measured(reports: Mapping[str, ScoreReport]) -> dict[str, float]:
-    """Each measure from 0 to 100, `_low` and `_high` where it has an interval; of several translations the mean."""
+    """Each measure from 0 to 100, with `_low` and `_high` where it has an interval; of several tasks the mean alone."""
     found: dict[str, list[float]] = {}
     for report in reports.values():
         for name, value in report.values.items():
             found.setdefault(name, []).append(100 * value if name in RATES else value)
-        for name, interval in report.intervals.items():
-            for end, value in zip(("low", "high"), interval[:2], strict=True):  # of 95 %
-                found.setdefault(f"{name}_{end}", []).append(100 * value)
-    return {name: sum(values) / len(values) for name, values in found.items()}
+    means = {name: sum(values) / len(values) for name, values in found.items()}
+    for report in reports.values():
+        for name, (low, high, _) in report.intervals.items():
+            if len(found[name]) == 1:
+                means |= {f"{name}_low": 100 * low, f"{name}_high": 100 * high}
+    return means
 
 
 def badness(measure: Measure, value: float) -> float:
-    """What is the less the better."""
+    """What is the less the better; a measure that is not finite is the worst."""
+    if not math.isfinite(value):
+        return math.inf
     return -value if measure in ("bleu", "chrf") else value

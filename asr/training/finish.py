@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from asr.training.callbacks import KeepStates
 from asr.training.dev import scores_by_task
 from asr.training.plots import draw_learning_curves
 from asr.training.processes import is_first
-from asr.training.states import state_path, states_in
+from asr.training.states import load_training_state, newest_sound_state, state_path, states_in
 from asr.training.task import SpeechTask
 
 
@@ -68,11 +68,11 @@ def _dev_scores(config: ExperimentConfig) -> dict[str, ScoreReport]:
 def _shown(measure: Measure, value: float, dev: Mapping[str, ScoreReport]) -> str:
     """A measure of dev with its interval, where it has one."""
     name = {"chrf": "chrF", "loss": "loss"}.get(measure, measure.upper())
-    for report in dev.values():
-        if measure in report.intervals:
-            low, high = (100 * end for end in report.intervals[measure][:2])
-            return f"{name} {value:.2f} (95 % {low:.2f} to {high:.2f})"
-    return f"{name} {value:.2f}"
+    intervals = [report.intervals.get(measure) for report in dev.values() if measure in report.metrics]
+    if len(intervals) != 1 or intervals[0] is None:  # of several tasks it is their mean
+        return f"{name} {value:.2f}"
+    low, high = (100 * end for end in intervals[0][:2])
+    return f"{name} {value:.2f} (95 % {low:.2f} to {high:.2f})"
 
 
 def _manifest(
@@ -117,14 +117,19 @@ def restore_weights(parts: ModelFolder, states: list[Path]) -> None:
     parts.model.load_state_dict(weights[0] if len(weights) == 1 else average_weights(weights))
 
 
-def average(run: Path, out: Path | None = None) -> tuple[Path, list[Path]]:
-    """Average the best states of a run into a model folder (default: RUN/averaged)."""
+def average(run: Path, out: Path | None = None, say: Callable[[str], None] = print) -> tuple[Path, list[Path]]:
+    """Average the best states of a run into a model folder (default: RUN/averaged).
+
+    say: is told of states that cannot be read.  Raises CheckpointError if there is none that can.
+    """
     folder = run / "states"
     states = states_in(folder)
     if not states:
         raise CheckpointError(f"{folder}: no training states to average; train first")
-    best = load_state(states[-1][1])["callbacks"]["KeepStates"]["best"]
-    paths = [path for step, path in states if step in best] or [states[-1][1]]
+    newest = newest_sound_state(folder, say)
+    assert newest is not None
+    best = load_training_state(newest)["callbacks"]["KeepStates"]["best"]
+    paths = [path for step, path in states if step in best] or [newest]
     parts = load_model_folder(run / "model")
     restore_weights(parts, paths)
     save_model_folder(out or run / "averaged", parts)

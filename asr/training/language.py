@@ -20,7 +20,7 @@ from asr import losses
 from asr.checkpoint import LanguageFolder, begin_of, load_state, load_tokenizer_of, save_model_folder, save_state
 from asr.config import LanguageDataConfig, LanguageExperimentConfig, LanguageFolderConfig
 from asr.data.augment import derived_random
-from asr.errors import AsrError, DataError, printable
+from asr.errors import AsrError, CheckpointError, DataError, printable
 from asr.lm.train import texts_in
 from asr.model.build import build_language_model
 from asr.model.language import LanguageModel
@@ -30,7 +30,7 @@ from asr.training.parts import PartRates
 from asr.training.plots import draw_perplexity
 from asr.training.schedule import build_schedule
 from asr.training.start import claim_folder
-from asr.training.states import state_path, states_in
+from asr.training.states import newest_sound_state, state_path, states_in
 
 Say = Callable[[str], None]
 OnDone = Callable[[float, float], None]
@@ -50,8 +50,8 @@ def train_language_model(
     parts = _begun(config)
     train, dev = (_read(files, config.data, parts) for files in (config.data.train, config.data.dev))
     run = _Run(config, parts)
-    if states := states_in(config.out / "states"):
-        run.restore(load_state(states[-1][1]))
+    if newest := newest_sound_state(config.out / "states", say, _load):
+        run.restore(_load(newest))
     say(f"training: {sum(p.numel() for p in parts.model.parameters()):,} parameters, {len(train):,} texts")
     while run.step < config.trainer.max_steps:
         run.advance(train)
@@ -59,6 +59,13 @@ def train_language_model(
         if run.step % config.trainer.validate_every_steps == 0 or run.step == config.trainer.max_steps:
             say(run.validate(dev))
     return config.out / "model"
+
+
+def _load(path: Path) -> dict[str, Any]:
+    state = load_state(path)
+    if not isinstance(state, dict) or not {"model", "optimizer", *_PLAIN} <= state.keys():
+        raise CheckpointError(f"{path}: not a training state of a language model")
+    return state
 
 
 def _begun(config: LanguageExperimentConfig) -> LanguageFolder:

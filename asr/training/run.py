@@ -53,19 +53,21 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     if is_first():
         report_dropped(config, data, console)
         tell_prepared(config)
-    if config.features.kind == "log_mel" and config.features.normalization == "global" and config.init is None:
-        measure_normalization(parts, data)
-    task = SpeechTask(parts, config)
 
     def warn(line: str) -> None:
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    resume = newest_sound_state(config.out / "states", warn)
+    over_all = config.features.kind == "log_mel" and config.features.normalization == "global"
+    if over_all and config.init is None and resume is None:  # else a state holds what was measured
+        measure_normalization(parts, data)
+    task = SpeechTask(parts, config)
 
     task.on_skip = warn
     task.total_steps = total_steps(config, data)
     trainer, keeper = _trainer(config, data, task, console)
     if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu":
         attend_by(products, task.model)
-    resume = newest_sound_state(config.out / "states", warn)
     steps = f"{task.total_steps} steps" if task.total_steps else f"{config.trainer.max_epochs} epochs"
     console.print(
         f"{'going on from ' + resume.name if resume else 'training'}: {_size(task)}, "

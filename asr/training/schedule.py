@@ -40,7 +40,12 @@ class InverseSquareRoot(Schedule):
 
 
 class Cosine(Schedule):
-    """Half a cosine from 1 after the warm-up to `low` at the last step (Loshchilov and Hutter 2017)."""
+    """Half a cosine from 1 after the warm-up to `low` where the steps end (Loshchilov and Hutter 2017).
+
+    Where that is, the training state does not keep: a run that goes on for longer has the curve of its new length.
+    """
+
+    __slots__ = ("total_steps",)  # which torch does not look for
 
     def __init__(self, warmup: int, total_steps: int, low: float) -> None:
         super().__init__(warmup)

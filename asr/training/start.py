@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -34,6 +35,7 @@ from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer,
 from asr.training.initial import adapted, assembled
 from asr.training.states import states_in
 
+TOKENIZER = "tokenizer"  # the folder of a vocabulary that the run made
 _QUIET = Console(quiet=True)
 _LARGE_GZ_BYTES = 64 << 20  # some 60 bytes a cut, which takes 2 kB and more of memory
 _GZ_RATIO = 8
@@ -51,6 +53,8 @@ def claim_folder(config: ExperimentConfig | LanguageExperimentConfig) -> None:
                 f"{config.out} holds a run with another configuration ({', '.join(changed[:5])} differ): "
                 "give another out=FOLDER, or move that folder away"
             )
+        if changed:  # what was made for the other configuration
+            shutil.rmtree(config.out / TOKENIZER, ignore_errors=True)
     make_folder(config.out)
     for folder in filter(Path.is_dir, (*config.out.iterdir(), *config.out.glob("logs/*"))):
         sweep(folder)
@@ -114,7 +118,7 @@ def _check_longest(config: ExperimentConfig, settled: ModelFolderConfig) -> None
 
 def _tokenizer(config: ExperimentConfig) -> Tokenizer:
     """The vocabulary of a run: made from its training texts at the first start, read again after that."""
-    folder = config.out / "tokenizer"
+    folder = config.out / TOKENIZER
     kind = config.tokenizer.kind
     if kind == "whisper" or kind == "speech2text":
         raise ConfigError(f"tokenizer.kind: {kind} cannot be trained; it comes with init=FOLDER")

@@ -55,7 +55,9 @@ def load_training_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def newest_sound_state(folder: Path, report: Callable[[str], None]) -> Path | None:
+def newest_sound_state(
+    folder: Path, report: Callable[[str], None], load: Callable[[Path], object] = load_training_state
+) -> Path | None:
     """The newest state that loads; each one that does not is reported.
 
     Raises CheckpointError if there are states and none loads: training never starts anew in silence.
@@ -63,7 +65,7 @@ def newest_sound_state(folder: Path, report: Callable[[str], None]) -> Path | No
     states = states_in(folder)
     for _, path in reversed(states):
         try:
-            load_training_state(path)
+            load(path)
         except CheckpointError as e:
             report(f"{e}; trying the one before")
         else:

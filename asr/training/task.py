@@ -146,7 +146,7 @@ class SpeechTask(L.LightningModule):
         self.last_loss = loss.item()
         self._count(batch)
         if not losses.is_finite(loss) and not self.shared:  # else all processes find the gradient to be that
-            self._skip(f"loss is {self.last_loss}", batch.ids)
+            self._tell(f"loss is {self.last_loss}", batch.ids)
             return None
         size = len(batch.ids)
         self.log("loss", loss, batch_size=size, sync_dist=self.shared)
@@ -180,10 +180,13 @@ class SpeechTask(L.LightningModule):
         of_each = gathered({str(self.global_rank): dict(self.applied)}).values()
         return sum(map(Counter, of_each), self.applied_before.copy())
 
-    def _skip(self, why: str, ids: list[str]) -> None:
-        self.skipped_in_a_row += 1
-        self.applied["skipped_steps"] += 1
+    def _tell(self, why: str, ids: list[str]) -> None:
         self.on_skip(f"step {self.global_step}: {why}; skipped, utterances {', '.join(ids)}")
+
+    def _skip(self) -> None:
+        """Count a step that is not taken; AsrError for the last of many in a row."""
+        self.skipped_in_a_row += 1
+        self.applied["skipped_steps"] += self.global_rank == 0  # all processes skip it
         if self.skipped_in_a_row >= _MOST_SKIPPED:
             raise AsrError(
                 f"stopped: {_MOST_SKIPPED} steps in a row had no finite loss or gradient; the last checkpoint is "
@@ -198,7 +201,8 @@ class SpeechTask(L.LightningModule):
     ) -> None:
         ids, self.ids_of_step = self.ids_of_step, []
         parameters = [p for p in self.parameters() if p.grad is not None]
-        if not parameters:  # every batch of the step was skipped
+        if not parameters:  # every batch of the step was left out
+            self._skip()
             return
         norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm))
         if torch.isfinite(norm):
@@ -207,7 +211,9 @@ class SpeechTask(L.LightningModule):
             return
         for p in parameters:
             p.grad = None
-        self._skip("the gradient is not finite", ids)
+        everyones = gathered({str(self.global_rank): ids})
+        self._tell("the gradient is not finite", [id for rank in sorted(everyones) for id in everyones[rank]])
+        self._skip()
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)
@@ -230,7 +236,8 @@ class SpeechTask(L.LightningModule):
             for name in next(iter(heard.values())).losses
         }
         tokens = sum(h.tokens for h in heard.values())
-        dev_loss = self.criteria.weighed(sums, tokens, len(heard), self.global_step).float()
+        # With the weights of the first step: those that fall would make any later state look better.
+        dev_loss = self.criteria.weighed(sums, tokens, len(heard), 0).float()
         self.log("dev_loss", dev_loss)
         self.recognised = [
             Recognised(Row(id, h.reference, h.language), h.hypothesis, task=h.task) for id, h in heard.items()
