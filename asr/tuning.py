@@ -79,7 +79,7 @@ def tune(
     score_sources(*sources([Recognised(ref, ref.text) for ref in references]), options)  # what is wrong shows now
     texts = [[""] * len(cuts) for _ in settings]
     workers, done_s = Workers(recognizer.device), 0.0
-    budget = Budget(recognizer.decoder.footprint, recognizer.device, batch_s, workers.count)
+    budget = Budget(max(decoder.footprint for decoder in decoders), recognizer.device, batch_s, workers.count)
     with workers:
         decode = partial(_decode, recognizer, decoders, cuts)
         for batch, found in workers.map(decode, budget.batches([cut.duration for cut in cuts])):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -65,6 +65,14 @@ def is_clause_end(word: str) -> bool:
 def space_between(before: str, after: str) -> str:
     """What stands between two texts that follow each other: a space, but none in Chinese and Japanese."""
     return "" if re.match(f"[{_CJ}]", after) and not before[-1:].isascii() else " "
+
+
+def together(texts: Iterable[str]) -> str:
+    """Texts that follow each other as one: a space between them, but none in Chinese and Japanese."""
+    whole = ""
+    for text in filter(None, texts):
+        whole += (space_between(whole, text) if whole else "") + text
+    return whole
 
 
 def joined(words: Sequence[Word]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from models import noises, small_model, sources
 
@@ -19,6 +19,7 @@ from asr.data.batch import pad_audio
 from asr.evidence import Evidence
 from asr.guards import Found, Guarded, advances, compression_ratio, first_round, guarded, silent
 from asr.recognizer import Recognizer, batch
+from asr.transcript import Transcript
 from asr.writers import TranscriptWriter
 
 OPTIONS = GuardConfig()
@@ -156,7 +157,6 @@ cases = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(cases, max_size=5))
 def test_windows_do_not_disturb_each_other(drawn: list[tuple[list[int], float, bool, list[int]]]) -> None:
     texts = [found(tokens, log_prob, truncated=truncated) for tokens, log_prob, truncated, _ in drawn]
@@ -304,3 +304,20 @@ def test_no_text_is_searched_for_again_with_a_beam_that_is_not_wider(
     results = [decoder(audio_BN, len_B, [None] * 8, guards=on) for on in (True, False)]
     assert searches == [beam_size] * 2
     assert [r.hypotheses for r in results[0]] == [r.hypotheses for r in results[1]]
+
+
+@pytest.mark.filterwarnings("ignore:.*length cap")
+def test_a_silent_window_is_not_searched_again_and_what_was_made_of_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(batch, "evidence", lambda *args, **options: asked.append(args))
+    guards = GuardConfig(**{**ALONE, "doubt_log_prob": 0.0, "wider_log_prob": 0.0})
+    recognizer = Recognizer(small_model(beam_size=3, n_best=3, guards=guards))
+    quiet_N = 1e-5 * noises(1.0)[0]
+    (result,) = recognizer.transcribe_sources(sources([quiet_N]))
+    assert isinstance(result, Transcript)
+    assert (result.text, len(result.alternatives), asked) == ("", 1, [])
+    assert result.segments[0].guards == ("silence",)
+    plain = Recognizer(small_model(beam_size=3, n_best=3)).decoder
+    assert plain(*pad_audio([quiet_N]), [None])[0].hypotheses[0].tokens, "it invents a text"

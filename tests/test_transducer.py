@@ -112,6 +112,21 @@ def test_a_wide_beam_finds_the_best_of_all_texts(kind: str, seed: int) -> None:
         assert [score for _, score in best] == pytest.approx([score for score, _ in expected], abs=1e-4)
 
 
+@pytest.mark.parametrize("bonus", [-3.0, 3.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_text_is_given_up_that_the_bonus_puts_first(bonus: float, seed: int) -> None:
+    model, states_1TD = transducer(seed=seed), torch.randn(1, 4, 4)
+    limits, prefix_BP = Limits([START], UNLIMITED, [3]), torch.full((1, 1), START)
+    options = SearchOptions(beam_size=60, n_best=1, length_bonus=bonus)
+    with torch.inference_mode():
+        frames_1TJ = model.frames(states_1TD)
+        ((found,),) = transducer_search(model, frames_1TJ, torch.tensor([4]), prefix_BP, BLANK, limits, options)
+    texts = [text for n in range(4) for text in itertools.product([2, 3, 4], repeat=n)]
+    scores = {text: exact(model, states_1TD[0], text) + bonus * len(text) for text in texts}
+    assert found.tokens == max(scores, key=lambda text: scores[text])
+    assert found.score == pytest.approx(scores[found.tokens], abs=1e-4)
+
+
 @pytest.mark.parametrize("beam", [2, 4])
 def test_a_narrow_beam_finds_texts_once_and_never_overrates_them(beam: int) -> None:
     model, states_BTD = transducer(seed=5), torch.randn(4, 6, 4)

@@ -8,11 +8,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_tokenizer import CHARACTERS, TEXTS, UNIGRAM, WHISPER
+from vocabularies import CHARACTERS, TEXTS, UNIGRAM, WHISPER
 
 from asr.tokenizer import SentencePieceTokenizer
 from asr.transcript import Segment, Word
-from asr.words import LONGEST_SEGMENT_S, group, is_clause_end, is_sentence_end, joined, space_between, split
+from asr.words import LONGEST_SEGMENT_S, group, is_clause_end, is_sentence_end, joined, space_between, split, together
 
 
 def texts(pieces: list[str]) -> list[str]:
@@ -102,6 +102,7 @@ def test_clause_ends() -> None:
 )
 def test_texts_are_joined_as_their_script_does(before: str, after: str, space: str) -> None:
     assert space_between(before, after) == space
+    assert together(["", before, "", after]) == f"{before}{space if before else ''}{after}"
 
 
 # --- segments -----------------------------------------------------------------------------------------

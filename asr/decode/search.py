@@ -199,8 +199,6 @@ def _advance(
         beam.finished[beam.utterances[b]].append(hypothesis)
 
     open_BK = ends_BC.to(torch.uint8).argsort(dim=1, stable=True)[:, :K]  # the best that go on, in order
-    if open_BK.shape[1] < K:
-        raise ValueError(f"a beam of {K} is wider than the vocabulary of {step_NV.shape[1]} allows")
     parent_N, token_N = parent_BC.gather(1, open_BK).view(-1), token_BC.gather(1, open_BK).view(-1)
     score_BK = total_BC.gather(1, open_BK)
     beam.score_BK = score_BK.masked_fill(ends_BC.gather(1, open_BK), -math.inf)

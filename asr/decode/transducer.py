@@ -136,7 +136,8 @@ def _follow(model: Joined, beam: _Beam, step: Step, len_B: Tensor, limits: Limit
     beam.score_BK = beam.score_BK.masked_fill(over_BK, -math.inf)
     for b, most in enumerate(beam.score_BK.logsumexp(1).tolist()):
         best = sorted((score for score, *_ in beam.ended[b]), reverse=True)[: options.n_best]
-        room = max(0.0, options.length_bonus) * limits.tokens_B[b]
+        # What may yet be added to those that go on, or taken from those that have ended: neither has its bonus yet.
+        room = abs(options.length_bonus) * limits.tokens_B[b]
         if len(best) == options.n_best and most + room < best[-1]:
             beam.score_BK[b] = -math.inf
     from_N = (step.from_BK + torch.arange(B, device=len_B.device)[:, None] * K).flatten()

@@ -31,7 +31,7 @@ from asr.recognizer.pool import OnDone, Opened, Piece, Progress, Reader, Recordi
 from asr.tasks import chosen, into
 from asr.transcript import Failure, Segment, Transcript
 from asr.windows import Detector, QuietWindows, SpeechWindows, WindowMaker
-from asr.words import split
+from asr.words import split, together
 
 __all__ = ["OnDone", "Opened", "Recognizer", "Source"]
 
@@ -87,7 +87,7 @@ class Recognizer:
         languages: Sequence[str | None] | None = None,
         tasks: Sequence[str | None] | None = None,
     ) -> list[list[Hypothesis]]:
-        """Find the n best token sequences of each waveform; validation and every command come through here.
+        """Find the n best token sequences of each waveform, by the search alone: no guards, as a validation wants it.
 
         languages: of the speech, one per waveform; None lets a multilingual model detect it.  tasks: of each; None is
         what the model does if it is not told.  Waveforms are at the front end's rate and at most one window long.
@@ -146,10 +146,11 @@ class Recognizer:
         """
         task = chosen(task, self.tokenizer.tasks)
         if language is not None:
-            known = list(self.tokenizer.languages)
-            self.tokenizer.prefix(language or next(iter(known), None), task)  # wrong: an error before any work
+            self.tokenizer.prefix(language, task)  # wrong: an error before any work
         if words and into(task) is not None and self.config.model.decoder.kind != "attention":
             raise AsrError(f"task {task}: only an attention decoder can tell when the words of a translation were said")
+        if words:
+            self.decoder.timer  # noqa: B018  what it lacks shows before any work
         todo = sources if isinstance(sources, Sized) else list(sources)
         reader = Reader(self.rate, self.window_s, self.cut)
         progress = Progress(reader, len(todo), on_done)
@@ -223,7 +224,7 @@ class Recognizer:
         complete = recording.whole and len(decoded) == len(recording.found)
         return Transcript(
             recording.id,
-            n_best[0][0] if n_best else " ".join(segment.text for segment in segments if segment.text),
+            n_best[0][0] if n_best else together(segment.text for segment in segments),
             recording.heard_s if complete else max((end_s for (_, end_s), _ in decoded), default=0.0),
             decoded[0][1].language if decoded else recording.language,
             segments,

@@ -95,6 +95,7 @@ class BatchDecoder:
         check_options(self.config.model, options)
         other = copy(self)
         other.options = options
+        other.__dict__.pop("footprint", None)  # which hangs on the beam
         other.searcher = build_searcher(self.parts, options, other._search)
         return other
 
@@ -199,12 +200,13 @@ class BatchDecoder:
 
         options = self.options.guards
         found = [self._found(result.hypotheses[0]) for result in results]
+        quiet = silent(windows.audio_BN, windows.len_B, options).tolist()
+        found = [Found((), "", f.log_prob) if q else f for f, q in zip(found, quiet, strict=True)]
         narrow = options.wider_beam > self.options.beam_size and self.options.temperature == 0
         kept = guarded(found, redo, widen if narrow else None, listen, options)
-        nothing = silent(windows.audio_BN, windows.len_B, options).tolist()
         kept = [
-            Guarded((), 0.0, guards=("silence",)) if quiet and g.tokens else g
-            for g, quiet in zip(kept, nothing, strict=True)
+            Guarded((), g.log_prob, guards=("silence",)) if q and result.hypotheses[0].tokens else g
+            for g, q, result in zip(kept, quiet, results, strict=True)
         ]
         return [result.guarded(g, wider.get(i)) for i, (result, g) in enumerate(zip(results, kept, strict=True))]
 

@@ -31,8 +31,9 @@ class Decoded:
         if wider is not None and kept.tokens == wider[0].tokens:
             hypotheses = wider
         else:
-            best, *others = self.hypotheses
-            hypotheses = [replace(best, tokens=kept.tokens, truncated=kept.truncated), *others]
+            # What else the search found has not been looked at.
+            score = kept.log_prob * max(1, len(kept.tokens))
+            hypotheses = [Hypothesis(kept.tokens, score, {}, kept.truncated)]
         return replace(
             self, hypotheses=hypotheses, log_prob=kept.log_prob, no_speech=kept.no_speech, guards=kept.guards
         )

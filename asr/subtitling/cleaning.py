@@ -11,7 +11,7 @@ from typing import NamedTuple
 import regex
 
 from asr.subtitling.cues import Cue, Dropped
-from asr.words import space_between
+from asr.words import together
 
 NEGATIVE, EMPTY, MUSIC, CREDITS = "negative length", "empty", "music", "credits"
 SOUND, NO_WORDS, DUPLICATE = "sound description", "no words", "duplicate"
@@ -69,7 +69,7 @@ def clean(cues: Iterable[Cue]) -> tuple[list[Cue], list[Dropped]]:
         new = text.lines[_repeated(before, text.lines) if rolls else 0 :]
         before = text.lines
         if new:
-            kept.append(cue._replace(text=joined(new)))
+            kept.append(cue._replace(text=together(new)))
         else:
             kept[-1] = kept[-1]._replace(end_s=max(kept[-1].end_s, cue.end_s))
             dropped.append(Dropped(cue, DUPLICATE))
@@ -90,14 +90,6 @@ def speakers(texts: Iterable[str]) -> Set[str]:
             elif (found := _HAN_LABEL.match(line)) and not _SAYING.search(found[1]):
                 counts[found[1]] += 1
     return {name for name, count in counts.items() if count >= _NAMED_OFTEN}
-
-
-def joined(lines: Sequence[str]) -> str:
-    """Lines as one: a space between them, but none in Chinese and Japanese."""
-    whole = ""
-    for line in lines:
-        whole += (space_between(whole, line) if whole else "") + line
-    return whole
 
 
 def _said(text: str, names: Set[str]) -> _Text:

@@ -105,7 +105,7 @@ def _guessed(data: bytes, path: Path) -> tuple[str, str]:
 
 
 def _read_twice(text: str) -> bool:
-    """Whether all of a text is what UTF-8 looks like as Windows-1252: é for é."""
+    """Whether all of a text is what UTF-8 looks like as Windows-1252, two letters for one that is not ASCII."""
     if text.isascii():
         return False
     try:

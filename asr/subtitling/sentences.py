@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 import regex
 
 from asr.subtitling.activity import Activity
-from asr.subtitling.cleaning import joined
 from asr.subtitling.cues import Cue
-from asr.words import is_sentence_end
+from asr.words import is_sentence_end, together
 
 JOIN_GAP_S = 1.0  # a longer pause parts a sentence, too
 _PUNCTUATED = 0.3  # the share of cues that end a sentence, in a file that has full stops at all
@@ -97,4 +96,4 @@ def _together(before: Cue, part: Cue) -> Cue:
         text = _LEADING.sub("", text)
         first = _TRAILING.sub("", first)
     numbers = (*before.numbers, *(n for n in part.numbers if n not in before.numbers))
-    return Cue(numbers, before.start_s, max(before.end_s, part.end_s), joined([t for t in (first, text) if t]))
+    return Cue(numbers, before.start_s, max(before.end_s, part.end_s), together([t for t in (first, text) if t]))

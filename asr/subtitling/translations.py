@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from asr.subtitling.cleaning import joined
 from asr.subtitling.cues import Cue
+from asr.words import together
 
 WITHIN, COVERED = 0.7, 0.5
 
@@ -29,4 +29,4 @@ def text_within(cues: Sequence[Cue], start_s: float, end_s: float) -> str | None
             covered_s += shared_s
         elif share > 1 - WITHIN:
             return None
-    return joined(inside) if inside and covered_s >= COVERED * (end_s - start_s) else None
+    return together(inside) if inside and covered_s >= COVERED * (end_s - start_s) else None
