@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from test_ct2 import FLOAT16, FLOAT32, INT8, INT16, Variable, container, variable
-from test_tokenizer import speech2text_files, whisper_json
 from torch import Tensor
 from transformers import (
     GenerationConfig,
@@ -27,6 +26,7 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 from transformers.utils import logging
+from vocabularies import speech2text_files, whisper_json
 
 from asr.tokenizer import WhisperTokenizer
 

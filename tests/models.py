@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from test_ct2 import INT16, container, variable
-from test_tokenizer import whisper_json
 from torch import Tensor
+from vocabularies import whisper_json
 
 from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig, EncoderConfig, LogMelConfig, ModelConfig, ModelFolderConfig, TokenizerConfig

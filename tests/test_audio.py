@@ -283,7 +283,7 @@ def test_a_file_that_may_not_be_read() -> None:
             os.seteuid(user)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32), kind=st.sampled_from(["WAV", "FLAC", "OGG", "MP3", "AIFF", "W64", "CAF", "NIST", "VOC"])
 )

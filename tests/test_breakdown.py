@@ -19,7 +19,7 @@ from asr.scoring.breakdown import Confusions, Groups, by_length, in_quarters
 WORDS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=8).map(" ".join)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pairs=st.lists(st.tuples(WORDS, WORDS), max_size=5))
 def test_confusions_are_those_of_the_alignments(pairs: list[tuple[str, str]]) -> None:
     found = Confusions()

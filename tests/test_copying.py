@@ -82,7 +82,7 @@ def test_what_may_come_next(text: list[str], expected: list[str]) -> None:
     assert found == {PIECES.pieces.index(piece) for piece in expected}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.text("ab", min_size=1, max_size=4), max_size=4), min_size=1, max_size=3), st.randoms())
 def test_letters_of_words_may_come_next_within_their_word_alone(lists: list[list[str]], draw: random.Random) -> None:
     tokenizer = type(LETTERS).train(["abAB ,"])

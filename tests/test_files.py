@@ -255,7 +255,7 @@ def test_a_dpkg_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert started[0].returncode == -9
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from([".tar", ".tar.gz", ".zip"]))
 def test_damaged_archives_give_one_error_or_the_members(
     tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str

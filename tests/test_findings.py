@@ -82,7 +82,7 @@ def listed(folder: Path, pairs: Texts, entries: list[str], **options: Any) -> Sc
     return score_texts(refs, hyps, words=path, **options)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pairs=PAIRS, entries=st.sets(st.sampled_from(["a", "c", "d"]), min_size=1))
 def test_single_words_are_counted_as_by_le_et_al(
     tmp_path_factory: pytest.TempPathFactory, pairs: Texts, entries: set[str]
@@ -165,7 +165,7 @@ def test_lists_that_cannot_be_used(tmp_path: Path, content: str, says: str) -> N
 # ---- n-best lists -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=st.lists(st.tuples(WORDS, st.lists(WORDS, min_size=1, max_size=4)), min_size=1, max_size=4))
 def test_oracle_is_the_least_of_each_list(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, list[str]]]

@@ -39,7 +39,7 @@ def tokens(text: str, unit: Unit) -> list[str]:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(pairs=PAIRS)
 def test_counts_are_those_of_the_edit_distance(unit: Unit, pairs: list[tuple[str, str]]) -> None:
     refs, hyps = [r for r, _ in pairs], [h for _, h in pairs]
@@ -51,7 +51,7 @@ def test_counts_are_those_of_the_edit_distance(unit: Unit, pairs: list[tuple[str
     assert error_rate(refs, hyps, unit) == sum(rates, ErrorRate())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(pairs=PAIRS)
 def test_counts_and_rates_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
     pairs = [*pairs, ("a word", "a")]
@@ -66,7 +66,7 @@ def test_counts_and_rates_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> No
 
 
 @pytest.mark.parametrize("unit", UNITS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ref=SENTENCES, hyp=SENTENCES)
 def test_alignment_spells_both_sides(unit: Unit, ref: str, hyp: str) -> None:
     edits = align(ref, hyp, unit)
@@ -76,7 +76,7 @@ def test_alignment_spells_both_sides(unit: Unit, ref: str, hyp: str) -> None:
     assert sum(e.kind != "equal" for e in edits) == error_rate([ref], [hyp], unit).errors
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ref=SENTENCES, hyp=SENTENCES, width=st.integers(20, 60))
 def test_shown_lines_stand_under_each_other(ref: str, hyp: str, width: int) -> None:
     edits = align(ref, hyp)
@@ -123,7 +123,7 @@ def test_any_white_space_parts_words_and_spaces_are_characters() -> None:
     assert error_rate(["a b "], ["ab"], "character") == ErrorRate(hits=2, deletions=1)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(pairs=st.lists(st.tuples(st.text(max_size=40), st.text(max_size=40)), min_size=1, max_size=4))
 def test_counts_of_any_text_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
     """Any Unicode, alone spaces too; jiwer parts words at single spaces only, so it is given those."""
@@ -136,7 +136,7 @@ def test_counts_of_any_text_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> 
             assert row == [out.hits, out.substitutions, out.deletions, out.insertions]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ref=SENTENCES, hyp=SENTENCES)
 def test_word_errors_are_those_of_the_alignment(ref: str, hyp: str) -> None:
     shown = [(e.kind, e.reference, e.hypothesis) for e in align(ref, hyp) if e.kind != "equal"]
@@ -145,7 +145,7 @@ def test_word_errors_are_those_of_the_alignment(ref: str, hyp: str) -> None:
     assert all(ref.split()[e.at] == e.reference for e in found if e.kind != "insert")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pairs=st.lists(st.tuples(MIXED, MIXED), min_size=1, max_size=5))
 def test_counts_of_mixed_tokens_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
     refs, hyps = ([" ".join(mixed_tokens(side)) for side in sides] for sides in zip(*pairs, strict=True))

@@ -98,7 +98,7 @@ def text_of(choices: list[int], tokenizer: Pieces | CharacterTokenizer) -> list[
 
 
 @TOKENIZERS
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(phrases=lists, choices=texts)
 def test_a_finished_text_gains_what_its_phrases_are_worth(
     tokenizer: Pieces | CharacterTokenizer, phrases: list[Phrase], choices: list[int]
@@ -109,7 +109,7 @@ def test_a_finished_text_gains_what_its_phrases_are_worth(
 
 
 @TOKENIZERS
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(phrases=lists, rows=st.lists(texts, min_size=1, max_size=5), order=st.randoms())
 def test_hypotheses_together_and_reordered_gain_what_each_gains_alone(
     tokenizer: Pieces | CharacterTokenizer, phrases: list[Phrase], rows: list[list[int]], order: random.Random

@@ -19,7 +19,7 @@ from audit import audited, expect_refused
 from foreign import hf_whisper, openai_content
 from hostile import CANARY, PICKLE
 from safetensors.torch import load_file, save_file
-from test_tokenizer import whisper_json
+from vocabularies import whisper_json
 
 from asr.checkpoint import load_tensors
 from asr.errors import CheckpointError

@@ -23,9 +23,9 @@ from foreign import (
 )
 from safetensors.torch import load_file, save_file
 from test_ct2 import FLOAT16, INT8
-from test_tokenizer import whisper_json
 from torch import Tensor
 from transformers import WhisperForConditionalGeneration
+from vocabularies import whisper_json
 
 from asr.checkpoint import ModelFolder, load_model_folder
 from asr.config import DecodeConfig

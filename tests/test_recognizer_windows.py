@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from models import RATE, noises, small_model, sources, texts
 from torch import Tensor
@@ -63,7 +63,6 @@ def test_no_window_is_longer_than_the_front_end_s_own(monkeypatch: pytest.Monkey
     assert max(seen) <= 2 * RATE
 
 
-@settings(deadline=None)
 @given(lengths=st.lists(st.integers(0, 500), max_size=40), most=st.integers(1, 2000))
 def test_batches_hold_every_index_once_and_keep_the_budget(lengths: list[int], most: int) -> None:
     batches = list(batches_by_length(lengths, most))

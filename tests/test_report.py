@@ -106,7 +106,7 @@ def test_figures_are_those_of_the_score(files: list[Path], tmp_path: Path) -> No
 TOKENS = st.lists(st.sampled_from(["a", "b", "cd", "ü", "</script>"]), max_size=8)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(reference=TOKENS, said=TOKENS)
 def test_runs_and_reference_tell_the_whole_alignment(reference: list[str], said: list[str]) -> None:
     rest, told = list(reference), []

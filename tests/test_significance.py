@@ -41,7 +41,7 @@ def places(refs: list[str], hyps: list[str]) -> Places:
     return Places(table[:, 0], table[:, 1])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(pairs=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=4))
 def test_measures_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
     refs, hyps = [r for r, _ in pairs], [h for _, h in pairs]
@@ -131,7 +131,7 @@ def segments_by_hand(ref: str, first: str, second: str) -> list[int]:
     return [*differences, found[0] - found[1]] if any(found) else differences
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(texts=st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=5))
 def test_matched_pairs_beside_a_plain_loop(texts: list[tuple[str, str, str]]) -> None:
     refs, first, second = (list(column) for column in zip(*texts, strict=True))

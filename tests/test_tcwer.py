@@ -52,7 +52,7 @@ def brute(refs: list[str], ref_spans: Spans, hyps: list[str], hyp_spans: Spans, 
     return errors, -hits
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ref=SPOKEN, hyp=SPOKEN, collar_s=st.sampled_from([0.0, 0.5, 2.0, 5.0, 100.0]), ordered=st.booleans())
 def test_counts_are_those_of_the_best_alignment(ref: Words, hyp: Words, collar_s: float, ordered: bool) -> None:
     if ordered:

@@ -58,7 +58,7 @@ TEXTS = st.one_of(
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", NORMALIZERS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=TEXTS)
 def test_normalised_text_comes_back_unchanged(name: str, language: str, text: str) -> None:
     if name == "english" and language != "en":
@@ -73,7 +73,7 @@ def test_normalised_text_comes_back_unchanged(name: str, language: str, text: st
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=TEXTS)
 def test_spoken_leaves_letters_and_apostrophes_inside_words(language: str, text: str) -> None:
     said = normalizer("spoken", language)(text)

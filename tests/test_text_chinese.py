@@ -21,7 +21,7 @@ PARTS = ["2024年", "12:30", "13812345678", "电话", "1,234", "百分之", "乾
 PIECES = st.sampled_from([*SIGNS, *PARTS])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.lists(st.one_of(PIECES, st.characters()), max_size=12).map("".join))
 def test_settles_and_leaves_no_digit_and_no_needless_space(text: str) -> None:
     once = chinese(text)
@@ -108,7 +108,7 @@ def value(words: str) -> int:
     return "零一二三四五六七八九".index(words.lstrip("零") or "零")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(number=st.integers(0, 10**16 - 1) | st.integers(0, 10**6))
 def test_numbers_read_back(number: int) -> None:
     words = in_words(number)

@@ -73,7 +73,6 @@ def split_at_quiet(audio_N: Tensor, rate: int, window_s: float) -> list[Tensor]:
     return [*windows, audio_N]
 
 
-@settings(deadline=None)
 @given(
     n=st.integers(1, 3000),
     window=st.integers(1, 700),
