@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from command import asr
-from models import noises, small_model
+from models import noises, small_model, sources
 from synthetic import experiment, logged_steps, speech_data, untrained
 
 from asr.checkpoint import load_model_folder, save_model_folder
@@ -19,6 +19,7 @@ from asr.errors import AsrError, CheckpointError, ConfigError
 from asr.recognizer import Recognizer
 from asr.training.start import starting_point
 from asr.training.task import SpeechTask
+from asr.transcript import Failure
 
 LAYERS = {"layers": 1, "heads": 2, "feed_forward": 32}
 SMALL: dict[str, dict[str, Any]] = {
@@ -223,6 +224,8 @@ def test_a_language_that_is_not_given_is_asked_for_where_it_matters() -> None:
             continue
         with pytest.raises(AsrError, match="cannot detect the language: give it, one of en, es"):
             recognizer.decode(audio_BN, len_B)
+        (failed,) = recognizer.transcribe_sources(sources(noises(1.0)))
+        assert failed == Failure("0", "0: this model cannot detect the language: give it, one of en, es")
         alone = Recognizer(small_model(["en"], decoder=SMALL[kind]))
         assert alone.decode(audio_BN, len_B) == alone.decode(audio_BN, len_B, ["en"])
 

@@ -178,15 +178,14 @@ class Recognizer:
 
     def _in_language(self, source: Source, language: str | None) -> Source:
         """The source in the language that is given, else its own; one that the model lacks is the source's failure."""
-        if language is not None or source.language is None or not self.tokenizer.languages:
-            return source._replace(language=language or source.language)
-        if source.language in self.tokenizer.languages:
-            return source
-        return source._replace(language=None, open=partial(self._refuse, source))
-
-    def _refuse(self, source: Source) -> Opened:
-        known = ", ".join(self.tokenizer.languages)
-        raise AsrError(printable(f"{source.id}: its language {source.language!r} is none of this model's: {known}"))
+        found, known = language or source.language, self.tokenizer.languages
+        if found is None and not self.decoder.detects:
+            problem = f"{source.id}: {self.decoder.asks_language}"
+        elif known and found is not None and found not in known:
+            problem = f"{source.id}: its language {found!r} is none of this model's: {', '.join(known)}"
+        else:
+            return source._replace(language=found)
+        return source._replace(language=None, open=partial(_refuse, problem))
 
     def _batches(self, pools: Iterable[Sequence[Piece]], budget: Budget) -> Iterator[list[Piece]]:
         """Windows of much the same length, of any recordings, to be decoded together."""
@@ -243,3 +242,7 @@ class Recognizer:
         )
         whole = Segment(text, round(start_s, 3), round(end_s, 3), words, found.log_prob, found.no_speech, found.guards)
         return split(whole) if words else [whole]
+
+
+def _refuse(problem: str) -> Opened:
+    raise AsrError(printable(problem))

@@ -110,6 +110,16 @@ class BatchDecoder:
         return footprint(self.parts, self.options.beam_size)
 
     @property
+    def detects(self) -> bool:
+        """Whether a language need not be given."""
+        return self.kind in ("attention", "none") or len(self.tokenizer.languages) < 2
+
+    @property
+    def asks_language(self) -> str:
+        """What to tell who has not given one that has to be."""
+        return f"this model cannot detect the language: give it, one of {', '.join(self.tokenizer.languages)}"
+
+    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
@@ -281,9 +291,9 @@ class BatchDecoder:
         known = list(self.tokenizer.languages)
         if not known or None not in languages or self.kind == "none":
             return languages
+        if not self.detects:
+            raise AsrError(self.asks_language)
         if self.kind != "attention":
-            if len(known) > 1:
-                raise AsrError(f"this model cannot detect the language: give it, one of {', '.join(known)}")
             return [known[0]] * len(languages)
         starts = torch.tensor([self.tokenizer.prefix(language)[:2] for language in known], device=self.device)
         first_B1 = starts[:1, :1].expand(len(memory.len_B), 1)
