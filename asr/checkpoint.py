@@ -232,11 +232,12 @@ def _checksum(flat: Mapping[str, Tensor]) -> int:
 def _encode(value: Any, tensors: list[Tensor], seen: dict[tuple[Any, ...], int]) -> Any:
     """Replace tensors by their number, and write what JSON lacks (tuples, keys that are no text) with a tag."""
     if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        identity = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+        value = value.detach()
+        # Of the tensor that the tree holds: the place of a copy from a device is taken by the next one's.
+        identity = (value.device, value.data_ptr(), value.shape, value.stride(), value.dtype)
         if value.numel() == 0 or identity not in seen:  # tied weights are stored once
             seen[identity] = len(tensors)
-            tensors.append(value.clone().contiguous())
+            tensors.append(value.cpu().clone().contiguous())
         return {"$tensor": seen[identity]}
     if isinstance(value, Mapping):
         return {"$map": [[_encode(k, tensors, seen), _encode(v, tensors, seen)] for k, v in value.items()]}

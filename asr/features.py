@@ -101,7 +101,7 @@ class WhisperLogMel(nn.Module):
         power_BTX = spectrum_BXT[..., :reach_T].abs().square().transpose(1, 2)
         x_BTF = (power_BTX @ self.mel_XF).clamp(min=1e-10).log10()
         x_BTF = torch.maximum(x_BTF, x_BTF.amax(dim=(1, 2), keepdim=True) - 8.0)
-        return Features((x_BTF + 4.0) / 4.0, len_B.new_full((B,), T), -(-len_B // self.hop))
+        return Features((x_BTF + 4.0) / 4.0, len_B.new_full((B,), T), (-(-len_B // self.hop)).clamp(max=T))
 
 
 class KaldiFilterBank(nn.Module):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from recipes.clips import Clip, Dropped, texts_also_in_train
 from recipes.preparing import SPLITS, Report
@@ -96,6 +97,6 @@ def _dropped_table(report: Report) -> Table:
             names = [name for split in SPLITS for name in by_split[split]]
             more = ", ..." if len(names) > EXAMPLES else ""
             counts = [str(len(by_split[split])) for split in SPLITS]
-            table.add_row(item["language"], reason, *counts, ", ".join(names[:EXAMPLES]) + more)
+            table.add_row(item["language"], Text(reason), *counts, Text(", ".join(names[:EXAMPLES]) + more))
         table.add_section()
     return table

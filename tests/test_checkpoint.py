@@ -118,6 +118,18 @@ def test_a_state_refuses_what_is_not_plain(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_tensors_that_are_copied_from_a_device_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where the copies are not the tree's and one may stand where the one before has stood."""
+    monkeypatch.setattr(torch.Tensor, "cpu", torch.Tensor.clone)
+    tied = torch.full((64,), 9.0)
+    tree = {"a": [torch.full((64,), float(i)) for i in range(20)], "b": tied, "c": tied}
+    save_state(tmp_path / "state", tree)
+    monkeypatch.undo()
+    found = load_state(tmp_path / "state")
+    assert [float(x[0]) for x in found["a"]] == [float(i) for i in range(20)]
+    assert found["b"] is found["c"] or torch.equal(found["b"], found["c"])
+
+
 def test_every_flipped_byte_and_every_cut_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "s.safetensors"
     save_state(path, {"w": torch.arange(64.0), "step": 7})

@@ -71,6 +71,20 @@ def test_files_in_another_order_are_compared_by_utterance(files: list[Path], tmp
     assert (contest.mapsswe.mean, contest.mapsswe.p) == (0.0, 1.0)
 
 
+def test_speakers_are_paired_whatever_the_order_of_a_file(tmp_path: Path) -> None:
+    def rows(texts: list[str]) -> list[str]:
+        return [
+            json.dumps({"id": f"u{i}", "text": text, "speaker": f"s{i % 7}"}) + "\n" for i, text in enumerate(texts)
+        ]
+
+    ref, one, turned = (tmp_path / f"{name}.jsonl" for name in ("ref", "one", "turned"))
+    ref.write_text("".join(rows([" ".join(words) for words in REFS])))
+    one.write_text("".join(rows(SYSTEMS["bad"])))
+    turned.write_text("".join(reversed(rows(SYSTEMS["bad"]))))
+    (contest,) = compare(ref, [one, turned], ScoreOptions(metrics=["wer"], by="speaker")).contests()
+    assert contest.difference == (0.0, (0.0, 0.0, 10_000), 1.0)
+
+
 def test_a_system_that_lacks_texts_is_named(files: list[Path]) -> None:
     write(files[2], SYSTEMS["good"][:-1])
     with pytest.raises(DataError, match=r"good lacks 1 id \(u_199\) of .*ref"):

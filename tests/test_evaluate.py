@@ -21,6 +21,8 @@ from asr.recognizer import Recognizer
 from asr.recognizer.cuts import cut_source
 from asr.scoring import ScoreOptions, score
 from asr.scoring import compare as compare_files
+from asr.scoring.recognised import Recognised, read_recognised, write_recognised
+from asr.scoring.rows import Row
 from asr.text import normalizer
 
 LANGUAGES = ("en", "es", "en", None)
@@ -192,3 +194,9 @@ def test_noise_makes_a_harder_test_that_is_the_same_each_time(cuts: Path, tmp_pa
     assert 10 * torch.log10(clean_N.square().mean() / noise_N.square().mean()).item() == pytest.approx(6.0, abs=0.01)
     with pytest.raises(DataError, match="no audio files to take as noise"):
         noisy(tmp_path / "plain", 0.0, recognizer.rate)
+
+
+def test_texts_with_any_character_are_read_again_as_they_were_written(tmp_path: Path) -> None:
+    texts = ["one\u2028two", "three\u0085", "\u2029", "plain"]
+    write_recognised(tmp_path / "hyp.jsonl", [Recognised(Row(text, text, "en"), text) for text in texts])
+    assert [each.text for each in read_recognised(tmp_path / "hyp.jsonl")] == texts

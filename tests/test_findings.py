@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,7 @@ def test_lists_that_cannot_be_used(tmp_path: Path, content: str, says: str) -> N
         "score", tmp_path / "none", tmp_path / "none", "--words", tmp_path / "words.txt", "--normalizer", "basic"
     )
     assert done.status == 2
+    assert re.search(says, done.err[0])
     with pytest.raises(DataError, match=says):
         score_texts({"a": "x"}, {"a": "x"}, words=tmp_path / "words.txt", normalizer="basic")
 

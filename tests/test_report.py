@@ -235,6 +235,7 @@ def audio(tmp_path: Path) -> Path:
     for number in (1, 2, 4):
         soundfile.write(folder / "a" / f"{number}.wav", 0.1 * noise(0.5, 8000), 8000)
     (folder / "a" / "3.wav").write_text("This is no audio.\n" * 20)
+    (folder / "a" / "1.txt").write_text("What is said in the first one.\n")
     return folder
 
 

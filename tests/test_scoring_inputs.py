@@ -104,6 +104,11 @@ VTT = (
 )
 
 
+def test_cues_without_an_empty_line_between_them(tmp_path: Path) -> None:
+    cues = "1\n00:00:01,0 --> 00:00:02,0\nfive or\n6\n2\n00:00:03,0 --> 00:00:04,0\nan --> arrow\n\n"
+    assert texts(write(tmp_path / "a.srt", cues)) == {"1": "five or 6", "2": "an --> arrow"}
+
+
 def test_subtitles_are_one_text(tmp_path: Path) -> None:
     srt, vtt = write(tmp_path / "a.srt", SRT), write(tmp_path / "a.vtt", VTT)
     assert texts(srt) == {"1": "Hello there,", "2": "world"}

@@ -105,6 +105,15 @@ def test_paired_bootstrap_sees_what_two_intervals_hide() -> None:
     assert paired_bootstrap(rows[0], rows[0], wer) == (0.0, (0.0, 0.0, 10_000), 1.0)
 
 
+def test_a_few_blocks_are_too_few_for_certainty() -> None:
+    right, wrong = np.array([[10, 0, 0, 0]]), np.array([[5, 5, 0, 0]])
+    for count, least in ((1, 1.0), (2, 0.5), (5, 2 / 32)):
+        found = paired_bootstrap(np.repeat(wrong, count, 0), np.repeat(right, count, 0), wer)
+        assert (found.value, found.p) == (-0.5, least)
+    alike = np.repeat(right, 9, 0)  # those in which both are alike tell nothing
+    assert paired_bootstrap(np.vstack([alike, wrong]), np.vstack([alike, right]), wer).p == 1.0
+
+
 def test_paired_bootstrap_is_right_as_often_as_it_says() -> None:
     """Of systems that are equal but for chance, about one in twenty seems different."""
     refs, hyps = corpus(150, *[0.2] * 60)

@@ -365,3 +365,9 @@ def test_a_file_is_scored_against_the_translations_of_cuts(config: Path, tmp_pat
     assert (done.status, done.err) == (2, ["asr: cut 'dev-0' has no translation into fr"])
     done = asr("score", dev, tmp_path / "hyp.jsonl", "--ref-column", "translations.de", "--json")
     assert list(json.loads(done.out)["metrics"]) == ["bleu", "chrf"]
+    (tmp_path / "zh.txt").write_text("a 我们在这里\n")
+    scored = [
+        score(tmp_path / "zh.txt", tmp_path / "zh.txt", metrics=["bleu"], language=code).translation["bleu"].signature
+        for code in ("zh-TW", "zh_TW", "ZH")
+    ]
+    assert all("tok:zh" in signature for signature in scored)

@@ -165,9 +165,8 @@ def _text(record: Record) -> str:
 
 
 def _read(path: Path) -> Iterable[Record]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
-        if not line.endswith("\n"):
-            return  # a killed writer's
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")  # behind the last line feed, a killed writer's
+    for number, line in enumerate(whole, 1):
         try:
             found = json.loads(line)
         except (ValueError, RecursionError):

@@ -232,7 +232,9 @@ class Runner:
 
 def check_settings(plan: Plan, results: Results, only: Collection[str]) -> None:
     """AsrError if a row's records are of other settings than the YAML has now.  only: as for the run."""
-    only = {*only, *map(plan.config.start_of, only)}
+    if only:
+        needed = (plan.config.start_of, plan.config.opponent_of, plan.config.timed_as)
+        only = {BASE, *only, *(other(row) for row in only for other in needed)}
     stale: dict[str, list[str]] = {}
     for record in results.records:
         row, corpus = record.row, record.corpus

@@ -10,7 +10,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -128,18 +128,18 @@ def temporary_copy(source: IO[bytes], name: str, size: int | None = None) -> Ite
 
     Some formats, MP4 for one, are read from both ends.  Raises AudioError, naming `name`.
     """
-    try:
-        with tempfile.NamedTemporaryFile(prefix="asr-") as file:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="asr-"))
             while (size is None or file.tell() < size) and (
                 data := source.read(_COPY_BYTES if size is None else min(_COPY_BYTES, size - file.tell()))
             ):
                 file.write(data)
             file.flush()
-            yield file.name
-    except OSError as error:  # the disk is full, or there is no folder for such files
-        raise AudioError(
-            f"{printable(name)}: cannot be copied to a temporary file ({error.strerror}); set TMPDIR"
-        ) from None
+        except OSError as error:  # the disk is full, or there is no folder for such files
+            problem = f"cannot be copied to a temporary file ({error.strerror}); set TMPDIR"
+            raise AudioError(f"{printable(name)}: {problem}") from None
+        yield file.name
 
 
 def request_for(path: str | os.PathLike[str], timeout_s: float, max_bytes: int, **part: Any) -> dict[str, Any]:

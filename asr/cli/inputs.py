@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import glob
 import math
-import mimetypes
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from asr.errors import ConfigError, printable
+from asr.files import audio_by_name
 
 if TYPE_CHECKING:
     from asr.model.precision import Precision
     from asr.recognizer import Recognizer
-
-# Python's own table alone, so that every machine sees the same files.
-_TYPES = mimetypes.MimeTypes(filenames=())
 
 
 def names(text: str) -> list[str]:
@@ -77,7 +74,7 @@ def _in_folder(folder: str, problems: list[str], remarks: list[str]) -> list[str
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if not name.startswith("."):
-                (found if _may_be_audio(name) else other).append(os.path.join(path, name))
+                (other if audio_by_name(name) is False else found).append(os.path.join(path, name))
     if other:
         shown = ", ".join(printable(os.path.relpath(path, folder)) for path in sorted(other)[:3])
         more = f" and {len(other) - 3} more" if len(other) > 3 else ""
@@ -86,8 +83,3 @@ def _in_folder(folder: str, problems: list[str], remarks: list[str]) -> list[str
     if not found and not closed:
         problems.append(f"{printable(folder)}: there is no audio file in this folder")
     return sorted(found)
-
-
-def _may_be_audio(name: str) -> bool:
-    kind, packing = _TYPES.guess_type(name)
-    return packing is None and (kind is None or kind.startswith(("audio/", "video/")))

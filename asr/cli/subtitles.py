@@ -71,6 +71,7 @@ def _show(report: Report, out: Path) -> None:
     """Print what became of each recording, and which rules dropped how many cues."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("recording", "subtitles", title="Subtitles to cuts", title_justify="left")
     for column in ("cues", "offset / s", "drift / %", "confidence", "cuts", "minutes"):
@@ -84,7 +85,7 @@ def _show(report: Report, out: Path) -> None:
             made = (str(title.cuts), f"{title.cut_s / 60:.1f}")
             if file.language != title.times:
                 made = (f"{title.cuts - title.missing[file.language]}", "")
-            table.add_row(title.name, file.language, str(file.cues), *shown, *made)
+            table.add_row(Text(title.name), file.language, str(file.cues), *shown, *made)
     console = Console()
     console.print(table)
     if dropped := report.dropped():

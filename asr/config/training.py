@@ -87,7 +87,9 @@ class DataConfig(Config):
 class AugmentConfig(Config):
     """Changes to the training data; every draw is a function of the seed and of when an utterance comes."""
 
-    speeds: tuple[float, ...] = Field((1.0,), description="one is drawn per utterance, such as [0.9, 1.0, 1.1]")
+    speeds: tuple[Annotated[float, Field(gt=0, le=10)], ...] = Field(
+        (1.0,), min_length=1, description="one is drawn per utterance, such as [0.9, 1.0, 1.1]"
+    )
     join: float = Field(0.0, ge=0, le=1, description="probability that further clips are appended to an utterance")
     join_max_s: float = Field(12.0, gt=0)
     noise: Path | None = Field(None, description="folder of noise or music to mix in")
@@ -144,6 +146,7 @@ class LossConfig(Config):
 
 Factor = Annotated[float, Field(ge=0, le=1000)]
 _BETAS = 0.9, 0.98
+_Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class PlateauConfig(Config):
@@ -164,7 +167,7 @@ class OptimizerConfig(Config):
     parts: dict[str, Factor] = Field(
         {}, description="factors on lr by part of the model, such as encoder.layers.0; 0 freezes, the longest name wins"
     )
-    betas: tuple[float, float] = Field(_BETAS, description="of adam and adamw")
+    betas: tuple[_Beta, _Beta] = Field(_BETAS, description="of adam and adamw")
     momentum: float = Field(0.0, ge=0, lt=1, description="of sgd and rmsprop")
     nesterov: bool = Field(False, description="sgd looks ahead along its momentum")
     weight_decay: float = Field(
@@ -250,6 +253,8 @@ class ExperimentConfig(Config):
     def _methods_have_what_they_need(self) -> ExperimentConfig:
         if self.loss.cr_ctc and not self.augment.spec_augment:
             raise ValueError("loss.cr_ctc compares two views by SpecAugment: give augment.time_masks or freq_masks")
+        if (self.augment.noise is None) == (self.augment.noise_probability > 0):
+            raise ValueError("augment.noise, a folder, and augment.noise_probability above 0 go together")
         if self.loss.minimum_error.weight and self.data.phrases is not None:
             raise ValueError("loss.minimum_error searches without phrase lists: leave out data.phrases")
         if self.loss.minimum_error.weight and self.trainer.strategy == "fsdp":

@@ -108,7 +108,15 @@ def nothing_left(path: Path, dropped: Sequence[Dropped]) -> DataError:
 
 
 def pieces(cut: Cut) -> list[tuple[float, MonoCut]]:
-    """The clips that a cut is joined from, each with its start in seconds; the silence between is left out."""
+    """The clips that a cut is joined from, each with its start in seconds; the silence between is left out.
+
+    Raises DataError for what lhotse would do to the sum, or to the level of a clip in it, and this does not.
+    """
+    if isinstance(cut, MixedCut):
+        changed = [name for name in ("snr", "mute") if any(getattr(track, name, None) for track in cut.tracks)]
+        changed += ["transforms"] if cut.transforms else []
+        if changed:
+            raise DataError(f"{printable(cut.id)}: a mixed cut with {' and '.join(changed)} is not supported")
     tracks = cut.tracks if isinstance(cut, MixedCut) else [MixTrack(cut)]
     return [(track.offset, track.cut) for track in tracks if not isinstance(track.cut, PaddingCut)]
 

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from asr.checkpoint import CONFIG
@@ -89,5 +90,6 @@ def _rename(temporary: Path, folder: Path) -> None:
 
 def _sweep(folder: Path) -> None:
     for path in folder.glob(".*-????????"):
-        if time.time() - path.stat().st_mtime > STALE_S:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another program has just renamed its own
+            if time.time() - path.stat().st_mtime > STALE_S:
+                shutil.rmtree(path, ignore_errors=True)

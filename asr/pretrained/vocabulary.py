@@ -51,7 +51,8 @@ def hugging_face_vocabulary(folder: Path) -> tuple[Path, bytes]:
         added = _read_ids(folder / ADDED)
     added |= {piece: i for piece, i in pieces.items() if re.fullmatch(r"<\|.*\|>", piece)}
     lines = read_bytes(folder / MERGES).decode("utf-8", "replace").splitlines()
-    return folder / PIECES, _tokenizer_json(pieces, [line for line in lines if line and line[0] != "#"], added)
+    merges = [line for number, line in enumerate(lines) if line and not (number == 0 and line.startswith("#version"))]
+    return folder / PIECES, _tokenizer_json(pieces, merges, added)
 
 
 def openai_vocabulary(weights: Path, given: Path | None, vocab_size: int) -> tuple[Path, bytes]:

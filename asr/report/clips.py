@@ -19,7 +19,7 @@ from asr.data.cuts import load_audio
 from asr.data.sources import parse_cut
 from asr.errors import DataError, printable
 from asr.features import LogMel
-from asr.files import filled_lines
+from asr.files import audio_by_name, filled_lines
 from asr.pictures import as_png, draw_features
 from asr.report.media import Content, Source, files_by_id, of_id
 from asr.resampling import resample
@@ -47,7 +47,7 @@ def clips_from(source: Path, ids: Collection[str]) -> Source:
 
 
 def _from_folder(folder: Path) -> Load:
-    files = files_by_id(folder)
+    files = files_by_id(folder, lambda path: {True: 2, None: 1, False: 0}[audio_by_name(path.name)])
 
     def load(id: str) -> Tensor:
         if (path := of_id(files, id)) is None:
@@ -64,9 +64,10 @@ def _from_manifest(path: Path, ids: Collection[str]) -> Load:
     for number, line in filled_lines(path):
         try:
             id = json.loads(line)["id"]
+            wanted = id in ids
         except (ValueError, TypeError, KeyError, RecursionError):
             raise DataError(f"{printable(path)}:{number}: neither cut nor recording of lhotse") from None
-        if id in ids:
+        if wanted:
             lines[id] = line
 
     def load(id: str) -> Tensor:

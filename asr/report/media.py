@@ -64,6 +64,8 @@ def media_of(
                     yield Medium(utterance.number, kind, f"data:{type};base64,{base64.b64encode(data).decode()}")
             except AsrError as e:
                 failed(str(e))
+            except OSError as e:
+                failed(f"{printable(e.filename or utterance.id)}: {e.strerror}")
         on_done(done, len(utterances))
 
 
@@ -73,15 +75,17 @@ def worst(utterances: Sequence[Shown], count: int) -> list[Shown]:
     return list(islice(by_errors, count))
 
 
-def files_by_id(folder: Path) -> dict[str, Path]:
+def files_by_id(folder: Path, fit: Callable[[Path], int]) -> dict[str, Path]:
     """The files of a folder by what an id may call them: the path within it, or that without its suffix.
 
-    Nothing outside the folder can be named so.  Raises DataError where there is no such folder.
+    fit: how well a file fits, 0 not at all; of files that differ in their suffix alone the best is taken.  Nothing
+    outside the folder can be named so.  Raises DataError where there is no such folder.
     """
     if not folder.is_dir():
         raise DataError(f"{printable(folder)}: there is no such folder")
     found: dict[str, Path] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    fitting = {path: fit(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    for path in sorted(filter(fitting.get, fitting), key=lambda path: fitting[path]):
         name = path.relative_to(folder)
         found |= dict.fromkeys((name.as_posix(), name.with_suffix("").as_posix()), path)
     return found
@@ -96,8 +100,8 @@ def pictures_in(folder: Path) -> Source:
     """PNG and JPEG named by id; of those that training draws the last step."""
     files = {
         _OF_STEP.sub("", name): path
-        for name, path in files_by_id(folder).items()
-        if path.suffix.lower() in _SUFFIXES and not name.endswith(path.suffix)
+        for name, path in files_by_id(folder, lambda path: path.suffix.lower() in _SUFFIXES).items()
+        if not name.endswith(path.suffix)
     }
 
     def picture(id: str) -> Iterator[Content]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from asr.errors import printable
 from asr.metrics import Counts, Kind, Unit, WordError
 from asr.scoring.rates import MEASURES
 
@@ -61,7 +62,7 @@ class Confusions:
         rows = []
         for kind, head in _HEADS.items():
             found = [f"{' > '.join(filter(None, (r, h)))} ({n})" for r, h, n in self.most_common(kind, count)]
-            rows.append(f"{head}: {', '.join(found) or 'none'}")
+            rows.append(printable(f"{head}: {', '.join(found) or 'none'}"))
         return "\n".join(rows)
 
 
@@ -117,7 +118,7 @@ def table(groups: Groups, counts: Counts) -> str:
     width = max(len(groups.field), *(len(group.name) for group in found[:MOST_ROWS]))
     shown = [f"{groups.field:{width}}{'utterances':>12}{'words':>10}{'WER %':>9}"]
     for name, utterances, words, rate in found[:MOST_ROWS]:
-        shown.append(f"{name:{width}}{utterances:12}{words:10}{100 * rate:9.2f}")
+        shown.append(f"{printable(name):{width}}{utterances:12}{words:10}{100 * rate:9.2f}")
     if len(found) > MOST_ROWS:
         shown.append(f"and {len(found) - MOST_ROWS} more")
     return "\n".join(shown)

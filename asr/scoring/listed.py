@@ -50,7 +50,8 @@ class Listed:
         if not self._entries:
             raise DataError(f"{path}: no words in the list; it holds a word or a phrase a line")
         self._finder: Callable[[str | None], _Finder] = cache(self._in_language)
-        self._finder(language)  # what cannot be normalised shows before anything is read
+        if language is not None:  # what cannot be normalised shows before anything is read
+            self._finder(language)
         self.said, self.put, self.right = Counter[str](), Counter[str](), Counter[str]()
         self._rows = Sparse(5)
 

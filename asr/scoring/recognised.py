@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.files import write_atomically
+from asr.files import filled_lines, write_atomically
 from asr.scoring.rows import Row, Source
 from asr.tasks import TRANSCRIBE
 
@@ -49,7 +49,7 @@ def write_recognised(path: Path, recognised: Iterable[Recognised]) -> None:
 
 def read_recognised(path: Path) -> list[Recognised]:
     """What write_recognised wrote, but for the n best texts."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for _, line in filled_lines(path)]
     return [
         Recognised(Row(row["id"], row["reference"], row["language"]), row["text"], task=row.get("task", TRANSCRIBE))
         for row in rows

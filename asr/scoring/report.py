@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from asr.errors import printable
 from asr.metrics import Counts, ErrorRate, Unit, align, show_alignment
 from asr.scoring import breakdown
 from asr.scoring.breakdown import Confusions, Groups
@@ -147,7 +148,7 @@ class ScoreReport:
         gap = "" if unit == "character" else " "
         blocks = []
         for u in self.worst_utterances[:count]:
-            head = f"{u.id}: {unit} errors {u.errors}, reference {sum(u.counts[:3])}"
+            head = f"{printable(u.id)}: {unit} errors {u.errors}, reference {sum(u.counts[:3])}"
             edits = align(u.reference, u.hypothesis, unit)
             blocks.append(f"{head}\n{show_alignment(edits, width=width, gap=gap)}")
         return "\n\n".join(blocks)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from asr.errors import DataError
+from asr.errors import DataError, printable
 from asr.files import numbered_lines
 
 Form = Literal["lines", "ids", "json", "table", "trn", "stm", "ctm", "subtitles"]
@@ -69,7 +69,7 @@ def check_twice(source: Source, ids: Ids) -> None:
 
 def some(ids: Collection[str]) -> str:
     """The number of ids and the first of them, for a message."""
-    shown = ", ".join(list(ids)[:10])
+    shown = printable(", ".join(list(ids)[:10]))
     more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
     return f"{len(ids)} id{'s' * (len(ids) > 1)} ({shown}{more})"
 

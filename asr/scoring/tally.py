@@ -120,7 +120,12 @@ class Tally:
     def groups(self, field: str) -> Groups:
         """The values of a field, and for each utterance which of them it has."""
         codes = self._fields[field]
-        return Groups(field, tuple(codes.names), np.array(codes.codes)[self._order()])
+        found = np.array(codes.codes)[self._order()]
+        # Numbered as they come in the references, whatever the order of the hypotheses: systems are compared by them.
+        used, first, group = np.unique(found, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        names = list(codes.names)
+        return Groups(field, tuple(names[code] for code in used[order]), np.argsort(order)[group])
 
     def findings(self, counts: Mapping[Counted, Counts], by: str | None) -> tuple[Finding, ...]:
         """What the watchers found.  by: the field whose utterances are drawn together."""

@@ -16,6 +16,7 @@ from asr.scoring.rows import PathLike, Row, Source, lines
 
 _NOT_SCORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 _LABEL = re.compile(r"<[^<>\s]*>")
+_ARROW = re.compile(r"\d[:.,]\d+\s*-->\s*\d+[:.,]\d")
 _TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 
 
@@ -155,13 +156,16 @@ def _in_segments(stm: PathLike, ctm: PathLike) -> Iterator[Row]:
 def read_subtitles(path: PathLike) -> Iterator[Row]:
     """The cues of SubRip or WebVTT in the order of the file, numbered from 1, without tags.
 
-    A cue is what stands below a line with an arrow, up to an empty line; all else is passed over.
+    A cue is what stands below a line with an arrow between two times, up to an empty line or the next cue; all else is
+    passed over.
     Raises DataError for a file without cues.
     """
     number = 0
     text: list[str] | None = None
     for _, line in lines(path):
-        if "-->" in line:
+        if _ARROW.search(line):
+            if text is not None:  # no empty line before it; in SubRip the last one is this cue's number
+                yield _cue(number, text[:-1] if text and text[-1].strip().isdecimal() else text)
             number, text = number + 1, []
         elif not line.strip() and text is not None:
             yield _cue(number, text)

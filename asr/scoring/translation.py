@@ -27,7 +27,7 @@ def translation_score(
     import sacrebleu  # only where it is asked for
 
     metrics: dict[str, Any] = {"bleu": sacrebleu.BLEU, "chrf": sacrebleu.CHRF, "ter": sacrebleu.TER}
-    codes = {(code or "").partition("-")[0] for code in languages}
+    codes = {(code or "").replace("_", "-").partition("-")[0].lower() for code in languages}
     cut = _CUT.get(codes.pop()) if name == "bleu" and len(codes) == 1 else None
     metric = metrics[name](**({"tokenize": cut} if cut else {}))
     score = metric.corpus_score(hypotheses, [references])

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from asr.checkpoint import load_model_folder, load_state, load_tensors
 from asr.errors import AsrError
+from asr.files import filled_lines
 from asr.training.logs import read_metrics
 from asr.training.states import states_in
 
@@ -52,7 +53,7 @@ def _read_gzip(path: Path) -> None:
 
 
 def _read_lines(path: Path) -> None:
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for _, line in filled_lines(path):
         json.loads(line)
 
 
