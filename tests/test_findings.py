@@ -155,8 +155,9 @@ def test_intervals_of_listed_words_draw_by_the_same_groups(tmp_path: Path) -> No
 )
 def test_lists_that_cannot_be_used(tmp_path: Path, content: str, says: str) -> None:
     (tmp_path / "words.txt").write_text(content)
+    (tmp_path / "ref.txt").write_text("a x\n")
     done = asr(
-        "score", tmp_path / "none", tmp_path / "none", "--words", tmp_path / "words.txt", "--normalizer", "basic"
+        "score", tmp_path / "ref.txt", tmp_path / "ref.txt", "--words", tmp_path / "words.txt", "--normalizer", "basic"
     )
     assert done.status == 2
     assert re.search(says, done.err[0])
@@ -230,3 +231,11 @@ def test_each_system_shows_its_own_findings(tmp_path: Path) -> None:
     ]
     found = compare(ref, hyps, ScoreOptions()).as_dict()
     assert [system["without_speech"]["words"] for system in found["systems"]] == [0, 2]
+
+
+def test_a_list_with_digits_is_spelled_in_the_language_of_each_utterance(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("3\n")
+    (tmp_path / "ref.jsonl").write_text('{"id": "a", "text": "press 3", "language": "en"}\n')
+    (tmp_path / "hyp.jsonl").write_text('{"id": "a", "text": "press three"}\n')
+    report = score(tmp_path / "ref.jsonl", tmp_path / "hyp.jsonl", words=tmp_path / "words.txt", normalizer="spoken")
+    assert finding(report, "listed_words")["recall"]["rate"] == 1.0

@@ -35,6 +35,10 @@ class Place(NamedTuple):
         return range(self.start, self.start + self.length)
 
 
+class _EntryError(DataError):
+    """An entry that the normaliser does not take."""
+
+
 class Listed:
     """Sees what became of the entries of a list, which go through the texts' normaliser.
 
@@ -50,8 +54,11 @@ class Listed:
         if not self._entries:
             raise DataError(f"{path}: no words in the list; it holds a word or a phrase a line")
         self._finder: Callable[[str | None], _Finder] = cache(self._in_language)
-        if language is not None:  # what cannot be normalised shows before anything is read
-            self._finder(language)
+        try:
+            self._finder(language)  # what cannot be normalised shows before anything is read
+        except _EntryError:
+            if language is not None:  # else it may be that only the language is missing, which each utterance tells
+                raise
         self.said, self.put, self.right = Counter[str](), Counter[str](), Counter[str]()
         self._rows = Sparse(5)
 
@@ -61,7 +68,7 @@ class Listed:
             try:
                 words = tuple(self._normalizer.of_language(language)(text).split())
             except AsrError as e:
-                raise DataError(f"{Path(self._path)}:{number}: {e}") from None
+                raise _EntryError(f"{Path(self._path)}:{number}: {e}") from None
             if not words:
                 raise DataError(
                     f"{Path(self._path)}:{number}: normalizer {self._normalizer.name} leaves nothing of {text!r}"
