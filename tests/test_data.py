@@ -292,6 +292,14 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
             recorded(transforms=[{"name": "Volume", "kwargs": {"factor": 2.0}}]),
             "transform Volume",
         ),
+        "channel.jsonl": (
+            recorded(sources=[{"type": "file", "channels": [0, 1], "source": "x.wav"}], channel_ids=[0, 1]),
+            "x: its recording has 2 channels, of which a cut of one is not taken alone",
+        ),
+        "level.jsonl": (
+            json.dumps(CutSet.from_cuts([cut("x", 1).mix(cut("y", 1), snr=10)])[0].to_dict()),
+            "a mixed cut with snr is not supported",
+        ),
         "no-audio.jsonl": (json.dumps({key: good[key] for key in good if key != "recording"}), no_audio),
         "twice.jsonl": (json.dumps(good) + "\n" + json.dumps(good), "cut 'x' is there twice"),
         "cut-off.jsonl": (json.dumps(good)[:-40], none),

@@ -139,6 +139,8 @@ def whole_file(cut: Cut) -> str | None:
     recording = cut.recording if isinstance(cut, MonoCut) else None
     if recording is None or recording.sources[0].type != "file" or recording.transforms or not _is_whole(cut):
         return None
+    if recording.num_channels > 1:  # refused, one of them not being all of the file
+        return None
     return str(recording.sources[0].source)
 
 
@@ -150,6 +152,9 @@ def _load_mono(cut: MonoCut, sample_rate_hz: int) -> Tensor:
     recording = cut.recording
     if recording is None:
         raise _no_audio(cut)
+    if isinstance(cut, MonoCut) and recording.num_channels > 1:
+        many = f"{recording.num_channels} channels, of which a cut of one is not taken alone"
+        raise DataError(f"{printable(cut.id)}: its recording has {many}; write each channel to a file of its own")
     speed = 1.0
     for transform in recording.transforms or ():
         fields = transform if isinstance(transform, dict) else transform.to_dict()
