@@ -211,6 +211,31 @@ def test_a_killed_run_is_no_failure(base: Path, tmp_path: Path, monkeypatch: pyt
     ]
 
 
+class Unlucky(Here):
+    """The first seed of base comes to nothing."""
+
+    done: list[str] = []  # noqa: RUF012
+
+    def before(self, name: str) -> None:
+        if name == "asr noise/base/0":
+            raise CommandError("it diverged", killed=False)
+
+
+def test_other_seeds_go_on_where_the_first_one_has_failed(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asr.ablation, "Commands", Unlucky)
+    budget = {"max_steps": 2, "validations": 1, "timed_steps": 1, "untimed_steps": 1, "passes": 1}
+    corpora = {"noise": {"base": str(base)}}
+    changes = {"budget": budget, "rows": {"longer": ROWS["longer"]}, "corpora": corpora}
+    path = written(tmp_path / "ablation.yaml", tree(tmp_path, base, **changes))
+    lines: list[str] = []
+    assert not run(path, Unlucky, progress=Progress(lines.append))
+    results = Results(tmp_path / "results.jsonl")
+    assert [found.seed for found in results.outcomes("noise", "longer", (0, 1))] == [1]
+    assert "noise/longer/0: left out, for it needs noise/base/0, and it has no result" in lines
+
+
 def test_rows_are_timed_beside_base(base: Path, tmp_path: Path, here: type[Here]) -> None:
     budget = {"train_s": 1e-3, "validations": 1, "timed_steps": 3, "untimed_steps": 1, "passes": 1}
     found = plan(tmp_path, base, seeds=[0], budget=budget, rows={"post": ROWS["post"]})

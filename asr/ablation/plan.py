@@ -51,6 +51,11 @@ class Plan:
         """The run whose model a run starts from or uses."""
         return job._replace(row=self.config.start_of(job.row))
 
+    def may_start(self, job: Job) -> bool:
+        """Whether a run starts from nothing, or from a model that is here."""
+        start = self.start(job)
+        return start == job or (self.out(start) / "run.json").exists()
+
     def trains(self, row: str) -> bool:
         """Whether the runs of a row train a model."""
         return self.config.rows[row].trains

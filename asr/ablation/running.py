@@ -90,9 +90,7 @@ class Runner:
 
     def _can_start(self, job: Job) -> bool:
         start = self.plan.start(job)
-        return start == job or (
-            self.results.outcome(start) is not None and (self.plan.out(start) / "run.json").exists()
-        )
+        return self.plan.may_start(job) and (start == job or self.results.outcome(start) is not None)
 
     def _problem(self, line: str) -> None:
         self.problems.append(line)
@@ -102,10 +100,10 @@ class Runner:
 
     def _time(self, wave: Sequence[Job]) -> None:
         """Find out how many steps the rows of a wave get, where that is not known; a few rows at a time."""
-        corpus, first = wave[0].corpus, self.plan.config.seeds[0]
+        corpus, seeds = wave[0].corpus, self.plan.config.seeds
         rows = [row for row in dict.fromkeys(job.row for job in wave) if self.plan.trains(row)]
         rows = [row for row in rows if self.results.steps(corpus, row) is None]
-        rows = [row for row in rows if self._can_start(Job(corpus, row, first))]
+        rows = [row for row in rows if any(self._can_start(Job(corpus, row, seed)) for seed in seeds)]
         timed = [
             row for row in dict.fromkeys(map(self.plan.config.timed_as, rows)) if not self.results.steps(corpus, row)
         ]

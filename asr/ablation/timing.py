@@ -90,8 +90,9 @@ def _timed(plan: Plan, corpus: str, row: str, train: Train) -> list[float]:
 
 def _short(plan: Plan, corpus: str, row: str, folder: Path) -> Tree:
     """The row's training, but for a few steps, with one cut to validate on at the end."""
-    budget = plan.config.budget
-    tree = plan.experiment(Job(corpus, row, plan.config.seeds[0]), budget.untimed_steps + budget.timed_steps)
+    budget, jobs = plan.config.budget, [Job(corpus, row, seed) for seed in plan.config.seeds]
+    job = next(filter(plan.may_start, jobs), jobs[0])
+    tree = plan.experiment(job, budget.untimed_steps + budget.timed_steps)
     changes: Tree = {"out": str(folder / "run"), "data.dev": str(_one_cut(tree["data"], folder / "dev.jsonl"))}
     changes |= {"trainer.validate_every_steps": _NEVER, "trainer.save_every_steps": _NEVER}
     changes |= {"trainer.step_log": True, "trainer.plot_utterances": 0, "decode.beam_size": 1}

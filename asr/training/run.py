@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from rich.console import Console
 
 from asr.config import ExperimentConfig
@@ -115,7 +115,10 @@ def _strategy(config: ExperimentConfig) -> str | Strategy:
     t = config.trainer
     if _sharded(config):
         return ShardedStrategy()
-    return t.strategy if t.strategy != "auto" or t.devices * t.nodes == 1 else "ddp"
+    if t.strategy == "auto" and t.devices * t.nodes == 1:
+        return "auto"
+    # Buffers are alike in all processes, or tables that have grown with what each of them has heard.
+    return DDPStrategy(broadcast_buffers=False)
 
 
 def _trainer(
