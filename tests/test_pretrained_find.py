@@ -353,3 +353,10 @@ def test_import_takes_names(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert asked == ["openai/whisper-small"]
     assert load_model_folder(tmp_path / "mine").config.model.encoder.padding == "keep"
     assert not cache.exists()
+
+
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exp" / "prompts").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"^exp/promts: no model folder \(config.yaml is missing\)$"):
+        find_model("exp/promts")

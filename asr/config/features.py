@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field, Tag, model_validator
 
 from .base import Config, Rate, by_kind
+
+_MOST_SAMPLES = 65_536  # of a frame: its filter bank is as large as that, times n_mels
 
 
 class LogMelConfig(Config):
@@ -20,6 +22,12 @@ class LogMelConfig(Config):
     normalization: Literal["none", "utterance", "global"] = Field(
         "utterance", description="mean and variance of each utterance's own frames, or of the training set"
     )
+
+    @model_validator(mode="after")
+    def _window_is_short(self) -> LogMelConfig:
+        if self.sample_rate_hz * self.window_ms > 1000 * _MOST_SAMPLES:
+            raise ValueError(f"window_ms={self.window_ms:g} is more than {_MOST_SAMPLES:,} samples: take a shorter one")
+        return self
 
 
 class WhisperFeaturesConfig(Config):

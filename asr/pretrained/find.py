@@ -51,7 +51,9 @@ def _is_foreign(path: Path) -> bool:
 
 def _is_something_else(path: Path) -> bool:
     """Whether this is a path after all, though it has the form of a name."""
-    return path.exists() and (path.is_file() or len(path.parts) > 1 or _is_foreign(path))
+    if len(path.parts) > 1:  # a folder of that owner's name is here, so the rest is mistyped
+        return path.exists() or path.parent.is_dir()
+    return path.exists() and (path.is_file() or _is_foreign(path))
 
 
 def _hint(path: Path) -> str:
