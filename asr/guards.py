@@ -144,7 +144,7 @@ def _take_better(
     results: list[Guarded], found: Sequence[Found], widen: Widen, listen: Listen, options: GuardConfig
 ) -> None:
     """Put better texts in place of improbable ones; where a guard has stepped in, or would, what it left stays."""
-    improbable = [i for i, r in enumerate(results) if r.tokens and not r.guards and r.log_prob < options.wider_log_prob]
+    improbable = [i for i, r in enumerate(results) if not r.guards and r.log_prob < options.wider_log_prob]
     wider = dict(zip(improbable, widen(improbable) if improbable else (), strict=True))
     # The same text may score a rounding higher.
     better = {i: f for i, f in wider.items() if f.score > found[i].score and tuple(f.tokens) != results[i].tokens}

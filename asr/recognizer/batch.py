@@ -211,11 +211,12 @@ class BatchDecoder:
         options = self.options.guards
         found = [self._found(result.hypotheses[0]) for result in results]
         quiet = silent(windows.audio_BN, windows.len_B, options).tolist()
-        found = [Found((), "", f.log_prob) if q else f for f, q in zip(found, quiet, strict=True)]
+        nothing = Found((), "", 0.0)  # of which no guard asks more
+        found = [nothing if q else f for f, q in zip(found, quiet, strict=True)]
         narrow = options.wider_beam > self.options.beam_size and self.options.temperature == 0
         kept = guarded(found, redo, widen if narrow else None, listen, options)
         kept = [
-            Guarded((), g.log_prob, guards=("silence",)) if q and result.hypotheses[0].tokens else g
+            Guarded((), result.log_prob, guards=("silence",)) if q and result.hypotheses[0].tokens else g
             for g, q, result in zip(kept, quiet, results, strict=True)
         ]
         return [result.guarded(g, wider.get(i)) for i, (result, g) in enumerate(zip(results, kept, strict=True))]
