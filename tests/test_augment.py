@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from synthetic import RATE, clip, described, mixer, short_cuts, white
 
+import asr.data.augment
 from asr.config import AugmentConfig
 from asr.data.augment import NoiseMixer, Variation
 from asr.data.cuts import load_audio, pieces, text_of
@@ -118,6 +120,20 @@ def test_a_silent_stretch_of_noise_leaves_the_audio_alone(tmp_path: Path) -> Non
     assert sum(noisy for _, noisy in found) < 3
     assert all(noisy or torch.equal(mixed_N, speech_N) for mixed_N, noisy in found)
     assert all(mixed_N.isfinite().all() for mixed_N, _ in found)
+
+
+def test_a_large_folder_of_noise_is_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixer(tmp_path / "noise", white(RATE))
+    for i in range(4):
+        sf.write(tmp_path / "noise" / f"{i}.wav", 0.1 * white(RATE, i + 5), RATE)
+    config = AugmentConfig(noise=tmp_path / "noise", noise_probability=1.0)
+    whole, bounded = (NoiseMixer(config, RATE, 1) for _ in range(2))
+    speech_N = torch.from_numpy(white(RATE, 1)).float()
+    expected = [whole(speech_N, str(id), 0)[0] for id in range(20)]
+    monkeypatch.setattr(asr.data.augment, "MOST_KEPT", 2 * RATE)
+    found = [bounded(speech_N, str(id), 0)[0] for id in range(20)]
+    assert all(map(torch.equal, found, expected))
+    assert (len(bounded._cache), len(whole._cache)) == (2, 5)
 
 
 def test_noise_that_is_none_is_one_clear_line(tmp_path: Path) -> None:

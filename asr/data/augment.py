@@ -1,5 +1,5 @@
 """Changes to the training audio.  Every draw depends on the seed, the epoch and the utterance alone, so it is the same
-in any worker and after any restart."""
+in any worker and after any restart; which clips are joined to it, on the corpus, too."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from asr.data.tasks import task_of
 from asr.errors import AudioError, DataError
 from asr.resampling import resample
 
+MOST_KEPT = 64 << 20  # samples of noise that a worker keeps decoded, which are 256 MB
 _LATELY = 1000  # cuts of a stream that others are joined with
 _AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a"}
 
@@ -113,11 +114,13 @@ class NoiseMixer:
         return audio_N + gain * noise_N, True
 
     def _load(self, path: Path) -> Tensor:
-        if path not in self._cache:
+        if (noise_N := self._cache.pop(path, None)) is None:
             try:
                 audio = open_audio(path)
             except AudioError as e:
                 raise DataError(f"{e} (taken as noise)") from None
-            samples_N = torch.from_numpy(audio.samples_N)
-            self._cache[path] = resample(samples_N, audio.sample_rate_hz, self.sample_rate_hz)
-        return self._cache[path]
+            noise_N = resample(torch.from_numpy(audio.samples_N), audio.sample_rate_hz, self.sample_rate_hz)
+        self._cache[path] = noise_N  # the last one that was asked for
+        while len(self._cache) > 1 and sum(map(len, self._cache.values())) > MOST_KEPT:
+            del self._cache[next(iter(self._cache))]
+        return noise_N
