@@ -150,7 +150,7 @@ class Recognizer:
         if words and into(task) is not None and self.config.model.decoder.kind != "attention":
             raise AsrError(f"task {task}: only an attention decoder can tell when the words of a translation were said")
         if words:
-            self.decoder.timer  # noqa: B018  what it lacks shows before any work
+            _ = self.decoder.timer  # what it lacks shows before any work
         todo = sources if isinstance(sources, Sized) else list(sources)
         reader = Reader(self.rate, self.window_s, self.cut)
         progress = Progress(reader, len(todo), on_done)
