@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import jiwer
@@ -51,7 +51,7 @@ def trained(path: Path) -> None:
 class Here(Commands):
     """Runs programs in this process, which is quick; `before` may stop or fail one."""
 
-    done: list[str]
+    done: ClassVar[list[str]]
 
     def run(self, words: Sequence[str], log: Path, threads: int) -> None:
         path = Path(words[-1])
@@ -71,7 +71,7 @@ class Here(Commands):
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
     class Own(Here):
-        done: list[str] = []  # noqa: RUF012
+        done: ClassVar[list[str]] = []
 
     monkeypatch.setattr(asr.ablation, "Commands", Own)
     return Own
@@ -96,7 +96,7 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = written(folder / "ablation.yaml", tree(folder, base, rows=rows))
 
     class Own(Here):
-        done: list[str] = []  # noqa: RUF012
+        done: ClassVar[list[str]] = []
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(asr.ablation, "Commands", Own)
@@ -214,7 +214,7 @@ def test_a_killed_run_is_no_failure(base: Path, tmp_path: Path, monkeypatch: pyt
 class Unlucky(Here):
     """The first seed of base comes to nothing."""
 
-    done: list[str] = []  # noqa: RUF012
+    done: ClassVar[list[str]] = []
 
     def before(self, name: str) -> None:
         if name == "asr noise/base/0":

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from asr import losses
 from asr.checkpoint import ModelFolder
-from asr.config import ExperimentConfig
+from asr.config import AugmentConfig, ExperimentConfig
 from asr.data.augment import derived_random
 from asr.data.batch import Batch
 from asr.errors import AsrError
@@ -45,6 +45,17 @@ class Heard(NamedTuple):
     tokens: int
 
 
+def build_masks(config: AugmentConfig) -> SpecAugment:
+    """The masks that the configuration names."""
+    return SpecAugment(
+        time_masks=config.time_masks,
+        time_width=config.time_mask_frames,
+        time_share=config.time_mask_share,
+        freq_masks=config.freq_masks,
+        freq_width=config.freq_mask_bins,
+    )
+
+
 class SpeechTask(L.LightningModule):
     """Trains the model of a folder.
 
@@ -63,16 +74,7 @@ class SpeechTask(L.LightningModule):
         self.tokenizer = parts.tokenizer
         self.recognizer = Recognizer(parts)
         self.criteria = build_criteria(config, parts)
-        a = config.augment
-        self.spec_augment: SpecAugment | None = None
-        if a.spec_augment:
-            self.spec_augment = SpecAugment(
-                time_masks=a.time_masks,
-                time_width=a.time_mask_frames,
-                time_share=a.time_mask_share,
-                freq_masks=a.freq_masks,
-                freq_width=a.freq_mask_bins,
-            )
+        self.spec_augment = build_masks(config.augment) if config.augment.spec_augment else None
         self.batches_seen = 0
         self.skipped_in_a_row = 0
         self.ids_of_step: list[str] = []
