@@ -51,19 +51,27 @@ trainer:
 
 
 def cut(
-    id: str, duration_s: float, text: str = "one", *, path: Path | None = None, language: str | None = "en"
+    id: str,
+    duration_s: float,
+    text: str = "one",
+    *,
+    path: Path | None = None,
+    language: str | None = "en",
+    rate: int = RATE,
 ) -> MonoCut:
     """A cut of a recording at `path`, which need not be there."""
-    n = round(duration_s * RATE)
-    recording = Recording(id, [AudioSource("file", [0], str(path or f"{id}.wav"))], RATE, n, n / RATE)
-    segment = SupervisionSegment(id, id, 0.0, n / RATE, text=text, language=language)
-    return MonoCut(id, 0.0, n / RATE, 0, [segment], recording=recording)
+    n = round(duration_s * rate)
+    recording = Recording(id, [AudioSource("file", [0], str(path or f"{id}.wav"))], rate, n, n / rate)
+    segment = SupervisionSegment(id, id, 0.0, n / rate, text=text, language=language)
+    return MonoCut(id, 0.0, n / rate, 0, [segment], recording=recording)
 
 
-def clip(path: Path, samples_N: NDArray[np.floating], text: str = "one", language: str | None = "en") -> MonoCut:
+def clip(
+    path: Path, samples_N: NDArray[np.floating], text: str = "one", language: str | None = "en", rate: int = RATE
+) -> MonoCut:
     """Write samples and give their cut, whose id is the file's name."""
-    sf.write(path, samples_N.astype(np.float32), RATE, subtype="FLOAT")
-    return cut(path.stem, len(samples_N) / RATE, text, path=path, language=language)
+    sf.write(path, samples_N.astype(np.float32), rate, subtype="FLOAT")
+    return cut(path.stem, len(samples_N) / rate, text, path=path, language=language, rate=rate)
 
 
 def manifest(path: Path, cuts: Sequence[MonoCut]) -> Path:

@@ -54,7 +54,10 @@ def test_clips_are_not_joined_to_what_does_not_fit() -> None:
 
 def test_text_and_audio_of_a_joined_cut_belong_together(tmp_path: Path) -> None:
     levels = {f"w{i}": 0.05 * (i + 1) for i in range(12)}
-    source = [clip(tmp_path / f"{w}.wav", np.full(RATE, level), w) for w, level in levels.items()]
+    source = [
+        clip(tmp_path / f"{word}.wav", np.full(rate, level), word, rate=rate)  # clips of two sample rates
+        for (word, level), rate in zip(levels.items(), [RATE, 2 * RATE] * 6, strict=True)
+    ]
     joined = [c for c in Variation(JOINING, 1).shuffled(source, 0) if len(pieces(c)) > 1]
     assert len(joined) > 3
     for c in joined:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 from lhotse import CutSet
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MixedCut, MixTrack
 from torch import Tensor
 
 from asr.audio import open_audio
 from asr.config import AugmentConfig
-from asr.data.cuts import language_of
+from asr.data.cuts import language_of, pieces
 from asr.data.tasks import task_of
 from asr.errors import AudioError, DataError
 from asr.resampling import resample
@@ -74,7 +74,7 @@ class Variation:
             other = _at_speed(other, speed)
             if offset_s + other.duration > config.join_max_s:
                 break
-            joined = varied.mix(other, allow_padding=True, offset_other_by=offset_s, preserve_id="left")
+            joined = _joined(varied, other, offset_s)
             if not self.fits(joined):
                 break
             varied = joined
@@ -83,6 +83,12 @@ class Variation:
 
 def _at_speed(cut: Cut, speed: float) -> Cut:
     return cut if speed == 1.0 else cut.perturb_speed(speed, affix_id=False)
+
+
+def _joined(cut: Cut, other: Cut, offset_s: float) -> Cut:
+    """One after the other, as lhotse's `mix` does it, which refuses clips of different sample rates."""
+    clips = [*pieces(cut), *((offset_s + start_s, clip) for start_s, clip in pieces(other))]
+    return MixedCut(cut.id, [MixTrack(clip, offset=round(start_s, ndigits=8)) for start_s, clip in clips])
 
 
 class NoiseMixer:
