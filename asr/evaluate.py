@@ -16,7 +16,7 @@ from asr.data.augment import NoiseMixer
 from asr.data.cuts import Dropped, language_of, read_cuts
 from asr.data.tasks import for_task, text_language_of
 from asr.errors import ConfigError, DataError, printable
-from asr.files import make_folder, write_atomically
+from asr.files import Place, make_folder, write_atomically
 from asr.recognizer import OnDone, Recognizer
 from asr.recognizer.cuts import cut_source
 from asr.scoring import ScoreOptions, ScoreReport, metrics_of, score_sources
@@ -53,7 +53,7 @@ class Evaluation:
 
 def evaluate(
     recognizer: Recognizer,
-    manifest: Path,
+    manifest: Place,
     output: Path,
     *,
     normalizer: str | None = None,

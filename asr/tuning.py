@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 from lhotse.cut import Cut
@@ -19,6 +18,7 @@ from asr.data.batch import pad_audio
 from asr.data.cuts import language_of, load_audio, read_cuts
 from asr.errors import ConfigError, DataError, printable
 from asr.evaluate import reference_of
+from asr.files import Place
 from asr.recognizer import OnDone, Recognizer
 from asr.recognizer.batch import BatchDecoder
 from asr.recognizer.budget import Budget
@@ -58,7 +58,7 @@ def parse_grid(words: Sequence[str]) -> dict[str, list[float]]:
 
 def tune(
     recognizer: Recognizer,
-    manifest: Path,
+    manifest: Place,
     grid: Mapping[str, Sequence[float]],
     *,
     normalizer: str | None = None,
@@ -93,7 +93,7 @@ def tune(
     return [Tried(s, score_sources(*sources(r), options)) for s, r in zip(settings, recognised, strict=True)]
 
 
-def _cuts(manifest: Path, language: str | None, window_s: float) -> list[Cut]:
+def _cuts(manifest: Place, language: str | None, window_s: float) -> list[Cut]:
     cuts = [cut for cut in read_cuts(manifest) if language is None or language_of(cut) == language]
     if not cuts:
         raise DataError(f"{manifest}: no cuts in language {language!r}")

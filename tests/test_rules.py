@@ -17,7 +17,7 @@ ROOMS = {
     "errors": set(),
     "_decoder": set(),
     "files": {"errors"},
-    "config": {"errors", "tasks", "text"},
+    "config": BASE | {"tasks", "text"},
     "tasks": {"errors"},
     "text": {"errors", "text"},
     "audio": BASE | {"_decoder", "audio"},

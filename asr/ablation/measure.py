@@ -23,7 +23,7 @@ from asr.checkpoint import load_model_folder
 from asr.config import Config, DecodeConfig, ExperimentConfig, read_config, set_key, validate
 from asr.data.batch import Batch
 from asr.evaluate import Evaluation, evaluate
-from asr.files import write_atomically
+from asr.files import Place, write_atomically
 from asr.model.attention import explicit
 from asr.recognizer import Recognizer
 from asr.training.finish import average
@@ -82,7 +82,7 @@ def _recognizer(folder: Path, changes: dict[str, Any]) -> Recognizer:
     return Recognizer(parts, validate(DecodeConfig, options, "decode"))
 
 
-def _decode(recognizer: Recognizer, experiment: ExperimentConfig, manifest: Path, out: Path) -> Evaluation:
+def _decode(recognizer: Recognizer, experiment: ExperimentConfig, manifest: Place, out: Path) -> Evaluation:
     (language,) = experiment.data.languages or (None,)
     return evaluate(recognizer, manifest, out, normalizer=experiment.scored_with, language=language)
 

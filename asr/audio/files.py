@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from asr.audio.child import ask
 from asr.errors import AudioError, printable
+from asr.files import Place, open_within
 
 TIMEOUT_S = 60.0
 MAX_BYTES = 2 << 30
@@ -60,7 +62,7 @@ def open_audio(
 
 
 def open_audio_within(
-    archive: str | os.PathLike[str],
+    archive: Place,
     start: int,
     size: int,
     *,
@@ -72,16 +74,15 @@ def open_audio_within(
 ) -> Audio:
     """Decode an audio file that stands in another file, such as a tar, as the `size` bytes from `start` on.
 
-    `name` is for messages alone.  Raises AudioError as `open_audio` does, naming the archive and `name`.
+    `name` is for messages alone.  Raises AudioError as `open_audio` does, naming the archive and `name`; DataError for
+    an archive behind a URL that cannot be read.
     """
-    where = f"{os.fspath(archive)}: {name}"
-    problem = problem_of(archive)
+    where = f"{archive}: {name}"
+    problem = problem_of(archive) if isinstance(archive, Path) else None
     if problem is not None:
-        raise error_about(archive, problem)
-    with open(archive, "rb") as file:
-        file.seek(start)
-        with temporary_copy(file, where, size) as copy:
-            return _open(copy, where, timeout_s, max_bytes, offset_s, duration_s)
+        raise error_about(str(archive), problem)
+    with open_within(archive, start) as file, temporary_copy(file, where, size) as copy:
+        return _open(copy, where, timeout_s, max_bytes, offset_s, duration_s)
 
 
 def _open(

@@ -15,7 +15,7 @@ from asr.cli.compare import compare
 from asr.cli.inputs import batch_seconds, load_recognizer
 from asr.cli.lm import lm_app
 from asr.cli.normalize import NORMALIZER_HELP, normalize
-from asr.cli.options import BatchSize, Device, Dtype, Model, Task
+from asr.cli.options import BatchSize, Cuts, Device, Dtype, Model, Task
 from asr.cli.report import report
 from asr.cli.score import print_report, score
 from asr.cli.scoring import Measuring
@@ -100,7 +100,7 @@ app.command()(with_options(transcribe))
 @app.command()
 @with_options
 def evaluate(
-    cuts: Annotated[Path, typer.Argument(help="Manifest of cuts with texts.")],
+    cuts: Cuts,
     model: Model,
     searching: Searching,
     measuring: Measuring,

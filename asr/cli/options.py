@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from asr.files import Place, to_place
+
+
+def _place(text: str) -> Place:
+    try:
+        return to_place(text)
+    except ValueError as e:
+        raise typer.BadParameter(str(e)) from None
+
+
+if TYPE_CHECKING:
+    Location = Place
+else:
+    Location = Any  # of what typer finds out about a type, nothing serves here
+Cuts = Annotated[
+    Location,
+    typer.Argument(parser=_place, metavar="CUTS", help="Manifest of cuts with texts, or a Shar folder; or a URL."),
+]
 
 Model = Annotated[Path, typer.Option("--model", help="Model folder or name: exp/prompts-en/model, whisper-small.")]
 BeamSize = Annotated[int | None, typer.Option("--beam-size", min=1, help="1 is greedy. [default: the model's own]")]

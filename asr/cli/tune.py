@@ -11,7 +11,7 @@ import typer
 
 from asr.cli.inputs import batch_seconds, load_recognizer
 from asr.cli.normalize import NORMALIZER_HELP
-from asr.cli.options import BatchSize, BeamSize, Device, Dtype, Lm, LmUnit, Model
+from asr.cli.options import BatchSize, BeamSize, Cuts, Device, Dtype, Lm, LmUnit, Model
 from asr.cli.terminal import progress, say
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Rate = Literal["wer", "cer"]
 
 
 def tune(
-    cuts: Annotated[Path, typer.Argument(help="Manifest of cuts with texts, on which nothing is reported later.")],
+    cuts: Cuts,
     model: Model,
     grid: Annotated[
         list[str], typer.Option("--grid", help="Values to try, such as lm_weight=0,0.1,0.3; several make all pairs.")
@@ -40,7 +40,7 @@ def tune(
     batch_size: BatchSize = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Try weights of the search on a manifest, and tell which suit it best.
+    """Try weights of the search on a manifest, and tell which suit it best: nothing is to be reported on it later.
 
     A grid may have lm_weight, ctc_weight, length_bonus, length_penalty, phrase_bonus and beam_size.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+
+from asr.files import Place, to_place
 
 
 class Config(BaseModel):
@@ -12,6 +15,22 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
+
+def _location(value: Any) -> Place:
+    if not isinstance(value, str | Path) and not hasattr(value, "joinpath"):
+        raise ValueError("must be a path or a URL")
+    return to_place(value)
+
+
+if TYPE_CHECKING:
+    Location = Place
+else:
+    Location = Annotated[
+        Any,
+        PlainValidator(_location),
+        PlainSerializer(str, when_used="json"),
+        WithJsonSchema({"type": "string", "format": "path"}),
+    ]
 
 # Far above any use; a hostile file cannot ask for a model that takes hours to build.
 Size = Annotated[int, Field(gt=0, le=65_536)]

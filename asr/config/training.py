@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from asr.files import is_folder
 from asr.tasks import TASK, TRANSCRIBE, into
 
-from .base import Config
+from .base import Config, Location
 from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
 from .decode import DecodeConfig
 from .features import FeaturesConfig, LogMelConfig
@@ -43,8 +44,10 @@ class PhraseListConfig(Config):
 class DataConfig(Config):
     """Manifests (lhotse cuts) or Shar folders, and how they are put into batches."""
 
-    train: Path = Field(description="a manifest of cuts, or a folder of shards that lhotse wrote (Shar)")
-    dev: Path
+    train: Location = Field(
+        description="a manifest of cuts, or a folder of shards that lhotse wrote (Shar); a path or a URL"
+    )
+    dev: Location
     stream: bool = Field(
         False, description="read the train cuts as they are needed, not into memory; a Shar folder always is read so"
     )
@@ -81,7 +84,7 @@ class DataConfig(Config):
     @property
     def streamed(self) -> bool:
         """Whether the train cuts are read as they are needed."""
-        return self.stream or self.train.is_dir()
+        return self.stream or is_folder(self.train)
 
 
 class AugmentConfig(Config):

@@ -8,7 +8,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from lhotse import CutSet
@@ -21,6 +20,7 @@ from asr.data.cuts import Dropped, chosen_language, no_cuts_in, nothing_left, re
 from asr.data.sources import Source, open_source
 from asr.data.tasks import for_tasks
 from asr.data.usable import Usable
+from asr.files import Place
 
 Item = TypeVar("Item")
 
@@ -152,7 +152,7 @@ def open_corpus(config: ExperimentConfig, usable: Usable) -> Corpus:
 
 
 def select_usable(
-    path: Path, data: DataConfig, problem: Callable[[Cut], str | None]
+    path: Place, data: DataConfig, problem: Callable[[Cut], str | None]
 ) -> tuple[list[Cut], list[Dropped]]:
     """Read cuts for the tasks of `data`, and split off those for which `problem` gives a reason.
 

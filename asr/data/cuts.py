@@ -14,8 +14,9 @@ from lhotse.cut import Cut, MixedCut, MixTrack, MonoCut, PaddingCut
 from torch import Tensor
 
 from asr.audio import Audio, open_audio
-from asr.data.sources import Shar, StoredAudio, no_manifest
+from asr.data.sources import Manifest, Shar, StoredAudio, no_manifest
 from asr.errors import DataError, printable
+from asr.files import Place, is_folder
 from asr.resampling import resample
 
 
@@ -26,13 +27,12 @@ class Dropped(NamedTuple):
     reason: str
 
 
-def read_cuts(path: Path) -> CutSet:
+def read_cuts(path: Place) -> CutSet:
     """Read a manifest of cuts (.jsonl or .jsonl.gz) into memory, or those of a Shar folder without their audio.
 
     Raises DataError naming the file.
     """
-    path = Path(path)
-    cuts = _in_folder(path) if path.is_dir() else _in_manifest(path)
+    cuts = _in_folder(path) if is_folder(path) else _in_manifest(path)
     if len(cuts) == 0:
         raise DataError(f"{path}: the manifest is empty")
     if (other := next((item for item in cuts if not isinstance(item, Cut)), None)) is not None:
@@ -43,11 +43,13 @@ def read_cuts(path: Path) -> CutSet:
     return cuts
 
 
-def _in_folder(path: Path) -> CutSet:
+def _in_folder(path: Place) -> CutSet:
     return CutSet.from_cuts([line.cut() for line in Shar(path).entries()])
 
 
-def _in_manifest(path: Path) -> CutSet:
+def _in_manifest(path: Place) -> CutSet:
+    if not isinstance(path, Path):
+        return CutSet.from_cuts([line.cut() for line in Manifest(path).lines()])
     if not path.is_file():
         raise no_manifest(path)
     try:
@@ -86,7 +88,7 @@ def chosen_language(cut: Cut, languages: Sequence[str] | None) -> bool:
     return languages is None or language_of(cut) in languages
 
 
-def read_split(path: Path, languages: Sequence[str] | None) -> CutSet:
+def read_split(path: Place, languages: Sequence[str] | None) -> CutSet:
     """Read a manifest or a Shar folder and keep the chosen languages.  Raises DataError if nothing is left."""
     kept, _ = select(read_cuts(path), lambda cut: None if chosen_language(cut, languages) else "another language")
     if len(kept) == 0:
@@ -94,14 +96,14 @@ def read_split(path: Path, languages: Sequence[str] | None) -> CutSet:
     return kept
 
 
-def no_cuts_in(path: Path, languages: Sequence[str]) -> DataError:
+def no_cuts_in(path: Place, languages: Sequence[str]) -> DataError:
     """What is said where no cut is in the chosen languages, or none is there at all."""
     if not languages:
         return DataError(f"{path}: the manifest is empty")
     return DataError(f"{path}: no cuts in {', '.join(languages)}; check data.languages")
 
 
-def nothing_left(path: Path, dropped: Sequence[Dropped]) -> DataError:
+def nothing_left(path: Place, dropped: Sequence[Dropped]) -> DataError:
     """What is said where no cut can be used."""
     reasons = sorted({d.reason for d in dropped})
     return DataError(f"{path}: every cut was left out ({'; '.join(reasons[:3])})")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from lhotse.serialization import deserialize_item
 
 from asr.audio import Audio, open_audio_within
 from asr.errors import DataError, printable
-from asr.files import Tar, TarMember, filled_lines
+from asr.files import MANIFESTS, Place, Tar, TarMember, files_in, filled_lines, is_folder
 
 _MOST_MANIFEST_BYTES = 1 << 20
 
@@ -31,7 +31,7 @@ _MOST_MANIFEST_BYTES = 1 << 20
 class StoredAudio(NamedTuple):
     """An audio file in a tar; its name is for messages, no path."""
 
-    archive: str
+    archive: Place
     member: TarMember
 
     def open(self, offset_s: float = 0.0, duration_s: float | None = None) -> Audio:
@@ -44,7 +44,7 @@ class StoredAudio(NamedTuple):
 class Line:
     """A cut as it stands in a file: cheaper to keep than the cut."""
 
-    path: Path
+    path: Place
     number: int
     text: bytes
 
@@ -105,9 +105,9 @@ class StoredLine(Line):
 
 
 class Source(Protocol):
-    """Cuts on disk."""
+    """Cuts on disk, or behind a URL."""
 
-    path: Path
+    path: Place
 
     def lines(self) -> Iterator[Line]:
         """Every cut, in order, whatever there is of audio."""
@@ -116,7 +116,7 @@ class Source(Protocol):
         """Every cut with its audio; shards in an order that is drawn, or in their own."""
 
 
-def no_manifest(path: Path) -> DataError:
+def no_manifest(path: Place) -> DataError:
     """What is said of a manifest that is not there."""
     return DataError(f"{path}: no such manifest; prepare the corpus first (see the recipe's README)")
 
@@ -124,11 +124,11 @@ def no_manifest(path: Path) -> DataError:
 class Manifest:
     """A manifest, .jsonl or .jsonl.gz, whose cuts name files; its order is its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
-        if not path.is_file():
+        if isinstance(path, Path) and not path.is_file():
             raise no_manifest(path)
-        if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        if not path.name.endswith(MANIFESTS):
             raise DataError(f"{path}: only .jsonl and .jsonl.gz can be read line by line")
 
     def lines(self) -> Iterator[Line]:
@@ -141,8 +141,8 @@ class Manifest:
 class Shard(NamedTuple):
     """One manifest of a Shar folder and the tar beside it."""
 
-    cuts: Path
-    recordings: Path
+    cuts: Place
+    recordings: Place
 
     def entries(self) -> Iterator[Line]:
         """Its cuts, each with its audio.  Raises DataError or ArchiveError naming the file that is wrong."""
@@ -156,7 +156,7 @@ class Shard(NamedTuple):
                     raise tar.fail(f"line {line.number} of {self.cuts.name} has no recording", audio.name)
                 if manifest.name != _stem(audio.name) + ".json":
                     raise tar.fail(f"'{printable(manifest.name)}' follows, not the manifest of a recording", audio.name)
-                where, recording = StoredAudio(str(self.recordings), audio), tar.read(manifest, _MOST_MANIFEST_BYTES)
+                where, recording = StoredAudio(self.recordings, audio), tar.read(manifest, _MOST_MANIFEST_BYTES)
                 yield StoredLine(line.path, line.number, line.text, where, recording)
             if (extra := next(members, None)) is not None:
                 raise tar.fail(f"is not in {self.cuts.name}", extra.name)
@@ -165,9 +165,10 @@ class Shard(NamedTuple):
 class Shar:
     """A Shar folder: shards of cuts and recordings, numbered without a gap; other fields are not looked at."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
-        cuts, recordings = _shards(path, "cuts", r"\.jsonl(\.gz)?"), _shards(path, "recording", r"\.tar")
+        files = files_in(path)
+        cuts, recordings = _shards(files, "cuts", r"\.jsonl(\.gz)?"), _shards(files, "recording", r"\.tar")
         if not cuts:
             raise DataError(f"{path}: not a Shar folder: it holds no cuts.000000.jsonl.gz")
         if not recordings:
@@ -193,22 +194,22 @@ class Shar:
             yield from shard.entries()
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Place) -> Source:
     """The cuts of a manifest or a Shar folder.  Raises DataError naming it."""
-    return Shar(path) if path.is_dir() else Manifest(path)
+    return Shar(path) if is_folder(path) else Manifest(path)
 
 
-def _shards(folder: Path, field: str, suffix: str) -> dict[int, Path]:
+def _shards(files: Iterable[Place], field: str, suffix: str) -> dict[int, Place]:
     """The files of a field by their numbers; one without a number counts as number 0."""
-    found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
+    found: dict[int, Place] = {}
+    for path in files:
         match = re.fullmatch(rf"{field}(\.(?P<number>\d+))?{suffix}", path.name)
         if match and found.setdefault(int(match["number"] or 0), path) != path:
             raise DataError(f"{path}: the same shard as {found[int(match['number'] or 0)].name}")
     return found
 
 
-def _lines(path: Path) -> Iterator[Line]:
+def _lines(path: Place) -> Iterator[Line]:
     return (Line(path, number, text) for number, text in filled_lines(path))
 
 

@@ -3,20 +3,28 @@
 from .archive import extract_archive
 from .kinds import audio_by_name
 from .lines import count_lines, filled_lines, numbered_lines
+from .places import MANIFESTS, Place, files_in, is_folder, open_place, open_within, to_place
 from .tar import Tar, TarMember
 from .writing import drop_torn_line, make_folder, naming, sweep, write_atomically
 
 __all__ = [
+    "MANIFESTS",
+    "Place",
     "Tar",
     "TarMember",
     "audio_by_name",
     "count_lines",
     "drop_torn_line",
     "extract_archive",
+    "files_in",
     "filled_lines",
+    "is_folder",
     "make_folder",
     "naming",
     "numbered_lines",
+    "open_place",
+    "open_within",
     "sweep",
+    "to_place",
     "write_atomically",
 ]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import BinaryIO
+from typing import IO, cast
 
 from asr.errors import DataError, printable
+
+from .places import Place, open_place
 
 _MOST_LINE_BYTES = 16 << 20
 _LINE_ENDS, _BYTE_ORDER_MARK = b"\r\n", b"\xef\xbb\xbf"
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(path: Place) -> Iterator[tuple[int, bytes]]:
     """The lines of a file, unpacked if its name ends in .gz, with their numbers and without their ends.
 
     Only a line feed parts lines.  Raises DataError naming the file, and the line where it is damaged or longer than
@@ -36,12 +38,12 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise DataError(printable(f"{where}: {getattr(e, 'strerror', None) or e}")) from None
 
 
-def filled_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def filled_lines(path: Place) -> Iterator[tuple[int, bytes]]:
     """Those of `numbered_lines` that hold more than white space."""
     return ((number, line) for number, line in numbered_lines(path) if line.strip())
 
 
-def count_lines(path: Path) -> int:
+def count_lines(path: Place) -> int:
     """How many line feeds a file has: what a progress bar needs to know; 0 if it cannot be read."""
     try:
         with _open(path) as file:
@@ -50,5 +52,11 @@ def count_lines(path: Path) -> int:
         return 0
 
 
-def _open(path: Path) -> BinaryIO | gzip.GzipFile:
-    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
+@contextmanager
+def _open(path: Place) -> Iterator[IO[bytes]]:
+    with open_place(path) as file:
+        if not path.name.lower().endswith(".gz"):
+            yield file
+            return
+        with gzip.open(file) as unpacked:
+            yield cast("IO[bytes]", unpacked)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, cast
 
 from asr.errors import ArchiveError, printable
+
+from .places import Place, open_place
 
 # tarfile reads a header's extension (a long name, pax records) into memory in one go and searches it with
 # regular expressions: real ones are a few hundred bytes.
@@ -75,12 +75,13 @@ class Tar:
     """The regular files of an uncompressed tar, in order, found by their headers alone.
 
     Raises ArchiveError, one line with archive and member, for a link, a device or a sparse file, a header that makes no
-    sense, and an archive that is cut short; OSError if it cannot be opened.  Use it in a `with` statement.
+    sense, and an archive that is cut short; OSError, or of a URL DataError, if it cannot be opened.  Use it in a `with`
+    statement.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._file = self.path.open("rb")
+    def __init__(self, path: Place) -> None:
+        self.path = path
+        self._file = open_place(path)
         self._headers = _Headers(self.fail, self._file)
 
     def __enter__(self) -> Tar:

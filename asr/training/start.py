@@ -170,7 +170,7 @@ def data_of(config: ExperimentConfig, parts: ModelFolder) -> SpeechData:
 def advise_to_stream(config: ExperimentConfig, console: Console) -> None:
     """Say, before a manifest of a million cuts or more fills the memory, how it need not."""
     path = config.data.train
-    if config.data.streamed or not path.is_file():
+    if config.data.streamed or not isinstance(path, Path) or not path.is_file():
         return
     size = path.stat().st_size
     if size > (_LARGE_GZ_BYTES if path.suffix == ".gz" else _GZ_RATIO * _LARGE_GZ_BYTES):

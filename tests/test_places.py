@@ -1,0 +1,165 @@
+"""Corpora behind a URL: the same cuts, audio and batches as from a disk, and one line for what cannot be read."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from command import asr
+from synthetic import RATE, described, experiment, experiment_file, speech_data, untrained
+from web import Web, web
+
+from asr.checkpoint import load_model_folder
+from asr.config import ExperimentConfig
+from asr.data.cuts import load_audio, read_cuts
+from asr.errors import ConfigError, DataError
+from asr.files import files_in, is_folder, open_place, open_within, to_place
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment on 24 clips, which stand beside it as Shar folders, too."""
+    path = experiment_file(tmp_path_factory.mktemp("corpus"), train=24)
+    for split in ("train", "dev"):
+        shards = path.parent / f"shar_{split}"
+        shards.mkdir()
+        read_cuts(path.parent / f"{split}.jsonl.gz").to_shar(shards, fields={"recording": "flac"}, shard_size=7)
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(path: Path) -> Iterator[Web]:
+    with web(path.parent) as server:
+        yield server
+
+
+def far(path: Path, server: Web, *overrides: str) -> ExperimentConfig:
+    """The experiment with its corpus behind URLs."""
+    return experiment(
+        path, f"data.train={server.url}/shar_train", f"data.dev={server.url}/shar_dev", "data.workers=0", *overrides
+    )
+
+
+# ---- places -----------------------------------------------------------------------------------------------------
+
+
+def test_a_path_stays_a_path_and_a_url_is_a_folder_unless_it_ends_as_a_manifest(tmp_path: Path) -> None:
+    assert to_place(str(tmp_path)) == tmp_path
+    assert to_place(tmp_path) is not None
+    assert is_folder(tmp_path)
+    assert not is_folder(tmp_path / "nothing")
+    folder, lines = to_place("s3://bucket/corpus/shar"), to_place("https://host/cuts.jsonl.gz")
+    assert is_folder(folder)
+    assert not is_folder(lines)
+    assert str(folder) == "s3://bucket/corpus/shar"
+    assert to_place(folder) == folder
+
+
+@pytest.mark.parametrize("url", ["file:///etc", "ssh://host/x", "zip://x::s3://y", "simplecache::s3://x", "dask://x"])
+def test_other_protocols_are_refused(path: Path, url: str) -> None:
+    with pytest.raises(ValueError, match=r":// is none of http, https, s3,"):
+        to_place(url)
+    with pytest.raises(ConfigError, match=r"'data\.train': [\w:/]+:// is none of"):
+        experiment(path, f"data.train={url}")
+
+
+def test_a_run_is_told_again_as_it_was_given(path: Path, served: Web) -> None:
+    config = far(path, served)
+    again = ExperimentConfig.model_validate(json.loads(config.model_dump_json()))
+    assert again == config
+    assert str(again.data.train) == f"{served.url}/shar_train"
+
+
+def test_files_are_listed_by_name_and_read_as_they_are(path: Path, served: Web) -> None:
+    here, there = path.parent / "shar_train", to_place(f"{served.url}/shar_train")
+    assert [p.name for p in files_in(there)] == [p.name for p in files_in(here)]
+    for near, distant in zip(files_in(here), files_in(there), strict=True):
+        with open_place(distant) as file:
+            assert file.read() == near.read_bytes()
+
+
+def test_of_a_part_nothing_else_is_fetched(path: Path, served: Web) -> None:
+    name = "shar_train/recording.000000.tar"
+    served.asked.clear()
+    with open_within(to_place(f"{served.url}/{name}"), 512) as file:
+        assert file.read(100) == (path.parent / name).read_bytes()[512:612]
+    assert [part for _, part in served.asked if part] == ["bytes=512-611"]
+
+
+# ---- what is trained on -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["shar_train", "train.jsonl.gz"])
+def test_cuts_and_audio_are_those_on_the_disk(path: Path, served: Web, name: str) -> None:
+    here, there = (list(read_cuts(to_place(f"{root}/{name}"))) for root in (path.parent, served.url))
+    assert described(there) == described(here)
+    for near, distant in zip(here[:5], there, strict=False):
+        torch.testing.assert_close(load_audio(distant, RATE), load_audio(near, RATE), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_those_of_the_folder(path: Path, served: Web, workers: int) -> None:
+    options = ("trainer.max_epochs=2", f"data.workers={workers}")
+    near = experiment(
+        path, f"data.train={path.parent / 'shar_train'}", f"data.dev={path.parent / 'shar_dev'}", *options
+    )
+    here, there = (
+        list(speech_data(config, untrained(config)).train_dataloader())
+        for config in (near, far(path, served, *options))
+    )
+    assert len(here) == len(there) > 4
+    for ours, theirs in zip(here, there, strict=True):
+        assert ours.ids == theirs.ids
+        assert torch.equal(ours.audio_BN, theirs.audio_BN)
+
+
+def test_a_model_is_trained_and_evaluated_from_urls(path: Path, served: Web, tmp_path: Path) -> None:
+    urls = [f"data.{split}={served.url}/shar_{split}" for split in ("train", "dev")]
+    trained = asr("train", path, f"out={tmp_path}", *urls, "trainer.max_steps=2")
+    assert trained.status == 0, trained.err
+    assert any(line.startswith(f"next: asr evaluate {served.url}/shar_dev --model") for line in trained.err)
+    load_model_folder(tmp_path / "model")
+    assert asr("evaluate", f"{served.url}/shar_dev", "--model", tmp_path / "model").status == 0
+    assert len((tmp_path / "model" / "hyp.jsonl").read_text().splitlines()) == 4
+    refused = asr("evaluate", "file:///etc", "--model", tmp_path / "model")
+    assert refused.status == 2
+    assert "file:// is none of http" in refused.err[-1]
+
+
+# ---- what cannot be read ----------------------------------------------------------------------------------------
+
+
+def expect_line(url: str, pattern: str) -> None:
+    with pytest.raises(DataError, match=pattern) as caught:
+        read_cuts(to_place(url))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_there_is_one_line(served: Web) -> None:
+    expect_line(f"{served.url}/nothing", rf"^{re.escape(served.url)}/nothing: cannot be read \(FileNotFoundError")
+    expect_line(f"{served.url}/nothing.jsonl.gz", r"/nothing\.jsonl\.gz: cannot be read \(FileNotFoundError")
+    expect_line("http://127.0.0.1:1/shar", r"^http://127\.0\.0\.1:1/shar: cannot be read \(ClientConnectorError: ")
+    expect_line("az://bucket/shar", r"^az://bucket/shar: cannot be read \(ImportError: [Ii]nstall adlfs")
+
+
+def test_a_server_that_gives_no_parts_is_one_line(path: Path) -> None:
+    with web(path.parent) as server:
+        server.parts = False
+        cuts = list(read_cuts(to_place(f"{server.url}/shar_dev")))  # small enough to come whole
+        with pytest.raises(DataError, match=r"recording\.000000\.tar: cannot be read \(\w+Error") as caught:
+            load_audio(cuts[0], RATE)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_goes_while_it_is_read_is_one_line(path: Path, tmp_path: Path) -> None:
+    shutil.copytree(path.parent / "shar_dev", tmp_path / "shar")
+    with web(tmp_path) as server:
+        cuts = list(read_cuts(to_place(f"{server.url}/shar")))
+        (tmp_path / "shar" / "recording.000000.tar").unlink()
+        with pytest.raises(DataError, match=r"recording\.000000\.tar: cannot be read"):
+            load_audio(cuts[0], RATE)

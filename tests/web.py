@@ -1,0 +1,67 @@
+"""A web server of a folder on this machine, which lists it and gives parts of its files."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import BinaryIO
+
+
+class Web(ThreadingHTTPServer):
+    """parts: whether it gives parts of files.  asked: the path of each request, and the part."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
+        self.parts, self.asked = True, list[tuple[str, str | None]]()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    server: Web
+
+    def send_head(self) -> BinaryIO | None:
+        path, wanted = self.translate_path(self.path), self.headers.get("Range")
+        self.server.asked.append((self.path, wanted))
+        if not (wanted and self.server.parts and os.path.isfile(path)):
+            return super().send_head()  # type: ignore[return-value]
+        data = Path(path).read_bytes()
+        first, last = wanted.removeprefix("bytes=").split("-")
+        part = data[int(first) : int(last) + 1 if last else None]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        return io.BytesIO(part)
+
+    def end_headers(self) -> None:
+        if self.server.parts:
+            self.send_header("Accept-Ranges", "bytes")
+        super().end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def web(folder: Path) -> Iterator[Web]:
+    """Serve a folder until the end of the `with` statement."""
+    server = Web(folder)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
