@@ -57,7 +57,7 @@ class Unknown(Exception):  # noqa: N818
 
 
 class Sink:
-    """Cuts the wanted part out of the decoded blocks, averages the channels and sends the rest on."""
+    """Cuts the wanted part out of the decoded blocks, averages the wanted channels and sends the rest on."""
 
     def __init__(self, out: int, request: dict[str, Any]) -> None:
         self.out = out
@@ -68,6 +68,7 @@ class Sink:
         self.stream: bool = request["stream"]
         self.timeout_s: float = request["timeout_s"]
         self.track: int = request["track"]
+        self.channels: list[int] | None = request["channels"]
         self.whole = self.offset_s == 0 and self.duration_s is None
         self.rate = self.first = self.seen = self.sent = 0
         self.last: int | None = None
@@ -127,6 +128,10 @@ class Sink:
         return self.last is None or self.seen < self.last
 
     def _send(self, part_TC: Any) -> None:
+        if self.channels is not None:
+            if max(self.channels) >= part_TC.shape[1]:
+                raise Refused(f"it holds no channel {max(self.channels)}: it has {part_TC.shape[1]}, counted from 0")
+            part_TC = part_TC[:, self.channels]
         mono_T = part_TC[:, 0] if part_TC.shape[1] == 1 else part_TC.mean(axis=1, dtype=np.float32)
         mono_T = np.ascontiguousarray(mono_T, dtype="<f4")
         low, high = float(mono_T.min()), float(mono_T.max())

@@ -91,6 +91,18 @@ def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
     samples = noise(0.3, channels=channels)
     path = write(tmp_path / "x.wav", samples, subtype="FLOAT")
     np.testing.assert_allclose(open_audio(path).samples_N, samples.mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(open_audio(path, channels=[1]).samples_N, samples[:, 1], atol=1e-6)
+    some = open_audio(path, channels=[channels - 1, 0], offset_s=0.1)
+    np.testing.assert_allclose(some.samples_N, samples[1600:, [channels - 1, 0]].mean(axis=1), atol=1e-6)
+    with pytest.raises(AudioError, match=rf"x\.wav: it holds no channel 6: it has {channels}, counted from 0"):
+        open_audio(path, channels=[0, 6])
+
+
+@needs_ffmpeg
+def test_ffmpeg_gives_single_channels_too(tmp_path: Path) -> None:
+    samples = noise(0.3, channels=2)
+    path = with_ffmpeg(write(tmp_path / "x.wav", samples, subtype="FLOAT"), "x.mkv", "-c:a", "pcm_f32le")
+    np.testing.assert_allclose(open_audio(path, channels=[1]).samples_N, samples[:, 1], atol=1e-6)
 
 
 @needs_ffmpeg

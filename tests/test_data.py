@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from audit import audited, expect_refused
 from hostile import PICKLE
-from lhotse import CutSet
-from lhotse.cut import Cut
+from lhotse import CutSet, Recording
+from lhotse.audio import AudioSource
+from lhotse.cut import Cut, MonoCut, MultiCut
 from synthetic import (
     RATE,
     clip,
@@ -34,7 +37,7 @@ from asr.config import AugmentConfig, DataConfig
 from asr.data.augment import Variation
 from asr.data.batch import Batch, Example, collate
 from asr.data.corpus import Drawn
-from asr.data.cuts import read_cuts
+from asr.data.cuts import load_audio, read_cuts
 from asr.data.module import SpeechData
 from asr.data.stream import Position, TrainingStream
 from asr.errors import AudioError, DataError
@@ -268,6 +271,28 @@ def test_collate_pads_audio_and_targets_and_counts_what_was_applied() -> None:
     assert (batch.epoch, batch.index, batch.applied) == (3, 4, {"noise": 2, "speed": 1})
 
 
+# ---- audio ----------------------------------------------------------------------------------------------------
+
+
+def test_a_cut_is_the_mean_of_its_own_channels(tmp_path: Path) -> None:
+    """Of a file with channels that the manifest numbers 2 and 0, and of another with channel 1."""
+    samples_NC = np.stack([white(RATE, seed) for seed in range(3)], axis=1).astype(np.float32)
+    sf.write(tmp_path / "two.wav", samples_NC[:, [2, 0]], RATE, subtype="FLOAT")
+    sf.write(tmp_path / "one.wav", samples_NC[:, 1], RATE, subtype="FLOAT")
+    held = {"two.wav": [2, 0], "one.wav": [1]}
+    sources = [AudioSource("file", channels, str(tmp_path / name)) for name, channels in held.items()]
+    recording = Recording("r", sources, RATE, RATE, 1.0)
+    for channel in range(3):
+        alone = MonoCut(f"r-{channel}", 0.0, 1.0, channel, recording=recording)
+        np.testing.assert_allclose(load_audio(alone, RATE), samples_NC[:, channel], atol=1e-6)
+        part = load_audio(alone.truncate(offset=0.25, duration=0.5), RATE)
+        np.testing.assert_allclose(part, samples_NC[RATE // 4 : RATE * 3 // 4, channel], atol=1e-6)
+    both = MultiCut("r", 0.0, 1.0, [0, 2], recording=recording)
+    np.testing.assert_allclose(load_audio(both, RATE), samples_NC[:, [0, 2]].mean(axis=1), atol=1e-6)
+    with pytest.raises(DataError, match=r"r: no file of its recording has channel \[0, 1\]"):
+        load_audio(MultiCut("r", 0.0, 1.0, [0, 1], recording=recording), RATE)
+
+
 # ---- manifests ------------------------------------------------------------------------------------------------
 
 
@@ -293,8 +318,19 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
             "transform Volume",
         ),
         "channel.jsonl": (
-            recorded(sources=[{"type": "file", "channels": [0, 1], "source": "x.wav"}], channel_ids=[0, 1]),
-            "x: its recording has 2 channels, of which a cut of one is not taken alone",
+            recorded(sources=[{"type": "file", "channels": [3, 1], "source": "x.wav"}], channel_ids=[1, 3]),
+            "x: no file of its recording has channel 0",
+        ),
+        "channels.jsonl": (
+            recorded(sources=[{"type": "file", "channels": 7, "source": "x.wav"}], channel_ids=[0, 1]),
+            "x: no file of its recording has channel 0",
+        ),
+        "narrow.jsonl": (
+            recorded(
+                sources=[{"type": "file", "channels": [1, 0], "source": str(folder.parent / "good.wav")}],
+                channel_ids=[0, 1],
+            ),
+            r"good\.wav: it holds no channel 1: it has 1, counted from 0",
         ),
         "level.jsonl": (
             json.dumps(CutSet.from_cuts([cut("x", 1).mix(cut("y", 1), snr=10)])[0].to_dict()),

@@ -9,7 +9,7 @@ import math
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,20 +45,22 @@ def open_audio(
     *,
     offset_s: float = 0.0,
     duration_s: float | None = None,
+    channels: Sequence[int] | None = None,
     timeout_s: float = TIMEOUT_S,
     max_bytes: int = MAX_BYTES,
 ) -> Audio:
-    """Decode a file that libsndfile or ffmpeg reads, channels averaged, at its own rate.
+    """Decode a file that libsndfile or ffmpeg reads, at its own rate: the mean of all channels, or of `channels`.
 
     `offset_s` and `duration_s` pick a part, in whole samples, so that adjoining parts tile the recording; a
     part that reaches past the end is shorter. With ffmpeg a part costs decoding from the start.
     Raises AudioError, one line that names the file, when it is missing, not a regular file, not readable,
-    empty, not audio, without samples, silent (every sample zero: only when the whole is read), not finite,
-    longer than `max_bytes` of float32 samples, or takes longer than `timeout_s` to decode. A file that holds
-    less than its header promises is an error too, as half a text would pass for the whole; what promises
-    nothing (ADTS, MP3 without a length, a WAV streamed without one) is decoded as far as it goes.
+    empty, without a channel that is asked for, not audio, without samples, silent (every sample zero: only when
+    the whole is read), not finite, longer than `max_bytes` of float32 samples, or takes longer than `timeout_s`
+    to decode. A file that holds less than its header promises is an error too, as half a text would pass for
+    the whole; what promises nothing (ADTS, MP3 without a length, a WAV streamed without one) is decoded as far
+    as it goes.
     """
-    return _open(path, path, timeout_s, max_bytes, offset_s, duration_s)
+    return _open(path, path, timeout_s, max_bytes, offset_s, duration_s, channels)
 
 
 def open_audio_within(
@@ -69,6 +71,7 @@ def open_audio_within(
     name: str,
     offset_s: float = 0.0,
     duration_s: float | None = None,
+    channels: Sequence[int] | None = None,
     timeout_s: float = TIMEOUT_S,
     max_bytes: int = MAX_BYTES,
 ) -> Audio:
@@ -82,7 +85,7 @@ def open_audio_within(
     if problem is not None:
         raise error_about(str(archive), problem)
     with open_within(archive, start) as file, temporary_copy(file, where, size) as copy:
-        return _open(copy, where, timeout_s, max_bytes, offset_s, duration_s)
+        return _open(copy, where, timeout_s, max_bytes, offset_s, duration_s, channels)
 
 
 def _open(
@@ -92,12 +95,14 @@ def _open(
     max_bytes: int,
     offset_s: float,
     duration_s: float | None,
+    channels: Sequence[int] | None,
 ) -> Audio:
     if not (math.isfinite(offset_s) and 0 <= offset_s < 1e9):
         raise AudioError(f"{printable(name)}: offset_s must be between 0 and 1e9, not {offset_s}")
     if duration_s is not None and not 0 < duration_s < 1e9:
         raise AudioError(f"{printable(name)}: duration_s must be above 0 and below 1e9, not {duration_s}")
-    data, answer = _ask(path, name, timeout_s, max_bytes, offset_s=float(offset_s), duration_s=duration_s)
+    part = {"offset_s": float(offset_s), "duration_s": duration_s, "channels": channels and [*channels]}
+    data, answer = _ask(path, name, timeout_s, max_bytes, **part)
     return Audio(np.frombuffer(data, dtype=np.float32), int(answer["rate"]))
 
 
@@ -156,6 +161,7 @@ def request_for(path: str | os.PathLike[str], timeout_s: float, max_bytes: int, 
         "stream": False,
         "describe": False,
         "track": 0,
+        "channels": None,
         **part,
     }
 

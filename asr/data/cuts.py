@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lhotse import CutSet
+from lhotse import CutSet, Recording
 from lhotse.audio import AudioSource
 from lhotse.cut import Cut, MixedCut, MixTrack, MonoCut, PaddingCut
 from torch import Tensor
@@ -124,7 +125,10 @@ def pieces(cut: Cut) -> list[tuple[float, MonoCut]]:
 
 
 def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
-    """Decode a cut, speed perturbation and joined clips included: mono float32 (N,) at `sample_rate_hz`."""
+    """Decode a cut, speed perturbation and joined clips included: mono float32 (N,) at `sample_rate_hz`.
+
+    Of a recording of several channels it is the mean of the cut's own, which most often is one.
+    """
     clips = pieces(cut)
     if len(clips) == 1:
         return _load_mono(clips[0][1], sample_rate_hz)
@@ -141,7 +145,7 @@ def whole_file(cut: Cut) -> str | None:
     recording = cut.recording if isinstance(cut, MonoCut) else None
     if recording is None or recording.sources[0].type != "file" or recording.transforms or not _is_whole(cut):
         return None
-    if recording.num_channels > 1:  # refused, one of them not being all of the file
+    if recording.num_channels > 1:  # the cut may be one of them
         return None
     return str(recording.sources[0].source)
 
@@ -154,27 +158,38 @@ def _load_mono(cut: MonoCut, sample_rate_hz: int) -> Tensor:
     recording = cut.recording
     if recording is None:
         raise _no_audio(cut)
-    if isinstance(cut, MonoCut) and recording.num_channels > 1:
-        many = f"{recording.num_channels} channels, of which a cut of one is not taken alone"
-        raise DataError(f"{printable(cut.id)}: its recording has {many}; write each channel to a file of its own")
     speed = 1.0
     for transform in recording.transforms or ():
         fields = transform if isinstance(transform, dict) else transform.to_dict()
         if fields["name"] != "Speed":
             raise DataError(f"{printable(cut.id)}: transform {printable(fields['name'])} is not supported")
         speed *= fields["kwargs"]["factor"]
-    span = {} if _is_whole(cut) else {"offset_s": cut.start * speed, "duration_s": cut.duration * speed}
-    audio = _open(cut, recording.sources[0], **span)
+    source, part = _source_of(cut, recording)
+    if not _is_whole(cut):
+        part |= {"offset_s": cut.start * speed, "duration_s": cut.duration * speed}
+    audio = _open(cut, source, **part)
     return resample(torch.from_numpy(audio.samples_N), round(audio.sample_rate_hz * speed), sample_rate_hz)
 
 
-def _open(cut: MonoCut, source: AudioSource, **span: Any) -> Audio:
+def _source_of(cut: MonoCut, recording: Recording) -> tuple[AudioSource, dict[str, Any]]:
+    """The file with a cut's channels, and which of its own they are; of a recording of one channel, all."""
+    if recording.num_channels == 1:
+        return recording.sources[0], {}
+    wanted = cut.channel if isinstance(cut.channel, list) else [cut.channel]
+    with suppress(TypeError, ValueError):  # what a manifest may hold in place of a list of numbers
+        for source in recording.sources:
+            if wanted and set(wanted) <= set(source.channels):
+                return source, {"channels": [source.channels.index(channel) for channel in wanted]}
+    raise DataError(f"{printable(cut.id)}: no file of its recording has channel {printable(cut.channel)}")
+
+
+def _open(cut: MonoCut, source: AudioSource, **part: Any) -> Audio:
     """Decode a file or what stands in a tar; a manifest can name no other place, such as a command or a URL."""
     if isinstance(source.source, StoredAudio):
-        return source.source.open(**span)
+        return source.source.open(**part)
     if source.type != "file":
         raise _no_audio(cut)
-    return open_audio(source.source, **span)
+    return open_audio(source.source, **part)
 
 
 def _no_audio(cut: MonoCut) -> DataError:

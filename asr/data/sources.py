@@ -34,10 +34,10 @@ class StoredAudio(NamedTuple):
     archive: Place
     member: TarMember
 
-    def open(self, offset_s: float = 0.0, duration_s: float | None = None) -> Audio:
-        """Decode it, or a part.  Raises AudioError."""
+    def open(self, **part: Any) -> Audio:
+        """Decode it, or what `open_audio` takes by these names.  Raises AudioError."""
         name, start, size = self.member
-        return open_audio_within(self.archive, start, size, name=name, offset_s=offset_s, duration_s=duration_s)
+        return open_audio_within(self.archive, start, size, name=name, **part)
 
 
 @dataclass(slots=True)
