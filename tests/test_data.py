@@ -7,6 +7,7 @@ import json
 import pickle
 import time
 from collections.abc import Iterable
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from synthetic import (
     untrained,
     white,
 )
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from asr.config import AugmentConfig, DataConfig
 from asr.data.augment import Variation
@@ -269,6 +271,23 @@ def test_collate_pads_audio_and_targets_and_counts_what_was_applied() -> None:
     assert (batch.ids, batch.texts, batch.languages) == (["b", "a"], ["o", "hi"], ["es", "en"])
     assert (batch.tasks, batch.text_languages) == (["translate:en", "transcribe"], ["en", "en"])
     assert (batch.epoch, batch.index, batch.applied) == (3, 4, {"noise": 2, "speed": 1})
+
+
+def test_a_loader_pins_every_tensor_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here without a GPU, whose driver would do it."""
+    example = Example("a", torch.ones(5), "hi", [1, 4, 7, 8, 2], 2, [7, 8], "transcribe", "en", ("speed", "noise"))
+    batch, pinned = collate([example]), []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor.clone())
+    found = pin_memory(batch)
+    assert isinstance(found, Batch)
+    tensors = {
+        f.name: getattr(batch, f.name) for f in fields(batch) if isinstance(getattr(batch, f.name), torch.Tensor)
+    }
+    assert len(pinned) == len(tensors) == 6
+    for name, tensor in tensors.items():
+        assert getattr(found, name) is not tensor
+        assert torch.equal(getattr(found, name), tensor)
+    assert replace(found, **tensors) == batch
 
 
 # ---- audio ----------------------------------------------------------------------------------------------------

@@ -134,17 +134,18 @@ def _transcribe_files(
 
     paths, problems, remarks = find_audio(inputs)
     writer = writing(output, named=len(paths) + len(problems) > 1)
-    recognizer = settings.recognizer()
     for line in remarks + problems:
         say(line)
     failed = len(problems)
-    with progress("transcribing") as on_done:
-        for result in settings.transcribe(recognizer, recognizer.files(paths), on_done):
-            if isinstance(result, Failure):
-                say(result.reason)
-                failed += 1
-            else:
-                writer.write(result)
+    if paths:
+        recognizer = settings.recognizer()
+        with progress("transcribing") as on_done:
+            for result in settings.transcribe(recognizer, recognizer.files(paths), on_done):
+                if isinstance(result, Failure):
+                    say(result.reason)
+                    failed += 1
+                else:
+                    writer.write(result)
     if failed:
         say(f"{failed} of {len(paths) + len(problems)} failed")
         raise typer.Exit(1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -100,12 +100,17 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """A copy with its tensors on `device`."""
-        moved: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name, value in moved.items():
-            if isinstance(value, Tensor):
-                moved[name] = value.to(device, non_blocking=True)
-        moved["phrases"] = self.phrases.to(device) if self.phrases is not None else None
-        return Batch(**moved)
+        phrases = self.phrases.to(device) if self.phrases is not None else None
+        return replace(self._each(lambda tensor: tensor.to(device, non_blocking=True)), phrases=phrases)
+
+    def pin_memory(self) -> Batch:
+        """A copy in memory from which a GPU can fetch it while it computes; DataLoader calls this."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed |= {name: change(value) for name, value in changed.items() if isinstance(value, Tensor)}
+        return Batch(**changed)
 
 
 def batches_by_length(lengths: Sequence[int], most: int, items: int | None = None) -> Iterator[list[int]]:
