@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 from command import Outcome, asr
+from hostile import PICKLE, half
 from lhotse.cut import Cut
 from subtitled import RATE, LoudIsSpeech, activity_of, bursts, conversation, cue
+from torch import Tensor
 
 from asr import vad
 from asr.audio import audio_tracks
@@ -140,6 +142,38 @@ def test_the_chosen_track_of_a_film_is_extracted_once(tmp_path: Path) -> None:
     assert audio.stat().st_ino == made
     told = run(tmp_path, "--spoken", "nan", "--track", "de", status=1).err
     assert told == [f"asr: {film}: no audio track de; there are: 0 (eng), 1 (cze)"]
+
+
+def test_each_recording_is_listened_to_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+
+    class Counting(LoudIsSpeech):
+        stop_at = 2
+
+        def __call__(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+            heard.append(1)
+            if len(heard) == self.stop_at:
+                raise KeyboardInterrupt
+            return super().__call__(blocks)
+
+    monkeypatch.setattr(vad, "load_detector", Counting)
+    for name in ("a", "b", "c"):
+        talk(tmp_path, f"{name}.wav")
+        (tmp_path / f"{name}.en.srt").write_text(srt(SPEECH))
+    stopped = run(tmp_path, status=130)
+    assert stopped.err == ["asr: the same command goes on where this one left off", "asr: stopped"]
+    run(tmp_path)
+    assert len(heard) == 4  # a, then b, which was stopped; b and c
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.json*")}
+    run(tmp_path)
+    assert len(heard) == 4
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.json*")} == first
+    (tmp_path / "out" / "speech" / "a.npz").write_bytes(half((tmp_path / "out" / "speech" / "a.npz").read_bytes()))
+    (tmp_path / "out" / "speech" / "c.npz").write_bytes(PICKLE)
+    talk(tmp_path, "b.wav", SPEECH[:-1])
+    run(tmp_path)
+    assert len(heard) == 7
+    assert len(cuts_of(tmp_path)) == 3 * len(SPEECH) - 1
 
 
 # --- what is wrong is named, and the rest goes on -----------------------------------------------------

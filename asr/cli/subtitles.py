@@ -58,8 +58,12 @@ def subtitles(
     choices = Choices.checked(
         spoken, language, times, encoding=encoding, track=track, rate=rate, align=align, rules=rules
     )
-    with progress("listening") as on_done:
-        report = make_cuts(media, subtitles or media, out, choices, load_detector, on_done)
+    try:
+        with progress("listening") as on_done:
+            report = make_cuts(media, subtitles or media, out, choices, load_detector, on_done)
+    except KeyboardInterrupt:
+        say("the same command goes on where this one left off")
+        raise
     _show(report, out)
     for line in report.problems:
         say(line)

@@ -16,7 +16,7 @@ from lhotse.audio import AudioSource
 from asr.audio import audio_tracks
 from asr.errors import AsrError, DataError, printable
 from asr.files import make_folder, write_atomically
-from asr.subtitling.activity import Activity, LoadDetector, listen
+from asr.subtitling.activity import Activity, LoadDetector, listen_once
 from asr.subtitling.alignment import Alignment, align
 from asr.subtitling.cleaning import clean
 from asr.subtitling.cues import Cue
@@ -71,7 +71,8 @@ def make_cuts(
 ) -> Report:
     """Write lhotse cuts of all recordings that have subtitles: cuts.jsonl.gz, report.json, dropped.jsonl and pictures.
 
-    A recording, or a subtitle file, that cannot be used is named in the report, and the others go on.  on_done: told
+    A recording, or a subtitle file, that cannot be used is named in the report, and the others go on.  What takes long,
+    the extracted audio and where it has speech, is kept and not made again.  on_done: told
     the seconds that are done and how many there are.  Raises DataError where there is nothing to begin with.
     """
     matches = match(media, subtitles, choices.language, out)
@@ -131,7 +132,7 @@ class _Making:
         if times not in title.subtitles:
             raise DataError(f"{printable(title.media)}: no subtitles in {times}, whose times are to be taken")
         audio = audio_of(title.media, title.name, choices.track, self.out / "audio", choices.rate, self.on_block)
-        activity = listen(audio, self.load_detector, self.on_block)
+        activity = listen_once(audio, self.out / "speech" / f"{title.name}.npz", self.load_detector, self.on_block)
         report.times, report.duration_s = times, activity.duration_s
         rows: Rows = []
         aligned: dict[str, list[Cue]] = {}
