@@ -344,6 +344,12 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
             recorded(sources=[{"type": "file", "channels": 7, "source": "x.wav"}], channel_ids=[0, 1]),
             "x: no file of its recording has channel 0",
         ),
+        "no-sources.jsonl": (recorded(sources=[], channel_ids=[0]), "x: no file of its recording has channel 0"),
+        "no-list.jsonl": (recorded(channel_ids=7), "x: no file of its recording has channel 0"),
+        "no-ids.jsonl": (
+            recorded(sources=[{"type": "file", "channels": {"0": 0}, "source": "x.wav"}], channel_ids=[0, 1]),
+            "x: no file of its recording has channel 0",
+        ),
         "narrow.jsonl": (
             recorded(
                 sources=[{"type": "file", "channels": [1, 0], "source": str(folder.parent / "good.wav")}],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from asr import vad
 from asr.audio import audio_tracks
 from asr.data.cuts import load_audio, read_cuts
 from asr.errors import AudioError, ConfigError
+from asr.subtitling.activity import listen_once
 from asr.subtitling.cutting import Rules, cut
 from asr.subtitling.translations import text_within
 
@@ -174,6 +176,33 @@ def test_each_recording_is_listened_to_once_until_it_changes(tmp_path: Path, mon
     run(tmp_path)
     assert len(heard) == 7
     assert len(cuts_of(tmp_path)) == 3 * len(SPEECH) - 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rate": 0},
+        {"samples": math.inf},
+        {"samples": -5},
+        {"frame_s": math.nan},
+        {"prob_T": np.array([[0.5]])},
+        {"prob_T": np.array([math.nan])},
+        {"prob_T": np.array([7.0])},
+        {"prob_T": np.array(["x"])},
+        {"rate": None},
+        {},
+    ],
+    ids=str,
+)
+def test_what_was_heard_is_believed_only_if_it_can_be(tmp_path: Path, change: dict[str, Any]) -> None:
+    path, memory = talk(tmp_path), tmp_path / "talk.npz"
+    first = listen_once(path, memory, LoudIsSpeech, lambda seconds: None)
+    with np.load(memory) as held:
+        kept = {**held, "prob_T": np.zeros_like(held["prob_T"]), **{key: np.array(v) for key, v in change.items()}}
+    np.savez(memory, **kept)
+    again = listen_once(path, memory, LoudIsSpeech, lambda seconds: None)
+    assert again.prob_T.any() == bool(change)  # else what was kept, which has no speech
+    assert (again.samples, again.rate, again.frame_s) == (first.samples, first.rate, first.frame_s)
 
 
 # --- what is wrong is named, and the rest goes on -----------------------------------------------------

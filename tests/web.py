@@ -14,13 +14,16 @@ from typing import BinaryIO
 
 
 class Web(ThreadingHTTPServer):
-    """parts: whether it gives parts of files.  asked: the path of each request, and the part."""
+    """parts: whether it gives parts of files.  asked: the path of each request, and the part.  busy: how many requests
+    from here on it turns away.  more: bytes that it gives beyond a part.
+    """
 
     daemon_threads = True
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
         self.parts, self.asked = True, list[tuple[str, str | None]]()
+        self.busy = self.more = 0
 
     @property
     def url(self) -> str:
@@ -33,11 +36,15 @@ class _Handler(SimpleHTTPRequestHandler):
     def send_head(self) -> BinaryIO | None:
         path, wanted = self.translate_path(self.path), self.headers.get("Range")
         self.server.asked.append((self.path, wanted))
+        if self.server.busy:
+            self.server.busy -= 1
+            self.send_error(503)
+            return None
         if not (wanted and self.server.parts and os.path.isfile(path)):
             return super().send_head()  # type: ignore[return-value]
         data = Path(path).read_bytes()
         first, last = wanted.removeprefix("bytes=").split("-")
-        part = data[int(first) : int(last) + 1 if last else None]
+        part = data[int(first) : int(last) + 1 + self.server.more if last else None]
         self.send_response(206)
         self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}")
         self.send_header("Content-Length", str(len(part)))

@@ -26,6 +26,7 @@ from asr.ablation.results import Job
 from asr.config import BASE, set_key
 from asr.data.cuts import language_of, read_cuts
 from asr.errors import AsrError, DataError
+from asr.files import Place, is_folder, to_place
 
 Train = Callable[[Tree, Path], None]  # an experiment, and where its YAML and what it prints go
 _NEVER = 1_000_000_000
@@ -101,10 +102,12 @@ def _short(plan: Plan, corpus: str, row: str, folder: Path) -> Tree:
     return tree
 
 
-def _one_cut(data: Tree, path: Path) -> Path:
-    """A manifest of the dev cut of middling length."""
-    languages = data.get("languages")
-    cuts = [cut for cut in read_cuts(Path(data["dev"])) if languages is None or language_of(cut) in languages]
+def _one_cut(data: Tree, path: Path) -> Place:
+    """A manifest of the dev cut of middling length; a folder of shards stays whole, as its audio is in no files."""
+    languages, dev = data.get("languages"), to_place(data["dev"])
+    if is_folder(dev):
+        return dev
+    cuts = [cut for cut in read_cuts(dev) if languages is None or language_of(cut) in languages]
     if not cuts:
         raise DataError(f"{data['dev']}: no cuts in {', '.join(languages or ())}")
     CutSet.from_cuts([sorted(cuts, key=lambda cut: cut.duration)[len(cuts) // 2]]).to_file(path)

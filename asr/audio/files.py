@@ -84,7 +84,7 @@ def open_audio_within(
     problem = problem_of(archive) if isinstance(archive, Path) else None
     if problem is not None:
         raise error_about(str(archive), problem)
-    with open_within(archive, start) as file, temporary_copy(file, where, size) as copy:
+    with open_within(archive, start, size) as file, temporary_copy(file, where, size) as copy:
         return _open(copy, where, timeout_s, max_bytes, offset_s, duration_s, channels)
 
 

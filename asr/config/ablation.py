@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from .base import Config
+from .base import Config, Location
 
 BASE = "base"
 
@@ -40,7 +40,7 @@ class CorpusConfig(Config):
     """What all rows start from on one corpus, and what is scored beside its data.dev."""
 
     base: Path = Field(description="YAML of an experiment, as for asr train")
-    test: Path | None = Field(None, description="manifest that each run decodes once, at its end")
+    test: Location | None = Field(None, description="manifest that each run decodes once, at its end")
     title: str = ""
     set: Changes = Field({}, description="changes to what it starts from")
     train_s: float | None = Field(None, gt=0, description="in place of budget.train_s, for a corpus that takes longer")

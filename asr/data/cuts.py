@@ -143,11 +143,13 @@ def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
 def whole_file(cut: Cut) -> str | None:
     """The audio file that a cut is all of, just as it is; None for parts, joined clips and changed speed."""
     recording = cut.recording if isinstance(cut, MonoCut) else None
-    if recording is None or recording.sources[0].type != "file" or recording.transforms or not _is_whole(cut):
+    if recording is None or recording.transforms or not _is_whole(cut):
         return None
-    if recording.num_channels > 1:  # the cut may be one of them
+    try:
+        source, part = _source_of(cut, recording)
+    except DataError:  # to be told when it is loaded
         return None
-    return str(recording.sources[0].source)
+    return None if part or source.type != "file" else str(source.source)
 
 
 def _is_whole(cut: MonoCut) -> bool:
@@ -173,10 +175,10 @@ def _load_mono(cut: MonoCut, sample_rate_hz: int) -> Tensor:
 
 def _source_of(cut: MonoCut, recording: Recording) -> tuple[AudioSource, dict[str, Any]]:
     """The file with a cut's channels, and which of its own they are; of a recording of one channel, all."""
-    if recording.num_channels == 1:
-        return recording.sources[0], {}
-    wanted = cut.channel if isinstance(cut.channel, list) else [cut.channel]
-    with suppress(TypeError, ValueError):  # what a manifest may hold in place of a list of numbers
+    with suppress(AttributeError, LookupError, TypeError, ValueError):  # what a manifest may hold in place of lists
+        if recording.num_channels == 1:
+            return recording.sources[0], {}
+        wanted = cut.channel if isinstance(cut.channel, list) else [cut.channel]
         for source in recording.sources:
             if wanted and set(wanted) <= set(source.channels):
                 return source, {"channels": [source.channels.index(channel) for channel in wanted]}

@@ -203,7 +203,7 @@ def _shards(files: Iterable[Place], field: str, suffix: str) -> dict[int, Place]
     """The files of a field by their numbers; one without a number counts as number 0."""
     found: dict[int, Place] = {}
     for path in files:
-        match = re.fullmatch(rf"{field}(\.(?P<number>\d+))?{suffix}", path.name)
+        match = re.fullmatch(rf"{field}(\.(?P<number>\d{{1,9}}))?{suffix}", path.name)
         if match and found.setdefault(int(match["number"] or 0), path) != path:
             raise DataError(f"{path}: the same shard as {found[int(match['number'] or 0)].name}")
     return found

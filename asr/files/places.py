@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 
 from asr.errors import DataError, printable
 
@@ -14,22 +15,43 @@ if TYPE_CHECKING:
     from upath import UPath
 
 Place: TypeAlias = Union[Path, "UPath"]
+Result = TypeVar("Result")
 
 # fsspec knows more, some of which run commands or unpack archives.
 PROTOCOLS = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "hf")
 MANIFESTS = (".jsonl", ".jsonl.gz")
+PAUSES_S = (1.0, 5.0)  # before what failed is tried again
+_BUFFER_BYTES = 1 << 16
+_MOST_WITHIN_BYTES = 1 << 30
+_NAME = re.compile(r"[\w.-]{1,255}")
 
 
 def to_place(where: str | Place) -> Place:
-    """The place that a path or a URL names.  Raises ValueError for a URL that cannot be read."""
-    protocol, is_url, _ = str(where).partition("://")
+    """The place that a path or a URL names.  Raises ValueError for a URL that is not read."""
+    text = str(where)
+    protocol, is_url, rest = text.partition("://")
     if not is_url:
-        return Path(str(where))
+        return Path(text)
     if protocol not in PROTOCOLS:
         raise ValueError(f"{printable(protocol)}:// is none of {', '.join(PROTOCOLS)}")
+    # What a URL says is written down with a run and its results.
+    if "@" in rest.partition("/")[0]:
+        raise ValueError(
+            f"{protocol}://: names, passwords and accounts are not taken from a URL; fsspec has files for them"
+        )
+    if "::" in rest or "?" in rest:
+        raise ValueError(f"{printable(text)}: a URL with '::' or '?' is not read")
     from upath import UPath  # 0.1 s, for few
 
-    return UPath(str(where))
+    return UPath(text, **_options(protocol))
+
+
+def _options(protocol: str) -> dict[str, Any]:
+    if not protocol.startswith("http"):
+        return {}
+    from aiohttp import ClientTimeout  # which by default ends a file that is read for longer than five minutes
+
+    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=30, sock_read=60)}}
 
 
 def is_folder(place: Place) -> bool:
@@ -41,40 +63,63 @@ def files_in(folder: Place) -> list[Place]:
     """What is in a folder, by name.  Raises DataError where a URL cannot be listed."""
     if isinstance(folder, Path):
         return sorted(folder.iterdir())
-    with _one_line(folder):
-        names = folder.fs.ls(folder.path, detail=False)
-    return [folder / name for name in sorted({name.rstrip("/").rpartition("/")[2] for name in names})]
+    paths = _tried(folder, lambda: folder.fs.ls(folder.path, detail=False))
+    names = {str(path).rstrip("/").rpartition("/")[2] for path in paths}
+    return [folder / name for name in sorted(names) if _NAME.fullmatch(name)]
 
 
 def open_place(place: Place) -> IO[bytes]:
     """Open a file that is read from its beginning on.  Raises DataError for a URL that cannot be read, also later."""
-    return place.open("rb") if isinstance(place, Path) else cast("IO[bytes]", _Remote(place))
+    return place.open("rb") if isinstance(place, Path) else io.BufferedReader(_Remote(place), _BUFFER_BYTES)
 
 
-def open_within(place: Place, start: int) -> IO[bytes]:
-    """Open a file of which a part is read, from `start` on, and nothing else is fetched.  Raises as `open_place`."""
-    file = place.open("rb") if isinstance(place, Path) else cast("IO[bytes]", _Remote(place, cache_type="none"))
-    file.seek(start)
-    return file
+def open_within(place: Place, start: int, size: int) -> IO[bytes]:
+    """Open a file at `start`; behind a URL, of which nothing else is fetched, it ends after `size` bytes.
+
+    Raises as `open_place` does.
+    """
+    if isinstance(place, Path):
+        file = place.open("rb")
+        file.seek(start)
+        return file
+    if size > _MOST_WITHIN_BYTES:
+        raise DataError(f"{printable(place)}: {size} bytes from {start} on are more than are fetched at once")
+    data = _tried(place, lambda: place.fs.cat_file(place.path, start, start + size))
+    if len(data) != size:
+        raise DataError(f"{printable(place)}: asked for {size} bytes from {start} on, it gives {len(data)}")
+    return io.BytesIO(data)
 
 
-@contextmanager
-def _one_line(place: UPath) -> Iterator[None]:
-    try:
-        yield
-    except Exception as e:  # whatever the libraries below fsspec raise
-        problem = " ".join(str(e).split()).removeprefix(str(place)).strip()
-        reason = f"{type(e).__name__}: {problem}" if problem else type(e).__name__
-        raise DataError(f"{printable(place)}: cannot be read ({printable(reason)[:300]})") from None
+def _tried(place: UPath, action: Callable[[], Result]) -> Result:
+    """What an action gives, tried again where a network may fail.  Raises DataError, one line, whatever it raises."""
+    for pause_s in (*PAUSES_S, None):
+        try:
+            return action()
+        except Exception as e:  # whatever the libraries below fsspec raise
+            reason = e.__cause__ or e  # what fsspec takes for a missing file
+            if pause_s is None or _final(e, reason):
+                told = " ".join(str(reason).split())
+                what = f"{type(reason).__name__}: {told}" if told else type(reason).__name__
+                raise DataError(f"{printable(place)}: cannot be read ({printable(what)[:300]})") from None
+            time.sleep(pause_s)
+    raise AssertionError
+
+
+def _final(error: BaseException, reason: BaseException) -> bool:
+    """Whether it would be the same the next time."""
+    status = getattr(reason, "status", None)
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in (408, 429)
+    return isinstance(reason, (ImportError, ValueError, PermissionError, FileNotFoundError))
 
 
 class _Remote(io.RawIOBase):
-    """A file behind a URL, whose every failure is one line.  options: fsspec's, for opening it."""
+    """A file behind a URL, whose every failure is one line."""
 
-    def __init__(self, place: UPath, **options: Any) -> None:
+    def __init__(self, place: UPath) -> None:
         self.place = place
-        with _one_line(place):
-            self._file = place.fs.open(place.path, "rb", **options)
+        self._file: Any = None  # closed without, where opening fails
+        self._file = _tried(place, lambda: place.fs.open(place.path, "rb"))
 
     def readable(self) -> bool:
         return True
@@ -83,20 +128,25 @@ class _Remote(io.RawIOBase):
         return True
 
     def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
-        with _one_line(self.place):
-            return int(self._file.seek(position, whence))
+        return int(_tried(self.place, lambda: self._file.seek(position, whence)))
 
     def tell(self) -> int:
         return int(self._file.tell())
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)
-        with _one_line(self.place):
+        at = self.tell()
+
+        def read() -> int:
+            if self._file.tell() != at:  # it failed on the way
+                self._file.seek(at)
             data = self._file.read(len(view))
-        view[: len(data)] = data
-        return len(data)
+            view[: len(data)] = data  # ValueError where there is more than was asked for
+            return len(data)
+
+        return _tried(self.place, read)
 
     def close(self) -> None:
-        if not self.closed:
+        if not self.closed and self._file is not None:
             self._file.close()
         super().close()

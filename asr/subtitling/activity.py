@@ -5,7 +5,7 @@ Shapes: T frames, R stretches of speech.
 
 from __future__ import annotations
 
-import zipfile
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,8 @@ def listen(path: Path, load_detector: LoadDetector, on_block: Callable[[float], 
 
 def listen_once(path: Path, memory: Path, load_detector: LoadDetector, on_block: Callable[[float], None]) -> Activity:
     """`listen`, unless the file `memory` holds what was found in this very file before; it does afterwards."""
-    heard_of = np.array([str(path.resolve()), str(path.stat().st_mtime_ns)])
+    status = path.stat()
+    heard_of = np.array([str(path.resolve()), str(status.st_mtime_ns), str(status.st_size)])
     known = _recall(memory, heard_of)
     if known is not None:
         on_block(known.duration_s)
@@ -118,14 +119,19 @@ def listen_once(path: Path, memory: Path, load_detector: LoadDetector, on_block:
 
 
 def _recall(memory: Path, heard_of: NDArray[np.str_]) -> Activity | None:
+    if not memory.is_file():
+        return None
     try:
         with np.load(memory, allow_pickle=False) as held:
             if held["heard_of"].tolist() != heard_of.tolist():
                 return None
-            prob_T = held["prob_T"].astype(np.float32)
-            return Activity(prob_T, float(held["frame_s"]), int(held["samples"]), int(held["rate"]))
-    except (OSError, EOFError, ValueError, TypeError, LookupError, zipfile.BadZipFile):  # not there, or damaged
+            prob_T, frame_s = held["prob_T"].astype(np.float32), float(held["frame_s"])
+            samples, rate = int(held["samples"]), int(held["rate"])
+    except Exception:  # damaged: whatever NumPy and zipfile raise
         return None
+    sound = prob_T.ndim == 1 and bool(np.all((prob_T >= 0) & (prob_T <= 1)))
+    sound = sound and 0 < frame_s < math.inf and samples >= 0 and rate > 0
+    return Activity(prob_T, frame_s, samples, rate) if sound else None
 
 
 def _joined(parts: Iterable[Tensor]) -> NDArray[np.float32]:
