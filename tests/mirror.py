@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from web import serving
 
 
 class Mirror(ThreadingHTTPServer):
@@ -54,18 +53,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def served(files: dict[str, bytes]) -> Iterator[Mirror]:
+def served(files: dict[str, bytes]) -> AbstractContextManager[Mirror]:
     """A server of files by their paths, until the end of the `with` statement."""
-    server = Mirror(files)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return serving(Mirror(files))
 
 
 def without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,13 @@ import io
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
+
+Server = TypeVar("Server", bound=ThreadingHTTPServer)
 
 
 class Web(ThreadingHTTPServer):
@@ -61,9 +63,8 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def web(folder: Path) -> Iterator[Web]:
-    """Serve a folder until the end of the `with` statement."""
-    server = Web(folder)
+def serving(server: Server) -> Iterator[Server]:
+    """Have a server answer until the end of the `with` statement."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -72,3 +73,8 @@ def web(folder: Path) -> Iterator[Web]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def web(folder: Path) -> AbstractContextManager[Web]:
+    """Serve a folder until the end of the `with` statement."""
+    return serving(Web(folder))
