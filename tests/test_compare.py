@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sacrebleu
 from command import asr
 
 from asr.errors import DataError
-from asr.scoring import ScoreOptions, compare, score, score_texts
+from asr.scoring import Comparison, ScoreOptions, compare, score, score_texts
 
 DRAW = random.Random(4)
 REFS = [[DRAW.choice("abcdefgh") for _ in range(12)] for _ in range(200)]
@@ -99,7 +101,12 @@ def test_scores_of_translation_are_sacrebleus_own() -> None:
     said = [text.lower() for text in hyps.values()]
     for name, metric in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF()), ("ter", sacrebleu.TER())):
         assert report.values[name] == pytest.approx(metric.corpus_score(said, [clean]).score)
-        assert f"{report.values[name]:.2f}  {metric.get_signature()}" in report.table()
+        low, high, resamples = report.intervals[name]
+        assert low <= report.values[name] <= high
+        assert resamples == 1000
+        shown = f"{report.values[name]:.2f}{f'{low:.2f} to {high:.2f}':>18}  {metric.get_signature()}"
+        assert shown in report.table()
+        assert report.as_dict()["metrics"][name]["interval_95"] == [low, high]
         assert report.as_dict()["metrics"][name]["signature"] == str(metric.get_signature())
     assert list(report.as_dict()["metrics"]) == ["wer", "bleu", "chrf", "ter"]
 
@@ -113,6 +120,58 @@ def test_bleu_cuts_texts_as_their_language_asks(language: str | None, cut: str) 
     expected = sacrebleu.BLEU(tokenize=cut).corpus_score(list(hyps.values()), [list(refs.values())])
     assert report.values["bleu"] == pytest.approx(expected.score)
     assert f"tok:{cut}" in report.translation["bleu"].signature
+
+
+def test_translations_are_broken_down_and_drawn_by_a_field(tmp_path: Path) -> None:
+    said = {"a": "the cat sat on a mat", "b": "good day moon", "c": "I said three words", "d": "not this one at all"}
+    meant = {"a": "the cat sat on the mat", "b": "good night moon", "c": "I said 3 words", "d": "not that one at all"}
+    rows = [{"id": id, "text": text, "level": "one" if id in "ad" else "two"} for id, text in meant.items()]
+    (tmp_path / "ref.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "hyp.jsonl").write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in said.items()))
+    words = ("score", tmp_path / "ref.jsonl", tmp_path / "hyp.jsonl", "--breakdown", "level", "--by", "level")
+    found = json.loads(asr(*words, "--metric", "bleu,chrf", "--json").out)
+    assert [group["name"] for group in found["breakdown"]["level"]] == ["one", "two"]
+    for group, ids in zip(found["breakdown"]["level"], ("ad", "bc"), strict=True):
+        texts = [said[id] for id in ids], [[meant[id] for id in ids]]
+        assert group["utterances"] == 2
+        assert group["words"] is None
+        assert group["bleu"] == pytest.approx(sacrebleu.BLEU().corpus_score(*texts).score)
+        assert group["chrf"] == pytest.approx(sacrebleu.CHRF().corpus_score(*texts).score)
+    ends = [group["bleu"] for group in found["breakdown"]["level"]]
+    twice = [
+        sacrebleu.BLEU().corpus_score([said[id] for id in 2 * ids], [[meant[id] for id in 2 * ids]]).score
+        for ids in ("ad", "bc")
+    ]
+    assert found["metrics"]["bleu"]["interval_95"] == pytest.approx(sorted(twice))  # where one level is drawn twice
+    lines = asr(*words, "--metric", "wer,bleu").out.splitlines()
+    table = [line.split() for line in lines[lines.index("") + 1 :]][:3]
+    assert table == [
+        ["level", "utterances", "words", "WER", "%", "BLEU"],
+        ["one", "2", "11", "18.18", f"{ends[0]:.2f}"],
+        ["two", "2", "7", "28.57", f"{ends[1]:.2f}"],
+    ]
+
+
+def test_systems_are_compared_by_bleu_on_the_same_resamples() -> None:
+    """Against scores that sacrebleu computes of each resample by itself."""
+    words = [f"w{i}" for i in range(30)]
+    draw = random.Random(3)
+    refs = {str(i): " ".join(draw.choices(words, k=9)) for i in range(40)}
+    worse = {i: " ".join(w if draw.random() < 0.7 else "no" for w in text.split()) for i, text in refs.items()}
+    better = {i: " ".join(w if draw.random() < 0.95 else "no" for w in text.split()) for i, text in refs.items()}
+    first, second = (score_texts(refs, hyps, metrics=["bleu"]) for hyps in (worse, better))
+    (contest,) = Comparison((first, second)).contests()
+    draws = np.random.default_rng(1).integers(0, 40, (300, 40)).tolist()
+
+    def bleu(hyps: dict[str, str], row: Iterable[int]) -> float:
+        numbers = [str(i) for i in row]
+        return float(sacrebleu.BLEU().corpus_score([hyps[i] for i in numbers], [[refs[i] for i in numbers]]).score)
+
+    differences = [bleu(better, row) - bleu(worse, row) for row in draws]
+    assert contest.difference.value == pytest.approx(bleu(better, range(40)) - bleu(worse, range(40)))
+    assert contest.difference.interval[:2] == pytest.approx(np.percentile(differences, [2.5, 97.5]), abs=2.5)
+    assert "is better, p = 0.002" in contest.sentence()
+    assert f"BLEU {contest.difference.value:+.2f} points" in contest.sentence()
 
 
 def test_bleu_alone_has_no_alignments() -> None:
@@ -134,7 +193,7 @@ def test_the_command_compares(files: list[Path]) -> None:
     assert lines[0] == "200 utterances, read as id and text, normalizer none"
     assert [line.split()[0] for line in lines[2:4]] == [str(path) for path in files[1:3]]
     assert any(line.startswith("BLEU: nrefs:1|") for line in lines)
-    assert sum(f"{files[2]} is better" in line for line in lines) == 1
+    assert sum(f"{files[2]} is better" in line for line in lines) == 2  # by either metric
     assert done.out.count("\nREF: ") == 2
     found = json.loads(asr("score", *files[:3], "--json").out)
     assert [system["name"] for system in found["systems"]] == [str(path) for path in files[1:3]]

@@ -96,11 +96,13 @@ def test_figures_are_those_of_the_score(files: list[Path], tmp_path: Path) -> No
             assert f"{100 * metric['rate']:.2f} {100 * low:.2f} to {100 * high:.2f}" in shown
             counts = (metric[c] for c in ("substitutions", "deletions", "insertions", "hits", "reference_length"))
             assert " ".join(map(str, counts)) in shown
-        assert f"{system['metrics']['bleu']['score']:.2f}" in shown
+        bleu = system["metrics"]["bleu"]
+        low, high = bleu["interval_95"]
+        assert f"{bleu['score']:.2f} {low:.2f} to {high:.2f}" in shown
     for contest in found["contests"]:
         assert contest["in_words"] in shown
     assert "normaliser of both sides: basic" in shown
-    assert "bootstrap by utterance, 10,000 resamples" in shown
+    assert "bootstrap by utterance, 10,000 resamples and 1,000 resamples of BLEU" in shown
 
 
 TOKENS = st.lists(st.sampled_from(["a", "b", "cd", "ü", "</script>"]), max_size=8)
@@ -155,7 +157,7 @@ def test_tokens_of_mixed_text_are_aligned_apart(tmp_path: Path) -> None:
 def test_a_page_without_rates_is_aligned_by_words(files: list[Path], tmp_path: Path) -> None:
     page = report(*files, "--metric", "bleu", folder=tmp_path / "r")
     assert page.data("lines")[1]["hyps"] == [[["=", 2]], [["=", 1], ["S", "knight"]]]
-    assert "95 %" not in page.text
+    assert "bootstrap by utterance, 1,000 resamples of BLEU" in page.text
     assert "Scores of translation" in page.text
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.metrics import error_counts, word_errors
-from asr.scoring.rates import MEASURES
-from asr.scoring.significance import in_blocks, interval, matched_pairs, paired_bootstrap, resample
+from asr.scoring.rates import MEASURES, in_blocks
+from asr.scoring.significance import interval, matched_pairs, paired_bootstrap, resample
 from asr.scoring.tally import Places
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=12).map(" ".join)

@@ -17,19 +17,20 @@ from asr.scoring.listed import Listed
 from asr.scoring.nbest import NBest
 from asr.scoring.normalising import normalised
 from asr.scoring.pairs import Pair, open_pair, paired
-from asr.scoring.rates import MEASURES, check_metrics
+from asr.scoring.rates import MEASURES, check_metrics, points
 from asr.scoring.report import ScoreReport
 from asr.scoring.rows import PathLike, Row, Source
 from asr.scoring.silence import Silence
 from asr.scoring.tally import Tally
 from asr.scoring.tcwer import COLLAR_S
-from asr.scoring.translation import TRANSLATION, translation_score
+from asr.scoring.translation import MORE_IS_BETTER, TRANSLATION, translation_score
 from asr.scoring.unspaced import Unspaced
 from asr.tasks import into
 from asr.text import Normalizer, open_normalizer
 
 __all__ = [
     "METRICS",
+    "MORE_IS_BETTER",
     "RATES",
     "Columns",
     "Comparison",
@@ -37,6 +38,7 @@ __all__ = [
     "ScoreReport",
     "compare",
     "metrics_of",
+    "points",
     "score",
     "score_sources",
     "score_texts",
@@ -61,7 +63,8 @@ class ScoreOptions:
     an utterance is that of the reference, else of the hypothesis, else `language`.  form: of plain text, where it
     shall not be guessed.  columns: of the references and of the hypotheses.  by: a field of the references (a column,
     a key, a cut's speaker) whose utterances the bootstrap keeps together.  worst: how many of the worst utterances to
-    keep.  breakdown: fields of the references to show the WER by; "length" is the number of words.  confusions: how
+    keep.  breakdown: fields of the references to show the WER, and what translations are
+    scored by, by; "length" is the number of words.  confusions: how
     many of the most frequent errors of each kind to show.  words: a file of words and phrases, one a line, to score by
     themselves.  collar_s: of tcWER, which takes STM and CTM by recording.  BLEU, chrF, TER and tcWER of STM and CTM
     need all texts in memory at once.
@@ -170,6 +173,7 @@ def score_sources(
         done += len(portion)
         if on_done:
             on_done(done)
+    held.sort(key=lambda pair: pair.number)  # the order of the references, as of all counts
     texts = [pair.reference for pair in held], [pair.hypothesis for pair in held]
     languages = {pair.language or options.language for pair in held}
     counts = tally.counts()
@@ -216,7 +220,8 @@ def _tally(metrics: Sequence[str], options: ScoreOptions, normalizer: Normalizer
         watchers.append(NBest())
     if options.words is not None:
         watchers.append(Listed(options.words, normalizer, options.language))
-    if (options.breakdown or options.words is not None) and "word" not in units:
+    in_words = not set(metrics) <= set(TRANSLATION) or "length" in options.breakdown
+    if ((options.breakdown and in_words) or options.words is not None) and "word" not in units:
         units.append("word")
     fields = {*options.breakdown, *([options.by] if options.by else ())} - {"length"}
     confusions = Confusions() if options.confusions else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from asr.errors import printable
 from asr.metrics import Counts, Kind, Unit, WordError
-from asr.scoring.rates import MEASURES
+from asr.scoring.rates import MEASURES, in_blocks, points
+from asr.scoring.translation import TranslationScore
 
 _LENGTHS = (1, 6, 11, 21, 41)  # words or characters at which a longer group begins
 _MOST_VALUES = 12  # of a field of numbers, before they are put into quarters
@@ -96,29 +97,71 @@ class GroupRate(NamedTuple):
     length: int
     rate: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """As values for JSON, counted in words."""
-        return {"name": self.name, "utterances": self.utterances, "words": self.length, "wer": self.rate}
-
 
 def rates(groups: Groups, counts: Counts) -> list[GroupRate]:
     """The rate of each group: WER of counts of words, CER of those of characters; the largest groups first."""
-    sums = np.zeros((len(groups.names), 4), dtype=np.int64)
-    np.add.at(sums, groups.of_utterance, counts)
-    times = np.bincount(groups.of_utterance, minlength=len(groups.names))
-    rate = MEASURES["wer"].of(sums)
-    length = sums[:, :3].sum(1)
-    order = range(len(length)) if groups.ordered else np.argsort(-length, kind="stable").tolist()
-    return [GroupRate(groups.names[i], int(times[i]), int(length[i]), float(rate[i])) for i in order]
+    sums, times = _sums(groups, counts), _utterances(groups)
+    rate, length = MEASURES["wer"].of(sums), sums[:, :3].sum(1)
+    return [GroupRate(groups.names[i], times[i], int(length[i]), float(rate[i])) for i in _order(groups, length)]
 
 
-def table(groups: Groups, counts: Counts) -> str:
-    """The rates as plain text."""
-    found = rates(groups, counts)
-    width = max(len(groups.field), *(len(group.name) for group in found[:MOST_ROWS]))
-    shown = [f"{groups.field:{width}}{'utterances':>12}{'words':>10}{'WER %':>9}"]
-    for name, utterances, words, rate in found[:MOST_ROWS]:
-        shown.append(f"{printable(name):{width}}{utterances:12}{words:10}{100 * rate:9.2f}")
+class GroupScores(NamedTuple):
+    """What one group was scored with: WER, with the words that it counts, and scores of translations."""
+
+    name: str
+    utterances: int
+    words: int | None
+    values: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As values for JSON."""
+        return {"name": self.name, "utterances": self.utterances, "words": self.words, **self.values}
+
+
+def scores(groups: Groups, words: Counts | None, translation: Mapping[str, TranslationScore]) -> list[GroupScores]:
+    """WER of counts of words, if there are any, and translation's scores of each group; the largest groups first."""
+    times = _utterances(groups)
+    values = {n: score.ratio(_sums(groups, score.counts_NK)) for n, score in translation.items()}
+    length = None
+    if words is not None:
+        sums = _sums(groups, words)
+        length, values = sums[:, :3].sum(1), {"wer": MEASURES["wer"].of(sums), **values}
+    return [
+        GroupScores(
+            groups.names[i],
+            times[i],
+            None if length is None else int(length[i]),
+            {name: float(of_groups[i]) for name, of_groups in values.items()},
+        )
+        for i in _order(groups, np.array(times) if length is None else length)
+    ]
+
+
+def _sums(groups: Groups, rows: Counts) -> Counts:
+    return in_blocks(rows, groups.of_utterance)
+
+
+def _utterances(groups: Groups) -> list[int]:
+    found: list[int] = np.bincount(groups.of_utterance, minlength=len(groups.names)).tolist()
+    return found
+
+
+def _order(groups: Groups, size: Counts) -> list[int]:
+    found: list[int] = np.argsort(-size, kind="stable").tolist()
+    return sorted(found) if groups.ordered else found
+
+
+def table(field: str, found: Sequence[GroupScores]) -> str:
+    """The scores as plain text."""
+    width = max(len(field), *(len(group.name) for group in found[:MOST_ROWS]))
+    first = found[0]
+    heads = [f"{'words':>10}"] if first.words is not None else []
+    heads += [f"{f'{name.upper()} %' if name in MEASURES else name.upper():>9}" for name in first.values]
+    shown = [f"{field:{width}}{'utterances':>12}{''.join(heads)}"]
+    for name, utterances, words, values in found[:MOST_ROWS]:
+        cells = [f"{words:10}"] if words is not None else []
+        cells += [f"{points(measure, value):9.2f}" for measure, value in values.items()]
+        shown.append(f"{printable(name):{width}}{utterances:12}{''.join(cells)}")
     if len(found) > MOST_ROWS:
         shown.append(f"and {len(found) - MOST_ROWS} more")
     return "\n".join(shown)

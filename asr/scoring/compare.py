@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from asr.scoring.rates import MEASURES
+from asr.scoring.rates import points
 from asr.scoring.report import ScoreReport
 from asr.scoring.significance import Difference, MatchedPairs, matched_pairs, paired_bootstrap
+from asr.scoring.translation import MORE_IS_BETTER
 
 SIGNIFICANT = 0.05
 
@@ -25,11 +26,12 @@ class Contest(NamedTuple):
 
     def sentence(self) -> str:
         """Difference, interval and both p-values in words."""
-        low, high = (100 * end for end in self.difference.interval[:2])
+        value, low, high = (points(self.metric, end) for end in (self.difference.value, *self.difference.interval[:2]))
+        gain = value if self.metric in MORE_IS_BETTER else -value
         words = [
-            f"{self.second} against {self.first}: {self.metric.upper()} {100 * self.difference.value:+.2f} points",
+            f"{self.second} against {self.first}: {self.metric.upper()} {value:+.2f} points",
             f"(95 % {low:+.2f} to {high:+.2f});",
-            f"paired bootstrap: {self._verdict(-self.difference.value, self.difference.p)}",
+            f"paired bootstrap: {self._verdict(gain, self.difference.p)}",
         ]
         if self.mapsswe:
             verdict = self._verdict(self.mapsswe.mean, self.mapsswe.p)
@@ -50,10 +52,11 @@ class Comparison:
     reports: tuple[ScoreReport, ...]
 
     def contests(self) -> Iterator[Contest]:
-        """Every two systems, by every rate."""
+        """Every two systems, by every metric."""
         for first, second in combinations(self.reports, 2):
-            for metric in first.rates:
-                difference = paired_bootstrap(first.blocks(metric), second.blocks(metric), MEASURES[metric].ratio)
+            for metric in first.intervals:
+                blocks, resamples = (first.blocks(metric), second.blocks(metric)), first.resamples(metric)
+                difference = paired_bootstrap(*blocks, first.ratio(metric), resamples)
                 mapsswe = None
                 if metric == "wer" and first.places and second.places:
                     mapsswe = matched_pairs(first.places, second.places)
@@ -88,16 +91,16 @@ class Comparison:
         first = self.reports[0]
         rows = [first.heading()]
         width = max(len(report.name) for report in self.reports)
-        rows.append(" " * width + "".join(f"{n.upper() + ' %':>9}{'95 % interval':>18}" for n in first.rates))
-        rows[-1] += "".join(f"{n.upper():>9}" for n in first.translation)
+        heads = {n: f"{n.upper()} %" if n in first.rates else n.upper() for n in first.intervals}
+        rows.append(" " * width + "".join(f"{head:>9}{'95 % interval':>18}" for head in heads.values()))
         for report in self.reports:
             cells = [report.name.ljust(width)]
-            for n, (low, high, _) in report.intervals.items():
-                cells.append(f"{100 * report.values[n]:9.2f}{f'{100 * low:.2f} to {100 * high:.2f}':>18}")
-            cells += [f"{score.value:9.2f}" for score in report.translation.values()]
+            for n, ends in report.intervals.items():
+                value, low, high = (points(n, end) for end in (report.values[n], *ends[:2]))
+                cells.append(f"{value:9.2f}{f'{low:.2f} to {high:.2f}':>18}")
             rows.append("".join(cells))
         rows += [f"{n.upper()}: {score.signature}" for n, score in first.translation.items()]
-        rows += [first.bootstrap()] if first.rates else []
+        rows.append(first.bootstrap())
         rows += [contest.sentence() for contest in self.contests()]
         for report in self.reports:
             details = list(report.details())

@@ -64,6 +64,20 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+def in_blocks(rows_NK: Sums, block_N: Sums | None) -> Sums:
+    """The sums of the rows of each block; without blocks the rows themselves."""
+    if block_N is None:
+        return rows_NK
+    sums = np.zeros((int(block_N.max()) + 1, rows_NK.shape[1]), dtype=np.int64)
+    np.add.at(sums, block_N, rows_NK)
+    return sums
+
+
+def points(name: str, value: float) -> float:
+    """A value as people read it: of these measures per cent, of translation's as it is."""
+    return 100 * value if name in MEASURES else value
+
+
 def check_metrics(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """The names without repetition; ConfigError for none and for an unknown one."""
     for name in names:

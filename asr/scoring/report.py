@@ -10,14 +10,14 @@ from typing import Any
 from asr.errors import printable
 from asr.metrics import Counts, ErrorRate, Unit, align, show_alignment
 from asr.scoring import breakdown
-from asr.scoring.breakdown import Confusions, Groups
+from asr.scoring.breakdown import Confusions, Groups, GroupScores
 from asr.scoring.findings import Finding
-from asr.scoring.rates import MEASURES, Counted
+from asr.scoring.rates import MEASURES, Counted, in_blocks
 from asr.scoring.rows import Form
-from asr.scoring.significance import Interval, in_blocks, interval
+from asr.scoring.significance import Interval, Rate, interval
 from asr.scoring.tally import Places, Utterance
 from asr.scoring.tcwer import COLLAR_S
-from asr.scoring.translation import TranslationScore
+from asr.scoring.translation import RESAMPLES, TranslationScore
 
 _READ = {"lines": ", a text a line", "ids": ", read as id and text"}
 
@@ -64,48 +64,65 @@ class ScoreReport:
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
-        """The 95 % intervals of all rates."""
-        return {n: interval(self.blocks(n), MEASURES[n].ratio) for n in self.rates}
+        """The 95 % intervals of all metrics."""
+        return {n: interval(self.blocks(n), self.ratio(n), self.resamples(n)) for n in (*self.rates, *self.translation)}
 
     def blocks(self, metric: str) -> Counts:
         """The sums that a metric is made of, a row for what the bootstrap draws together."""
-        rows = self.counts[MEASURES[metric].unit] @ MEASURES[metric].parts
+        if metric in self.translation:
+            rows = self.translation[metric].counts_NK
+        else:
+            rows = self.counts[MEASURES[metric].unit] @ MEASURES[metric].parts
         return in_blocks(rows, self.groups.of_utterance if self.groups else None)
+
+    def ratio(self, metric: str) -> Rate:
+        """What makes a metric of such sums."""
+        return self.translation[metric].ratio if metric in self.translation else MEASURES[metric].ratio
+
+    def resamples(self, metric: str) -> int | None:
+        """How many the bootstrap draws, where that is not for it to say."""
+        return RESAMPLES if metric in self.translation else None
 
     def bootstrap(self) -> str:
         """How the intervals were found, in words."""
         drawn = f"{self.groups.field} ({len(self.groups.names):,})" if self.groups else "utterance"
-        fewest = min(found.resamples for found in self.intervals.values())
+        many = [f"{min(self.intervals[n].resamples for n in self.rates):,} resamples"] if self.rates else []
+        if self.translation:
+            many.append(f"{RESAMPLES:,} resamples of {', '.join(n.upper() for n in self.translation)}")
         collar = f"; TCWER: collar {self.collar_s:g} s" if "tcwer" in self.rates else ""
-        return f"95 % intervals: bootstrap by {drawn}, {fewest:,} resamples{collar}"
+        return f"95 % intervals: bootstrap by {drawn}, {' and '.join(many)}{collar}"
 
     def as_dict(self) -> dict[str, Any]:
         """The result as values for JSON; rates are fractions."""
         rows: dict[str, dict[str, Any]] = {}
         for n in self.metrics:
+            low, high, resamples = self.intervals[n]
+            drawn = {"interval_95": [low, high], "resamples": resamples}
             if n in self.translation:
-                rows[n] = {"score": self.values[n], "signature": self.translation[n].signature}
+                rows[n] = {"score": self.values[n], **drawn, "signature": self.translation[n].signature}
                 continue
             r = self.rates[n]
             counts = {
                 c: getattr(r, c) for c in ("substitutions", "deletions", "insertions", "hits", "reference_length")
             }
-            low, high, resamples = self.intervals[n]
-            rows[n] = {"rate": self.values[n], "interval_95": [low, high], "resamples": resamples, **counts}
+            rows[n] = {"rate": self.values[n], **drawn, **counts}
             if n == "tcwer":
                 rows[n]["collar_s"] = self.collar_s
-        drawn = self.groups.field if self.groups else "utterance"
-        made = {"normalizer": self.normalizer, "language": self.language, "form": self.form, "bootstrap_by": drawn}
+        by = self.groups.field if self.groups else "utterance"
+        made = {"normalizer": self.normalizer, "language": self.language, "form": self.form, "bootstrap_by": by}
         details: dict[str, Any] = {}
         if self.breakdowns:
             details["breakdown"] = {
-                groups.field: [rate.as_dict() for rate in breakdown.rates(groups, self.counts["word"])]
-                for groups in self.breakdowns
+                groups.field: [group.as_dict() for group in self.by_group(groups)] for groups in self.breakdowns
             }
         if self.confusions:
             details["confusions"] = self.confusions.as_dict(self.most_confusions)
         details |= {finding.name: finding.as_dict() for finding in self.findings}
         return {"utterances": self.utterances, **made, "metrics": rows, **details}
+
+    def by_group(self, groups: Groups) -> list[GroupScores]:
+        """WER, and the scores of translations, of each group."""
+        return breakdown.scores(groups, self.counts.get("word"), self.translation)
 
     def heading(self) -> str:
         return f"{self.utterances} utterances{_READ.get(self.form or '', '')}, normalizer {self.normalizer}"
@@ -125,15 +142,16 @@ class ScoreReport:
             rows.append(f"{start}{''.join(f'{c:10}' for c in counts)}{r.reference_length:11}")
             if name in ("wer", "cer", "mixed", "tcwer"):
                 rows.append(f"{'':{width + 28}}{''.join(f'{share:9.2f}%' for share in shares)}")
-        rows += [f"{n.upper():{width}}{s.value:10.2f}  {s.signature}" for n, s in self.translation.items()]
-        if self.rates:
-            rows.append(self.bootstrap())
+        for name, score in self.translation.items():
+            low, high = self.intervals[name][:2]
+            rows.append(f"{name.upper():{width}}{score.value:10.2f}{f'{low:.2f} to {high:.2f}':>18}  {score.signature}")
+        rows.append(self.bootstrap())
         return "\n".join([*rows, *self.details()])
 
     def details(self) -> Iterator[str]:
         """Where it goes wrong, as far as that was asked for: plain text."""
         for groups in self.breakdowns:
-            yield f"\n{breakdown.table(groups, self.counts['word'])}"
+            yield f"\n{breakdown.table(groups.field, self.by_group(groups))}"
         if self.confusions:
             yield f"\n{self.confusions.table(self.most_confusions)}"
         for finding in self.findings:

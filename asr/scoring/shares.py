@@ -10,8 +10,8 @@ import numpy as np
 
 from asr.metrics import Counts
 from asr.scoring.breakdown import Groups
-from asr.scoring.rates import share
-from asr.scoring.significance import Interval, in_blocks, interval
+from asr.scoring.rates import in_blocks, share
+from asr.scoring.significance import Interval, interval
 
 
 class Sparse:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from asr.scoring.rates import Values
+from asr.scoring.rates import Sums, Values
 from asr.scoring.tally import Places
 
 # Draws are cheap where many utterances have the same counts; where they have not, fewer must do.
@@ -21,7 +21,7 @@ _SEED = 20040517
 _WEIGHTS_AT_ONCE = 4_000_000
 _GOOD_WORDS = 2  # what parts two segments: Gillick and Cox, and sc_stats by default
 
-Rows = npt.NDArray[np.integer[Any]]
+Rows = Sums
 Rate = Callable[[Rows], Values]
 
 
@@ -51,15 +51,6 @@ class MatchedPairs(NamedTuple):
     mean: float
     z: float | None
     p: float
-
-
-def in_blocks(rows_NK: Rows, block_N: Rows | None) -> Rows:
-    """The sums of the rows of each block; without blocks the rows themselves."""
-    if block_N is None:
-        return rows_NK
-    sums = np.zeros((int(block_N.max()) + 1, rows_NK.shape[1]), dtype=np.int64)
-    np.add.at(sums, block_N, rows_NK)
-    return sums
 
 
 def resample(rows_NK: Rows, resamples: int | None = None, seed: int = _SEED) -> Rows:

@@ -1,19 +1,40 @@
-"""BLEU, chrF and TER, as sacrebleu computes them."""
+"""BLEU, chrF and TER, as sacrebleu computes them.
+
+Shapes: N texts, K counts of each.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from asr.scoring.rates import Sums, Values
+
 TRANSLATION = ("bleu", "chrf", "ter")
+MORE_IS_BETTER = ("bleu", "chrf")
+RESAMPLES = 1_000  # sacrebleu's own number; each is a score that Python computes
 _CUT = {"zh": "zh"} | dict.fromkeys(("ja", "th", "lo", "km", "my"), "char")
 
 
 class TranslationScore(NamedTuple):
-    """A score on sacrebleu's scale of 0 to 100, and the signature that tells how it was computed."""
+    """A score on sacrebleu's scale of 0 to 100, and the signature that tells how it was computed.
+
+    counts_NK: what it is made of, by text.  metric: sacrebleu's, which makes scores of their sums.
+    """
 
     value: float
     signature: str
+    counts_NK: Sums
+    metric: Any
+
+    def ratio(self, sums: Sums) -> Values:
+        """The scores of corpora with these sums [..., K]."""
+        return np.apply_along_axis(self._of_sums, -1, sums)
+
+    def _of_sums(self, sums_K: Sums) -> float:
+        return float(self.metric._compute_score_from_stats(sums_K.tolist()).score)
 
 
 def translation_score(
@@ -30,5 +51,7 @@ def translation_score(
     codes = {(code or "").replace("_", "-").partition("-")[0].lower() for code in languages}
     cut = _CUT.get(codes.pop()) if name == "bleu" and len(codes) == 1 else None
     metric = metrics[name](**({"tokenize": cut} if cut else {}))
-    score = metric.corpus_score(hypotheses, [references])
-    return TranslationScore(float(score.score), str(metric.get_signature()))
+    # What corpus_score sums up; nothing public gives it by text, which intervals and groups need.
+    counts_NK = np.array(metric._extract_corpus_statistics(hypotheses, [references]), dtype=np.int64)
+    score = metric._compute_score_from_stats(counts_NK.sum(0).tolist())
+    return TranslationScore(float(score.score), str(metric.get_signature()), counts_NK, metric)

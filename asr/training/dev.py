@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from asr.config import Measure
-from asr.scoring import RATES, ScoreOptions, ScoreReport, metrics_of, score_sources
+from asr.scoring import MORE_IS_BETTER, ScoreOptions, ScoreReport, metrics_of, points, score_sources
 from asr.scoring.recognised import Recognised, sources
 
 
@@ -27,12 +27,12 @@ def measured(reports: Mapping[str, ScoreReport]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for report in reports.values():
         for name, value in report.values.items():
-            found.setdefault(name, []).append(100 * value if name in RATES else value)
+            found.setdefault(name, []).append(points(name, value))
     means = {name: sum(values) / len(values) for name, values in found.items()}
     for report in reports.values():
         for name, (low, high, _) in report.intervals.items():
             if len(found[name]) == 1:
-                means |= {f"{name}_low": 100 * low, f"{name}_high": 100 * high}
+                means |= {f"{name}_low": points(name, low), f"{name}_high": points(name, high)}
     return means
 
 
@@ -40,4 +40,4 @@ def badness(measure: Measure, value: float) -> float:
     """What is the less the better; a measure that is not finite is the worst."""
     if not math.isfinite(value):
         return math.inf
-    return -value if measure in ("bleu", "chrf") else value
+    return -value if measure in MORE_IS_BETTER else value

@@ -17,7 +17,7 @@ from asr.config import ExperimentConfig, Measure
 from asr.data.module import data_given_to
 from asr.errors import CheckpointError
 from asr.files import write_atomically
-from asr.scoring import ScoreReport
+from asr.scoring import ScoreReport, points
 from asr.scoring.recognised import HYPOTHESES, read_recognised
 from asr.training.callbacks import KeepStates
 from asr.training.dev import scores_by_task
@@ -71,7 +71,7 @@ def _shown(measure: Measure, value: float, dev: Mapping[str, ScoreReport]) -> st
     intervals = [report.intervals.get(measure) for report in dev.values() if measure in report.metrics]
     if len(intervals) != 1 or intervals[0] is None:  # of several tasks it is their mean
         return f"{name} {value:.2f}"
-    low, high = (100 * end for end in intervals[0][:2])
+    low, high = (points(measure, end) for end in intervals[0][:2])
     return f"{name} {value:.2f} (95 % {low:.2f} to {high:.2f})"
 
 
