@@ -99,6 +99,7 @@ def main(
                 import_model("whisper-tiny.en", weights, exact=variant.exact)
             options = (variant, Path(folder, "audio"), beam, threads, batch_s, weights)
             context.Process(target=_work, args=(theirs, *options), daemon=True).start()
+            theirs.close()  # so that the end of its process is the end of the pipe
             pipes.append(ours)
             _answer(ours)
         for _ in track(range(runs), description="timing", transient=True):
@@ -143,7 +144,10 @@ def _table(title: str, found: dict[Variant, list[Result]], audio_s: float, refer
 
 
 def _answer(pipe: Connection) -> Any:
-    answer = pipe.recv()
+    try:
+        answer = pipe.recv()
+    except EOFError:
+        raise AsrError("the process of an engine has ended before it answered; was there memory enough?") from None
     if isinstance(answer, str):
         raise AsrError(answer)
     return answer

@@ -133,7 +133,7 @@ def test_a_large_folder_of_noise_is_not_kept_in_memory(tmp_path: Path, monkeypat
     whole, bounded = (NoiseMixer(config, RATE, 1) for _ in range(2))
     speech_N = torch.from_numpy(white(RATE, 1)).float()
     expected = [whole(speech_N, str(id), 0)[0] for id in range(20)]
-    monkeypatch.setattr(asr.data.augment, "MOST_KEPT", 2 * RATE)
+    monkeypatch.setattr(asr.data.augment, "MOST_KEPT_SAMPLES", 2 * RATE)
     found = [bounded(speech_N, str(id), 0)[0] for id in range(20)]
     assert all(map(torch.equal, found, expected))
     assert (len(bounded._cache), len(whole._cache)) == (2, 5)

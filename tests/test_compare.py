@@ -174,6 +174,16 @@ def test_systems_are_compared_by_bleu_on_the_same_resamples() -> None:
     assert f"BLEU {contest.difference.value:+.2f} points" in contest.sentence()
 
 
+def test_systems_whose_texts_are_cut_in_different_ways_are_not_compared(tmp_path: Path) -> None:
+    ref, plain, told = (tmp_path / f"{name}.jsonl" for name in ("ref", "plain", "told"))
+    for path, language in ((ref, {}), (plain, {}), (told, {"language": "zh"})):
+        path.write_text(json.dumps({"id": "a", "text": "他今天去了北京吗", **language}) + "\n")
+    with pytest.raises(DataError, match=r"told\.jsonl: bleu cuts .* than those of .*plain\.jsonl, .* --language"):
+        compare(ref, [plain, told], ScoreOptions(metrics=["bleu"]))
+    both = compare(ref, [plain, told], ScoreOptions(metrics=["bleu"], language="zh"))
+    assert [report.values["bleu"] for report in both.reports] == pytest.approx([100.0, 100.0])
+
+
 def test_bleu_alone_has_no_alignments() -> None:
     report = score_texts({"a": "b c"}, {"a": "b d"}, metrics=["bleu"])
     assert "BLEU" in report.table()

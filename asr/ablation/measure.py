@@ -88,7 +88,7 @@ def _decode(recognizer: Recognizer, experiment: ExperimentConfig, manifest: Plac
 
 
 def _split(found: Evaluation) -> dict[str, Any]:
-    blocks = {name: found.report.blocks(name).T.tolist() for name in ("wer", "cer")}
+    blocks = {name: found.report.drawn(name)[0].T.tolist() for name in ("wer", "cer")}
     errors = {name: Errors(errors=errors, reference=said) for name, (errors, said) in blocks.items()}
     return Split(**errors).model_dump(mode="json")
 

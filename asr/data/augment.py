@@ -1,5 +1,4 @@
-"""Changes to the training audio.  Every draw depends on the seed, the epoch and the utterance alone, so it is the same
-in any worker and after any restart; which clips are joined to it, on the corpus, too."""
+"""Changes to the training audio, drawn by seed, epoch and utterance: the same in any worker and after any restart."""
 
 from __future__ import annotations
 
@@ -23,8 +22,8 @@ from asr.data.tasks import task_of
 from asr.errors import AudioError, DataError
 from asr.resampling import resample
 
-MOST_KEPT = 64 << 20  # samples of noise that a worker keeps decoded, which are 256 MB
-_LATELY = 1000  # cuts of a stream that others are joined with
+MOST_KEPT_SAMPLES = 64 << 20  # samples of noise that a worker keeps decoded, which are 256 MB
+_LATELY = 1000  # cuts of a stream among which others are found to be joined with
 _AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a"}
 
 
@@ -48,13 +47,13 @@ class Variation:
     fits: Callable[[Cut], bool] = lambda cut: True
 
     def shuffled(self, cuts: Sequence[Cut], epoch: int) -> CutSet:
-        """The cuts in random order, each joined with any others."""
+        """The cuts in random order, some joined with any others."""
         order = list(cuts)
         derived_random(self.seed, epoch, "order").shuffle(order)
         return CutSet.from_cuts([self._vary(cut, order, epoch) for cut in order])
 
     def passing(self, cuts: Iterable[Cut], epoch: int) -> Iterator[Cut]:
-        """The cuts as they come by, in their own order, each joined with some of those that came lately."""
+        """The cuts as they come by, in their own order, some joined with others that come near them."""
         coming = iter(cuts)
         lately = list(itertools.islice(coming, _LATELY))
         for index, cut in enumerate(itertools.chain(list(lately), coming)):
@@ -127,6 +126,6 @@ class NoiseMixer:
                 raise DataError(f"{e} (taken as noise)") from None
             noise_N = resample(torch.from_numpy(audio.samples_N), audio.sample_rate_hz, self.sample_rate_hz)
         self._cache[path] = noise_N  # the last one that was asked for
-        while len(self._cache) > 1 and sum(map(len, self._cache.values())) > MOST_KEPT:
+        while len(self._cache) > 1 and sum(map(len, self._cache.values())) > MOST_KEPT_SAMPLES:
             del self._cache[next(iter(self._cache))]
         return noise_N

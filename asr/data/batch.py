@@ -1,4 +1,4 @@
-"""A batch of waveforms and targets.  Shapes: B batch, N samples, L tokens."""
+"""A batch of waveforms and targets.  Shapes: B batch, N samples, L tokens of the target, S of what is said."""
 
 from __future__ import annotations
 
@@ -104,13 +104,13 @@ class Batch:
         return replace(self._each(lambda tensor: tensor.to(device, non_blocking=True)), phrases=phrases)
 
     def pin_memory(self) -> Batch:
-        """A copy in memory from which a GPU can fetch it while it computes; DataLoader calls this."""
+        """A copy whose own tensors a GPU can fetch while it computes; DataLoader calls this."""
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        changed: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed |= {name: change(value) for name, value in changed.items() if isinstance(value, Tensor)}
-        return Batch(**changed)
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        changed: dict[str, Any] = {name: change(value) for name, value in values if isinstance(value, Tensor)}
+        return replace(self, **changed)
 
 
 def batches_by_length(lengths: Sequence[int], most: int, items: int | None = None) -> Iterator[list[int]]:
@@ -126,11 +126,7 @@ def batches_by_length(lengths: Sequence[int], most: int, items: int | None = Non
 
 def pad_audio(audio: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Stack waveforms (N,) of any lengths: padded (B, N) and lengths (B,)."""
-    len_B = torch.tensor([len(a) for a in audio])
-    audio_BN = torch.zeros(len(audio), int(len_B.max()))
-    for row, a in zip(audio_BN, audio, strict=True):
-        row[: len(a)] = a
-    return audio_BN, len_B
+    return pad_sequence(list(audio), batch_first=True), torch.tensor([len(a) for a in audio])
 
 
 def pad_tokens(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

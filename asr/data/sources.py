@@ -1,4 +1,4 @@
-"""Where training cuts are read from, a line at a time: a manifest, or a folder that lhotse wrote as Shar.
+"""Where cuts are read from, a line at a time: a manifest, or a folder that lhotse wrote as Shar.
 
 A Shar folder holds its cuts in cuts.000000.jsonl.gz and their audio, in the same order, in recording.000000.tar; then
 come those of 000001.  lhotse's own reader takes audio into memory with each cut; here only the headers of a tar are
@@ -110,7 +110,7 @@ class Source(Protocol):
     path: Place
 
     def lines(self) -> Iterator[Line]:
-        """Every cut, in order, whatever there is of audio."""
+        """Every cut, in order, without looking for its audio."""
 
     def entries(self, draw: random.Random | None = None) -> Iterator[Line]:
         """Every cut with its audio; shards in an order that is drawn, or in their own."""
@@ -203,9 +203,10 @@ def _shards(files: Iterable[Place], field: str, suffix: str) -> dict[int, Place]
     """The files of a field by their numbers; one without a number counts as number 0."""
     found: dict[int, Place] = {}
     for path in files:
-        match = re.fullmatch(rf"{field}(\.(?P<number>\d{{1,9}}))?{suffix}", path.name)
-        if match and found.setdefault(int(match["number"] or 0), path) != path:
-            raise DataError(f"{path}: the same shard as {found[int(match['number'] or 0)].name}")
+        if match := re.fullmatch(rf"{field}(\.(?P<number>\d{{1,9}}))?{suffix}", path.name):
+            number = int(match["number"] or 0)
+            if found.setdefault(number, path) != path:
+                raise DataError(f"{path}: the same shard as {found[number].name}")
     return found
 
 

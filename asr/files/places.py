@@ -60,7 +60,10 @@ def is_folder(place: Place) -> bool:
 
 
 def files_in(folder: Place) -> list[Place]:
-    """What is in a folder, by name.  Raises DataError where a URL cannot be listed."""
+    """What is in a folder, in order; behind a URL, what has a name of letters, digits, '.', '-' and '_'.
+
+    Raises DataError where a URL cannot be listed.
+    """
     if isinstance(folder, Path):
         return sorted(folder.iterdir())
     paths = _tried(folder, lambda: folder.fs.ls(folder.path, detail=False))
@@ -96,7 +99,7 @@ def _tried(place: UPath, action: Callable[[], Result]) -> Result:
         try:
             return action()
         except Exception as e:  # whatever the libraries below fsspec raise
-            reason = e.__cause__ or e  # what fsspec takes for a missing file
+            reason = e.__cause__ or e  # fsspec tells of most failures as FileNotFoundError
             if pause_s is None or _final(e, reason):
                 told = " ".join(str(reason).split())
                 what = f"{type(reason).__name__}: {told}" if told else type(reason).__name__
@@ -118,7 +121,7 @@ class _Remote(io.RawIOBase):
 
     def __init__(self, place: UPath) -> None:
         self.place = place
-        self._file: Any = None  # closed without, where opening fails
+        self._file: Any = None  # close() runs, too, where opening fails
         self._file = _tried(place, lambda: place.fs.open(place.path, "rb"))
 
     def readable(self) -> bool:

@@ -42,7 +42,7 @@ def write_report(
     Raises what `compare` raises, and DataError for a file in place of the page that is no such page.
     """
     path = claim(folder)
-    # Words are counted for a breakdown, whatever the metrics.
+    # The length counts words, whatever the metrics.
     options = replace(options, breakdown=("length", *options.breakdown))
     with bar("scoring") as on_done:
         comparison = compare(reference, hypotheses, options, on_done)

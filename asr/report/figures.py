@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from asr.metrics import Counts, ErrorRate, Unit
 from asr.scoring import Comparison, ScoreReport
-from asr.scoring.breakdown import MOST_ROWS, Groups, rates
+from asr.scoring.breakdown import MOST_ROWS, Groups, scores
 
 
 class System(NamedTuple):
@@ -138,9 +138,9 @@ def by_fields(systems: Sequence[System], fields: Iterable[Groups], unit: Unit) -
 
 
 def _by_field(groups: Groups, counts: Sequence[Counts]) -> ByField:
-    found = list(zip(*(rates(groups, of_system) for of_system in counts), strict=True))
+    found = list(zip(*(scores(groups, of_system) for of_system in counts), strict=True))
     rows = [
-        GroupRow(first.name, first.utterances, first.length, [group.rate for group in (first, *others)])
+        GroupRow(first.name, first.utterances, first.length or 0, [group.values["wer"] for group in (first, *others)])
         for first, *others in found[:MOST_ROWS]
     ]
     scale = Scale.up_to(max(rate for row in rows for rate in row.rates))

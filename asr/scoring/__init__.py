@@ -63,8 +63,8 @@ class ScoreOptions:
     an utterance is that of the reference, else of the hypothesis, else `language`.  form: of plain text, where it
     shall not be guessed.  columns: of the references and of the hypotheses.  by: a field of the references (a column,
     a key, a cut's speaker) whose utterances the bootstrap keeps together.  worst: how many of the worst utterances to
-    keep.  breakdown: fields of the references to show the WER, and what translations are
-    scored by, by; "length" is the number of words.  confusions: how
+    keep.  breakdown: fields of the references whose groups are scored by themselves, by WER where a rate is asked for
+    and by the scores of translations; "length" is the number of words.  confusions: how
     many of the most frequent errors of each kind to show.  words: a file of words and phrases, one a line, to score by
     themselves.  collar_s: of tcWER, which takes STM and CTM by recording.  BLEU, chrF, TER and tcWER of STM and CTM
     need all texts in memory at once.
@@ -117,6 +117,12 @@ def compare(
         refs, hyps = _open(reference, hypothesis, options)
         told = on_done and _after(on_done, number * lines, len(hypotheses) * lines)
         reports.append(score_sources(refs, hyps, options, places=places, on_done=told))
+    for name, score in reports[0].translation.items():
+        if other := next((r for r in reports if r.translation[name].signature != score.signature), None):
+            raise DataError(
+                f"{other.name}: {name} cuts its texts otherwise than those of {reports[0].name}, as their languages "
+                "differ; --language gives one for all"
+            )
     if len({report.utterances for report in reports}) > 1:
         raise DataError(f"{reference}: was not read in the same way beside every other file; compare files of one kind")
     return Comparison(tuple(reports))

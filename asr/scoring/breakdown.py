@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,77 +90,56 @@ def in_quarters(groups: Groups) -> Groups:
     return _used(Groups(groups.field, names, np.searchsorted(ends[1:-1], of_utterance, side="right"), ordered=True))
 
 
-class GroupRate(NamedTuple):
-    """A group's utterances, the length of their references and the errors in it, as counted in words or characters."""
-
-    name: str
-    utterances: int
-    length: int
-    rate: float
-
-
-def rates(groups: Groups, counts: Counts) -> list[GroupRate]:
-    """The rate of each group: WER of counts of words, CER of those of characters; the largest groups first."""
-    sums, times = _sums(groups, counts), _utterances(groups)
-    rate, length = MEASURES["wer"].of(sums), sums[:, :3].sum(1)
-    return [GroupRate(groups.names[i], times[i], int(length[i]), float(rate[i])) for i in _order(groups, length)]
-
-
 class GroupScores(NamedTuple):
-    """What one group was scored with: WER, with the words that it counts, and scores of translations."""
+    """What one group was scored with.
+
+    length: of the references, in the words or characters that are counted; None where none are.  values: the rate as
+    `wer`, which is CER of counts of characters, and scores of translations.
+    """
 
     name: str
     utterances: int
-    words: int | None
+    length: int | None
     values: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """As values for JSON."""
-        return {"name": self.name, "utterances": self.utterances, "words": self.words, **self.values}
+        """As values for JSON, counted in words."""
+        return {"name": self.name, "utterances": self.utterances, "words": self.length, **self.values}
 
 
-def scores(groups: Groups, words: Counts | None, translation: Mapping[str, TranslationScore]) -> list[GroupScores]:
-    """WER of counts of words, if there are any, and translation's scores of each group; the largest groups first."""
-    times = _utterances(groups)
-    values = {n: score.ratio(_sums(groups, score.counts_NK)) for n, score in translation.items()}
-    length = None
-    if words is not None:
-        sums = _sums(groups, words)
-        length, values = sums[:, :3].sum(1), {"wer": MEASURES["wer"].of(sums), **values}
+def scores(
+    groups: Groups, counts: Counts | None, translation: Mapping[str, TranslationScore] = MappingProxyType({})
+) -> list[GroupScores]:
+    """The rate of counts, if there are any, and translation's scores of each group; the largest groups first."""
+    times = np.bincount(groups.of_utterance)
+    lengths, values = None, {}
+    if counts is not None:
+        sums = in_blocks(counts, groups.of_utterance)
+        lengths, values = sums[:, :3].sum(1), {"wer": MEASURES["wer"].of(sums)}
+    values |= {
+        name: score.ratio(in_blocks(score.counts_NK, groups.of_utterance)) for name, score in translation.items()
+    }
+    size = times if lengths is None else lengths
     return [
         GroupScores(
             groups.names[i],
-            times[i],
-            None if length is None else int(length[i]),
+            int(times[i]),
+            None if lengths is None else int(lengths[i]),
             {name: float(of_groups[i]) for name, of_groups in values.items()},
         )
-        for i in _order(groups, np.array(times) if length is None else length)
+        for i in (range(len(size)) if groups.ordered else np.argsort(-size, kind="stable").tolist())
     ]
-
-
-def _sums(groups: Groups, rows: Counts) -> Counts:
-    return in_blocks(rows, groups.of_utterance)
-
-
-def _utterances(groups: Groups) -> list[int]:
-    found: list[int] = np.bincount(groups.of_utterance, minlength=len(groups.names)).tolist()
-    return found
-
-
-def _order(groups: Groups, size: Counts) -> list[int]:
-    found: list[int] = np.argsort(-size, kind="stable").tolist()
-    return sorted(found) if groups.ordered else found
 
 
 def table(field: str, found: Sequence[GroupScores]) -> str:
     """The scores as plain text."""
     width = max(len(field), *(len(group.name) for group in found[:MOST_ROWS]))
     first = found[0]
-    heads = [f"{'words':>10}"] if first.words is not None else []
+    heads = [f"{'words':>10}"] if first.length is not None else []
     heads += [f"{f'{name.upper()} %' if name in MEASURES else name.upper():>9}" for name in first.values]
     shown = [f"{field:{width}}{'utterances':>12}{''.join(heads)}"]
-    for name, utterances, words, values in found[:MOST_ROWS]:
-        cells = [f"{words:10}"] if words is not None else []
+    for name, utterances, length, values in found[:MOST_ROWS]:
+        cells = [f"{length:10}"] if length is not None else []
         cells += [f"{points(measure, value):9.2f}" for measure, value in values.items()]
         shown.append(f"{printable(name):{width}}{utterances:12}{''.join(cells)}")
     if len(found) > MOST_ROWS:

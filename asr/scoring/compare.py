@@ -55,15 +55,15 @@ class Comparison:
         """Every two systems, by every metric."""
         for first, second in combinations(self.reports, 2):
             for metric in first.intervals:
-                blocks, resamples = (first.blocks(metric), second.blocks(metric)), first.resamples(metric)
-                difference = paired_bootstrap(*blocks, first.ratio(metric), resamples)
+                rows, rate, resamples = first.drawn(metric)
+                difference = paired_bootstrap(rows, second.drawn(metric)[0], rate, resamples)
                 mapsswe = None
                 if metric == "wer" and first.places and second.places:
                     mapsswe = matched_pairs(first.places, second.places)
                 yield Contest(first.name, second.name, metric, difference, mapsswe)
 
     def as_dict(self) -> dict[str, Any]:
-        """The result as values for JSON; rates and differences are fractions."""
+        """The result as values for JSON; rates and their differences are fractions, scores of translations are not."""
         return {
             "systems": [{"name": report.name, **report.as_dict()} for report in self.reports],
             "contests": [

@@ -14,8 +14,6 @@ from asr.metrics import Counts, Unit
 
 Counted = Unit | Literal["timed word"]
 Values = npt.NDArray[np.float64]
-
-
 Sums = npt.NDArray[np.integer[Any]]
 
 

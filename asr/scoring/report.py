@@ -65,23 +65,21 @@ class ScoreReport:
     @cached_property
     def intervals(self) -> dict[str, Interval]:
         """The 95 % intervals of all metrics."""
-        return {n: interval(self.blocks(n), self.ratio(n), self.resamples(n)) for n in (*self.rates, *self.translation)}
+        return {n: interval(*self.drawn(n)) for n in (*self.rates, *self.translation)}
 
-    def blocks(self, metric: str) -> Counts:
-        """The sums that a metric is made of, a row for what the bootstrap draws together."""
-        if metric in self.translation:
-            rows = self.translation[metric].counts_NK
+    def drawn(self, metric: str) -> tuple[Counts, Rate, int | None]:
+        """Sums, a row for what the bootstrap draws together, what makes the metric of them, and how many resamples.
+
+        The last is None where that depends on the rows.
+        """
+        rows: Counts
+        rate: Rate
+        if score := self.translation.get(metric):
+            rows, rate, resamples = score.counts_NK, score.ratio, RESAMPLES
         else:
-            rows = self.counts[MEASURES[metric].unit] @ MEASURES[metric].parts
-        return in_blocks(rows, self.groups.of_utterance if self.groups else None)
-
-    def ratio(self, metric: str) -> Rate:
-        """What makes a metric of such sums."""
-        return self.translation[metric].ratio if metric in self.translation else MEASURES[metric].ratio
-
-    def resamples(self, metric: str) -> int | None:
-        """How many the bootstrap draws, where that is not for it to say."""
-        return RESAMPLES if metric in self.translation else None
+            measure = MEASURES[metric]
+            rows, rate, resamples = self.counts[measure.unit] @ measure.parts, measure.ratio, None
+        return in_blocks(rows, self.groups.of_utterance if self.groups else None), rate, resamples
 
     def bootstrap(self) -> str:
         """How the intervals were found, in words."""
@@ -121,8 +119,8 @@ class ScoreReport:
         return {"utterances": self.utterances, **made, "metrics": rows, **details}
 
     def by_group(self, groups: Groups) -> list[GroupScores]:
-        """WER, and the scores of translations, of each group."""
-        return breakdown.scores(groups, self.counts.get("word"), self.translation)
+        """WER, where a rate was asked for, and the scores of translations of each group."""
+        return breakdown.scores(groups, self.counts["word"] if self.rates else None, self.translation)
 
     def heading(self) -> str:
         return f"{self.utterances} utterances{_READ.get(self.form or '', '')}, normalizer {self.normalizer}"

@@ -14,6 +14,7 @@ from asr.scoring.rates import Sums, Values
 
 TRANSLATION = ("bleu", "chrf", "ter")
 MORE_IS_BETTER = ("bleu", "chrf")
+_AT_ONCE = 1_000  # texts, of whose references sacrebleu holds all n-grams
 RESAMPLES = 1_000  # sacrebleu's own number; each is a score that Python computes
 _CUT = {"zh": "zh"} | dict.fromkeys(("ja", "th", "lo", "km", "my"), "char")
 
@@ -52,6 +53,11 @@ def translation_score(
     cut = _CUT.get(codes.pop()) if name == "bleu" and len(codes) == 1 else None
     metric = metrics[name](**({"tokenize": cut} if cut else {}))
     # What corpus_score sums up; nothing public gives it by text, which intervals and groups need.
-    counts_NK = np.array(metric._extract_corpus_statistics(hypotheses, [references]), dtype=np.int64)
+    counts_NK = np.concatenate(
+        [
+            np.array(metric._extract_corpus_statistics(hypotheses[part], [references[part]]), dtype=np.int32)
+            for part in (slice(at, at + _AT_ONCE) for at in range(0, len(references), _AT_ONCE))
+        ]
+    )
     score = metric._compute_score_from_stats(counts_NK.sum(0).tolist())
     return TranslationScore(float(score.score), str(metric.get_signature()), counts_NK, metric)

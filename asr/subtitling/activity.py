@@ -111,9 +111,9 @@ def listen_once(path: Path, memory: Path, load_detector: LoadDetector, on_block:
             part,
             heard_of=heard_of,
             prob_T=found.prob_T,
-            frame_s=np.array(found.frame_s),
-            samples=np.array(found.samples),
-            rate=np.array(found.rate),
+            frame_s=found.frame_s,
+            samples=found.samples,
+            rate=found.rate,
         )
     return found
 

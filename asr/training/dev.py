@@ -23,15 +23,15 @@ def scores_by_task(recognised: Sequence[Recognised], normalizer: str) -> dict[st
 
 
 def measured(reports: Mapping[str, ScoreReport]) -> dict[str, float]:
-    """Each measure from 0 to 100, with `_low` and `_high` where it has an interval; of several tasks the mean alone."""
+    """Each measure from 0 to 100, with `_low` and `_high`; of several tasks the mean alone."""
     found: dict[str, list[float]] = {}
     for report in reports.values():
         for name, value in report.values.items():
             found.setdefault(name, []).append(points(name, value))
     means = {name: sum(values) / len(values) for name, values in found.items()}
     for report in reports.values():
-        for name, (low, high, _) in report.intervals.items():
-            if len(found[name]) == 1:
+        if all(len(found[name]) == 1 for name in report.values):
+            for name, (low, high, _) in report.intervals.items():
                 means |= {f"{name}_low": points(name, low), f"{name}_high": points(name, high)}
     return means
 

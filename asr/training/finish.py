@@ -66,10 +66,10 @@ def _dev_scores(config: ExperimentConfig) -> dict[str, ScoreReport]:
 
 
 def _shown(measure: Measure, value: float, dev: Mapping[str, ScoreReport]) -> str:
-    """A measure of dev with its interval, where it has one."""
+    """A measure of dev; of one task, with its interval."""
     name = {"chrf": "chrF", "loss": "loss"}.get(measure, measure.upper())
-    intervals = [report.intervals.get(measure) for report in dev.values() if measure in report.metrics]
-    if len(intervals) != 1 or intervals[0] is None:  # of several tasks it is their mean
+    intervals = [report.intervals[measure] for report in dev.values() if measure in report.metrics]
+    if len(intervals) != 1:  # of several tasks it is their mean
         return f"{name} {value:.2f}"
     low, high = (points(measure, end) for end in intervals[0][:2])
     return f"{name} {value:.2f} (95 % {low:.2f} to {high:.2f})"
