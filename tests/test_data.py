@@ -318,7 +318,7 @@ def test_a_cut_is_the_mean_of_its_own_channels(tmp_path: Path) -> None:
 def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
     """Write manifests that are broken, or that name no audio file; each with a pattern for the line that says so."""
     good = cut("x", 1).to_dict()
-    no_audio, none = "x: the cut has no audio file", "not a manifest of lhotse cuts"
+    no_audio, none = "x: the cut has no audio file", "neither cut nor recording of lhotse"
 
     def recorded(**changes: object) -> str:
         return json.dumps(good | {"recording": good["recording"] | changes})
@@ -364,7 +364,7 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
         "no-audio.jsonl": (json.dumps({key: good[key] for key in good if key != "recording"}), no_audio),
         "twice.jsonl": (json.dumps(good) + "\n" + json.dumps(good), "cut 'x' is there twice"),
         "cut-off.jsonl": (json.dumps(good)[:-40], none),
-        "other.jsonl": (json.dumps(good["recording"]), "a manifest of Recordings, not of cuts"),
+        "other.jsonl": (json.dumps(good["supervisions"][0]), "neither cut nor recording of lhotse"),
         "unknown-type.jsonl": (json.dumps(good | {"type": "os.system"}), none),
         "unknown-key.jsonl": (json.dumps(good | {"__reduce__": "touch EXECUTED"}), none),
         "list.jsonl": ("[1, 2]", none),
@@ -372,9 +372,9 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
         "control.jsonl": (json.dumps({"id": "\x1b[31m", "type": "\x1b[31m"}), none),
         "empty.jsonl": ("", "the manifest is empty"),
         "pickle.jsonl": (PICKLE, none),
-        "pickle.jsonl.gz": (PICKLE, none),
+        "pickle.jsonl.gz": (PICKLE, "pickle.jsonl.gz:1: the file is damaged there"),
         "bytes.jsonl": (bytes(range(256)), none),
-        "tag.yaml": ("!!python/object/apply:os.system ['touch EXECUTED']\n", none),
+        "tag.yaml": ("!!python/object/apply:os.system ['touch EXECUTED']\n", "not a manifest, which ends in"),
     }
     for name, (data, _) in files.items():
         (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())

@@ -215,7 +215,7 @@ def test_streams_without_anything_usable_are_one_clear_line(path: Path, tmp_path
         bad.name: r"bad\.jsonl: every cut was left out \(.*31\.0",
         "empty.jsonl": r"empty\.jsonl: the manifest is empty",
         "torn.jsonl": r"torn\.jsonl:2: neither cut nor recording",
-        "cuts.yaml": r"cuts\.yaml: only \.jsonl and \.jsonl\.gz can be read line by line",
+        "cuts.yaml": r"cuts\.yaml: not a manifest, which ends in",
         "missing.jsonl": r"missing\.jsonl: no such manifest",
     }.items():
         with pytest.raises(DataError, match=pattern) as caught:

@@ -23,7 +23,7 @@ else:
     Location = Any  # of what typer finds out about a type, nothing serves here
 Cuts = Annotated[
     Location,
-    typer.Argument(parser=_place, metavar="CUTS", help="Manifest of cuts with texts, or a Shar folder; or a URL."),
+    typer.Argument(parser=_place, metavar="cuts", help="Manifest of cuts with texts, or a Shar folder; or a URL."),
 ]
 
 Model = Annotated[Path, typer.Option("--model", help="Model folder or name: exp/prompts-en/model, whisper-small.")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ from lhotse.cut import Cut, MixedCut, MixTrack, MonoCut, PaddingCut
 from torch import Tensor
 
 from asr.audio import Audio, open_audio
-from asr.data.sources import Manifest, Shar, StoredAudio, no_manifest
+from asr.data.sources import Manifest, Shar, StoredAudio
 from asr.errors import DataError, printable
 from asr.files import Place, is_folder
 from asr.resampling import resample
@@ -29,36 +28,18 @@ class Dropped(NamedTuple):
 
 
 def read_cuts(path: Place) -> CutSet:
-    """Read a manifest of cuts (.jsonl or .jsonl.gz) into memory, or those of a Shar folder without their audio.
+    """Read a manifest (.jsonl or .jsonl.gz) into memory, or the cuts of a Shar folder without their audio.
 
-    Raises DataError naming the file.
+    Raises DataError naming the file, and the line where one is wrong.
     """
-    cuts = _in_folder(path) if is_folder(path) else _in_manifest(path)
+    lines = Shar(path).entries() if is_folder(path) else Manifest(path).lines()
+    cuts = CutSet.from_cuts([line.cut() for line in lines])
     if len(cuts) == 0:
-        raise DataError(f"{path}: the manifest is empty")
-    if (other := next((item for item in cuts if not isinstance(item, Cut)), None)) is not None:
-        raise DataError(f"{path}: a manifest of {type(other).__name__}s, not of cuts")
+        raise no_cuts_in(path, ())
     counts = Counter(cut.id for cut in cuts)
     if len(counts) < len(cuts):
         raise DataError(f"{path}: cut '{printable(counts.most_common(1)[0][0])}' is there twice; ids must differ")
     return cuts
-
-
-def _in_folder(path: Place) -> CutSet:
-    return CutSet.from_cuts([line.cut() for line in Shar(path).entries()])
-
-
-def _in_manifest(path: Place) -> CutSet:
-    if not isinstance(path, Path):
-        return CutSet.from_cuts([line.cut() for line in Manifest(path).lines()])
-    if not path.is_file():
-        raise no_manifest(path)
-    try:
-        found = CutSet.from_file(path)  # None for a file without a line
-        return CutSet.from_cuts([] if found is None else found)
-    except Exception as e:  # lhotse raises whatever its parsers raise
-        reason = printable(" ".join(str(e).split()))[:200]
-        raise DataError(f"{path}: not a manifest of lhotse cuts: {reason}") from None
 
 
 def text_of(cut: Cut) -> str:

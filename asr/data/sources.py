@@ -116,20 +116,15 @@ class Source(Protocol):
         """Every cut with its audio; shards in an order that is drawn, or in their own."""
 
 
-def no_manifest(path: Place) -> DataError:
-    """What is said of a manifest that is not there."""
-    return DataError(f"{path}: no such manifest; prepare the corpus first (see the recipe's README)")
-
-
 class Manifest:
     """A manifest, .jsonl or .jsonl.gz, whose cuts name files; its order is its own."""
 
     def __init__(self, path: Place) -> None:
         self.path = path
         if isinstance(path, Path) and not path.is_file():
-            raise no_manifest(path)
+            raise DataError(f"{path}: no such manifest; prepare the corpus first (see the recipe's README)")
         if not path.name.endswith(MANIFESTS):
-            raise DataError(f"{path}: only .jsonl and .jsonl.gz can be read line by line")
+            raise DataError(f"{path}: not a manifest, which ends in .jsonl or .jsonl.gz")
 
     def lines(self) -> Iterator[Line]:
         return _lines(self.path)
