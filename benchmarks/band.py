@@ -1,6 +1,6 @@
 """What the encoder takes as recordings grow: attention to all frames beside attention to a window of them.
 
-Run `python benchmarks/band.py`.  The encoder of conf/prompts/en.yaml with seeded weights reads noise in one piece, one
+Run `python benchmarks/band.py`.  The encoder of conf/ablation/en.yaml with seeded weights reads noise in one piece, one
 thread, float32; each figure is of a process of its own.  Seconds are those of the processor, the least of the rounds,
 without features; MB are what the process held at most beyond what it had when it began to encode (Linux).
 """
@@ -24,7 +24,7 @@ from script import run_script
 from asr.config import ExperimentConfig, read_config
 from asr.model.build import build_model
 
-CONF = Path(__file__).parents[1] / "conf" / "prompts" / "en.yaml"
+CONF = Path(__file__).parents[1] / "conf" / "ablation" / "en.yaml"
 LENGTHS_S = [10, 60, 300, 600]
 
 
