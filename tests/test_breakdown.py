@@ -64,19 +64,20 @@ def test_report_and_command(tmp_path: Path) -> None:
     assert (done.status, done.err) == (0, [])
     assert done.out.splitlines()[5:] == [
         "",
-        "speaker  utterances     words    WER %",
-        "anna              2         4    25.00",
-        "ben               2         4    75.00",
+        "speaker  utterances  reference    CER %",
+        "ben               2         14    64.29",
+        "anna              2         13    15.38",
         "",
-        "length     utterances     words    WER %",
-        "1-5 words           4         8    50.00",
+        "length     utterances  reference    CER %",
+        "1-5 words           4         27    40.74",
         "",
         "substituted: the > a (2)",
         "deleted: so (1)",
         "inserted: oh (1)",
     ]
     found = json.loads(asr("score", table, table, "--breakdown", "speaker", "--confusions", 1, "--json").out)
-    assert found["breakdown"]["speaker"][1] == {"name": "ben", "utterances": 2, "words": 4, "wer": 0.75}
+    (ben,) = (group for group in found["breakdown"]["speaker"] if group["name"] == "ben")
+    assert ben == {"name": "ben", "utterances": 2, "reference_length": 4, "wer": 0.75, "cer": pytest.approx(9 / 14)}
     assert found["confusions"]["substituted"] == [{"reference": "the", "hypothesis": "a", "times": 2}]
 
 

@@ -134,7 +134,7 @@ def test_translations_are_broken_down_and_drawn_by_a_field(tmp_path: Path) -> No
     for group, ids in zip(found["breakdown"]["level"], ("ad", "bc"), strict=True):
         texts = [said[id] for id in ids], [[meant[id] for id in ids]]
         assert group["utterances"] == 2
-        assert group["words"] is None
+        assert group["reference_length"] is None
         assert group["bleu"] == pytest.approx(sacrebleu.BLEU().corpus_score(*texts).score)
         assert group["chrf"] == pytest.approx(sacrebleu.CHRF().corpus_score(*texts).score)
     ends = [group["bleu"] for group in found["breakdown"]["level"]]
@@ -146,7 +146,7 @@ def test_translations_are_broken_down_and_drawn_by_a_field(tmp_path: Path) -> No
     lines = asr(*words, "--metric", "wer,bleu").out.splitlines()
     table = [line.split() for line in lines[lines.index("") + 1 :]][:3]
     assert table == [
-        ["level", "utterances", "words", "WER", "%", "BLEU"],
+        ["level", "utterances", "reference", "WER", "%", "BLEU"],
         ["one", "2", "11", "18.18", f"{ends[0]:.2f}"],
         ["two", "2", "7", "28.57", f"{ends[1]:.2f}"],
     ]

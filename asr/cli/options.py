@@ -66,8 +66,7 @@ By = Annotated[
     str | None, typer.Option("--by", help="Field of the references, such as speaker, that the bootstrap draws by.")
 ]
 Breakdown = Annotated[
-    str,
-    typer.Option("--breakdown", help="Show WER, or BLEU, by fields of the references or length; several with commas."),
+    str, typer.Option("--breakdown", help="Score by fields of the references, or by length; several with commas.")
 ]
 Confusions = Annotated[int, typer.Option("--confusions", min=0, help="How many of the most frequent errors to show.")]
 Words = Annotated[

@@ -138,7 +138,7 @@ def by_fields(systems: Sequence[System], fields: Iterable[Groups], unit: Unit) -
 
 
 def _by_field(groups: Groups, counts: Sequence[Counts]) -> ByField:
-    found = list(zip(*(scores(groups, of_system) for of_system in counts), strict=True))
+    found = list(zip(*(scores(groups, {"wer": of_system}) for of_system in counts), strict=True))
     rows = [
         GroupRow(first.name, first.utterances, first.length or 0, [group.values["wer"] for group in (first, *others)])
         for first, *others in found[:MOST_ROWS]

@@ -63,8 +63,8 @@ class ScoreOptions:
     an utterance is that of the reference, else of the hypothesis, else `language`.  form: of plain text, where it
     shall not be guessed.  columns: of the references and of the hypotheses.  by: a field of the references (a column,
     a key, a cut's speaker) whose utterances the bootstrap keeps together.  worst: how many of the worst utterances to
-    keep.  breakdown: fields of the references whose groups are scored by themselves, by WER where a rate is asked for
-    and by the scores of translations; "length" is the number of words.  confusions: how
+    keep.  breakdown: fields of the references whose groups are scored by themselves; "length" is the number of
+    words.  confusions: how
     many of the most frequent errors of each kind to show.  words: a file of words and phrases, one a line, to score by
     themselves.  collar_s: of tcWER, which takes STM and CTM by recording.  BLEU, chrF, TER and tcWER of STM and CTM
     need all texts in memory at once.
@@ -226,8 +226,7 @@ def _tally(metrics: Sequence[str], options: ScoreOptions, normalizer: Normalizer
         watchers.append(NBest())
     if options.words is not None:
         watchers.append(Listed(options.words, normalizer, options.language))
-    in_words = not set(metrics) <= set(TRANSLATION) or "length" in options.breakdown
-    if ((options.breakdown and in_words) or options.words is not None) and "word" not in units:
+    if ("length" in options.breakdown or options.words is not None) and "word" not in units:
         units.append("word")
     fields = {*options.breakdown, *([options.by] if options.by else ())} - {"length"}
     confusions = Confusions() if options.confusions else None

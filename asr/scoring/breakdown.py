@@ -93,8 +93,8 @@ def in_quarters(groups: Groups) -> Groups:
 class GroupScores(NamedTuple):
     """What one group was scored with.
 
-    length: of the references, in the words or characters that are counted; None where none are.  values: the rate as
-    `wer`, which is CER of counts of characters, and scores of translations.
+    length: of the references, in the words or characters of the first rate; None where there is none.  values: rates,
+    and scores of translations, by their names.
     """
 
     name: str
@@ -103,19 +103,21 @@ class GroupScores(NamedTuple):
     values: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """As values for JSON, counted in words."""
-        return {"name": self.name, "utterances": self.utterances, "words": self.length, **self.values}
+        """As values for JSON."""
+        return {"name": self.name, "utterances": self.utterances, "reference_length": self.length, **self.values}
 
 
 def scores(
-    groups: Groups, counts: Counts | None, translation: Mapping[str, TranslationScore] = MappingProxyType({})
+    groups: Groups, counts: Mapping[str, Counts], translation: Mapping[str, TranslationScore] = MappingProxyType({})
 ) -> list[GroupScores]:
-    """The rate of counts, if there are any, and translation's scores of each group; the largest groups first."""
+    """The rates and scores of each group; the largest groups first.
+
+    counts: of the utterances, by the rates that are made of them.
+    """
     times = np.bincount(groups.of_utterance)
-    lengths, values = None, {}
-    if counts is not None:
-        sums = in_blocks(counts, groups.of_utterance)
-        lengths, values = sums[:, :3].sum(1), {"wer": MEASURES["wer"].of(sums)}
+    sums = {name: in_blocks(rows, groups.of_utterance) for name, rows in counts.items()}
+    lengths = next((rows[:, :3].sum(1) for rows in sums.values()), None)
+    values = {name: MEASURES[name].of(rows) for name, rows in sums.items()}
     values |= {
         name: score.ratio(in_blocks(score.counts_NK, groups.of_utterance)) for name, score in translation.items()
     }
@@ -135,11 +137,11 @@ def table(field: str, found: Sequence[GroupScores]) -> str:
     """The scores as plain text."""
     width = max(len(field), *(len(group.name) for group in found[:MOST_ROWS]))
     first = found[0]
-    heads = [f"{'words':>10}"] if first.length is not None else []
+    heads = [f"{'reference':>11}"] if first.length is not None else []
     heads += [f"{f'{name.upper()} %' if name in MEASURES else name.upper():>9}" for name in first.values]
     shown = [f"{field:{width}}{'utterances':>12}{''.join(heads)}"]
     for name, utterances, length, values in found[:MOST_ROWS]:
-        cells = [f"{length:10}"] if length is not None else []
+        cells = [f"{length:11}"] if length is not None else []
         cells += [f"{points(measure, value):9.2f}" for measure, value in values.items()]
         shown.append(f"{printable(name):{width}}{utterances:12}{''.join(cells)}")
     if len(found) > MOST_ROWS:

@@ -119,8 +119,9 @@ class ScoreReport:
         return {"utterances": self.utterances, **made, "metrics": rows, **details}
 
     def by_group(self, groups: Groups) -> list[GroupScores]:
-        """WER, where a rate was asked for, and the scores of translations of each group."""
-        return breakdown.scores(groups, self.counts["word"] if self.rates else None, self.translation)
+        """Every metric of each group."""
+        counts = {name: self.counts[MEASURES[name].unit] for name in self.rates}
+        return breakdown.scores(groups, counts, self.translation)
 
     def heading(self) -> str:
         return f"{self.utterances} utterances{_READ.get(self.form or '', '')}, normalizer {self.normalizer}"
