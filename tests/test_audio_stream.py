@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from asr import _decoder
 from asr.audio import AudioStream, child, open_audio, stream_audio
+from asr.audio.files import request_for
 from asr.errors import AudioError
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
@@ -203,7 +204,7 @@ def test_a_decoder_that_stalls_is_killed(clip: Path) -> None:
 
 def test_the_time_that_the_consumer_takes_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the decoder: no alarm while a block of a stream goes out, and the limit begins anew behind it."""
-    request = {"offset_s": 0.0, "duration_s": None, "max_bytes": 0, "count_only": False, "track": 0, "timeout_s": 900.0}
+    request = request_for("unread", timeout_s=900.0, max_bytes=0)
     for is_stream, alarm_s in ((True, 0.0), (False, 905.0)):
         seen = []
         monkeypatch.setattr(_decoder, "_write", lambda *_, s=seen: s.append(signal.getitimer(signal.ITIMER_REAL)[0]))

@@ -238,9 +238,8 @@ def reach() -> Figure:
     picture, axes = figure("How much a frame's output depends on the frames around it, one untrained layer", 2.8)
     kinds = {"transformer": BLUE, "conformer": ORANGE, "lstm": GREEN}
     for layer, colour in kinds.items():
-        axes[0, 0].plot(
-            range(-REACH, REACH + 1), _gradients([f"model.encoder.layer={layer}"]), color=colour, label=layer
-        )
+        chosen = [f"model.encoder.layer={layer}", "model.encoder.position=sinusoidal"]
+        axes[0, 0].plot(range(-REACH, REACH + 1), _gradients(chosen), color=colour, label=layer)
     axes[0, 0].set(yscale="log", xlabel="frame, from the one looked at", ylabel="gradient (for itself: 1)")
     axes[0, 0].legend()
     return picture
