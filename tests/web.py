@@ -35,7 +35,7 @@ class Web(ThreadingHTTPServer):
 class _Handler(SimpleHTTPRequestHandler):
     server: Web
 
-    def send_head(self) -> BinaryIO | None:
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
         path, wanted = self.translate_path(self.path), self.headers.get("Range")
         self.server.asked.append((self.path, wanted))
         if self.server.busy:
@@ -43,7 +43,7 @@ class _Handler(SimpleHTTPRequestHandler):
             self.send_error(503)
             return None
         if not (wanted and self.server.parts and os.path.isfile(path)):
-            return super().send_head()  # type: ignore[return-value]
+            return super().send_head()
         data = Path(path).read_bytes()
         first, last = wanted.removeprefix("bytes=").split("-")
         part = data[int(first) : int(last) + 1 + self.server.more if last else None]
