@@ -95,20 +95,21 @@ def open_within(place: Place, start: int, size: int) -> IO[bytes]:
 
 def _tried(place: UPath, action: Callable[[], Result]) -> Result:
     """What an action gives, tried again where a network may fail.  Raises DataError, one line, whatever it raises."""
-    for pause_s in (*PAUSES_S, None):
+    pauses_s = iter(PAUSES_S)
+    while True:
         try:
             return action()
         except Exception as e:  # whatever the libraries below fsspec raise
             reason = e.__cause__ or e  # fsspec tells of most failures as FileNotFoundError
-            if pause_s is None or _final(e, reason):
+            pause_s = next(pauses_s, None)
+            if pause_s is None or _final(reason):
                 told = " ".join(str(reason).split())
                 what = f"{type(reason).__name__}: {told}" if told else type(reason).__name__
                 raise DataError(f"{printable(place)}: cannot be read ({printable(what)[:300]})") from None
             time.sleep(pause_s)
-    raise AssertionError
 
 
-def _final(error: BaseException, reason: BaseException) -> bool:
+def _final(reason: BaseException) -> bool:
     """Whether it would be the same the next time."""
     status = getattr(reason, "status", None)
     if isinstance(status, int):
