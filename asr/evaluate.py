@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lhotse.cut import Cut
 
@@ -79,22 +79,7 @@ def evaluate(
     options = replace(options, normalizer=normalizer or recognizer.config.normalizer, language=None)
     if "tcwer" in options.metrics:
         raise ConfigError("tcwer needs the times of words: asr transcribe MANIFEST --words, then asr score")
-    cuts = {cut.id: cut for cut in read_cuts(manifest) if language is None or language_of(cut) == language}
-    if not cuts:
-        raise DataError(f"{manifest}: no cuts in language {language!r}")
-    references: dict[str, Row] = {}
-    left_out: list[Dropped] = []
-    for cut in cuts.values():
-        try:
-            references[cut.id] = reference_of(cut, task)
-        except DataError as e:
-            left_out.append(Dropped(cut.id, str(e)))
-    if not references:
-        id, reason = left_out[0]
-        raise DataError(f"{manifest}: nothing to score for task {task}: cut {printable(id)}: {reason}")
-    cuts = {id: cuts[id] for id in references}
-    # What cannot be scored (an unknown normaliser or field, a reference) shows here and not after hours of decoding.
-    score_sources(*sources([Recognised(ref, ref.text) for ref in references.values()]), options)
+    cuts, references, left_out = scorable(manifest, task, language, options)
     make_folder(output)
     recognised = []
     began = time.monotonic()
@@ -110,7 +95,7 @@ def evaluate(
     wall_s = time.monotonic() - began
     write_recognised(output / HYPOTHESES, recognised)
     report = score_sources(*sources(recognised), options)
-    found = Evaluation(report, sum(cut.duration for cut in cuts.values()), wall_s, output / HYPOTHESES, tuple(left_out))
+    found = Evaluation(report, sum(cut.duration for cut in cuts.values()), wall_s, output / HYPOTHESES, left_out)
     told = {
         "manifest": str(manifest),
         "only_language": language,
@@ -122,6 +107,37 @@ def evaluate(
     with write_atomically(output / EVALUATION) as temporary:
         temporary.write_text(json.dumps({"settings": told, **found.as_dict()}) + "\n", encoding="utf-8")
     return found
+
+
+class Scorable(NamedTuple):
+    """Cuts by id, what each of them is scored against, and what is left out, for it lacks the translation."""
+
+    cuts: Mapping[str, Cut]
+    references: Mapping[str, Row]
+    left_out: tuple[Dropped, ...]
+
+
+def scorable(manifest: Place, task: str, language: str | None, options: ScoreOptions) -> Scorable:
+    """What of a manifest, or of one language in it, can be scored for a task.
+
+    Raises DataError for a manifest that cannot be used, and what scoring raises of the options and the references: now,
+    and not after hours of decoding.
+    """
+    cuts = {cut.id: cut for cut in read_cuts(manifest) if language is None or language_of(cut) == language}
+    if not cuts:
+        raise DataError(f"{manifest}: no cuts in language {language!r}")
+    references: dict[str, Row] = {}
+    left_out: list[Dropped] = []
+    for cut in cuts.values():
+        try:
+            references[cut.id] = reference_of(cut, task)
+        except DataError as e:
+            left_out.append(Dropped(cut.id, str(e)))
+    if not references:
+        id, reason = left_out[0]
+        raise DataError(f"{manifest}: nothing to score for task {task}: cut {printable(id)}: {reason}")
+    score_sources(*sources([Recognised(ref, ref.text) for ref in references.values()]), options)
+    return Scorable({id: cuts[id] for id in references}, references, tuple(left_out))
 
 
 def noisy(folder: Path, snr_db: float, sample_rate_hz: int) -> NoiseMixer:

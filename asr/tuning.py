@@ -9,22 +9,23 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from lhotse.cut import Cut
 
 from asr.config import DecodeConfig, validate
 from asr.data.batch import pad_audio
-from asr.data.cuts import language_of, load_audio, read_cuts
+from asr.data.cuts import Dropped, language_of, load_audio
 from asr.errors import ConfigError, DataError, printable
-from asr.evaluate import reference_of
+from asr.evaluate import scorable
 from asr.files import Place
 from asr.recognizer import OnDone, Recognizer
 from asr.recognizer.batch import BatchDecoder
 from asr.recognizer.budget import Budget
 from asr.recognizer.parallel import Workers
-from asr.scoring import ScoreOptions, ScoreReport, score_sources
+from asr.scoring import MORE_IS_BETTER, ScoreOptions, ScoreReport, metrics_of, score_sources
 from asr.scoring.recognised import Recognised, sources
+from asr.tasks import chosen, into
 
 TUNED = ("lm_weight", "ctc_weight", "length_bonus", "length_penalty", "phrase_bonus", "beam_size")
 MOST_SETTINGS = 1000
@@ -40,6 +41,14 @@ class Tried:
     def as_dict(self) -> dict[str, Any]:
         """The setting and its scores as plain values."""
         return {"setting": dict(self.setting), **self.report.as_dict()}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """All settings in the order of the grid.  left_out: what cannot be scored, for it lacks the translation."""
+
+    tried: tuple[Tried, ...]
+    left_out: tuple[Dropped, ...] = ()
 
 
 def parse_grid(words: Sequence[str]) -> dict[str, list[float]]:
@@ -63,59 +72,62 @@ def tune(
     *,
     normalizer: str | None = None,
     language: str | None = None,
+    task: str | None = None,
     batch_s: float | None = None,
     on_done: OnDone | None = None,
-) -> list[Tried]:
+) -> Tuning:
     """Decode the cuts of a manifest with every combination of the grid's values, in order; what each reaches.
 
     Arguments are those of `asr.evaluate.evaluate`.  Cuts are at most a window long.
     Raises ConfigError for a setting that the model or the options have nothing for, DataError for the manifest.
     """
+    task = chosen(task, recognizer.tokenizer.tasks)
     settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    decoders = [recognizer.decoder.varied(_options(recognizer.options, s)) for s in _checked(settings, recognizer)]
-    cuts = _cuts(manifest, language, recognizer.window_s)
-    options = ScoreOptions(normalizer=normalizer or recognizer.config.normalizer)
-    references = [reference_of(cut) for cut in cuts]
-    score_sources(*sources([Recognised(ref, ref.text) for ref in references]), options)  # what is wrong shows now
+    _check(settings, recognizer, task)
+    decoder = recognizer.decoder_for(task)
+    decoders = [decoder.varied(_options(decoder.options, setting)) for setting in settings]
+    options = ScoreOptions(metrics=metrics_of(task), normalizer=normalizer or recognizer.config.normalizer)
+    found = scorable(manifest, task, language, options)
+    references, cuts = list(found.references.values()), list(found.cuts.values())
+    _fit_a_window(manifest, cuts, recognizer.window_s)
     texts = [[""] * len(cuts) for _ in settings]
     workers, done_s = Workers(recognizer.device), 0.0
     budget = Budget(max(decoder.footprint for decoder in decoders), recognizer.device, batch_s, workers.count)
     with workers:
-        decode = partial(_decode, recognizer, decoders, cuts)
-        for batch, found in workers.map(decode, budget.batches([cut.duration for cut in cuts])):
-            for of_setting, new in zip(texts, found, strict=True):
+        decode = partial(_decode, recognizer, decoders, cuts, task)
+        for batch, new_texts in workers.map(decode, budget.batches([cut.duration for cut in cuts])):
+            for of_setting, new in zip(texts, new_texts, strict=True):
                 for i, text in zip(batch, new, strict=True):
                     of_setting[i] = text
             done_s += sum(cuts[i].duration for i in batch)
             if on_done is not None:
                 on_done(done_s, sum(cut.duration for cut in cuts))
-    recognised = [[Recognised(ref, text) for ref, text in zip(references, t, strict=True)] for t in texts]
-    return [Tried(s, score_sources(*sources(r), options)) for s, r in zip(settings, recognised, strict=True)]
+    recognised = [[Recognised(ref, text, task=task) for ref, text in zip(references, t, strict=True)] for t in texts]
+    tried = [Tried(s, score_sources(*sources(r), options)) for s, r in zip(settings, recognised, strict=True)]
+    return Tuning(tuple(tried), found.left_out)
 
 
-def _cuts(manifest: Place, language: str | None, window_s: float) -> list[Cut]:
-    cuts = [cut for cut in read_cuts(manifest) if language is None or language_of(cut) == language]
-    if not cuts:
-        raise DataError(f"{manifest}: no cuts in language {language!r}")
+def _fit_a_window(manifest: Place, cuts: Sequence[Cut], window_s: float) -> None:
     for cut in cuts:
         if cut.duration > window_s:
             what = f"cut {cut.id!r} takes {cut.duration:.1f} s, more than a window of {window_s:g} s"
             raise DataError(printable(f"{manifest}: {what}; tune on shorter ones"))
-    return cuts
 
 
-def best_of(tried: Sequence[Tried], metric: Literal["wer", "cer"]) -> Tried:
-    """The setting with the lowest rate; of equals the first."""
-    return min(tried, key=lambda t: t.report.values[metric])
+def best_of(tried: Sequence[Tried], metric: str) -> Tried:
+    """The setting that is best by a metric; of equals the first."""
+    sign = -1 if metric in MORE_IS_BETTER else 1
+    return min(tried, key=lambda t: sign * t.report.values[metric])
 
 
-def _checked(settings: list[dict[str, float]], recognizer: Recognizer) -> list[dict[str, float]]:
+def _check(settings: Sequence[Mapping[str, float]], recognizer: Recognizer, task: str) -> None:
     if len(settings) > MOST_SETTINGS:
         raise ConfigError(f"{len(settings)} settings are too many; {MOST_SETTINGS} is the most")
     for name, part, option in (("lm_weight", "lm", "--lm"), ("phrase_bonus", "phrases", "--hotwords")):
         if name in settings[0] and getattr(recognizer.options, part) is None:
             raise ConfigError(f"--grid {name}=...: there is nothing to weigh; give {option}")
-    return settings
+    if "ctc_weight" in settings[0] and into(task) is not None:
+        raise ConfigError(f"--grid ctc_weight=...: CTC, which spells what is said, has no part in {task}")
 
 
 def _options(options: DecodeConfig, setting: Mapping[str, float]) -> DecodeConfig:
@@ -123,7 +135,7 @@ def _options(options: DecodeConfig, setting: Mapping[str, float]) -> DecodeConfi
 
 
 def _decode(
-    recognizer: Recognizer, decoders: Sequence[BatchDecoder], cuts: Sequence[Cut], batch: Sequence[int]
+    recognizer: Recognizer, decoders: Sequence[BatchDecoder], cuts: Sequence[Cut], task: str, batch: Sequence[int]
 ) -> list[list[str]]:
     """The texts of a batch for each decoder."""
     audio_BN, len_B = pad_audio([load_audio(cuts[i], recognizer.rate) for i in batch])
@@ -131,5 +143,5 @@ def _decode(
     known = recognizer.tokenizer.languages
     languages = [language_of(cuts[i]) if known else None for i in batch]
     memory, guards = recognizer.decoder.encode(audio_BN, len_B), recognizer.options.guards.enabled
-    found = [decoder(audio_BN, len_B, languages, guards=guards, memory=memory) for decoder in decoders]
+    found = [decoder(audio_BN, len_B, languages, task=task, guards=guards, memory=memory) for decoder in decoders]
     return [[decoder.text(f.hypotheses[0]) for f in each] for decoder, each in zip(decoders, found, strict=True)]

@@ -70,7 +70,7 @@ def test_fused_texts_are_the_same_in_any_company(folder: Path) -> None:
 def test_each_setting_reaches_what_evaluate_says_of_it(folder: Path, tmp_path: Path) -> None:
     recognizer = Recognizer(small_model(beam_size=3, lm=folder / "lm.arpa"))
     grid = {"lm_weight": [0.0, 0.5], "ctc_weight": [0.0, 0.4], "beam_size": [1.0, 3.0]}
-    tried = tune(recognizer, folder / "dev.jsonl", grid)
+    tried = tune(recognizer, folder / "dev.jsonl", grid).tried
     assert len({t.report.values["cer"] for t in tried}) > 2
     for each in tried:
         options = validate(DecodeConfig, {**recognizer.options.model_dump(), **each.setting}, "test")
@@ -90,7 +90,7 @@ def test_tune_prints_every_setting_the_best_one_and_what_its_rates_are_of(folder
     assert len(rows) == 2
     (best,) = [row for row in rows if row.startswith("* ")]
     assert least == f"least WER: lm_weight={best.split()[1]} ctc_weight=0.3"
-    assert done.err[-1] == f"asr: these rates are of {folder / 'dev.jsonl'}, which they were tuned on: report others"
+    assert done.err[-1] == f"asr: these figures are of {folder / 'dev.jsonl'}, which they were tuned on: report others"
     done = asr(*words, "--grid", "lm_weight=0,0.5", "--json")
     assert [each["setting"] for each in json.loads(done.out)] == [{"lm_weight": 0.0}, {"lm_weight": 0.5}]
 

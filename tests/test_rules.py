@@ -57,7 +57,7 @@ ROOMS = {
     "subtitling": BASE | {"subtitling", "audio", "features", "pictures", "resampling", "subtitles", "windows", "words"},
     "runs": BASE | {"config", "text", "scoring"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data", "tasks", "config"},
-    "tuning": BASE | {"evaluate", "recognizer", "scoring", "data", "config"},
+    "tuning": BASE | {"evaluate", "recognizer", "scoring", "data", "tasks", "config"},
     "corpus": BASE
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
     "ablation": BASE

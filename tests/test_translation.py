@@ -18,7 +18,7 @@ from rich.console import Console
 from synthetic import clip, cut, experiment, experiment_file, manifest, speech_data, white
 
 from asr.checkpoint import load_model_folder
-from asr.config import to_yaml
+from asr.config import DecodeConfig, to_yaml, validate
 from asr.data.batch import collate
 from asr.data.cuts import read_cuts, text_of
 from asr.data.tasks import for_task, for_tasks, spoken_text_of, task_of, text_language_of
@@ -32,6 +32,7 @@ from asr.training.callbacks import KeepStates
 from asr.training.initial import assembled
 from asr.training.run import train
 from asr.training.task import SpeechTask
+from asr.tuning import tune
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")
 
@@ -283,6 +284,31 @@ def test_the_command_line_translates(folder: Path, config: Path, tmp_path: Path)
     assert "BLEU" in done.out
     assert "CHRF" in done.out
     assert "nrefs:1" in done.out
+
+
+def test_weights_of_the_search_are_tuned_by_bleu(folder: Path, config: Path, tmp_path: Path) -> None:
+    dev = config.parent / "dev.jsonl.gz"
+    some = manifest(tmp_path / "some.jsonl", [*read_cuts(dev), clip(tmp_path / "lacking.wav", white(8000))])
+    recognizer = Recognizer.load(folder)
+    found = tune(recognizer, some, {"beam_size": [1.0, 3.0]}, task="translate")
+    for each in found.tried:
+        options = validate(DecodeConfig, {**recognizer.options.model_dump(), **each.setting}, "test")
+        own = evaluate(Recognizer.load(folder, options), dev, tmp_path, task="translate")
+        assert each.report.values == own.report.values
+    assert [dropped.id for dropped in found.left_out] == ["lacking"]
+    arguments = ["tune", str(some), "--model", str(folder), "--task", "translate", "--grid"]
+    done = asr(*arguments, "beam_size=1,3", "--metric", "chrf")
+    assert done.status == 0, done.err
+    assert done.out.splitlines()[0].split()[:2] == ["beam_size", "BLEU"]
+    best = max(found.tried, key=lambda each: each.report.values["chrf"])
+    assert done.out.splitlines()[-1] == f"most CHRF: beam_size={best.setting['beam_size']:g}"
+    assert done.err[0] == f"asr: {some}: cut lacking is left out: no translation into de"
+    for words, says in (
+        (["ctc_weight=0,0.5"], "--grid ctc_weight=...: CTC, which spells what is said, has no part in translate:de"),
+        (["beam_size=1", "--metric", "wer"], "--metric wer: this task is measured by bleu and chrf"),
+    ):
+        done = asr(*arguments, *words)
+        assert (done.status, done.out, done.err) == (2, "", [f"asr: {says}"])
 
 
 # ---- init --------------------------------------------------------------------------------------------------------

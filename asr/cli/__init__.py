@@ -18,14 +18,13 @@ from asr.cli.normalize import NORMALIZER_HELP, normalize
 from asr.cli.options import BatchSize, Cuts, Device, Dtype, Model, Task
 from asr.cli.report import report
 from asr.cli.score import print_report, score
-from asr.cli.scoring import Measuring
+from asr.cli.scoring import Measuring, say_left_out
 from asr.cli.searching import Searching
 from asr.cli.sharing import with_options
 from asr.cli.subtitles import subtitles
 from asr.cli.terminal import progress, run, say
 from asr.cli.transcribe import transcribe
 from asr.cli.tune import tune
-from asr.errors import printable
 from asr.tasks import chosen
 
 app = typer.Typer(
@@ -145,10 +144,7 @@ def evaluate(
             batch_s=batch_seconds(batch_size),
             on_done=on_done,
         )
-    for dropped in result.left_out[:3]:
-        say(f"{cuts}: cut {printable(dropped.id)} is left out: {dropped.reason}")
-    if (more := len(result.left_out) - 3) > 0:
-        say(f"{cuts}: so are {more:,} more, which {result.hypotheses.with_name(EVALUATION)} names")
+    say_left_out(cuts, result.left_out, result.hypotheses.with_name(EVALUATION))
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
         return

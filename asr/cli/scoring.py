@@ -11,9 +11,15 @@ import typer
 from asr.cli.inputs import names
 from asr.cli.normalize import NORMALIZER_HELP
 from asr.cli.options import Breakdown, By, Confusions, Metric, Words
+from asr.cli.terminal import say
+from asr.errors import printable
 from asr.tasks import TRANSCRIBE, TRANSLATE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asr.data.cuts import Dropped
+    from asr.files import Place
     from asr.scoring import ScoreOptions
 
 _FILES = "text, JSONL, cuts, CSV, TSV, STM, CTM, TRN, SRT or VTT"
@@ -84,3 +90,11 @@ class Scoring(Measuring):
             collar_s=self.collar,
             **more,
         )
+
+
+def say_left_out(cuts: Place, left_out: Sequence[Dropped], listed: Path | None = None) -> None:
+    """Name the first cuts of a manifest that could not be scored.  listed: where all of them stand."""
+    for dropped in left_out[:3]:
+        say(f"{cuts}: cut {printable(dropped.id)} is left out: {dropped.reason}")
+    if (more := len(left_out) - 3) > 0:
+        say(f"{cuts}: so are {more:,} more{f', which {listed} names' if listed else ''}")

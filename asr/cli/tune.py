@@ -11,13 +11,16 @@ import typer
 
 from asr.cli.inputs import batch_seconds, load_recognizer
 from asr.cli.normalize import NORMALIZER_HELP
-from asr.cli.options import BatchSize, BeamSize, Cuts, Device, Dtype, Lm, LmUnit, Model
+from asr.cli.options import BatchSize, BeamSize, Cuts, Device, Dtype, Lm, LmUnit, Model, Task
+from asr.cli.scoring import say_left_out
 from asr.cli.terminal import progress, say
+from asr.errors import ConfigError
+from asr.tasks import chosen
 
 if TYPE_CHECKING:
     from asr.tuning import Tried
 
-Rate = Literal["wer", "cer"]
+Measured = Literal["wer", "cer", "bleu", "chrf"]
 
 
 def tune(
@@ -30,11 +33,15 @@ def tune(
     lm_unit: LmUnit = None,
     hotwords: Annotated[Path | None, typer.Option("--hotwords", help="File of names and words to listen for.")] = None,
     beam_size: BeamSize = None,
-    metric: Annotated[Rate, typer.Option("--metric", help="What the best setting has least of.")] = "wer",
+    metric: Annotated[
+        Measured | None,
+        typer.Option("--metric", help="What the best setting is best by. [default: wer; of translations bleu]"),
+    ] = None,
     normalizer: Annotated[
         str | None, typer.Option(help=f"{NORMALIZER_HELP}; for both sides. [default: the model's own]")
     ] = None,
     language: Annotated[str | None, typer.Option(help="Only the cuts in this language.")] = None,
+    task: Task = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
     batch_size: BatchSize = "auto",
@@ -42,53 +49,56 @@ def tune(
 ) -> None:
     """Try weights of the search on a manifest, and tell which suit it best: nothing is to be reported on it later.
 
-    A grid may have lm_weight, ctc_weight, length_bonus, length_penalty, phrase_bonus and beam_size.
+    A grid may have lm_weight, ctc_weight, length_bonus, length_penalty, phrase_bonus and beam_size.  Translations are
+    scored by BLEU and chrF against those that the cuts carry; cuts without one are left out, and named.
 
     Example: `asr tune dev.jsonl.gz --model exp/en/model --lm lm.arpa --grid lm_weight=0,0.2,0.4 --grid ctc_weight=0.5`
     """
+    from asr.scoring import metrics_of
     from asr.tuning import parse_grid
     from asr.tuning import tune as try_all
 
     values = parse_grid(grid)
     search = {"lm": lm, "lm_unit": lm_unit, "phrases": hotwords, "beam_size": beam_size}
     recognizer = load_recognizer(model, device, dtype, **search)
+    measured = metrics_of(chosen(task, recognizer.tokenizer.tasks))
+    if metric is not None and metric not in measured:
+        raise ConfigError(f"--metric {metric}: this task is measured by {' and '.join(measured)}")
     with progress("decoding") as on_done:
-        tried = try_all(
+        found = try_all(
             recognizer,
             cuts,
             values,
             normalizer=normalizer,
             language=language,
+            task=task,
             batch_s=batch_seconds(batch_size),
             on_done=on_done,
         )
+    say_left_out(cuts, found.left_out)
     if as_json:
-        print(json.dumps([each.as_dict() for each in tried], ensure_ascii=False))
+        print(json.dumps([each.as_dict() for each in found.tried], ensure_ascii=False))
         return
-    _print(tried, metric)
-    say(f"these rates are of {cuts}, which they were tuned on: report others")
+    _print(found.tried, metric or measured[0])
+    say(f"these figures are of {cuts}, which they were tuned on: report others")
 
 
-def _print(tried: Sequence[Tried], metric: Rate) -> None:
+def _print(tried: Sequence[Tried], metric: str) -> None:
+    from asr.scoring import MORE_IS_BETTER, points
     from asr.tuning import best_of
 
-    best, names = best_of(tried, metric), list(tried[0].setting)
-    print(
-        "  "
-        + "".join(f"{name:>16}" for name in names)
-        + "".join(f"{m:>9}{'95 % interval':>18}" for m in ("WER", "CER"))
-    )
+    best, names, measured = best_of(tried, metric), list(tried[0].setting), tried[0].report.metrics
+    heads = "".join(f"{m.upper():>9}{'95 % interval':>18}" for m in measured)
+    print("  " + "".join(f"{name:>16}" for name in names) + heads)
     for each in tried:
-        rates = "".join(f"{_rate(each, m):>9}{_interval(each, m):>18}" for m in ("wer", "cer"))
-        print(("* " if each is best else "  ") + "".join(f"{each.setting[name]:>16g}" for name in names) + rates)
+        figures = "".join(f"{points(m, each.report.values[m]):>9.2f}{_interval(each, m):>18}" for m in measured)
+        print(("* " if each is best else "  ") + "".join(f"{each.setting[name]:>16g}" for name in names) + figures)
     setting = " ".join(f"{name}={value:g}" for name, value in best.setting.items())
-    print(f"least {metric.upper()}: {setting}")
-
-
-def _rate(tried: Tried, metric: str) -> str:
-    return f"{100 * tried.report.values[metric]:.2f}"
+    print(f"{'most' if metric in MORE_IS_BETTER else 'least'} {metric.upper()}: {setting}")
 
 
 def _interval(tried: Tried, metric: str) -> str:
-    low, high = (100 * end for end in tried.report.intervals[metric][:2])
+    from asr.scoring import points
+
+    low, high = (points(metric, end) for end in tried.report.intervals[metric][:2])
     return f"{low:.2f} to {high:.2f}"

@@ -97,11 +97,11 @@ class Recognizer:
         for task in dict.fromkeys(tasks):
             rows = [row for row, own in enumerate(tasks) if own == task]
             some_BN = audio_BN[rows, : int(len_B[rows].max())]
-            texts = self._decoder(task)(some_BN, len_B[rows], [languages[row] for row in rows], task=task)
+            texts = self.decoder_for(task)(some_BN, len_B[rows], [languages[row] for row in rows], task=task)
             found |= {row: text.hypotheses for row, text in zip(rows, texts, strict=True)}
         return [found[row] for row in range(len(len_B))]
 
-    def _decoder(self, task: str | None) -> BatchDecoder:
+    def decoder_for(self, task: str | None) -> BatchDecoder:
         """What decodes for a task: CTC, which spells what is said, has no part in a translation."""
         if self.options.ctc_weight == 0 or into(chosen(task, self.tokenizer.tasks)) is None:
             return self.decoder
@@ -158,7 +158,7 @@ class Recognizer:
         budget = Budget(self.decoder.footprint, self.device, batch_s, workers.count)
         previous = self.decoder.previous(prompt) if prompt and prompt.strip() else ()
         decode = partial(
-            self._decoder(task), task=task, words=words, guards=self.options.guards.enabled, previous=previous
+            self.decoder_for(task), task=task, words=words, guards=self.options.guards.enabled, previous=previous
         )
         decode_fitting = partial(self._decode_fitting, decode=decode, budget=budget)
         batches = self._batches(reader.pools(self._in_language(source, language) for source in todo), budget)
