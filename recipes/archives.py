@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from asr.errors import AsrError, DataError
+from asr.errors import ArchiveError, AsrError, DataError
 from asr.files import extract_archive
 from recipes.fetch import http_download
 from recipes.preparing import state_of, whole_folder
@@ -75,7 +75,12 @@ class Supply:
         return self._checked(place / inside)
 
     def _unpack(self, file: Path, place: Path, archive: Archive) -> None:
-        unpacked([file], place, keep=archive.keep, max_bytes=archive.max_bytes)
+        try:
+            unpacked([file], place, keep=archive.keep, max_bytes=archive.max_bytes)
+        except ArchiveError as error:
+            if self.source is not None:
+                raise
+            raise ArchiveError(f"{error}; if the download is broken, remove {file} and run this again") from None
 
     def _checked(self, folder: Path) -> Path:
         if not folder.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from recipes.preparing import (
     write_stamp,
 )
 from recipes.report import show, summarize
-from recipes.shards import shards_path, write_shards
+from recipes.shards import shard_folders, shards_path, write_shards
 
 
 class Place(NamedTuple):
@@ -218,16 +219,17 @@ def _lists(splits: Mapping[str, Sequence[Utterance]]) -> Iterator[tuple[str, Seq
 def _write(
     lists: Iterable[tuple[str, Sequence[Utterance]]], out: Path, shar: int | None, jobs: int, console: Console
 ) -> list[dict[str, Any]]:
-    """Write the manifests, and the shards, which are named."""
-    stale, shards = set(manifests(out)), []
+    """Write the manifests, and the shards, which are named; those of a former run that have no part in this one go."""
+    stale, shards = {*manifests(out), *shard_folders(out)}, []
     for name, utterances in lists:
         write_cuts(as_cuts(utterances), manifest_path(out, name))
         stale.discard(manifest_path(out, name))
         if shar is not None:
             write_shards(list(as_cuts(utterances)), shards_path(out, name), shar, jobs, console)
             shards.append(_named(Place(shards_path(out, name))))
+            stale.discard(shards_path(out, name))
     for path in stale:
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     return shards
 
 

@@ -280,6 +280,8 @@ def test_import_makes_a_model_that_transcribes(calls: Path, tmp_path: Path) -> N
     source, out = whisper_folder(tmp_path / "ct2"), tmp_path / "imported"
     assert asr("import", source, out) == Outcome(0, f"{out}: ready; next: asr transcribe FILE --model {out}\n", [])
     assert asr("transcribe", calls / "b.wav", "--model", out).status == 0
+    again = asr("import", source, out)
+    assert again == Outcome(2, "", [f"asr: {out}: there is a model already: remove it, or name another folder"])
 
 
 def test_config_schema() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hostile import deb, tar
 from lhotse import CutSet
 from typer.testing import CliRunner
 
@@ -101,6 +102,21 @@ def test_a_second_run_does_nothing_and_a_changed_file_is_noticed(game: Path, tmp
     run(*words)
     (cut,) = CutSet.from_file(path)
     assert cut.recording.num_samples == 3000
+
+
+def test_packages_are_unpacked_below_out_those_of_each_source_by_themselves(game: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    for source, text in (("a", "Ahoj!"), ("b", "Dobrý den!")):
+        script(game, DEV, "cs", f'dialogId("hi", "font_small", "Hello!")\ndialogStr("{text}")\n')
+        files = [path for path in sorted(game.rglob("*")) if path.is_file()]
+        members = [(f"{recipe.GAME}/{path.relative_to(game)}", path.read_bytes()) for path in files]
+        (tmp_path / source).mkdir()
+        for name, held in zip(recipe.PACKAGES, (members, [], []), strict=True):
+            (tmp_path / source / f"{name}_1.0_all.deb").write_bytes(deb(tar(*held)))
+        run("--languages", "cs", "--source", tmp_path / source, "--out", out)
+        (cut,) = CutSet.from_file(out / "cuts_dev.jsonl.gz")
+        assert cut.supervisions[0].text == text
+    assert len(list(out.glob("unpacked-*"))) == 2
 
 
 def test_what_is_missing_is_one_line(game: Path, tmp_path: Path) -> None:

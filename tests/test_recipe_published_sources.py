@@ -77,6 +77,27 @@ def test_a_folder_may_hold_archives(name: str, tmp_path: Path) -> None:
         assert {cut.id for cut in cuts(tmp_path / "o", split)} == set(told)
 
 
+def test_speakers_of_another_source_are_unpacked_anew(tmp_path: Path) -> None:
+    tree = TREES["aishell"](tmp_path / "source")
+    archives("aishell", tree, tmp_path / "packed")
+    run(tree, tmp_path / "o")
+    shutil.copytree(tmp_path / "source", tmp_path / "other")
+    lost = cuts(tmp_path / "o", "train")[0].supervisions[0].speaker
+    (tmp_path / "other" / tree.folder.name / "wav" / f"{lost}.tar.gz").unlink()
+    (error,) = run(replace(tree, words=("--source", tmp_path / "other")), tmp_path / "o", status=1).splitlines()
+    assert error.endswith("/train: is missing")
+
+
+def test_a_broken_download_is_named_to_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_proxy(monkeypatch)
+    tree = TREES["tedlium"](tmp_path / "source")
+    files = {name: content[:-40] for name, content in archives("tedlium", tree, tmp_path / "server").items()}
+    with served(files) as server:
+        output = run(replace(tree, words=tree.words[2:]), tmp_path / "o", "--mirror", server.url, status=1)
+    broken = tmp_path / "o" / "downloads" / "TEDLIUM_release-3.tgz"
+    assert output.splitlines()[-1].endswith(f"; if the download is broken, remove {broken} and run this again")
+
+
 def test_a_hostile_archive_writes_nothing(tmp_path: Path) -> None:
     tree = TREES["librispeech"](tmp_path / "source")
     archives("librispeech", tree, tmp_path / "packed")

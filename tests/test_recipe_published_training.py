@@ -93,3 +93,11 @@ def test_a_second_run_does_nothing_and_lost_shards_are_noticed(tmp_path: Path) -
     run(tree, out, "--shar", 3)
     assert (out / "shar_train" / "recording.000000.tar").exists()
     assert not list(out.glob(".part-*"))
+
+
+def test_shards_of_a_former_run_do_not_stay(tmp_path: Path) -> None:
+    tree, out = TREES["librispeech"](tmp_path / "source"), tmp_path / "o"
+    run(tree, out, "--shar", 3)
+    (out / "shar_mine").write_text("a file of that name is not the recipe's")
+    run(tree, out)
+    assert [path.name for path in out.glob("shar_*")] == ["shar_mine"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from asr.checkpoint import CONFIG, ModelFolder, save_model_folder
+from asr.checkpoint import CONFIG, WEIGHTS, ModelFolder, save_model_folder
 from asr.errors import CheckpointError, ConfigError, printable
 from asr.model.build import empty_model, weights_needed
 from asr.pretrained import speech2text, whisper
@@ -24,10 +24,13 @@ def import_model(source: str | Path, out: Path, *, exact: bool = False, vocabula
     source: Whisper as a CTranslate2 folder, a Hugging Face folder or OpenAI's `.pt`; Speech2Text as a Hugging Face
     folder.  exact: whether Whisper computes all of the silence that fills up a window, as it does elsewhere, instead of
     remembering it (RecallSilence).  vocabulary: the `.tiktoken` file or `tokenizer.json` of a `.pt`, by default found
-    beside it or in OpenAI's installed package.  Raises CheckpointError, with nothing written, if the weights are
-    missing, damaged, of another architecture or do not fit their vocabulary.
+    beside it or in OpenAI's installed package.
+    Raises CheckpointError, with nothing written, if `out` is a model folder already, or the weights are missing,
+    damaged, of another architecture or do not fit their vocabulary.
     """
     path = Path(source)
+    if (Path(out) / WEIGHTS).exists():
+        raise CheckpointError(f"{out}: there is a model already: remove it, or name another folder")
     read = _read(path if path.exists() else fetch(str(source)), vocabulary)
     parts = _build(read)
     if not exact and parts.config.model.encoder.padding == "keep":

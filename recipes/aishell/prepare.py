@@ -23,6 +23,7 @@ from asr.errors import DataError
 from recipes import options
 from recipes.archives import Archive, Supply, unpacked
 from recipes.clips import Dropped, Utterance
+from recipes.preparing import state_of
 from recipes.published import Corpus, Part, Place, one_line, run
 from recipes.texts import filled_lines
 
@@ -54,7 +55,8 @@ def find(supply: Supply, name: str, console: Console) -> Place:
     wav = root / "wav"
     if not (wav / name).is_dir() and (speakers := sorted(wav.glob("*.tar.gz"))):
         with console.status("unpacking the speakers"):
-            wav = unpacked(speakers, supply.out / "unpacked" / "speakers", keep=_is_wav, max_bytes=SPEAKER_BYTES)
+            place = supply.out / "unpacked" / f"speakers-{state_of(speakers)[:12]}"
+            wav = unpacked(speakers, place, keep=_is_wav, max_bytes=SPEAKER_BYTES)
     for path in (root / TRANSCRIPT, wav / name):
         if not path.exists():
             raise DataError(f"{path}: is missing")

@@ -128,7 +128,10 @@ def locate(out: Path, source: Path | None, console: Console) -> Path:
     if source is not None:
         if not source.is_dir():
             raise AsrError(f"--source {source}: no such folder")
-        return _look(source.resolve()) or _unpacked(_newest(source), out / "unpacked")
+        if game := _look(source.resolve()):
+            return game
+        packages = _newest(source)
+        return _unpacked(packages, out / f"unpacked-{state_of(packages)[:12]}")
     for root in (Path("/"), out / "unpacked"):
         if game := _look(root):
             return game
