@@ -99,6 +99,11 @@ def test_figures_are_those_of_the_score(files: list[Path], tmp_path: Path) -> No
         bleu = system["metrics"]["bleu"]
         low, high = bleu["interval_95"]
         assert f"{bleu['score']:.2f} {low:.2f} to {high:.2f}" in shown
+    pairs = list(zip(*(system["breakdown"]["length"] for system in found["systems"]), strict=True))
+    for name, scale in (("wer", 100), ("bleu", 1)):
+        (card,) = re.findall(rf"{name.upper()} by length of the reference<.*?</section>", page.text, re.DOTALL)
+        told = re.findall(r"<b class=\"letter system-.\">.</b> ([0-9.]+)</div>", card)
+        assert told == [f"{scale * group[name]:.2f}" for pair in pairs for group in pair]
     for contest in found["contests"]:
         assert contest["in_words"] in shown
     assert "normaliser of both sides: basic" in shown
@@ -159,6 +164,7 @@ def test_a_page_without_rates_is_aligned_by_words(files: list[Path], tmp_path: P
     assert page.data("lines")[1]["hyps"] == [[["=", 2]], [["=", 1], ["S", "knight"]]]
     assert "bootstrap by utterance, 1,000 resamples of BLEU" in page.text
     assert "Scores of translation" in page.text
+    assert "BLEU by length of the reference" in page.text
 
 
 def test_nothing_but_the_page_is_needed(files: list[Path], tmp_path: Path) -> None:

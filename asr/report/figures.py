@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from asr.metrics import Counts, ErrorRate, Unit
-from asr.scoring import Comparison, ScoreReport
-from asr.scoring.breakdown import MOST_ROWS, Groups, scores
+from asr.metrics import ErrorRate, Unit
+from asr.scoring import Comparison, ScoreReport, points
+from asr.scoring.breakdown import MOST_ROWS, Groups, GroupScores, scores
 
 
 class System(NamedTuple):
@@ -82,18 +82,19 @@ class Kinds(NamedTuple):
 
 
 class GroupRow(NamedTuple):
-    """The utterances of one value of a field, and their rate by every system."""
+    """The utterances of one value of a field, and a measure of them by every system."""
 
     name: str
     utterances: int
     length: int
-    rates: list[float]
+    values: list[float]
 
 
 @dataclass(frozen=True)
 class ByField:
-    """The rate by the values of a field; more: how many values are left out."""
+    """A measure by the values of a field, as fractions (BLEU and the like of 100); more: how many are left out."""
 
+    measure: str
     field: str
     scale: Scale
     rows: list[GroupRow]
@@ -131,17 +132,23 @@ def _parts(counts: ErrorRate) -> list[Part]:
     return found
 
 
-def by_fields(systems: Sequence[System], fields: Iterable[Groups], unit: Unit) -> list[ByField]:
-    """The rate by each of the fields."""
-    counts = [system.report.counts[unit] for system in systems]
-    return [_by_field(groups, counts) for groups in fields]
+def by_fields(systems: Sequence[System], fields: Iterable[Groups], unit: Unit, rate: str) -> Iterator[ByField]:
+    """The rate of errors that the page aligns by, and scores of translations, by each of the fields."""
+    for groups in fields:
+        found = [scores(groups, {rate: system.report.counts[unit]}, system.report.translation) for system in systems]
+        for measure in found[0][0].values:
+            yield _by_field(measure, groups.field, found)
 
 
-def _by_field(groups: Groups, counts: Sequence[Counts]) -> ByField:
-    found = list(zip(*(scores(groups, {"wer": of_system}) for of_system in counts), strict=True))
+def _by_field(measure: str, field: str, found: Sequence[Sequence[GroupScores]]) -> ByField:
     rows = [
-        GroupRow(first.name, first.utterances, first.length or 0, [group.values["wer"] for group in (first, *others)])
-        for first, *others in found[:MOST_ROWS]
+        GroupRow(
+            first.name,
+            first.utterances,
+            first.length or 0,
+            [points(measure, group.values[measure]) / 100 for group in (first, *others)],
+        )
+        for first, *others in list(zip(*found, strict=True))[:MOST_ROWS]
     ]
-    scale = Scale.up_to(max(rate for row in rows for rate in row.rates))
-    return ByField(groups.field, scale, rows, max(0, len(found) - MOST_ROWS))
+    scale = Scale.up_to(max(value for row in rows for value in row.values))
+    return ByField(measure, field, scale, rows, max(0, len(found[0]) - MOST_ROWS))

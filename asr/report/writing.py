@@ -79,7 +79,7 @@ def _values(comparison: Comparison, utterances: Sequence[Shown], title: str) -> 
         "kinds": figures.kinds_of(systems, unit),
         "confusions": [(system, _confusions(system.report)) for system in systems if unit == "word"],
         "sentences": [contest.sentence() for contest in comparison.contests()],
-        "fields": figures.by_fields(systems, fields, unit),
+        "fields": list(figures.by_fields(systems, fields, unit, _RATES[unit].lower())),
         "utterances": utterances,
         "data": script_json(data),
         "style": style,
