@@ -135,8 +135,8 @@ def test_recordings_of_stm_and_ctm(tmp_path: Path) -> None:
     assert report.as_dict()["metrics"]["tcwer"]["collar_s"] == 5.0
     assert score(ref, hyp, metrics=["tcwer"], collar_s=25.0).values["tcwer"] == 0
     shown = asr("score", ref, hyp, "--metric", "tcwer", "--collar", 5).out
-    assert "TCWER     40.00" in shown
-    assert shown.splitlines()[-1].endswith("; TCWER: collar 5 s")
+    assert "tcWER     40.00" in shown
+    assert shown.splitlines()[-1].endswith("; tcWER: collar 5 s")
 
 
 def test_channels_and_words_in_json(tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_the_command_line_translates(folder: Path, config: Path, tmp_path: Path)
     )
     assert done.status == 0, done.err
     assert "BLEU" in done.out
-    assert "CHRF" in done.out
+    assert "chrF" in done.out
     assert "nrefs:1" in done.out
 
 
@@ -301,7 +301,7 @@ def test_weights_of_the_search_are_tuned_by_bleu(folder: Path, config: Path, tmp
     assert done.status == 0, done.err
     assert done.out.splitlines()[0].split()[:2] == ["beam_size", "BLEU"]
     best = max(found.tried, key=lambda each: each.report.values["chrf"])
-    assert done.out.splitlines()[-1] == f"most CHRF: beam_size={best.setting['beam_size']:g}"
+    assert done.out.splitlines()[-1] == f"most chrF: beam_size={best.setting['beam_size']:g}"
     assert done.err[0] == f"asr: {some}: cut lacking is left out: no translation into de"
     for words, says in (
         (["ctc_weight=0,0.5"], "--grid ctc_weight=...: CTC, which spells what is said, has no part in translate:de"),

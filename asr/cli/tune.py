@@ -84,17 +84,17 @@ def tune(
 
 
 def _print(tried: Sequence[Tried], metric: str) -> None:
-    from asr.scoring import MORE_IS_BETTER, points
+    from asr.scoring import MORE_IS_BETTER, points, spelled
     from asr.tuning import best_of
 
     best, names, measured = best_of(tried, metric), list(tried[0].setting), tried[0].report.metrics
-    heads = "".join(f"{m.upper():>9}{'95 % interval':>18}" for m in measured)
+    heads = "".join(f"{spelled(m):>9}{'95 % interval':>18}" for m in measured)
     print("  " + "".join(f"{name:>16}" for name in names) + heads)
     for each in tried:
         figures = "".join(f"{points(m, each.report.values[m]):>9.2f}{_interval(each, m):>18}" for m in measured)
         print(("* " if each is best else "  ") + "".join(f"{each.setting[name]:>16g}" for name in names) + figures)
     setting = " ".join(f"{name}={value:g}" for name, value in best.setting.items())
-    print(f"{'most' if metric in MORE_IS_BETTER else 'least'} {metric.upper()}: {setting}")
+    print(f"{'most' if metric in MORE_IS_BETTER else 'least'} {spelled(metric)}: {setting}")
 
 
 def _interval(tried: Tried, metric: str) -> str:

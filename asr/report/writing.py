@@ -16,7 +16,7 @@ from asr.metrics import Unit
 from asr.report import figures
 from asr.report.media import Medium
 from asr.report.utterances import Shown, fields_of, script_json, unit_of
-from asr.scoring import Comparison, ScoreReport
+from asr.scoring import Comparison, ScoreReport, spelled
 
 GENERATOR = "asr report"
 NAME = "report.html"
@@ -101,6 +101,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["spelled"] = spelled
     environment.filters["percent"] = lambda fraction: f"{100 * fraction:.2f}"
     environment.filters["count"] = lambda number: f"{number:,}"
     return environment

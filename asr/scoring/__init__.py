@@ -17,7 +17,7 @@ from asr.scoring.listed import Listed
 from asr.scoring.nbest import NBest
 from asr.scoring.normalising import normalised
 from asr.scoring.pairs import Pair, open_pair, paired
-from asr.scoring.rates import MEASURES, check_metrics, points
+from asr.scoring.rates import MEASURES, check_metrics, points, spelled
 from asr.scoring.report import ScoreReport
 from asr.scoring.rows import PathLike, Row, Source
 from asr.scoring.silence import Silence
@@ -42,6 +42,7 @@ __all__ = [
     "score",
     "score_sources",
     "score_texts",
+    "spelled",
     "texts_of",
 ]
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from asr.errors import printable
 from asr.metrics import Counts, Kind, Unit, WordError
-from asr.scoring.rates import MEASURES, in_blocks, points
+from asr.scoring.rates import MEASURES, in_blocks, points, spelled
 from asr.scoring.translation import TranslationScore
 
 _LENGTHS = (1, 6, 11, 21, 41)  # words or characters at which a longer group begins
@@ -138,7 +138,7 @@ def table(field: str, found: Sequence[GroupScores]) -> str:
     width = max(len(field), *(len(group.name) for group in found[:MOST_ROWS]))
     first = found[0]
     heads = [f"{'reference':>11}"] if first.length is not None else []
-    heads += [f"{f'{name.upper()} %' if name in MEASURES else name.upper():>9}" for name in first.values]
+    heads += [f"{f'{spelled(name)} %' if name in MEASURES else spelled(name):>9}" for name in first.values]
     shown = [f"{field:{width}}{'utterances':>12}{''.join(heads)}"]
     for name, utterances, length, values in found[:MOST_ROWS]:
         cells = [f"{length:11}"] if length is not None else []

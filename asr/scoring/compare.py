@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from asr.scoring.rates import points
+from asr.scoring.rates import points, spelled
 from asr.scoring.report import ScoreReport
 from asr.scoring.significance import Difference, MatchedPairs, matched_pairs, paired_bootstrap
 from asr.scoring.translation import MORE_IS_BETTER
@@ -29,7 +29,7 @@ class Contest(NamedTuple):
         value, low, high = (points(self.metric, end) for end in (self.difference.value, *self.difference.interval[:2]))
         gain = value if self.metric in MORE_IS_BETTER else -value
         words = [
-            f"{self.second} against {self.first}: {self.metric.upper()} {value:+.2f} points",
+            f"{self.second} against {self.first}: {spelled(self.metric)} {value:+.2f} points",
             f"(95 % {low:+.2f} to {high:+.2f});",
             f"paired bootstrap: {self._verdict(gain, self.difference.p)}",
         ]
@@ -91,7 +91,7 @@ class Comparison:
         first = self.reports[0]
         rows = [first.heading()]
         width = max(len(report.name) for report in self.reports)
-        heads = {n: f"{n.upper()} %" if n in first.rates else n.upper() for n in first.intervals}
+        heads = {n: f"{spelled(n)} %" if n in first.rates else spelled(n) for n in first.intervals}
         rows.append(" " * width + "".join(f"{head:>9}{'95 % interval':>18}" for head in heads.values()))
         for report in self.reports:
             cells = [report.name.ljust(width)]
@@ -99,7 +99,7 @@ class Comparison:
                 value, low, high = (points(n, end) for end in (report.values[n], *ends[:2]))
                 cells.append(f"{value:9.2f}{f'{low:.2f} to {high:.2f}':>18}")
             rows.append("".join(cells))
-        rows += [f"{n.upper()}: {score.signature}" for n, score in first.translation.items()]
+        rows += [f"{spelled(n)}: {score.signature}" for n, score in first.translation.items()]
         rows.append(first.bootstrap())
         rows += [contest.sentence() for contest in self.contests()]
         for report in self.reports:

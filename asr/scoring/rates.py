@@ -76,6 +76,11 @@ def points(name: str, value: float) -> float:
     return 100 * value if name in MEASURES else value
 
 
+def spelled(name: str) -> str:
+    """A measure's name as papers write it."""
+    return {"chrf": "chrF", "tcwer": "tcWER"}.get(name, name.upper())
+
+
 def check_metrics(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """The names without repetition; ConfigError for none and for an unknown one."""
     for name in names:

@@ -12,7 +12,7 @@ from asr.metrics import Counts, ErrorRate, Unit, align, show_alignment
 from asr.scoring import breakdown
 from asr.scoring.breakdown import Confusions, Groups, GroupScores
 from asr.scoring.findings import Finding
-from asr.scoring.rates import MEASURES, Counted, in_blocks
+from asr.scoring.rates import MEASURES, Counted, in_blocks, spelled
 from asr.scoring.rows import Form
 from asr.scoring.significance import Interval, Rate, interval
 from asr.scoring.tally import Places, Utterance
@@ -86,8 +86,8 @@ class ScoreReport:
         drawn = f"{self.groups.field} ({len(self.groups.names):,})" if self.groups else "utterance"
         many = [f"{min(self.intervals[n].resamples for n in self.rates):,} resamples"] if self.rates else []
         if self.translation:
-            many.append(f"{RESAMPLES:,} resamples of {', '.join(n.upper() for n in self.translation)}")
-        collar = f"; TCWER: collar {self.collar_s:g} s" if "tcwer" in self.rates else ""
+            many.append(f"{RESAMPLES:,} resamples of {', '.join(spelled(n) for n in self.translation)}")
+        collar = f"; tcWER: collar {self.collar_s:g} s" if "tcwer" in self.rates else ""
         return f"95 % intervals: bootstrap by {drawn}, {' and '.join(many)}{collar}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -137,13 +137,15 @@ class ScoreReport:
             counts = (r.substitutions, r.deletions, r.insertions, r.hits)
             shares = (100 * count / max(1, r.reference_length) for count in counts)
             low, high = (100 * end for end in self.intervals[name][:2])
-            start = f"{name.upper():{width}}{100 * self.values[name]:10.2f}{f'{low:.2f} to {high:.2f}':>18}"
+            start = f"{spelled(name):{width}}{100 * self.values[name]:10.2f}{f'{low:.2f} to {high:.2f}':>18}"
             rows.append(f"{start}{''.join(f'{c:10}' for c in counts)}{r.reference_length:11}")
             if name in ("wer", "cer", "mixed", "tcwer"):
                 rows.append(f"{'':{width + 28}}{''.join(f'{share:9.2f}%' for share in shares)}")
         for name, score in self.translation.items():
             low, high = self.intervals[name][:2]
-            rows.append(f"{name.upper():{width}}{score.value:10.2f}{f'{low:.2f} to {high:.2f}':>18}  {score.signature}")
+            rows.append(
+                f"{spelled(name):{width}}{score.value:10.2f}{f'{low:.2f} to {high:.2f}':>18}  {score.signature}"
+            )
         rows.append(self.bootstrap())
         return "\n".join([*rows, *self.details()])
 

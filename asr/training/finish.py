@@ -17,7 +17,7 @@ from asr.config import ExperimentConfig, Measure
 from asr.data.module import data_given_to
 from asr.errors import CheckpointError
 from asr.files import write_atomically
-from asr.scoring import ScoreReport, points
+from asr.scoring import ScoreReport, points, spelled
 from asr.scoring.recognised import HYPOTHESES, read_recognised
 from asr.training.callbacks import KeepStates
 from asr.training.dev import scores_by_task
@@ -67,7 +67,7 @@ def _dev_scores(config: ExperimentConfig) -> dict[str, ScoreReport]:
 
 def _shown(measure: Measure, value: float, dev: Mapping[str, ScoreReport]) -> str:
     """A measure of dev; of one task, with its interval."""
-    name = {"chrf": "chrF", "loss": "loss"}.get(measure, measure.upper())
+    name = "loss" if measure == "loss" else spelled(measure)
     intervals = [report.intervals[measure] for report in dev.values() if measure in report.metrics]
     if len(intervals) != 1:  # of several tasks it is their mean
         return f"{name} {value:.2f}"
