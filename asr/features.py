@@ -201,14 +201,20 @@ class GlobalNormalization(nn.Module):
 
 
 class FrontEnd(nn.Module):
-    """Waveforms (B, N) at `sample_rate_hz` with lengths (B,) -> normalised Features; always in float32."""
+    """Waveforms (B, N) at `sample_rate_hz` with lengths (B,) -> normalised Features; always in float32.
 
-    def __init__(self, spectrum: nn.Module, normalization: nn.Module, sample_rate_hz: int, hop_s: float) -> None:
+    edge: by how many frames a recording has less than hops at the most, as frames lie wholly inside it.
+    """
+
+    def __init__(
+        self, spectrum: nn.Module, normalization: nn.Module, sample_rate_hz: int, hop_s: float, edge: int
+    ) -> None:
         super().__init__()
         self.spectrum = spectrum
         self.normalization = normalization
         self.sample_rate_hz = sample_rate_hz
         self.hop_s = hop_s
+        self.edge = edge
 
     @torch.no_grad()
     def forward(self, audio_BN: Tensor, len_B: Tensor) -> Features:
@@ -221,12 +227,12 @@ def build_front_end(config: FeaturesConfig) -> FrontEnd:
     rate = config.sample_rate_hz
     if isinstance(config, WhisperFeaturesConfig):
         whisper = WhisperLogMel(rate, config.n_mels, config.window_s)
-        return FrontEnd(whisper, nn.Identity(), rate, whisper.hop / rate)
+        return FrontEnd(whisper, nn.Identity(), rate, whisper.hop / rate, 0)
     if isinstance(config, KaldiFeaturesConfig):
         kaldi = KaldiFilterBank(rate, config.n_mels)
         wanted = {ZeroMean: config.normalize_means, UnitVariance: config.normalize_vars}
         parts = [NoNormalization(), *(part() for part, is_wanted in wanted.items() if is_wanted)]
-        return FrontEnd(kaldi, nn.Sequential(*parts), rate, kaldi.hop / rate)
+        return FrontEnd(kaldi, nn.Sequential(*parts), rate, kaldi.hop / rate, _edge(kaldi))
     assert isinstance(config, LogMelConfig)
     log_mel = LogMel(rate, config.n_mels, config.window_ms, config.hop_ms)
     normalizations: dict[str, Callable[[], nn.Module]] = {
@@ -235,7 +241,11 @@ def build_front_end(config: FeaturesConfig) -> FrontEnd:
         "global": lambda: GlobalNormalization(config.n_mels),
     }
     normalization = normalizations[config.normalization]()
-    return FrontEnd(log_mel, normalization, rate, log_mel.hop / rate)
+    return FrontEnd(log_mel, normalization, rate, log_mel.hop / rate, _edge(log_mel))
+
+
+def _edge(spectrum: LogMel | KaldiFilterBank) -> int:
+    return -(-spectrum.window // spectrum.hop) - 1
 
 
 class SpecAugment:

@@ -6,6 +6,7 @@ Shapes: B windows, N samples.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -82,29 +83,35 @@ def tune(
     Raises ConfigError for a setting that the model or the options have nothing for, DataError for the manifest.
     """
     task = chosen(task, recognizer.tokenizer.tasks)
+    if (count := math.prod(map(len, grid.values()))) > MOST_SETTINGS:
+        raise ConfigError(f"--grid: {count:,} settings are too many; {MOST_SETTINGS:,} is the most")
     settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     _check(settings, recognizer, task)
     decoder = recognizer.decoder_for(task)
     decoders = [decoder.varied(_options(decoder.options, setting)) for setting in settings]
     options = ScoreOptions(metrics=metrics_of(task), normalizer=normalizer or recognizer.config.normalizer)
-    found = scorable(manifest, task, language, options)
-    references, cuts = list(found.references.values()), list(found.cuts.values())
+    scored = scorable(manifest, task, language, options)
+    references, cuts = list(scored.references.values()), list(scored.cuts.values())
     _fit_a_window(manifest, cuts, recognizer.window_s)
     texts = [[""] * len(cuts) for _ in settings]
     workers, done_s = Workers(recognizer.device), 0.0
     budget = Budget(max(decoder.footprint for decoder in decoders), recognizer.device, batch_s, workers.count)
     with workers:
         decode = partial(_decode, recognizer, decoders, cuts, task)
-        for batch, new_texts in workers.map(decode, budget.batches([cut.duration for cut in cuts])):
-            for of_setting, new in zip(texts, new_texts, strict=True):
-                for i, text in zip(batch, new, strict=True):
+
+        def fitting(batch: Sequence[int]) -> list[Sequence[str]]:
+            return budget.fitting(batch, lambda i: cuts[i].duration, decode)
+
+        for batch, found in workers.map(fitting, budget.batches([cut.duration for cut in cuts])):
+            for i, of_cut in zip(batch, found, strict=True):
+                for of_setting, text in zip(texts, of_cut, strict=True):
                     of_setting[i] = text
             done_s += sum(cuts[i].duration for i in batch)
             if on_done is not None:
                 on_done(done_s, sum(cut.duration for cut in cuts))
     recognised = [[Recognised(ref, text, task=task) for ref, text in zip(references, t, strict=True)] for t in texts]
     tried = [Tried(s, score_sources(*sources(r), options)) for s, r in zip(settings, recognised, strict=True)]
-    return Tuning(tuple(tried), found.left_out)
+    return Tuning(tuple(tried), scored.left_out)
 
 
 def _fit_a_window(manifest: Place, cuts: Sequence[Cut], window_s: float) -> None:
@@ -121,8 +128,6 @@ def best_of(tried: Sequence[Tried], metric: str) -> Tried:
 
 
 def _check(settings: Sequence[Mapping[str, float]], recognizer: Recognizer, task: str) -> None:
-    if len(settings) > MOST_SETTINGS:
-        raise ConfigError(f"{len(settings)} settings are too many; {MOST_SETTINGS} is the most")
     for name, part, option in (("lm_weight", "lm", "--lm"), ("phrase_bonus", "phrases", "--hotwords")):
         if name in settings[0] and getattr(recognizer.options, part) is None:
             raise ConfigError(f"--grid {name}=...: there is nothing to weigh; give {option}")
@@ -136,12 +141,13 @@ def _options(options: DecodeConfig, setting: Mapping[str, float]) -> DecodeConfi
 
 def _decode(
     recognizer: Recognizer, decoders: Sequence[BatchDecoder], cuts: Sequence[Cut], task: str, batch: Sequence[int]
-) -> list[list[str]]:
-    """The texts of a batch for each decoder."""
+) -> list[Sequence[str]]:
+    """The texts of each cut of a batch, one from each decoder."""
     audio_BN, len_B = pad_audio([load_audio(cuts[i], recognizer.rate) for i in batch])
     audio_BN, len_B = audio_BN.to(recognizer.device), len_B.to(recognizer.device)
     known = recognizer.tokenizer.languages
     languages = [language_of(cuts[i]) if known else None for i in batch]
     memory, guards = recognizer.decoder.encode(audio_BN, len_B), recognizer.options.guards.enabled
     found = [decoder(audio_BN, len_B, languages, task=task, guards=guards, memory=memory) for decoder in decoders]
-    return [[decoder.text(f.hypotheses[0]) for f in each] for decoder, each in zip(decoders, found, strict=True)]
+    texts = [[decoder.text(f.hypotheses[0]) for f in each] for decoder, each in zip(decoders, found, strict=True)]
+    return list(zip(*texts, strict=True))

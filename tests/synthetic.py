@@ -151,5 +151,6 @@ def speech_data(config: ExperimentConfig, parts: ModelFolder, frames_per_s: floa
         parts.tokenizer,
         config.features.sample_rate_hz,
         config.model.decoder.max_length,
+        config.decode.window_s,
         None if frames_per_s is None else lambda duration_s: int(duration_s * frames_per_s),
     )

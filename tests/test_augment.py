@@ -47,6 +47,15 @@ def test_joined_clips_stay_below_the_limit_and_within_a_language() -> None:
     assert all(len({language[w] for w in text_of(c).split()}) == 1 for c in found)
 
 
+def test_as_many_are_joined_whatever_the_number_of_languages() -> None:
+    config = AugmentConfig(join=0.5, join_max_s=1000.0)
+    for languages in (("en",), ("en", "es", "fr", "it")):
+        source = short_cuts(languages=languages) * 20
+        for found in (Variation(config, 1).shuffled(source, 0), list(Variation(config, 1).passing(source, 0))):
+            count = sum(len(pieces(c)) > 1 for c in found)
+            assert abs(count / len(source) - 0.5) < 4.5 * math.sqrt(0.25 / len(source))
+
+
 def test_clips_are_not_joined_to_what_does_not_fit() -> None:
     found = list(Variation(JOINING, 1, fits=lambda joined: len(joined.supervisions) <= 2).shuffled(short_cuts(), 0))
     assert max(len(pieces(c)) for c in found) == 2

@@ -357,7 +357,9 @@ def test_a_pointer_joins_the_model_that_init_brings(path: Path, tmp_path: Path) 
     save_model_folder(tmp_path / "after", adapted)
     again = tmp_path / "run.yaml", f"init={tmp_path / 'after'}"
     with pytest.raises(ConfigError, match="the model that init brings has a pointer already"):
-        starting_point(experiment(*again, "adapt.pointer={}"))
+        starting_point(experiment(*again, "adapt.pointer={}", *WITH_LISTS[1:]))
+    with pytest.raises(ConfigError, match=r"adapt\.pointer learns nothing without lists: set data\.phrases"):
+        experiment(*again, "adapt.pointer={}")
     assert starting_point(experiment(*again, *WITH_LISTS[1:])).config.model == adapted.config.model
     with pytest.raises(ConfigError, match=r"data\.phrases is for a decoder with a pointer"):
         starting_point(experiment(tmp_path / "run.yaml", *WITH_LISTS[1:]))

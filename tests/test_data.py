@@ -162,7 +162,7 @@ def test_what_cannot_be_trained_on_is_listed_with_the_reason(path: Path, tmp_pat
         frames_per_s=10,
     )  # fmt: skip
     expected = {id: reason for id, (_, reason) in bad.items()}
-    expected["hour"] = "dev cut of 31.0 s is longer than decode.window_s=30"
+    expected["hour"] = "dev cut of 31.0 s is longer than a window of 30 s"
     expected["wordy-dev"] = expected["wordy"]
     assert dict(data.dropped) == expected
     assert [c.id for c in data.train_cuts] == ["good", "exact", "slowed"]
@@ -323,6 +323,9 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
     def recorded(**changes: object) -> str:
         return json.dumps(good | {"recording": good["recording"] | changes})
 
+    def said(**changes: object) -> str:
+        return json.dumps(good | {"supervisions": [good["supervisions"][0] | changes]})
+
     def from_source(kind: str, source: str) -> str:
         return recorded(sources=[{"type": kind, "channels": [0], "source": source}])
 
@@ -368,6 +371,9 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
         "unknown-type.jsonl": (json.dumps(good | {"type": "os.system"}), none),
         "unknown-key.jsonl": (json.dumps(good | {"__reduce__": "touch EXECUTED"}), none),
         "list.jsonl": ("[1, 2]", none),
+        "number.jsonl": (said(text=5), r"number\.jsonl:1: a supervision's text is 5, which is no text"),
+        "languages.jsonl": (said(language=["en"]), r"a supervision's language is \['en'\], which is no text"),
+        "endless.jsonl": (json.dumps(good | {"duration": None}), "endless.jsonl:1: a duration of None"),
         "text.jsonl": ("touch EXECUTED", none),
         "control.jsonl": (json.dumps({"id": "\x1b[31m", "type": "\x1b[31m"}), none),
         "empty.jsonl": ("", "the manifest is empty"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchaudio.compliance.kaldi
 
-from asr.config import KaldiFeaturesConfig
+from asr.config import KaldiFeaturesConfig, LogMelConfig
 from asr.features import Features, KaldiFilterBank, LogMel, UnitVariance, ZeroMean, build_front_end
 
 
@@ -82,3 +82,14 @@ def test_kaldis_features_are_normalised_as_the_configuration_says(means: bool, v
     x_TF = front_end(audio_N, torch.tensor([16_000])).x_BTF[0]
     assert (x_TF.mean(0).abs().max() < 1e-4) == means
     assert ((x_TF.std(0, correction=0) - 1).abs().max() < 1e-4) == variances
+
+
+@pytest.mark.parametrize("features", [{}, {"hop_ms": 5.0}, {"window_ms": 50.0}, {"window_ms": 20.0}, None])
+def test_a_recording_has_so_many_frames_less_than_hops_at_the_most(features: dict[str, float] | None) -> None:
+    config = KaldiFeaturesConfig() if features is None else LogMelConfig(**features)
+    front_end = build_front_end(config)
+    hop = round(front_end.hop_s * config.sample_rate_hz)
+    samples_B = torch.arange(config.sample_rate_hz, config.sample_rate_hz + 2 * hop, 7)
+    frames_B = front_end(torch.zeros(len(samples_B), int(samples_B[-1])), samples_B).len_B
+    less_B = samples_B // hop - frames_B
+    assert int(less_B.max()) == front_end.edge

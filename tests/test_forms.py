@@ -229,8 +229,7 @@ def test_recordings_beyond_the_learned_positions_are_cut() -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("data.max_duration_s=40", "data.max_duration_s=40 is longer than model.encoder.longest_s=30"),
-        ("decode.window_s=31", "decode.window_s=31 is longer than"),
+        ("data.max_duration_s=40", "data.max_duration_s=40 is longer than the 30 s of model.encoder.longest_s, behind"),
         ("augment.join_max_s=50", "augment.join_max_s=50 is longer than"),
     ],
 )
@@ -291,3 +290,9 @@ def test_a_model_with_distances_is_not_adapted_to_remember_silence(path: Path, t
     config = ExperimentConfig(**{**given, "init": tmp_path, "adapt": {"padding": "recall"}})
     with pytest.raises(ConfigError, match=r"adapt changes: .*: padding=recall remembers silence at no distance"):
         starting_point(config)
+
+
+def test_training_beyond_the_window_of_a_front_end_is_refused(path: Path, tmp_path: Path) -> None:
+    window = "features={kind: whisper, n_mels: 20, window_s: 5}", "data.max_duration_s=6"
+    with pytest.raises(ConfigError, match=r"^data\.max_duration_s=6 is longer than the 5 s of features\.window_s$"):
+        train(experiment(path, *window, f"out={tmp_path / 'run'}"), Console(file=io.StringIO()))

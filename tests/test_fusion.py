@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from command import asr
 from models import noises, small_model
 from synthetic import clip, manifest
+from torch import Tensor
 
 from asr.checkpoint import save_model_folder
 from asr.config import DecodeConfig, validate
@@ -16,7 +18,9 @@ from asr.data.batch import pad_audio
 from asr.errors import ConfigError
 from asr.evaluate import evaluate
 from asr.lm.train import train_ngrams
+from asr.model.masks import Memory
 from asr.recognizer import Recognizer
+from asr.recognizer.batch import BatchDecoder
 from asr.tuning import best_of, parse_grid, tune
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
@@ -81,6 +85,22 @@ def test_each_setting_reaches_what_evaluate_says_of_it(folder: Path, tmp_path: P
     assert best.report.values["cer"] == min(t.report.values["cer"] for t in tried)
 
 
+def test_tune_goes_on_with_fewer_windows_where_memory_is_short(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer, dev, grid = Recognizer(small_model()), folder / "dev.jsonl", {"beam_size": [1.0, 3.0]}
+    expected = [each.as_dict() for each in tune(recognizer, dev, grid).tried]
+    tried, encode = [], BatchDecoder.encode
+
+    def small(self: BatchDecoder, audio_BN: Tensor, len_B: Tensor) -> Memory:
+        tried.append(len(len_B))
+        if len(len_B) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, audio_BN, len_B)
+
+    monkeypatch.setattr(BatchDecoder, "encode", small)
+    assert [each.as_dict() for each in tune(recognizer, dev, grid, batch_s=100).tried] == expected
+    assert tried == [4, 2, 2]
+
+
 def test_tune_prints_every_setting_the_best_one_and_what_its_rates_are_of(folder: Path) -> None:
     words = ["tune", folder / "dev.jsonl", "--model", folder / "model", "--lm", folder / "lm.arpa"]
     done = asr(*words, "--grid", "lm_weight=0,0.5", "--grid", "ctc_weight=0.3")
@@ -134,6 +154,12 @@ def test_a_mistake_is_one_line_and_status_2(folder: Path) -> None:
     (folder / "empty.txt").write_text("")
     said = ["transcribe", wav, "--model", model]
     tuned = ["tune", dev, "--model", model]
+    values = ",".join(map(str, range(1, 51)))
+    many = [
+        word
+        for name in ("lm_weight", "length_bonus", "length_penalty", "beam_size")
+        for word in ("--grid", f"{name}={values}")
+    ]
     made = ["lm", "ngram", folder / "texts.txt", "--model", model, "--out", folder / "new.arpa"]
     for words, says in (
         ([*said, "--lm", folder / "none"], "none: cannot be read: No such file"),
@@ -146,6 +172,7 @@ def test_a_mistake_is_one_line_and_status_2(folder: Path) -> None:
         ([*said, "--top-p", "0.5"], "options of the search: top_p is for drawing"),
         ([*tuned, "--grid", "lm_weight=0,1"], "--grid lm_weight=...: there is nothing to weigh; give --lm"),
         ([*tuned, "--grid", "phrase_bonus=1"], "give --hotwords"),
+        ([*tuned, *many], "--grid: 6,250,000 settings are too many; 1,000 is the most"),
         ([*tuned, "--grid", "ctc_weight=2"], "--grid: 'ctc_weight': "),
         ([*tuned, "--grid", "ctc_weight=x"], "--grid ctc_weight=x: give numbers with commas"),
         (["tune", folder / "no.jsonl", "--model", model, "--grid", "beam_size=1"], "no.jsonl: no such manifest"),

@@ -171,3 +171,5 @@ def test_what_a_text_costs() -> None:
     reference, said = "the cat is on the mat", "the cat sat on the mat"
     expected = 1 - sacrebleu.sentence_bleu(said, [reference]).score / 100
     assert Errors("bleu", "none")(reference, "en", [said, reference]) == pytest.approx([expected, 0.0])
+    near, far = Errors("bleu", "none")("我们今天去公园玩", "zh", ["我们今天去公园", "猫"])
+    assert near < 0.2 < 0.9 < far

@@ -286,6 +286,17 @@ def test_whisper_layouts() -> None:
         assert WhisperTokenizer(whisper_json(), vocab_size=size).multilingual is multilingual
 
 
+def test_tokens_of_whisper_are_called_what_they_spell() -> None:
+    tokenizer = WhisperTokenizer(whisper_json())
+    names = tokenizer.names
+    assert len(names) == len(set(names)) == tokenizer.vocab_size
+    assert "é" not in names, "the byte that is written so is half a letter"
+    for text in (" ", "a"):
+        (id,) = tokenizer.encode_as_is(text)
+        assert names[id] == text
+    assert [names[id] for id in tokenizer.encode_as_is("é")] == ["<c3>", "<a9>"]
+
+
 def test_whisper_texts_begin_with_a_space() -> None:
     the = WHISPER.special_ids["<|endoftext|>"] - 2
     assert WHISPER.encode("the")[0] == WHISPER.encode("  the ")[0] == the

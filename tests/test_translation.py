@@ -13,7 +13,7 @@ import sacrebleu
 import torch
 import yaml
 from command import asr
-from lhotse.cut import MonoCut
+from lhotse.cut import MonoCut, MultiCut
 from rich.console import Console
 from synthetic import clip, cut, experiment, experiment_file, manifest, speech_data, white
 
@@ -190,6 +190,36 @@ def test_the_best_states_are_those_of_highest_bleu_or_lowest_wer(config: Path, t
         found[measure] = keeper.best
     assert list(found["wer"].items()) == [(4, 1.0), (1, 1.0)]  # of equal ones the later
     assert list(found["bleu"].items()) == [(3, 3.0), (0, 3.0)]
+
+
+def test_dev_has_what_a_run_is_chosen_by(config: Path, tmp_path: Path) -> None:
+    dev = manifest(tmp_path / "dev.jsonl", [clip(tmp_path / "a.wav", white(8000), "one")])
+    alone = f"^{dev}: what is left of it is for transcribe alone, of which there is no bleu: take another data.dev or "
+    with pytest.raises(DataError, match=alone):
+        trained(config, tmp_path / "run", f"data.dev={dev}", BOTH, "trainer.choose_by=bleu")
+
+
+def test_a_text_that_cannot_be_normalised_is_left_out_and_named(config: Path, tmp_path: Path) -> None:
+    cuts = [*read_cuts(config.parent / "train.jsonl.gz"), clip(tmp_path / "a.wav", white(8000), "line 3", "xx")]
+    train = manifest(tmp_path / "train.jsonl", cuts)
+    trained(config, tmp_path / "run", f"data.train={train}", "normalizer=spoken", "trainer.max_steps=1")
+    (line,) = (tmp_path / "run" / "dropped.tsv").read_text().splitlines()
+    assert line.startswith("a\tdigits cannot be spelled out")
+
+
+def test_several_channels_are_translated_like_one() -> None:
+    one = translated(cut("a", 1.0, "two"), {"de": "zwei"})
+    both = MultiCut("a", 0.0, 1.0, [0, 1], supervisions=one.supervisions, recording=one.recording)
+    assert text_of(for_task(both, "translate:de")) == "zwei"
+
+
+def test_texts_follow_one_another_in_time() -> None:
+    said = translated(cut("a", 2.0, "two"), {"de": "zwei"})
+    (second,) = said.supervisions
+    first = replace(second, start=0.0, text="one", custom={"translations": {"de": "eins"}})
+    later = replace(said, supervisions=[replace(second, start=1.0), first])
+    german = for_task(later, "translate:de")
+    assert (text_of(later), text_of(german), spoken_text_of(german)) == ("one two", "eins zwei", "one two")
 
 
 def test_cuts_without_what_is_needed_are_named(config: Path, tmp_path: Path) -> None:

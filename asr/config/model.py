@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, Tag, model_validator
@@ -276,3 +277,10 @@ class ModelFolderConfig(Config):
     def _silence_has_a_window(self) -> ModelFolderConfig:
         check_window(self.features, self.model)
         return self
+
+    @property
+    def longest_s(self) -> float:
+        """How much audio the model hears at once; what is behind it would be lost without a word."""
+        window_s = self.features.window_s if isinstance(self.features, WhisperFeaturesConfig) else math.inf
+        encoder = self.model.encoder
+        return min(window_s, encoder.longest_s) if encoder.position == "learned" else window_s

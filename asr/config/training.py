@@ -299,8 +299,10 @@ class ExperimentConfig(Config):
         check_window(self.features, self.model)
         if self.init is None:
             check_fits(self, self.model)
-            if getattr(self.model.decoder, "pointer", None) is not None and self.data.phrases is None:
-                raise ValueError("model.decoder.pointer learns nothing without lists: set data.phrases, such as {}")
+        pointers = {"model.decoder": getattr(self.model.decoder, "pointer", None), "adapt": self.adapt.pointer}
+        for where, pointer in pointers.items():
+            if pointer is not None and self.data.phrases is None:
+                raise ValueError(f"{where}.pointer learns nothing without lists: set data.phrases, such as {{}}")
         return self
 
     def _given(self, brought: dict[str, Any]) -> Iterator[str]:

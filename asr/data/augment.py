@@ -27,6 +27,13 @@ _LATELY = 1000  # cuts of a stream among which others are found to be joined wit
 _AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a"}
 
 
+Kind = tuple[str | None, str]  # language of the speech, task
+
+
+def _kind(cut: Cut) -> Kind:
+    return language_of(cut), task_of(cut)
+
+
 def derived_random(*key: object) -> random.Random:
     """A random generator that is a function of its key."""
     digest = hashlib.sha256(repr(key).encode()).digest()
@@ -47,30 +54,35 @@ class Variation:
     fits: Callable[[Cut], bool] = lambda cut: True
 
     def shuffled(self, cuts: Sequence[Cut], epoch: int) -> CutSet:
-        """The cuts in random order, some joined with any others."""
+        """The cuts in random order, some joined with any others of the same language and task."""
         order = list(cuts)
         derived_random(self.seed, epoch, "order").shuffle(order)
-        return CutSet.from_cuts([self._vary(cut, order, epoch) for cut in order])
+        groups: dict[Kind, list[Cut]] = {}
+        for cut in order:
+            groups.setdefault(_kind(cut), []).append(cut)
+        return CutSet.from_cuts([self._vary(cut, lambda kind: groups[kind], epoch) for cut in order])
 
     def passing(self, cuts: Iterable[Cut], epoch: int) -> Iterator[Cut]:
-        """The cuts as they come by, in their own order, some joined with others that come near them."""
+        """The cuts as they come by, in their own order, some joined with such that come near them."""
         coming = iter(cuts)
         lately = list(itertools.islice(coming, _LATELY))
+
+        def alike(kind: Kind) -> list[Cut]:
+            return [cut for cut in lately if _kind(cut) == kind]
+
         for index, cut in enumerate(itertools.chain(list(lately), coming)):
             lately[index % _LATELY] = cut
-            yield self._vary(cut, lately, epoch)
+            yield self._vary(cut, alike, epoch)
 
-    def _vary(self, cut: Cut, others: Sequence[Cut], epoch: int) -> Cut:
+    def _vary(self, cut: Cut, alike: Callable[[Kind], Sequence[Cut]], epoch: int) -> Cut:
+        """Give a cut a speed and perhaps join others with it, of those that are `alike`."""
         config, draw = self.config, derived_random(self.seed, epoch, cut.id)
         speeds = [s for s in config.speeds if cut.duration / s <= self.longest_s] or [max(config.speeds)]
         speed = draw.choice(speeds)
         varied = _at_speed(cut, speed)
         while draw.random() < config.join:
-            other = draw.choice(others)
+            other = _at_speed(draw.choice(alike(_kind(cut))), speed)
             offset_s = round(varied.duration + draw.uniform(0.1, 0.5), 3)
-            if (language_of(other), task_of(other)) != (language_of(cut), task_of(cut)):
-                break
-            other = _at_speed(other, speed)
             if offset_s + other.duration > config.join_max_s:
                 break
             joined = _joined(varied, other, offset_s)

@@ -123,13 +123,15 @@ class Streamed:
 
     def _usable(self, epoch: int, note: Note) -> Iterator[Cut]:
         draw, data = derived_random(self.config.seed, epoch, "order"), self.config.data
-        lines = streaming_shuffle(self.source.entries(draw), data.shuffle_buffer, draw)
-        cuts = (cut for line in lines if chosen_language(cut := line.cut(), data.languages))
-        for cut in for_tasks(cuts, data.tasks, note):
-            if (reason := self.usable.problem(cut)) is None:
-                yield cut
-            else:
-                note(Dropped(cut.id, reason))
+        copies = ((line, task) for line in self.source.entries(draw) for task in data.tasks)
+        for line, task in streaming_shuffle(copies, data.shuffle_buffer * len(data.tasks), draw):
+            if not chosen_language(cut := line.cut(), data.languages):
+                continue
+            for copy in for_tasks([cut], [task], note):
+                if (reason := self.usable.problem(copy)) is None:
+                    yield copy
+                else:
+                    note(Dropped(copy.id, reason))
 
     def _first(self, count: int) -> list[Cut]:
         left_out: list[Dropped] = []

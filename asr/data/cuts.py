@@ -11,6 +11,7 @@ import torch
 from lhotse import CutSet, Recording
 from lhotse.audio import AudioSource
 from lhotse.cut import Cut, MixedCut, MixTrack, MonoCut, PaddingCut
+from lhotse.supervision import SupervisionSegment
 from torch import Tensor
 
 from asr.audio import Audio, open_audio
@@ -43,8 +44,13 @@ def read_cuts(path: Place) -> CutSet:
 
 
 def text_of(cut: Cut) -> str:
-    """The text of a cut, its supervisions joined by spaces."""
-    return " ".join(s.text for s in cut.supervisions if s.text)
+    """The text of a cut, its supervisions in order of time joined by spaces."""
+    return " ".join(s.text for s in in_time(cut.supervisions) if s.text)
+
+
+def in_time(supervisions: Iterable[SupervisionSegment]) -> list[SupervisionSegment]:
+    """Supervisions as they follow one another; a manifest may have them in any order."""
+    return sorted(supervisions, key=lambda supervision: supervision.start)
 
 
 def language_of(cut: Cut) -> str | None:

@@ -26,7 +26,8 @@ from asr.tokenizer import Tokenizer
 class SpeechData(L.LightningDataModule):
     """Training and dev data of an experiment.
 
-    encoder_frames: frames that the encoder gives for so many seconds; a longer target is left out.  Cuts that
+    window_s: of dev, which is decoded whole.  encoder_frames: frames that the encoder gives for so many seconds; a
+    longer target is left out.  Cuts that
     cannot be used stand in `dropped`, but for those of a streamed corpus, which are found as they come.  The state is
     the position in the training stream.
     """
@@ -37,12 +38,13 @@ class SpeechData(L.LightningDataModule):
         tokenizer: Tokenizer,
         sample_rate_hz: int,
         max_tokens: int,
+        window_s: float,
         encoder_frames: Callable[[float], int] | None,
     ) -> None:
         super().__init__()
         self.config, self.sample_rate_hz, self.max_tokens = config, sample_rate_hz, max_tokens
         self.examples = Examples(config, tokenizer, sample_rate_hz, lists_of(config, tokenizer))
-        usable = Usable(config, self.examples, max_tokens, encoder_frames)
+        usable = Usable(config, self.examples, max_tokens, window_s, encoder_frames)
         self.corpus = open_corpus(config, usable)
         self.dev_cuts, dropped = select_usable(config.data.dev, config.data, usable.dev_problem)
         self.dropped = self.corpus.dropped + dropped

@@ -9,6 +9,7 @@ that needs it.
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, cast
 
 from lhotse import Recording
-from lhotse.cut import Cut, MonoCut
+from lhotse.cut import Cut
+from lhotse.cut.data import DataCut
 from lhotse.serialization import deserialize_item
 
 from asr.audio import Audio, open_audio_within
@@ -77,7 +79,19 @@ def parse_cut(line: bytes, changes: Mapping[str, Any] = MappingProxyType({})) ->
         ) from None
     if not isinstance(cut, Cut):
         raise DataError(f"a {type(cut).__name__}, neither cut nor recording of lhotse")
+    _check_types(cut)
     return cut
+
+
+def _check_types(cut: Cut) -> None:
+    """What lhotse takes as it comes.  Raises DataError."""
+    if not isinstance(cut.duration, int | float) or not 0 < cut.duration < math.inf:
+        raise DataError(f"a duration of {cut.duration!r}")
+    for supervision in cut.supervisions:
+        for name in ("text", "language", "speaker"):
+            value = getattr(supervision, name)
+            if not isinstance(value, str | None):
+                raise DataError(f"a supervision's {name} is {value!r}, which is no text")
 
 
 @dataclass(slots=True)
@@ -96,7 +110,7 @@ class StoredLine(Line):
         except (ValueError, LookupError, TypeError, RecursionError):
             raise self.fail(f"the manifest of {self.audio.member.name} is none of a recording") from None
         cut = self._parsed({"recording": recording})
-        if not isinstance(cut, MonoCut) or cut.recording is None:
+        if not isinstance(cut, DataCut) or cut.recording is None:
             raise self.fail(f"a {type(cut).__name__} has no recording of its own")
         if _stem(self.audio.member.name) != cut.id:
             raise self.fail(f"cut '{cut.id}' stands beside the recording {self.audio.member.name} in the tar")

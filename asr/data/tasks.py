@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lhotse.cut import Cut, MonoCut
+from lhotse.cut import Cut
+from lhotse.cut.data import DataCut
 from lhotse.supervision import SupervisionSegment
 from lhotse.utils import fastcopy
 
-from asr.data.cuts import Dropped, language_of
+from asr.data.cuts import Dropped, in_time, language_of
 from asr.errors import DataError
 from asr.tasks import TRANSCRIBE, into
 
@@ -32,7 +33,7 @@ def text_language_of(cut: Cut) -> str | None:
 
 def spoken_text_of(cut: Cut) -> str:
     """What is said in a cut; '' if nobody wrote it down."""
-    texts = [_custom(s).get(_SPOKEN) if _TASK in _custom(s) else s.text for s in cut.supervisions]
+    texts = [_custom(s).get(_SPOKEN) if _TASK in _custom(s) else s.text for s in in_time(cut.supervisions)]
     return " ".join(text for text in texts if text)
 
 
@@ -40,7 +41,7 @@ def for_task(cut: Cut, task: str) -> Cut:
     """The cut as it is to be written for a task.  Raises DataError, without its id, if it has no such text."""
     if (code := into(task)) is None:
         return cut
-    if not isinstance(cut, MonoCut) or not cut.supervisions:
+    if not isinstance(cut, DataCut) or not cut.supervisions:
         raise DataError("no speech to translate: not a cut of one recording with supervisions")
     return fastcopy(cut, supervisions=[_translated(s, code, task) for s in cut.supervisions])
 

@@ -16,7 +16,8 @@ from asr.losses import ctc_fits
 class Usable:
     """Says of a cut why an experiment cannot use it, None if it can.
 
-    encoder_frames: frames that the encoder gives for so many seconds; a longer target does not fit.
+    window_s: of dev, which is decoded whole.  encoder_frames: frames that the encoder gives for so many seconds; a
+    longer target does not fit.
     """
 
     def __init__(
@@ -24,15 +25,15 @@ class Usable:
         config: ExperimentConfig,
         examples: Examples,
         max_tokens: int,
+        window_s: float,
         encoder_frames: Callable[[float], int] | None,
     ) -> None:
         self.config, self.examples = config, examples
-        self.max_tokens, self.encoder_frames = max_tokens, encoder_frames
+        self.max_tokens, self.window_s, self.encoder_frames = max_tokens, window_s, encoder_frames
 
     def dev_problem(self, cut: Cut) -> str | None:
-        most = self.config.decode.window_s
-        if cut.duration > most:
-            return f"dev cut of {cut.duration:.1f} s is longer than decode.window_s={most:g}"
+        if cut.duration > self.window_s:
+            return f"dev cut of {cut.duration:.1f} s is longer than a window of {self.window_s:g} s"
         return self._target_problem(cut, None)
 
     def problem(self, cut: Cut) -> str | None:

@@ -5,7 +5,6 @@ Shapes: B windows, N samples.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
@@ -17,13 +16,13 @@ import torch
 from torch import Tensor
 
 from asr.checkpoint import ModelFolder, load_model_folder
-from asr.config import DecodeConfig, WhisperFeaturesConfig
+from asr.config import DecodeConfig
 from asr.data.batch import pad_audio
 from asr.decode.search import Hypothesis
 from asr.errors import AsrError, AudioError, printable
 from asr.model.precision import Precision
 from asr.recognizer.batch import BatchDecoder
-from asr.recognizer.budget import Budget, out_of_memory, release
+from asr.recognizer.budget import Budget, release
 from asr.recognizer.decoded import Decoded
 from asr.recognizer.files import file_source
 from asr.recognizer.parallel import Workers
@@ -57,12 +56,7 @@ class Recognizer:
         self.options = options or parts.config.decode
         self.decoder = BatchDecoder(parts, self.options, precision)
         self.rate = self.decoder.rate
-        features, encoder = parts.config.features, parts.config.model.encoder
-        # What exceeds a front end's own window would be cut off without a word.
-        longest_s = features.window_s if isinstance(features, WhisperFeaturesConfig) else math.inf
-        if encoder.position == "learned":
-            longest_s = min(longest_s, encoder.longest_s)
-        self.window_s = min(self.options.window_s, longest_s)
+        self.window_s = min(self.options.window_s, parts.config.longest_s)
         cut_s = min(self.options.cut_s, self.window_s)
         self.cut: WindowMaker = QuietWindows(self.rate, cut_s)
         if detector is not None:
@@ -195,21 +189,13 @@ class Recognizer:
             release()
 
     def _decode_fitting(self, pieces: Sequence[Piece], decode: Decode, budget: Budget) -> list[Decoded]:
-        """Decode windows together; where memory is too small for that, half of them and then the others."""
-        try:
-            audio_BN, len_B = pad_audio([piece.samples_N for piece in pieces])
-            return decode(audio_BN, len_B, [piece.recording.language for piece in pieces])
-        except (RuntimeError, MemoryError) as e:
-            if not out_of_memory(e):
-                raise
-        # Only here, behind the error, has its traceback let go of what had been computed.
-        lengths_s = [len(piece.samples_N) / self.rate for piece in pieces]
-        if len(pieces) == 1:
-            hint = "take a smaller --beam-size, a smaller model or --dtype bfloat16"
-            raise AsrError(f"{self.device}: too little memory for one window of {lengths_s[0]:.1f} s; {hint}")
-        budget.shrink(lengths_s)
-        half = len(pieces) // 2
-        return [x for part in (pieces[:half], pieces[half:]) for x in self._decode_fitting(part, decode, budget)]
+        """Decode windows together, as many as fit into memory."""
+
+        def together(some: Sequence[Piece]) -> list[Decoded]:
+            audio_BN, len_B = pad_audio([piece.samples_N for piece in some])
+            return decode(audio_BN, len_B, [piece.recording.language for piece in some])
+
+        return budget.fitting(pieces, lambda piece: len(piece.samples_N) / self.rate, together)
 
     def _join(self, recording: Recording) -> Transcript | Failure:
         if recording.problem is not None:

@@ -9,13 +9,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from asr.checkpoint import ModelFolder
 from asr.config import MaskPredictConfig, TransformerDecoderConfig
+from asr.errors import AsrError
 from asr.model.padding import cells
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 FASTEST_S = {"cpu": 240.0}  # more at once is hardly faster there, see docs/long-recordings.md
 SHARE = 0.5  # of the free memory that is counted on: the sizes below are no more than estimates
@@ -78,7 +82,7 @@ class Budget:
 
     def __init__(self, size: Footprint, device: torch.device, batch_s: float | None = None, batches: int = 1) -> None:
         """`batch_s` seconds; None: as many as are fastest, so many batches together in half of the free memory."""
-        self.extra_s = size.window / size.second
+        self.device, self.extra_s = device, size.window / size.second
         if batch_s is None:
             batch_s = min(FASTEST_S.get(device.type, math.inf), SHARE * free_bytes(device) / size.second / batches)
         self.seconds = batch_s
@@ -90,6 +94,27 @@ class Budget:
             count = max(1, int(self.seconds / (lengths_s[order[0]] + self.extra_s)))
             yield order[:count]
             order = order[count:]
+
+    def fitting(
+        self, items: Sequence[Item], length_s: Callable[[Item], float], work: Callable[[Sequence[Item]], list[Result]]
+    ) -> list[Result]:
+        """Results of windows that are worked on together; where memory is too small for that, half of them by half.
+
+        Raises AsrError where it is too small for one.
+        """
+        try:
+            return work(items)
+        except (RuntimeError, MemoryError) as e:
+            if not out_of_memory(e):
+                raise
+        # Only here, behind the error, has its traceback let go of what had been computed.
+        lengths_s = [length_s(item) for item in items]
+        if len(items) == 1:
+            hint = "take a smaller --beam-size, a smaller model or --dtype bfloat16"
+            raise AsrError(f"{self.device}: too little memory for one window of {lengths_s[0]:.1f} s; {hint}")
+        self.shrink(lengths_s)
+        half = len(items) // 2
+        return [x for part in (items[:half], items[half:]) for x in self.fitting(part, length_s, work)]
 
     def shrink(self, lengths_s: Sequence[float]) -> None:
         """These windows at once were too many: from now on, half of that at most."""

@@ -38,6 +38,13 @@ class TranslationScore(NamedTuple):
         return float(self.metric._compute_score_from_stats(sums_K.tolist()).score)
 
 
+def cutting(languages: Collection[str | None]) -> dict[str, str]:
+    """How sacrebleu's BLEU is told to cut texts of these languages."""
+    codes = {(code or "").replace("_", "-").partition("-")[0].lower() for code in languages}
+    cut = _CUT.get(codes.pop()) if len(codes) == 1 else None
+    return {"tokenize": cut} if cut else {}
+
+
 def translation_score(
     name: str, references: Sequence[str], hypotheses: Sequence[str], languages: Collection[str | None] = ()
 ) -> TranslationScore:
@@ -49,9 +56,7 @@ def translation_score(
     import sacrebleu  # only where it is asked for
 
     metrics: dict[str, Any] = {"bleu": sacrebleu.BLEU, "chrf": sacrebleu.CHRF, "ter": sacrebleu.TER}
-    codes = {(code or "").replace("_", "-").partition("-")[0].lower() for code in languages}
-    cut = _CUT.get(codes.pop()) if name == "bleu" and len(codes) == 1 else None
-    metric = metrics[name](**({"tokenize": cut} if cut else {}))
+    metric = metrics[name](**(cutting(languages) if name == "bleu" else {}))
     # What corpus_score sums up; nothing public gives it by text, which intervals and groups need.
     counts_NK = np.concatenate(
         [

@@ -93,7 +93,8 @@ class WhisperTokenizer:
     @property
     def names(self) -> list[str]:
         known = {id: name for name, id in self.special_ids.items()}
-        return [known.get(i) or self._bpe.id_to_token(i) or f"<{i}>" for i in range(self.vocab_size)]
+        known |= {id: _named(self._bpe.id_to_token(id) or "") for id in self._text_ids}
+        return [known.get(i) or f"<{i}>" for i in range(self.vocab_size)]
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._bpe.encode(f" {text.strip()}").ids
@@ -186,6 +187,15 @@ def _byte_level_bpe(model: _Bpe) -> tokenizers.Tokenizer:
 def _bytes(token: str) -> bytes:
     """What a token of byte-level BPE stands for; one that is not written so stands for itself."""
     return bytes(BYTES[c] for c in token) if BYTES.keys() >= set(token) else token.encode()
+
+
+def _named(token: str) -> str:
+    """The text of a token, or the bytes of one that is no whole text."""
+    held = _bytes(token)
+    try:
+        return held.decode()
+    except UnicodeDecodeError:
+        return f"<{held.hex(' ')}>"
 
 
 def _pair(line: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ from asr.data.cuts import Dropped
 from asr.data.examples import spoken_text, target_text
 from asr.data.module import SpeechData, dropped_summary
 from asr.data.tasks import task_of
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DataError
 from asr.features import GlobalNormalization
 from asr.files import make_folder, sweep, write_atomically
 from asr.model.build import build_model
+from asr.scoring import metrics_of
 from asr.tasks import TRANSCRIBE, into
 from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
 from asr.training.initial import adapted, assembled
@@ -105,15 +106,15 @@ def _starting_point(config: ExperimentConfig, console: Console) -> ModelFolder:
 
 
 def _check_longest(config: ExperimentConfig, settled: ModelFolderConfig) -> None:
-    """ConfigError if audio would be longer than the encoder has positions for."""
-    encoder = settled.model.encoder
-    lengths_s = {"data.max_duration_s": config.data.max_duration_s, "decode.window_s": settled.decode.window_s}
+    """ConfigError if audio would be longer than the model hears at once."""
+    lengths_s = {"data.max_duration_s": config.data.max_duration_s}
     if config.augment.join > 0:
         lengths_s["augment.join_max_s"] = config.augment.join_max_s
     for key, length_s in lengths_s.items():
-        if encoder.position == "learned" and length_s > encoder.longest_s:
-            most = f"model.encoder.longest_s={encoder.longest_s:g}"
-            raise ConfigError(f"{key}={length_s:g} is longer than {most}, up to which there are learned positions")
+        if length_s > settled.longest_s:
+            learned = settled.model.encoder.position == "learned"
+            limit = "model.encoder.longest_s, behind which are no positions" if learned else "features.window_s"
+            raise ConfigError(f"{key}={length_s:g} is longer than the {settled.longest_s:g} s of {limit}")
 
 
 def _tokenizer(config: ExperimentConfig) -> Tokenizer:
@@ -142,12 +143,14 @@ def _vocabulary_texts(config: ExperimentConfig) -> Iterator[str]:
     """The texts that are trained on: the targets and, where CTC is trained, what is said in speech to be translated."""
     hears = config.model.ctc and config.loss.ctc_weight > 0 and TRANSCRIBE not in config.data.tasks
     for cut in vocabulary_cuts(config.data):
-        yield target_text(cut, config.normalizer)
-        if hears and into(task_of(cut)) is not None:
-            yield spoken_text(cut, config.normalizer)
+        with suppress(DataError):  # such a cut is left out and named when it is its turn
+            yield target_text(cut, config.normalizer)
+            if hears and into(task_of(cut)) is not None:
+                yield spoken_text(cut, config.normalizer)
 
 
 def data_of(config: ExperimentConfig, parts: ModelFolder) -> SpeechData:
+    """The data of a run.  Raises DataError if nothing of train or dev can be used, or dev cannot choose a model."""
     front_end, encoder = parts.model.front_end, parts.model.encoder
 
     @cache
@@ -155,16 +158,24 @@ def data_of(config: ExperimentConfig, parts: ModelFolder) -> SpeechData:
         return int(encoder.lengths(torch.tensor([max(1, frames)]))[0])
 
     def encoder_frames(duration_s: float) -> int:
-        return shortened(int(duration_s / front_end.hop_s) - 2)
+        return shortened(int(duration_s / front_end.hop_s) - front_end.edge)
 
     needs_frames = parts.model.ctc is not None and config.loss.ctc_weight > 0
-    return SpeechData(
+    data = SpeechData(
         config,
         parts.tokenizer,
         front_end.sample_rate_hz,
         parts.config.model.decoder.max_length,
+        min(parts.config.decode.window_s, parts.config.longest_s),
         encoder_frames if needs_frames else None,
     )
+    tasks = dict.fromkeys(map(task_of, data.dev_cuts))
+    if config.chosen_by not in {"loss", *(name for task in tasks for name in metrics_of(task))}:
+        raise DataError(
+            f"{config.data.dev}: what is left of it is for {', '.join(tasks)} alone, of which there is no "
+            f"{config.chosen_by}: take another data.dev or trainer.choose_by"
+        )
+    return data
 
 
 def advise_to_stream(config: ExperimentConfig, console: Console) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from asr.metrics import error_counts
+from asr.scoring.translation import cutting
 from asr.text import normalizer
 
 
@@ -22,19 +23,19 @@ class Errors:
     def __call__(self, reference: str, language: str | None, texts: Sequence[str]) -> list[float]:
         """The errors of each text."""
         normalise: Callable[[str], str] = self.normalise(language)
-        return self.count(normalise(reference), [normalise(text.strip()) for text in texts])
+        return self.count(normalise(reference), [normalise(text.strip()) for text in texts], language)
 
 
-def _words(reference: str, texts: Sequence[str]) -> list[float]:
+def _words(reference: str, texts: Sequence[str], language: str | None) -> list[float]:
     return [float(n) for n in error_counts([reference] * len(texts), texts, "word")[:, 1:].sum(1)]
 
 
-def _characters(reference: str, texts: Sequence[str]) -> list[float]:
+def _characters(reference: str, texts: Sequence[str], language: str | None) -> list[float]:
     return [float(n) for n in error_counts([reference] * len(texts), texts, "character")[:, 1:].sum(1)]
 
 
-def _bleu(reference: str, texts: Sequence[str]) -> list[float]:
+def _bleu(reference: str, texts: Sequence[str], language: str | None) -> list[float]:
     import sacrebleu  # only where it is asked for
 
-    metric = sacrebleu.BLEU(effective_order=True)
+    metric = sacrebleu.BLEU(effective_order=True, **cutting([language]))
     return [1 - metric.sentence_score(text, [reference]).score / 100 for text in texts]
