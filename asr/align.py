@@ -37,14 +37,22 @@ class WordTimer:
 
     The decoder reads the text once more, all tokens at the same time, so it does not matter how the text was found.
     Models with a CTC head are aligned by it where the text fits into the frames: it gave smaller errors than their
-    attention.  heads: (layer, head) pairs whose cross-attention follows the speech; empty: all heads of the upper
+    attention.  spoken: whether the texts are what is said, which CTC spells, and no translations.  heads: (layer, head)
+    pairs whose cross-attention follows the speech; empty: all heads of the upper
     half of the layers.  Raises ConfigError for a head that the decoder does not have.
     """
 
     def __init__(
-        self, model: SpeechModel, tokenizer: Tokenizer, frame_s: float, heads: Iterable[tuple[int, int]] = ()
+        self,
+        model: SpeechModel,
+        tokenizer: Tokenizer,
+        frame_s: float,
+        heads: Iterable[tuple[int, int]] = (),
+        *,
+        spoken: bool = True,
     ) -> None:
         self.model, self.tokenizer, self.frame_s = model, tokenizer, frame_s
+        self.ctc = model.ctc if spoken else None
         counts = [layer.cross_attention.heads for layer in model.decoder.layers]
         upper = [(i, h) for i in range(len(counts) // 2, len(counts)) for h in range(counts[i])]
         self.heads: dict[int, list[int]] = {}
@@ -94,9 +102,9 @@ class WordTimer:
             yield spans, frames, log_prob_BL[b].tolist()
 
     def _align_ctc(self, memory: Memory, texts: Sequence[Sequence[int]]) -> list[Frames | None]:
-        if self.model.ctc is None:
+        if self.ctc is None:
             return [None] * len(texts)
-        log_prob_BTV, frames = self.model.ctc(memory), memory.len_B.tolist()
+        log_prob_BTV, frames = self.ctc(memory), memory.len_B.tolist()
         blank = self.tokenizer.blank_id
         return [forced_path(x[:t], text, blank) for x, t, text in zip(log_prob_BTV, frames, texts, strict=True)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +35,10 @@ def load_model(
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device {device}: torch finds no GPU here; leave it out, or say cpu")
     parts = load_model_folder(find_model(name))
-    decode = validate(DecodeConfig, {**parts.config.decode.model_dump(), **options}, "options of the search")
+    own = parts.config.decode.model_dump()
+    if isinstance(guards := options.get("guards"), Mapping):
+        options["guards"] = {**own["guards"], **guards}
+    decode = validate(DecodeConfig, {**own, **options}, "options of the search")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -69,6 +69,7 @@ def as_tsv(transcript: Transcript, options: SubtitleOptions) -> str:
     rows = [
         f"{round(segment.start_s * 1000)}\t{round(segment.end_s * 1000)}\t{' '.join(segment.text.split())}\n"
         for segment in segments_of(transcript)
+        if segment.text.strip()
     ]
     return "start\tend\ttext\n" + "".join(rows)
 

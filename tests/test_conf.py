@@ -77,7 +77,7 @@ def stand_in(folder: Path, config: ExperimentConfig) -> Path:
         layers=1, dim=16, heads=2, feed_forward=16, padding="keep", subsampling=SubsamplingConfig(factor=2)
     )
     model = ModelConfig(encoder=encoder, decoder=DecoderConfig(layers=1, heads=2, feed_forward=16), ctc=False)
-    settings = ModelFolderConfig(features=WhisperFeaturesConfig(window_s=3), model=model)
+    settings = ModelFolderConfig(features=WhisperFeaturesConfig(), model=model)
     torch.manual_seed(0)
     network = build_model(settings.features, model, tokenizer.vocab_size)
     save_model_folder(folder, ModelFolder(settings, network, tokenizer))

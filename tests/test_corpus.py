@@ -91,6 +91,17 @@ def test_one_worker_transcribes_in_the_order_of_the_manifest(cuts: Path, model: 
     assert len({text for _, text, _ in whole}) > 5
 
 
+def test_a_job_depends_on_what_the_model_itself_listens_for(cuts: Path, tmp_path: Path) -> None:
+    names, manifest_ = tmp_path / "names.txt", read_manifest(cuts)
+    names.write_text("hello\n")
+    save_model_folder(tmp_path / "model", small_model(phrases=names))
+    settings = Settings(tmp_path / "model")
+    before = settings.job(manifest_)
+    assert settings.job(manifest_) == before
+    names.write_text("world\n")
+    assert settings.job(manifest_) != before
+
+
 def test_shards_merged_are_what_one_worker_gives(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
     first, second, third = (run(cuts, model, tmp_path, "--shard", f"{i}/3") for i in (3, 1, 2))
     assert not first.status

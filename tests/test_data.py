@@ -323,13 +323,20 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
     def recorded(**changes: object) -> str:
         return json.dumps(good | {"recording": good["recording"] | changes})
 
+    def speed(factor: object) -> dict[str, object]:
+        return {"name": "Speed", "kwargs": {"factor": factor}}
+
     def said(**changes: object) -> str:
         return json.dumps(good | {"supervisions": [good["supervisions"][0] | changes]})
 
     def from_source(kind: str, source: str) -> str:
         return recorded(sources=[{"type": kind, "channels": [0], "source": source}])
 
+    (far,) = CutSet.from_cuts([cut("x", 1).mix(cut("y", 1), offset_other_by=1e10, allow_padding=True)])
     files: dict[str, tuple[str | bytes, str]] = {
+        "speed.jsonl": (recorded(transforms=[speed("a")]), "its speed is no factor from 0.1 to 10"),
+        "still.jsonl": (recorded(transforms=[speed(0)]), "its speed is no factor from 0.1 to 10"),
+        "far.jsonl": (json.dumps(far.to_dict()), "10000000001 s are too many for joined clips"),
         "command.jsonl": (from_source("command", "touch EXECUTED"), no_audio),
         "url.jsonl": (from_source("url", "http://127.0.0.1:9/x.wav"), no_audio),
         "memory.jsonl": (from_source("memory", "UklGRg=="), no_audio),
@@ -373,7 +380,10 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
         "list.jsonl": ("[1, 2]", none),
         "number.jsonl": (said(text=5), r"number\.jsonl:1: a supervision's text is 5, which is no text"),
         "languages.jsonl": (said(language=["en"]), r"a supervision's language is \['en'\], which is no text"),
-        "endless.jsonl": (json.dumps(good | {"duration": None}), "endless.jsonl:1: a duration of None"),
+        "endless.jsonl": (
+            json.dumps(good | {"duration": None}),
+            "endless.jsonl:1: its id is no text, or its duration none",
+        ),
         "text.jsonl": ("touch EXECUTED", none),
         "control.jsonl": (json.dumps({"id": "\x1b[31m", "type": "\x1b[31m"}), none),
         "empty.jsonl": ("", "the manifest is empty"),

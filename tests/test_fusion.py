@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -115,6 +116,18 @@ def test_tune_prints_every_setting_the_best_one_and_what_its_rates_are_of(folder
     assert [each["setting"] for each in json.loads(done.out)] == [{"lm_weight": 0.0}, {"lm_weight": 0.5}]
 
 
+def test_a_compressed_model_is_the_same(folder: Path, tmp_path: Path) -> None:
+    for name in ("a.arpa", "b.arpa.gz", "c.arpa.gz"):
+        words = "lm", "ngram", folder / "texts.txt", "--model", folder / "model", "--out", tmp_path / name
+        assert asr(*words).status == 0
+    plain, packed, again = ((tmp_path / name).read_bytes() for name in ("a.arpa", "b.arpa.gz", "c.arpa.gz"))
+    assert gzip.decompress(packed) == plain
+    assert packed == again
+    batch = pad_audio(noises(1.0, 0.5))
+    found = [Recognizer(small_model(lm=tmp_path / name)).decode(*batch) for name in ("a.arpa", "b.arpa.gz")]
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("word", ["lm_weight", "lm_weight=", "lm_weight=a", "window_s=3", "=1"])
 def test_a_grid_is_names_and_numbers(word: str) -> None:
     with pytest.raises(ConfigError, match="--grid "):
@@ -169,6 +182,11 @@ def test_a_mistake_is_one_line_and_status_2(folder: Path) -> None:
             "words.arpa: 0 of its 7 different words are tokens of this model; for",
         ),
         ([*said, "--lm", folder / "lm.arpa", "--lm-weight", "-1"], "'--lm-weight'"),
+        ([*said, "--lm-weight", "0.5"], "decode.lm_weight: there is nothing to weigh without decode.lm"),
+        ([*said, "--hotword-bonus", "3"], "decode.phrase_bonus: there is nothing to weigh without decode.phrases"),
+        ([*said, "--temperature", "inf"], "'temperature': Input should be a finite number"),
+        ([*said, "--temperature", "1e-45"], "temperature is 0, or 0.01 and more"),
+        ([*said, "--length-bonus", "nan"], "'length_bonus': Input should be a finite number"),
         ([*said, "--top-p", "0.5"], "options of the search: top_p is for drawing"),
         ([*tuned, "--grid", "lm_weight=0,1"], "--grid lm_weight=...: there is nothing to weigh; give --lm"),
         ([*tuned, "--grid", "phrase_bonus=1"], "give --hotwords"),

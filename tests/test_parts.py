@@ -192,7 +192,7 @@ def brought(path: Path, folder: Path, *overrides: str) -> ExperimentConfig:
     head, _, rest = text.partition("features:")
     own = path.with_name("brought.yaml")
     own.write_text(head + "augment:" + rest.partition("augment:")[2])
-    return experiment(own, f"init={folder}", "loss.ctc_weight=0.3", *overrides)
+    return experiment(own, f"init={folder}", "loss.ctc_weight=0.3", "data.max_duration_s=5", *overrides)
 
 
 def same_weights(a: ModelFolder, b: ModelFolder, but: str = "") -> bool:

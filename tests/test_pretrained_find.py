@@ -20,7 +20,7 @@ from models import RATE, noises, small_model
 
 import asr as package
 from asr.checkpoint import load_model_folder, save_model_folder
-from asr.config import ExperimentConfig
+from asr.config import ExperimentConfig, GuardConfig
 from asr.errors import CheckpointError, ConfigError
 from asr.pretrained import fetch, find, find_model, import_model
 from asr.pretrained.fetch import known_name
@@ -315,6 +315,11 @@ def test_load_model(cache: Path) -> None:
     assert recognizer.options.beam_size == 2
     recognizer = package.load_model(cache / "whisper-tiny.en", device="cpu", beam_size=3)
     assert (recognizer.options.beam_size, recognizer.device.type) == (3, "cpu")
+    own = GuardConfig(enabled=True, wider_beam=1)
+    save_model_folder(cache / "guarded", small_model(guards=own))
+    assert package.load_model(cache / "guarded", guards={"enabled": False}).options.guards == own.model_copy(
+        update={"enabled": False}
+    )
     for options, says in (
         ({"beam_size": 0}, "'beam_size': "),
         ({"beam": 1}, "unknown key 'beam'"),

@@ -252,6 +252,25 @@ def test_sources_that_are_made_when_asked_for_are_not_all_made_at_once(
     assert [r.id for r in [first, *results]] == [str(i) for i in range(9)]
 
 
+def test_what_cannot_be_read_is_told_of_at_once(greedy: Recognizer) -> None:
+    opened = []
+
+    def missing(number: int) -> Opened:
+        opened.append(number)
+        raise AudioError(f"{number}: gone")
+
+    failed = greedy.transcribe_sources([Source(str(i), partial(missing, i)) for i in range(100)])
+    assert isinstance(next(failed), Failure)
+    assert len(opened) < 10
+    assert [f.id for f in failed] == [str(i) for i in range(1, 100)]
+
+
+def test_a_silent_part_of_a_recording_has_no_text_of_its_own_failing(greedy: Recognizer) -> None:
+    silence = Source("quiet", lambda: Opened([torch.zeros(8000)], 1.0))
+    (found,) = greedy.transcribe_sources([silence])
+    assert isinstance(found, Transcript)
+
+
 def test_progress_ends_at_the_whole(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     def bad() -> Opened:
         raise DataError("unreadable")

@@ -17,6 +17,7 @@ from lhotse.cut import MonoCut, MultiCut
 from rich.console import Console
 from synthetic import clip, cut, experiment, experiment_file, manifest, speech_data, white
 
+from asr.align import forced_path
 from asr.checkpoint import load_model_folder
 from asr.config import DecodeConfig, to_yaml, validate
 from asr.data.batch import collate
@@ -32,6 +33,7 @@ from asr.training.callbacks import KeepStates
 from asr.training.initial import assembled
 from asr.training.run import train
 from asr.training.task import SpeechTask
+from asr.transcript import Transcript
 from asr.tuning import tune
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")
@@ -168,6 +170,7 @@ def test_what_a_run_is_chosen_by_has_to_be_measured(config: Path) -> None:
             [BOTH, "model.decoder={kind: none}", "loss.guided_attention.weight=0"],
             "a translation has not the order of the speech",
         ),
+        (["loss.ctc_weight=0"], "would leave a CTC head that knows nothing: set model.ctc=false, too"),
     ):
         with pytest.raises(ConfigError, match=says):
             experiment(config, *overrides)
@@ -234,7 +237,7 @@ def test_cuts_without_what_is_needed_are_named(config: Path, tmp_path: Path) -> 
     trained(config, out, f"data.train={path}", only, "trainer.max_steps=1")
     assert (out / "dropped.tsv").read_text().splitlines() == [
         "b>de\tno translation into de",
-        "c>de\tnothing tells what is said, which CTC is trained on: loss.ctc_weight=0 does without",
+        "c>de\tnothing tells what is said, which CTC needs: loss.ctc_weight=0 model.ctc=false do without",
     ]
     without = tmp_path / "without"
     trained(config, without, f"data.train={path}", only, "trainer.max_steps=1", "loss.ctc_weight=0", "model.ctc=false")
@@ -261,6 +264,20 @@ def test_ctc_has_no_part_in_the_search_for_a_translation(folder: Path, config: P
     ]
     assert [h[0].tokens for h in mixed] == [h[0].tokens for h in alone]
     assert ["ctc" in h[0].parts for h in mixed] == [False, True, True]
+
+
+def test_words_of_a_translation_are_timed_by_attention_alone(
+    folder: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognizer = Recognizer.load(folder, DecodeConfig(ctc_weight=0.5, beam_size=2))
+    aligned: list[int] = []
+    monkeypatch.setattr("asr.align.forced_path", lambda *a: aligned.append(1) or forced_path(*a))
+    heard = recognizer.files([config.parent / "dev-0.wav", config.parent / "dev-1.wav"])
+    for task, by_ctc in (("transcribe", True), ("translate:de", False), ("transcribe", True)):
+        aligned.clear()
+        found = list(recognizer.transcribe_sources(heard, language="en", task=task, words=True))
+        assert all(isinstance(one, Transcript) and one.segments[0].words for one in found)
+        assert bool(aligned) is by_ctc
 
 
 def test_evaluate_scores_against_the_translations_that_cuts_carry(folder: Path, config: Path, tmp_path: Path) -> None:

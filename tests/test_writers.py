@@ -238,6 +238,8 @@ def test_a_table_has_a_row_for_each_segment() -> None:
     assert as_tsv(spoken("Hello there.", "Tab\tand\nline"), OPTIONS) == (
         "start\tend\ttext\n0\t667\tHello there.\n1167\t1500\tTab and line\n"
     )
+    dropped = Transcript("a", "", 5.0, segments=(Segment("", 0.0, 5.0, guards=("no_speech",)),))
+    assert as_tsv(dropped, OPTIONS) == "start\tend\ttext\n"
 
 
 def test_silence_gives_files_that_are_valid_and_empty() -> None:

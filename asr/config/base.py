@@ -11,9 +11,9 @@ from asr.files import Place, to_place
 
 
 class Config(BaseModel):
-    """Base of all options: immutable, and strict about unknown keys."""
+    """Base of all options: immutable, and strict about unknown keys; every number is finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 def _location(value: Any) -> Place:

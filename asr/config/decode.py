@@ -30,7 +30,7 @@ class GuardConfig(Config):
     stalled_tokens: int = Field(8, ge=2, description="a text ends where attention stands still for so many tokens")
     compression_ratio: float = Field(2.4, gt=0, description="texts that zlib makes shorter by more repeat themselves")
     loop_times: int = Field(4, ge=2, description="the same 1 to 8 tokens so often in a row are a loop")
-    temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    temperatures: tuple[Annotated[float, Field(ge=0.01)], ...] = Field(
         (0.2, 0.4, 0.6, 0.8, 1.0), description="a text in a loop is searched for anew by sampling at these, in turn"
     )
     fallback_log_prob: float = Field(-1.0, le=0, description="less probable samples are not taken")
@@ -48,7 +48,9 @@ class DecodeConfig(Config):
     max_tokens_per_s: float = Field(30.0, gt=0, description="the cap on the text's length, tied to the audio's")
     n_best: int = Field(1, ge=1, le=1000, description="texts to give; of a beam at most its width")
     temperature: float = Field(
-        0.0, ge=0, description="above 0: n_best texts are drawn, the best first, log-probabilities divided by it"
+        0.0,
+        ge=0,
+        description="above 0 (0.01 or more): n_best texts are drawn, the best first, log-probabilities divided by it",
     )
     top_p: float = Field(1.0, gt=0, le=1, description="drawn from the most probable tokens of this share together")
     seed: int = Field(0, description="of what is drawn, together with the audio")
@@ -70,7 +72,11 @@ class DecodeConfig(Config):
     lm_unknown_penalty: float = Field(10.0, ge=0, description="nats off for a word that an n-gram model of words lacks")
 
     @model_validator(mode="after")
-    def _top_p_is_of_draws(self) -> DecodeConfig:
+    def _draws_are_possible(self) -> DecodeConfig:
         if self.top_p < 1 and self.temperature == 0:
             raise ValueError("top_p is for drawing: give a temperature above 0, or leave top_p out")
+        if 0 < self.temperature < 0.01:
+            raise ValueError(
+                "temperature is 0, or 0.01 and more: below that nothing is drawn but the most probable token"
+            )
         return self

@@ -56,5 +56,8 @@ def _check_losses(config: ExperimentConfig, model: ModelConfig) -> None:
     for name, value in of_attention.items():
         if value > 0 and kind != "attention":
             raise ValueError(f"{name} is for model.decoder.kind=attention: {kind} has no such decoder")
+    brings_ctc = config.init is not None and "ctc" in (config.init.parts or ("ctc",))
     if loss.ctc_weight == 0 and kind in NEED_CTC:
         raise ValueError(f"loss.ctc_weight=0 would not train the CTC head that model.decoder.kind={kind} needs")
+    if loss.ctc_weight == 0 and model.ctc and not brings_ctc:
+        raise ValueError("loss.ctc_weight=0 would leave a CTC head that knows nothing: set model.ctc=false, too")

@@ -90,7 +90,7 @@ class DataConfig(Config):
 class AugmentConfig(Config):
     """Changes to the training data; every draw is a function of the seed and of when an utterance comes."""
 
-    speeds: tuple[Annotated[float, Field(gt=0, le=10)], ...] = Field(
+    speeds: tuple[Annotated[float, Field(ge=0.1, le=10)], ...] = Field(
         (1.0,), min_length=1, description="one is drawn per utterance, such as [0.9, 1.0, 1.1]"
     )
     join: float = Field(0.0, ge=0, le=1, description="probability that further clips are appended to an utterance")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from asr import loading
-from asr.checkpoint import digest_of
+from asr.checkpoint import digest_of, load_tokenizer_of
 from asr.corpus.manifest import Manifest
 from asr.corpus.parts import Job
 from asr.model.precision import Precision
@@ -36,10 +36,12 @@ class Settings:
 
     def job(self, manifest: Manifest) -> Job:
         """What must be the same for all workers, and whenever work goes on: all that the texts depend on."""
-        files = {name: Path(self.search[name]) for name in ("phrases", "lm") if name in self.search}
-        of_files = {name: _digest(path) for name, path in files.items()}
+        model = find_model(self.model)
+        own = load_tokenizer_of(model)[0].decode
+        files = {name: self.search.get(name, getattr(own, name)) for name in ("phrases", "lm")}
+        of_files = {name: _digest(Path(path)) for name, path in files.items() if path is not None}
         given = {name: getattr(self, name) for name in ("dtype", "language", "task", "words", "prompt")}
-        digests = {"manifest": manifest.digest, "model": digest_of(find_model(self.model))}
+        digests = {"manifest": manifest.digest, "model": digest_of(model)}
         return {**digests, **given, **self.search, **of_files}
 
     def recognizer(self, number: int = 0) -> Recognizer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from lhotse.cut import Cut, MixedCut, MixTrack, MonoCut, PaddingCut
 from lhotse.supervision import SupervisionSegment
 from torch import Tensor
 
-from asr.audio import Audio, open_audio
+from asr.audio import MAX_BYTES, Audio, open_audio
 from asr.data.sources import Manifest, Shar, StoredAudio
 from asr.errors import DataError, printable
 from asr.files import Place, is_folder
@@ -119,6 +119,8 @@ def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
     clips = pieces(cut)
     if len(clips) == 1:
         return _load_mono(clips[0][1], sample_rate_hz)
+    if 4 * cut.duration * sample_rate_hz > MAX_BYTES:
+        raise DataError(f"{printable(cut.id)}: {cut.duration:.0f} s are too many for joined clips")
     audio_N = torch.zeros(round(cut.duration * sample_rate_hz))
     for offset_s, clip in clips:
         start = round(offset_s * sample_rate_hz)
@@ -152,12 +154,19 @@ def _load_mono(cut: MonoCut, sample_rate_hz: int) -> Tensor:
         fields = transform if isinstance(transform, dict) else transform.to_dict()
         if fields["name"] != "Speed":
             raise DataError(f"{printable(cut.id)}: transform {printable(fields['name'])} is not supported")
-        speed *= fields["kwargs"]["factor"]
+        speed *= _factor(cut, fields)
     source, part = _source_of(cut, recording)
     if not _is_whole(cut):
         part |= {"offset_s": cut.start * speed, "duration_s": cut.duration * speed}
     audio = _open(cut, source, **part)
     return resample(torch.from_numpy(audio.samples_N), round(audio.sample_rate_hz * speed), sample_rate_hz)
+
+
+def _factor(cut: MonoCut, transform: Mapping[str, Any]) -> float:
+    with suppress(LookupError, TypeError, ValueError):  # what a manifest may hold in its place
+        if 0.1 <= (factor := float(transform["kwargs"]["factor"])) <= 10:
+            return factor
+    raise DataError(f"{printable(cut.id)}: its speed is no factor from 0.1 to 10")
 
 
 def _source_of(cut: MonoCut, recording: Recording) -> tuple[AudioSource, dict[str, Any]]:

@@ -85,8 +85,8 @@ def parse_cut(line: bytes, changes: Mapping[str, Any] = MappingProxyType({})) ->
 
 def _check_types(cut: Cut) -> None:
     """What lhotse takes as it comes.  Raises DataError."""
-    if not isinstance(cut.duration, int | float) or not 0 < cut.duration < math.inf:
-        raise DataError(f"a duration of {cut.duration!r}")
+    if not isinstance(cut.id, str) or not isinstance(cut.duration, int | float) or not 0 <= cut.duration < math.inf:
+        raise DataError("its id is no text, or its duration none")
     for supervision in cut.supervisions:
         for name in ("text", "language", "speaker"):
             value = getattr(supervision, name)

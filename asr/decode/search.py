@@ -61,7 +61,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Beam width and how length enters the score: (sum + bonus x tokens) / tokens ** penalty."""
+    """Beam width and how length enters the score: (sum + bonus x n) / m ** penalty, n tokens, m with the end token."""
 
     beam_size: int = 1
     length_bonus: float = 0.0

@@ -8,10 +8,13 @@ Shapes: P positions in the texts, E different n-grams of an order, k words of on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import gzip
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, TextIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,9 +116,21 @@ def _discounts(seen_E: Ints) -> tuple[float, ...]:
     return found if all(0 < d < k for k, d in enumerate(found, start=1)) else FALLBACK
 
 
+@contextmanager
+def _opened(path: Path, compressed: bool) -> Iterator[TextIO]:
+    with ExitStack() as stack:
+        file: IO[bytes] = stack.enter_context(path.open("wb"))
+        if compressed:  # the same bytes for the same model: no name, no time
+            file = cast(IO[bytes], stack.enter_context(gzip.GzipFile("", "wb", fileobj=file, mtime=0)))
+        yield stack.enter_context(io.TextIOWrapper(file, encoding="utf-8"))
+
+
 def write_arpa(path: Path, orders: Sequence[Estimated], names: Sequence[str]) -> None:
-    """Write an ARPA file; names of the words, which begin with <s>, </s> and <unk>.  It appears whole or not at all."""
-    with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    """Write an ARPA file, compressed if its name ends in .gz, which appears whole or not at all.
+
+    names: of the words, which begin with <s>, </s> and <unk>.
+    """
+    with write_atomically(path) as temporary, _opened(temporary, path.suffix == ".gz") as file:
         file.write("\\data\\\n")
         for k, order in enumerate(orders, start=1):
             file.write(f"ngram {k}={len(order.prob_E)}\n")

@@ -144,7 +144,7 @@ class Recognizer:
         if words and into(task) is not None and self.config.model.decoder.kind != "attention":
             raise AsrError(f"task {task}: only an attention decoder can tell when the words of a translation were said")
         if words:
-            _ = self.decoder.timer  # what it lacks shows before any work
+            self.decoder.timer(task)  # what it lacks shows before any work
         todo = sources if isinstance(sources, Sized) else list(sources)
         reader = Reader(self.rate, self.window_s, self.cut)
         progress = Progress(reader, len(todo), on_done)
@@ -184,12 +184,16 @@ class Recognizer:
     def _batches(self, pools: Iterable[Sequence[Piece]], budget: Budget) -> Iterator[list[Piece]]:
         """Windows of much the same length, of any recordings, to be decoded together."""
         for pool in pools:
+            if not pool:
+                yield []  # so that recordings without a window are told of
             for batch in budget.batches([len(piece.samples_N) / self.rate for piece in pool]):
                 yield [pool[i] for i in batch]
             release()
 
     def _decode_fitting(self, pieces: Sequence[Piece], decode: Decode, budget: Budget) -> list[Decoded]:
         """Decode windows together, as many as fit into memory."""
+        if not pieces:
+            return []
 
         def together(some: Sequence[Piece]) -> list[Decoded]:
             audio_BN, len_B = pad_audio([piece.samples_N for piece in some])

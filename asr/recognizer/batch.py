@@ -36,6 +36,7 @@ from asr.recognizer.decoded import Decoded
 from asr.recognizer.fusion import open_language_model
 from asr.recognizer.searchers import build_searcher, check_options, search_options
 from asr.recognizer.timers import Timer, build_timer
+from asr.tasks import chosen, into
 
 # Encoding is fastest with few rows of equal length, decoding with many rows: a batch is encoded in parts.
 ENCODE_S = 30.0
@@ -88,6 +89,7 @@ class BatchDecoder:
         self.reader = copying(self.model.decoder, tree)  # of the list, in search
         self.lm = open_language_model(options, self.tokenizer)
         self.parts = parts
+        self._timers: dict[bool, Timer] = {}
         self.searcher = build_searcher(parts, options, self._search)
 
     def varied(self, options: DecodeConfig) -> BatchDecoder:
@@ -99,10 +101,12 @@ class BatchDecoder:
         other.searcher = build_searcher(self.parts, options, other._search)
         return other
 
-    @cached_property
-    def timer(self) -> Timer:
-        """What tells when words were said."""
-        return build_timer(self.parts, self.frame_s)
+    def timer(self, task: str | None = None) -> Timer:
+        """What tells when words of a task's texts were said.  Raises ConfigError for a model that cannot."""
+        spoken = into(chosen(task, self.tokenizer.tasks)) is None
+        if spoken not in self._timers:
+            self._timers[spoken] = build_timer(self.parts, self.frame_s, spoken=spoken)
+        return self._timers[spoken]
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -160,7 +164,7 @@ class BatchDecoder:
             results = self._guard(results, windows)
         if words:
             texts = [result.hypotheses[0].tokens for result in results]
-            timed = self.timer.words(memory, texts, prefix_BP, audio_BN, len_B)
+            timed = self.timer(task).words(memory, texts, prefix_BP, audio_BN, len_B)
             results = [replace(result, words=tuple(w)) for result, w in zip(results, timed, strict=True)]
         return results
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from asr.errors import AsrError, printable
+from asr.errors import AsrError
 from asr.recognizer.decoded import Decoded
 from asr.windows import Window, WindowMaker
 
@@ -51,7 +51,6 @@ class Recording:
     language: str | None
     expected_s: float = 0.0
     heard_s: float = 0.0
-    loudest: float = 0.0
     whole: bool = False
     problem: str | None = None
     windows: list[tuple[float, float]] = field(default_factory=list)
@@ -82,7 +81,7 @@ class Reader:
         self._last: Recording | None = None
 
     def pools(self, sources: Iterable[Source]) -> Iterator[list[Piece]]:
-        """Windows of about POOL_S, of any recordings; the last pool may be empty."""
+        """Windows of about POOL_S, of any recordings; an empty pool where nothing waits and a recording has none."""
         pool: list[Piece] = []
         pooled = 0
         for source in sources:
@@ -94,6 +93,8 @@ class Reader:
                     yield pool
                     pool, pooled = [], 0
             recording.whole = True
+            if not pool and not recording.found:
+                yield []
         yield pool
 
     def finished(self) -> Iterator[Recording]:
@@ -138,16 +139,12 @@ class Reader:
                     yield Window(0.0, torch.cat(head))
         except AsrError as e:
             recording.problem = str(e)
-        else:
-            if recording.loudest == 0.0:
-                recording.problem = f"{printable(recording.id)}: silent: every sample is zero"
 
     def _listen(self, blocks: Iterable[Tensor], recording: Recording) -> Iterator[Tensor]:
         for block_N in blocks:
             seconds = len(block_N) / self.rate
             recording.heard_s += seconds
             self._heard_s += seconds
-            recording.loudest = max(recording.loudest, float(block_N.abs().amax()) if len(block_N) else 0.0)
             yield block_N
 
 

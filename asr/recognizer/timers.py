@@ -31,14 +31,15 @@ class Timer(Protocol):
     ) -> list[list[Word]]: ...
 
 
-def build_timer(parts: ModelFolder, frame_s: float) -> Timer:
-    """By the cross-attention of an attention decoder, else by the CTC head, else by a transducer's own alignment.
+def build_timer(parts: ModelFolder, frame_s: float, *, spoken: bool) -> Timer:
+    """By CTC and the cross-attention of an attention decoder, else by CTC, else by a transducer's own alignment.
 
-    Raises ConfigError for a model that has none of them.
+    spoken: whether the texts are what is said; of a translation CTC knows nothing.  Raises ConfigError for a model that
+    has none of them.
     """
     config, model, tokenizer = parts
     if isinstance(config.model.decoder, DecoderConfig):
-        return WordTimer(model, tokenizer, frame_s, config.model.decoder.alignment_heads)
+        return WordTimer(model, tokenizer, frame_s, config.model.decoder.alignment_heads, spoken=spoken)
     if model.ctc is not None:
         align = CTCAligner(posteriors(parts), tokenizer.blank_id)
         return FrameTimer(align, tokenizer, model.front_end.sample_rate_hz, frame_s)
