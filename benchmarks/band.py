@@ -1,8 +1,9 @@
 """What the encoder takes as recordings grow: attention to all frames beside attention to a window of them.
 
-Run `python benchmarks/band.py`.  The encoder of conf/ablation/en.yaml with seeded weights reads noise in one piece, one
-thread, float32; each figure is of a process of its own.  Seconds are those of the processor, the least of the rounds,
-without features; MB are what the process held at most beyond what it had when it began to encode (Linux).
+Run `python benchmarks/band.py`.  The encoder of conf/ablation/en.yaml, with sinusoidal positions unless told
+otherwise and seeded weights, reads noise in one piece, one thread, float32; each figure is of a process of its own.
+Seconds are those of the processor, the least of the rounds, without features; MB are what the process held at most
+beyond what it had when it began to encode (Linux).
 """
 
 from __future__ import annotations

@@ -108,7 +108,12 @@ def evaluate(
     ] = None,
     language: Annotated[str | None, typer.Option(help="Only the cuts in this language.")] = None,
     task: Task = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Folder for hyp.jsonl.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", help="For hyp.jsonl and evaluation.jsonl. [default: the model's folder, of a name this one]"
+        ),
+    ] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
     noise: Annotated[Path | None, typer.Option(help="Folder of noise or music to mix in, for a harder test.")] = None,
     snr: Annotated[float, typer.Option(help="With --noise: signal to noise, in dB.")] = 10.0,
