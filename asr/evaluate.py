@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lhotse.cut import Cut
 
-from asr.config import AugmentConfig
+from asr.config import AugmentConfig, validate
 from asr.data.augment import NoiseMixer
 from asr.data.cuts import Dropped, language_of, read_cuts
 from asr.data.tasks import for_task, text_language_of
@@ -143,11 +143,10 @@ def scorable(manifest: Place, task: str, language: str | None, options: ScoreOpt
 def noisy(folder: Path, snr_db: float, sample_rate_hz: int) -> NoiseMixer:
     """What mixes noise or music from a folder into each cut: for a cut the same stretch of the same file each time.
 
-    Raises DataError if there is none.
+    Raises DataError if there is none, ConfigError for a ratio that is none.
     """
-    return NoiseMixer(
-        AugmentConfig(noise=folder, noise_probability=1.0, noise_snr_db=(snr_db, snr_db)), sample_rate_hz, 0
-    )
+    mixed = {"noise": folder, "noise_probability": 1.0, "noise_snr_db": (snr_db, snr_db)}
+    return NoiseMixer(validate(AugmentConfig, mixed, "noise"), sample_rate_hz, 0)
 
 
 def reference_of(cut: Cut, task: str = TRANSCRIBE) -> Row:

@@ -16,13 +16,14 @@ from lhotse.cut import Cut
 
 from asr.config import DecodeConfig, validate
 from asr.data.batch import pad_audio
-from asr.data.cuts import Dropped, language_of, load_audio
+from asr.data.cuts import Dropped, language_of
 from asr.errors import ConfigError, DataError, printable
 from asr.evaluate import scorable
 from asr.files import Place
 from asr.recognizer import OnDone, Recognizer
 from asr.recognizer.batch import BatchDecoder
 from asr.recognizer.budget import Budget
+from asr.recognizer.cuts import waveform
 from asr.recognizer.parallel import Workers
 from asr.scoring import MORE_IS_BETTER, ScoreOptions, ScoreReport, metrics_of, score_sources
 from asr.scoring.recognised import Recognised, sources
@@ -143,7 +144,7 @@ def _decode(
     recognizer: Recognizer, decoders: Sequence[BatchDecoder], cuts: Sequence[Cut], task: str, batch: Sequence[int]
 ) -> list[Sequence[str]]:
     """The texts of each cut of a batch, one from each decoder."""
-    audio_BN, len_B = pad_audio([load_audio(cuts[i], recognizer.rate) for i in batch])
+    audio_BN, len_B = pad_audio([waveform(cuts[i], recognizer.rate) for i in batch])
     audio_BN, len_B = audio_BN.to(recognizer.device), len_B.to(recognizer.device)
     known = recognizer.tokenizer.languages
     languages = [language_of(cuts[i]) if known else None for i in batch]

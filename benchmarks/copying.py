@@ -130,7 +130,7 @@ def recognised(
         raise AsrError(f"{model}: its decoder has no pointer")
     if not system.pointer:
         parts.model.decoder.pointer = None
-    listed = {"phrases": phrases, "phrase_bonus": system.bonus}
+    listed = {"phrases": phrases, "phrase_bonus": system.bonus if phrases else None}
     options = parts.config.decode.model_copy(update={"beam_size": beam, **listed})
     results = Recognizer(parts, options, fastest(torch.device("cpu"))).transcribe_sources(sources(audio, RATE))
     return {

@@ -206,6 +206,7 @@ def _transformers(config: ExperimentConfig, *, bf16: bool) -> tuple[Path, list[C
         optimizer.zero_grad()
     saved, folder = config.out / "saved", config.out / "model"
     _save(model, parts, saved)
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier measurement
     import_model(saved, folder, exact=True)
     return folder, starts
 

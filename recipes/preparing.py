@@ -77,6 +77,11 @@ def manifests(out: Path) -> list[Path]:
     return sorted(out.glob("cuts_*.jsonl.gz"))
 
 
+def name_of(manifest: Path) -> str:
+    """The split, or the part of one, that a manifest is of."""
+    return manifest.name.removeprefix("cuts_").removesuffix(".jsonl.gz")
+
+
 def write_cuts(cuts: Iterable[MonoCut], path: Path) -> None:
     """Write lhotse cuts, the same bytes for the same cuts (lhotse's own writer adds the time of writing)."""
     with (

@@ -28,13 +28,14 @@ from recipes.preparing import (
     finished,
     manifest_path,
     manifests,
+    name_of,
     state_of,
     sweep_torn,
     write_cuts,
     write_stamp,
 )
 from recipes.report import show, summarize
-from recipes.shards import shard_folders, shards_path, write_shards
+from recipes.shards import shards_path, write_shards
 
 
 class Place(NamedTuple):
@@ -220,7 +221,8 @@ def _write(
     lists: Iterable[tuple[str, Sequence[Utterance]]], out: Path, shar: int | None, jobs: int, console: Console
 ) -> list[dict[str, Any]]:
     """Write the manifests, and the shards, which are named; those of a former run that have no part in this one go."""
-    stale, shards = {*manifests(out), *shard_folders(out)}, []
+    former, shards = manifests(out), []
+    stale = {*former, *(shards_path(out, name_of(path)) for path in former)}
     for name, utterances in lists:
         write_cuts(as_cuts(utterances), manifest_path(out, name))
         stale.discard(manifest_path(out, name))
@@ -229,7 +231,10 @@ def _write(
             shards.append(_named(Place(shards_path(out, name))))
             stale.discard(shards_path(out, name))
     for path in stale:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     return shards
 
 

@@ -21,11 +21,6 @@ def shards_path(out: Path, name: str) -> Path:
     return out / f"shar_{name}"
 
 
-def shard_folders(out: Path) -> list[Path]:
-    """All that stand below `out`."""
-    return sorted(path for path in out.glob(shards_path(out, "*").name) if path.is_dir())
-
-
 def write_shards(cuts: Sequence[MonoCut], folder: Path, size: int, jobs: int, console: Console) -> None:
     """Write cuts, in their order, with what is heard in them as FLAC; the folder appears whole or not at all.
 

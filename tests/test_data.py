@@ -333,6 +333,7 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
         return recorded(sources=[{"type": kind, "channels": [0], "source": source}])
 
     (far,) = CutSet.from_cuts([cut("x", 1).mix(cut("y", 1), offset_other_by=1e10, allow_padding=True)])
+    mixed = far.to_dict()
     files: dict[str, tuple[str | bytes, str]] = {
         "speed.jsonl": (recorded(transforms=[speed("a")]), "its speed is no factor from 0.1 to 10"),
         "still.jsonl": (recorded(transforms=[speed(0)]), "its speed is no factor from 0.1 to 10"),
@@ -379,6 +380,9 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
         "unknown-key.jsonl": (json.dumps(good | {"__reduce__": "touch EXECUTED"}), none),
         "list.jsonl": ("[1, 2]", none),
         "number.jsonl": (said(text=5), r"number\.jsonl:1: a supervision's text is 5, which is no text"),
+        "begin.jsonl": (said(start=None), "a supervision's start is None, which is no number"),
+        "offset.jsonl": (json.dumps(mixed | {"tracks": [{**mixed["tracks"][0], "offset": "x"}]}), none),
+        "trackless.jsonl": (json.dumps(mixed | {"tracks": []}), none),
         "languages.jsonl": (said(language=["en"]), r"a supervision's language is \['en'\], which is no text"),
         "endless.jsonl": (
             json.dumps(good | {"duration": None}),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from command import asr
@@ -16,8 +18,9 @@ from torch import Tensor
 from asr.checkpoint import save_model_folder
 from asr.config import DecodeConfig, validate
 from asr.data.batch import pad_audio
+from asr.data.cuts import read_cuts
 from asr.errors import ConfigError
-from asr.evaluate import evaluate
+from asr.evaluate import evaluate, noisy
 from asr.lm.train import train_ngrams
 from asr.model.masks import Memory
 from asr.recognizer import Recognizer
@@ -100,6 +103,19 @@ def test_tune_goes_on_with_fewer_windows_where_memory_is_short(folder: Path, mon
     monkeypatch.setattr(BatchDecoder, "encode", small)
     assert [each.as_dict() for each in tune(recognizer, dev, grid, batch_s=100).tried] == expected
     assert tried == [4, 2, 2]
+
+
+def test_silence_is_tuned_on_as_it_is_scored(folder: Path, tmp_path: Path) -> None:
+    clips = [clip(tmp_path / "quiet.wav", np.zeros(8000), "nobody"), *read_cuts(folder / "dev.jsonl")]
+    dev, recognizer = manifest(tmp_path / "dev.jsonl", clips), Recognizer(small_model())
+    (tried,) = tune(recognizer, dev, {"beam_size": [1.0]}).tried
+    assert tried.report.values == evaluate(recognizer, dev, tmp_path).report.values
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    clip(noise / "hum.wav", noises(1.0)[0].numpy())
+    assert evaluate(recognizer, dev, tmp_path, noise=noisy(noise, 10.0, 8000)).report.utterances == 5
+    with pytest.raises(ConfigError, match=r"^noise: 'noise_snr_db\.0': Input should be a finite number, got inf"):
+        noisy(noise, math.inf, 8000)
 
 
 def test_tune_prints_every_setting_the_best_one_and_what_its_rates_are_of(folder: Path) -> None:

@@ -74,10 +74,12 @@ def batch(path: Path) -> Batch:
 
 
 def configured(path: Path, *choices: tuple[str, str]) -> ExperimentConfig:
-    """A whole part of a model is chosen before what it holds, and a pointer goes with its lists."""
+    """A whole part of a model is chosen before what it holds; a pointer goes with its lists, no CTC with no head."""
     told = sorted(f"{key}={value}" for key, value in choices)
     if ("model.decoder.pointer", "{}") in choices and not any(key == "data.phrases" for key, _ in choices):
         told.append(f"data.phrases={METHODS['data.phrases'][0]}")
+    if ("loss.ctc_weight", "0") in choices:
+        told.append("model.ctc=false")
     return experiment(path, *_BASE, *told)
 
 

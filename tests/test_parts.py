@@ -223,6 +223,16 @@ def test_what_is_brought_decodes_as_before_but_for_what_is_given(path: Path, tmp
     save_model_folder(tmp_path, own._replace(config=own.config.model_copy(update={"decode": guarded})))
     decode = starting_point(config).config.decode
     assert decode == guarded.model_copy(update={"beam_size": 2})
+    decode = starting_point(
+        experiment(
+            path.with_name("brought.yaml"),
+            f"init={tmp_path}",
+            "loss.ctc_weight=0.3",
+            "data.max_duration_s=5",
+            "decode.guards.wider_beam=1",
+        )
+    ).config.decode
+    assert decode.guards == guarded.guards.model_copy(update={"wider_beam": 1})
 
 
 def test_a_model_that_is_brought_trains_with_its_dropout(path: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from models import RATE, noises, small_model
 
 import asr as package
 from asr.checkpoint import load_model_folder, save_model_folder
-from asr.config import ExperimentConfig, GuardConfig
+from asr.config import DecodeConfig, ExperimentConfig, GuardConfig
 from asr.errors import CheckpointError, ConfigError
 from asr.pretrained import fetch, find, find_model, import_model
 from asr.pretrained.fetch import known_name
@@ -315,11 +315,16 @@ def test_load_model(cache: Path) -> None:
     assert recognizer.options.beam_size == 2
     recognizer = package.load_model(cache / "whisper-tiny.en", device="cpu", beam_size=3)
     assert (recognizer.options.beam_size, recognizer.device.type) == (3, "cpu")
+    names = cache / "names.txt"
+    names.write_text("hello\n")
     own = GuardConfig(enabled=True, wider_beam=1)
     save_model_folder(cache / "guarded", small_model(guards=own))
     assert package.load_model(cache / "guarded", guards={"enabled": False}).options.guards == own.model_copy(
         update={"enabled": False}
     )
+    save_model_folder(cache / "listening", small_model(phrases=names, phrase_bonus=2.0))
+    assert package.load_model(cache / "listening").options.phrase_bonus == 2.0
+    assert package.load_model(cache / "listening", phrases=None).options == DecodeConfig()
     for options, says in (
         ({"beam_size": 0}, "'beam_size': "),
         ({"beam": 1}, "unknown key 'beam'"),

@@ -98,6 +98,6 @@ def test_a_second_run_does_nothing_and_lost_shards_are_noticed(tmp_path: Path) -
 def test_shards_of_a_former_run_do_not_stay(tmp_path: Path) -> None:
     tree, out = TREES["librispeech"](tmp_path / "source"), tmp_path / "o"
     run(tree, out, "--shar", 3)
-    (out / "shar_mine").write_text("a file of that name is not the recipe's")
+    (out / "shar_mine").mkdir()
     run(tree, out)
-    assert [path.name for path in out.glob("shar_*")] == ["shar_mine"]
+    assert [path.name for path in out.glob("shar_*")] == ["shar_mine"], "which no recipe made"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +22,19 @@ from asr.align import forced_path
 from asr.checkpoint import load_model_folder
 from asr.config import DecodeConfig, to_yaml, validate
 from asr.data.batch import collate
+from asr.data.corpus import Streamed
 from asr.data.cuts import read_cuts, text_of
+from asr.data.examples import Examples
+from asr.data.sources import open_source
 from asr.data.tasks import for_task, for_tasks, spoken_text_of, task_of, text_language_of
+from asr.data.usable import Usable
 from asr.errors import AsrError, ConfigError, DataError
 from asr.evaluate import evaluate
 from asr.metrics import ErrorRate
 from asr.recognizer import Recognizer
 from asr.scoring import Columns, score
 from asr.tasks import chosen, into
+from asr.tokenizer import CharacterTokenizer
 from asr.training.callbacks import KeepStates
 from asr.training.initial import assembled
 from asr.training.run import train
@@ -113,6 +119,17 @@ def test_what_is_missing_is_told(translations: Any, says: str) -> None:
     told: list[Any] = []
     assert list(for_tasks([spoken], ["translate:de", "transcribe"], told.append)) == [spoken]
     assert told == [("a>de", says)]
+
+
+def test_a_stream_has_each_cut_once_for_each_task_and_its_copies_apart(config: Path, tmp_path: Path) -> None:
+    path = split(tmp_path, "many", 40)
+    streamed = experiment(config, f"data.train={path}", BOTH, "data.stream=true", "data.shuffle_buffer=40")
+    tokenizer = CharacterTokenizer.train([*GERMAN, *GERMAN.values()], (), streamed.data.tasks)
+    usable = Usable(streamed, Examples(streamed, tokenizer, 8000), 100, 30.0, None)
+    ids = [c.id for c in Streamed(streamed, usable, open_source(path)).epoch(0).cuts]
+    assert sorted(ids) == sorted(f"many-{i}{task}" for i in range(40) for task in ("", ">de"))
+    neighbours = sum(a.partition(">")[0] == b.partition(">")[0] for a, b in itertools.pairwise(ids))
+    assert neighbours < 10
 
 
 # ---- training ----------------------------------------------------------------------------------------------------
@@ -237,7 +254,7 @@ def test_cuts_without_what_is_needed_are_named(config: Path, tmp_path: Path) -> 
     trained(config, out, f"data.train={path}", only, "trainer.max_steps=1")
     assert (out / "dropped.tsv").read_text().splitlines() == [
         "b>de\tno translation into de",
-        "c>de\tnothing tells what is said, which CTC needs: loss.ctc_weight=0 model.ctc=false do without",
+        "c>de\tnothing tells what is said, which CTC needs: train without it (loss.ctc_weight=0)",
     ]
     without = tmp_path / "without"
     trained(config, without, f"data.train={path}", only, "trainer.max_steps=1", "loss.ctc_weight=0", "model.ctc=false")

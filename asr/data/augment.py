@@ -66,12 +66,13 @@ class Variation:
         """The cuts as they come by, in their own order, some joined with such that come near them."""
         coming = iter(cuts)
         lately = list(itertools.islice(coming, _LATELY))
+        kinds = list(map(_kind, lately))
 
-        def alike(kind: Kind) -> list[Cut]:
-            return [cut for cut in lately if _kind(cut) == kind]
+        def alike(wanted: Kind) -> list[Cut]:
+            return [cut for cut, kind in zip(lately, kinds, strict=True) if kind == wanted]
 
         for index, cut in enumerate(itertools.chain(list(lately), coming)):
-            lately[index % _LATELY] = cut
+            lately[index % _LATELY], kinds[index % _LATELY] = cut, _kind(cut)
             yield self._vary(cut, alike, epoch)
 
     def _vary(self, cut: Cut, alike: Callable[[Kind], Sequence[Cut]], epoch: int) -> Cut:

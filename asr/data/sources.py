@@ -73,25 +73,33 @@ def parse_cut(line: bytes, changes: Mapping[str, Any] = MappingProxyType({})) ->
     try:
         item = deserialize_item({**json.loads(line), **changes})
         cut = item.to_cut() if isinstance(item, Recording) else item
+        problem = _problem(cut)
     except Exception as e:  # lhotse raises whatever its parsers raise
         raise DataError(
             f"neither cut nor recording of lhotse: {type(e).__name__}: {' '.join(str(e).split())}"
         ) from None
+    if problem is not None:
+        raise DataError(problem)
+    return cast(Cut, cut)
+
+
+def _problem(cut: object) -> str | None:
+    """What is wrong with what lhotse takes as it comes."""
     if not isinstance(cut, Cut):
-        raise DataError(f"a {type(cut).__name__}, neither cut nor recording of lhotse")
-    _check_types(cut)
-    return cut
-
-
-def _check_types(cut: Cut) -> None:
-    """What lhotse takes as it comes.  Raises DataError."""
-    if not isinstance(cut.id, str) or not isinstance(cut.duration, int | float) or not 0 <= cut.duration < math.inf:
-        raise DataError("its id is no text, or its duration none")
+        return f"a {type(cut).__name__}, neither cut nor recording of lhotse"
+    if not isinstance(cut.id, str) or not _is_number(cut.duration) or cut.duration < 0:
+        return "its id is no text, or its duration none"
     for supervision in cut.supervisions:
-        for name in ("text", "language", "speaker"):
-            value = getattr(supervision, name)
-            if not isinstance(value, str | None):
-                raise DataError(f"a supervision's {name} is {value!r}, which is no text")
+        for name in ("text", "language"):
+            if not isinstance(value := getattr(supervision, name), str | None):
+                return f"a supervision's {name} is {value!r}, which is no text"
+        if not _is_number(supervision.start):
+            return f"a supervision's start is {supervision.start!r}, which is no number"
+    return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 @dataclass(slots=True)

@@ -62,7 +62,7 @@ class Usable:
             return f"target of {len(target.tokens)} tokens is longer than the decoder's max_length={self.max_tokens}"
         if self.encoder_frames is not None and duration_s is not None:
             if not target.spoken:
-                return "nothing tells what is said, which CTC needs: loss.ctc_weight=0 model.ctc=false do without"
+                return "nothing tells what is said, which CTC needs: train without it (loss.ctc_weight=0)"
             frames = self.encoder_frames(duration_s)
             if not ctc_fits(frames, target.spoken):
                 return f"target of {len(target.spoken)} tokens does not fit {frames} encoder frames"

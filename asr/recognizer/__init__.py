@@ -186,6 +186,7 @@ class Recognizer:
         for pool in pools:
             if not pool:
                 yield []  # so that recordings without a window are told of
+                continue
             for batch in budget.batches([len(piece.samples_N) / self.rate for piece in pool]):
                 yield [pool[i] for i in batch]
             release()

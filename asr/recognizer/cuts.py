@@ -1,10 +1,15 @@
-"""Cuts of a manifest as sources; apart from audio files, as importing lhotse takes seconds."""
+"""Cuts of a manifest as sources; apart from audio files, as importing lhotse takes seconds.
+
+Shapes: N samples.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 
+import torch
 from lhotse.cut import Cut
+from torch import Tensor
 
 from asr.data.augment import NoiseMixer
 from asr.data.cuts import language_of, load_audio, whole_file
@@ -22,6 +27,12 @@ def cut_source(cut: Cut, rate: int, noise: NoiseMixer | None = None) -> Source:
     return Source(cut.id, load, language_of(cut))
 
 
+def waveform(cut: Cut, rate: int) -> Tensor:
+    """What is heard in a cut, (N,); a whole file of silence, which load_audio refuses, is silence."""
+    path = whole_file(cut)
+    return load_audio(cut, rate) if path is None else torch.cat([torch.zeros(0), *open_file(path, rate).blocks])
+
+
 def _load(cut: Cut, rate: int, noise: NoiseMixer | None) -> Opened:
-    audio_N = load_audio(cut, rate)
+    audio_N = waveform(cut, rate)
     return Opened([audio_N if noise is None else noise(audio_N, cut.id, 0)[0]], cut.duration)

@@ -19,6 +19,7 @@ from asr.windows import Window, WindowMaker
 
 # So much audio is in memory at a time: batches by length need a choice, a recording or a folder may be endless.
 POOL_S = 900.0
+MOST_WAITING = 1000  # recordings, where some of them have no windows
 
 OnDone = Callable[[float, float], None]
 
@@ -81,7 +82,7 @@ class Reader:
         self._last: Recording | None = None
 
     def pools(self, sources: Iterable[Source]) -> Iterator[list[Piece]]:
-        """Windows of about POOL_S, of any recordings; an empty pool where nothing waits and a recording has none."""
+        """Windows of about POOL_S, of any recordings; fewer or none where recordings without any are to be told of."""
         pool: list[Piece] = []
         pooled = 0
         for source in sources:
@@ -93,8 +94,9 @@ class Reader:
                     yield pool
                     pool, pooled = [], 0
             recording.whole = True
-            if not pool and not recording.found:
-                yield []
+            if not recording.found and (not pool or len(self.waiting) > MOST_WAITING):
+                yield pool
+                pool, pooled = [], 0
         yield pool
 
     def finished(self) -> Iterator[Recording]:

@@ -41,7 +41,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
 }
 
 
-_WEIGHTS = {"lm_weight": "lm", "lm_unit": "lm", "lm_unknown_penalty": "lm", "phrase_bonus": "phrases"}
+WEIGHTS = {"lm_weight": "lm", "lm_unit": "lm", "lm_unknown_penalty": "lm", "phrase_bonus": "phrases"}
 
 
 class Searcher(Protocol):
@@ -75,7 +75,7 @@ def check_options(model: ModelConfig, options: DecodeConfig) -> None:
         changed = options.guards.enabled if name == "guards" else _differs(options, name)
         if changed and kind not in kinds:
             raise ConfigError(f"decode.{name} is for decoders of kind {' or '.join(kinds)}; this model's is {kind}")
-    for name, weighed in _WEIGHTS.items():
+    for name, weighed in WEIGHTS.items():
         if _differs(options, name) and getattr(options, weighed) is None:
             raise ConfigError(f"decode.{name}: there is nothing to weigh without decode.{weighed}")
 

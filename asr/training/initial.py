@@ -31,7 +31,10 @@ def adapted(config: ExperimentConfig) -> ModelFolder:
         hint = "take parts of it, such as init: {from: FOLDER, parts: [encoder]}"
         raise ConfigError(f"{config.init.from_}: {e}; {hint}") from None
     given = {name: getattr(config.decode, name) for name in config.decode.model_fields_set}
-    decode = parts.config.decode.model_copy(update=given)
+    own, guards = parts.config.decode, config.decode.guards
+    if "guards" in given:
+        given["guards"] = own.guards.model_copy(update={key: getattr(guards, key) for key in guards.model_fields_set})
+    decode = own.model_copy(update=given)
     settled = parts.config.model_copy(update={"decode": decode, "normalizer": config.normalizer})
     return resettled(parts, _fitting(config, _validated(config, settled, _changed(config, model))))
 

@@ -112,7 +112,8 @@ def _check_longest(config: ExperimentConfig, settled: ModelFolderConfig) -> None
         lengths_s["augment.join_max_s"] = config.augment.join_max_s
     for key, length_s in lengths_s.items():
         if length_s > settled.longest_s:
-            learned = settled.model.encoder.position == "learned"
+            encoder = settled.model.encoder
+            learned = encoder.position == "learned" and encoder.longest_s == settled.longest_s
             limit = "model.encoder.longest_s, behind which are no positions" if learned else "features.window_s"
             raise ConfigError(f"{key}={length_s:g} is longer than the {settled.longest_s:g} s of {limit}")
 
