@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from asr.errors import ConfigError, printable
-from asr.files import make_folder, naming, write_atomically
+from asr.files import json_line, make_folder, naming, write_atomically
 from asr.subtitles import SubtitleOptions, cues, segments_of
 from asr.transcript import Failure, Segment, Transcript, Word
 
@@ -83,9 +83,7 @@ def clock(ms: int, mark: str) -> str:
 
 
 def _json(value: object) -> str:
-    line = json.dumps(value, ensure_ascii=False, default=_rounded)
-    # What is no text in a file's name stands as a lone surrogate, for which JSON's escape looks like Python's.
-    return line.encode("utf-8", "backslashreplace").decode()
+    return json_line(value, default=_rounded).decode().removesuffix("\n")
 
 
 def _rounded(part: Segment | Word) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,7 @@ def test_the_tables_hold_what_the_results_say(ablation: Path) -> None:
     ("changed", "says"),
     [
         ("{", "results.jsonl: line 2 is not JSON; take it out"),
+        ("\udcff", "results.jsonl: line 2 is not JSON; take it out"),
         ('{"kind": "result"}', "results.jsonl: line 2: key 'line.result.corpus' is missing"),
         ('{"kind": "x"}', "results.jsonl: line 2: 'line'"),
     ],
@@ -124,7 +126,7 @@ def test_the_tables_hold_what_the_results_say(ablation: Path) -> None:
 def test_a_broken_line_is_named(ablation: Path, changed: str, says: str) -> None:
     path = ablation.with_name("results.jsonl")
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([lines[0], changed, *lines[2:]]) + "\n")
+    path.write_bytes(os.fsencode("\n".join([lines[0], changed, *lines[2:]]) + "\n"))
     done = asr("ablate", ablation, "--report")
     assert done.status == 2
     assert says in done.err[0]

@@ -53,7 +53,8 @@ def test_many_numbers_are_put_into_quarters() -> None:
     assert np.bincount(groups.of_utterance).tolist() == [10, 10, 10, 10]
     few = Groups("channel", ("0", "1"), np.array([0, 1, 0]))
     words = Groups("speaker", tuple(f"s{n}" for n in range(20)), np.arange(20))
-    assert (in_quarters(few), in_quarters(words)) == (few, words)
+    readers = Groups("speaker", tuple(str(n) for n in range(60, 80)), np.arange(20))
+    assert (in_quarters(few), in_quarters(words), in_quarters(readers)) == (few, words, readers)
 
 
 def test_report_and_command(tmp_path: Path) -> None:

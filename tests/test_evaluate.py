@@ -197,6 +197,6 @@ def test_noise_makes_a_harder_test_that_is_the_same_each_time(cuts: Path, tmp_pa
 
 
 def test_texts_with_any_character_are_read_again_as_they_were_written(tmp_path: Path) -> None:
-    texts = ["one\u2028two", "three\u0085", "\u2029", "plain"]
+    texts = ["one\u2028two", "three\u0085", "\u2029", "half of \ud800", "plain"]
     write_recognised(tmp_path / "hyp.jsonl", [Recognised(Row(text, text, "en"), text) for text in texts])
     assert [each.text for each in read_recognised(tmp_path / "hyp.jsonl")] == texts

@@ -45,6 +45,13 @@ def test_a_finished_write_replaces_the_file(tmp_path: Path) -> None:
     assert found(tmp_path) == {"cuts.jsonl.gz": b"new"}
 
 
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is no file to be written anew"), write_atomically(tmp_path / "pipe"):
+        pytest.fail("nothing is to be written")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseException]) -> None:
     target = tmp_path / "model"

@@ -89,6 +89,14 @@ def test_broken_transcripts_are_named(tmp_path: Path, content: bytes, message: s
     assert str(path) in str(caught.value)
 
 
+def test_a_damaged_transcript_is_one_line(tmp_path: Path) -> None:
+    path, whole = tmp_path / "core-sounds-en.txt.gz", gzip.compress(b"a: b\n" * 1000)
+    for damaged in (whole[:12] + b"\xff" * 4 + whole[16:], whole[:-12]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"not a UTF-8 transcript .* fetch the package again"):
+            corpus.read_transcripts(path, "en")
+
+
 def test_a_transcript_that_inflates_without_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "core-sounds-en.txt.gz"
     path.write_bytes(gzip.compress(b"a" * (corpus.MAX_TRANSCRIPT_BYTES + 1)))

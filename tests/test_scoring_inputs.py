@@ -138,6 +138,8 @@ def test_files_in_another_order_and_missing_texts(tmp_path: Path) -> None:
     [
         ("x.stm", "talk 1 anna 0.0\n", r":1: needs `file channel speaker begin end text`"),
         ("x.stm", "talk 1 anna 2.0 1.0 hey\n", r":1: needs `file channel"),
+        ("x.stm", "talk 1 anna 2.0 1e400 hey\n", r":1: needs `file channel"),
+        ("x.ctm", "talk 1 0.0 inf hey\n", r":1: needs `file channel begin duration word`"),
         ("x.stm", "talk 1 anna 0 1 { a / b }\n", r":1: alternatives in curly brackets"),
         ("x.ctm", "\ntalk 1 0.0 x hey\n", r":2: needs `file channel begin duration word`"),
         ("x.ctm", "talk 1 * * <ALT_BEGIN>\n", r":1: alternatives are not read"),

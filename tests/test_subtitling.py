@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -293,6 +294,16 @@ def test_webvtt_and_ass_hold_more_than_cues(tmp_path: Path) -> None:
         assert texts == [f"Word {i}." for i in range(24)]
 
 
+def test_a_name_that_is_no_text_is_a_recording_like_others(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    for stem in ("good", name):
+        talk(tmp_path, "new.wav").rename(tmp_path / f"{stem}.wav")
+        (tmp_path / f"{stem}.en.srt").write_text(srt(SPEECH))
+    run(tmp_path)
+    assert {cut.recording.id for cut in cuts_of(tmp_path)} == {"good", name}
+    assert load_audio(cuts_of(tmp_path)[0], RATE).any()
+
+
 def test_what_cannot_begin_is_one_line(tmp_path: Path) -> None:
     assert "there is no audio or video file" in run(tmp_path, status=2).err[0]
     talk(tmp_path)
@@ -310,6 +321,14 @@ def test_silero_hears_no_speech_in_noise_and_the_recording_is_refused(
 
 
 # --- parts --------------------------------------------------------------------------------------------
+
+
+def test_a_short_cue_within_a_long_one_leaves_nobody_to_be_heard() -> None:
+    activity = activity_of([(0.5, 9.3)], 12)
+    cues = [cue(1, 0.0, 10.0, "It goes on and on until it has an end."), cue(2, 3.0, 3.4, "Hey!")]
+    kept, dropped = cut(cues, activity, Rules())
+    assert not kept
+    assert [each.reason for each in dropped] == ["overlapping"] * 2
 
 
 def test_edges_move_to_the_speech_near_them_and_padding_leaves_room() -> None:

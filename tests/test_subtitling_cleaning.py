@@ -67,6 +67,7 @@ def test_what_is_not_said_goes(shown: str, heard: str | None) -> None:
         ("Subtitles by Jane Doe", "credits"),
         ("Synced and corrected by nobody", "credits"),
         ("Find more on www.example.com", "credits"),
+        ("Subtitles and timing & sync by Jane", "credits"),
         ("字幕組：某某", "credits"),
     ],
 )
@@ -204,3 +205,8 @@ def test_activity_counts_speech() -> None:
     assert np.allclose(activity.regions, [(1, 2), (4, 6)], atol=0.05)
     assert activity.speech_s(0, 10) == pytest.approx(3, abs=0.05)
     assert activity.when(0, 1.5) == pytest.approx(4.5, abs=0.05)
+
+
+@pytest.mark.parametrize("part", ["sub and ", "a-", "ondertitel", "sub & ", "* ", "( ", "{", "<i"])
+def test_an_endless_cue_is_cleaned_in_no_time(part: str) -> None:
+    clean([cue(1, 0, 2, part * 20_000)])  # minutes, where a pattern tries all ways to part it

@@ -82,6 +82,7 @@ def test_a_result_names_the_file_and_its_digest(rules: Path, tmp_path: Path) -> 
         (r'- "\bno": b', "write patterns with \\ in single quotes"),
         (r'- "\d": b', "write patterns with \\ in single quotes"),
         ("- a: b\n---\n- c: d", ":2: not valid YAML"),
+        ('- "\\U00110000": x', ":1: not valid YAML"),
         ("- '': b", ":1: the pattern is empty"),
         ("- '((a{1000}){1000}){1000}': b", ":1: the pattern is too large"),
         ("- '" + "(" * 400 + ")" * 400 + "': b", ":1: the pattern is too large"),

@@ -165,7 +165,7 @@ def _text(record: Record) -> str:
 
 
 def _read(path: Path) -> Iterable[Record]:
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")  # behind the last line feed, a killed writer's
+    *whole, _ = path.read_bytes().split(b"\n")  # behind the last line feed, a killed writer's
     for number, line in enumerate(whole, 1):
         try:
             found = json.loads(line)

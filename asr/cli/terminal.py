@@ -39,7 +39,7 @@ def run(app: typer.Typer) -> int:
         except _UsageError as e:
             return _usage(e)
         except AsrError as e:
-            say(str(e))
+            say(printable(e))
             return 2
         except OSError as e:
             if e.errno is None:

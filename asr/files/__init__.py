@@ -2,7 +2,7 @@
 
 from .archive import extract_archive
 from .kinds import audio_by_name
-from .lines import count_lines, filled_lines, numbered_lines
+from .lines import count_lines, filled_lines, json_line, numbered_lines
 from .places import MANIFESTS, Place, files_in, is_folder, open_place, open_within, to_place
 from .tar import Tar, TarMember
 from .writing import drop_torn_line, make_folder, naming, sweep, write_atomically
@@ -19,6 +19,7 @@ __all__ = [
     "files_in",
     "filled_lines",
     "is_folder",
+    "json_line",
     "make_folder",
     "naming",
     "numbered_lines",

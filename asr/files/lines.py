@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from asr.errors import DataError, printable
 
@@ -15,6 +16,14 @@ from .places import Place, open_place
 
 _MOST_LINE_BYTES = 16 << 20
 _LINE_ENDS, _BYTE_ORDER_MARK = b"\r\n", b"\xef\xbb\xbf"
+
+
+def json_line(value: Any, **options: Any) -> bytes:
+    """A value as JSON with a line feed; options: of json.dumps.
+
+    What is no text in it (in a file's name, say) is a lone surrogate, for which JSON's own escape is written.
+    """
+    return json.dumps(value, ensure_ascii=False, **options).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def numbered_lines(path: Place) -> Iterator[tuple[int, bytes]]:

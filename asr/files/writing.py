@@ -59,6 +59,8 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     with naming(target):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+        if target.exists() and not target.is_file():  # a device would be gone
+            raise OSError(errno.EINVAL, "is no file to be written anew", str(target))
         with _own_folder(target.parent) as folder:
             temporary = folder / target.name
             mode = _usual_mode(temporary)

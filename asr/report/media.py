@@ -57,11 +57,11 @@ def media_of(
         for source in sources:
             try:
                 for kind, type, data in source(utterance.id):
-                    used += len(data)
+                    used += len(uri := f"data:{type};base64,{base64.b64encode(data).decode()}")
                     if used > MOST_BYTES:
                         failed(f"audio and pictures fill {MOST_BYTES >> 20} MiB after {done - 1} utterances: no more")
                         return
-                    yield Medium(utterance.number, kind, f"data:{type};base64,{base64.b64encode(data).decode()}")
+                    yield Medium(utterance.number, kind, uri)
             except AsrError as e:
                 failed(str(e))
             except OSError as e:

@@ -77,7 +77,12 @@ def by_length(counts: Counts, unit: Unit = "word") -> Groups:
 
 
 def in_quarters(groups: Groups) -> Groups:
-    """Groups by the quartiles of their values where these are many numbers (durations, say); else as they are."""
+    """Groups by the quartiles of their values where these are many numbers (durations, say); else as they are.
+
+    Digits alone are taken for names, as those of speakers are.
+    """
+    if all(name.isdigit() for name in groups.names):
+        return groups
     try:
         values = np.array([float(name) for name in groups.names])
     except ValueError:

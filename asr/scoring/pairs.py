@@ -119,7 +119,7 @@ def _duration_s(fields: Mapping[str, Any]) -> float | None:
     """The "duration" or "duration_s" of a row, None where there is none that makes sense."""
     try:
         duration_s = float(fields.get("duration") or fields.get("duration_s") or 0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return duration_s if 0 < duration_s < math.inf else None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.files import filled_lines, write_atomically
+from asr.files import filled_lines, json_line, write_atomically
 from asr.scoring.rows import Row, Source
 from asr.tasks import TRANSCRIBE
 
@@ -42,9 +42,8 @@ class Recognised:
 
 def write_recognised(path: Path, recognised: Iterable[Recognised]) -> None:
     """Write hyp.jsonl, which appears whole or not at all."""
-    with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8") as f:
-        for each in recognised:
-            f.write(json.dumps(each.row, ensure_ascii=False) + "\n")
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        file.writelines(json_line(each.row) for each in recognised)
 
 
 def read_recognised(path: Path) -> list[Recognised]:

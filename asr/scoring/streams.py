@@ -87,7 +87,7 @@ def spoken(row: Row) -> Spoken:
         return list(fields[_STRETCHES])
     try:
         found = [stretch for part in _parts(fields) for stretch in _of_part(part)]
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         found = []
     if row.text.split() and not any(stretch.text.split() for stretch in found):
         raise DataError(

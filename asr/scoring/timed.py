@@ -71,7 +71,7 @@ def segments(path: PathLike) -> Iterator[Segment]:
             continue
         fields = line.split(maxsplit=5)
         start_s, end_s = map(_seconds, fields[3:5]) if len(fields) >= 5 else (math.nan, math.nan)
-        if not start_s <= end_s:
+        if not -math.inf < start_s <= end_s < math.inf:
             raise DataError(
                 f"{os.fspath(path)}:{number}: needs `file channel speaker begin end text`, times in seconds"
             )
@@ -90,7 +90,7 @@ def timed_words(path: PathLike) -> Iterator[TimedWord]:
         if len(fields) > 4 and fields[4].startswith("<ALT"):
             raise DataError(f"{os.fspath(path)}:{number}: alternatives are not read; choose one of them")
         start_s, duration_s = map(_seconds, fields[2:4]) if len(fields) >= 5 else (math.nan, math.nan)
-        if not (math.isfinite(start_s) and duration_s >= 0):
+        if not (math.isfinite(start_s) and 0 <= duration_s < math.inf):
             raise DataError(f"{os.fspath(path)}:{number}: needs `file channel begin duration word`, times in seconds")
         yield TimedWord(fields[0], fields[1], start_s, duration_s, fields[4])
 

@@ -28,14 +28,14 @@ _NAME = r"\p{Lu}[\p{L}\p{M}\p{N}.'’-]*"
 _LABEL = regex.compile(rf"^\s*(?:(\p{{Lu}}[\p{{Lu}}\p{{M}}\p{{N}} .'’&#-]+)|({_NAME}(?: {_NAME}){{0,2}})):(?=\s|$)\s*")
 _HAN_LABEL = regex.compile(r"^\s*(\p{Han}[\p{Han}·]{0,5})[:：]\s*")
 _SAYING = regex.compile(r"[说說道问問曰想是叫]$")
-_WEB = r"www\.|https?:|\b[\w-]+\.(?:com|org|net|tv|cz|cc)\b"
+_WEB = r"www\.|https?:|\b[\w-]{1,63}\.(?:com|org|net|tv|cz|cc)\b"
 _WORK = (
-    r"sub(?:title|bing)?s?|captions?|captioned|subtitled|translat(?:ion|ed)|transcri(?:pt|bed)|timing|(?:re)?sync\w*"
+    r"sub(?:title|bing)?s?|captions?|captioned|subtitled|translat(?:ion|ed)|transcri(?:pt|bed)|timing|(?:re)?sync\w{0,20}"
     r"|ripped|encoded|correct(?:ed|ions?)|adapted"
 )
 _CREDITS = regex.compile(
-    rf"{_WEB}|©|\b(?:{_WORK})(?:\s+(?:and|&)\s+(?:{_WORK}))*\s*(?:by\b|:)|opensubtitles|addic7ed"
-    r"|\b(?:titulky|překlad|přeložil[ai]?|vertaling|ondertitel\w*|untertitel\w*|sous-titr\w*|subtítulos)\s*(?::|door|von|par|por)"
+    rf"{_WEB}|©|\b(?:{_WORK})(?:\s{{1,9}}(?:and|&)\s{{1,9}}(?:{_WORK})){{0,3}}\s{{0,9}}(?:by\b|:)|opensubtitles|addic7ed"
+    r"|\b(?:titulky|překlad|přeložil[ai]?|vertaling|ondertitel\w{{0,20}}|untertitel\w{{0,20}}|sous-titr\w{{0,20}}|subtítulos)\s{{0,9}}(?::|door|von|par|por)"
     r"|字幕(?:组|組|製作|制作|翻譯|翻译|校對|校对|提供|[:：])|(?:翻译|翻譯|校对|校對|时间轴|時間軸|压制|壓制)[:：]",
     regex.IGNORECASE,
 )

@@ -75,7 +75,8 @@ def _overlapping(cues: Sequence[Cue]) -> set[int]:
     found: set[int] = set()
     last = 0  # of those so far, the one that ends last
     for i in range(1, len(cues)):
-        if overlap_s(cues[last], cues[i]) > _MOST_OVERLAP_S:
+        shorter_s = min(cues[last].duration_s, cues[i].duration_s)
+        if overlap_s(cues[last], cues[i]) > min(_MOST_OVERLAP_S, shorter_s / 2):
             found |= {last, i}
         last = max(last, i, key=lambda k: cues[k].end_s)
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from lhotse.audio import AudioSource
 
 from asr.audio import audio_tracks
 from asr.errors import AsrError, DataError, printable
-from asr.files import make_folder, write_atomically
+from asr.files import json_line, make_folder, write_atomically
 from asr.subtitling.activity import Activity, LoadDetector, listen_once
 from asr.subtitling.alignment import Alignment, align
 from asr.subtitling.cleaning import clean
@@ -160,7 +159,7 @@ class _Making:
 
     def _aligned(self, name: str, file: FileReport, activity: Activity, rows: Rows) -> list[Cue]:
         """The cleaned cues of a file at the recording's times.  Raises DataError if those cannot be trusted."""
-        found = read_cues(Path(file.path), self.choices.encoding)
+        found = read_cues(Path(file.path), file.language, self.choices.encoding)
         file.encoding, file.cues = found.encoding, len(found.cues)
         cues, dropped = clean(found.cues)
         file.count(dropped)
@@ -234,8 +233,8 @@ def _write(out: Path, cuts: Sequence[MonoCut], rows: Rows, report: Report) -> No
         gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as stream,
     ):
         for made in cuts:
-            stream.write(json.dumps(made.to_dict(), ensure_ascii=False).encode() + b"\n")
-    with write_atomically(out / DROPPED) as part, part.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            stream.write(json_line(made.to_dict()))
+    with write_atomically(out / DROPPED) as part, part.open("wb") as file:
+        file.writelines(map(json_line, rows))
     with write_atomically(out / REPORT) as part:
-        part.write_text(json.dumps(report.as_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        part.write_bytes(json_line(report.as_dict(), indent=1))

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from asr.audio import open_audio
+from asr.errors import printable
 from asr.features import LogMel
 from asr.pictures import save
 from asr.resampling import resample
@@ -33,7 +34,7 @@ def draw_cues(path: Path, audio: Path, activity: Activity, cues: Sequence[Cue], 
     """Draw 20 s near the beginning, middle and end of aligned cues: log-mel, the probability of speech, the cues."""
     places = [cues[round(place * (len(cues) - 1))] for place in _PLACES] if cues else []
     figure = Figure(figsize=(11, 1.0 + 2.7 * len(places)), layout="constrained")
-    figure.suptitle(title.replace("$", r"\$"), fontsize=9)
+    figure.suptitle(printable(title).replace("$", r"\$"), fontsize=9)
     log_mel = LogMel(_RATE_HZ, _N_MELS, _WINDOW_MS, _HOP_MS)
     axes = figure.subplots(max(1, len(places)), 1, squeeze=False)[:, 0]
     for axis, cue in zip(axes, places, strict=False):

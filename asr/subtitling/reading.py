@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 import pysubs2
-from charset_normalizer import from_bytes
 from pysubs2.exceptions import Pysubs2Error
 from pysubs2.formats import autodetect_format
 
 from asr.errors import DataError, printable
 from asr.subtitling.cues import Cue
+from asr.subtitling.encodings import encoding_of, has_mark
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 UNREADABLE = "unreadable time"
 
 _KINDS, _HEAD = {"srt", "vtt", "ass", "ssa"}, 10_000  # pysubs2 knows others, too
 _MAX_BYTES = 16 << 20  # of the longest films a few hundred kB
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # begins like UTF-16's
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _BROKEN = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ufffd]")
 _INLINE_TIME = re.compile(r"<[\d:.]+>")
 
@@ -39,13 +31,14 @@ class CueFile(NamedTuple):
     unread: int
 
 
-def read_cues(path: Path, encoding: str | None = None) -> CueFile:
+def read_cues(path: Path, language: str, encoding: str | None = None) -> CueFile:
     """Read the cues of a file in its own order, numbered from 1, with markup and line breaks.
 
-    encoding: of files without a byte order mark; without it UTF-8, or what charset-normalizer takes it for.  Raises
-    DataError, naming the file, for one that is none of these formats, has no cue, or is not text in that encoding.
+    language: its code, by which one that is not UTF-8 is read (asr.subtitling.encodings), unless `encoding` says as
+    what.  Raises DataError, naming the file, for one that is none of these formats, has no cue, or is not text in that
+    encoding.
     """
-    text, used = _decoded(path, encoding)
+    text, used = _decoded(path, language, encoding)
     if text.lstrip().startswith("WEBVTT"):
         text = _cues_alone(text)
     try:
@@ -54,14 +47,17 @@ def read_cues(path: Path, encoding: str | None = None) -> CueFile:
         shown = [event for event in events if event.is_text]
     except (Pysubs2Error, ValueError, IndexError, KeyError, TypeError):  # its parsers raise what they run into
         shown = []
-    cues = [Cue((n,), event.start / 1000, event.end / 1000, event.plaintext) for n, event in enumerate(shown, start=1)]
+    cues = [
+        Cue((n,), event.start / 1000, event.end / 1000, _own_text(event.plaintext))
+        for n, event in enumerate(shown, start=1)
+    ]
     if not cues:
         raise DataError(printable(f"{path}: neither SRT, VTT, ASS nor SSA: there is no cue in it"))
     arrows = sum("-->" in line for line in text.split("\n")) if kind in ("srt", "vtt") else 0
     return CueFile(cues, used, max(0, arrows - len(events)))
 
 
-def _decoded(path: Path, encoding: str | None) -> tuple[str, str]:
+def _decoded(path: Path, language: str, encoding: str | None) -> tuple[str, str]:
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
@@ -71,8 +67,8 @@ def _decoded(path: Path, encoding: str | None) -> tuple[str, str]:
         raise DataError(printable(f"{path}: more than {_MAX_BYTES >> 20} MiB: no subtitle file"))
     if not data.strip():
         raise DataError(printable(f"{path}: is empty"))
-    used = next((name for mark, name in _MARKS if data.startswith(mark)), encoding)
-    text, used = _guessed(data, path) if used is None else (_strictly(data, used, path), used)
+    used = encoding if encoding and not has_mark(data) else encoding_of(data, path, language)
+    text = _strictly(data, used, path)
     if broken := _BROKEN.search(text):
         line = text.count("\n", 0, broken.start()) + 1
         raise DataError(
@@ -94,14 +90,12 @@ def _strictly(data: bytes, encoding: str, path: Path) -> str:
         ) from None
 
 
-def _guessed(data: bytes, path: Path) -> tuple[str, str]:
-    try:
-        return data.decode("utf-8"), "utf-8"
-    except UnicodeDecodeError:
-        best = from_bytes(data).best()
-    if best is None:
-        raise DataError(printable(f"{path}: not UTF-8, and its encoding cannot be told; name it with --encoding"))
-    return str(best), best.encoding
+def _own_text(text: str) -> str:
+    """Without what follows an arrow of times that could not be read: other cues, which pysubs2 takes for its text."""
+    lines = text.split("\n")
+    if (arrow := next((i for i, line in enumerate(lines) if "-->" in line), None)) is None:
+        return text
+    return "\n".join(lines[: arrow - 1 if arrow and lines[arrow - 1].strip().isdigit() else arrow])
 
 
 def _read_twice(text: str) -> bool:

@@ -119,3 +119,5 @@ def _parse(text: str) -> yaml.Node | None:
         mark: Any = getattr(e, "problem_mark", None)
         problem = getattr(e, "problem", None) or str(e).splitlines()[0]
         raise ConfigError(f"{mark.line + 1 if mark else 1}: not valid YAML: {problem}; {_QUOTES}") from None
+    except ValueError as e:  # an escape that names no letter
+        raise ConfigError(f"1: not valid YAML: {e}; {_QUOTES}") from None

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import sentencepiece
 from pydantic import Field
 
-from asr.errors import CheckpointError, ConfigError, DataError
+from asr.errors import CheckpointError, ConfigError, DataError, printable
 from asr.tasks import LANGUAGE_CODE, TASK, TRANSCRIBE, chosen
 from asr.tokenizer.base import OwnFile, language_id, one_line, parse, read, write
 
@@ -127,6 +127,8 @@ class SentencePieceTokenizer(_Vocabulary):
         tasks = [name for name in names if re.fullmatch(TASK, name)]
         languages = [name for name in names if name not in tasks]
         first = [*SPECIALS, *_controls(languages, tasks)]
+        if bad := next((name for name in languages if not re.fullmatch(LANGUAGE_CODE, name)), None):
+            raise ValueError(f"{printable(bad)} is neither a language nor a task")
         if [processor.id_to_piece(i) for i in range(min(size, len(first)))] != first:
             raise ValueError(f"its first pieces are not {', '.join(SPECIALS)}, the languages and the tasks")
         super().__init__(languages, tasks)

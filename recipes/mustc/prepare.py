@@ -116,7 +116,7 @@ def parse(line: str) -> Segment | None:
         (item,) = yaml.load(line, _Loader)
         begin_s, duration_s = float(item["offset"]), float(item["duration"])
         wav, speaker = str(item["wav"]), str(item["speaker_id"])
-    except (yaml.YAMLError, TypeError, ValueError, KeyError):
+    except (yaml.YAMLError, TypeError, ValueError, OverflowError, KeyError):
         return None
     if not (0 <= begin_s < math.inf and 0 < duration_s < math.inf and Path(wav).name == wav):
         return None

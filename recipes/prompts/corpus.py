@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ def read_transcripts(path: Path, language: str) -> tuple[dict[str, str], list[Dr
         if len(content) > MAX_TRANSCRIPT_BYTES:
             raise DataError(f"{path}: larger than {MAX_TRANSCRIPT_BYTES >> 20} MiB: not a transcript of the prompts")
         lines = content.decode("utf-8-sig").splitlines()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"{path}: not a UTF-8 transcript ({error}): fetch the package again") from error
     texts: dict[str, str] = {}
     dropped = []

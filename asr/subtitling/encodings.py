@@ -1,0 +1,91 @@
+"""In which encoding a subtitle file is written: by its marks, by its bytes, and by the language that it is in.
+
+Statistics over all encodings that there are take a page with a few letters of French for Estonian; among the two or
+three in which a language was ever written they seldom err.
+"""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+import langcodes
+from charset_normalizer import from_bytes
+
+from asr.errors import DataError, printable
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins like UTF-16's
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# Of each script the encodings in use before UTF-8.  Where a page of ISO 8859 comes first, its bytes 0x80 to 0x9F, which
+# are control characters there and letters or quotation marks in Windows' page, tell the two apart.
+_PAGES: dict[tuple[str, ...], str] = {
+    ("iso8859_15", "cp1252"): "af ca da de en es et eu fi fo fr ga gl id is it ms nb nl nn no pt sq sv sw tl",
+    ("iso8859_2", "cp1250"): "bs cs hr hu pl ro sk sl",
+    ("iso8859_3",): "eo mt",
+    ("iso8859_13", "cp1257"): "lt lv",
+    ("cp1251", "koi8_r", "iso8859_5"): "be bg kk mk ru sr tg",
+    ("cp1251", "koi8_u"): "uk",
+    ("iso8859_7", "cp1253"): "el",
+    ("iso8859_9", "cp1254"): "az ku tr",
+    ("iso8859_8", "cp1255"): "he yi",
+    ("iso8859_6", "cp1256"): "ar fa ur",
+    ("cp1258",): "vi",
+    ("cp874",): "th",
+    ("gb18030", "big5hkscs"): "zh yue nan",
+    ("cp932", "euc_jp", "iso2022_jp"): "ja",
+    ("cp949",): "ko",
+}
+_OF_LANGUAGE = {code: pages for pages, codes in _PAGES.items() for code in codes.split()}
+_MOSTLY = 5  # times as much good UTF-8 as broken: a file that somebody broke
+
+
+def encoding_of(data: bytes, path: Path, language: str) -> str:
+    """The encoding of a file's content.
+
+    language: its code.  Raises DataError, naming the file, if nothing tells the encoding, or it is UTF-8 with a few
+    bytes that are not.
+    """
+    if (marked := has_mark(data)) is not None:
+        return marked
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        wrong = e.start
+    else:
+        return "utf-8"
+    text = data.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    if sum(not letter.isascii() for letter in text) - bad >= _MOSTLY * bad:
+        line = data.count(b"\n", 0, wrong) + 1
+        problem = "a byte that is not UTF-8, as the rest is; mend it, or give --encoding"
+        raise DataError(printable(f"{path}:{line}: {problem}"))
+    pages = _OF_LANGUAGE.get(langcodes.Language.get(language).language or "", ())
+    if not (found := _best(data, pages)):
+        raise DataError(printable(f"{path}: not UTF-8, and its encoding cannot be told; name it with --encoding"))
+    return found
+
+
+def has_mark(data: bytes) -> str | None:
+    """The encoding that a byte order mark tells, None without one."""
+    return next((name for mark, name in _MARKS if data.startswith(mark)), None)
+
+
+def _best(data: bytes, pages: tuple[str, ...]) -> str | None:
+    readable = [page for page in pages if _reads(data, page)]
+    if len(readable) < 2 or readable[0].startswith("iso8859"):
+        return next(iter(readable), None)
+    best = from_bytes(data, cp_isolation=readable, threshold=1.0).best()
+    return best.encoding if best else readable[0]
+
+
+def _reads(data: bytes, page: str) -> bool:
+    try:
+        text = data.decode(page)
+    except UnicodeError:
+        return False
+    return not any("\x80" <= letter <= "\x9f" for letter in text)

@@ -1,0 +1,80 @@
+"""Subtitle files in the encodings of before UTF-8, and broken ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asr.errors import DataError
+from asr.subtitling.reading import read_cues
+
+SAID = {
+    "cs": "Příliš žluťoučký kůň úpěl ďábelské ódy.",
+    "pl": "Zażółć gęślą jaźń, powiedział chłopiec.",
+    "fr": "Où êtes-vous allés à Noël, garçon ?",
+    "de": "Zwölf Boxkämpfer jagen Viktor über den großen Sylter Deich.",
+    "sv": "Flygande bäckasiner söka hwila på mjuka tuvor.",
+    "ru": "Съешь же ещё этих мягких французских булок.",
+    "uk": "Чуєш їх, доцю, га? Кумедна ж ти, прощайся без ґольфів!",
+    "el": "Ξεσκεπάζω την ψυχοφθόρα βδελυγμία.",
+    "tr": "Pijamalı hasta yağız şoföre çabucak güvendi.",
+    "zh-TW": "你來了，我等你很久，我們今天要去公園玩。",
+    "zh-CN": "你来了，我等你很久，我们今天要去公园玩。",
+    "ja": "いろはにほへと、ちりぬるを。今日は天気がいいですね。",
+    "ko": "다람쥐 헌 쳇바퀴에 타고파, 오늘은 날씨가 좋네요.",
+    "eo": "Eĥoŝanĝo ĉiuĵaŭde.",
+}
+PAGES = {
+    "cs": ("cp1250", "iso8859_2"), "pl": ("cp1250", "iso8859_2"), "fr": ("cp1252", "iso8859_15"),
+    "de": ("cp1252", "iso8859_15"), "sv": ("cp1252", "iso8859_15"), "ru": ("cp1251", "koi8_r", "iso8859_5"),
+    "uk": ("cp1251", "koi8_u"), "el": ("cp1253", "iso8859_7"), "tr": ("cp1254", "iso8859_9"),
+    "zh-TW": ("big5",), "zh-CN": ("gb18030",), "ja": ("cp932", "euc_jp"), "ko": ("cp949",), "eo": ("iso8859_3",),
+}  # fmt: skip
+
+
+def cues(path: Path, language: str = "en", encoding: str | None = None) -> list[str]:
+    return [cue.text for cue in read_cues(path, language, encoding).cues]
+
+
+def srt(*texts: str) -> str:
+    return "\n".join(f"{i}\n00:00:{i:02},000 --> 00:00:{i:02},900\n{text}\n" for i, text in enumerate(texts, start=1))
+
+
+@pytest.mark.parametrize(("language", "page"), [(code, page) for code, pages in PAGES.items() for page in pages])
+def test_a_file_is_read_by_the_pages_of_its_language(language: str, page: str, tmp_path: Path) -> None:
+    path = tmp_path / "talk.srt"
+    path.write_bytes(srt(SAID[language], "Ano.", SAID[language]).encode(page))
+    assert cues(path, language) == [SAID[language], "Ano.", SAID[language]]
+
+
+@pytest.mark.parametrize("language", ["fr", "pl", "ru", "zh-TW"])
+def test_utf8_with_a_wrong_byte_is_named_with_its_line(language: str, tmp_path: Path) -> None:
+    path = tmp_path / "talk.srt"
+    whole = srt(*[SAID[language]] * 9).encode()
+    path.write_bytes(whole.replace(b"5\n00", b"\x925\n00", 1))
+    with pytest.raises(DataError, match=r"talk\.srt:17: a byte that is not UTF-8, as the rest is; mend it, or give"):
+        cues(path, language)
+
+
+def test_what_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "talk.srt"
+    path.write_bytes(srt("Sanibonani é").encode("cp1252"))
+    with pytest.raises(DataError, match=r"not UTF-8, and its encoding cannot be told; name it with --encoding"):
+        cues(path, "zu")
+    assert cues(path, "zu", "cp1252") == ["Sanibonani é"]
+
+
+@pytest.mark.parametrize("suffix", [".srt", ".vtt"])
+def test_a_cue_without_a_time_is_in_no_other(suffix: str, tmp_path: Path) -> None:
+    path, head = tmp_path / f"talk{suffix}", "WEBVTT\n\n" if suffix == ".vtt" else ""
+    mark = "," if suffix == ".srt" else "."
+    blocks = [
+        f"1\n00:00:01{mark}000 --> 00:00:02{mark}000\nHello\nthere 2",
+        f"2\n00:00:03{mark} 500 --> 00:00:04{mark} 000\nBye.",
+        f"3\n00:00:05{mark}000 --> 00:00:06{mark}000\nGood night.",
+    ]
+    path.write_text(head + "\n\n".join(blocks) + "\n")
+    found = read_cues(path, "en")
+    assert [cue.text.split() for cue in found.cues] == [["Hello", "there", "2"], ["Good", "night."]]
+    assert found.unread == 1
