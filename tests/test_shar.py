@@ -162,7 +162,7 @@ def hostile_folders(folder: Path) -> list[tuple[Path, str]]:
         "recording-line": (whole, [good["recording"]], r"gz:1: neither cut nor recording"),
         "mixed": (
             whole,
-            [{"id": "x", "type": "MixedCut", "tracks": []}],
+            [{"id": "x", "type": "MixedCut", "tracks": [{"type": "MonoCut", "cut": good, "offset": 0.0}]}],
             "gz:1: a MixedCut has no",
         ),
     }
