@@ -38,8 +38,8 @@ class WordTimer:
     The decoder reads the text once more, all tokens at the same time, so it does not matter how the text was found.
     Models with a CTC head are aligned by it where the text fits into the frames: it gave smaller errors than their
     attention.  spoken: whether the texts are what is said, which CTC spells, and no translations.  heads: (layer, head)
-    pairs whose cross-attention follows the speech; empty: all heads of the upper
-    half of the layers.  Raises ConfigError for a head that the decoder does not have.
+    pairs whose cross-attention follows the speech; empty: all heads of the upper half of the layers.
+    Raises ConfigError for a head that the decoder does not have.
     """
 
     def __init__(

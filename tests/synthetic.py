@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,9 @@ def speech_data(config: ExperimentConfig, parts: ModelFolder, frames_per_s: floa
         config.decode.window_s,
         None if frames_per_s is None else lambda duration_s: int(duration_s * frames_per_s),
     )
+
+
+def translated(one: MonoCut, translations: Any) -> MonoCut:
+    """The cut with translations by language, or what stands in their place."""
+    (supervision,) = one.supervisions
+    return replace(one, supervisions=[replace(supervision, custom={"translations": translations})])

@@ -1,22 +1,19 @@
-"""Speech translation: cuts for tasks, training on several of them, what dev tells, and what init brings of a model."""
+"""Speech translation: training on several tasks, what dev tells, what comes out, and what init brings of a model."""
 
 from __future__ import annotations
 
 import io
 import itertools
 import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sacrebleu
 import torch
 import yaml
 from command import asr
-from lhotse.cut import MonoCut, MultiCut
 from rich.console import Console
-from synthetic import clip, cut, experiment, experiment_file, manifest, speech_data, white
+from synthetic import clip, experiment, experiment_file, manifest, speech_data, translated, white
 
 from asr.align import forced_path
 from asr.checkpoint import load_model_folder
@@ -26,14 +23,12 @@ from asr.data.corpus import Streamed
 from asr.data.cuts import read_cuts, text_of
 from asr.data.examples import Examples
 from asr.data.sources import open_source
-from asr.data.tasks import for_task, for_tasks, spoken_text_of, task_of, text_language_of
 from asr.data.usable import Usable
-from asr.errors import AsrError, ConfigError, DataError
+from asr.errors import ConfigError, DataError
 from asr.evaluate import evaluate
 from asr.metrics import ErrorRate
 from asr.recognizer import Recognizer
 from asr.scoring import Columns, score
-from asr.tasks import chosen, into
 from asr.tokenizer import CharacterTokenizer
 from asr.training.callbacks import KeepStates
 from asr.training.initial import assembled
@@ -46,11 +41,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")
 
 GERMAN = {"one": "eins", "two": "zwei", "three": "drei"}
 BOTH = "data.tasks=[transcribe, translate:de]"
-
-
-def translated(one: MonoCut, translations: Any) -> MonoCut:
-    (supervision,) = one.supervisions
-    return replace(one, supervisions=[replace(supervision, custom={"translations": translations})])
 
 
 def split(folder: Path, name: str, count: int) -> Path:
@@ -73,52 +63,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(config: Path, out: Path, *overrides: str) -> Path:
     made = experiment(config, f"out={out}", "trainer.plot_utterances=1", *overrides)
     return train(made, Console(file=io.StringIO()))
-
-
-# ---- tasks -------------------------------------------------------------------------------------------------------
-
-
-def test_tasks_are_found_by_name() -> None:
-    assert (into("transcribe"), into("translate:de")) == (None, "de")
-    assert chosen(None, ["translate:de", "transcribe"]) == "translate:de"
-    assert chosen("translate", ["transcribe", "translate:de"]) == "translate:de"
-    assert chosen("translate", ["transcribe", "translate:de", "translate:en"]) == "translate:en"
-    for task, known in (("translate", ["transcribe"]), ("translate", ["translate:de", "translate:fr"]), ("x", ["y"])):
-        with pytest.raises(AsrError, match=f"this model has no task '{task}.*': it has {', '.join(known)}"):
-            chosen(task, known)
-
-
-def test_a_cut_is_written_as_each_task_asks() -> None:
-    spoken = translated(cut("a", 1.0, "two", language="en"), {"de": "zwei", "fr": "deux"})
-    found = list(for_tasks([spoken], ["transcribe", "translate:fr"], pytest.fail))
-    assert [(c.id, text_of(c), spoken_text_of(c), task_of(c), text_language_of(c)) for c in found] == [
-        ("a", "two", "two", "transcribe", "en"),
-        ("a>fr", "deux", "two", "translate:fr", "fr"),
-    ]
-    assert found[0] is spoken
-    joined = (
-        found[1].perturb_speed(1.1, affix_id=False).mix(found[1].with_id("b"), offset_other_by=1.0, allow_padding=True)
-    )
-    assert (text_of(joined), spoken_text_of(joined), task_of(joined)) == ("deux deux", "two two", "translate:fr")
-
-
-@pytest.mark.parametrize(
-    ("translations", "says"),
-    [
-        ({"fr": "deux"}, "no translation into de"),
-        ({"de": 3}, "no translation into de"),
-        ("zwei", "no translation into de"),
-        (None, "no translation into de"),
-        ({"de": " "}, "the translation into de is empty"),
-    ],
-)
-def test_what_is_missing_is_told(translations: Any, says: str) -> None:
-    spoken = translated(cut("a", 1.0, "two"), translations)
-    with pytest.raises(DataError, match=f"^{says}$"):
-        for_task(spoken, "translate:de")
-    told: list[Any] = []
-    assert list(for_tasks([spoken], ["translate:de", "transcribe"], told.append)) == [spoken]
-    assert told == [("a>de", says)]
 
 
 def test_a_stream_has_each_cut_once_for_each_task_and_its_copies_apart(config: Path, tmp_path: Path) -> None:
@@ -225,21 +169,6 @@ def test_a_text_that_cannot_be_normalised_is_left_out_and_named(config: Path, tm
     trained(config, tmp_path / "run", f"data.train={train}", "normalizer=spoken", "trainer.max_steps=1")
     (line,) = (tmp_path / "run" / "dropped.tsv").read_text().splitlines()
     assert line.startswith("a\tdigits cannot be spelled out")
-
-
-def test_several_channels_are_translated_like_one() -> None:
-    one = translated(cut("a", 1.0, "two"), {"de": "zwei"})
-    both = MultiCut("a", 0.0, 1.0, [0, 1], supervisions=one.supervisions, recording=one.recording)
-    assert text_of(for_task(both, "translate:de")) == "zwei"
-
-
-def test_texts_follow_one_another_in_time() -> None:
-    said = translated(cut("a", 2.0, "two"), {"de": "zwei"})
-    (second,) = said.supervisions
-    first = replace(second, start=0.0, text="one", custom={"translations": {"de": "eins"}})
-    later = replace(said, supervisions=[replace(second, start=1.0), first])
-    german = for_task(later, "translate:de")
-    assert (text_of(later), text_of(german), spoken_text_of(german)) == ("one two", "eins zwei", "one two")
 
 
 def test_cuts_without_what_is_needed_are_named(config: Path, tmp_path: Path) -> None:

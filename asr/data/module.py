@@ -27,9 +27,8 @@ class SpeechData(L.LightningDataModule):
     """Training and dev data of an experiment.
 
     window_s: of dev, which is decoded whole.  encoder_frames: frames that the encoder gives for so many seconds; a
-    longer target is left out.  Cuts that
-    cannot be used stand in `dropped`, but for those of a streamed corpus, which are found as they come.  The state is
-    the position in the training stream.
+    longer target is left out.  Cuts that cannot be used stand in `dropped`, but for those of a streamed corpus, which
+    are found as they come.  The state is the position in the training stream.
     """
 
     def __init__(

@@ -6,14 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import TypeVar
 
 import torch
 
-from asr.recognizer.budget import share_heap
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from asr.recognizer.budget import Item, Result, share_heap
 
 # Products in search are small: two cores give more with a batch each than with one batch together.
 WORKERS = 2

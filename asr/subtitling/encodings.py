@@ -45,13 +45,11 @@ _MOSTLY = 5  # times as much good UTF-8 as broken: a file that somebody broke
 
 
 def encoding_of(data: bytes, path: Path, language: str) -> str:
-    """The encoding of a file's content.
+    """The encoding of a file's content, which has no byte order mark.
 
     language: its code.  Raises DataError, naming the file, if nothing tells the encoding, or it is UTF-8 with a few
     bytes that are not.
     """
-    if (marked := has_mark(data)) is not None:
-        return marked
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as e:
@@ -70,7 +68,7 @@ def encoding_of(data: bytes, path: Path, language: str) -> str:
     return found
 
 
-def has_mark(data: bytes) -> str | None:
+def marked_encoding(data: bytes) -> str | None:
     """The encoding that a byte order mark tells, None without one."""
     return next((name for mark, name in _MARKS if data.startswith(mark)), None)
 

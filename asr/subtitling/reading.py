@@ -12,7 +12,7 @@ from pysubs2.formats import autodetect_format
 
 from asr.errors import DataError, printable
 from asr.subtitling.cues import Cue
-from asr.subtitling.encodings import encoding_of, has_mark
+from asr.subtitling.encodings import encoding_of, marked_encoding
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 UNREADABLE = "unreadable time"
@@ -67,7 +67,7 @@ def _decoded(path: Path, language: str, encoding: str | None) -> tuple[str, str]
         raise DataError(printable(f"{path}: more than {_MAX_BYTES >> 20} MiB: no subtitle file"))
     if not data.strip():
         raise DataError(printable(f"{path}: is empty"))
-    used = encoding if encoding and not has_mark(data) else encoding_of(data, path, language)
+    used = marked_encoding(data) or encoding or encoding_of(data, path, language)
     text = _strictly(data, used, path)
     if broken := _BROKEN.search(text):
         line = text.count("\n", 0, broken.start()) + 1

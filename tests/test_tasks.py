@@ -1,0 +1,73 @@
+"""Tasks by name, and cuts as each of them is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from lhotse.cut import MultiCut
+from synthetic import cut, translated
+
+from asr.data.cuts import text_of
+from asr.data.tasks import for_task, for_tasks, spoken_text_of, task_of, text_language_of
+from asr.errors import AsrError, DataError
+from asr.tasks import chosen, into
+
+
+def test_tasks_are_found_by_name() -> None:
+    assert (into("transcribe"), into("translate:de")) == (None, "de")
+    assert chosen(None, ["translate:de", "transcribe"]) == "translate:de"
+    assert chosen("translate", ["transcribe", "translate:de"]) == "translate:de"
+    assert chosen("translate", ["transcribe", "translate:de", "translate:en"]) == "translate:en"
+    for task, known in (("translate", ["transcribe"]), ("translate", ["translate:de", "translate:fr"]), ("x", ["y"])):
+        with pytest.raises(AsrError, match=f"this model has no task '{task}.*': it has {', '.join(known)}"):
+            chosen(task, known)
+
+
+def test_a_cut_is_written_as_each_task_asks() -> None:
+    spoken = translated(cut("a", 1.0, "two", language="en"), {"de": "zwei", "fr": "deux"})
+    found = list(for_tasks([spoken], ["transcribe", "translate:fr"], pytest.fail))
+    assert [(c.id, text_of(c), spoken_text_of(c), task_of(c), text_language_of(c)) for c in found] == [
+        ("a", "two", "two", "transcribe", "en"),
+        ("a>fr", "deux", "two", "translate:fr", "fr"),
+    ]
+    assert found[0] is spoken
+    joined = (
+        found[1].perturb_speed(1.1, affix_id=False).mix(found[1].with_id("b"), offset_other_by=1.0, allow_padding=True)
+    )
+    assert (text_of(joined), spoken_text_of(joined), task_of(joined)) == ("deux deux", "two two", "translate:fr")
+
+
+@pytest.mark.parametrize(
+    ("translations", "says"),
+    [
+        ({"fr": "deux"}, "no translation into de"),
+        ({"de": 3}, "no translation into de"),
+        ("zwei", "no translation into de"),
+        (None, "no translation into de"),
+        ({"de": " "}, "the translation into de is empty"),
+    ],
+)
+def test_what_is_missing_is_told(translations: Any, says: str) -> None:
+    spoken = translated(cut("a", 1.0, "two"), translations)
+    with pytest.raises(DataError, match=f"^{says}$"):
+        for_task(spoken, "translate:de")
+    told: list[Any] = []
+    assert list(for_tasks([spoken], ["translate:de", "transcribe"], told.append)) == [spoken]
+    assert told == [("a>de", says)]
+
+
+def test_several_channels_are_translated_like_one() -> None:
+    one = translated(cut("a", 1.0, "two"), {"de": "zwei"})
+    both = MultiCut("a", 0.0, 1.0, [0, 1], supervisions=one.supervisions, recording=one.recording)
+    assert text_of(for_task(both, "translate:de")) == "zwei"
+
+
+def test_texts_follow_one_another_in_time() -> None:
+    said = translated(cut("a", 2.0, "two"), {"de": "zwei"})
+    (second,) = said.supervisions
+    first = replace(second, start=0.0, text="one", custom={"translations": {"de": "eins"}})
+    later = replace(said, supervisions=[replace(second, start=1.0), first])
+    german = for_task(later, "translate:de")
+    assert (text_of(later), text_of(german), spoken_text_of(german)) == ("one two", "eins zwei", "one two")
