@@ -1,24 +1,25 @@
-"""Episodes with subtitles that are wrong on purpose: the lines of each fillets level, joined, over the game's music.
+"""Episodes with subtitles that are wrong on purpose: lines of a corpus with English translations, joined, over music.
 
 An episode is a FLAC of 16 kHz and an SRT in English whose times are off by an offset of up to 30 s, a drift of 0.1 %
 either way, and an error of each edge of each cue (normal, 0.3 s), seen from where the voice begins and ends, as clips
-have silence at their ends; 5 % of the cues are missing and as many are alien: texts of other levels when nobody speaks.
-With a linger, cues stay on the screen up to so many seconds longer, where there is room, as people's subtitles do.
+have silence at their ends; 5 % of the cues are missing and as many are alien: texts of other episodes when nobody
+speaks.  With a linger, cues stay on the screen up to so many seconds longer, where there is room, as people's do.
 Every draw is a function of the seed and the episode's name.
 
     OUT/cs/train/media/cs-airplane.flac
     OUT/cs/train/subtitles/cs-airplane.en.srt
-    OUT/cs/train/cuts_true.jsonl.gz     the same lines at their true times, with all that the fillets cuts tell
+    OUT/cs/train/cuts_true.jsonl.gz     the same lines at their true times, with all that the corpus' cuts tell
     OUT/cs/train/episodes.json          the true offset, drift, signal-to-noise ratio, ...
 
-The split is that of the fillets corpus, by level.  Shapes: N samples.
+The split is the corpus'.  Lines whose ids have the same folder, as a level of fillets, are an episode, and so are 20
+lines without one.  Shapes: N samples.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ from recipes.preparing import manifest_path, write_cuts
 
 EPISODES = "episodes.json"
 RATE = 16000
+LINES = 20  # of an episode of a corpus without scenes; the median of fillets
 LEAD_S = 35.0  # the title: longer than the largest offset, so that no cue would begin before its file does
 PAUSES_S = (0.5, 6.0)
 OFFSET_S, DRIFT, JITTER_S, MISSING, ALIEN = 30.0, 0.001, 0.3, 0.05, 0.05
@@ -85,6 +87,7 @@ def build(
     data: Path,
     split: str,
     language: str,
+    music: Sequence[Path],
     folder: Path,
     seed: int,
     linger_s: float,
@@ -94,14 +97,13 @@ def build(
     for part in ("media", "subtitles"):
         make_folder(folder / part)
     cuts = read_split(manifest_path(data, split), [language])
-    levels = by_level([cut for cut in cuts if _english(cut)])
-    music = music_of(data)
+    scenes = by_scene([cut for cut in cuts if _english(cut)])
     episodes: list[Episode] = []
     truth: list[MonoCut] = []
-    for done, (name, cuts) in enumerate(sorted(levels.items())):
-        on_done(done, len(levels))
+    for done, (name, cuts) in enumerate(sorted(scenes.items())):
+        on_done(done, len(scenes))
         draw = random.Random(f"{seed}/{name}")
-        others = [_english(cut) for other, rest in sorted(levels.items()) if other != name for cut in rest]
+        others = [_english(cut) for other, rest in sorted(scenes.items()) if other != name for cut in rest]
         audio_N, lines = joined(cuts, draw)
         snr_db = draw.choice(SNRS_DB)
         audio_N = with_music(audio_N, lines, music, snr_db, draw)
@@ -133,24 +135,28 @@ def read_episodes(folder: Path, seed: int, linger_s: float) -> list[Episode] | N
     return episodes if all((one.seed, one.linger_s) == (seed, linger_s) for one in episodes) else None
 
 
-def by_level(cuts: Sequence[MonoCut]) -> dict[str, list[MonoCut]]:
-    """The clips of each level in each language, in the order of their ids: cs/airplane/... to cs-airplane."""
-    levels: dict[str, list[MonoCut]] = defaultdict(list)
+def by_scene(cuts: Sequence[MonoCut]) -> dict[str, list[MonoCut]]:
+    """The lines of each episode, in the order of their ids: cs/airplane/... to cs-airplane, fr/... to fr-000."""
+    scenes: dict[str, list[MonoCut]] = defaultdict(list)
+    alone: Counter[str] = Counter()
     for cut in sorted(cuts, key=lambda cut: cut.id):
-        levels["-".join(cut.id.split("/")[:2])].append(cut)
-    return dict(levels)
+        language, *folders = cut.id.split("/")[:-1]
+        if not folders:
+            folders = [f"{alone[language] // LINES:03}"]
+            alone[language] += 1
+        scenes["-".join([language, *folders])].append(cut)
+    return dict(scenes)
 
 
 def _english(cut: MonoCut) -> str:
     return str(((cut.supervisions[0].custom or {}).get("translations") or {}).get("en", ""))
 
 
-def music_of(data: Path) -> list[Path]:
-    """The game's music.  Raises DataError if there is none."""
-    found = sorted(path for folder in (data / "unpacked").glob("**/music") for path in folder.glob("*.ogg"))
-    if not found:
-        raise DataError(f"{data}: no music below unpacked/; run recipes/fillets/prepare.py first")
-    return found
+def music_in(folder: Path) -> list[Path]:
+    """The pieces of music, Ogg Vorbis, in a folder or below it.  Raises DataError if there are none."""
+    if found := sorted(folder.rglob("*.ogg")):
+        return found
+    raise DataError(f"{folder}: no music (.ogg) in it; recipes/fillets/prepare.py unpacks the game's")
 
 
 def joined(cuts: Sequence[MonoCut], draw: random.Random) -> tuple[Tensor, list[Line]]:

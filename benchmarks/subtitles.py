@@ -26,7 +26,7 @@ from script import run_script
 
 sys.path.append(str(Path(__file__).parents[1]))  # where the recipes are, which are no installed package
 
-from episodes import Episode, build, read_episodes
+from episodes import Episode, build, music_in, read_episodes
 
 from asr.cli.terminal import of_utterances, progress
 from asr.data.cuts import read_cuts
@@ -35,6 +35,7 @@ from asr.subtitling import Choices, FileReport, Report, make_cuts
 from asr.vad import load_detector
 
 GOAL_S = 0.2
+MUSIC = Path("data/fillets/unpacked/usr/share/games/fillets-ng/music")
 LENGTHS = (10, 20, 40)  # cues
 
 
@@ -56,18 +57,19 @@ class Outcome(NamedTuple):
 
 
 def main(
-    data: Annotated[Path, typer.Argument(help="The prepared fillets corpus.")],
+    data: Annotated[Path, typer.Argument(help="The prepared corpus: fillets, or one with English translations.")],
     out: Annotated[Path, typer.Option(help="Folder for the episodes and what is recovered from them.")],
     splits: Annotated[str, typer.Option(help="With commas between them.")] = "train,dev,test",
     languages: Annotated[str, typer.Option(help="Spoken ones, with commas between them.")] = "cs,nl",
     linger: Annotated[float, typer.Option(help="Most seconds that cues stay after what is said.")] = 0.0,
+    music: Annotated[Path, typer.Option(help="Folder of the music that lies under the speech.")] = MUSIC,
     seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
 ) -> None:
     """Build episodes with wrong subtitles, recover them, and print how many are right.
 
     Example: `python benchmarks/subtitles.py data/fillets --out exp/episodes --splits train`
     """
-    results = {}
+    results, pieces = {}, music_in(music)
     for split in splits.split(","):
         outcomes, cuts = [], {}
         for language in languages.split(","):
@@ -75,7 +77,7 @@ def main(
             episodes = read_episodes(folder, seed, linger)
             if episodes is None:
                 with progress(f"building {language}, {split}", of_utterances) as on_done:
-                    episodes = build(data, split, language, folder, seed, linger, on_done)
+                    episodes = build(data, split, language, pieces, folder, seed, linger, on_done)
             places = (folder / "media", folder / "subtitles", folder / "recovered")
             with progress(f"listening to {language}, {split}") as on_done:
                 report = make_cuts(*places, Choices(language), load_detector, on_done)
