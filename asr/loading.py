@@ -37,8 +37,8 @@ def load_model(
         raise ConfigError(f"device {device}: torch finds no GPU here; leave it out, or say cpu")
     parts = load_model_folder(find_model(name))
     own = parts.config.decode.model_dump()
-    off = {name for name in WEIGHTS.values() if options.get(name, "") is None}
-    own = {name: value for name, value in own.items() if WEIGHTS.get(name) not in off}
+    absent = {name for name, weighed in WEIGHTS.items() if {**own, **options}[weighed] is None}
+    own = {name: value for name, value in own.items() if name not in absent}
     if isinstance(guards := options.get("guards"), Mapping):
         options["guards"] = {**own["guards"], **guards}
     decode = validate(DecodeConfig, {**own, **options}, "options of the search")
