@@ -48,7 +48,7 @@ def filled(text: str, conf: Path) -> str:
 def _table(rows: Sequence[str], corpora: Mapping[str, Table]) -> Iterator[str]:
     heads = ["row", "step"]
     for corpus in corpora:
-        heads += [f"{corpus} WER", f"{corpus} CER", f"{corpus} CER less {BASE}'s"]
+        heads += [f"{corpus} seeds", f"{corpus} WER", f"{corpus} CER", f"{corpus} CER less {BASE}'s"]
     yield _line(heads)
     yield _line(["---", *["---:"] * (len(heads) - 1)])
     for row in rows:
@@ -70,14 +70,15 @@ def _step(found: Sequence[Line | None], corpora: Mapping[str, Table]) -> str:
 
 def _rates(line: Line | None) -> list[str]:
     if line is None or not line.outcomes:
-        return [_NONE] * 3
+        return ["0", *[_NONE] * 3]
     rates = [f"{100 * rate.value:.1f}" if (rate := line.rate(metric, "dev")) else _NONE for metric in ("wer", "cer")]
+    seeds = str(len(line.outcomes))
     if (contest := line.contests.get("cer")) is None:
-        return [*rates, _NONE]
+        return [seeds, *rates, _NONE]
     value, low, high = (100 * x for x in contest.difference.estimate)
     text = f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
     text = text if line.against == BASE else f"{text}, of {line.against}"
-    return [*rates, f"**{text}**" if contest.sure else text]
+    return [seeds, *rates, f"**{text}**" if contest.sure else text]
 
 
 def main(

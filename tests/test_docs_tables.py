@@ -30,7 +30,8 @@ def test_a_rate_is_that_of_all_seeds_together() -> None:
     base = [r["dev"]["cer"] for r in results if (r["kind"], r["corpus"], r["row"]) == ("result", "en", "base")]
     rate = sum(sum(seed["errors"]) for seed in base) / sum(sum(seed["reference"]) for seed in base)
     table = filled("<!-- ablation: base -->\nold\n<!-- end -->", CONF).splitlines()
-    assert table[3].split(" | ")[1:4][0::2] == ["1.00", f"{100 * rate:.1f}"]
+    assert table[3].split(" | ")[1:5][0::3] == ["1.00", f"{100 * rate:.1f}"]
+    assert table[3].split(" | ")[2] == str(len(base))
     assert "old" not in table
 
 
