@@ -37,7 +37,7 @@ def main(
     shar: options.Shar = None,
     jobs: options.Jobs = options.CORES,
 ) -> None:
-    """Write lhotse cuts for train, dev and test of a language of Common Voice, which is had from Mozilla by hand."""
+    """Write lhotse cuts for train, dev and test of a language of Common Voice, downloaded from Mozilla by hand."""
     with one_line():
         folder = language_folder(source.resolve(), language)
         corpus = Corpus([Path(__file__).parent], language, partial(find, folder), read)

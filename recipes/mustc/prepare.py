@@ -45,7 +45,7 @@ def main(
     shar: options.Shar = None,
     jobs: options.Jobs = options.CORES,
 ) -> None:
-    """Write lhotse cuts for train, dev and test of a MuST-C that was had from FBK by hand."""
+    """Write lhotse cuts for train, dev and test of a MuST-C that was downloaded from FBK by hand."""
     with one_line():
         out = out or Path(f"data/mustc-{SPOKEN}-{to}")
         locate = partial(find, pair_folder(source.resolve(), f"{SPOKEN}-{to}"), to)
