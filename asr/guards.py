@@ -1,8 +1,8 @@
 """Guards against texts that nobody said: noise that became words, and texts that run in a loop.
 
 Nothing here needs a model: searching again and looking closer are functions that the caller hands in.  The sign that
-tells inventions best is cross-attention: in speech it moves on through the recording from token to token, in
-inventions and loops it stands still, often in the silence behind the recording.  The other signs are Whisper's
+tells hallucinations best is cross-attention: in speech it moves on through the recording from token to token, in
+hallucinations and loops it stands still, often in the silence behind the recording.  The other signs are Whisper's
 (Radford et al. 2022, section 4.5).  What was said, but is hard to make out, deserves a wider beam than the rest.
 
 Shapes: B windows, N samples.

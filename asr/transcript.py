@@ -23,8 +23,9 @@ class Word:
 class Segment:
     """A stretch of speech.
 
-    words: where time stamps were asked for, else empty.  log_prob: the mean log-probability of its tokens.
-    no_speech: the probability that nobody speaks, where the model tells.  guards: names of the guards that stepped in.
+    words: where timestamps were asked for, else empty.  Of the window in which it lies: log_prob, the mean
+    log-probability of the tokens; no_speech, the probability that nobody speaks, where the model tells; guards, the
+    names of those that stepped in.
     """
 
     text: str

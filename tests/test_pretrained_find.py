@@ -325,7 +325,7 @@ def test_load_model(cache: Path) -> None:
     save_model_folder(cache / "listening", small_model(phrases=names, phrase_bonus=2.0))
     assert package.load_model(cache / "listening").options.phrase_bonus == 2.0
     assert package.load_model(cache / "listening", phrases=None).options == DecodeConfig()
-    save_model_folder(cache / "weighing", small_model(phrase_bonus=1.0, lm_weight=0.5))  # nothing, until there is a list
+    save_model_folder(cache / "weighing", small_model(phrase_bonus=1.0, lm_weight=0.5))  # weigh nothing so far
     assert package.load_model(cache / "weighing").options == DecodeConfig()
     assert package.load_model(cache / "weighing", phrases=names).options.phrase_bonus == 1.0
     for options, says in (

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -299,3 +300,9 @@ def test_a_line_is_read_as_it_was_written() -> None:
     assert "\n" not in line
     assert from_line(line.encode()) == told
     assert json.loads(as_line(Failure("a\n\udce9", "gone"))) == {"id": "a\n\udce9", "reason": "gone"}
+
+
+def test_the_document_names_every_key() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "output.md").read_text(encoding="utf-8")
+    names = {field.name for kind in (Transcript, Segment, Word) for field in fields(kind)}
+    assert {name for name in names if f'"{name}"' not in text} == set()
