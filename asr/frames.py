@@ -1,10 +1,12 @@
 """When each word was said, from a path of its tokens through the frames, where no cross-attention follows time.
 
-Shapes: B windows, T frames that hold speech, P start tokens, L tokens, U = L + 1 places between them, V vocabulary.
+Shapes: B windows, T frames that hold speech, R of them, P start tokens, L tokens, U = L + 1 places between them, V
+vocabulary.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from asr.align import Frames, ctc_words, forced_path, timed_words
+from asr.model.decoder import MOST_LOGITS
 from asr.model.masks import Memory
 from asr.model.transducer import Transducer
 from asr.tokenizer import Tokenizer
@@ -33,8 +36,8 @@ Aligner = Callable[[Memory, Sequence[Sequence[int]], Tensor], Sequence[Aligned |
 class FrameTimer:
     """Finds start, end and probability of the words of a text by an alignment of its tokens to frames.
 
-    A text that does not fit into the frames, which only a poor model finds, is spread over them evenly, and its
-    probability is not looked at.
+    A text that does not fit into the frames, which only a poor model finds, is spread over them evenly; the alignment
+    gives its words no probability, and 0 is what they get.
     """
 
     def __init__(self, align: Aligner, tokenizer: Tokenizer, rate_hz: int, frame_s: float) -> None:
@@ -62,7 +65,7 @@ class FrameTimer:
 
 
 def _even(tokens: int, frames: int) -> Aligned:
-    return Aligned([(i * frames // tokens, (i + 1) * frames // tokens) for i in range(tokens)], [0.0] * tokens)
+    return Aligned([(i * frames // tokens, (i + 1) * frames // tokens) for i in range(tokens)], [-math.inf] * tokens)
 
 
 class CTCAligner:
@@ -98,10 +101,16 @@ class TransducerAligner:
         if not text or not len(states_TD):
             return None
         text_L = prefix_P.new_tensor(text)
-        logits_1TUV = self.transducer(torch.cat([prefix_P, text_L])[None], len(prefix_P), states_TD[None])
-        log_prob_TUV = logits_1TUV[0].double().log_softmax(-1)
-        said_TL = log_prob_TUV[:, :-1].gather(2, text_L[None, :, None].expand(len(states_TD), -1, 1))[..., 0]
-        at = best_alignment(log_prob_TUV[..., self.blank_id], said_TL)
+        tokens_1L = torch.cat([prefix_P, text_L])[None]
+        rows = max(1, MOST_LOGITS // (len(text) + 1) // self.transducer.vocab_size)
+        blanks, said = [], []
+        for some_RD in states_TD.split(rows):  # of which two columns are wanted
+            logits_1RUV = self.transducer(tokens_1L, len(prefix_P), some_RD[None])
+            log_prob_RUV = logits_1RUV[0].double().log_softmax(-1)
+            blanks.append(log_prob_RUV[..., self.blank_id])
+            said.append(log_prob_RUV[:, :-1].gather(2, text_L[None, :, None].expand(len(some_RD), -1, 1))[..., 0])
+        said_TL = torch.cat(said)
+        at = best_alignment(torch.cat(blanks), said_TL)
         return Aligned([(t, t + 1) for t in at], said_TL[at, range(len(at))].tolist())
 
 

@@ -80,15 +80,15 @@ def guided_attention(attention_BHLT: Tensor, len_B: Tensor, frames_B: Tensor, wi
     A mean over tokens and heads.
 
     The penalty of token l and frame t is 1 - exp(-(l / L - t / T)^2 / (2 width^2)), with each utterance's own L
-    and T; attention weights sum to 1 over T.
+    and T, and 1 for what lies behind its frames, such as the silence of a Whisper window.
     """
     L, T = attention_BHLT.shape[2:]
     device = attention_BHLT.device
     l_BL1 = (torch.arange(L, device=device) / len_B[:, None])[..., None]
     t_B1T = (torch.arange(T, device=device) / frames_B[:, None])[:, None]
     penalty_BLT = 1.0 - torch.exp(-((l_BL1 - t_B1T) ** 2) / (2 * width**2))
-    token_BL = real_frames(len_B, L)
-    penalty_BLT = penalty_BLT * (token_BL[..., None] & real_frames(frames_B, T)[:, None])
+    penalty_BLT = penalty_BLT.masked_fill(~real_frames(frames_B, T)[:, None], 1.0)
+    penalty_BLT = penalty_BLT * real_frames(len_B, L)[..., None]
     per_token_BHL = (attention_BHLT * penalty_BLT[:, None]).sum(-1)
     return per_token_BHL.sum(-1).mean(-1) / len_B
 

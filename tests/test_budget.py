@@ -12,7 +12,7 @@ import torch
 from models import noises, small_model, sources, texts
 from torch import Tensor
 
-from asr.config import WhisperFeaturesConfig
+from asr.config import DecodeConfig, WhisperFeaturesConfig
 from asr.errors import AsrError
 from asr.recognizer import Recognizer, budget, parallel
 from asr.recognizer.budget import FASTEST_S, Budget, Footprint, footprint, free_bytes
@@ -61,16 +61,18 @@ def test_with_no_memory_free_a_window_at_a_time_goes(monkeypatch: pytest.MonkeyP
 
 def test_a_wide_beam_and_silence_that_is_input_take_memory() -> None:
     parts = small_model()
-    narrow, wide = footprint(parts, 1), footprint(parts, 5)
+    narrow, wide = (footprint(parts, DecodeConfig(beam_size=beam)) for beam in (1, 5))
     assert wide.second > narrow.second
     assert wide.window == 5 * narrow.window
     features = WhisperFeaturesConfig(sample_rate_hz=8000, n_mels=20, window_s=20.0)
     keep = {"padding": "keep", "subsampling": {"factor": 2}}
-    whole = footprint(small_model(features=features, encoder=keep), 1)
-    recall = footprint(small_model(features=features, encoder=keep | {"padding": "recall"}), 1)
+    whole = footprint(small_model(features=features, encoder=keep), DecodeConfig())
+    recall = footprint(small_model(features=features, encoder=keep | {"padding": "recall"}), DecodeConfig())
     frame = 2 * 4 * (2 * 32 + 32)  # bytes: the one layer's keys and values and the state, twice
     assert whole.window - narrow.window == pytest.approx(20.0 / 0.04 * frame)
     assert narrow.window < recall.window < whole.window / 5
+    joint = footprint(parts, DecodeConfig(ctc_weight=0.3))
+    assert joint.second - narrow.second == pytest.approx(25 * 5 * 8 * parts.tokenizer.vocab_size)  # frames of 40 ms
 
 
 def test_memory_that_is_free_is_known() -> None:

@@ -93,3 +93,12 @@ def test_the_length_bonus_counts_for_every_token() -> None:
         expected = max(before, key=lambda h: h.score + 1.5 * len(h.tokens))
         assert best.tokens == expected.tokens
         assert best.score == pytest.approx(expected.score + 1.5 * len(best.tokens))
+
+
+def test_the_length_bonus_is_in_the_pruning() -> None:
+    log_prob_BTV, len_B = posteriors(20, 7, 4, 10), torch.full((20,), 7)
+    wide, narrow = (
+        prefix_search(log_prob_BTV, len_B, BLANK, SearchOptions(beam_size=beam, length_bonus=2.0)) for beam in (2000, 5)
+    )
+    found = [a.tokens == b.tokens for (a,), (b,) in zip(wide, narrow, strict=True)]
+    assert sum(found) >= 17  # 4, where texts are pruned without it

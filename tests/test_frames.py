@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr.frames import CTCAligner, FrameTimer
+from asr.frames import CTCAligner, FrameTimer, TransducerAligner
 from asr.model.masks import Memory
+from asr.model.transducer import Joiner, LstmPredictor, Transducer
 from asr.tokenizer import CharacterTokenizer
 
 RATE, FRAME_S, BLANK = 8000, 0.04, 0
@@ -40,4 +41,19 @@ def test_a_text_that_does_not_fit_is_spread_evenly() -> None:
     assert [word.text for word in first] == ["ab", " ba", " ab"]
     times = [t for word in first for t in (word.start_s, word.end_s)]
     assert times == pytest.approx([0.0, 0.28, 0.28, 0.64, 0.64, 0.96], abs=0.02)  # the sound begins a little later
+    assert [word.probability for word in first] == [0.0] * 3
     assert second == []
+
+
+def test_a_transducer_is_aligned_in_parts_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    model = Transducer(LstmPredictor(8, 6, 1, 0.0), Joiner(4, 6, 5, 8)).eval()
+    heard = Memory(torch.randn(1, 30, 4), torch.zeros(1, 30), torch.tensor([30]))
+    align = TransducerAligner(model, BLANK)
+    (whole,) = align(heard, [(5, 6, 6, 2)], torch.tensor([[1]]))
+    monkeypatch.setattr("asr.frames.MOST_LOGITS", 7 * 5 * 8)  # seven frames
+    (parts,) = align(heard, [(5, 6, 6, 2)], torch.tensor([[1]]))
+    assert whole is not None
+    assert parts is not None
+    assert parts.frames == whole.frames
+    assert parts.log_probs == pytest.approx(whole.log_probs)

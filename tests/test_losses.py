@@ -50,8 +50,8 @@ def test_guided_attention_by_hand() -> None:
     got = losses.guided_attention(attention_BHLT, len_B, frames_B, width=0.3)
     for b in range(2):
         L, T, total = int(len_B[b]), int(frames_B[b]), 0.0
-        for h, i, t in itertools.product(range(3), range(L), range(T)):
-            penalty = 1 - math.exp(-((i / L - t / T) ** 2) / (2 * 0.3**2))
+        for h, i, t in itertools.product(range(3), range(L), range(6)):
+            penalty = 1 - math.exp(-((i / L - t / T) ** 2) / (2 * 0.3**2)) if t < T else 1.0
             total += float(attention_BHLT[b, h, i, t]) * penalty
         assert got[b].item() == pytest.approx(total / (3 * L), abs=1e-5)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_search import Table
+from vocabularies import WHISPER_EN
 
 from asr.decode.arpa import read_arpa
 from asr.decode.ngram import TokenNGrams, WordNGrams, symbols
@@ -193,6 +194,18 @@ def test_a_text_of_words_has_the_sum_of_its_words_and_unknown_ones_a_penalty(
         expected = sum(plain(w, ["<s>", *words[:i]]) for i, w in enumerate([*words, "</s>"]))
         expected -= 1.5 * sum(w not in ("a", "ab", "ba") for w in words)
         assert sum_of(scorer, [*tokenizer.encode(text), tokenizer.eos_id]) == pytest.approx(expected, abs=1e-5), text
+
+
+def test_words_with_letters_of_several_byte_tokens_are_known(tmp_path: Path) -> None:
+    path, tokenizer = tmp_path / "words.arpa", WHISPER_EN
+    text = WORDS.replace("ab", "über").replace("ba", "нет")
+    path.write_text(text, encoding="utf-8")
+    assert any("\ufffd" in tokenizer.pieces([i])[0] for i in tokenizer.encode("über нет"))
+    scorer, plain = WordNGrams(path, tokenizer, 1.5), Plain(text)
+    words = ["über", "a", "нет", "über"]
+    expected = sum(plain(w, ["<s>", *words[:i]]) for i, w in enumerate([*words, "</s>"]))
+    found = sum_of(scorer, [*tokenizer.encode(" " + " ".join(words)), tokenizer.eos_id])
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_words_in_a_batch_and_reordered_are_scored_as_alone(tmp_path: Path) -> None:

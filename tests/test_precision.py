@@ -10,7 +10,7 @@ from torch import nn
 from asr.data.batch import pad_audio
 from asr.model.attention import blockwise, fused
 from asr.model.masks import causal
-from asr.model.precision import InBlocks, Int8Linear, PackedInt8Linear, fastest, set_precision
+from asr.model.precision import InBlocks, Int8Linear, PackedInt8Linear, fastest, multiplies_bfloat16, set_precision
 from asr.recognizer import Recognizer
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
@@ -84,5 +84,14 @@ def test_a_batch_encoded_in_parts_gives_the_same_texts(monkeypatch: pytest.Monke
     recognizer = Recognizer(small_model())
     batch = pad_audio(noises(1.0, 0.9, 0.5, 0.3))
     whole = [h[0].tokens for h in recognizer.decode(*batch)]
-    monkeypatch.setattr("asr.recognizer.batch.ENCODE_S", 2.0)
+    monkeypatch.setattr("asr.recognizer.batch.ENCODE_S", {"cpu": 2.0})
     assert [h[0].tokens for h in recognizer.decode(*batch)] == whole
+
+
+@pytest.mark.parametrize(("capability", "fast"), [((7, 0), False), ((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_gpus_that_only_emulate_bfloat16_are_not_asked_to(
+    capability: tuple[int, int], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert multiplies_bfloat16(torch.device("cuda:1")) == fast
+    assert fastest(torch.device("cuda:1")) == ("bfloat16" if fast else "float32")

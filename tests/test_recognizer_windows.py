@@ -32,6 +32,21 @@ def test_a_long_recording_is_the_sum_of_its_windows() -> None:
     assert whole.alternatives == ()
 
 
+def test_a_recording_is_in_the_language_of_its_first_window() -> None:
+    recognizer = Recognizer(small_model(["en", "es"], window_s=0.3, cut_s=0.3))
+    long_N, short_N = noises(3.7, 0.2)
+    windows = [window.samples_N for window in QuietWindows(RATE, 0.3)([long_N])]
+    alone = [part.language for part in recognizer.transcribe_sources(sources(windows)) if isinstance(part, Transcript)]
+    assert set(alone) == {"en", "es"}
+    given, _ = recognizer.transcribe_sources(sources([long_N, short_N]), language=alone[0])
+    found, other = recognizer.transcribe_sources(sources([long_N, short_N]))
+    assert found == given
+    (short,) = recognizer.transcribe_sources(sources([short_N]))
+    assert isinstance(other, Transcript)
+    assert isinstance(short, Transcript)
+    assert (other.text, other.language) == (short.text, short.language)
+
+
 def lengths_encoded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The samples of every window that the model is given from now on."""
     seen: list[int] = []

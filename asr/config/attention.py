@@ -23,8 +23,12 @@ Score = Annotated[
 ]
 
 
-def check_attention(position: str, score: str, first_position: int, head: int | None = None) -> None:
-    """ValueError for parts of attention that do not fit together; `head`: the width of one."""
+def check_attention(
+    position: str, score: str, first_position: int, *, clipped: bool = False, head: int | None = None
+) -> None:
+    """ValueError for parts of attention that do not fit together; clipped: by another distance.  head: width of one."""
+    if clipped and position != "shaw":
+        raise ValueError(f"clip is for position=shaw: position={position} has no farthest distance")
     if position in RELATIVE and score == "additive":
         raise ValueError(f"score=additive has no dot product that position={position} could change: take score=dot")
     if position != "sinusoidal" and first_position:

@@ -15,6 +15,10 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
+    def changed(self, name: str) -> bool:
+        """Whether an option is another than the default."""
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
+
 
 def _location(value: Any) -> Place:
     if not isinstance(value, str | Path) and not hasattr(value, "joinpath"):

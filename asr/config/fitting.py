@@ -56,6 +56,10 @@ def _check_losses(config: ExperimentConfig, model: ModelConfig) -> None:
     for name, value in of_attention.items():
         if value > 0 and kind != "attention":
             raise ValueError(f"{name} is for model.decoder.kind=attention: {kind} has no such decoder")
+    if loss.ctc_weight == 1 and kind not in NEED_CTC:
+        raise ValueError("loss.ctc_weight=1 would not train the decoder: take less, or model.decoder.kind=none")
+    if loss.changed("length_weight") and kind != "mask_predict":
+        raise ValueError(f"loss.length_weight is for model.decoder.kind=mask_predict: {kind} predicts no length")
     brings_ctc = config.init is not None and "ctc" in (config.init.parts or ("ctc",))
     if loss.ctc_weight == 0 and kind in NEED_CTC:
         raise ValueError(f"loss.ctc_weight=0 would not train the CTC head that model.decoder.kind={kind} needs")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, Tag, model_validator
 
@@ -95,6 +95,8 @@ class EncoderConfig(Config):
 
     @model_validator(mode="after")
     def _layer_fits(self) -> EncoderConfig:
+        if self.changed("kernel") and self.layer != "conformer":
+            raise ValueError(f"kernel is for layer=conformer: layer={self.layer} has no convolution")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel={self.kernel} must be odd: a frame, and as many before as behind it")
         if self.padding == "recall" and self.layer != "transformer":
@@ -115,7 +117,8 @@ class EncoderConfig(Config):
             if self.score != "dot" or self.window or self.chunk:
                 raise ValueError("score, window and chunk are for layers with attention: not layer=lstm")
             return self
-        check_attention(self.position, self.score, self.first_position, self.dim // self.heads)
+        given = self.position, self.score, self.first_position
+        check_attention(*given, clipped=self.changed("clip"), head=self.dim // self.heads)
         check_reach(self.position, self.padding, self.window, self.chunk)
         return self
 
@@ -124,6 +127,11 @@ class PointerConfig(Config):
     """A pointer by which the decoder copies from phrase lists (tree-constrained pointer generator)."""
 
     size: Size | None = Field(None, description="width of its queries and keys; default: the decoder's")
+
+
+def _outweighed(given: dict[str, Any]) -> bool:
+    """Sines and cosines are of length sqrt(dim / 2), and would drown embeddings, which begin at length 1."""
+    return given.get("position") == "sinusoidal"
 
 
 class TransformerDecoderConfig(Config):
@@ -140,12 +148,12 @@ class TransformerDecoderConfig(Config):
     position: PositionKind = "learned"
     clip: Clip = 64
     first_position: FirstPosition = 0
-    scaled: Scaled = False
+    scaled: Scaled = Field(default_factory=_outweighed)
     score: Score = Field("dot", description="of self-attention and of attention to the encoder")
 
     @model_validator(mode="after")
     def _attention_fits(self) -> TransformerDecoderConfig:
-        check_attention(self.position, self.score, self.first_position)
+        check_attention(self.position, self.score, self.first_position, clipped=self.changed("clip"))
         return self
 
 
@@ -195,7 +203,7 @@ class TransducerConfig(Config):
     @model_validator(mode="after")
     def _options_have_a_use(self) -> TransducerConfig:
         name, other = ("layers", "lstm") if self.predictor == "convolution" else ("context", "convolution")
-        if getattr(self, name) != type(self).model_fields[name].default:
+        if self.changed(name):
             raise ValueError(f"{name} is for predictor={other}")
         return self
 
@@ -240,7 +248,7 @@ class ModelConfig(Config):
             raise ValueError(f"encoder.dim={self.encoder.dim} must be a multiple of decoder.heads={heads}")
         if isinstance(self.decoder, TransformerDecoderConfig):
             d = self.decoder
-            check_attention(d.position, d.score, d.first_position, self.encoder.dim // heads)
+            check_attention(d.position, d.score, d.first_position, head=self.encoder.dim // heads)
         if kind in NEED_CTC and not self.ctc:
             raise ValueError(f"decoder.kind={kind} finds its texts by a CTC head: ctc=true")
         return self

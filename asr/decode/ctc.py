@@ -59,7 +59,7 @@ def prefix_search(log_prob_BTV: Tensor, len_B: Tensor, blank_id: int, options: S
     ends = _Ends(*(log_prob_BTV.new_full((B, K), -math.inf) for _ in range(2)))
     ends.blank_BK[:, 0] = 0.0  # the empty prefix; the other places are not taken yet
     for t in range(T):
-        ends, step = _advance(ends, names, log_prob_BTV[:, t], blank_id)
+        ends, step = _advance(ends, names, log_prob_BTV[:, t], blank_id, options.length_bonus)
         names = names.follow(step)
         history.steps.append(step)
     found = []
@@ -89,7 +89,7 @@ def _padded(log_prob_BTV: Tensor, len_B: Tensor, blank_id: int) -> Tensor:
     return log_prob_BTV
 
 
-def _advance(ends: _Ends, names: Names, log_prob_BV: Tensor, blank_id: int) -> tuple[_Ends, Step]:
+def _advance(ends: _Ends, names: Names, log_prob_BV: Tensor, blank_id: int, bonus: float) -> tuple[_Ends, Step]:
     """The best prefixes after one more frame."""
     total_BK, some_BK = ends.total_BK, names.last_BK >= 0
     last_BK = names.last_BK.clamp(min=0)
@@ -102,7 +102,7 @@ def _advance(ends: _Ends, names: Names, log_prob_BV: Tensor, blank_id: int) -> t
     into_BK, longer_BKV = merge(longer_BKV, names, total_BK.isfinite())
     blank_BK = total_BK + log_prob_BV[:, blank_id, None]
     token_BK = torch.logaddexp(ends.token_BK + again_BK, into_BK)
-    step = keep_best(torch.logaddexp(blank_BK, token_BK), longer_BKV)
+    step = keep_best(torch.logaddexp(blank_BK, token_BK), longer_BKV, names, bonus)
     return _Ends(
         torch.where(step.stays_BK, blank_BK.gather(1, step.from_BK), -math.inf),
         torch.where(step.stays_BK, token_BK.gather(1, step.from_BK), step.score_BK),

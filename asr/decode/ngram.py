@@ -37,6 +37,8 @@ class Tokenizer(Protocol):
 
     def pieces(self, ids: Sequence[int]) -> list[str]: ...
 
+    def spelled(self, id: int) -> bytes: ...
+
 
 def symbols(tokenizer: Tokenizer) -> list[str]:
     """How each token is written in the files of token models.
@@ -112,18 +114,18 @@ class WordNGrams:
     """
 
     def __init__(self, path: Path, tokenizer: Tokenizer, penalty: float) -> None:
-        pieces = [tokenizer.pieces([i])[0] for i in range(tokenizer.vocab_size)]
-        letters = sorted(set("".join(pieces)))
-        if " " not in letters:
+        pieces = [tokenizer.spelled(i) for i in range(tokenizer.vocab_size)]
+        letters = sorted(set(b"".join(pieces)))
+        if ord(" ") not in letters:
             raise ConfigError(f"{printable(path)}: this model's tokens part no words by spaces; set the unit to token")
         self._spelling = _Spelling(letters)
-        self._model, ids, _ = _read(path, lambda word: word in _SPECIAL or set(word) <= set(letters))
+        self._model, ids, _ = _read(path, lambda word: word in _SPECIAL or set(word.encode()) <= set(letters))
         words = {word: i for word, i in ids.items() if word not in _SPECIAL}
         if not words:
             raise ConfigError(f"{printable(path)}: none of its words can be written with the model's vocabulary")
         self._table = self._spelling.table(words, ids[UNKNOWN])
         self._letters_VC = self._spelling.of_pieces(pieces)
-        self._opens_V = torch.tensor([piece.startswith(" ") for piece in pieces])
+        self._opens_V = torch.tensor([piece.startswith(b" ") for piece in pieces])
         self._unknown, self._end, self._eos = ids[UNKNOWN], ids[END], tokenizer.eos_id
         self._begin, self._penalty = _begin(self._model, ids), penalty
 
@@ -191,16 +193,19 @@ class _Table(NamedTuple):
 
 
 class _Spelling:
-    """Letters to nodes: NONE where no word is under way, LOST where it is none that is known."""
+    """Letters to nodes: NONE where no word is under way, LOST where it is none that is known.
+
+    A letter is a byte of UTF-8, as a token of a byte-level vocabulary may end within a character.
+    """
 
     NONE, LOST = 0, 1
 
-    def __init__(self, letters: Sequence[str]) -> None:
+    def __init__(self, letters: Sequence[int]) -> None:
         self.ids = {letter: i for i, letter in enumerate(letters)}
 
-    def of_pieces(self, pieces: Sequence[str]) -> Tensor:
+    def of_pieces(self, pieces: Sequence[bytes]) -> Tensor:
         """The letters (V, C) of each token behind its leading spaces, -1 after the last."""
-        rows = [[self.ids[letter] for letter in piece.lstrip(" ")] for piece in pieces]
+        rows = [[self.ids[letter] for letter in piece.lstrip(b" ")] for piece in pieces]
         longest = max(map(len, rows))
         return torch.tensor([[*row, *[-1] * (longest - len(row))] for row in rows])
 
@@ -210,7 +215,7 @@ class _Spelling:
         ends = [unknown, unknown]
         for word, i in words.items():
             node = self.NONE
-            for letter in word:
+            for letter in word.encode():
                 key = node * len(self.ids) + self.ids[letter]
                 node = arcs.setdefault(key, len(ends))
                 if node == len(ends):

@@ -17,23 +17,26 @@ _FACTOR, _STEP = 6_364_136_223_846_793_005, 1_442_695_040_888_963_407  # of a 64
 
 
 class Names(NamedTuple):
-    """What tells the prefixes of a beam apart: a hash of the whole (B, K), and the last token, -1 for none."""
+    """What is known of the prefixes of a beam (B, K): a hash of the whole, the last token or -1, how many there are."""
 
     hash_BK: Tensor
     last_BK: Tensor
+    count_BK: Tensor
 
     @classmethod
     def empty(cls, B: int, K: int, device: torch.device) -> Names:
         """Of prefixes without a token."""
         zero_BK = torch.zeros(B, K, dtype=torch.long, device=device)
-        return cls(zero_BK, zero_BK - 1)
+        return cls(zero_BK, zero_BK - 1, zero_BK)
 
     def follow(self, step: Step) -> Names:
         """The names after a step."""
-        hash_BK, last_BK = (x.gather(1, step.from_BK) for x in self)
+        hash_BK, last_BK, count_BK = (x.gather(1, step.from_BK) for x in self)
         longer_BK = _extended(hash_BK, step.gained_BK)
         return Names(
-            torch.where(step.stays_BK, hash_BK, longer_BK), torch.where(step.stays_BK, last_BK, step.gained_BK)
+            torch.where(step.stays_BK, hash_BK, longer_BK),
+            torch.where(step.stays_BK, last_BK, step.gained_BK),
+            count_BK + ~step.stays_BK,
         )
 
 
@@ -52,7 +55,7 @@ class Step(NamedTuple):
 
 def merge(longer_BKV: Tensor, names: Names, alive_BK: Tensor) -> tuple[Tensor, Tensor]:
     """Part what prefixes with one more token are worth: (B, K) of those that the beam holds already, and the others."""
-    hash_BK, last_BK = names
+    hash_BK, last_BK, _ = names
     joined_BKK = _extended(hash_BK[:, :, None], last_BK[:, None]) == hash_BK[:, None]  # this prefix, the last of that
     joined_BKK &= (alive_BK & (last_BK >= 0))[:, None]
     column_BKK = last_BK.clamp(min=0)[:, None].expand(joined_BKK.shape)
@@ -61,10 +64,16 @@ def merge(longer_BKV: Tensor, names: Names, alive_BK: Tensor) -> tuple[Tensor, T
     return into_BK, longer_BKV.masked_fill(moved_BKV > 0, -math.inf)
 
 
-def keep_best(stay_BK: Tensor, longer_BKV: Tensor) -> Step:
-    """The K best of the prefixes as they are and with one more token."""
+def keep_best(stay_BK: Tensor, longer_BKV: Tensor, names: Names, bonus: float) -> Step:
+    """The K best of the prefixes as they are and with one more token, by their scores with a bonus for each token.
+
+    The scores that it gives have none.
+    """
     K, V = longer_BKV.shape[1:]
-    score_BK, at_BK = torch.cat([stay_BK, longer_BKV.flatten(1)], dim=1).topk(K)
+    score_BC = torch.cat([stay_BK, longer_BKV.flatten(1)], dim=1)
+    count_BC = torch.cat([names.count_BK, (names.count_BK + 1).repeat_interleave(V, 1)], dim=1)
+    at_BK = (score_BC + bonus * count_BC if bonus else score_BC).topk(K).indices
+    score_BK = score_BC.gather(1, at_BK)
     stays_BK = at_BK < K
     return Step(score_BK, torch.where(stays_BK, at_BK, (at_BK - K) // V), torch.where(stays_BK, -1, (at_BK - K) % V))
 

@@ -130,10 +130,9 @@ class ForbidScorer:
     """Keep tokens from being produced: `always`, and `first` not as the first token of the text."""
 
     def __init__(self, vocab_size: int, always: Sequence[int], first: Sequence[int], prefix_length: int) -> None:
-        self.always_V = torch.zeros(vocab_size)
-        self.always_V[list(always)] = -math.inf
-        self.first_V = self.always_V.clone()
-        self.first_V[list(first)] = -math.inf
+        self.allowed_2V = torch.zeros(2, vocab_size)  # always, and as the first token
+        self.allowed_2V[:, list(always)] = -math.inf
+        self.allowed_2V[1, list(first)] = -math.inf
         self.prefix_length = prefix_length
 
     def start(self, memory: Any) -> int:
@@ -141,8 +140,9 @@ class ForbidScorer:
 
     def step(self, tokens_NL: Tensor, state: int) -> tuple[Tensor, int]:
         state += tokens_NL.shape[1]
-        allowed_V = self.first_V if state == self.prefix_length else self.always_V
-        return allowed_V.to(tokens_NL.device)[None], state
+        self.allowed_2V = self.allowed_2V.to(tokens_NL.device)  # once, not at every step
+        first = int(state == self.prefix_length)
+        return self.allowed_2V[first : first + 1], state
 
     def reorder(self, state: int, index_N: Tensor) -> int:
         return state

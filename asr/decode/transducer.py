@@ -43,19 +43,27 @@ class Limits(NamedTuple):
     tokens_B: Sequence[int]
 
 
+class _Ended(NamedTuple):
+    """A hypothesis at its end: its score with the bonus and without, how many steps it took, and its place then."""
+
+    ranked: float
+    score: float
+    steps: int
+    place: int
+
+
 @dataclass
 class _Beam:
-    """Hypotheses: their scores, the frame at which each stands, its tokens in all and at that frame."""
+    """Hypotheses: their scores without the bonus, the frame at which each stands, and its tokens at that frame."""
 
     score_BK: Tensor
     frame_BK: Tensor
-    count_BK: Tensor
     symbols_BK: Tensor
     names: Names
     token_NJ: Tensor
     state: State
     history: History = field(default_factory=History)
-    ended: list[list[tuple[float, int, int]]] = field(default_factory=list)  # score, number of steps, place
+    ended: list[list[_Ended]] = field(default_factory=list)
 
 
 @torch.inference_mode()
@@ -84,11 +92,12 @@ def transducer_search(
         stay_BK = beam.score_BK + log_prob_BKV[..., blank_id]
         longer_BKV = beam.score_BK[..., None] + log_prob_BKV
         longer_BKV[..., blank_id] = -math.inf
-        full_BK = (beam.symbols_BK >= limits.symbols) | (beam.count_BK >= most_B1)
+        full_BK = (beam.symbols_BK >= limits.symbols) | (beam.names.count_BK >= most_B1)
         into_BK, longer_BKV = merge(
             longer_BKV.masked_fill(full_BK[..., None], -math.inf), beam.names, beam.score_BK.isfinite()
         )
-        _follow(model, beam, keep_best(torch.logaddexp(stay_BK, into_BK), longer_BKV), len_B, limits, options)
+        step = keep_best(torch.logaddexp(stay_BK, into_BK), longer_BKV, beam.names, options.length_bonus)
+        _follow(model, beam, step, len_B, most_B1, options)
     return [_hypotheses(beam, b, limits.tokens_B[b], options) for b in range(B)]
 
 
@@ -99,12 +108,11 @@ def _open(model: Joined, prefix_BP: Tensor, K: int, len_B: Tensor) -> _Beam:
     beam = _Beam(
         score_BK=torch.full((B, K), -math.inf, dtype=torch.double, device=device),
         frame_BK=zero_BK,
-        count_BK=zero_BK,
         symbols_BK=zero_BK,
         names=Names.empty(B, K, device),
         token_NJ=token_BJ.repeat_interleave(K, 0),
         state=tuple(x.repeat_interleave(K, 0) for x in state),
-        ended=[[] if length else [(0.0, 0, 0)] for length in len_B.tolist()],
+        ended=[[] if length else [_Ended(0.0, 0.0, 0, 0)] for length in len_B.tolist()],
     )
     beam.score_BK[len_B > 0, 0] = 0.0  # all hypotheses start alike: only the first one may branch
     return beam
@@ -117,28 +125,28 @@ def _look(model: Joined, beam: _Beam, frames_BTJ: Tensor, len_B: Tensor) -> Tens
     return model.look(frame_BKJ.flatten(0, 1), beam.token_NJ).unflatten(0, at_BK.shape).double()
 
 
-def _follow(model: Joined, beam: _Beam, step: Step, len_B: Tensor, limits: Limits, options: SearchOptions) -> None:
+def _follow(model: Joined, beam: _Beam, step: Step, len_B: Tensor, most_B1: Tensor, options: SearchOptions) -> None:
     """Make the step: hypotheses that come to their end leave the beam, and utterances that are done are closed."""
     B, K = step.from_BK.shape
     stays_BK = step.stays_BK
-    frame_BK, count_BK, symbols_BK = (
-        x.gather(1, step.from_BK) for x in (beam.frame_BK, beam.count_BK, beam.symbols_BK)
-    )
-    beam.frame_BK, beam.count_BK = frame_BK + stays_BK, count_BK + ~stays_BK
+    frame_BK, symbols_BK = (x.gather(1, step.from_BK) for x in (beam.frame_BK, beam.symbols_BK))
+    beam.frame_BK = frame_BK + stays_BK
     # Where two have become one, that which took the blank counts.
     beam.symbols_BK = torch.where(stays_BK, 0, symbols_BK + 1)
     beam.names = beam.names.follow(step)
     beam.history.steps.append(step)
     beam.score_BK = step.score_BK
     over_BK = beam.score_BK.isfinite() & (beam.frame_BK >= len_B[:, None])
+    bonus, count_BK = options.length_bonus, beam.names.count_BK
     for b, k in over_BK.nonzero().tolist():
-        beam.ended[b].append((float(beam.score_BK[b, k]), len(beam.history.steps), k))
+        score = float(beam.score_BK[b, k])
+        beam.ended[b].append(_Ended(score + bonus * int(count_BK[b, k]), score, len(beam.history.steps), k))
     beam.score_BK = beam.score_BK.masked_fill(over_BK, -math.inf)
-    for b, most in enumerate(beam.score_BK.logsumexp(1).tolist()):
-        best = sorted((score for score, *_ in beam.ended[b]), reverse=True)[: options.n_best]
-        # What may yet be added to those that go on, or taken from those that have ended: neither has its bonus yet.
-        room = abs(options.length_bonus) * limits.tokens_B[b]
-        if len(best) == options.n_best and most + room < best[-1]:
+    # Those that go on may gain a bonus for each token that they have room for, and lose one for each that they have.
+    hope_BK = beam.score_BK + bonus * (most_B1 if bonus > 0 else count_BK)
+    for b, most in enumerate(hope_BK.logsumexp(1).tolist()):
+        best = sorted((each.ranked for each in beam.ended[b]), reverse=True)[: options.n_best]
+        if len(best) == options.n_best and most < best[-1]:
             beam.score_BK[b] = -math.inf
     from_N = (step.from_BK + torch.arange(B, device=len_B.device)[:, None] * K).flatten()
     beam.token_NJ, beam.state = beam.token_NJ[from_N], tuple(x[from_N] for x in beam.state)
@@ -151,9 +159,9 @@ def _follow(model: Joined, beam: _Beam, step: Step, len_B: Tensor, limits: Limit
 
 
 def _hypotheses(beam: _Beam, b: int, most: int, options: SearchOptions) -> list[Hypothesis]:
-    texts = beam.history.texts(b, [(steps, place) for _, steps, place in beam.ended[b]])
+    texts = beam.history.texts(b, [(each.steps, each.place) for each in beam.ended[b]])
     found = [
-        Hypothesis(text, total + options.length_bonus * len(text), {"transducer": total}, 0 < most <= len(text))
-        for (total, *_), text in zip(beam.ended[b], texts, strict=True)
+        Hypothesis(text, each.ranked, {"transducer": each.score}, 0 < most <= len(text))
+        for each, text in zip(beam.ended[b], texts, strict=True)
     ]
     return sorted(found, key=lambda h: -h.score)[: options.n_best]

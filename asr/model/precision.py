@@ -104,10 +104,18 @@ class Bfloat16Embedding(nn.Embedding):
         return super().forward(tokens).float()
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 faster than float32; GPUs before Ampere only emulate it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_tile"))
+
+
 def fastest(device: torch.device) -> Precision:
     """The precision that is fast on a device without a noticeable loss."""
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        return "bfloat16" if multiplies_bfloat16(device) else "float32"
     able = torch.cpu.get_capabilities()
     return "int8" if able.get("avx512_bf16") and able.get("avx512_vnni") else "float32"
 

@@ -95,6 +95,11 @@ class Transducer(nn.Module):
         self.predictor = predictor
         self.joiner = joiner
 
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens there are, blank included."""
+        return self.joiner.output.out_features
+
     def forward(self, tokens_BL: Tensor, prefix_length: int, states_BTD: Tensor) -> Tensor:
         """Logits (B, T, U, V) of blank or a token at every frame and place; start tokens come before the text."""
         token_BUJ = self.joiner.token(self.predictor(tokens_BL)[:, prefix_length - 1 :])

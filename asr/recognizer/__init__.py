@@ -187,9 +187,26 @@ class Recognizer:
             if not pool:
                 yield []  # so that recordings without a window are told of
                 continue
+            self._hear_languages(pool, budget)
             for batch in budget.batches([len(piece.samples_N) / self.rate for piece in pool]):
                 yield [pool[i] for i in batch]
             release()
+
+    def _hear_languages(self, pool: Sequence[Piece], budget: Budget) -> None:
+        """Where it is not given, a recording of several windows is in the language of its first one, all of it."""
+        first = [piece for piece in pool if piece.number == 0 and piece.recording.language is None]
+        first = [piece for piece in first if not piece.recording.whole or len(piece.recording.found) > 1]
+        if not self.decoder.listens or not first:
+            return
+
+        def heard(some: Sequence[Piece]) -> list[str | None]:
+            return list(self.decoder.languages(*pad_audio([piece.samples_N for piece in some])))
+
+        for batch in budget.batches([len(piece.samples_N) / self.rate for piece in first]):
+            pieces = [first[i] for i in batch]
+            found = budget.fitting(pieces, lambda piece: len(piece.samples_N) / self.rate, heard)
+            for piece, language in zip(pieces, found, strict=True):
+                piece.recording.language = language
 
     def _decode_fitting(self, pieces: Sequence[Piece], decode: Decode, budget: Budget) -> list[Decoded]:
         """Decode windows together, as many as fit into memory."""

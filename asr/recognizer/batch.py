@@ -34,12 +34,12 @@ from asr.phrases.tree import PhraseTree
 from asr.recognizer.budget import Footprint, footprint
 from asr.recognizer.decoded import Decoded
 from asr.recognizer.fusion import open_language_model
-from asr.recognizer.searchers import build_searcher, check_options, search_options
+from asr.recognizer.searchers import build_searcher, check_options, posteriors, search_options
 from asr.recognizer.timers import Timer, build_timer
 from asr.tasks import chosen, into
 
-# Encoding is fastest with few rows of equal length, decoding with many rows: a batch is encoded in parts.
-ENCODE_S = 30.0
+# Encoding on a CPU is fastest with few rows of equal length, decoding with many rows: a batch is encoded in parts.
+ENCODE_S = {"cpu": 30.0}
 # Whose part of a hypothesis tells how probable it is.
 _MAIN = ("attention", "transducer", "mask_predict", "mask_ctc", "ctc")
 
@@ -111,7 +111,7 @@ class BatchDecoder:
     @cached_property
     def footprint(self) -> Footprint:
         """What decoding takes of the device's memory; few windows are searched again with a wider beam."""
-        return footprint(self.parts, self.options.beam_size)
+        return footprint(self.parts, self.options)
 
     @property
     def detects(self) -> bool:
@@ -245,10 +245,22 @@ class BatchDecoder:
         most = self.config.model.decoder.max_length // 2 - 1
         return [self.tokenizer.previous_id, *self.tokenizer.encode(prompt)[-most:]] if most > 0 else []
 
+    @property
+    def listens(self) -> bool:
+        """Whether a language that is not given is found in the sound."""
+        return self.kind == "attention" and len(self.tokenizer.languages) > 1
+
+    @torch.inference_mode()
+    def languages(self, audio_BN: Tensor, len_B: Tensor) -> Sequence[str | None]:
+        """The language of each of these waveforms."""
+        memory = self.encode(audio_BN.to(self.device), len_B.to(self.device))
+        return self._fill_in([None] * len(audio_BN), memory)
+
     @torch.inference_mode()
     def encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
         """What the encoder hears in waveforms on its device."""
-        rows = max(1, int(ENCODE_S * self.rate / audio_BN.shape[1]))
+        seconds = ENCODE_S.get(audio_BN.device.type)
+        rows = len(audio_BN) if seconds is None else max(1, int(seconds * self.rate / audio_BN.shape[1]))
         return Memory.join(
             [
                 self.model.encode(audio_RN[:, : int(len_R.max())], len_R)
@@ -273,7 +285,7 @@ class BatchDecoder:
         share = self.options.ctc_weight
         scorers = [Weighted("attention", self.reader, 1 - share), Weighted("allowed", forbid, 1.0)]
         if share > 0:
-            ctc = CTCPrefixScorer(self._posteriors, self.tokenizer.blank_id, self.tokenizer.eos_id)
+            ctc = CTCPrefixScorer(posteriors(self.parts), self.tokenizer.blank_id, self.tokenizer.eos_id)
             scorers.append(Weighted("ctc", ctc, share))
         if self.phrases is not None:
             pointed = getattr(self.model.decoder, "pointer", None) is not None
@@ -283,10 +295,6 @@ class BatchDecoder:
         if self.lm is not None:
             scorers.append(Weighted("lm", self.lm, self.options.lm_weight))
         return [s for s in scorers if s.weight > 0]
-
-    def _posteriors(self, memory: Memory) -> tuple[Tensor, Tensor]:
-        assert self.model.ctc is not None
-        return self.model.ctc(memory), memory.len_B
 
     def _fill_in(self, languages: Sequence[str | None], memory: Memory) -> Sequence[str | None]:
         """For languages that are not given, that of the most probable language token, if there are any.
@@ -300,8 +308,10 @@ class BatchDecoder:
             raise AsrError(self.asks_language)
         if self.kind != "attention":
             return [known[0]] * len(languages)
+        rows = [row for row, given in enumerate(languages) if given is None]
         starts = torch.tensor([self.tokenizer.prefix(language)[:2] for language in known], device=self.device)
-        first_B1 = starts[:1, :1].expand(len(memory.len_B), 1)
-        log_prob_BV, _ = self.model.decoder.step(first_B1, self.model.decoder.start(memory))
-        best_B = log_prob_BV[:, starts[:, 1]].argmax(1).tolist()
-        return [given or known[best] for given, best in zip(languages, best_B, strict=True)]
+        first_B1 = starts[:1, :1].expand(len(rows), 1)
+        part = Memory(*(x[rows] for x in memory))
+        log_prob_BV, _ = self.model.decoder.step(first_B1, self.model.decoder.start(part))
+        heard = iter(log_prob_BV[:, starts[:, 1]].argmax(1).tolist())
+        return [known[next(heard)] if given is None else given for given in languages]

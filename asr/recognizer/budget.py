@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from asr.checkpoint import ModelFolder
-from asr.config import MaskPredictConfig, TransformerDecoderConfig
+from asr.config import DecodeConfig, MaskPredictConfig, TransformerDecoderConfig
 from asr.errors import AsrError
 from asr.model.padding import cells
 
@@ -40,15 +40,16 @@ class Footprint(NamedTuple):
     window: float
 
 
-def footprint(parts: ModelFolder, beam_size: int) -> Footprint:
+def footprint(parts: ModelFolder, options: DecodeConfig) -> Footprint:
     """What decoding with a model takes, by its sizes.
 
     For each frame: its state, twice, and its keys and values in each layer of the decoder, those of one layer twice
     while they are made.  For each hypothesis: keys and values of its tokens, with room for as many again, and twice
     when hypotheses are dropped; and the probabilities of the vocabulary in four forms.  Silence that fills a window
-    is frames, too.  CTC alone holds the probabilities of the vocabulary for each frame, in four forms; a
-    transducer holds less.
+    is frames, too.  CTC alone holds the probabilities of the vocabulary for each frame, in four forms, and beside an
+    attention decoder in five of twice the precision; a transducer holds less.
     """
+    beam_size = options.beam_size
     config, model, tokenizer = parts
     encoder, decoder = config.model.encoder, config.model.decoder
     frame_s = model.front_end.hop_s * encoder.subsampling.factor
@@ -58,6 +59,8 @@ def footprint(parts: ModelFolder, beam_size: int) -> Footprint:
         frame = (1 + 1 / decoder.layers) * key_value + 2 * encoder.dim * bytes_each
         if isinstance(decoder, MaskPredictConfig):  # each length has its own
             frame *= beam_size
+        if options.ctc_weight > 0:
+            frame += 10 * REAL * tokenizer.vocab_size
     else:
         key_value, frame = 0, 2 * encoder.dim * REAL + 4 * REAL * tokenizer.vocab_size
     silence = 0.0

@@ -72,16 +72,12 @@ def check_options(model: ModelConfig, options: DecodeConfig) -> None:
         raise ConfigError("decode.ctc_weight > 0 needs a model with a CTC head; this one has none")
     kind = model.decoder.kind
     for name, kinds in _KINDS.items():
-        changed = options.guards.enabled if name == "guards" else _differs(options, name)
+        changed = options.guards.enabled if name == "guards" else options.changed(name)
         if changed and kind not in kinds:
             raise ConfigError(f"decode.{name} is for decoders of kind {' or '.join(kinds)}; this model's is {kind}")
     for name, weighed in WEIGHTS.items():
-        if _differs(options, name) and getattr(options, weighed) is None:
+        if options.changed(name) and getattr(options, weighed) is None:
             raise ConfigError(f"decode.{name}: there is nothing to weigh without decode.{weighed}")
-
-
-def _differs(options: DecodeConfig, name: str) -> bool:
-    return bool(getattr(options, name) != type(options).model_fields[name].default)
 
 
 def search_options(options: DecodeConfig) -> SearchOptions:

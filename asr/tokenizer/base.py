@@ -74,6 +74,9 @@ class Tokenizer(Protocol):
         and what is no text add "".
         """
 
+    def spelled(self, id: int) -> bytes:
+        """What a token is in UTF-8, white space before it; of byte-level vocabularies perhaps a part of a character."""
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer's file into an existing model folder."""
 

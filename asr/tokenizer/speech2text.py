@@ -110,6 +110,9 @@ class Speech2TextTokenizer:
         texts = [self._text.get(i, "").replace(SPACE_MARK, " ") for i in ids]
         return [text.upper() for text in texts] if self.upper_case else texts
 
+    def spelled(self, id: int) -> bytes:
+        return self.pieces([id])[0].encode()
+
     def save(self, folder: Path) -> None:
         options = _Speech2TextOptions(vocab_size=self.vocab_size, upper_case=self.upper_case)
         write(Path(folder) / self.OPTIONS_FILE, options.model_dump_json().encode())

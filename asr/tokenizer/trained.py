@@ -91,6 +91,9 @@ class CharacterTokenizer(_Vocabulary):
     def pieces(self, ids: Sequence[int]) -> list[str]:
         return [self.decode([i]) for i in ids]
 
+    def spelled(self, id: int) -> bytes:
+        return self.pieces([id])[0].encode()
+
     def save(self, folder: Path) -> None:
         tasks = tuple(self.task_ids)
         file = _CharacterFile(languages=self.languages, tasks=tasks, characters=self.characters)
@@ -199,6 +202,9 @@ class SentencePieceTokenizer(_Vocabulary):
     def pieces(self, ids: Sequence[int]) -> list[str]:
         known = (i if self.first_text_id <= i < self.vocab_size else None for i in ids)
         return ["" if i is None else str(self._processor.id_to_piece(i)).replace(SPACE_MARK, " ") for i in known]
+
+    def spelled(self, id: int) -> bytes:
+        return self.pieces([id])[0].encode()
 
     def save(self, folder: Path) -> None:
         write(Path(folder) / self.FILE, self._model)

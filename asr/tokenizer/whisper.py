@@ -110,9 +110,11 @@ class WhisperTokenizer:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        tokens = (self._bpe.id_to_token(i) if i in self._text_ids else None for i in ids)
-        texts = [utf8.decode(_bytes(token or "")) for token in tokens]
+        texts = [utf8.decode(self.spelled(i)) for i in ids]
         return [*texts[:-1], texts[-1] + utf8.decode(b"", final=True)] if texts else []
+
+    def spelled(self, id: int) -> bytes:
+        return _bytes(self._bpe.id_to_token(id) or "") if id in self._text_ids else b""
 
     def save(self, folder: Path) -> None:
         options = _WhisperOptions(

@@ -17,7 +17,7 @@ from asr.config import ExperimentConfig
 from asr.data.module import SpeechData
 from asr.files import naming
 from asr.model.attention import products
-from asr.model.precision import attend_by
+from asr.model.precision import attend_by, multiplies_bfloat16
 from asr.training.callbacks import KeepStates, ShowPassing, ShowProgress, StepLog, TryLargestBatch
 from asr.training.finish import finish
 from asr.training.logs import MetricsTable, one_error
@@ -99,11 +99,8 @@ def _precision(config: ExperimentConfig) -> str:
     """bf16 where the device multiplies it faster than fp32."""
     chosen = config.trainer.precision
     if chosen == "auto":
-        if torch.cuda.is_available() and config.trainer.device != "cpu":
-            fast = torch.cuda.is_bf16_supported()
-        else:
-            fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        chosen = "bf16" if fast else "fp32"
+        on_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
+        chosen = "bf16" if multiplies_bfloat16(torch.device("cuda" if on_gpu else "cpu")) else "fp32"
     return {"bf16": "bf16-mixed", "fp32": "32-true"}[chosen]
 
 

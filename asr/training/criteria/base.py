@@ -189,8 +189,9 @@ class GuidedAttention:
     def __call__(self, run: Pass) -> Tensor:
         _, attentions = run.decoded
         chosen = [attentions[layer][:, [head]] for layer, head in self.config.heads] or attentions
-        attention_BHLT = torch.cat(chosen, dim=1)
-        return losses.guided_attention(attention_BHLT, run.batch.target_len_B, run.memory.len_B, self.config.width)
+        own = run.batch.prefix_length - 1  # rows that predict start tokens, such as the language
+        attention_BHLT, len_B = torch.cat(chosen, dim=1)[:, :, own:], run.batch.target_len_B - own
+        return losses.guided_attention(attention_BHLT, len_B, run.memory.len_B, self.config.width)
 
 
 class Criteria:

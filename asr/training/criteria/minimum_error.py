@@ -93,8 +93,8 @@ class Policy:
 
     def _allowed(self, P: int, L: int) -> Tensor:
         """Log-weights (L, V) of the tokens of a text."""
-        forbid = self._forbid(P)
-        return torch.stack([forbid.first_V, *[forbid.always_V] * (L - 1)])
+        always_V, first_V = self._forbid(P).allowed_2V
+        return torch.stack([first_V, *[always_V] * (L - 1)])
 
 
 class _OnErrors:
