@@ -170,6 +170,10 @@ def test_a_run_may_start_from_such_a_model(kind: str, runs: dict[str, Path], con
         (["model.decoder={kind: mask_ctc}", "model.ctc=false"], "decoder.kind=mask_ctc finds its texts by a CTC head"),
         (["model.decoder={kind: none}", "loss.ctc_weight=0"], "loss.ctc_weight=0 would not train the CTC head"),
         (["model.decoder={kind: mask_ctc}", "loss.ctc_weight=0"], "loss.ctc_weight=0 would not train the CTC head"),
+        (["loss.ctc_weight=1"], "loss.ctc_weight=1 would not train the decoder"),
+        (["model.decoder={kind: transducer}", "loss.ctc_weight=1"], "loss.ctc_weight=1 would not train the decoder"),
+        (["loss.length_weight=0.2"], "loss.length_weight is for model.decoder.kind=mask_predict"),
+        (["model.decoder.position=rotary", "model.decoder.clip=8"], "clip is for position=shaw"),
         (["model.decoder={kind: mask_predict, heads: 3}"], "encoder.dim=16 must be a multiple of decoder.heads=3"),
         (["model.decoder={kind: mask_predict, alignment_heads: []}"], "unknown key 'model.decoder.alignment_heads'"),
         (

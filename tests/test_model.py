@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from asr.config import (
+    DecoderConfig,
     EncoderConfig,
     LogMelConfig,
     ModelConfig,
@@ -169,3 +170,9 @@ def test_dropout_keeps_the_mean_drops_its_share_and_does_nothing_outside_trainin
     assert abs((kept[:, 1:] * kept[:, :-1]).mean().item()) < 2e-3  # neighbours share a draw, not a fate
     assert not torch.equal(y, dropout(x))
     assert dropout.eval()(x) is x
+
+
+@pytest.mark.parametrize(("position", "scaled"), [("sinusoidal", True), ("learned", False), ("rotary", False)])
+def test_positions_of_sines_do_not_drown_the_tokens_of_a_decoder(position: str, scaled: bool) -> None:
+    assert DecoderConfig.model_validate({"position": position}).scaled == scaled
+    assert not DecoderConfig.model_validate({"position": position, "scaled": False}).scaled
