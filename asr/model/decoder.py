@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.model.attention import Attend, CrossAttention, KeyValue, SelfAttention
+from asr.model.cache import Cache
 from asr.model.layers import Dropout, FeedForward, Residual
 from asr.model.masks import Memory, causal
 from asr.model.pointer import Pointer
@@ -75,13 +76,11 @@ class DecoderState(NamedTuple):
     """What the decoder remembers between two tokens; a step writes into it, so each state serves for one step.
 
     utterance_N: the row of the memory that each hypothesis belongs to; hypotheses of one utterance stand together.
-    past: keys and values (C, N, H, K) of each layer's self-attention, of which `length` are filled.
-    memory: those (B, H, T, K) of the encoder.
+    past: of the tokens so far.  memory: each layer's keys and values (B, H, T, K) of the encoder.
     """
 
     utterance_N: Tensor
-    past: tuple[KeyValue, ...]
-    length: int
+    past: Cache
     memory: tuple[KeyValue, ...]
     weight_B11T: Tensor
 
@@ -151,8 +150,9 @@ class Decoder(nn.Module):
         projected = (layer.cross_attention.project_memory(memory.states_BTD) for layer in self.layers)
         key_values = tuple((k.contiguous(), v.contiguous()) for k, v in projected)  # every step reads them through
         utterance_N = torch.arange(len(memory.states_BTD), device=memory.states_BTD.device)
-        past = tuple((k.new_empty(0, len(k), k.shape[1], k.shape[3]),) * 2 for k, _ in key_values)
-        return DecoderState(utterance_N, past, 0, key_values, memory.log_weight_BT[:, None, None])
+        k_BHTK = key_values[0][0]
+        past = Cache.empty(len(key_values), k_BHTK.new_empty(len(k_BHTK), k_BHTK.shape[1], k_BHTK.shape[3]))
+        return DecoderState(utterance_N, past, key_values, memory.log_weight_BT[:, None, None])
 
     def step(self, tokens_NL: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Feed L tokens to each hypothesis: log-probabilities (N, V) of the next, in float32, and the new state."""
@@ -161,15 +161,11 @@ class Decoder(nn.Module):
 
     def advance(self, tokens_NL: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """What `step` turns into log-probabilities, (N, D), and the same state."""
-        length = state.length + tokens_NL.shape[1]
-        past = state.past
-        if length > len(past[0][0]):
-            everyone_N = torch.arange(len(tokens_NL), device=tokens_NL.device)
-            past = tuple(with_room(pair, state.length, 2 * length + 8, everyone_N) for pair in past)
-        x_NLD = self.position(self.embedding(tokens_NL), start=state.length)
-        for layer, cache, memory in zip(self.layers, past, state.memory, strict=True):
-            x_NLD = layer.step(x_NLD, cache, state.length, memory, state.weight_B11T)
-        return self.norm(x_NLD[:, -1]), state._replace(past=past, length=length)
+        past = state.past.with_room(tokens_NL.shape[1])
+        x_NLD = self.position(self.embedding(tokens_NL), start=past.length)
+        for layer, own, memory in zip(self.layers, past.layers, state.memory, strict=True):
+            x_NLD = layer.step(x_NLD, own, past.length, memory, state.weight_B11T)
+        return self.norm(x_NLD[:, -1]), state._replace(past=past.filled(tokens_NL.shape[1]))
 
     def reorder(self, state: DecoderState, index_N: Tensor) -> DecoderState:
         """Keep the hypotheses `index_N`; each utterance that is left must keep equally many, standing together.
@@ -186,16 +182,4 @@ class Decoder(nn.Module):
                 x_BHTK[moved] = x_BHTK[rows[moved]]
             memory = tuple((k[: len(rows)], v[: len(rows)]) for k, v in memory)
             weight = weight[rows]
-        past = tuple(with_room(pair, state.length, len(pair[0]), index_N) for pair in state.past)
-        return DecoderState(row_of_N, past, state.length, memory, weight)
-
-
-def with_room(pair: KeyValue, length: int, capacity: int, index_N: Tensor) -> KeyValue:
-    """Keys and values for `capacity` tokens of the hypotheses `index_N`, the first `length` of them kept."""
-    caches = []
-    for old_CNHK in pair:
-        new_CNHK = old_CNHK.new_empty(capacity, len(index_N), *old_CNHK.shape[2:])
-        if length:
-            new_CNHK[:length] = old_CNHK[:length, index_N]
-        caches.append(new_CNHK)
-    return caches[0], caches[1]
+        return DecoderState(row_of_N, state.past.reorder(index_N), memory, weight)

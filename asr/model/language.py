@@ -1,19 +1,18 @@
 """A Transformer decoder that has only text behind it: a language model, and a scorer of the search.
 
-Shapes: B batch, N hypotheses or rows (see asr.model.rows), L tokens, D width, H heads, K head width, C tokens with
-room, V vocabulary.
+Shapes: B batch, N hypotheses or rows (see asr.model.rows), L tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from asr.model.attention import KeyValue, SelfAttention
-from asr.model.decoder import with_room
+from asr.model.cache import Cache
 from asr.model.layers import Dropout, FeedForward, Residual
 from asr.model.masks import causal
 from asr.model.position import SinusoidalPosition
@@ -39,13 +38,6 @@ class CausalLayer(nn.Module):
         y_NLD = self.attention.step(self.attention_residual.enter(x_NLD), past, length)
         x_NLD = self.attention_residual.leave(x_NLD, y_NLD)
         return self.feed_forward_residual.leave(x_NLD, self.feed_forward(self.feed_forward_residual.enter(x_NLD)))
-
-
-class LanguageState(NamedTuple):
-    """Keys and values (C, N, H, K) of each layer, of which `length` are filled; each state serves for one step."""
-
-    past: tuple[KeyValue, ...]
-    length: int
 
 
 class LanguageModel(nn.Module):
@@ -80,32 +72,26 @@ class LanguageModel(nn.Module):
     def _logits(self, x: Tensor) -> Tensor:
         return x @ self.embedding.weight.T
 
-    def start(self, memory: Any) -> LanguageState | None:
+    def start(self, memory: Any) -> Cache | None:
         """Nothing yet: the number of hypotheses shows at the first step."""
         return None
 
-    def step(self, tokens_NL: Tensor, state: LanguageState | None) -> tuple[Tensor, LanguageState]:
+    def step(self, tokens_NL: Tensor, state: Cache | None) -> tuple[Tensor, Cache]:
         """Log-probabilities (N, V) of the next token; the tokens of the first step are the speech model's own."""
         if state is None:
             self.to(tokens_NL.device)
             tokens_NL = torch.full_like(tokens_NL[:, :1], self.begin_id)
-            state = LanguageState(tuple(self._no_past(layer, len(tokens_NL)) for layer in self.layers), 0)
-        past, length = state.past, state.length + tokens_NL.shape[1]
-        if length > len(past[0][0]):
-            everyone_N = torch.arange(len(tokens_NL), device=tokens_NL.device)
-            past = tuple(with_room(pair, state.length, 2 * length + 8, everyone_N) for pair in past)
-        x_NLD = self.position(self.embedding(tokens_NL), start=state.length)
-        for layer, pair in zip(self.layers, past, strict=True):
-            x_NLD = layer.step(x_NLD, pair, state.length)
-        return self._logits(self.norm(x_NLD[:, -1])).float().log_softmax(-1), LanguageState(past, length)
+            state = self._nothing(len(tokens_NL))
+        past = state.with_room(tokens_NL.shape[1])
+        x_NLD = self.position(self.embedding(tokens_NL), start=past.length)
+        for layer, own in zip(self.layers, past.layers, strict=True):
+            x_NLD = layer.step(x_NLD, own, past.length)
+        return self._logits(self.norm(x_NLD[:, -1])).float().log_softmax(-1), past.filled(tokens_NL.shape[1])
 
-    def reorder(self, state: LanguageState | None, index_N: Tensor) -> LanguageState | None:
-        if state is None:
-            return None
-        past = tuple(with_room(pair, state.length, len(pair[0]), index_N) for pair in state.past)
-        return LanguageState(past, state.length)
+    def reorder(self, state: Cache | None, index_N: Tensor) -> Cache | None:
+        return None if state is None else state.reorder(index_N)
 
-    def _no_past(self, layer: CausalLayer, N: int) -> KeyValue:
-        heads = layer.attention.heads
-        empty = self.embedding.weight.new_empty(0, N, heads, self.embedding.embedding_dim // heads)
-        return empty, empty
+    def _nothing(self, N: int) -> Cache:
+        heads = [layer.attention.heads for layer in self.layers]
+        width = self.embedding.embedding_dim
+        return Cache.empty(len(heads), self.embedding.weight.new_empty(N, heads[0], width // heads[0]))

@@ -1,0 +1,59 @@
+"""Keys and values of the tokens so far, for decoders that go token by token.
+
+Shapes: N hypotheses, L tokens, H heads, K head width, C tokens with room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from asr.model.attention import KeyValue
+
+
+class Cache(NamedTuple):
+    """Keys and values (C, N, H, K) of each layer's self-attention, of which `length` are filled.
+
+    Layers write into it, so each serves for one step.
+    """
+
+    layers: tuple[KeyValue, ...]
+    length: int = 0
+
+    @classmethod
+    def empty(cls, count: int, like_NHK: Tensor) -> Cache:
+        """Of `count` layers, nothing yet."""
+        none_CNHK = like_NHK.new_empty(0, *like_NHK.shape)
+        return cls(((none_CNHK, none_CNHK),) * count)
+
+    def with_room(self, tokens: int) -> Cache:
+        """The same, or a copy, with room for as many more tokens; it grows by half and more, so that copies are few."""
+        length, held_CNHK = self.length + tokens, self.layers[0][0]
+        if length <= len(held_CNHK):
+            return self
+        everyone_N = torch.arange(held_CNHK.shape[1], device=held_CNHK.device)
+        return self._moved(2 * length + 8, everyone_N)
+
+    def filled(self, tokens: int) -> Cache:
+        """What it is once layers have written as many more tokens."""
+        return self._replace(length=self.length + tokens)
+
+    def reorder(self, index_N: Tensor) -> Cache:
+        """Those of the hypotheses `index_N`."""
+        return self._moved(len(self.layers[0][0]), index_N)
+
+    def _moved(self, capacity: int, index_N: Tensor) -> Cache:
+        return Cache(tuple(self._pairs(capacity, index_N)), self.length)
+
+    def _pairs(self, capacity: int, index_N: Tensor) -> Iterable[KeyValue]:
+        for key_CNHK, value_CNHK in self.layers:
+            yield self._copy(key_CNHK, capacity, index_N), self._copy(value_CNHK, capacity, index_N)
+
+    def _copy(self, old_CNHK: Tensor, capacity: int, index_N: Tensor) -> Tensor:
+        new_CNHK = old_CNHK.new_empty(capacity, len(index_N), *old_CNHK.shape[2:])
+        if self.length:
+            new_CNHK[: self.length] = old_CNHK[: self.length, index_N]
+        return new_CNHK
