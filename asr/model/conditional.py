@@ -27,6 +27,11 @@ class Heard(NamedTuple):
     memory: tuple[KeyValue, ...]
     weight_N11T: Tensor
 
+    def repeated(self, count: int) -> Heard:
+        """For as many texts of each utterance, one behind the other."""
+        pairs = tuple((k.repeat_interleave(count, 0), v.repeat_interleave(count, 0)) for k, v in self.memory)
+        return Heard(pairs, self.weight_N11T.repeat_interleave(count, 0))
+
 
 class LengthHead(nn.Module):
     """How many tokens a text has: each frame gives a rate, and their sum is the mean of a normal distribution.

@@ -153,7 +153,7 @@ class MaskPredictSearcher:
     def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]:
         length_BK, log_prob_BK = self._lengths(memory, caps)
         K = length_BK.shape[1]
-        heard = self.decoder.hear(Memory(*(x.repeat_interleave(K, 0) for x in memory)))
+        heard = self.decoder.hear(memory).repeated(K)
         fill = partial(self.decoder.fill, heard=heard)
         filler = Filler(fill, prefix_BP.repeat_interleave(K, 0), self.mask_id, self.never)
         filled = mask_predict(filler, length_BK.flatten(), self.iterations)
