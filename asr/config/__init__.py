@@ -5,8 +5,18 @@ from __future__ import annotations
 from .ablation import BASE, AblationConfig, CorpusConfig, RowConfig
 from .attention import ChunkConfig, WindowConfig
 from .base import Config
-from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
+from .criteria import GuidedAttentionConfig, LossConfig, MinimumErrorConfig, ScheduledSamplingConfig
+from .data import AugmentConfig, DataConfig, PhraseListConfig
 from .decode import DecodeConfig, GuardConfig
+from .decoder import (
+    DecoderConfig,
+    MaskPredictConfig,
+    NoDecoderConfig,
+    PointerConfig,
+    TransducerConfig,
+    TransformerDecoderConfig,
+)
+from .encoder import EncoderConfig, Padding, SubsamplingConfig
 from .features import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 from .fitting import check_fits
 from .initial import BROUGHT, AdaptConfig, InitConfig
@@ -17,34 +27,10 @@ from .language import (
     LanguageModelConfig,
     LanguageTrainerConfig,
 )
-from .model import (
-    DecoderConfig,
-    EncoderConfig,
-    MaskPredictConfig,
-    ModelConfig,
-    ModelFolderConfig,
-    NoDecoderConfig,
-    Padding,
-    PointerConfig,
-    SubsamplingConfig,
-    TokenizerConfig,
-    TransducerConfig,
-    TransformerDecoderConfig,
-)
+from .model import ModelConfig, ModelFolderConfig, TokenizerConfig
+from .optimizer import OptimizerConfig, PlateauConfig
 from .reading import parse_yaml, read_config, read_tree, set_key, to_yaml, validate
-from .training import (
-    EXPERIMENT,
-    AugmentConfig,
-    DataConfig,
-    ExperimentConfig,
-    GuidedAttentionConfig,
-    LossConfig,
-    Measure,
-    OptimizerConfig,
-    PhraseListConfig,
-    PlateauConfig,
-    TrainerConfig,
-)
+from .training import EXPERIMENT, ExperimentConfig, Measure, TrainerConfig
 
 __all__ = [
     "BASE",

@@ -21,6 +21,8 @@ Score = Annotated[
     Literal["dot", "additive"],
     Field(description="of a query and a key: scaled dot product, or v . tanh(q + k) (Bahdanau et al. 2015)"),
 ]
+FirstPosition = Annotated[int, Field(ge=0, le=1024, description="position of the first vector; fairseq's is 2")]
+Scaled = Annotated[bool, Field(description="vectors are multiplied by sqrt(dim) before positions are added")]
 
 
 def check_attention(

@@ -9,6 +9,15 @@ from pydantic import Field, model_validator
 from .base import Config
 
 
+class GuidedAttentionConfig(Config):
+    """Guided attention (Tachibana et al. 2017) on the decoder's cross-attention."""
+
+    weight: float = Field(0.0, ge=0, description="0: off")
+    width: float = Field(0.2, gt=0, description="g of the paper")
+    heads: tuple[tuple[int, int], ...] = Field((), description="(layer, head) pairs; empty: all of them")
+    decay_steps: int = Field(0, ge=0, description="the weight falls to 0 in so many steps; 0: never")
+
+
 class ScheduledSamplingConfig(Config):
     """The decoder is fed its own predictions (Bengio et al. 2015; Mihaylova and Martins 2019)."""
 
@@ -45,4 +54,23 @@ class MinimumErrorConfig(Config):
     def _enough_texts(self) -> MinimumErrorConfig:
         if self.weight and self.kind == "n_best" and self.n_best < 2:
             raise ValueError("n_best must be 2 or more: one text alone has nothing to be better than")
+        return self
+
+
+class LossConfig(Config):
+    """The training criteria and their weights."""
+
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    ctc_weight: float = Field(0.3, ge=0, le=1)
+    length_weight: float = Field(0.1, ge=0, description="of a mask_predict decoder's length, for each utterance")
+    guided_attention: GuidedAttentionConfig = GuidedAttentionConfig()
+    scheduled_sampling: ScheduledSamplingConfig = ScheduledSamplingConfig()
+    minimum_error: MinimumErrorConfig = MinimumErrorConfig()
+    r_drop: float = Field(0.0, ge=0, description="weight of R-Drop (Liang et al. 2021): two views by dropout; 0: off")
+    cr_ctc: float = Field(0.0, ge=0, description="weight of CR-CTC (Yao et al. 2024): two views by SpecAugment; 0: off")
+
+    @model_validator(mode="after")
+    def _consistency_of_ctc(self) -> LossConfig:
+        if self.cr_ctc and not self.ctc_weight:
+            raise ValueError("cr_ctc keeps CTC consistent: it needs a ctc_weight above 0")
         return self

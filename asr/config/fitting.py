@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .model import NEED_CTC, ModelConfig
+from .decoder import NEED_CTC
+from .model import ModelConfig
 
 if TYPE_CHECKING:
     from .training import ExperimentConfig

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, field_validator
 
 from .base import Config
-from .model import Padding, PointerConfig
+from .decoder import PointerConfig
+from .encoder import Padding
 
 BROUGHT = ("features", "model", "tokenizer")  # by all of a model
 

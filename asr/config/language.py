@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from .base import Config, Layers, Size
 from .model import NormalizerName, TokenizerConfig
-from .training import OptimizerConfig
+from .optimizer import OptimizerConfig
 
 
 class LanguageModelConfig(Config):

@@ -4,197 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from asr.files import is_folder
-from asr.tasks import TASK, TRANSCRIBE, into
+from asr.tasks import TRANSCRIBE
 
-from .base import Config, Location
-from .criteria import MinimumErrorConfig, ScheduledSamplingConfig
+from .base import Config
+from .criteria import LossConfig
+from .data import AugmentConfig, DataConfig
 from .decode import DecodeConfig
 from .features import FeaturesConfig, LogMelConfig
 from .fitting import check_fits
 from .initial import AdaptConfig, InitConfig
 from .model import ModelConfig, NormalizerName, TokenizerConfig, check_window
+from .optimizer import OptimizerConfig
 
-Distractors = Annotated[int, Field(ge=0, le=100_000)]
-Task = Annotated[str, StringConstraints(pattern=rf"^({TASK})$")]
 Measure = Literal["wer", "cer", "bleu", "chrf", "loss"]
 
 EXPERIMENT = "experiment.yaml"  # in a run's folder: the configuration that it was begun with
-
-
-class PhraseListConfig(Config):
-    """The phrase lists that a pointer is trained with: rare words of the utterance and of others (distractors)."""
-
-    rare_below: int = Field(5, gt=0, description="a word is rare if the training texts have it less often")
-    keep: float = Field(0.7, ge=0, le=1, description="probability that a rare word of the utterance is in its list")
-    distractors: tuple[Distractors, Distractors] = Field((10, 100), description="fewest and most in a list")
-
-    @model_validator(mode="after")
-    def _fewest_first(self) -> PhraseListConfig:
-        low, high = self.distractors
-        if low > high:
-            raise ValueError(f"distractors: the fewest, {low}, are more than the most, {high}")
-        return self
-
-
-class DataConfig(Config):
-    """Manifests (lhotse cuts) or Shar folders, and how they are put into batches."""
-
-    train: Location = Field(
-        description="a manifest of cuts, or a folder of shards that lhotse wrote (Shar); a path or a URL"
-    )
-    dev: Location
-    stream: bool = Field(
-        False, description="read the train cuts as they are needed, not into memory; a Shar folder always is read so"
-    )
-    shuffle_buffer: int = Field(
-        50_000, gt=0, description="cuts of a stream that are shuffled at a time; more for a manifest that is sorted"
-    )
-    languages: tuple[str, ...] | None = Field(None, description="keep only cuts in these languages")
-    tasks: tuple[Task, ...] = Field(
-        (TRANSCRIBE,),
-        min_length=1,
-        description="what each cut is trained to be written as: transcribe, translate:en and so on, as far as it has "
-        "the texts; with others than transcribe a vocabulary that is made has a token for each",
-    )
-    min_duration_s: float = Field(0.1, ge=0)
-    max_duration_s: float = Field(30.0, gt=0)
-    batch_duration_s: float = Field(120.0, gt=0, description="audio in a batch, padding included")
-    batch_size: int | None = Field(None, gt=0, description="most utterances in a batch")
-    buckets: int = Field(10, gt=0)
-    workers: int = Field(2, ge=0)
-    phrases: PhraseListConfig | None = Field(None, description="phrase lists, for a model whose decoder has a pointer")
-
-    @field_validator("tasks")
-    @classmethod
-    def _each_once(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(tasks)) < len(tasks):
-            raise ValueError("a task is given twice")
-        return tasks
-
-    @property
-    def translates(self) -> bool:
-        """Whether one of the tasks is a translation."""
-        return any(into(task) is not None for task in self.tasks)
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the train cuts are read as they are needed."""
-        return self.stream or is_folder(self.train)
-
-
-class AugmentConfig(Config):
-    """Changes to the training data; every draw is a function of the seed and of when an utterance comes."""
-
-    speeds: tuple[Annotated[float, Field(ge=0.1, le=10)], ...] = Field(
-        (1.0,), min_length=1, description="one is drawn per utterance, such as [0.9, 1.0, 1.1]"
-    )
-    join: float = Field(0.0, ge=0, le=1, description="probability that further clips are appended to an utterance")
-    join_max_s: float = Field(12.0, gt=0)
-    noise: Path | None = Field(None, description="folder of noise or music to mix in")
-    noise_probability: float = Field(0.0, ge=0, le=1)
-    noise_snr_db: tuple[float, float] = (5.0, 20.0)
-    time_masks: int = Field(0, ge=0)
-    time_mask_frames: int = Field(40, ge=1, description="widest time mask")
-    time_mask_share: float = Field(0.2, ge=0, le=1, description="adaptive: the masks together cover at most this share")
-    freq_masks: int = Field(0, ge=0)
-    freq_mask_bins: int = Field(27, ge=1)
-    token_noise: float = Field(
-        0.0, ge=0, le=1, description="share of the decoder's input tokens that random ones of the vocabulary replace"
-    )
-    unpadded: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="probability that an utterance is trained without the silence that fills its window",
-    )
-
-    @property
-    def spec_augment(self) -> bool:
-        """Whether any mask is drawn."""
-        return self.time_masks > 0 or self.freq_masks > 0
-
-
-class GuidedAttentionConfig(Config):
-    """Guided attention (Tachibana et al. 2017) on the decoder's cross-attention."""
-
-    weight: float = Field(0.0, ge=0, description="0: off")
-    width: float = Field(0.2, gt=0, description="g of the paper")
-    heads: tuple[tuple[int, int], ...] = Field((), description="(layer, head) pairs; empty: all of them")
-    decay_steps: int = Field(0, ge=0, description="the weight falls to 0 in so many steps; 0: never")
-
-
-class LossConfig(Config):
-    """The training criteria and their weights."""
-
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    ctc_weight: float = Field(0.3, ge=0, le=1)
-    length_weight: float = Field(0.1, ge=0, description="of a mask_predict decoder's length, for each utterance")
-    guided_attention: GuidedAttentionConfig = GuidedAttentionConfig()
-    scheduled_sampling: ScheduledSamplingConfig = ScheduledSamplingConfig()
-    minimum_error: MinimumErrorConfig = MinimumErrorConfig()
-    r_drop: float = Field(0.0, ge=0, description="weight of R-Drop (Liang et al. 2021): two views by dropout; 0: off")
-    cr_ctc: float = Field(0.0, ge=0, description="weight of CR-CTC (Yao et al. 2024): two views by SpecAugment; 0: off")
-
-    @model_validator(mode="after")
-    def _consistency_of_ctc(self) -> LossConfig:
-        if self.cr_ctc and not self.ctc_weight:
-            raise ValueError("cr_ctc keeps CTC consistent: it needs a ctc_weight above 0")
-        return self
-
-
-Factor = Annotated[float, Field(ge=0, le=1000)]
-_BETAS = 0.9, 0.98
-_Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class PlateauConfig(Config):
-    """When and by how much the learning rate falls with schedule=plateau."""
-
-    metric: Literal["chosen", "loss"] = Field(
-        "chosen", description="of dev: what has to get better; chosen: what trainer.choose_by names"
-    )
-    patience: int = Field(2, ge=0, description="validations in a row that may pass without a new best")
-    factor: float = Field(0.5, gt=0, lt=1, description="after one more, the learning rate is multiplied by this")
-
-
-class OptimizerConfig(Config):
-    """The optimiser and its learning-rate schedule."""
-
-    kind: Literal["sgd", "adagrad", "rmsprop", "adam", "adamw"] = "adamw"
-    lr: float = Field(1e-3, gt=0, description="the highest learning rate")
-    parts: dict[str, Factor] = Field(
-        {}, description="factors on lr by part of the model, such as encoder.layers.0; 0 freezes, the longest name wins"
-    )
-    betas: tuple[_Beta, _Beta] = Field(_BETAS, description="of adam and adamw")
-    momentum: float = Field(0.0, ge=0, lt=1, description="of sgd and rmsprop")
-    nesterov: bool = Field(False, description="sgd looks ahead along its momentum")
-    weight_decay: float = Field(
-        0.01, ge=0, description="of matrices; adamw takes it from the weights, the others add it to the gradient"
-    )
-    schedule: Literal["constant", "inverse_sqrt", "cosine", "plateau"] = Field(
-        "inverse_sqrt", description="after warm-up; inverse_sqrt with lr = (dim x warmup_steps) ** -0.5 is Noam's"
-    )
-    warmup_steps: int = Field(1000, ge=0)
-    final_lr_share: float = Field(0.0, ge=0, le=1, description="cosine and plateau end at this share of lr")
-    plateau: PlateauConfig = PlateauConfig()
-    clip_norm: float = Field(1.0, gt=0)
-
-    @model_validator(mode="after")
-    def _options_of_the_kind(self) -> OptimizerConfig:
-        if self.betas != _BETAS and self.kind not in ("adam", "adamw"):
-            raise ValueError(f"betas are for kind=adam and kind=adamw: {self.kind} has none")
-        if self.momentum and self.kind not in ("sgd", "rmsprop"):
-            raise ValueError(f"momentum is for kind=sgd and kind=rmsprop: with {self.kind} give betas")
-        if self.nesterov and not (self.kind == "sgd" and self.momentum):
-            raise ValueError("nesterov=true needs kind=sgd and a momentum above 0")
-        if self.plateau != PlateauConfig() and self.schedule != "plateau":
-            raise ValueError(f"plateau is for schedule=plateau, not {self.schedule}")
-        return self
 
 
 class TrainerConfig(Config):
