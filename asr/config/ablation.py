@@ -12,20 +12,33 @@ from .base import Config, Location
 BASE = "base"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")]  # it is a folder's, too
-Changes = Annotated[dict[str, Any], Field(description="values by dotted key, such as model.encoder.layers: 4")]
+Changes = dict[str, Any]
 
 _NEEDS_TIMING = "train_s needs timed_steps: how many steps fit into it has to be found out"
+
+
+def _changes(where: str) -> str:
+    return f"changes of an experiment {where}, by dotted key, such as {{model.encoder.layers: 4}}"
 
 
 class BudgetConfig(Config):
     """What each training may take; with both limits, the one that is reached first."""
 
-    train_s: float | None = Field(None, gt=0, description="seconds of training steps, of base as it was timed")
-    max_steps: int | None = Field(None, gt=0, description="optimiser steps")
-    validations: int = Field(8, gt=0, description="of each training, evenly spread; the best of them is its model")
-    timed_steps: int = Field(100, ge=0, description="steps of each row that are timed; 0: none")
-    untimed_steps: int = Field(20, ge=0, description="steps before them, in which caches and pipelines fill")
-    passes: int = Field(2, gt=0, description="how often they are timed; of each step the quickest counts")
+    train_s: float | None = Field(
+        None,
+        gt=0,
+        description="seconds of a training's steps, by the time of a step of base; a row whose steps take twice as "
+        "long gets half as many",
+    )
+    max_steps: int | None = Field(None, gt=0, description="optimiser steps of a training; give this, train_s or both")
+    validations: int = Field(
+        8, gt=0, description="validations of each training, evenly spread; the best one's state is its model"
+    )
+    timed_steps: int = Field(
+        100, ge=0, description="steps of each row that are timed; 0: none, for a budget of max_steps alone"
+    )
+    untimed_steps: int = Field(20, ge=0, description="steps before the timed ones, in which caches and pipelines fill")
+    passes: int = Field(2, gt=0, description="times that the steps are timed; of each step the quickest counts")
 
     @model_validator(mode="after")
     def _has_an_end(self) -> BudgetConfig:
@@ -41,9 +54,11 @@ class CorpusConfig(Config):
 
     base: Path = Field(description="YAML of an experiment, as for asr train")
     test: Location | None = Field(None, description="manifest that each run decodes once, at its end")
-    title: str = ""
-    set: Changes = Field({}, description="changes to what it starts from")
-    train_s: float | None = Field(None, gt=0, description="in place of budget.train_s, for a corpus that takes longer")
+    title: str = Field("", description="what the corpus is, for the headings of the report")
+    set: Changes = Field({}, description=_changes("in all rows of this corpus"))
+    train_s: float | None = Field(
+        None, gt=0, description="seconds in place of budget.train_s, for a corpus that takes longer"
+    )
 
 
 class RowConfig(Config):
@@ -57,16 +72,33 @@ class RowConfig(Config):
 
     title: str = Field("", description="what is changed, for the table")
     note: str = Field("", description="a sentence on what came out, and why")
-    needs: str = Field("", description="what it takes beside the corpus, such as a CTC head")
-    set: Changes = Field({}, description="changes to what it starts from")
-    decode: Changes = Field({}, description="keys of decode; the row decodes with the model of `from`")
-    average: bool = Field(False, description="the row decodes with the mean of the best states of `from`")
-    from_: str | None = Field(None, alias="from", description="the row whose model this one starts from")
-    share: float = Field(1.0, gt=0, description="with from: the training's part of the budget")
-    against: str | None = Field(None, description="the row that it is compared with; default: base")
-    only: tuple[str, ...] = Field((), description="the corpora that it is for; none named: all")
-    timed_with: Changes = Field({}, description="further changes while it is timed, where it gets dearer later")
-    timed_as: str | None = Field(None, description="the row whose steps cost the same: timed once for both")
+    needs: str = Field("", description="what it takes beside the corpus, such as a CTC head, for the report")
+    set: Changes = Field({}, description=_changes("that this row trains with"))
+    decode: Changes = Field(
+        {}, description="changes of decode, such as {beam_size: 20}: nothing is trained, the model of `from` decodes so"
+    )
+    average: bool = Field(
+        False, description="nothing is trained: the mean of the best states of `from` decodes (asr average)"
+    )
+    from_: str | None = Field(
+        None,
+        alias="from",
+        description="row whose model this one trains on from, or decodes with; default: none, and base where nothing "
+        "is trained",
+    )
+    share: float = Field(
+        1.0, gt=0, description="with `from` and `set`: part of the budget that the further training takes"
+    )
+    against: str | None = Field(
+        None, description="row that it is compared with; default: base, or `from` where nothing is trained"
+    )
+    only: tuple[str, ...] = Field((), description="corpora that it is for; empty: all of them")
+    timed_with: Changes = Field(
+        {}, description=_changes("while it is timed, where a schedule makes its steps dearer later on")
+    )
+    timed_as: str | None = Field(
+        None, description="row whose steps take as long, and which is timed for both; default: it is timed itself"
+    )
 
     @property
     def trains(self) -> bool:
@@ -85,14 +117,16 @@ class RowConfig(Config):
 class AblationConfig(Config):
     """Rows times seeds times corpora, all for the same time."""
 
-    runs: Path = Field(description="folder of the trainings")
+    runs: Path = Field(description="folder of the trainings, a folder in it for each corpus, row and seed")
     results: Path = Field(description="file of results, a JSON object a line; small, to be kept with the recipe")
     report: Path = Field(description="Markdown file that is written from the results, with figures beside it")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
-    budget: BudgetConfig
-    set: Changes = Field({}, description="changes in all rows, base included")
-    corpora: dict[Name, CorpusConfig] = Field(min_length=1)
-    rows: dict[Name, RowConfig] = Field({}, description="base is one of them, written or not")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0, 1, 2), min_length=1, description="each row is trained with each of these seeds"
+    )
+    budget: BudgetConfig = Field(description="what each training may take")
+    set: Changes = Field({}, description=_changes("in all rows, base included"))
+    corpora: dict[Name, CorpusConfig] = Field(min_length=1, description="what is trained on, by name")
+    rows: dict[Name, RowConfig] = Field({}, description="what is changed, by name; base is a row, written or not")
 
     @model_validator(mode="before")
     @classmethod

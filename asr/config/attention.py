@@ -11,18 +11,27 @@ from .base import Config, Size
 PositionKind = Annotated[
     Literal["none", "sinusoidal", "learned", "shaw", "transformer_xl", "rotary"],
     Field(
-        description="added to the vectors (sinusoidal, learned), or told to self-attention as distances: shaw (Shaw et "
-        "al. 2018), transformer_xl (Dai et al. 2019), rotary (Su et al. 2021)"
+        description="how order is told: none; added to the vectors (sinusoidal, Vaswani et al. 2017; learned); or "
+        "told to self-attention as distances: shaw (Shaw et al. 2018), transformer_xl (Dai et al. 2019), rotary "
+        "(RoPE, Su et al. 2021)"
     ),
 ]
 RELATIVE = ("shaw", "transformer_xl", "rotary")
-Clip = Annotated[int, Field(gt=0, le=65_536, description="with position=shaw: distances beyond count as this")]
+Clip = Annotated[
+    int, Field(gt=0, le=65_536, description="with position=shaw: the largest distance; those beyond count as this one")
+]
 Score = Annotated[
     Literal["dot", "additive"],
-    Field(description="of a query and a key: scaled dot product, or v . tanh(q + k) (Bahdanau et al. 2015)"),
+    Field(
+        description="score of a query and a key, wherever there is attention: dot, the scaled dot product, or "
+        "additive, v . tanh(q + k) (Bahdanau et al. 2015)"
+    ),
 ]
-FirstPosition = Annotated[int, Field(ge=0, le=1024, description="position of the first vector; fairseq's is 2")]
-Scaled = Annotated[bool, Field(description="vectors are multiplied by sqrt(dim) before positions are added")]
+FirstPosition = Annotated[
+    int,
+    Field(ge=0, le=1024, description="with position=sinusoidal: position of the first vector; 2 in models of fairseq"),
+]
+Scaled = Annotated[bool, Field(description="multiply the vectors by sqrt(dim) before positions are added")]
 
 
 def check_attention(
@@ -40,17 +49,17 @@ def check_attention(
 
 
 class WindowConfig(Config):
-    """Self-attention to so many frames of the encoder before and after each."""
+    """Self-attention to frames nearby, in frames of the encoder: hops of the features times subsampling.factor."""
 
-    left: int = Field(ge=0, le=65_536)
-    right: int = Field(ge=0, le=65_536)
+    left: int = Field(ge=0, le=65_536, description="frames before each that it attends to")
+    right: int = Field(ge=0, le=65_536, description="frames after each that it attends to")
 
 
 class ChunkConfig(Config):
-    """Self-attention within chunks of so many frames of the encoder, and to `left` chunks before."""
+    """Self-attention within chunks of frames of the encoder (Zhang et al. 2020)."""
 
-    frames: Size
-    left: int = Field(0, ge=0, le=1024)
+    frames: Size = Field(description="frames of the encoder in a chunk: each attends to all of its chunk")
+    left: int = Field(0, ge=0, le=1024, description="chunks before its own that a frame attends to as well")
 
 
 def check_reach(position: str, padding: str, window: WindowConfig | None, chunk: ChunkConfig | None) -> None:

@@ -12,26 +12,37 @@ from .base import Config
 class GuidedAttentionConfig(Config):
     """Guided attention (Tachibana et al. 2017) on the decoder's cross-attention."""
 
-    weight: float = Field(0.0, ge=0, description="0: off")
-    width: float = Field(0.2, gt=0, description="g of the paper")
-    heads: tuple[tuple[int, int], ...] = Field((), description="(layer, head) pairs; empty: all of them")
-    decay_steps: int = Field(0, ge=0, description="the weight falls to 0 in so many steps; 0: never")
+    weight: float = Field(0.0, ge=0, description="weight in the loss, of each utterance's mean penalty; 0: off")
+    width: float = Field(
+        0.2, gt=0, description="g of the paper: how far from the diagonal attention may be before it costs much"
+    )
+    heads: tuple[tuple[int, int], ...] = Field(
+        (), description="[layer, head] pairs of the decoder, counted from 0, that are guided; empty: all of them"
+    )
+    decay_steps: int = Field(
+        0, ge=0, description="optimiser steps in which the weight falls to 0, linearly; 0: it stays as it is"
+    )
 
 
 class ScheduledSamplingConfig(Config):
     """The decoder is fed its own predictions (Bengio et al. 2015; Mihaylova and Martins 2019)."""
 
-    share: float = Field(0.0, ge=0, le=1, description="of the input tokens, at its highest; 0: off")
+    share: float = Field(
+        0.0, ge=0, le=1, description="highest share of the decoder's input tokens that are its own predictions; 0: off"
+    )
     schedule: Literal["constant", "linear", "exponential", "inverse_sigmoid"] = Field(
-        "linear", description="how the share rises from 0, but for constant"
+        "linear", description="how the share rises from 0 to its highest; constant: it is that from the start"
     )
     steps: float = Field(
         1000.0,
         ge=1,
-        description="linear: the whole rise; exponential: to 63 %; inverse_sigmoid: k of the paper, half at k log k",
+        description="optimiser steps of the rise: linear, all of it; exponential, to 63 %; inverse_sigmoid, k of the "
+        "paper, with half at k log k",
     )
-    from_step: int = Field(0, ge=0, description="the rise begins here")
-    choose: Literal["best", "sample"] = Field("best", description="the most probable token, or one that is drawn")
+    from_step: int = Field(0, ge=0, description="optimiser step at which the rise begins; the target alone before that")
+    choose: Literal["best", "sample"] = Field(
+        "best", description="which prediction is fed: the most probable token, or one drawn by its probability"
+    )
 
 
 class MinimumErrorConfig(Config):
@@ -41,14 +52,26 @@ class MinimumErrorConfig(Config):
     """
 
     kind: Literal["n_best", "self_critical"] = Field(
-        "n_best", description="expected errors of the n best texts, or samples against the greedy text"
+        "n_best",
+        description="n_best: expected errors of the n best texts (minimum WER); self_critical: samples against the "
+        "greedy text",
     )
-    weight: float = Field(0.0, ge=0, description="beside cross entropy per token; 0: off")
+    weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight in the loss of an utterance's errors, beside the decoder's cross entropy per token; 0: "
+        "off; begin with a small one",
+    )
     metric: Literal["wer", "cer", "bleu"] = Field(
-        "wer", description="word or character errors of an utterance, or 1 - its BLEU"
+        "wer", description="what counts: word errors of an utterance, its character errors, or 1 - its BLEU"
     )
-    n_best: int = Field(4, ge=1, le=1000, description="texts of an utterance: the best, or as many samples")
-    from_step: int = Field(0, ge=0, description="cross entropy alone before that")
+    n_best: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="texts of an utterance: the best that a beam of this width finds, or as many samples",
+    )
+    from_step: int = Field(0, ge=0, description="optimiser step from which on errors count; cross entropy alone before")
 
     @model_validator(mode="after")
     def _enough_texts(self) -> MinimumErrorConfig:
@@ -60,14 +83,44 @@ class MinimumErrorConfig(Config):
 class LossConfig(Config):
     """The training criteria and their weights."""
 
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    ctc_weight: float = Field(0.3, ge=0, le=1)
-    length_weight: float = Field(0.1, ge=0, description="of a mask_predict decoder's length, for each utterance")
-    guided_attention: GuidedAttentionConfig = GuidedAttentionConfig()
-    scheduled_sampling: ScheduledSamplingConfig = ScheduledSamplingConfig()
-    minimum_error: MinimumErrorConfig = MinimumErrorConfig()
-    r_drop: float = Field(0.0, ge=0, description="weight of R-Drop (Liang et al. 2021): two views by dropout; 0: off")
-    cr_ctc: float = Field(0.0, ge=0, description="weight of CR-CTC (Yao et al. 2024): two views by SpecAugment; 0: off")
+    label_smoothing: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of a target's probability that is spread over the vocabulary (Szegedy et al. 2016), in the "
+        "cross entropy of decoders, not of a transducer; 0: off",
+    )
+    ctc_weight: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="weight c of CTC in training, loss = (1 - c) decoder + c CTC; 0: no CTC, with model.ctc=false; a "
+        "model without decoder is trained on CTC alone",
+    )
+    length_weight: float = Field(
+        0.1, ge=0, description="with model.decoder.kind=mask_predict: weight of the loss of the length that it predicts"
+    )
+    guided_attention: GuidedAttentionConfig = Field(
+        GuidedAttentionConfig(), description="draws attention to the encoder to the diagonal"
+    )
+    scheduled_sampling: ScheduledSamplingConfig = Field(
+        ScheduledSamplingConfig(), description="feeds an attention decoder its own predictions"
+    )
+    minimum_error: MinimumErrorConfig = Field(
+        MinimumErrorConfig(), description="trains on the errors of texts that are searched for"
+    )
+    r_drop: float = Field(
+        0.0,
+        ge=0,
+        description="weight of R-Drop (Liang et al. 2021): two passes with other dropout are to predict the same "
+        "tokens, which takes nearly twice the time; 0: off",
+    )
+    cr_ctc: float = Field(
+        0.0,
+        ge=0,
+        description="weight of CR-CTC (Yao et al. 2024): CTC is to say the same under two draws of SpecAugment, which "
+        "takes nearly twice the time; 0: off",
+    )
 
     @model_validator(mode="after")
     def _consistency_of_ctc(self) -> LossConfig:

@@ -19,9 +19,17 @@ Task = Annotated[str, StringConstraints(pattern=rf"^({TASK})$")]
 class PhraseListConfig(Config):
     """The phrase lists that a pointer is trained with: rare words of the utterance and of others (distractors)."""
 
-    rare_below: int = Field(5, gt=0, description="a word is rare if the training texts have it less often")
-    keep: float = Field(0.7, ge=0, le=1, description="probability that a rare word of the utterance is in its list")
-    distractors: tuple[Distractors, Distractors] = Field((10, 100), description="fewest and most in a list")
+    rare_below: int = Field(5, gt=0, description="a word is rare if the training texts have it less often than this")
+    keep: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="probability that a rare word of the utterance is in its list; below 1, the model learns to do "
+        "without",
+    )
+    distractors: tuple[Distractors, Distractors] = Field(
+        (10, 100), description="[fewest, most] rare words of other utterances in a list"
+    )
 
     @model_validator(mode="after")
     def _fewest_first(self) -> PhraseListConfig:
@@ -35,29 +43,57 @@ class DataConfig(Config):
     """Manifests (lhotse cuts) or Shar folders, and how they are put into batches."""
 
     train: Location = Field(
-        description="a manifest of cuts, or a folder of shards that lhotse wrote (Shar); a path or a URL"
+        description="what is trained on: a manifest of lhotse cuts (.jsonl, .jsonl.gz) or a folder of shards that "
+        "lhotse wrote (Shar); a path or a URL"
     )
-    dev: Location
+    dev: Location = Field(
+        description="speech of the same form, which validations decode and the best model is chosen by; cuts longer "
+        "than decode.window_s are left out"
+    )
     stream: bool = Field(
-        False, description="read the train cuts as they are needed, not into memory; a Shar folder always is read so"
+        False,
+        description="read the train cuts as they are needed, not into memory, for a million cuts and more; a Shar "
+        "folder always is read so",
     )
     shuffle_buffer: int = Field(
-        50_000, gt=0, description="cuts of a stream that are shuffled at a time; more for a manifest that is sorted"
+        50_000,
+        gt=0,
+        description="with a stream: cuts that are held and shuffled at a time; more for a manifest that is sorted",
     )
-    languages: tuple[str, ...] | None = Field(None, description="keep only cuts in these languages")
+    languages: tuple[str, ...] | None = Field(
+        None, description="keep only cuts in these languages, such as [en, es]; default: all"
+    )
     tasks: tuple[Task, ...] = Field(
         (TRANSCRIBE,),
         min_length=1,
-        description="what each cut is trained to be written as: transcribe, translate:en and so on, as far as it has "
-        "the texts; with others than transcribe a vocabulary that is made has a token for each",
+        description="what is trained: [transcribe], [translate:en], [transcribe, translate:de] and so on, each cut on "
+        "those that it has the text for; with a translation, a vocabulary that is made has a token for each task",
     )
-    min_duration_s: float = Field(0.1, ge=0)
-    max_duration_s: float = Field(30.0, gt=0)
-    batch_duration_s: float = Field(120.0, gt=0, description="audio in a batch, padding included")
-    batch_size: int | None = Field(None, gt=0, description="most utterances in a batch")
-    buckets: int = Field(10, gt=0)
-    workers: int = Field(2, ge=0)
-    phrases: PhraseListConfig | None = Field(None, description="phrase lists, for a model whose decoder has a pointer")
+    min_duration_s: float = Field(0.1, ge=0, description="train cuts of fewer seconds are left out")
+    max_duration_s: float = Field(
+        30.0, gt=0, description="train cuts of more seconds are left out; lower it where memory is short"
+    )
+    batch_duration_s: float = Field(
+        120.0, gt=0, description="seconds of audio in a batch, padding included; lower it where memory is short"
+    )
+    batch_size: int | None = Field(
+        None, gt=0, description="most utterances in a batch; default: as many as batch_duration_s holds"
+    )
+    buckets: int = Field(
+        10,
+        gt=0,
+        description="groups of like length that batches are drawn from: with more there is less padding, and batches "
+        "are less mixed",
+    )
+    workers: int = Field(
+        2,
+        ge=0,
+        description="processes that load audio for each process that trains; 0: it loads its own; more where run.json "
+        "has a high waited_for_data_s",
+    )
+    phrases: PhraseListConfig | None = Field(
+        None, description="phrase lists for a model whose decoder has a pointer, {} for their defaults; default: none"
+    )
 
     @field_validator("tasks")
     @classmethod
@@ -81,26 +117,64 @@ class AugmentConfig(Config):
     """Changes to the training data; every draw is a function of the seed and of when an utterance comes."""
 
     speeds: tuple[Annotated[float, Field(ge=0.1, le=10)], ...] = Field(
-        (1.0,), min_length=1, description="one is drawn per utterance, such as [0.9, 1.0, 1.1]"
+        (1.0,),
+        min_length=1,
+        description="speed perturbation (Ko et al. 2015): one factor is drawn for each utterance of those listed, "
+        "such as [0.9, 1.0, 1.1]; [1.0]: off",
     )
-    join: float = Field(0.0, ge=0, le=1, description="probability that further clips are appended to an utterance")
-    join_max_s: float = Field(12.0, gt=0)
-    noise: Path | None = Field(None, description="folder of noise or music to mix in")
-    noise_probability: float = Field(0.0, ge=0, le=1)
-    noise_snr_db: tuple[float, float] = (5.0, 20.0)
-    time_masks: int = Field(0, ge=0)
-    time_mask_frames: int = Field(40, ge=1, description="widest time mask")
-    time_mask_share: float = Field(0.2, ge=0, le=1, description="adaptive: the masks together cover at most this share")
-    freq_masks: int = Field(0, ge=0)
-    freq_mask_bins: int = Field(27, ge=1)
+    join: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability that a further clip of the same language is appended to an utterance, then perhaps "
+        "another; 0: off",
+    )
+    join_max_s: float = Field(12.0, gt=0, description="seconds beyond which no clip is appended")
+    noise: Path | None = Field(
+        None, description="folder of audio files, noise or music, to mix in; goes with noise_probability"
+    )
+    noise_probability: float = Field(0.0, ge=0, le=1, description="probability that an utterance gets noise; 0: off")
+    noise_snr_db: tuple[float, float] = Field(
+        (5.0, 20.0),
+        description="[least, most] signal-to-noise ratio in dB, drawn evenly for each utterance; the less, the noisier",
+    )
+    time_masks: int = Field(
+        0,
+        ge=0,
+        description="SpecAugment (Park et al. 2019): masked stretches of frames in each utterance; 0: off, 2 is usual",
+    )
+    time_mask_frames: int = Field(
+        40,
+        ge=1,
+        description="widest time mask, in feature frames (10 ms each, unless features.hop_ms differs); widths are "
+        "drawn from 0 up to it",
+    )
+    time_mask_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="largest share of an utterance's frames that its time masks cover together (adaptive, Park et al. "
+        "2020)",
+    )
+    freq_masks: int = Field(
+        0, ge=0, description="SpecAugment: masked bands of mel bins in each utterance; 0: off, 2 is usual"
+    )
+    freq_mask_bins: int = Field(
+        27, ge=1, description="widest frequency mask, in mel bins of features.n_mels; widths are drawn from 0 up to it"
+    )
     token_noise: float = Field(
-        0.0, ge=0, le=1, description="share of the decoder's input tokens that random ones of the vocabulary replace"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the decoder's input tokens that random ones replace in training, with an attention "
+        "decoder (Xie et al. 2017); 0: off",
     )
     unpadded: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="probability that an utterance is trained without the silence that fills its window",
+        description="with features.kind=whisper: probability that an utterance is trained on without the silence that "
+        "fills its window",
     )
 
     @property

@@ -11,65 +11,163 @@ from .base import Config
 
 
 class GuardConfig(Config):
-    """Guards against texts that nobody said (asr.guards); log-probabilities are means over a text's tokens."""
+    """Guards against hallucinations (docs/guards.md); a log-probability is the mean over a text's tokens."""
 
-    enabled: bool = Field(False, description="imported models of Whisper bring them switched on")
-    silence_db: float = Field(
-        -70.0, le=0, description="windows without a sample above this are silence (dB full scale)"
+    enabled: bool = Field(
+        False,
+        description="whether the guards are at work, for attention decoders; models imported from Whisper have true",
     )
-    doubt_log_prob: float = Field(-0.7, le=0, description="less probable texts are looked at more closely")
-    no_speech: float = Field(0.6, ge=0, le=1, description="texts are dropped above this no-speech probability and ...")
-    no_speech_log_prob: float = Field(-1.0, le=0, description="... below this log-probability")
-    min_log_prob: float = Field(-2.0, le=0, description="less probable texts are dropped in any case")
+    silence_db: float = Field(
+        -70.0,
+        le=0,
+        description="level in dB of full scale; windows without a sample above it are silence, without text",
+    )
+    doubt_log_prob: float = Field(
+        -0.7,
+        le=0,
+        description="log-probability below which a text is doubtful, as is one that loops or reaches the length cap; "
+        "only doubtful texts are looked at closely",
+    )
+    no_speech: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="a doubtful text is dropped if the probability that nobody speaks is above this, and its own "
+        "below no_speech_log_prob (Whisper's rule)",
+    )
+    no_speech_log_prob: float = Field(
+        -1.0, le=0, description="log-probability from which on no_speech lets a text pass"
+    )
+    min_log_prob: float = Field(
+        -2.0, le=0, description="a doubtful text of lower log-probability is dropped whatever else speaks for it"
+    )
     heard_share: float = Field(
-        0.25, ge=0, le=1, description="texts are dropped if attention moves on at a smaller share of their tokens"
+        0.25,
+        ge=0,
+        le=1,
+        description="a doubtful text is dropped if attention to the audio moves on at a smaller share of its tokens",
     )
     short_no_speech: float = Field(
-        0.2, ge=0, le=1, description="no-speech probability above which this also holds for texts of 1 to 3 tokens"
+        0.2,
+        ge=0,
+        le=1,
+        description="a doubtful text of 1 to 3 tokens is dropped if attention moves on at none of them and the "
+        "probability that nobody speaks is above this",
     )
-    stalled_tokens: int = Field(8, ge=2, description="a text ends where attention stands still for so many tokens")
-    compression_ratio: float = Field(2.4, gt=0, description="texts that zlib makes shorter by more repeat themselves")
-    loop_times: int = Field(4, ge=2, description="the same 1 to 8 tokens so often in a row are a loop")
+    stalled_tokens: int = Field(
+        8, ge=2, description="a doubtful text is cut off where attention stands still for so many tokens up to its end"
+    )
+    compression_ratio: float = Field(
+        2.4,
+        gt=0,
+        description="a text that zlib shortens by a larger factor is doubtful and, where it ends in a loop, cut off "
+        "after the first round",
+    )
+    loop_times: int = Field(
+        4,
+        ge=2,
+        description="a text that ends in the same 1 to 8 tokens so many times in a row is in a loop, and doubtful",
+    )
     temperatures: tuple[Annotated[float, Field(ge=0.01)], ...] = Field(
-        (0.2, 0.4, 0.6, 0.8, 1.0), description="a text in a loop is searched for anew by sampling at these, in turn"
+        (0.2, 0.4, 0.6, 0.8, 1.0),
+        description="a text that was cut off is drawn anew at these temperatures, in turn, until one needs no guard",
     )
-    fallback_log_prob: float = Field(-1.0, le=0, description="less probable samples are not taken")
-    wider_beam: int = Field(5, ge=1, le=1000, description="beam for improbable texts, if decode's is narrower; 1: none")
-    wider_log_prob: float = Field(-0.5, le=0, description="less probable texts are searched for again with that beam")
+    fallback_log_prob: float = Field(
+        -1.0, le=0, description="of texts drawn anew, those of lower log-probability are not taken"
+    )
+    wider_beam: int = Field(
+        5, ge=1, le=1000, description="beam that improbable texts are searched for again with; 1: they are not"
+    )
+    wider_log_prob: float = Field(
+        -0.5, le=0, description="log-probability below which a text is searched for again with wider_beam"
+    )
 
 
 class DecodeConfig(Config):
     """Beam search, of which greedy search is beam_size 1, or texts drawn at random (temperature above 0)."""
 
-    beam_size: int = Field(1, ge=1, le=1000, description="hypotheses at a time; with mask_predict: lengths")
-    ctc_weight: float = Field(0.0, ge=0, le=1, description="share of the CTC prefix score (joint decoding)")
-    length_bonus: float = Field(0.0, description="added to the score for every token")
-    length_penalty: float = Field(1.0, ge=0, description="final scores are divided by length ** length_penalty")
-    max_tokens_per_s: float = Field(30.0, gt=0, description="the cap on the text's length, tied to the audio's")
-    n_best: int = Field(1, ge=1, le=1000, description="texts to give; of a beam at most its width")
+    beam_size: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="hypotheses that are followed at a time; 1: greedy search; with mask_predict: lengths that are "
+        "tried",
+    )
+    ctc_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="weight c of the CTC prefix score in the beam of an attention decoder, score = (1 - c) decoder + "
+        "c CTC (joint decoding, Watanabe et al. 2017); 0: the decoder alone",
+    )
+    length_bonus: float = Field(
+        0.0, description="added to a text's score for each token; above 0 for texts that come out too short"
+    )
+    length_penalty: float = Field(
+        1.0,
+        ge=0,
+        description="finished scores are divided by length ** length_penalty; 0: not at all, 1: a mean over tokens, "
+        "with which length_bonus changes little",
+    )
+    max_tokens_per_s: float = Field(
+        30.0, gt=0, description="most tokens of a text for each second of audio, beyond 8 that any may have"
+    )
+    n_best: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="texts to give for a window, the best first; at most beam_size, unless they are drawn",
+    )
     temperature: float = Field(
         0.0,
         ge=0,
-        description="above 0 (0.01 or more): n_best texts are drawn, the best first, log-probabilities divided by it",
+        description="0: search; 0.01 or more: n_best texts of an attention decoder are drawn at random, the more "
+        "freely the higher",
     )
-    top_p: float = Field(1.0, gt=0, le=1, description="drawn from the most probable tokens of this share together")
-    seed: int = Field(0, description="of what is drawn, together with the audio")
-    window_s: float = Field(30.0, gt=0, le=3600, description="recordings up to this length are decoded whole")
-    cut_s: float = Field(30.0, gt=0, le=3600, description="longer ones are cut into parts of at most this length")
-    guards: GuardConfig = GuardConfig()
-    max_symbols: int = Field(5, ge=1, le=1000, description="with a transducer: the most tokens of a frame")
-    iterations: int = Field(10, ge=1, le=1000, description="of a masked decoder: rounds in which tokens are predicted")
-    threshold: float = Field(0.999, ge=0, le=1, description="with mask_ctc: less probable tokens are predicted anew")
-    phrases: Path | None = Field(None, description="a phrase list: names and words to listen for, a line each")
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="with a temperature: draw from the fewest tokens that have this probability together (nucleus, "
+        "Holtzman et al. 2020)",
+    )
+    seed: int = Field(0, description="with a temperature: what draws depend on, beside the audio")
+    window_s: float = Field(
+        30.0, gt=0, le=3600, description="recordings of up to so many seconds are decoded whole, longer ones in parts"
+    )
+    cut_s: float = Field(30.0, gt=0, le=3600, description="most seconds of such a part, if window_s is not less")
+    guards: GuardConfig = Field(
+        GuardConfig(), description="what is done against hallucinations, texts that nobody said"
+    )
+    max_symbols: int = Field(5, ge=1, le=1000, description="with a transducer: most tokens that one frame may give")
+    iterations: int = Field(
+        10, ge=1, le=1000, description="with mask_predict and mask_ctc: rounds in which tokens are predicted"
+    )
+    threshold: float = Field(
+        0.999, ge=0, le=1, description="with mask_ctc: tokens that CTC gives a lower probability are predicted anew"
+    )
+    phrases: Path | None = Field(
+        None, description="text file of names and words to listen for, a line each, with an attention decoder"
+    )
     phrase_bonus: float | None = Field(
         None,
         ge=0,
-        description="nats for every token along a phrase; default: 1, with a pointer, which reads the list, 0",
+        description="added to the score for each token along a phrase, in nats; default: 1, and 0 for a decoder with "
+        "a pointer, which reads the phrases itself",
     )
-    lm: Path | None = Field(None, description="a language model: an ARPA file of n-grams (.gz too), or a folder")
-    lm_weight: float = Field(0.3, ge=0, description="what its log-probabilities count (shallow fusion); 0: off")
-    lm_unit: Literal["token", "word"] = Field("token", description="what n-grams are made of")
-    lm_unknown_penalty: float = Field(10.0, ge=0, description="nats off for a word that an n-gram model of words lacks")
+    lm: Path | None = Field(
+        None,
+        description="language model for an attention decoder's beam: an ARPA file (.gz too) or asr lm train's folder",
+    )
+    lm_weight: float = Field(
+        0.3, ge=0, description="weight of the language model's log-probability (shallow fusion); 0: off"
+    )
+    lm_unit: Literal["token", "word"] = Field(
+        "token", description="what the n-grams of an ARPA file are made of: this model's tokens, or words"
+    )
+    lm_unknown_penalty: float = Field(
+        10.0, ge=0, description="with lm_unit=word: nats taken off for a word that the language model does not know"
+    )
 
     @model_validator(mode="after")
     def _draws_are_possible(self) -> DecodeConfig:

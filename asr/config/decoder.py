@@ -6,15 +6,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag, model_validator
 
-from .attention import Clip, FirstPosition, PositionKind, Scaled, Score, check_attention
+from .attention import Clip, FirstPosition, PositionKind, Score, check_attention
 from .base import Config, Layers, Size, by_kind
 from .encoder import Normalization
 
+_KIND = "which decoder: attention, transducer, none (CTC alone), mask_predict or mask_ctc; attention, if left out"
+MaxLength = Annotated[
+    int,
+    Field(
+        gt=1,
+        le=65_536,
+        description="longest text in tokens, start tokens included; cuts with a longer one are left out",
+    ),
+]
+
 
 class PointerConfig(Config):
-    """A pointer by which the decoder copies from phrase lists (tree-constrained pointer generator)."""
+    """A pointer by which the decoder copies from phrase lists (TCPGen, Sun, Zhang & Woodland 2021)."""
 
-    size: Size | None = Field(None, description="width of its queries and keys; default: the decoder's")
+    size: Size | None = Field(
+        None, description="width of the pointer's queries and keys; default: model.encoder.dim, the decoder's own"
+    )
 
 
 def _outweighed(given: dict[str, Any]) -> bool:
@@ -25,19 +37,33 @@ def _outweighed(given: dict[str, Any]) -> bool:
 class TransformerDecoderConfig(Config):
     """Layers over tokens that attend to the encoder; their width is the encoder's."""
 
-    layers: Layers = Field(3, gt=0)
-    heads: Size = 4
-    feed_forward: Size = 1024
-    dropout: float = Field(0.1, ge=0, lt=1)
-    norm: Literal["pre", "post"] = "pre"
+    layers: Layers = Field(3, gt=0, description="number of layers")
+    heads: Size = Field(4, description="heads of self-attention, and of attention to the encoder")
+    feed_forward: Size = Field(1024, description="inner width of the feed-forward parts")
+    dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of elements zeroed in training, after the positions and within each layer, not of "
+        "attention weights",
+    )
+    norm: Literal["pre", "post"] = Field(
+        "pre",
+        description="where norms stand: pre, x + f(norm(x)) (Xiong et al. 2020); post, norm(x + f(x)) (Vaswani et al. "
+        "2017)",
+    )
     normalization: Normalization = "layer"
-    max_length: int = Field(448, gt=1, le=65_536, description="longest target in tokens, start tokens included")
-    tied_output: bool = Field(True, description="the output projection is the embedding matrix")
+    max_length: MaxLength = 448
+    tied_output: bool = Field(True, description="output projection and embedding are one matrix")
     position: PositionKind = "learned"
     clip: Clip = 64
     first_position: FirstPosition = 0
-    scaled: Scaled = Field(default_factory=_outweighed)
-    score: Score = Field("dot", description="of self-attention and of attention to the encoder")
+    scaled: bool = Field(
+        default_factory=_outweighed,
+        description="multiply the vectors by sqrt(dim) before positions are added; default: true with "
+        "position=sinusoidal, else false",
+    )
+    score: Score = "dot"
 
     @model_validator(mode="after")
     def _attention_fits(self) -> TransformerDecoderConfig:
@@ -48,11 +74,14 @@ class TransformerDecoderConfig(Config):
 class DecoderConfig(TransformerDecoderConfig):
     """Autoregressive Transformer decoder: token after token, until it says the end."""
 
-    kind: Literal["attention"] = "attention"
-    pointer: PointerConfig | None = Field(None, description="copies from phrase lists; trained with data.phrases")
+    kind: Literal["attention"] = Field("attention", description=_KIND)
+    pointer: PointerConfig | None = Field(
+        None, description="a part that copies from phrase lists, {} for its defaults; trained with data.phrases"
+    )
     alignment_heads: tuple[tuple[int, int], ...] = Field(
         (),
-        description="(layer, head) pairs whose cross-attention follows time; empty: all of the upper layers",
+        description="[layer, head] pairs, counted from 0, whose attention to the encoder tells when words were said; "
+        "empty: all heads of the upper half of the layers",
     )
 
     @model_validator(mode="after")
@@ -66,7 +95,7 @@ class DecoderConfig(TransformerDecoderConfig):
 class NoDecoderConfig(Config):
     """CTC alone (Graves et al. 2006)."""
 
-    kind: Literal["none"] = "none"
+    kind: Literal["none"] = Field("none", description=_KIND)
 
     @property
     def max_length(self) -> int:
@@ -77,16 +106,20 @@ class NoDecoderConfig(Config):
 class TransducerConfig(Config):
     """Transducer (Graves 2012): a prediction network over the tokens so far, joined with every frame."""
 
-    kind: Literal["transducer"] = "transducer"
+    kind: Literal["transducer"] = Field("transducer", description=_KIND)
     predictor: Literal["lstm", "convolution"] = Field(
-        "lstm", description="convolution: over the last `context` tokens, without other state (Ghodsi et al. 2020)"
+        "lstm",
+        description="the prediction network: lstm, which remembers all tokens so far, or convolution, which sees the "
+        "last few (Ghodsi et al. 2020)",
     )
-    layers: int = Field(1, gt=0, le=16, description="of the LSTM")
-    context: int = Field(2, gt=0, le=64, description="tokens that the convolution sees")
-    dim: Size = Field(256, description="width of embedding and prediction network")
-    joiner: Size = Field(256, description="width in which frames and tokens are added")
-    dropout: float = Field(0.1, ge=0, lt=1, description="of the prediction network")
-    max_length: int = Field(448, gt=1, le=65_536, description="longest target in tokens, start tokens included")
+    layers: int = Field(1, gt=0, le=16, description="with predictor=lstm: number of layers")
+    context: int = Field(2, gt=0, le=64, description="with predictor=convolution: tokens that it sees")
+    dim: Size = Field(256, description="width of the embedding and of the prediction network")
+    joiner: Size = Field(256, description="width of the joiner, where frames and tokens are added")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of elements zeroed in training, in the prediction network"
+    )
+    max_length: MaxLength = 448
 
     @model_validator(mode="after")
     def _options_have_a_use(self) -> TransducerConfig:
@@ -99,13 +132,13 @@ class TransducerConfig(Config):
 class MaskPredictConfig(TransformerDecoderConfig):
     """Predicts the length, then all tokens at once, and the least sure ones anew (Ghazvininejad et al. 2019)."""
 
-    kind: Literal["mask_predict"] = "mask_predict"
+    kind: Literal["mask_predict"] = Field("mask_predict", description=_KIND)
 
 
 class MaskCTCConfig(TransformerDecoderConfig):
     """Predicts those tokens anew of which CTC is not sure (Higuchi et al. 2020)."""
 
-    kind: Literal["mask_ctc"] = "mask_ctc"
+    kind: Literal["mask_ctc"] = Field("mask_ctc", description=_KIND)
 
 
 AnyDecoderConfig = Annotated[

@@ -24,25 +24,33 @@ class SubsamplingConfig(Config):
     """Convolutional front end that shortens the frame sequence by `factor`."""
 
     kind: Literal["conv1d", "conv2d", "glu"] = Field(
-        "conv1d", description="glu: 1-D convolutions with gated linear units (fairseq's Speech2Text)"
+        "conv1d",
+        description="conv1d: width 3 over time, all mel bins at once (Whisper); conv2d: 3 x 3 over time and bins; "
+        "glu: 1-D of width 5 with gated linear units (fairseq's Speech2Text)",
     )
-    factor: Literal[2, 4, 8] = 4
-    channels: Size | None = Field(None, description="inner channels; default: the encoder's width")
+    factor: Literal[2, 4, 8] = Field(
+        4, description="feature frames that become one frame of the encoder; with hops of 10 ms, 4 makes 40 ms"
+    )
+    channels: Size | None = Field(
+        None, description="channels between the convolutions; default: model.encoder.dim; with conv2d, fewer are faster"
+    )
 
 
 Padding = Annotated[
     Literal["mask", "keep", "recall"],
     Field(
-        description="mask: padding is never attended; keep: silence that fills a window is input (Whisper); "
-        "recall: it is remembered instead of computed"
+        description="mask: only the recording is heard; keep: so is the silence that fills a window of "
+        "features.kind=whisper, as in Whisper itself; recall: the model has learned what that silence looks like and "
+        "need not compute it (docs/thinned-padding.md)"
     ),
 ]
 
 Normalization = Annotated[
     Literal["layer", "rms", "batch", "power"],
     Field(
-        description="what all norms are: of each vector (layer, rms), or of each element, over the batch in training "
-        "and by running statistics after it (batch, power), which is for training in one process"
+        description="what the norms are: over each vector, layer (LayerNorm) or rms (RMSNorm, Zhang & Sennrich 2019); "
+        "over the batch, with running statistics after training, batch (Ioffe & Szegedy 2015) or power (PowerNorm, "
+        "Shen et al. 2020), for training in one process only"
     ),
 ]
 
@@ -50,30 +58,62 @@ Normalization = Annotated[
 class EncoderConfig(Config):
     """Subsampling, positions and layers: of the Transformer, of the Conformer or bidirectional LSTMs."""
 
-    subsampling: SubsamplingConfig = SubsamplingConfig()
-    layer: Literal["transformer", "conformer", "lstm"] = Field(
-        "transformer", description="lstm has no use for heads, feed_forward and positions, which it goes without"
+    subsampling: SubsamplingConfig = Field(
+        SubsamplingConfig(), description="convolutions before the layers, which shorten the sequence of frames"
     )
-    layers: Layers = 6
-    dim: Size = 256
-    heads: Size = Field(4, description="of self-attention; layer=lstm has none")
-    feed_forward: Size = Field(1024, description="inner width, of both in layer=conformer; layer=lstm has none")
-    kernel: int = Field(15, gt=0, le=1023, description="with layer=conformer: frames that a convolution sees, odd")
-    dropout: float = Field(0.1, ge=0, lt=1)
+    layer: Literal["transformer", "conformer", "lstm"] = Field(
+        "transformer",
+        description="what the layers are: transformer (Vaswani et al. 2017), conformer (Gulati et al. 2020) or lstm, "
+        "in both directions, which goes without heads, feed_forward and positions",
+    )
+    layers: Layers = Field(6, description="number of layers")
+    dim: Size = Field(
+        256, description="width of the vectors (d_model) in encoder and decoder: even, a multiple of the heads of both"
+    )
+    heads: Size = Field(4, description="heads of self-attention; layer=lstm has none")
+    feed_forward: Size = Field(
+        1024, description="inner width of the feed-forward parts, of which a conformer layer has two and an lstm none"
+    )
+    kernel: int = Field(
+        15, gt=0, le=1023, description="with layer=conformer: width of the depthwise convolution in frames, odd"
+    )
+    dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of elements zeroed in training, after the positions and within each layer, not of "
+        "attention weights; more for little data",
+    )
     norm: Literal["pre", "post", "none"] = Field(
-        "pre", description="where norms stand; none: neither norms nor residuals, with layer=lstm"
+        "pre",
+        description="where norms stand: pre, x + f(norm(x)) (Xiong et al. 2020); post, norm(x + f(x)) (Vaswani et al. "
+        "2017), not for layer=conformer; none, with layer=lstm: neither norms nor residuals",
     )
     normalization: Normalization = "layer"
     padding: Padding = "mask"
-    keep_s: float = Field(0.5, ge=0, description="with padding=recall: silence after the speech that is computed")
+    keep_s: float = Field(
+        0.5, ge=0, description="with padding=recall: seconds of silence behind the speech that are still computed"
+    )
     position: PositionKind = "sinusoidal"
     clip: Clip = 64
-    longest_s: float = Field(30.0, gt=0, le=3600, description="with position=learned: audio up to here has positions")
+    longest_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="with position=learned: seconds of audio that there are positions for; longer recordings are cut, "
+        "longer training data refused",
+    )
     first_position: FirstPosition = 0
     scaled: Scaled = False
     score: Score = "dot"
-    window: WindowConfig | None = Field(None, description="default: every frame attends to all others")
-    chunk: ChunkConfig | None = Field(None, description="the same in chunks")
+    window: WindowConfig | None = Field(
+        None,
+        description="self-attention to frames nearby, such as {left: 32, right: 32}, whose cost grows with the length "
+        "and not its square; default: each frame attends to all others",
+    )
+    chunk: ChunkConfig | None = Field(
+        None, description="self-attention within chunks, such as {frames: 16, left: 1}, in place of a window"
+    )
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> EncoderConfig:

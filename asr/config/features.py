@@ -8,19 +8,27 @@ from pydantic import Field, Tag, model_validator
 
 from .base import Config, Rate, by_kind
 
+_KIND = "which front end: log_mel, whisper or kaldi; log_mel, if left out"
+_MELS = "mel bins: how many numbers a frame has"
+SampleRate = Annotated[
+    Rate,
+    Field(description="samples per second that audio is resampled to; 8000 for telephone speech, Whisper has 16000"),
+]
 _MOST_SAMPLES = 65_536  # of a frame: its filter bank is as large as that, times n_mels
 
 
 class LogMelConfig(Config):
     """Log-mel filter bank over frames that lie wholly inside the recording."""
 
-    kind: Literal["log_mel"] = "log_mel"
-    sample_rate_hz: Rate = 16_000
-    n_mels: int = Field(80, gt=0, le=512)
-    window_ms: float = Field(25.0, ge=1, le=1000)
-    hop_ms: float = Field(10.0, ge=1, le=1000)
+    kind: Literal["log_mel"] = Field("log_mel", description=_KIND)
+    sample_rate_hz: SampleRate = 16_000
+    n_mels: int = Field(80, gt=0, le=512, description=_MELS)
+    window_ms: float = Field(25.0, ge=1, le=1000, description="length of a frame, in milliseconds")
+    hop_ms: float = Field(10.0, ge=1, le=1000, description="step from one frame to the next, in milliseconds")
     normalization: Literal["none", "utterance", "global"] = Field(
-        "utterance", description="mean and variance of each utterance's own frames, or of the training set"
+        "utterance",
+        description="each mel bin gets mean 0 and variance 1 over the frames of its utterance, or (global) of the "
+        "training set; none: it stays as it is",
     )
 
     @model_validator(mode="after")
@@ -33,20 +41,25 @@ class LogMelConfig(Config):
 class WhisperFeaturesConfig(Config):
     """Whisper's log-mel: centred frames over a window of fixed length, clamped 8 decades below the maximum."""
 
-    kind: Literal["whisper"] = "whisper"
-    sample_rate_hz: Rate = 16_000
-    n_mels: int = Field(80, gt=0, le=512)
-    window_s: float = Field(30.0, gt=0, le=3600)
+    kind: Literal["whisper"] = Field("whisper", description=_KIND)
+    sample_rate_hz: SampleRate = 16_000
+    n_mels: int = Field(80, gt=0, le=512, description=_MELS)
+    window_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="seconds that the model is given at once: shorter audio is filled up with silence, longer cut up",
+    )
 
 
 class KaldiFeaturesConfig(Config):
     """Kaldi's log-mel filter bank of 25 ms every 10 ms, as fairseq's Speech2Text reads it."""
 
-    kind: Literal["kaldi"] = "kaldi"
-    sample_rate_hz: Rate = 16_000
-    n_mels: int = Field(80, gt=3, le=512)
-    normalize_means: bool = Field(True, description="every mel bin of an utterance gets mean 0")
-    normalize_vars: bool = Field(True, description="every mel bin of an utterance gets variance 1")
+    kind: Literal["kaldi"] = Field("kaldi", description=_KIND)
+    sample_rate_hz: SampleRate = 16_000
+    n_mels: int = Field(80, gt=3, le=512, description=_MELS)
+    normalize_means: bool = Field(True, description="each mel bin gets mean 0 over the frames of its utterance")
+    normalize_vars: bool = Field(True, description="each mel bin gets variance 1 over the frames of its utterance")
 
 
 FeaturesConfig = Annotated[

@@ -17,10 +17,14 @@ BROUGHT = ("features", "model", "tokenizer")  # by all of a model
 class AdaptConfig(Config):
     """What is set anew in the model that `init` brings; what is left out stays as it is there."""
 
-    padding: Padding | None = Field(None, description="as in model.encoder")
-    keep_s: float | None = Field(None, ge=0, description="as in model.encoder")
-    dropout: float | None = Field(None, ge=0, lt=1, description="of encoder and decoder")
-    pointer: PointerConfig | None = Field(None, description="added, untrained, to a decoder that has none")
+    padding: Padding | None = Field(None, description="model.encoder.padding; default: as the model has it")
+    keep_s: float | None = Field(None, ge=0, description="model.encoder.keep_s; default: as the model has it")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="dropout of encoder and decoder; default: as the model has it"
+    )
+    pointer: PointerConfig | None = Field(
+        None, description="a pointer, {} for its defaults, that is added, untrained, to a decoder that has none"
+    )
 
     @property
     def changes(self) -> dict[str, dict[str, Any]]:
@@ -38,9 +42,14 @@ class InitConfig(Config):
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
-    from_: Path = Field(alias="from")
+    from_: Path = Field(
+        alias="from", description="the model: a folder, or a name that asr import knows, such as whisper-tiny.en"
+    )
     parts: tuple[Literal["encoder", "decoder", "ctc"], ...] | None = Field(
-        None, min_length=1, description="encoder, which brings the features, and perhaps decoder and ctc; default: all"
+        None,
+        min_length=1,
+        description="what is taken: encoder, which brings the features, and perhaps decoder and ctc; default: the "
+        "whole model, with its vocabulary",
     )
 
     @field_validator("parts")

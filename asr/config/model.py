@@ -32,10 +32,16 @@ NormalizerName = Annotated[str, AfterValidator(_known)]
 class ModelConfig(Config):
     """Encoder, decoder and optional CTC head."""
 
-    encoder: EncoderConfig = EncoderConfig()
-    decoder: AnyDecoderConfig = DecoderConfig()
-    ctc: bool = Field(True, description="a CTC head on the encoder")
-    activation: Literal["relu", "gelu", "silu"] = "gelu"
+    encoder: EncoderConfig = Field(EncoderConfig(), description="what hears: from features to vectors")
+    decoder: AnyDecoderConfig = Field(DecoderConfig(), description="what writes: from the encoder's vectors to tokens")
+    ctc: bool = Field(
+        True,
+        description="a CTC head on the encoder: for loss.ctc_weight, for decode.ctc_weight and to tell when words "
+        "were said; false goes with loss.ctc_weight=0",
+    )
+    activation: Literal["relu", "gelu", "silu"] = Field(
+        "gelu", description="nonlinearity of the feed-forward parts and of conv1d and conv2d; silu is also called swish"
+    )
 
     @model_validator(mode="after")
     def _decoder_fits(self) -> ModelConfig:
@@ -62,19 +68,32 @@ def check_window(features: FeaturesConfig, model: ModelConfig) -> None:
 class TokenizerConfig(Config):
     """Which units the text is cut into; trained on the training split alone."""
 
-    kind: Literal["character", "unigram", "bpe", "whisper", "speech2text"] = "character"
-    vocab_size: int = Field(500, gt=4, le=1_000_000, description="for unigram and bpe")
-    languages: tuple[str, ...] = Field((), description="language tokens, such as [en, es]; none: no such token")
+    kind: Literal["character", "unigram", "bpe", "whisper", "speech2text"] = Field(
+        "character",
+        description="what a token is: a character, or a piece of a word as SentencePiece finds it (unigram, bpe); "
+        "whisper and speech2text come with imported models and cannot be trained",
+    )
+    vocab_size: int = Field(
+        500,
+        gt=4,
+        le=1_000_000,
+        description="with kind=unigram and bpe: tokens in all, special ones included; fewer for little text",
+    )
+    languages: tuple[str, ...] = Field(
+        (),
+        description="languages of the speech that the model is told or can detect, such as [en, es], a token each; "
+        "empty: no such tokens",
+    )
 
 
 class ModelFolderConfig(Config):
     """What `config.yaml` of a model folder holds: all that is needed to turn audio into text."""
 
-    version: Literal[1] = 1
-    features: FeaturesConfig = LogMelConfig()
-    model: ModelConfig = ModelConfig()
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    decode: DecodeConfig = DecodeConfig()
+    version: Literal[1] = Field(1, description="of what such a file holds")
+    features: FeaturesConfig = Field(LogMelConfig(), description="the front end: from audio to features")
+    model: ModelConfig = Field(ModelConfig(), description="the network")
+    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="the vocabulary, which stands beside this file")
+    decode: DecodeConfig = Field(DecodeConfig(), description="how texts are searched for, unless told otherwise")
     normalizer: NormalizerName = Field("none", description="the text normaliser that training texts went through")
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from asr.tasks import TRANSCRIBE
+from asr.text import NORMALIZERS
 
 from .base import Config
 from .criteria import LossConfig
@@ -28,25 +29,58 @@ EXPERIMENT = "experiment.yaml"  # in a run's folder: the configuration that it w
 class TrainerConfig(Config):
     """How long, in what precision, and what is kept."""
 
-    max_epochs: int | None = Field(None, gt=0)
-    max_steps: int | None = Field(None, gt=0)
-    precision: Literal["fp32", "bf16", "auto"] = Field("auto", description="auto: bf16 where the device is fast at it")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    max_epochs: int | None = Field(
+        None,
+        gt=0,
+        description="passes over the train cuts; give this, max_steps or both, of which the first to come ends the "
+        "run; raised, a finished run goes on",
+    )
+    max_steps: int | None = Field(
+        None,
+        gt=0,
+        description="optimiser steps of the run; give this, max_epochs or both; raised, a finished run goes on",
+    )
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        "auto",
+        description="numbers that are computed with: fp32, bf16 (mixed precision, weights stay fp32), or auto, bf16 "
+        "where the device is fast at it",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="what computes; auto: a GPU where torch finds one, else the CPU"
+    )
     devices: int = Field(1, gt=0, description="processes on this machine, a GPU each; they share each step's batch")
-    nodes: int = Field(1, gt=0, description="machines, each with so many")
+    nodes: int = Field(1, gt=0, description="machines, each with as many processes as devices says")
     strategy: Literal["auto", "ddp", "fsdp"] = Field(
-        "auto", description="auto: ddp where there are several processes; fsdp: each holds a share of the weights"
+        "auto",
+        description="how several processes train: ddp, which auto is, each with all weights; fsdp, each with a share "
+        "of them, for models that outgrow a device",
     )
-    accumulate: int = Field(1, gt=0, description="batches per optimiser step")
-    validate_every_steps: int = Field(500, gt=0)
-    save_every_steps: int = Field(500, gt=0)
-    keep_best: int = Field(3, gt=0)
+    accumulate: int = Field(
+        1, gt=0, description="batches of an optimiser step; more where memory allows small batches only"
+    )
+    validate_every_steps: int = Field(
+        500, gt=0, description="optimiser steps between validations, in which dev is decoded, and the state saved"
+    )
+    save_every_steps: int = Field(
+        500, gt=0, description="optimiser steps between saved states; a run that was cut off goes on from the last one"
+    )
+    keep_best: int = Field(
+        3,
+        gt=0,
+        description="states kept of those that were best on dev, for asr average; the last two are kept besides",
+    )
     choose_by: Measure | None = Field(
-        None, description="of dev: what the best states are found by; default: wer, where nothing is transcribed bleu"
+        None,
+        description="figure of dev that the best states and the model are chosen by; default: wer, or bleu where "
+        "nothing is transcribed",
     )
-    plot_utterances: int = Field(2, ge=0, description="fixed dev utterances drawn at each validation")
-    log_every_steps: int = Field(20, gt=0)
-    step_log: bool = Field(False, description="write steps.jsonl: the loss and the utterances of every step")
+    plot_utterances: int = Field(
+        2, ge=0, description="dev utterances whose attention is drawn at each validation, the same each time; 0: none"
+    )
+    log_every_steps: int = Field(20, gt=0, description="optimiser steps between rows of the logs: loss, learning rate")
+    step_log: bool = Field(
+        False, description="write steps.jsonl: loss, seconds and utterances of every batch, for comparisons"
+    )
 
     @model_validator(mode="after")
     def _has_an_end(self) -> TrainerConfig:
@@ -62,23 +96,35 @@ class ExperimentConfig(Config):
     as {from: FOLDER, parts: [encoder]}, from that part of it.
     """
 
-    out: Path = Field(description="folder of the run: checkpoints, logs, plots, the final model")
-    seed: int = 0
-    init: InitConfig | None = None
-    adapt: AdaptConfig = AdaptConfig()
-    features: FeaturesConfig = LogMelConfig()
-    model: ModelConfig = ModelConfig()
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    decode: DecodeConfig = DecodeConfig()
-    normalizer: NormalizerName = Field("none", description="text normaliser of the training targets")
-    score_normalizer: NormalizerName | None = Field(
-        None, description="normaliser of both sides when scoring; default: normalizer"
+    out: Path = Field(
+        description="folder of the run: states, logs, plots, the final model; a run that was cut off goes on with "
+        "what is there"
     )
-    data: DataConfig
-    augment: AugmentConfig = AugmentConfig()
-    loss: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    trainer: TrainerConfig
+    seed: int = Field(0, description="seed of every random draw: weights, order, augmentation, dropout")
+    init: InitConfig | None = Field(
+        None,
+        description="model to start from, a folder or a name such as whisper-tiny.en, or {from: FOLDER, parts: "
+        "[encoder]}; default: none, random weights",
+    )
+    adapt: AdaptConfig = Field(AdaptConfig(), description="what changes in the model that init brings")
+    features: FeaturesConfig = Field(LogMelConfig(), description="the front end: from audio to features")
+    model: ModelConfig = Field(ModelConfig(), description="the network: encoder, decoder, CTC head")
+    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="the units that texts are made of")
+    decode: DecodeConfig = Field(
+        DecodeConfig(),
+        description="how texts are searched for, in validations and by the final model unless told otherwise",
+    )
+    normalizer: NormalizerName = Field(
+        "none", description=f"text normaliser of what is trained on, one of {', '.join(NORMALIZERS)} (docs/scoring.md)"
+    )
+    score_normalizer: NormalizerName | None = Field(
+        None, description="normaliser of both sides when dev is scored, of the same names; default: normalizer"
+    )
+    data: DataConfig = Field(description="speech and texts, and how they are put into batches")
+    augment: AugmentConfig = Field(AugmentConfig(), description="random changes to the training data")
+    loss: LossConfig = Field(LossConfig(), description="training criteria and their weights")
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="optimiser and learning rate")
+    trainer: TrainerConfig = Field(description="length, precision, processes, validations, what is kept")
 
     @model_validator(mode="after")
     def _methods_have_what_they_need(self) -> ExperimentConfig:
