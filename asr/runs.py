@@ -97,7 +97,7 @@ def find_run(path: Path) -> Run:
     hypotheses = next((place for place in places if place.is_file()), None)
     if hypotheses is None:
         problem = f"has no {HYPOTHESES}" if path.is_dir() else "no such file or folder"
-        raise DataError(f"{path}: {problem}; asr evaluate MANIFEST --model MODEL --output FOLDER writes one")
+        raise DataError(f"{path}: {problem}; asr evaluate MANIFEST --model MODEL --out FOLDER writes one")
     folder = hypotheses.parent
     evaluation = _first_line(folder / EVALUATION)
     told = evaluation["settings"] if isinstance(evaluation.get("settings"), dict) else {}

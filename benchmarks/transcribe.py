@@ -76,7 +76,7 @@ def main(
     beam: Annotated[int, typer.Option(min=1)] = 1,
     runs: Annotated[int, typer.Option(help="How often each engine runs.", min=1)] = 3,
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
-    batch_s: Annotated[float | None, typer.Option("--batch-size", help="Seconds. [default: auto]", min=1)] = None,
+    batch_s: Annotated[float | None, typer.Option("--batch-seconds", help="Seconds. [default: auto]", min=1)] = None,
     joined: Annotated[int, typer.Option(help="Join so many clips into one recording, 0.5 s apart.", min=1)] = 1,
 ) -> None:
     """Time Whisper tiny.en on recordings.

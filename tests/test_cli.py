@@ -98,7 +98,7 @@ def test_transcribe_a_pattern_each_file_once(model: Path, calls: Path, pattern: 
 def test_transcribe_into_files(model: Path, calls: Path, tmp_path: Path) -> None:
     out = tmp_path / "texts"
     paths = [calls / "a.flac", calls / "b.wav", calls / "old" / "a.wav"]
-    done = asr("transcribe", *paths, "--model", model, "--output", out, "--format", "txt, json")
+    done = asr("transcribe", *paths, "--model", model, "--out", out, "--format", "txt, json")
     assert done == Outcome(0, "", [])
     assert sorted(p.name for p in out.iterdir()) == [
         f"{n}.{kind}" for n in ("a-2", "a", "b") for kind in ("json", "txt")
@@ -232,7 +232,7 @@ def cuts(tmp_path: Path) -> Path:
 
 
 def test_evaluate(model: Path, cuts: Path, tmp_path: Path) -> None:
-    done = asr("evaluate", cuts, "--model", model, "--output", tmp_path / "out", "--worst", 1)
+    done = asr("evaluate", cuts, "--model", model, "--out", tmp_path / "out", "--worst", 1)
     assert done.status == 0
     assert done.out.startswith("3 utterances, normalizer basic\n")
     assert done.out.count("REF:") == done.out.count("HYP:") == 1
@@ -243,7 +243,7 @@ def test_evaluate(model: Path, cuts: Path, tmp_path: Path) -> None:
 
 
 def test_evaluate_as_json_in_one_language(model: Path, cuts: Path, tmp_path: Path) -> None:
-    words = ["evaluate", cuts, "--model", model, "--output", tmp_path / "out", "--json"]
+    words = ["evaluate", cuts, "--model", model, "--out", tmp_path / "out", "--json"]
     found = json.loads(asr(*words, "--language", "en", "--normalizer", "none").out)
     assert (found["utterances"], found["normalizer"], found["audio_s"]) == (2, "none", 0.9)
     assert set(found["metrics"]) == {"wer", "cer"}

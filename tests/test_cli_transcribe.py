@@ -33,7 +33,7 @@ def call(tmp_path: Path) -> Path:
 
 def test_all_formats_at_once(model: Path, call: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert asr("transcribe", call, "--model", model, "--format", "txt,json,srt,vtt,tsv", "--output", out).status == 0
+    assert asr("transcribe", call, "--model", model, "--format", "txt,json,srt,vtt,tsv", "--out", out).status == 0
     assert {path.name for path in out.iterdir()} == {f"call.{kind}" for kind in ("txt", "json", "srt", "vtt", "tsv")}
     told = json.loads((out / "call.json").read_text())
     text = (out / "call.txt").read_text().strip()
@@ -85,7 +85,7 @@ def test_what_is_done_when_ctrl_c_comes_is_written(
     monkeypatch.setattr("asr.loading.load_detector", lambda rate: None)
     monkeypatch.setattr(BatchDecoder, "__call__", interrupted)
     monkeypatch.setattr("asr.recognizer.pool.POOL_S", 1.0)
-    stopped = asr("transcribe", path, "--model", model, "--format", "json", "--output", out)
+    stopped = asr("transcribe", path, "--model", model, "--format", "json", "--out", out)
     assert stopped.status == 130
     told = json.loads((out / "long.json").read_text())
     assert told["complete"] is False
@@ -124,8 +124,8 @@ def test_a_long_recording_is_never_held_whole(model: Path, monkeypatch: pytest.M
 def test_the_size_of_batches_is_auto_or_seconds(model: Path, call: Path) -> None:
     expected = asr("transcribe", call, "--model", model).out
     for size in ("auto", "0.5", "1e6"):
-        assert asr("transcribe", call, "--model", model, "--batch-size", size).out == expected
+        assert asr("transcribe", call, "--model", model, "--batch-seconds", size).out == expected
     for size in ("0", "-3", "nan", "inf", "many", ""):
-        done = asr("transcribe", call, "--model", model, "--batch-size", size)
+        done = asr("transcribe", call, "--model", model, "--batch-seconds", size)
         assert (done.status, done.out) == (2, "")
-        assert done.err == [f"asr: --batch-size {size}: give auto, or seconds above 0"]
+        assert done.err == [f"asr: --batch-seconds {size}: give auto, or seconds above 0"]

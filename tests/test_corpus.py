@@ -63,7 +63,7 @@ def whole(cuts: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def run(cuts: Path, model: Path, out: Path, *more: object) -> Outcome:
-    return asr("transcribe", cuts, "--model", model, "--dtype", "float32", "--output", out, *more)
+    return asr("transcribe", cuts, "--model", model, "--dtype", "float32", "--out", out, *more)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -146,7 +146,7 @@ main()
 
 
 def test_a_killed_worker_loses_nothing_that_it_wrote(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
-    words = ["transcribe", cuts, "--model", model, "--dtype", "float32", "--output", tmp_path, "--batch-size", 0.1]
+    words = ["transcribe", cuts, "--model", model, "--dtype", "float32", "--out", tmp_path, "--batch-seconds", 0.1]
     command = [sys.executable, "-c", "import asr.recognizer.pool as p; p.POOL_S = 0.1\n" + KILLED, *map(str, words)]
     assert subprocess.run(command, check=False, timeout=120).returncode == -9
     before = positions(tmp_path)
@@ -212,7 +212,7 @@ def test_ctrl_c_leaves_what_is_done(
 
 
 def test_processes_of_one_machine(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
-    words = ["transcribe", cuts, "--model", model, "--dtype", "float32", "--output", tmp_path, "--workers", 2]
+    words = ["transcribe", cuts, "--model", model, "--dtype", "float32", "--out", tmp_path, "--workers", 2]
     command = [sys.executable, "-m", "asr", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout) == (1, f"{tmp_path}/hyp.jsonl: 9 of 10 recordings\n")
@@ -232,7 +232,7 @@ def test_the_script_for_slurm_is_a_shard_of_its_array(tmp_path: Path) -> None:
     env = os.environ | given | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     told = [
         subprocess.run(
-            ["bash", script, "my cuts.jsonl", "--output", "o"],
+            ["bash", script, "my cuts.jsonl", "--out", "o"],
             env=env | more,
             capture_output=True,
             text=True,
@@ -240,7 +240,7 @@ def test_the_script_for_slurm_is_a_shard_of_its_array(tmp_path: Path) -> None:
         ).stdout.splitlines()
         for more in ({}, {"SHARDS": "100"})
     ]
-    words = ["4", "transcribe", "my cuts.jsonl", "--output", "o", "--shard"]
+    words = ["4", "transcribe", "my cuts.jsonl", "--out", "o", "--shard"]
     assert told == [[*words, "3/64"], [*words, "3/100"]]
 
 
@@ -330,9 +330,9 @@ def test_formats_of_each_recording(cuts: Path, model: Path, whole: Told, tmp_pat
 
 
 def test_mistakes_on_the_command_line(cuts: Path, model: Path, tmp_path: Path) -> None:
-    spoken, out = ["transcribe", cuts, "--model", model], ["--output", tmp_path / "out"]
+    spoken, out = ["transcribe", cuts, "--model", model], ["--out", tmp_path / "out"]
     for words, says in [
-        ([*spoken], f"{cuts}: --output is missing, the folder for its results"),
+        ([*spoken], f"{cuts}: --out is missing, the folder for its results"),
         ([*spoken, "talk.mp3", *out], f"{cuts}: a manifest or list is transcribed alone; leave out the other inputs"),
         ([*spoken, *out, "--shard", "0/2"], "shard 0/2: give K/N, the K-th of N shares, such as 3/8"),
         ([*spoken, *out, "--shard", "3/2"], "shard 3/2: give K/N"),

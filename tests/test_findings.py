@@ -156,9 +156,8 @@ def test_intervals_of_listed_words_draw_by_the_same_groups(tmp_path: Path) -> No
 def test_lists_that_cannot_be_used(tmp_path: Path, content: str, says: str) -> None:
     (tmp_path / "words.txt").write_text(content)
     (tmp_path / "ref.txt").write_text("a x\n")
-    done = asr(
-        "score", tmp_path / "ref.txt", tmp_path / "ref.txt", "--words", tmp_path / "words.txt", "--normalizer", "basic"
-    )
+    ref, words = tmp_path / "ref.txt", tmp_path / "words.txt"
+    done = asr("score", ref, ref, "--word-list", words, "--normalizer", "basic")
     assert done.status == 2
     assert re.search(says, done.err[0])
     with pytest.raises(DataError, match=says):

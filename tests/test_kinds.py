@@ -86,7 +86,7 @@ def test_its_model_transcribes_and_is_evaluated(kind: str, runs: dict[str, Path]
     result = json.loads(told.out)
     heard = Recognizer.load(model).transcribe(audio)
     assert result["text"] == heard.text
-    scored = asr("evaluate", config.parent / "dev.jsonl.gz", "--model", model, "--json", "--output", tmp_path)
+    scored = asr("evaluate", config.parent / "dev.jsonl.gz", "--model", model, "--json", "--out", tmp_path)
     assert scored.status == 0, scored.err
     rows = [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
     assert {row["id"]: row["text"] for row in rows}["dev-0"] == heard.text

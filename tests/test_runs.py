@@ -132,7 +132,7 @@ def test_evaluations_tell_how_they_decoded(tmp_path: Path) -> None:
         [clip(tmp_path / f"{i}.wav", 0.2 * a.numpy(), "hello") for i, a in enumerate(noises(0.4, 0.5))],
     )
     for beam in (1, 2):
-        words = ["--beam-size", beam, "--output", tmp_path / f"beam{beam}"]
+        words = ["--beam-size", beam, "--out", tmp_path / f"beam{beam}"]
         assert asr("evaluate", cuts, "--model", tmp_path / "run" / "model", *words).status == 0
     found = compare_runs([tmp_path / "beam1", tmp_path / "beam2"], ScoreOptions())
     assert found.differences == {"evaluate.decode.beam_size": [1, 2]}

@@ -241,7 +241,7 @@ def test_evaluate_scores_against_the_translations_that_cuts_carry(folder: Path, 
 def test_evaluate_names_what_lacks_the_translation(folder: Path, config: Path, tmp_path: Path) -> None:
     dev, lacking = config.parent / "dev.jsonl.gz", [clip(tmp_path / f"{i}.wav", white(8000)) for i in range(5)]
     some = manifest(tmp_path / "some.jsonl", [*read_cuts(dev), *lacking])
-    arguments = ["evaluate", str(some), "--task", "translate:de", "--model", str(folder), "--output", str(tmp_path)]
+    arguments = ["evaluate", str(some), "--task", "translate:de", "--model", str(folder), "--out", str(tmp_path)]
     done = asr(*arguments)
     assert done.status == 0, done.err
     assert done.err[:4] == [
@@ -270,7 +270,7 @@ def test_the_command_line_translates(folder: Path, config: Path, tmp_path: Path)
         "translate",
         "--model",
         str(folder),
-        "--output",
+        "--out",
         str(tmp_path),
     )
     assert done.status == 0, done.err

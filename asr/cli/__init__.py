@@ -12,10 +12,10 @@ import typer
 from asr import __version__
 from asr.cli.ablate import ablate
 from asr.cli.compare import compare
-from asr.cli.inputs import batch_seconds, load_recognizer
+from asr.cli.inputs import load_recognizer, parse_seconds
 from asr.cli.lm import lm_app
 from asr.cli.normalize import NORMALIZER_HELP, normalize
-from asr.cli.options import BatchSize, Cuts, Device, Dtype, Model, Task
+from asr.cli.options import BatchSeconds, Cuts, Device, Dtype, Model, Task
 from asr.cli.report import report
 from asr.cli.score import print_report, score
 from asr.cli.scoring import Measuring, say_left_out
@@ -111,7 +111,7 @@ def evaluate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", help="For hyp.jsonl and evaluation.jsonl. [default: the model's folder, of a name this one]"
+            "--out", help="For hyp.jsonl and evaluation.jsonl. [default: the model's folder, of a name this one]"
         ),
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
@@ -119,7 +119,7 @@ def evaluate(
     snr: Annotated[float, typer.Option(help="With --noise: signal to noise, in dB.")] = 10.0,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    batch_size: BatchSize = "auto",
+    batch_seconds: BatchSeconds = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Decode a manifest and print what `asr score` would: WER and CER with 95 % intervals, and the worst utterances.
@@ -146,7 +146,7 @@ def evaluate(
             options=measuring.options(task=chosen(task, recognizer.tokenizer.tasks), worst=worst),
             settings={"model": str(model), "dtype": dtype, **mixed},
             noise=noisy(noise, snr, recognizer.rate) if noise else None,
-            batch_s=batch_seconds(batch_size),
+            batch_s=parse_seconds(batch_seconds),
             on_done=on_done,
         )
     say_left_out(cuts, result.left_out, result.hypotheses.with_name(EVALUATION))

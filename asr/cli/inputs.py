@@ -21,8 +21,8 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def batch_seconds(text: str) -> float | None:
-    """The seconds of --batch-size, None for auto."""
+def parse_seconds(text: str) -> float | None:
+    """The seconds of --batch-seconds, None for auto."""
     if text == "auto":
         return None
     try:
@@ -30,7 +30,7 @@ def batch_seconds(text: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise ConfigError(f"--batch-size {printable(text)}: give auto, or seconds above 0")
+        raise ConfigError(f"--batch-seconds {printable(text)}: give auto, or seconds above 0")
     return seconds
 
 

@@ -51,7 +51,7 @@ Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],
     typer.Option("--dtype", help="Arithmetic; auto: what is fastest here without a noticeable loss."),
 ]
-BatchSize = Annotated[str, typer.Option("--batch-size", help="Seconds at once; auto: the fastest that fits.")]
+BatchSeconds = Annotated[str, typer.Option("--batch-seconds", help="Seconds at once; auto: the fastest that fits.")]
 
 # How texts are scored
 Metric = Annotated[
@@ -69,6 +69,6 @@ Breakdown = Annotated[
     str, typer.Option("--breakdown", help="Score by fields of the references, or by length; several with commas.")
 ]
 Confusions = Annotated[int, typer.Option("--confusions", min=0, help="How many of the most frequent errors to show.")]
-Words = Annotated[
-    Path | None, typer.Option("--words", help="File of names or rare words, one a line, to score by themselves.")
+WordList = Annotated[
+    Path | None, typer.Option("--word-list", help="File of names or rare words, one a line, to score by themselves.")
 ]

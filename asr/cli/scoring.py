@@ -10,7 +10,7 @@ import typer
 
 from asr.cli.inputs import names
 from asr.cli.normalize import NORMALIZER_HELP
-from asr.cli.options import Breakdown, By, Confusions, Metric, Words
+from asr.cli.options import Breakdown, By, Confusions, Metric, WordList
 from asr.cli.terminal import say
 from asr.errors import printable
 from asr.tasks import TRANSCRIBE, TRANSLATE
@@ -33,7 +33,7 @@ class Measuring:
     by: By = None
     breakdown: Breakdown = ""
     confusions: Confusions = 0
-    words: Words = None
+    word_list: WordList = None
 
     def options(self, *, task: str = TRANSCRIBE, **more: Any) -> ScoreOptions:
         """What `asr.scoring` takes; `more` are fields of it that these do not tell.  task: of the texts."""
@@ -44,7 +44,7 @@ class Measuring:
             by=self.by,
             breakdown=names(self.breakdown),
             confusions=self.confusions,
-            words=self.words,
+            words=self.word_list,
             **more,
         )
 

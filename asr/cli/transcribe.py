@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.inputs import batch_seconds, find_audio, names
-from asr.cli.options import BatchSize, Device, Dtype, Model, Task
+from asr.cli.inputs import find_audio, names, parse_seconds
+from asr.cli.options import BatchSeconds, Device, Dtype, Model, Task
 from asr.cli.searching import Searching
 from asr.cli.terminal import progress, say
 from asr.errors import ConfigError, printable
@@ -35,8 +35,8 @@ def transcribe(
         str | None,
         typer.Option("--format", help="With commas, of txt, json, srt, vtt, tsv. [default: txt; of a corpus none]"),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="Folder for one file per recording, and for hyp.jsonl of a corpus.")
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for one file per recording, and for hyp.jsonl of a corpus.")
     ] = None,
     shard: Annotated[
         str | None, typer.Option("--shard", help="Of a corpus, the part that this worker does, such as 3/8.")
@@ -74,18 +74,18 @@ def transcribe(
     searching: Searching,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    batch_size: BatchSize = "auto",
+    batch_seconds: BatchSeconds = "auto",
 ) -> None:
-    """Transcribe audio files; text goes to standard output, or to files with --output.
+    """Transcribe audio files; text goes to standard output, or to files with --out.
 
-    A corpus goes to OUTPUT/hyp.jsonl; the same command goes on where it was stopped, and workers that each do a
+    A corpus goes to OUT/hyp.jsonl; the same command goes on where it was stopped, and workers that each do a
     --shard of it need share no more than that folder.
 
-    Example: `asr transcribe talk.mp3 calls/ --model whisper-tiny.en --format txt,json --output texts`
+    Example: `asr transcribe talk.mp3 calls/ --model whisper-tiny.en --format txt,json --out texts`
 
     Example: `asr transcribe --task translate --language fr appel.wav --model exp/prompts-translate/model`
 
-    Example: `asr transcribe cuts.jsonl.gz --output texts --shard 3/8`
+    Example: `asr transcribe cuts.jsonl.gz --out texts --shard 3/8`
     """
     from asr.corpus import Settings, is_manifest
     from asr.subtitles import SubtitleOptions
@@ -107,18 +107,18 @@ def transcribe(
         task=task,
         words=words or needs_times(kinds),
         prompt=prompt,
-        batch_s=batch_seconds(batch_size),
+        batch_s=parse_seconds(batch_seconds),
     )
     writing = partial(TranscriptWriter, kinds, subtitles=SubtitleOptions(line_length, line_count))
     if manifest is None:
         if shard is not None or workers is not None or retry_failed:
             raise ConfigError("--shard, --workers and --retry-failed are for one manifest (.jsonl) or list (.txt)")
-        _transcribe_files(inputs, output, settings, writing)
+        _transcribe_files(inputs, out, settings, writing)
         return
-    if output is None:
-        raise ConfigError(f"{printable(manifest)}: --output is missing, the folder for its results")
-    writer = None if formats is None else writing(output)
-    _transcribe_corpus(manifest, output, settings, writer, shard or "1/1", workers or 1, retry_failed)
+    if out is None:
+        raise ConfigError(f"{printable(manifest)}: --out is missing, the folder for its results")
+    writer = None if formats is None else writing(out)
+    _transcribe_corpus(manifest, out, settings, writer, shard or "1/1", workers or 1, retry_failed)
 
 
 def _only_manifest(found: Sequence[str], inputs: Sequence[str]) -> Path | None:
@@ -128,12 +128,12 @@ def _only_manifest(found: Sequence[str], inputs: Sequence[str]) -> Path | None:
 
 
 def _transcribe_files(
-    inputs: list[str], output: Path | None, settings: Settings, writing: Callable[..., TranscriptWriter]
+    inputs: list[str], out: Path | None, settings: Settings, writing: Callable[..., TranscriptWriter]
 ) -> None:
     from asr.transcript import Failure
 
     paths, problems, remarks = find_audio(inputs)
-    writer = writing(output, named=len(paths) + len(problems) > 1)
+    writer = writing(out, named=len(paths) + len(problems) > 1)
     for line in remarks + problems:
         say(line)
     failed = len(problems)
@@ -153,7 +153,7 @@ def _transcribe_files(
 
 def _transcribe_corpus(
     manifest: Path,
-    output: Path,
+    out: Path,
     settings: Settings,
     writer: TranscriptWriter | None,
     shard: str,
@@ -166,7 +166,7 @@ def _transcribe_corpus(
         with progress("transcribing") as on_done:
             report = transcribe_corpus(
                 manifest,
-                output,
+                out,
                 settings,
                 shard=Shard.parse(shard),
                 workers=workers,

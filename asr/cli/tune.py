@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from asr.cli.inputs import batch_seconds, load_recognizer
+from asr.cli.inputs import load_recognizer, parse_seconds
 from asr.cli.normalize import NORMALIZER_HELP
-from asr.cli.options import BatchSize, BeamSize, Cuts, Device, Dtype, Lm, LmUnit, Model, Task
+from asr.cli.options import BatchSeconds, BeamSize, Cuts, Device, Dtype, Lm, LmUnit, Model, Task
 from asr.cli.scoring import say_left_out
 from asr.cli.terminal import progress, say
 from asr.errors import ConfigError
@@ -44,7 +44,7 @@ def tune(
     task: Task = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    batch_size: BatchSize = "auto",
+    batch_seconds: BatchSeconds = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Try weights of the search on a manifest, and tell which suit it best: nothing is to be reported on it later.
@@ -72,7 +72,7 @@ def tune(
             normalizer=normalizer,
             language=language,
             task=task,
-            batch_s=batch_seconds(batch_size),
+            batch_s=parse_seconds(batch_seconds),
             on_done=on_done,
         )
     say_left_out(cuts, found.left_out)

@@ -90,8 +90,8 @@ def transcribing(folder: Path) -> Job:
     for i in range(40):
         clip(speech / f"clip-{i:02}.wav", white(RATE // 2 + 997 * i % (3 * RATE), i))
     model = make_model(folder / "model")
-    words = asr("transcribe", speech, "--model", model, "--format", "txt,json,srt", "--batch-size", "8")
-    return Files("asr transcribe", words, "--output")
+    words = asr("transcribe", speech, "--model", model, "--format", "txt,json,srt", "--batch-seconds", "8")
+    return Files("asr transcribe", words, "--out")
 
 
 def preparing(folder: Path) -> Job:
