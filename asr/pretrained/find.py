@@ -13,7 +13,7 @@ from asr.checkpoint import CONFIG
 from asr.errors import CheckpointError, printable
 from asr.files import make_folder
 from asr.pretrained.convert import import_model
-from asr.pretrained.fetch import DEFAULT, fetch, known_name
+from asr.pretrained.fetch import fetch, known_name, no_name
 
 STALE_S = 24 * 3600  # a temporary folder so old was left by a program that was killed
 
@@ -62,7 +62,7 @@ def _hint(path: Path) -> str:
     if _is_foreign(path) and path.exists():
         return f"; first: asr import {path} NEW-FOLDER"
     if len(path.parts) == 1 and not path.exists():
-        return f", and no name of a model, such as {DEFAULT} or OWNER/NAME"
+        return f", and {no_name(str(path))}"
     return ""
 
 
