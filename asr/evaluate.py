@@ -13,7 +13,7 @@ from lhotse.cut import Cut
 
 from asr.config import AugmentConfig, validate
 from asr.data.augment import NoiseMixer
-from asr.data.cuts import Dropped, language_of, read_cuts
+from asr.data.cuts import Chosen, Dropped, read_cuts
 from asr.data.tasks import for_task, text_language_of
 from asr.errors import ConfigError, DataError, printable
 from asr.files import Place, make_folder, write_atomically
@@ -123,9 +123,10 @@ def scorable(manifest: Place, task: str, language: str | None, options: ScoreOpt
     Raises DataError for a manifest that cannot be used, and what scoring raises of the options and the references: now,
     and not after hours of decoding.
     """
-    cuts = {cut.id: cut for cut in read_cuts(manifest) if language is None or language_of(cut) == language}
+    in_language = Chosen(None if language is None else [language])
+    cuts = {cut.id: cut for cut in read_cuts(manifest) if in_language(cut)}
     if not cuts:
-        raise DataError(f"{manifest}: no cuts in language {language!r}")
+        raise in_language.none(manifest, "give another --language, or none")
     references: dict[str, Row] = {}
     left_out: list[Dropped] = []
     for cut in cuts.values():

@@ -167,7 +167,7 @@ def test_data_without_anything_usable_is_one_clear_line(path: Path, tmp_path: Pa
     for split in ("train", "dev"):
         with pytest.raises(DataError, match=r"bad\.jsonl: every cut was left out \(.*31\.0"):
             module(path, f"data.{split}={bad}")
-    with pytest.raises(DataError, match=r"train\.jsonl\.gz: no cuts in nl; check data\.languages"):
+    with pytest.raises(DataError, match=r"train\.jsonl\.gz: no cuts in nl: there are \d+ in en, 0 without a"):
         module(path, "data.languages=[nl]")
 
 

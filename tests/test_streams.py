@@ -202,8 +202,12 @@ def test_languages_are_chosen_as_cuts_come(path: Path, tmp_path: Path) -> None:
     train = mixed_manifest(tmp_path)
     data = module(path, STREAM, f"data.train={train}", "data.languages=[en]", "trainer.max_epochs=1")
     assert sorted(c.id for batch in data.stream for c in batch.cuts) == sorted(f"c{i}" for i in range(0, 30, 2))
-    with pytest.raises(DataError, match=r"mixed\.jsonl: no cuts in nl; check data\.languages"):
-        module(path, STREAM, f"data.train={train}", "data.languages=[nl]", f"data.dev={train}")
+    says = "nl: there are 18 in en, 15 in es, 0 without a language; set data.languages=[en, es], or null for all"
+    tasks = "data.tasks=[transcribe,translate:de]", "model.ctc=false", "loss.ctc_weight=0"
+    for more in ((), tasks):
+        with pytest.raises(DataError) as caught:
+            module(path, STREAM, f"data.train={train}", "data.languages=[nl]", f"data.dev={train}", *more)
+        assert str(caught.value).endswith(says)
 
 
 def test_streams_without_anything_usable_are_one_clear_line(path: Path, tmp_path: Path) -> None:

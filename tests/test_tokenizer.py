@@ -259,8 +259,13 @@ def test_whisper_prefixes() -> None:
         (WHISPER, "xx", "transcribe", "unknown language 'xx': this model knows en, zh, haw"),
         (WHISPER, None, "transcribe", "no language is given"),
         (WHISPER, "en", "sing", "no task 'sing': it has transcribe, translate:en"),
-        (WHISPER_EN, "zh", "transcribe", "English only"),
-        (WHISPER_EN, "en", "translate", "English only"),
+        (
+            WHISPER_EN,
+            "zh",
+            "transcribe",
+            "only; for language 'zh' choose another, such as --model whisper-small",
+        ),
+        (WHISPER_EN, "en", "translate", "English only; for task 'translate' choose another"),
     ):
         with pytest.raises(AsrError, match=message):
             tokenizer.prefix(language, task)

@@ -24,8 +24,8 @@ from lhotse import CutSet
 from asr.ablation.plan import Plan, Tree
 from asr.ablation.results import Job
 from asr.config import BASE, set_key
-from asr.data.cuts import language_of, read_cuts
-from asr.errors import AsrError, DataError
+from asr.data.cuts import read_split
+from asr.errors import AsrError
 from asr.files import Place, is_folder, to_place
 
 Train = Callable[[Tree, Path], None]  # an experiment, and where its YAML and what it prints go
@@ -104,12 +104,10 @@ def _short(plan: Plan, corpus: str, row: str, folder: Path) -> Tree:
 
 def _one_cut(data: Tree, path: Path) -> Place:
     """A manifest of the dev cut of middling length; a folder of shards stays whole, as its audio is in no files."""
-    languages, dev = data.get("languages"), to_place(data["dev"])
+    dev = to_place(data["dev"])
     if is_folder(dev):
         return dev
-    cuts = [cut for cut in read_cuts(dev) if languages is None or language_of(cut) in languages]
-    if not cuts:
-        raise DataError(f"{data['dev']}: no cuts in {', '.join(languages or ())}")
+    cuts = read_split(dev, data.get("languages"))
     CutSet.from_cuts([sorted(cuts, key=lambda cut: cut.duration)[len(cuts) // 2]]).to_file(path)
     return path
 

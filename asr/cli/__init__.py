@@ -25,7 +25,10 @@ from asr.cli.subtitles import subtitles
 from asr.cli.terminal import progress, run, say
 from asr.cli.transcribe import transcribe
 from asr.cli.tune import tune
+from asr.errors import ConfigError, printable
 from asr.tasks import chosen
+
+SNR_DB = 10.0
 
 app = typer.Typer(
     name="asr",
@@ -58,7 +61,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Speech in, text out: train, transcribe and score attention models of speech.
+    """Speech recognition and translation with attention models: train, fine-tune, transcribe and score.
 
     Example: `asr transcribe talk.mp3`
     """
@@ -67,14 +70,18 @@ def _options(
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="YAML of the experiment, such as conf/prompts/en.yaml.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Changes, such as model.encoder.layers=6.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to it, such as model.encoder.layers=6.")
+    ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the whole configuration and stop.")
     ] = False,
 ) -> None:
-    """Train a model; the same command continues a run that was cut off.
+    """Train or fine-tune a model; the same command resumes a run that was cut off.
 
     Example: `asr train conf/prompts/en.yaml trainer.max_steps=2000 out=exp/short`
+
+    Example: `asr train conf/prompts/finetune-tiny-en.yaml data.train=... data.dev=... out=exp/mine`
     """
     from asr.config import ExperimentConfig, read_config, to_yaml
 
@@ -108,15 +115,14 @@ def evaluate(
     ] = None,
     language: Annotated[str | None, typer.Option(help="Only the cuts in this language.")] = None,
     task: Task = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="For hyp.jsonl and evaluation.jsonl. [default: the model's folder, of a name this one]"
-        ),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for hyp.jsonl and evaluation.jsonl. [default: MODEL, a folder]")
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
     noise: Annotated[Path | None, typer.Option(help="Folder of noise or music to mix in, for a harder test.")] = None,
-    snr: Annotated[float, typer.Option(help="With --noise: signal to noise, in dB.")] = 10.0,
+    snr: Annotated[
+        float | None, typer.Option(help=f"With --noise: signal-to-noise ratio, in dB. [default: {SNR_DB:g}]")
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
     batch_seconds: BatchSeconds = "auto",
@@ -133,19 +139,24 @@ def evaluate(
     from asr.evaluate import noisy
     from asr.scoring.recognised import EVALUATION
 
+    if snr is not None and noise is None:
+        raise ConfigError("--snr needs --noise FOLDER")
+    snr_db = SNR_DB if snr is None else snr
     recognizer = load_recognizer(model, device, dtype, **searching.given())
-    mixed = {"noise": str(noise), "snr_db": snr} if noise else {}
+    if out is None and not model.is_dir():
+        raise ConfigError(f"give --out FOLDER: {printable(model)} is no folder of yours")
+    mixed = {"noise": str(noise), "snr_db": snr_db} if noise else {}
     with progress("decoding") as on_done:
         result = evaluate_cuts(
             recognizer,
             cuts,
-            output or (model if model.is_dir() else Path()),  # the model of a name is not this user's alone
+            out or model,
             normalizer=normalizer,
             language=language,
             task=task,
             options=measuring.options(task=chosen(task, recognizer.tokenizer.tasks), worst=worst),
             settings={"model": str(model), "dtype": dtype, **mixed},
-            noise=noisy(noise, snr, recognizer.rate) if noise else None,
+            noise=noisy(noise, snr_db, recognizer.rate) if noise else None,
             batch_s=parse_seconds(batch_seconds),
             on_done=on_done,
         )
@@ -176,7 +187,7 @@ def average(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
     out: Annotated[Path | None, typer.Option(help="Model folder to write. [default: RUN/averaged]")] = None,
 ) -> None:
-    """Average the weights of a run's best states into a model folder.
+    """Average the weights of a run's best checkpoints into a model folder.
 
     Example: `asr average exp/prompts-en`
     """
@@ -188,7 +199,9 @@ def average(
 
 @app.command(name="import")
 def import_(
-    source: Annotated[str, typer.Argument(help="Folder of CTranslate2 or Hugging Face, OpenAI's .pt, or a name.")],
+    source: Annotated[
+        str, typer.Argument(help="CTranslate2 or Hugging Face folder, OpenAI's .pt, or a name: whisper-small.")
+    ],
     out: Annotated[Path, typer.Argument(help="Model folder to write.")],
     exact: Annotated[
         bool, typer.Option("--exact", help="Whisper: compute all of a window's silence instead of remembering it.")
@@ -197,7 +210,7 @@ def import_(
         Path | None, typer.Option(help="With a .pt: its .tiktoken or tokenizer.json. [default: found beside it]")
     ] = None,
 ) -> None:
-    """Turn weights of Whisper or Speech2Text into a model folder.
+    """Turn a checkpoint of Whisper or Speech2Text into a model folder.
 
     Example: `asr import whisper-tiny.en exp/whisper-tiny.en`
     """

@@ -14,14 +14,18 @@ from asr.cli.terminal import progress, say
 
 def ablate(
     config: Annotated[Path, typer.Argument(help="YAML of the ablation, such as conf/ablation.yaml.")],
-    only: Annotated[str, typer.Option(help="Only these rows, and those they start from; several with commas.")] = "",
-    again: Annotated[str, typer.Option(help="Drop the results of these rows first; several with commas.")] = "",
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side; they share the cores.")] = 1,
-    report: Annotated[bool, typer.Option("--report", help="Train nothing: write the report of what is there.")] = False,
+    only: Annotated[
+        str, typer.Option(help="Only these rows, and those that they start from; several with commas.")
+    ] = "",
+    again: Annotated[
+        str, typer.Option(help="Drop the results of these rows and train them again; several with commas.")
+    ] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings in parallel; they share the cores.")] = 1,
+    report: Annotated[bool, typer.Option("--report", help="Train nothing: tabulate the results so far.")] = False,
 ) -> None:
-    """Train base and base with one change each, for the same time, and write what comes of it as a table.
+    """Train a base recipe and variants of it with one change each for equal time, and tabulate the results.
 
-    The same command goes on where it was stopped; what is done is not done again. Exit status 1: rows failed.
+    The same command resumes where it was stopped; what is done is not done again. Exit status 1: rows failed.
 
     Example: `asr ablate conf/ablation.yaml --jobs 2`
     """

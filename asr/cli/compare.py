@@ -9,30 +9,30 @@ from typing import Annotated
 import typer
 
 from asr.cli.score import print_report
-from asr.cli.scoring import Measuring
+from asr.cli.scoring import TimedMeasuring
 from asr.cli.terminal import of_utterances, progress
 
 
 def compare(
-    measuring: Measuring,
+    measuring: TimedMeasuring,
     runs: Annotated[
         list[Path],
         typer.Argument(help="hyp.jsonl, or folders of asr train, of asr evaluate or of a transcribed corpus."),
     ],
     reference: Annotated[
         Path | None,
-        typer.Option(help="What was said, where the runs do not tell: cuts, or what asr score reads."),
+        typer.Option(help="Reference texts, where the runs have none, and for tcwer: cuts, or what asr score reads."),
     ] = None,
     normalizer: Annotated[
         str | None, typer.Option(help="For both sides. [default: the one that all runs were scored with]")
     ] = None,
-    language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None,
+    language: Annotated[str | None, typer.Option(help="For normalisers that need it, such as en.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Compare runs on the same references: rates, whether they differ or it is chance, and which settings differ.
+    """Compare runs on the same references: scores, significance of their differences, and the settings that differ.
 
-    Of a training it is what its best model made of dev.
+    Of a training: its best checkpoint's hypotheses of dev.
 
     Example: `asr compare exp/baseline exp/larger`
     """

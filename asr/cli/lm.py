@@ -11,22 +11,24 @@ from asr.cli.options import Model
 from asr.cli.terminal import progress, say
 
 lm_app = typer.Typer(
-    help="Make language models for the beam.\n\nExample: `asr lm ngram texts.txt --model exp/en/model --out lm.arpa`",
+    help="Make language models to decode with.\n\nExample: `asr lm ngram texts.txt --model exp/en/model --out lm.arpa`",
     no_args_is_help=True,
 )
 
 
 @lm_app.command()
 def ngram(
-    texts: Annotated[list[Path], typer.Argument(help="Text, a line each; or cuts, JSONL, CSV and so on; .gz too.")],
+    texts: Annotated[
+        list[Path], typer.Argument(help="Text, one a line, or what asr score reads: cuts, JSONL, CSV; .gz too.")
+    ],
     model: Model,
     out: Annotated[Path, typer.Option("--out", help="ARPA file to write.")],
-    order: Annotated[int, typer.Option("--order", min=1, max=16, help="The most tokens or words in a row.")] = 6,
+    order: Annotated[int, typer.Option("--order", min=1, max=16, help="Length of the longest n-grams.")] = 6,
     unit: Annotated[
-        Literal["token", "word"], typer.Option("--unit", help="Of the model's tokens, or of words.")
+        Literal["token", "word"], typer.Option("--unit", help="Unit of the n-grams: the model's tokens, or words.")
     ] = "token",
 ) -> None:
-    """Estimate an n-gram model on texts, by interpolated modified Kneser-Ney smoothing, for the beam of a model.
+    """Estimate an n-gram language model with interpolated modified Kneser-Ney smoothing, for shallow fusion.
 
     Texts go through the normaliser that the model was trained with.
 
@@ -44,7 +46,7 @@ def train(
     config: Annotated[Path, typer.Argument(help="YAML of the run, such as conf/prompts/lm-en.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes, such as model.layers=2.")] = None,
 ) -> None:
-    """Train a Transformer decoder on text; the same command continues a run that was cut off.
+    """Train a Transformer language model; the same command resumes a run that was cut off.
 
     Example: `asr lm train conf/prompts/lm-en.yaml out=exp/lm`
     """

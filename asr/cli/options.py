@@ -27,48 +27,81 @@ Cuts = Annotated[
 ]
 
 Model = Annotated[Path, typer.Option("--model", help="Model folder or name: exp/prompts-en/model, whisper-small.")]
-BeamSize = Annotated[int | None, typer.Option("--beam-size", min=1, help="1 is greedy. [default: the model's own]")]
-NBest = Annotated[int | None, typer.Option("--n-best", min=1, help="Texts per recording in JSON, at most the beam.")]
-CtcWeight = Annotated[float | None, typer.Option("--ctc-weight", min=0, max=1, help="Share of CTC in joint decoding.")]
-LengthBonus = Annotated[float | None, typer.Option("--length-bonus", help="Added to a text's score for every token.")]
-Lm = Annotated[
-    Path | None, typer.Option("--lm", help="Language model of asr lm: an ARPA file of n-grams, or a folder.")
+BeamSize = Annotated[
+    int | None, typer.Option("--beam-size", min=1, help="Width of the beam; 1 is greedy. [default: the model's own]")
 ]
-LmWeight = Annotated[float | None, typer.Option("--lm-weight", min=0, help="What it counts. [default: 0.3]")]
-LmUnit = Annotated[
-    Literal["token", "word"] | None, typer.Option("--lm-unit", help="What the n-grams are of. [default: token]")
+NBest = Annotated[
+    int | None,
+    typer.Option("--n-best", min=1, help="Hypotheses per recording in JSON; at most the beam, or so many samples."),
+]
+CtcWeight = Annotated[
+    float | None,
+    typer.Option("--ctc-weight", min=0, max=1, help="Weight of CTC in joint CTC/attention decoding."),
+]
+LengthBonus = Annotated[
+    float | None, typer.Option("--length-bonus", help="Added to a hypothesis's score for every token.")
+]
+Lm = Annotated[
+    Path | None,
+    typer.Option("--lm", help="Language model for shallow fusion: n-grams (ARPA), or a folder of asr lm train."),
+]
+LmWeight = Annotated[
+    float | None,
+    typer.Option("--lm-weight", min=0, help="Weight of the language model (shallow fusion). [default: 0.3]"),
+]
+LmUnit = Annotated[Literal["token", "word"] | None, typer.Option("--lm-unit", help="Of n-grams. [default: token]")]
+Hotwords = Annotated[
+    Path | None,
+    typer.Option("--hotwords", help="Contextual biasing: file of names and phrases to listen for, a line each."),
 ]
 Task = Annotated[
     str | None,
     typer.Option("--task", help="transcribe, translate (into English) or translate:CODE. [default: the model's first]"),
 ]
 Temperature = Annotated[
-    float | None, typer.Option("--temperature", min=0, help="Above 0, texts are drawn instead of searched for.")
+    float | None, typer.Option("--temperature", min=0, help="Above 0: sample instead of beam search.")
 ]
-TopP = Annotated[float | None, typer.Option("--top-p", min=0, max=1, help="Drawn from the likeliest of this share.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Dtype = Annotated[
-    Literal["auto", "float32", "bfloat16", "int8"],
-    typer.Option("--dtype", help="Arithmetic; auto: what is fastest here without a noticeable loss."),
-]
-BatchSeconds = Annotated[str, typer.Option("--batch-seconds", help="Seconds at once; auto: the fastest that fits.")]
-
-# How texts are scored
-Metric = Annotated[
-    str | None,
+TopP = Annotated[
+    float | None,
     typer.Option(
-        "--metric",
-        help="wer, cer, mixed, mer, wil, tcwer, bleu, chrf, ter; several with commas. "
-        "[default: wer,cer; of translations bleu,chrf]",
+        "--top-p",
+        min=0,
+        max=1,
+        help="Nucleus sampling: the smallest token set of this total probability; needs --temperature.",
     ),
 ]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or, of several GPUs, cuda:1.")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16", "int8"],
+    typer.Option("--dtype", help="Precision; auto: the fastest here without a noticeable loss of accuracy."),
+]
+BatchSeconds = Annotated[
+    str, typer.Option("--batch-seconds", help="Seconds of audio in a batch; auto: the fastest that fits.")
+]
+
+# How texts are scored
+_METRICS = "several with commas. [default: wer,cer; of translations bleu,chrf]"
+Metric = Annotated[str | None, typer.Option("--metric", help=f"wer, cer, mixed, mer, wil, bleu, chrf, ter; {_METRICS}")]
+TimedMetric = Annotated[
+    str | None, typer.Option("--metric", help=f"wer, cer, mixed, mer, wil, tcwer, bleu, chrf, ter; {_METRICS}")
+]
+Collar = Annotated[
+    float,
+    typer.Option("--collar", min=0, help="Of tcwer: seconds before and after a word's middle in which it may match."),
+]
 By = Annotated[
-    str | None, typer.Option("--by", help="Field of the references, such as speaker, that the bootstrap draws by.")
+    str | None,
+    typer.Option("--by", help="Resample whole groups, such as speakers, for the intervals: a field of the references."),
 ]
 Breakdown = Annotated[
-    str, typer.Option("--breakdown", help="Score by fields of the references, or by length; several with commas.")
+    str,
+    typer.Option("--breakdown", help="Scores by fields of the references, such as speaker, or by length; with commas."),
 ]
-Confusions = Annotated[int, typer.Option("--confusions", min=0, help="How many of the most frequent errors to show.")]
+Confusions = Annotated[
+    int,
+    typer.Option("--confusions", min=0, help="How many of the most frequent errors of each kind to show."),
+]
 WordList = Annotated[
-    Path | None, typer.Option("--word-list", help="File of names or rare words, one a line, to score by themselves.")
+    Path | None,
+    typer.Option("--word-list", help="File of names or rare words, one a line, to score by themselves (B-WER)."),
 ]

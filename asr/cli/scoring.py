@@ -10,7 +10,7 @@ import typer
 
 from asr.cli.inputs import names
 from asr.cli.normalize import NORMALIZER_HELP
-from asr.cli.options import Breakdown, By, Confusions, Metric, WordList
+from asr.cli.options import Breakdown, By, Collar, Confusions, Metric, TimedMetric, WordList
 from asr.cli.terminal import say
 from asr.errors import printable
 from asr.tasks import TRANSCRIBE, TRANSLATE
@@ -50,28 +50,43 @@ class Measuring:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scoring(Measuring):
+class TimedMeasuring(Measuring):
+    """The same of texts that may tell when each word was said."""
+
+    metric: TimedMetric = None
+    collar: Collar = 5.0
+
+    def options(self, **more: Any) -> ScoreOptions:
+        return super().options(collar_s=self.collar, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring(TimedMeasuring):
     """The arguments and options of scoring files."""
 
-    reference: Annotated[Path, typer.Argument(help=f"What was said: {_FILES}.")]
-    hypothesis: Annotated[list[Path], typer.Argument(help="What was recognised; several systems are compared.")]
+    reference: Annotated[Path, typer.Argument(help=f"Reference texts: {_FILES}.")]
+    hypothesis: Annotated[
+        list[Path], typer.Argument(help="Hypotheses, of the same kinds; several systems are compared.")
+    ]
     normalizer: Annotated[str, typer.Option(help=f"{NORMALIZER_HELP}; for both sides.")] = "none"
     language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None
     form: Annotated[
         Literal["ids", "lines"] | None,
-        typer.Option(help="How text is read: ids or lines. [default: seen from the text]"),
+        typer.Option(help="Form of plain text: ids (`id text`) or lines. [default: guessed]"),
     ] = None
-    id_column: Annotated[str | None, typer.Option(help="Of CSV, TSV or JSONL. [default: id, path, ...]")] = None
+    id_column: Annotated[
+        str | None, typer.Option(help="Of CSV, TSV or JSONL: the column of ids. [default: id, path, ...]")
+    ] = None
     ref_column: Annotated[
-        str | None, typer.Option(help="Of the references; of cuts translations.CODE. [default: reference, text, ...]")
+        str | None,
+        typer.Option(help="Column of the reference texts; of cuts translations.CODE. [default: reference, text, ...]"),
     ] = None
-    hyp_column: Annotated[str | None, typer.Option(help="Of the others. [default: hypothesis, text, ...]")] = None
+    hyp_column: Annotated[
+        str | None, typer.Option(help="Column of the hypotheses. [default: hypothesis, text, ...]")
+    ] = None
     missing_as_empty: Annotated[
-        bool, typer.Option("--missing-as-empty", help="Score what was not recognised as empty texts.")
+        bool, typer.Option("--missing-as-empty", help="Score missing hypotheses as empty texts, all deletions.")
     ] = False
-    collar: Annotated[
-        float, typer.Option(min=0, help="Of tcwer: seconds before and after a word's middle in which it may match.")
-    ] = 5.0
 
     def options(self, **more: Any) -> ScoreOptions:
         from asr.scoring import Columns
@@ -87,7 +102,6 @@ class Scoring(Measuring):
                 Columns.of_hypotheses(self.id_column, self.hyp_column),
             ),
             missing_as_empty=self.missing_as_empty,
-            collar_s=self.collar,
             **more,
         )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def subtitles(
     media: Annotated[Path, typer.Argument(help="Folder of audio and video files.")],
-    spoken: Annotated[str, typer.Option("--spoken", help="Language that is spoken, such as cs or nan.")],
+    spoken: Annotated[str, typer.Option("--spoken", help="Spoken language, such as cs or nan.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for cuts.jsonl.gz, the report, pictures and audio.")],
     subtitles: Annotated[
         Path | None, typer.Option("--subtitles", help="Folder of .srt, .vtt, .ass, .ssa. [default: MEDIA]")
@@ -33,18 +33,27 @@ def subtitles(
     track: Annotated[
         str | None, typer.Option("--track", help="Audio track: its number, from 0, or language. [default: 0]")
     ] = None,
-    rate: Annotated[int, typer.Option("--rate", min=8000, max=48000, help="Of extracted audio, in hertz.")] = 16000,
+    rate: Annotated[
+        int, typer.Option("--rate", min=8000, max=48000, help="Sample rate of extracted audio, in Hz.")
+    ] = 16000,
     align: Annotated[
-        bool, typer.Option("--align/--no-align", help="Look for the subtitles' offset and drift, or take their times.")
+        bool,
+        typer.Option(
+            "--align/--no-align", help="Correct the subtitles' offset and drift (by VAD), or take their times."
+        ),
     ] = True,
-    pad: Annotated[float, typer.Option("--pad", help="Seconds added to a cut on either side.")] = 0.3,
-    min_duration: Annotated[float, typer.Option("--min-duration", help="Seconds of the shortest cue.")] = 0.3,
-    max_duration: Annotated[float, typer.Option("--max-duration", help="Seconds of the longest sentence.")] = 20.0,
-    min_speech: Annotated[float, typer.Option("--min-speech", help="Share of a cue that must be speech.")] = 0.2,
-    min_cps: Annotated[float, typer.Option("--min-cps", help="Fewest characters by second; wide ones are two.")] = 1.0,
-    max_cps: Annotated[float, typer.Option("--max-cps", help="Most characters by second.")] = 30.0,
+    pad: Annotated[float, typer.Option("--pad", help="Padding on either side of a cut, in seconds.")] = 0.3,
+    min_duration: Annotated[float, typer.Option("--min-duration", help="Drop shorter cues, in seconds.")] = 0.3,
+    max_duration: Annotated[float, typer.Option("--max-duration", help="Drop longer sentences, in seconds.")] = 20.0,
+    min_speech: Annotated[
+        float, typer.Option("--min-speech", help="Drop cues with a smaller share of speech (VAD).")
+    ] = 0.2,
+    min_cps: Annotated[
+        float, typer.Option("--min-cps", help="Drop cues of fewer characters per second; wide ones are two.")
+    ] = 1.0,
+    max_cps: Annotated[float, typer.Option("--max-cps", help="Drop cues of more characters per second.")] = 30.0,
 ) -> None:
-    """Make training cuts of recordings that have subtitles: in time, by sentence, without what is not said.
+    """Make training cuts from recordings with subtitles: align them, split by sentence, drop cues that are not spoken.
 
     Files belong together by name: film.mkv, film.en.srt, film.zh-TW.vtt. Subtitles in the spoken language become a
     cut's text, others its translations. How the offset is found and what each rule drops: docs/subtitles.md.

@@ -9,11 +9,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TextIO
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from typer.main import get_command
 
 from asr.errors import AsrError, printable
 
@@ -35,7 +36,7 @@ def run(app: typer.Typer) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            status = int(app(prog_name="asr", standalone_mode=False) or 0)
+            status = int(_bare_flags(get_command(app))(prog_name="asr", standalone_mode=False) or 0)
         except _UsageError as e:
             return _usage(e)
         except AsrError as e:
@@ -51,6 +52,16 @@ def run(app: typer.Typer) -> int:
     if status == STOPPED:
         say("stopped")
     return status
+
+
+def _bare_flags(command: Any) -> Any:
+    """The command, whose help shows no type behind a flag: it reads as if a value had to follow."""
+    for option in command.get_params(typer.Context(command)):
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    for part in getattr(command, "commands", {}).values():
+        _bare_flags(part)
+    return command
 
 
 def _usage(error: Exception) -> int:

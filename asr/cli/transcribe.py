@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.inputs import find_audio, names, parse_seconds
-from asr.cli.options import BatchSeconds, Device, Dtype, Model, Task
+from asr.cli.options import BatchSeconds, Device, Dtype, Hotwords, Model, Task
 from asr.cli.searching import Searching
 from asr.cli.terminal import progress, say
 from asr.errors import ConfigError, printable
@@ -27,49 +27,54 @@ def transcribe(
         list[str],
         typer.Argument(
             help="Audio or video files, folders or globs; - is standard input.  Or a corpus: "
-            "one manifest of lhotse (.jsonl, .jsonl.gz), or one list of paths (.txt)."
+            "one Lhotse manifest (.jsonl, .jsonl.gz), or one list of paths (.txt)."
         ),
     ],
     model: Model = DEFAULT_MODEL,
     formats: Annotated[
         str | None,
-        typer.Option("--format", help="With commas, of txt, json, srt, vtt, tsv. [default: txt; of a corpus none]"),
+        typer.Option(
+            "--format", help="txt, json, srt, vtt, tsv; several with commas. [default: txt; of a corpus none]"
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for one file per recording, and for hyp.jsonl of a corpus.")
     ] = None,
     shard: Annotated[
-        str | None, typer.Option("--shard", help="Of a corpus, the part that this worker does, such as 3/8.")
+        str | None, typer.Option("--shard", help="Of a corpus: the part that this worker does, such as 3/8.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Of a corpus: processes on this machine. [default: 1]")
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Of a corpus: try again what could not be read.")
+        bool, typer.Option("--retry-failed", help="Of a corpus: try failed recordings again.")
     ] = False,
     language: Annotated[
-        str | None, typer.Option("--language", help="Of the speech, such as en; default: detected.")
+        str | None, typer.Option("--language", help="Of the speech, such as en. [default: detected]")
     ] = None,
     task: Task = None,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="What was said before, for Whisper: names, a style of writing.")
+        str | None,
+        typer.Option("--prompt", help="Initial prompt of Whisper: text said before, names, a style of writing."),
     ] = None,
-    words: Annotated[bool, typer.Option("--words", help="When each word was said, in the JSON.")] = False,
-    hotwords: Annotated[
-        Path | None, typer.Option("--hotwords", help="File of names and words to listen for, a line each.")
-    ] = None,
+    words: Annotated[bool, typer.Option("--words", help="Word timestamps, in the JSON.")] = False,
+    hotwords: Hotwords = None,
     hotword_bonus: Annotated[
         float | None,
         typer.Option(
-            "--hotword-bonus", min=0, help="How strongly, in nats for a token. [default: 1; with a pointer 0]"
+            "--hotword-bonus", min=0, help="Of hotwords: nats for every token. [default: 1; with a pointer 0]"
         ),
     ] = None,
     guards: Annotated[
         bool | None,
-        typer.Option("--guards/--no-guards", help="Against loops and inventions. [default: the model's own]"),
+        typer.Option(
+            "--guards/--no-guards", help="Suppress hallucinations and repetition loops. [default: the model's own]"
+        ),
     ] = None,
-    line_length: Annotated[int, typer.Option("--line-length", min=1, help="Of subtitles, in characters.")] = 42,
-    line_count: Annotated[int, typer.Option("--line-count", min=1, help="Of subtitles.")] = 2,
+    line_length: Annotated[
+        int, typer.Option("--line-length", min=1, help="Characters per line of a subtitle, at most.")
+    ] = 42,
+    line_count: Annotated[int, typer.Option("--line-count", min=1, help="Lines per subtitle, at most.")] = 2,
     *,
     searching: Searching,
     device: Device = "auto",
@@ -78,7 +83,7 @@ def transcribe(
 ) -> None:
     """Transcribe audio files; text goes to standard output, or to files with --out.
 
-    A corpus goes to OUT/hyp.jsonl; the same command goes on where it was stopped, and workers that each do a
+    A corpus goes to OUT/hyp.jsonl; the same command resumes where it was stopped, and workers that each do a
     --shard of it need share no more than that folder.
 
     Example: `asr transcribe talk.mp3 calls/ --model whisper-tiny.en --format txt,json --out texts`

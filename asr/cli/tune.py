@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from asr.cli.inputs import load_recognizer, parse_seconds
 from asr.cli.normalize import NORMALIZER_HELP
-from asr.cli.options import BatchSeconds, BeamSize, Cuts, Device, Dtype, Lm, LmUnit, Model, Task
+from asr.cli.options import BatchSeconds, BeamSize, Cuts, Device, Dtype, Hotwords, Lm, LmUnit, Model, Task
 from asr.cli.scoring import say_left_out
 from asr.cli.terminal import progress, say
 from asr.errors import ConfigError
@@ -27,15 +26,16 @@ def tune(
     cuts: Cuts,
     model: Model,
     grid: Annotated[
-        list[str], typer.Option("--grid", help="Values to try, such as lm_weight=0,0.1,0.3; several make all pairs.")
+        list[str],
+        typer.Option("--grid", help="Values to try, such as lm_weight=0,0.1,0.3; several make all combinations."),
     ],
     lm: Lm = None,
     lm_unit: LmUnit = None,
-    hotwords: Annotated[Path | None, typer.Option("--hotwords", help="File of names and words to listen for.")] = None,
+    hotwords: Hotwords = None,
     beam_size: BeamSize = None,
     metric: Annotated[
         Measured | None,
-        typer.Option("--metric", help="What the best setting is best by. [default: wer; of translations bleu]"),
+        typer.Option("--metric", help="Metric of the best setting. [default: wer; of translations bleu]"),
     ] = None,
     normalizer: Annotated[
         str | None, typer.Option(help=f"{NORMALIZER_HELP}; for both sides. [default: the model's own]")
@@ -47,7 +47,7 @@ def tune(
     batch_seconds: BatchSeconds = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Try weights of the search on a manifest, and tell which suit it best: nothing is to be reported on it later.
+    """Grid-search decoding weights on a dev set, of which no result is to be reported: the weights fit it too well.
 
     A grid may have lm_weight, ctc_weight, length_bonus, length_penalty, phrase_bonus and beam_size.  Translations are
     scored by BLEU and chrF against those that the cuts carry; cuts without one are left out, and named.

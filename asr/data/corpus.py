@@ -16,7 +16,7 @@ from lhotse.utils import streaming_shuffle
 
 from asr.config import DataConfig, ExperimentConfig
 from asr.data.augment import Variation, derived_random
-from asr.data.cuts import Dropped, chosen_language, no_cuts_in, nothing_left, read_split, select
+from asr.data.cuts import Chosen, Dropped, nothing_left, read_split, select
 from asr.data.sources import Source, open_source
 from asr.data.tasks import for_tasks
 from asr.data.usable import Usable
@@ -119,13 +119,13 @@ class Streamed:
 
     def _told(self, epoch: int) -> Iterator[Cut]:
         with self.listing(epoch) as note:
-            yield from self._usable(epoch, note)
+            yield from self._usable(epoch, note, Chosen(self.config.data.languages))
 
-    def _usable(self, epoch: int, note: Note) -> Iterator[Cut]:
+    def _usable(self, epoch: int, note: Note, chosen: Chosen) -> Iterator[Cut]:
         draw, data = derived_random(self.config.seed, epoch, "order"), self.config.data
         copies = ((line, task) for line in self.source.entries(draw) for task in data.tasks)
         for line, task in streaming_shuffle(copies, data.shuffle_buffer * len(data.tasks), draw):
-            if not chosen_language(cut := line.cut(), data.languages):
+            if not chosen(cut := line.cut()):
                 continue
             for copy in for_tasks([cut], [task], note):
                 if (reason := self.usable.problem(copy)) is None:
@@ -135,15 +135,15 @@ class Streamed:
 
     def _first(self, count: int) -> list[Cut]:
         left_out: list[Dropped] = []
+        chosen = Chosen(self.config.data.languages, times=len(self.config.data.tasks))
 
         def note(dropped: Dropped) -> None:
             if len(left_out) < count:
                 left_out.append(dropped)
 
-        if found := list(itertools.islice(self._usable(0, note), count)):
+        if found := list(itertools.islice(self._usable(0, note, chosen), count)):
             return found
-        path, languages = self.source.path, self.config.data.languages or ()
-        raise nothing_left(path, left_out) if left_out else no_cuts_in(path, languages)
+        raise nothing_left(self.source.path, left_out) if left_out else chosen.none(self.source.path)
 
 
 def open_corpus(config: ExperimentConfig, usable: Usable) -> Corpus:
@@ -178,12 +178,12 @@ def vocabulary_cuts(data: DataConfig) -> Iterator[Cut]:
 def _vocabulary_cuts(data: DataConfig) -> Iterator[Cut]:
     if not data.streamed:
         return iter(read_split(data.train, data.languages))
-    lines = iter(open_source(data.train).lines())
+    lines, chosen = iter(open_source(data.train).lines()), Chosen(data.languages)
     if data.languages is not None:
-        lines = (line for line in lines if chosen_language(line.cut(), data.languages))
+        lines = (line for line in lines if chosen(line.cut()))
     drawn = _drawn_evenly(lines, _VOCABULARY_CUTS, derived_random("vocabulary"))
     if not drawn:
-        raise no_cuts_in(data.train, data.languages or ())
+        raise chosen.none(data.train)
     return (line.cut() for line in drawn)
 
 

@@ -20,6 +20,8 @@ from asr.errors import DataError, printable
 from asr.files import Place, is_folder
 from asr.resampling import resample
 
+_MOST_LANGUAGES, _SHOWN_LANGUAGES = 1000, 5  # of what is in another language than those chosen
+
 
 class Dropped(NamedTuple):
     """A cut that is left out, and why."""
@@ -36,7 +38,7 @@ def read_cuts(path: Place) -> CutSet:
     lines = Shar(path).entries() if is_folder(path) else Manifest(path).lines()
     cuts = CutSet.from_cuts([line.cut() for line in lines])
     if len(cuts) == 0:
-        raise no_cuts_in(path, ())
+        raise Chosen(None).none(path)
     counts = Counter(cut.id for cut in cuts)
     if len(counts) < len(cuts):
         raise DataError(f"{path}: cut '{printable(counts.most_common(1)[0][0])}' is there twice; ids must differ")
@@ -71,24 +73,42 @@ def select(cuts: Iterable[Cut], problem: Callable[[Cut], str | None]) -> tuple[C
     return CutSet.from_cuts(kept), dropped
 
 
-def chosen_language(cut: Cut, languages: Sequence[str] | None) -> bool:
-    """Whether a cut is in one of the languages, if any are chosen."""
-    return languages is None or language_of(cut) in languages
+class Chosen:
+    """Whether a cut is in one of the languages, if any are chosen; those that are not are counted by language.
+
+    times: how often it is asked of each cut.
+    """
+
+    def __init__(self, languages: Sequence[str] | None, times: int = 1) -> None:
+        self.languages, self.times = languages, times
+        self.others: Counter[str | None] = Counter()
+
+    def __call__(self, cut: Cut) -> bool:
+        language = language_of(cut)
+        if self.languages is None or language in self.languages:
+            return True
+        if language in self.others or len(self.others) < _MOST_LANGUAGES:
+            self.others[language] += 1
+        return False
+
+    def none(self, path: Place, option: str = "set data.languages=[{}], or null for all") -> DataError:
+        """What is said where no cut is in the chosen languages.  option: with {} for those that there are."""
+        if not self.others:
+            return DataError(f"{path}: the manifest is empty")
+        there = {printable(x): n // self.times for x, n in self.others.most_common(_SHOWN_LANGUAGES) if x is not None}
+        told = [f"{count:,} in {language}" for language, count in there.items()]
+        told.append(f"{self.others[None] // self.times:,} without a language")
+        wanted = ", ".join(self.languages or ())
+        return DataError(f"{path}: no cuts in {wanted}: there are {', '.join(told)}; {option.format(', '.join(there))}")
 
 
 def read_split(path: Place, languages: Sequence[str] | None) -> CutSet:
     """Read a manifest or a Shar folder and keep the chosen languages.  Raises DataError if nothing is left."""
-    kept, _ = select(read_cuts(path), lambda cut: None if chosen_language(cut, languages) else "another language")
+    chosen = Chosen(languages)
+    kept = CutSet.from_cuts([cut for cut in read_cuts(path) if chosen(cut)])
     if len(kept) == 0:
-        raise no_cuts_in(path, languages or ())
+        raise chosen.none(path)
     return kept
-
-
-def no_cuts_in(path: Place, languages: Sequence[str]) -> DataError:
-    """What is said where no cut is in the chosen languages, or none is there at all."""
-    if not languages:
-        return DataError(f"{path}: the manifest is empty")
-    return DataError(f"{path}: no cuts in {', '.join(languages)}; check data.languages")
 
 
 def nothing_left(path: Place, dropped: Sequence[Dropped]) -> DataError:

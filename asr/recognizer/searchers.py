@@ -39,9 +39,10 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "temperature": ("attention",),
     "guards": ("attention",),
 }
-
-
 WEIGHTS = {"lm_weight": "lm", "lm_unit": "lm", "lm_unknown_penalty": "lm", "phrase_bonus": "phrases"}
+# What the command line calls them, where that is not the key with hyphens
+_OPTIONS = {"phrases": "--hotwords", "phrase_bonus": "--hotword-bonus"}
+_NO_OPTION = ("length_penalty", "max_symbols", "iterations", "threshold", "lm_unknown_penalty")
 
 
 class Searcher(Protocol):
@@ -69,15 +70,24 @@ def build_searcher(parts: ModelFolder, options: DecodeConfig, attention: Searche
 def check_options(model: ModelConfig, options: DecodeConfig) -> None:
     """ConfigError, one line, for options of decoding that such a model has no use for."""
     if options.ctc_weight > 0 and not model.ctc:
-        raise ConfigError("decode.ctc_weight > 0 needs a model with a CTC head; this one has none")
+        raise ConfigError(f"{_named('ctc_weight')}: this model has no CTC head; leave it out")
     kind = model.decoder.kind
     for name, kinds in _KINDS.items():
         changed = options.guards.enabled if name == "guards" else options.changed(name)
         if changed and kind not in kinds:
-            raise ConfigError(f"decode.{name} is for decoders of kind {' or '.join(kinds)}; this model's is {kind}")
+            raise ConfigError(f"{_named(name)} is for decoders of kind {' or '.join(kinds)}; this model's is {kind}")
     for name, weighed in WEIGHTS.items():
         if options.changed(name) and getattr(options, weighed) is None:
-            raise ConfigError(f"decode.{name}: there is nothing to weigh without decode.{weighed}")
+            raise ConfigError(f"{_named(name)} needs {_named(weighed)}")
+    if options.n_best > options.beam_size and options.temperature == 0:
+        n = options.n_best
+        raise ConfigError(f"decode.n_best: --n-best {n} needs --beam-size {n} or more")
+
+
+def _named(name: str) -> str:
+    """A key of `decode` as both a YAML and the command line know it."""
+    option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    return f"decode.{name}" if name in _NO_OPTION else f"decode.{name} ({option})"
 
 
 def search_options(options: DecodeConfig) -> SearchOptions:

@@ -87,7 +87,10 @@ class WhisperTokenizer:
             task_id = self._task_ids[chosen(task, self.tasks)]
             return [self.start_id, language_id(language, self.language_ids), task_id, self.no_time_stamps_id]
         if language not in (None, "en") or task not in (None, TRANSCRIBE):
-            raise AsrError(f"this model transcribes English only: no {task or TRANSCRIBE} of {language or 'en'!r}")
+            wanted = f"language {language!r}" if language not in (None, "en") else f"task {task!r}"
+            raise AsrError(
+                f"this model transcribes English only; for {wanted} choose another, such as --model whisper-small"
+            )
         return [self.start_id, self.no_time_stamps_id]
 
     @property
