@@ -7,6 +7,7 @@ import json
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,15 +16,16 @@ from typing import Any
 
 import jiwer
 import pytest
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from rich.console import Console
 from synthetic import cut, experiment, logged_steps, manifest
 
 import asr.training.states
 from asr.checkpoint import load_model_folder, load_state, save_state
 from asr.data.cuts import read_cuts
-from asr.errors import CheckpointError
+from asr.errors import CheckpointError, ConfigError
 from asr.training.logs import read_metrics
-from asr.training.run import train
+from asr.training.run import _cluster, train
 from asr.training.start import claim_folder, starting_point
 from asr.training.states import newest_sound_state, state_path, states_in
 
@@ -60,6 +62,22 @@ def kill_after(config: Path, out: Path, step: int) -> int:
     process.kill()
     process.wait()
     return logged_steps(out)[-1]["batch"] + 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_stop_does_not_end_as_if_it_were_done(
+    number: signal.Signals, config: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(command(config, out), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while process.poll() is None and not logged_steps(out) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=100)
+    assert process.returncode == 130, told
+    assert "the same command goes on where this one left off" in told
+    assert "Traceback" not in told
 
 
 def curve(out: Path, name: str) -> list[tuple[int, str]]:
@@ -195,6 +213,24 @@ def test_a_start_with_another_configuration_makes_its_own_vocabulary(config: Pat
     assert (before.languages, after.languages) == ((), ("en",))
     claim_folder(other)
     assert starting_point(other).tokenizer.languages == ("en",)
+
+
+def test_what_changes_no_weight_may_change_when_a_run_goes_on(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    claim_folder(experiment(config, f"out={out}"))
+    state_path(out / "states", 6).parent.mkdir()
+    state_path(out / "states", 6).write_bytes(b"")
+    claim_folder(experiment(config, f"out={out}", "trainer.keep_best=2", "trainer.log_every_steps=3"))
+    with pytest.raises(ConfigError, match=r"another configuration \(optimizer\.lr differ\)"):
+        claim_folder(experiment(config, f"out={out}", "optimizer.lr=0.5"))
+
+
+def test_under_slurm_a_job_goes_on_by_our_states_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _cluster() == []
+    monkeypatch.setattr(SLURMEnvironment, "detect", lambda: True)
+    (environment,) = _cluster()
+    assert isinstance(environment, SLURMEnvironment)
+    assert not environment.auto_requeue
 
 
 def test_what_is_logged_of_a_step_is_there_before_its_state(

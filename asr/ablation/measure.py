@@ -21,6 +21,7 @@ from asr import losses
 from asr.ablation.results import Errors, Split
 from asr.checkpoint import load_model_folder
 from asr.config import Config, DecodeConfig, ExperimentConfig, read_config, set_key, validate
+from asr.config.base import Location
 from asr.data.batch import Batch
 from asr.evaluate import Evaluation, evaluate
 from asr.files import Place, write_atomically
@@ -42,7 +43,7 @@ class Measuring(Config):
     run: Path
     average: bool
     decode: dict[str, Any]
-    test: Path | None
+    test: Location | None
     out: Path
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
@@ -78,7 +80,10 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     with warnings.catch_warnings(), company(), naming(config.out), one_error():
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*length cap.*")  # usual while a model knows little
-        trainer.fit(task, datamodule=data, ckpt_path=str(resume) if resume else None)
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=str(resume) if resume else None)
+        except SystemExit:  # by which Lightning answers to Ctrl-C and SIGTERM, to the latter with status 0
+            raise KeyboardInterrupt from None
         if trainer.interrupted:
             raise KeyboardInterrupt
         if keeper.validated != trainer.global_step:  # the last steps count, too
@@ -102,6 +107,11 @@ def _precision(config: ExperimentConfig) -> str:
         on_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
         chosen = "bf16" if multiplies_bfloat16(torch.device("cuda" if on_gpu else "cpu")) else "fp32"
     return {"bf16": "bf16-mixed", "fp32": "32-true"}[chosen]
+
+
+def _cluster() -> list[ClusterEnvironment]:
+    """Under SLURM, its own; a job that is put into the queue again goes on by our states, not by Lightning's file."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def _sharded(config: ExperimentConfig) -> bool:
@@ -151,7 +161,7 @@ def _trainer(
             TensorBoardLogger(config.out, name=None, version="logs"),
         ],
         callbacks=callbacks,
-        plugins=[SafeCheckpointIO()],
+        plugins=[SafeCheckpointIO(), *_cluster()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
@@ -45,6 +46,8 @@ class ShardedStrategy(DDPStrategy):
         else:  # the processes are at one, from the training before
             assert self.accelerator is not None
             self.accelerator.setup(trainer)
+            self.model_to_device()  # which the end of the training has taken off it
+            _optimizers_to_device(self.optimizers, self.root_device)
             self.setup_precision_plugin()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:

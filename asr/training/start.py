@@ -70,6 +70,11 @@ _MAY_CHANGE = {
     "trainer.devices",
     "trainer.nodes",
     "trainer.strategy",
+    "trainer.keep_best",
+    "trainer.save_every_steps",
+    "trainer.log_every_steps",
+    "trainer.plot_utterances",
+    "trainer.step_log",
     "data.workers",
     "out",
 }
