@@ -34,7 +34,8 @@ from asr.training.start import starting_point
 
 POSITIONS = ["none", "sinusoidal", "learned", "shaw", "transformer_xl", "rotary"]
 FORMS: dict[str, dict[str, Any]] = {
-    **{position: {"position": position, "clip": 5} for position in POSITIONS},
+    **{position: {"position": position} for position in POSITIONS},
+    "shaw": {"position": "shaw", "clip": 5},
     "additive": {"score": "additive"},
 }
 NEAR: dict[str, dict[str, Any]] = {
