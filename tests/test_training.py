@@ -215,6 +215,17 @@ def test_a_start_with_another_configuration_makes_its_own_vocabulary(config: Pat
     assert starting_point(other).tokenizer.languages == ("en",)
 
 
+def test_a_stop_in_the_last_validation_is_one_too(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told_to_stop(*args: Any, **options: Any) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr("lightning.Trainer.validate", told_to_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(experiment(config, f"out={tmp_path / 'run'}", *SHORT, "trainer.max_steps=1"), Console(quiet=True))
+
+
 def test_what_changes_no_weight_may_change_when_a_run_goes_on(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     claim_folder(experiment(config, f"out={out}"))

@@ -82,12 +82,10 @@ def train(config: ExperimentConfig, console: Console) -> Path:
         warnings.filterwarnings("ignore", message=".*length cap.*")  # usual while a model knows little
         try:
             trainer.fit(task, datamodule=data, ckpt_path=str(resume) if resume else None)
+            if keeper.validated != trainer.global_step:  # the last steps count, too
+                trainer.validate(task, datamodule=data, verbose=False)
         except SystemExit:  # by which Lightning answers to Ctrl-C and SIGTERM, to the latter with status 0
             raise KeyboardInterrupt from None
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        if keeper.validated != trainer.global_step:  # the last steps count, too
-            trainer.validate(task, datamodule=data, verbose=False)
         if is_first():
             keeper.tidy()  # a start that was killed between its last save and this
     if _sharded(config) and is_first():
