@@ -19,10 +19,9 @@ from foreign import hf_speech2text, hf_whisper
 from huggingface_hub.errors import RepositoryNotFoundError
 from models import RATE, noises, small_model
 
-import asr as package
 from asr.checkpoint import load_model_folder, save_model_folder
-from asr.config import DecodeConfig, ExperimentConfig, GuardConfig
-from asr.errors import CheckpointError, ConfigError
+from asr.config import ExperimentConfig
+from asr.errors import CheckpointError
 from asr.pretrained import fetch, find, find_model, import_model
 from asr.pretrained.fetch import known_name
 from asr.training.start import starting_point
@@ -343,35 +342,6 @@ def test_a_cache_that_cannot_be_written_is_one_line(
 
 
 # ---- in use ------------------------------------------------------------------------------------------------------
-
-
-def test_load_model(cache: Path) -> None:
-    save_model_folder(cache / "whisper-tiny.en", small_model(beam_size=2))
-    recognizer = package.load_model("whisper-tiny.en")
-    assert isinstance(recognizer, package.Recognizer)
-    assert recognizer.options.beam_size == 2
-    recognizer = package.load_model(cache / "whisper-tiny.en", device="cpu", beam_size=3)
-    assert (recognizer.options.beam_size, recognizer.device.type) == (3, "cpu")
-    names = cache / "names.txt"
-    names.write_text("hello\n")
-    own = GuardConfig(enabled=True, wider_beam=1)
-    save_model_folder(cache / "guarded", small_model(guards=own))
-    assert package.load_model(cache / "guarded", guards={"enabled": False}).options.guards == own.model_copy(
-        update={"enabled": False}
-    )
-    save_model_folder(cache / "listening", small_model(phrases=names, phrase_bonus=2.0))
-    assert package.load_model(cache / "listening").options.phrase_bonus == 2.0
-    assert package.load_model(cache / "listening", phrases=None).options == DecodeConfig()
-    save_model_folder(cache / "weighing", small_model(phrase_bonus=1.0, lm_weight=0.5))  # weigh nothing so far
-    assert package.load_model(cache / "weighing").options == DecodeConfig()
-    assert package.load_model(cache / "weighing", phrases=names).options.phrase_bonus == 1.0
-    for options, says in (
-        ({"beam_size": 0}, "'beam_size': "),
-        ({"beam": 1}, "unknown key 'beam'"),
-        ({"device": "tpu"}, "device tpu: it is auto, cpu, cuda"),
-    ):
-        with pytest.raises(ConfigError, match=says):
-            package.load_model("whisper-tiny.en", **options)
 
 
 def test_names_at_the_command_line(cache: Path, tmp_path: Path) -> None:

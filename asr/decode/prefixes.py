@@ -71,10 +71,12 @@ def keep_best(stay_BK: Tensor, longer_BKV: Tensor, names: Names, bonus: float) -
     """
     K, V = longer_BKV.shape[1:]
     score_BC = torch.cat([stay_BK, longer_BKV.flatten(1)], dim=1)
-    count_BC = torch.cat([names.count_BK, (names.count_BK + 1).repeat_interleave(V, 1)], dim=1)
-    at_BK = (score_BC + bonus * count_BC if bonus else score_BC).topk(K).indices
-    score_BK = score_BC.gather(1, at_BK)
-    stays_BK = at_BK < K
+    ranked_BC = score_BC
+    if bonus:
+        count_BC = torch.cat([names.count_BK, (names.count_BK + 1).repeat_interleave(V, 1)], dim=1)
+        ranked_BC = score_BC + bonus * count_BC
+    at_BK = ranked_BC.topk(K).indices
+    score_BK, stays_BK = score_BC.gather(1, at_BK), at_BK < K
     return Step(score_BK, torch.where(stays_BK, at_BK, (at_BK - K) // V), torch.where(stays_BK, -1, (at_BK - K) % V))
 
 

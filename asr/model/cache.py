@@ -5,7 +5,6 @@ Shapes: N hypotheses, L tokens, H heads, K head width, C tokens with room.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -30,7 +29,7 @@ class Cache(NamedTuple):
         return cls(((none_CNHK, none_CNHK),) * count)
 
     def with_room(self, tokens: int) -> Cache:
-        """The same, or a copy, with room for as many more tokens; it grows by half and more, so that copies are few."""
+        """The same, or a copy, with room for as many more tokens; it doubles, so that copies are few."""
         length, held_CNHK = self.length + tokens, self.layers[0][0]
         if length <= len(held_CNHK):
             return self
@@ -46,14 +45,10 @@ class Cache(NamedTuple):
         return self._moved(len(self.layers[0][0]), index_N)
 
     def _moved(self, capacity: int, index_N: Tensor) -> Cache:
-        return Cache(tuple(self._pairs(capacity, index_N)), self.length)
+        def moved(old_CNHK: Tensor) -> Tensor:
+            new_CNHK = old_CNHK.new_empty(capacity, len(index_N), *old_CNHK.shape[2:])
+            if self.length:
+                new_CNHK[: self.length] = old_CNHK[: self.length, index_N]
+            return new_CNHK
 
-    def _pairs(self, capacity: int, index_N: Tensor) -> Iterable[KeyValue]:
-        for key_CNHK, value_CNHK in self.layers:
-            yield self._copy(key_CNHK, capacity, index_N), self._copy(value_CNHK, capacity, index_N)
-
-    def _copy(self, old_CNHK: Tensor, capacity: int, index_N: Tensor) -> Tensor:
-        new_CNHK = old_CNHK.new_empty(capacity, len(index_N), *old_CNHK.shape[2:])
-        if self.length:
-            new_CNHK[: self.length] = old_CNHK[: self.length, index_N]
-        return new_CNHK
+        return Cache(tuple((moved(key), moved(value)) for key, value in self.layers), self.length)

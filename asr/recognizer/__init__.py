@@ -188,9 +188,12 @@ class Recognizer:
                 yield []  # so that recordings without a window are told of
                 continue
             self._hear_languages(pool, budget)
-            for batch in budget.batches([len(piece.samples_N) / self.rate for piece in pool]):
+            for batch in budget.batches([self._length_s(piece) for piece in pool]):
                 yield [pool[i] for i in batch]
             release()
+
+    def _length_s(self, piece: Piece) -> float:
+        return len(piece.samples_N) / self.rate
 
     def _hear_languages(self, pool: Sequence[Piece], budget: Budget) -> None:
         """Where it is not given, a recording of several windows is in the language of its first one, all of it."""
@@ -200,11 +203,11 @@ class Recognizer:
             return
 
         def heard(some: Sequence[Piece]) -> list[str | None]:
-            return list(self.decoder.languages(*pad_audio([piece.samples_N for piece in some])))
+            return self.decoder.languages(*pad_audio([piece.samples_N for piece in some]))
 
-        for batch in budget.batches([len(piece.samples_N) / self.rate for piece in first]):
+        for batch in budget.batches([self._length_s(piece) for piece in first]):
             pieces = [first[i] for i in batch]
-            found = budget.fitting(pieces, lambda piece: len(piece.samples_N) / self.rate, heard)
+            found = budget.fitting(pieces, self._length_s, heard)
             for piece, language in zip(pieces, found, strict=True):
                 piece.recording.language = language
 
@@ -217,7 +220,7 @@ class Recognizer:
             audio_BN, len_B = pad_audio([piece.samples_N for piece in some])
             return decode(audio_BN, len_B, [piece.recording.language for piece in some])
 
-        return budget.fitting(pieces, lambda piece: len(piece.samples_N) / self.rate, together)
+        return budget.fitting(pieces, self._length_s, together)
 
     def _join(self, recording: Recording) -> Transcript | Failure:
         if recording.problem is not None:

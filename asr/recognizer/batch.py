@@ -251,10 +251,10 @@ class BatchDecoder:
         return self.kind == "attention" and len(self.tokenizer.languages) > 1
 
     @torch.inference_mode()
-    def languages(self, audio_BN: Tensor, len_B: Tensor) -> Sequence[str | None]:
+    def languages(self, audio_BN: Tensor, len_B: Tensor) -> list[str | None]:
         """The language of each of these waveforms."""
         memory = self.encode(audio_BN.to(self.device), len_B.to(self.device))
-        return self._fill_in([None] * len(audio_BN), memory)
+        return list(self._fill_in([None] * len(audio_BN), memory))
 
     @torch.inference_mode()
     def encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:

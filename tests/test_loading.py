@@ -1,0 +1,50 @@
+"""A recogniser from a name or a folder, with the options of the caller over the model's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from models import small_model
+
+import asr as package
+from asr.checkpoint import save_model_folder
+from asr.config import DecodeConfig, GuardConfig
+from asr.errors import ConfigError
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where models are looked for by name."""
+    monkeypatch.setenv("ASR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "cache" / "models"
+
+
+def test_load_model(cache: Path) -> None:
+    save_model_folder(cache / "whisper-tiny.en", small_model(beam_size=2))
+    recognizer = package.load_model("whisper-tiny.en")
+    assert isinstance(recognizer, package.Recognizer)
+    assert recognizer.options.beam_size == 2
+    recognizer = package.load_model(cache / "whisper-tiny.en", device="cpu", beam_size=3)
+    assert (recognizer.options.beam_size, recognizer.device.type) == (3, "cpu")
+    names = cache / "names.txt"
+    names.write_text("hello\n")
+    own = GuardConfig(enabled=True, wider_beam=1)
+    save_model_folder(cache / "guarded", small_model(guards=own))
+    assert package.load_model(cache / "guarded", guards={"enabled": False}).options.guards == own.model_copy(
+        update={"enabled": False}
+    )
+    save_model_folder(cache / "listening", small_model(phrases=names, phrase_bonus=2.0))
+    assert package.load_model(cache / "listening").options.phrase_bonus == 2.0
+    assert package.load_model(cache / "listening", phrases=None).options == DecodeConfig()
+    save_model_folder(cache / "weighing", small_model(phrase_bonus=1.0, lm_weight=0.5))  # weigh nothing so far
+    assert package.load_model(cache / "weighing").options == DecodeConfig()
+    assert package.load_model(cache / "weighing", phrases=names).options.phrase_bonus == 1.0
+    for options, says in (
+        ({"beam_size": 0}, "'beam_size': "),
+        ({"beam": 1}, "unknown key 'beam'"),
+        ({"device": "tpu"}, "device tpu: it is auto, cpu, cuda"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            package.load_model("whisper-tiny.en", **options)
