@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from asr.checkpoint import load_model_folder
 from asr.config import DecodeConfig, validate
 from asr.errors import ConfigError
+from asr.machine import find_device
 from asr.model.precision import Precision, fastest
 from asr.pretrained import find_model
 from asr.recognizer import Recognizer
@@ -31,10 +29,7 @@ def load_model(
 
     >>> load_model("whisper-tiny.en").transcribe("talk.mp3").text   # doctest: +SKIP
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ConfigError(f"device {device}: it is auto, cpu, cuda or, for one GPU of several, cuda:1")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device {device}: torch finds no GPU here; leave it out, or say cpu")
+    found = find_device(device)
     parts = load_model_folder(find_model(name))
     own = parts.config.decode.model_dump()
     absent = {name for name, weighed in WEIGHTS.items() if {**own, **options}[weighed] is None}
@@ -42,13 +37,11 @@ def load_model(
     if isinstance(guards := options.get("guards"), Mapping):
         options["guards"] = {**own["guards"], **guards}
     decode = validate(DecodeConfig, {**own, **options}, "options of the search")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        parts.model.to(device)
+        parts.model.to(found)
     except RuntimeError as e:
-        raise ConfigError(f"device {device}: {str(e).splitlines()[0]}") from None
-    if dtype == "int8" and device != "cpu":
-        raise ConfigError(f"dtype int8 is for the CPU; on {device} give bfloat16 or float32")
-    precision = fastest(torch.device(device)) if dtype == "auto" else dtype
+        raise ConfigError(f"device {found}: {str(e).splitlines()[0]}") from None
+    if dtype == "int8" and found.type != "cpu":
+        raise ConfigError(f"dtype int8 is for the CPU; on {found} give bfloat16 or float32")
+    precision = fastest(found) if dtype == "auto" else dtype
     return Recognizer(parts, decode, precision, load_detector(parts.model.front_end.sample_rate_hz))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from asr.machine import cores
+
 OPENSLR = "https://www.openslr.org/resources"
-CORES = os.cpu_count() or 1
+CORES = cores()
 
 Out = Annotated[Path, typer.Option(help="Folder for the cuts and what is fetched.")]
 Source = Annotated[Path | None, typer.Option(help="Folder with the corpus or its archives; then nothing is fetched.")]

@@ -15,6 +15,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 BASE = {"errors", "files"}
 ROOMS = {
     "errors": set(),
+    "machine": {"errors"},
     "_decoder": set(),
     "files": {"errors"},
     "config": BASE | {"tasks", "text"},
@@ -47,7 +48,7 @@ ROOMS = {
     },
     "windows": set(),
     "vad": BASE | {"checkpoint", "resampling"},
-    "loading": BASE | {"pretrained", "config", "checkpoint", "model", "recognizer", "vad"},
+    "loading": BASE | {"machine", "pretrained", "config", "checkpoint", "model", "recognizer", "vad"},
     "words": {"transcript"},
     "pauses": set(),
     "align": BASE | {"transcript", "words", "pauses", "tokenizer", "model", "features", "losses"},
@@ -62,9 +63,9 @@ ROOMS = {
     | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
     "ablation": BASE
     | {"ablation", "config", "checkpoint", "data", "losses", "model", "recognizer", "evaluate", "scoring", "training"}
-    | {"pictures"},
+    | {"machine", "pictures"},
     "training": BASE
-    | {"training", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
+    | {"training", "machine", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
     | {"scoring", "tokenizer", "pictures", "decode", "metrics", "text", "lm", "tasks"},
 }
 LIGHTNING = {"training", "data"}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 import yaml
 
 from asr.ablation.commands import CommandError, Commands
@@ -22,6 +21,7 @@ from asr.ablation.timing import step_times, steps_within
 from asr.config import BASE
 from asr.errors import AsrError
 from asr.files import write_atomically
+from asr.machine import cores, processor
 from asr.training.finish import git_revision
 
 _LOOK_EVERY_S = 0.5
@@ -59,9 +59,9 @@ class Runner:
 
     def __init__(self, plan: Plan, results: Results, commands: Commands, jobs: int, progress: Progress) -> None:
         self.plan, self.results, self.commands, self.jobs = plan, results, commands, jobs
-        self.threads = max(1, _cores() // jobs)
+        self.threads = max(1, cores() // jobs)
         self.progress = progress
-        self.machine = _machine()
+        self.machine = f"{processor(torch.device('cpu'))}, {cores()} cores"
         self.problems: list[str] = []
 
     def run(self, only: Collection[str] = ()) -> bool:
@@ -269,17 +269,3 @@ def forget(plan: Plan, results: Results, rows: Collection[str]) -> None:
 def _rate(outcome: Outcome, name: str) -> float:
     found = getattr(outcome.dev, name)
     return sum(found.errors) / max(1, sum(found.reference))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _machine() -> str:
-    """The processor's name, where the system tells it, and how many cores there are to use."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, {_cores()} cores"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -88,12 +91,31 @@ class KeepStates(L.Callback):
                 path.unlink()
 
 
+_LESS = "lower data.batch_duration_s, where trainer.accumulate keeps the size of a step, or data.max_duration_s"
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Memory that a later step lacks, as a device that others use may, becomes one line that says what helps."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as e:
+        if not out_of_memory(e):
+            raise
+        raise AsrError(
+            f"out of memory; the last state is intact. If it is so again with the device to itself, {_LESS}, "
+            "and give another out=FOLDER"
+        ) from None
+
+
 class TryLargestBatch(L.Callback):
-    """Before the first step, run the largest batch forward and backward, so that memory fails now or not at all."""
+    """Before the first step, run the largest batch forward and backward, so that memory fails now or hardly ever."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SpeechTask)
         batch = data_given_to(trainer).largest_batch().to(pl_module.device)
+        state = trainer.optimizers[0].state
+        moments = [torch.empty_like(p) for p in pl_module.parameters() if p not in state for _ in range(2)]  # Adam's
         before = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]  # statistics of norms are some
         try:
             with trainer.precision_plugin.forward_context():
@@ -101,11 +123,10 @@ class TryLargestBatch(L.Callback):
         except (RuntimeError, MemoryError) as e:
             if not out_of_memory(e):
                 raise
-            raise AsrError(
-                f"the largest batch ({len(batch.ids)} utterances of {batch.audio_BN.shape[1]} samples) does not fit "
-                "into memory: lower data.batch_duration_s or data.max_duration_s"
-            ) from None
+            size = f"{len(batch.ids)} utterances of {batch.audio_BN.shape[1]} samples"
+            raise AsrError(f"the largest batch ({size}) does not fit into memory: {_LESS}") from None
         finally:
+            moments.clear()
             pl_module.zero_grad(set_to_none=True)
             for buffer, value in before:
                 buffer.copy_(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from asr.config import ExperimentConfig, Measure
 from asr.data.module import data_given_to
 from asr.errors import CheckpointError
 from asr.files import write_atomically
+from asr.machine import cores, processor
 from asr.scoring import ScoreReport, points, spelled
 from asr.scoring.recognised import HYPOTHESES, read_recognised
 from asr.training.callbacks import KeepStates
@@ -84,7 +84,9 @@ def _manifest(
         "config": config.model_dump(mode="json"),
         "git": git_revision(),
         "machine": {
-            "processor": platform.machine(),
+            "processor": processor(task.trainer.strategy.root_device),
+            "cores": cores(),
+            "processes": task.trainer.world_size,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         },

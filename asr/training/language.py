@@ -22,6 +22,7 @@ from asr.config import LanguageDataConfig, LanguageExperimentConfig, LanguageFol
 from asr.data.augment import derived_random
 from asr.errors import AsrError, CheckpointError, DataError, printable
 from asr.lm.train import texts_in
+from asr.machine import find_device
 from asr.model.build import build_language_model
 from asr.model.language import LanguageModel
 from asr.pretrained import find_model
@@ -116,10 +117,7 @@ class _Run:
     def __init__(self, config: LanguageExperimentConfig, parts: LanguageFolder) -> None:
         self.config, self.parts = config, parts
         o = config.optimizer
-        device = config.trainer.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = parts.model.to(device)
+        self.model = parts.model.to(find_device(config.trainer.device))
         self.optimizer = build_optimizer(o, PartRates(self.model, {}).groups(o.lr, o.weight_decay))
         self.multiplier = build_schedule(o, config.trainer.max_steps)
         self.step, self.epoch, self.place, self.best = 0, 0, 0, math.inf

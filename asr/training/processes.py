@@ -24,7 +24,7 @@ from asr.files import write_atomically
 
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")  # torchrun's, Lightning's, SLURM's
 _STARTER = "ASR_STARTER"
-_PATIENCE_S = 600.0
+_PATIENCE_S = 24 * 3600.0  # the first one may make a vocabulary; if it fails, its launcher ends the others
 _LOST = re.compile("closed by peer|reset by peer|[Bb]roken pipe|[Tt]imed out|gloo|NCCL")  # gloo has no error of its own
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import lightning as L
 import torch
@@ -18,9 +19,10 @@ from rich.console import Console
 from asr.config import ExperimentConfig
 from asr.data.module import SpeechData
 from asr.files import naming
+from asr.machine import processor
 from asr.model.attention import products
-from asr.model.precision import attend_by, multiplies_bfloat16
-from asr.training.callbacks import KeepStates, ShowPassing, ShowProgress, StepLog, TryLargestBatch
+from asr.model.precision import attend_by
+from asr.training.callbacks import KeepStates, ShowPassing, ShowProgress, StepLog, TryLargestBatch, enough_memory
 from asr.training.finish import finish
 from asr.training.logs import MetricsTable, one_error
 from asr.training.plots import PlotAttention
@@ -30,6 +32,8 @@ from asr.training.start import (
     advise_to_stream,
     claim_folder,
     data_of,
+    decided,
+    find_devices,
     measure_normalization,
     report_dropped,
     starting_point,
@@ -38,14 +42,19 @@ from asr.training.start import (
 from asr.training.states import SafeCheckpointIO, newest_sound_state
 from asr.training.task import SpeechTask
 
+_PRECISIONS: dict[str, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
+
 
 @end_with_starter()
 def train(config: ExperimentConfig, console: Console) -> Path:
     """Train, or go on training, and give the folder of the model that is best on dev."""
+    device, asked = find_devices(config.trainer), config
     if is_first():
+        config = decided(asked, device)
         claim_folder(config)
     else:
-        wait_until_prepared(config)
+        wait_until_prepared(asked)
+        config = decided(asked, device)
         console = Console(quiet=True)
     L.seed_everything(config.seed, verbose=False)
     advise_to_stream(config, console)
@@ -54,7 +63,7 @@ def train(config: ExperimentConfig, console: Console) -> Path:
         data = data_of(config, parts)
     if is_first():
         report_dropped(config, data, console)
-        tell_prepared(config)
+        tell_prepared(asked)
 
     def warn(line: str) -> None:
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
@@ -62,22 +71,22 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     resume = newest_sound_state(config.out / "states", warn)
     over_all = config.features.kind == "log_mel" and config.features.normalization == "global"
     if over_all and config.init is None and resume is None:  # else a state holds what was measured
-        measure_normalization(parts, data)
+        measure_normalization(parts, data, console)
     task = SpeechTask(parts, config)
 
     task.on_skip = warn
     task.total_steps = total_steps(config, data)
-    trainer, keeper = _trainer(config, data, task, console)
-    if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu":
+    trainer, keeper = _trainer(config, device, data, task, console)
+    if config.trainer.precision == "bf16" and device.type == "cpu":
         attend_by(products, task.model)
     steps = f"{task.total_steps} steps" if task.total_steps else f"{config.trainer.max_epochs} epochs"
     console.print(
         f"{'going on from ' + resume.name if resume else 'training'}: {_size(task)}, "
-        f"{data.corpus}, {steps}, {trainer.precision}, {config.out}",
+        f"{data.corpus}, {steps}, {config.trainer.precision}, {processor(device)}, {config.out}",
         markup=False,
         soft_wrap=True,
     )
-    with warnings.catch_warnings(), company(), naming(config.out), one_error():
+    with warnings.catch_warnings(), company(), enough_memory(), naming(config.out), one_error():
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*length cap.*")  # usual while a model knows little
         try:
@@ -96,15 +105,6 @@ def train(config: ExperimentConfig, console: Console) -> Path:
 def _size(task: SpeechTask) -> str:
     count, trained = task.model.parameters_count, task.rates.trained
     return f"{count:,} parameters" + (f" ({trained:,} of them trained)" if trained < count else "")
-
-
-def _precision(config: ExperimentConfig) -> str:
-    """bf16 where the device multiplies it faster than fp32."""
-    chosen = config.trainer.precision
-    if chosen == "auto":
-        on_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
-        chosen = "bf16" if multiplies_bfloat16(torch.device("cuda" if on_gpu else "cpu")) else "fp32"
-    return {"bf16": "bf16-mixed", "fp32": "32-true"}[chosen]
 
 
 def _cluster() -> list[ClusterEnvironment]:
@@ -127,7 +127,7 @@ def _strategy(config: ExperimentConfig) -> str | Strategy:
 
 
 def _trainer(
-    config: ExperimentConfig, data: SpeechData, task: SpeechTask, console: Console
+    config: ExperimentConfig, device: torch.device, data: SpeechData, task: SpeechTask, console: Console
 ) -> tuple[L.Trainer, KeepStates]:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     t = config.trainer
@@ -143,11 +143,11 @@ def _trainer(
         keeper,  # last: what the others write of a step must be there before its state is
     ]
     trainer = L.Trainer(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[t.device],
+        accelerator={"cpu": "cpu", "cuda": "gpu"}[device.type],
         devices=t.devices,
         num_nodes=t.nodes,
         strategy=_strategy(config),
-        precision=_precision(config),  # type: ignore[arg-type]
+        precision=_PRECISIONS[t.precision],
         max_steps=t.max_steps or -1,
         max_epochs=1,  # the stream holds all epochs, so that a run can stop and go on anywhere
         accumulate_grad_batches=t.accumulate,

@@ -51,12 +51,19 @@ class ShardedStrategy(DDPStrategy):
             self.setup_precision_plugin()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        return {name: whole(x) for name, x in dict(super().lightning_module_state_dict()).items()}
+        return {name: self._saved(x) for name, x in dict(super().lightning_module_state_dict()).items()}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().optimizer_state(optimizer))
-        of_weights = {i: {name: whole(x) for name, x in own.items()} for i, own in state["state"].items()}
+        of_weights = {i: {name: self._saved(x) for name, x in own.items()} for i, own in state["state"].items()}
         return {**state, "state": of_weights}
+
+    def _saved(self, x: Any) -> Any:
+        """A tensor whole and off the device in the first process, which writes it; nothing in the others."""
+        if not isinstance(x, DTensor):
+            return x
+        tensor = whole(x)
+        return tensor.cpu() if self.is_global_zero else None
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         states = []

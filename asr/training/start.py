@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import track
 
 from asr.checkpoint import ModelFolder
 from asr.config import (
@@ -18,6 +20,7 @@ from asr.config import (
     ExperimentConfig,
     LanguageExperimentConfig,
     ModelFolderConfig,
+    TrainerConfig,
     read_config,
     to_yaml,
 )
@@ -29,7 +32,9 @@ from asr.data.tasks import task_of
 from asr.errors import ConfigError, DataError
 from asr.features import GlobalNormalization
 from asr.files import make_folder, sweep, write_atomically
+from asr.machine import find_device
 from asr.model.build import build_model
+from asr.model.precision import multiplies_bfloat16
 from asr.scoring import metrics_of
 from asr.tasks import TRANSCRIBE, into
 from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
@@ -40,6 +45,7 @@ TOKENIZER = "tokenizer"  # the folder of a vocabulary that the run made
 _QUIET = Console(quiet=True)
 _LARGE_GZ_BYTES = 64 << 20  # some 60 bytes a cut, which takes 2 kB and more of memory
 _GZ_RATIO = 8
+_MEASURED = 5000  # cuts at most: some ten hours
 
 
 def claim_folder(config: ExperimentConfig | LanguageExperimentConfig) -> None:
@@ -78,6 +84,28 @@ _MAY_CHANGE = {
     "data.workers",
     "out",
 }
+
+
+def find_devices(config: TrainerConfig) -> torch.device:
+    """What each process on this machine computes with.  ConfigError if there are not as many as it asks for."""
+    try:
+        device = find_device(config.device)
+    except ConfigError as e:
+        raise ConfigError(f"trainer.{e}") from None
+    if device.type == "cuda" and config.devices > (gpus := torch.cuda.device_count()):
+        raise ConfigError(f"trainer.devices={config.devices}: torch finds {gpus} here")
+    return device
+
+
+def decided(config: ExperimentConfig, device: torch.device) -> ExperimentConfig:
+    """With a precision in place of auto: the one that the run was begun with, else bf16 where it is faster."""
+    if config.trainer.precision != "auto":
+        return config
+    path = config.out / EXPERIMENT
+    begun = read_config(ExperimentConfig, path).trainer.precision if path.exists() else "auto"
+    fast = "bf16" if multiplies_bfloat16(device) else "fp32"
+    precision = fast if begun == "auto" else begun
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"precision": precision})})
 
 
 def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
@@ -231,14 +259,18 @@ def _list_dropped(path: Path, known: str, console: Console, epoch: int) -> Itera
         console.print(f"left out {count} utterances of the stream, listed in {path}", soft_wrap=True)
 
 
-def measure_normalization(parts: ModelFolder, data: SpeechData) -> None:
-    """Fill the global normalisation with mean and deviation over the training set, or the first cuts of a stream."""
+def measure_normalization(parts: ModelFolder, data: SpeechData, console: Console = _QUIET) -> None:
+    """Fill the global normalisation with mean and deviation of the features of training.
+
+    Of a large corpus, those of every so-manieth cut; of a stream, those of its first ones.
+    """
     front_end = parts.model.front_end
     normalization = front_end.normalization
     assert isinstance(normalization, GlobalNormalization)
     count, total, squares = 0, torch.zeros_like(normalization.mean_F), torch.zeros_like(normalization.mean_F)
     total, squares = total.double(), squares.double()
-    for cut in data.train_cuts:
+    cuts = data.train_cuts[:: math.ceil(len(data.train_cuts) / _MEASURED)]
+    for cut in track(cuts, "measuring features", console=console, transient=True):
         batch = data.dev_batch([cut])
         x_TF = front_end.spectrum(batch.audio_BN, batch.audio_len_B).x_BTF[0].double()
         count, total, squares = count + len(x_TF), total + x_TF.sum(0), squares + x_TF.square().sum(0)

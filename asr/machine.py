@@ -1,0 +1,47 @@
+"""The machine at hand: the device that a name means, its processor, its cores."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+
+import torch
+
+from asr.errors import ConfigError
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name: auto (a GPU where torch finds one, else the CPU), cpu, cuda, or cuda:1 for one of several.
+
+    Raises ConfigError for another name, or a GPU that is not there.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"device {name}: it is auto, cpu, cuda or, for one GPU of several, cuda:1")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if gpus else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        found = f"{gpus} GPUs here, counted from 0" if gpus else "no GPU here; leave it out, or say cpu"
+        raise ConfigError(f"device {name}: torch finds {found}")
+    return device
+
+
+def processor(device: torch.device) -> str:
+    """The name of what computes on a device, such as AMD EPYC or NVIDIA H200."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if _CPUINFO.is_file():
+        for line in _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
