@@ -20,6 +20,7 @@ from asr.data.augment import derived_random
 from asr.data.batch import Batch, Example, collate
 from asr.decode.search import Hypothesis
 from asr.model.build import build_model
+from asr.model.layers import Dropout
 from asr.tokenizer import CharacterTokenizer
 from asr.training.criteria import Pass
 from asr.training.criteria.errors import Errors
@@ -107,6 +108,24 @@ def test_over_every_text_the_risk_is_the_exact_expectation(toy: ModelFolder) -> 
         assert theirs.norm() > 1e-3
         torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=1e-3)
     assert value_B[2].item() == 0.0, "one text alone is no better than the others"
+
+
+def test_texts_are_as_probable_as_they_were_drawn_while_the_model_trains(toy: ModelFolder) -> None:
+    for module in toy.model.decoder.modules():
+        if isinstance(module, Dropout):
+            module.p = 0.5
+    run = passing(toy, "x", "y")
+    found = POLICY.samples(run, 3)
+    expected = POLICY.log_probs(run, found).detach()
+    toy.model.decoder.train()
+    try:
+        again = POLICY.log_probs(run, found)
+        assert toy.model.decoder.layers[0].training
+    finally:
+        toy.model.decoder.eval()
+    assert torch.equal(again, expected)
+    alone = [POLICY.log_probs(passing(toy, id), found[b : b + 1])[0] for b, id in enumerate(("x", "y"))]
+    torch.testing.assert_close(again[:, :1], torch.stack(alone)[:, :1], atol=1e-5, rtol=1e-5)
 
 
 class Given(Policy):

@@ -172,6 +172,14 @@ def test_dropout_keeps_the_mean_drops_its_share_and_does_nothing_outside_trainin
     assert dropout.eval()(x) is x
 
 
+@pytest.mark.parametrize("p", [0.001, 0.999])
+def test_dropout_of_nearly_nothing_or_all_keeps_the_mean(p: float) -> None:
+    torch.manual_seed(0)
+    y = Dropout(p)(torch.ones(2000, 1000))
+    assert 0 < (y == 0).float().mean().item() < 1
+    assert y.mean().item() == pytest.approx(1.0, abs=0.02)
+
+
 @pytest.mark.parametrize(("position", "scaled"), [("sinusoidal", True), ("learned", False), ("rotary", False)])
 def test_positions_of_sines_do_not_drown_the_tokens_of_a_decoder(position: str, scaled: bool) -> None:
     assert DecoderConfig.model_validate({"position": position}).scaled == scaled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from asr.checkpoint import ModelFolder, load_model_folder, load_state, save_mode
 from asr.config import DecodeConfig, ExperimentConfig, GuardConfig
 from asr.data.batch import Batch
 from asr.errors import ConfigError
+from asr.training.parts import PartRates
 from asr.training.run import train
 from asr.training.start import starting_point
 from asr.training.states import states_in
@@ -263,3 +264,15 @@ def test_a_share_of_the_utterances_is_trained_without_silence(path: Path, tmp_pa
             assert (is_without != torch.isclose(value_B, whole[name], atol=1e-4, rtol=0)).all()
             unpadded += int(is_without.sum()) if name == "ce" else 0
     assert abs(unpadded / 80 - share) < (0.2 if share == 0.4 else 1e-9)
+
+
+def test_only_matrices_of_weights_decay(path: Path) -> None:
+    config = experiment(path, "model.encoder.position=transformer_xl")
+    model = untrained(config).model
+    names = {weight: name for name, weight in model.named_parameters()}
+    slow, fast = PartRates(model, {}).groups(1.0, 0.1)
+    assert (slow["weight_decay"], fast["weight_decay"]) == (0.1, 0.0)
+    of_decay, of_none = ({names[w] for w in cast(list[torch.nn.Parameter], g["params"])} for g in (slow, fast))
+    assert {"encoder.layers.0.attention.qkv.weight", "decoder.embedding.weight"} <= of_decay
+    assert {f"encoder.layers.0.attention.form.{name}" for name in ("content_H1K", "position_H1K")} <= of_none
+    assert {"encoder.layers.0.attention.qkv.bias", "encoder.norm.weight"} <= of_none

@@ -282,6 +282,19 @@ def test_trying_the_largest_batch_leaves_no_trace_in_the_run(path: Path) -> None
     assert torch.equal(with_try.weights[-1], plain.weights[-1])
 
 
+# ---- guided attention -----------------------------------------------------------------------------------------
+
+
+def test_attention_that_nothing_is_said_of_any_more_is_not_formed(path: Path) -> None:
+    task, data = prepared(path, "loss.guided_attention={weight: 1, decay_steps: 20}")
+    batch = data.dev_batch(data.train_cuts[:2])
+    assert task.criteria.attention(19)
+    assert "guided" in task.losses(batch, training=True, step=19)
+    assert not task.criteria.attention(20)
+    assert set(task.losses(batch, training=True, step=20)) == {"ce", "ctc"}
+    assert "guided" in task.losses(batch, training=False)
+
+
 # ---- state ----------------------------------------------------------------------------------------------------
 
 

@@ -98,7 +98,7 @@ class LossConfig(Config):
         "model without decoder is trained on CTC alone",
     )
     length_weight: float = Field(
-        0.1, ge=0, description="with model.decoder.kind=mask_predict: weight of the loss of the length that it predicts"
+        0.1, gt=0, description="with model.decoder.kind=mask_predict: weight of the loss of the length that it predicts"
     )
     guided_attention: GuidedAttentionConfig = Field(
         GuidedAttentionConfig(), description="draws attention to the encoder to the diagonal"

@@ -1,7 +1,7 @@
 """Autoregressive Transformer decoder: all tokens at once in training, token by token in search.
 
-Shapes: B batch, N = B x beam hypotheses, L tokens, T encoder frames, D width, H heads, K head width, V vocabulary,
-N rows in teacher forcing (see asr.model.rows), M some of them.
+Shapes: B batch, N = B x beam hypotheses, L tokens, Q = beam x L of them, T encoder frames, D width, H heads, K head
+width, V vocabulary.  In teacher forcing N are rows (see asr.model.rows), M some of them.
 """
 
 from __future__ import annotations
@@ -51,12 +51,14 @@ class DecoderLayer(nn.Module):
         weight_B11T: Tensor,
         attend: Attend | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """All tokens of every utterance at once; `attend` takes the place of the cross-attention's own."""
+        """All tokens of every text at once; `attend` takes the place of the cross-attention's own."""
         y_ND = self.self_attention(self.self_residual.enter(x_ND), rows, causal_LL)
         x_ND = self.self_residual.leave(x_ND, y_ND)
         x_BLD = rows.spread(self.cross_residual.enter(x_ND))
-        y_BLD, attention = self.cross_attention(x_BLD, memory, weight_B11T, attend or self.cross_attention.attend)
-        x_ND = self.cross_residual.leave(x_ND, rows.pack(y_BLD))
+        # The texts of one utterance stand as so many queries, so keys and values are never copied.
+        y_BQD = x_BLD.reshape(memory[0].shape[0], -1, x_BLD.shape[-1])
+        y_BQD, attention = self.cross_attention(y_BQD, memory, weight_B11T, attend or self.cross_attention.attend)
+        x_ND = self.cross_residual.leave(x_ND, rows.pack(y_BQD.reshape(x_BLD.shape)))
         y_ND = self.feed_forward(self.feed_forward_residual.enter(x_ND))
         return self.feed_forward_residual.leave(x_ND, y_ND), attention
 
@@ -64,7 +66,6 @@ class DecoderLayer(nn.Module):
         """L more tokens for each of N = B x beam hypotheses; the beams of an utterance share its memory."""
         y_NLD = self.self_attention.step(self.self_residual.enter(x_NLD), past, length)
         x_NLD = self.self_residual.leave(x_NLD, y_NLD)
-        # The hypotheses of one utterance stand as so many queries, so keys and values are never copied.
         y_BQD = self.cross_residual.enter(x_NLD).reshape(memory[0].shape[0], -1, x_NLD.shape[-1])
         y_BQD, _ = self.cross_attention(y_BQD, memory, weight_B11T, self.cross_attention.attend)
         x_NLD = self.cross_residual.leave(x_NLD, y_BQD.reshape(x_NLD.shape))
@@ -112,8 +113,9 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         """Teacher forcing: give logits (B, L, V) and, if `attend` forms them, cross-attention weights per layer.
 
-        Tokens see only what stands before them, so padding after a target never changes it; it is not even computed
-        if `len_B` tells how many tokens there are.
+        Of each utterance in the memory there may be several texts, which stand together.  Tokens see only what stands
+        before them, so padding after a target never changes it; it is not even computed if `len_B` tells how many
+        tokens there are.
         """
         x_BLD, attentions = self.read(tokens_BL, memory, attend, len_B)
         return self.output(x_BLD), attentions

@@ -15,12 +15,12 @@ class Dropout(nn.Module):
     """Zero a share `p` of the elements in training and scale the rest (Srivastava et al. 2014).
 
     By hand for the CPU, where torch draws a number per element in one thread, a fifth of a training step here: one
-    64-bit draw gives the masks of eight elements, so p is rounded to a multiple of 1/256.
+    64-bit draw gives the masks of eight elements, so p is rounded to a multiple of 1/256 there.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.p = round(p * 256) / 256
+        self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
@@ -28,8 +28,9 @@ class Dropout(nn.Module):
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
         draws = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),))
-        kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= round(self.p * 256)
-        return x * kept.to(x.dtype).mul_(1 / (1 - self.p))
+        zeroed = min(255, max(1, round(self.p * 256)))
+        kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= zeroed
+        return x * kept.to(x.dtype).mul_(256 / (256 - zeroed))
 
 
 class FeedForward(nn.Sequential):

@@ -36,6 +36,8 @@ class PartRates:
             if len(_path(part)) >= len(_path(before)):
                 chosen[weight] = part
         self.factors = {weight: self._factor(part) for weight, part in chosen.items()}
+        named = model.named_parameters()
+        self.decaying = {w for name, w in named if w.ndim > 1 and "weight" in _path(name)[-1]}
         for weight, factor in self.factors.items():
             weight.requires_grad_(factor > 0)
         if not any(self.factors.values()):
@@ -48,13 +50,16 @@ class PartRates:
                 module.training = False
 
     def groups(self, lr: float, weight_decay: float) -> list[dict[str, object]]:
-        """The optimiser's groups, the fastest first: weights of one factor, matrices (which decay) or vectors."""
+        """The optimiser's groups, the fastest first: of one factor, what decays or what does not.
+
+        What decays are matrices of weights; not biases, of one dimension or more, norms or silence that is remembered.
+        """
         rates = sorted({factor for factor in self.factors.values() if factor}, reverse=True)
         groups: list[dict[str, object]] = []
-        for factor, matrices in itertools.product(rates, (True, False)):
-            weights = [w for w, own in self.factors.items() if own == factor and (w.ndim > 1) == matrices]
+        for factor, decays in itertools.product(rates, (True, False)):
+            weights = [w for w, own in self.factors.items() if own == factor and (w in self.decaying) == decays]
             if weights:
-                groups.append({"params": weights, "lr": lr * factor, "weight_decay": weight_decay if matrices else 0.0})
+                groups.append({"params": weights, "lr": lr * factor, "weight_decay": weight_decay if decays else 0.0})
         return groups
 
     @property

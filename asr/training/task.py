@@ -111,9 +111,10 @@ class SpeechTask(L.LightningModule):
         """Each criterion per utterance (B,); those that a schedule counts at a step, None: all of them."""
         features, criteria = self.model.front_end(batch.audio_BN, batch.audio_len_B), self.criteria
         if not training:
-            return criteria(Pass(self.model, batch, features, weights=criteria.weights, training=False))
+            return criteria(Pass(self.model, batch, features, attention=criteria.attention(None), training=False))
         first, *second = (self._augmented(features, batch.ids, masks) for masks in criteria.views)
-        run = Pass(self.model, batch, first, weights=criteria.weights, feed=criteria.feed, draws=self._draws, step=step)
+        attention = criteria.attention(step)
+        run = Pass(self.model, batch, first, attention=attention, feed=criteria.feed, draws=self._draws, step=step)
         for view in second:
             run.view(view)
         return criteria(run)

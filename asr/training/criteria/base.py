@@ -44,7 +44,7 @@ def teacher_forcing(run: Pass) -> Tensor:
 class Pass:
     """A batch on its way through the model: what several criteria need is computed once, when the first one asks.
 
-    weights: whether the decoder is to form the weights of its cross-attention.  training: not in validation.
+    attention: whether the decoder is to form the weights of its cross-attention.  training: not in validation.
     feed: what the decoder is fed.  draws: a random generator for a purpose and an utterance's id.  step: of the
     optimiser; None stands for one at which everything counts.  other: a second view of the same batch, if there is one.
     """
@@ -57,14 +57,14 @@ class Pass:
         batch: Batch,
         features: Features,
         *,
-        weights: bool = False,
+        attention: bool = False,
         training: bool = True,
         feed: Feed = teacher_forcing,
         draws: Draws = derived_random,
         step: int | None = None,
     ) -> None:
         self.model, self.batch, self.features = model, batch, features
-        self.weights, self.training = weights, training
+        self.attention, self.training = attention, training
         self.feed, self.draws, self.step = feed, draws, step
 
     def view(self, features: Features) -> None:
@@ -73,7 +73,7 @@ class Pass:
             self.model,
             self.batch,
             features,
-            weights=self.weights,
+            attention=self.attention,
             feed=lambda _: self.inputs_BL,
             draws=self.draws,
             step=self.step,
@@ -98,7 +98,7 @@ class Pass:
     @cached_property
     def decoded(self) -> tuple[Tensor, list[Tensor]]:
         """The decoder's logits (B, L, V) and the weights (B, H, L, T) of each layer's cross-attention, if formed."""
-        attend = explicit if self.weights else None
+        attend = explicit if self.attention else None
         logits_BLV, attentions = self.decoder(self.inputs_BL, self.memory, attend, self.batch.target_len_B)
         return logits_BLV, attentions
 
@@ -113,13 +113,13 @@ class Pass:
 class Criterion(Protocol):
     """A part of the loss.
 
-    name: under which it is logged.  per: what its sum over a step is divided by.  weights: whether it needs those of
-    cross-attention.
+    name: under which it is logged.  per: what its sum over a step is divided by.  attention: whether it needs the
+    weights of cross-attention.
     """
 
     name: str
     per: Per
-    weights: bool
+    attention: bool
 
     def share(self, step: int) -> float:
         """What the criterion counts at a step."""
@@ -134,7 +134,7 @@ class Steady:
     """What a criterion has whose weight stays as it is."""
 
     per: Per = "token"
-    weights = False
+    attention = False
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
@@ -178,7 +178,7 @@ class GuidedAttention:
 
     name: str = "guided"
     per: Per = "utterance"
-    weights = True
+    attention = True
 
     def __init__(self, config: GuidedAttentionConfig) -> None:
         self.config = config
@@ -212,19 +212,16 @@ class Criteria:
         self.parts, self.training = parts, training
         self.feed, self.views = feed, views
 
-    @property
-    def weights(self) -> bool:
-        """Whether one of them needs the weights of cross-attention."""
-        return any(part.weights for part in self._all)
+    def attention(self, step: int | None) -> bool:
+        """Whether one that counts at a step needs the weights of cross-attention."""
+        return any(part.attention for part in _counting(self._all, step))
 
     def __call__(self, run: Pass) -> dict[str, Tensor]:
-        """The values (B,) of each criterion by name; those of training alone are left out where they count nothing."""
+        """The values (B,) of each criterion that counts at the step, by name."""
         views = [run, *([run.other] if run.other else [])]
-        found = {part.name: torch.stack([part(view) for view in views]).mean(0) for part in self.parts}
-        if not run.training:
-            return found
-        counting = [part for part in self.training if run.step is None or part.share(run.step) > 0]
-        return found | {part.name: part(run) for part in counting}
+        parts, training = _counting(self.parts, run.step), _counting(self.training, run.step)
+        found = {part.name: torch.stack([part(view) for view in views]).mean(0) for part in parts}
+        return found | {part.name: part(run) for part in training if run.training}
 
     def weighed(self, sums: Mapping[str, Tensor], tokens: int, utterances: int, step: int) -> Tensor:
         """The loss from each criterion's sum over so many target tokens and utterances."""
@@ -239,3 +236,7 @@ class Criteria:
     @property
     def _all(self) -> list[Criterion]:
         return [*self.parts, *self.training]
+
+
+def _counting(parts: Sequence[Criterion], step: int | None) -> list[Criterion]:
+    return [part for part in parts if step is None or part.share(step) > 0]

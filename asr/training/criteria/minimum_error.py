@@ -20,13 +20,13 @@ from asr.model.masks import Memory
 from asr.tokenizer import Tokenizer
 from asr.training.criteria.base import Pass, Per
 from asr.training.criteria.errors import Errors
-from asr.training.modes import evaluating
+from asr.training.modes import evaluating, without_dropout
 
 Found = list[list[Hypothesis]]
 
 
 class Policy:
-    """The decoder as a distribution over texts: it finds some, without dropout, and tells how probable they are.
+    """The decoder as a distribution over texts: it finds some and tells how probable they are, both without dropout.
 
     Start tokens, the language's among them, are those of the batch; tokens that search must not produce have
     probability 0.  A text ends at the latest at twice the length of the reference and `spare` more tokens, and never
@@ -64,7 +64,8 @@ class Policy:
         len_M = torch.tensor([len(row) - 1 for row in rows], device=device)
         longest = max(map(len, rows))
         tokens_ML = torch.tensor([row + eos * (longest - len(row)) for row in rows], device=device)
-        logits_MLV, _ = run.model.decoder(tokens_ML[:, :-1], _repeated(run.memory, N), None, len_M)
+        with without_dropout(run.model.decoder):
+            logits_MLV, _ = run.model.decoder(tokens_ML[:, :-1], run.memory, None, len_M)
         logits_MLV = logits_MLV[:, P - 1 :].float() + self._allowed(P, longest - P).to(device)
         log_prob_ML = logits_MLV.log_softmax(-1).gather(2, tokens_ML[:, P:, None])[..., 0]
         real_ML = real_frames(len_M - (P - 1), log_prob_ML.shape[1])
@@ -102,7 +103,7 @@ class _OnErrors:
 
     name: str = "minimum_error"
     per: Per = "utterance"
-    weights = False
+    attention = False
 
     def __init__(self, config: MinimumErrorConfig, policy: Policy, errors: Errors) -> None:
         self.config, self.policy, self.errors = config, policy, errors
