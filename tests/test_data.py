@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from lhotse import CutSet
 from lhotse.cut import Cut
 from synthetic import (
     RATE,
@@ -34,7 +33,7 @@ from asr.data.batch import Batch, Example, collate
 from asr.data.corpus import Drawn
 from asr.data.cuts import read_cuts
 from asr.data.module import SpeechData
-from asr.data.stream import Position, TrainingStream
+from asr.data.stream import CutBatch, Position, TrainingStream
 from asr.errors import AudioError, DataError
 
 # ---- the training stream --------------------------------------------------------------------------------------
@@ -50,8 +49,8 @@ def stream(max_epochs: int | None = 3, **options: object) -> TrainingStream:
     return TrainingStream(lambda epoch: Drawn.listed(variation.shuffled(source, epoch)), config, 7, max_epochs)
 
 
-def listed(batches: Iterable[tuple[CutSet, Position]]) -> list[tuple[Position, list[tuple[str, float, str]]]]:
-    return [(position, described(found)) for found, position in batches]
+def listed(batches: Iterable[CutBatch]) -> list[tuple[Position, list[tuple[str, float, str]]]]:
+    return [(position, described(found)) for found, position, _ in batches]
 
 
 @pytest.mark.parametrize("options", [{}, {"buckets": 1}, {"batch_size": 2}, {"batch_duration_s": 1.5}])

@@ -64,7 +64,7 @@ Described = list[tuple[str, float, str]]
 
 
 def listed(data: SpeechData) -> list[tuple[Position, Described]]:
-    return [(position, described(found)) for found, position in data.stream]
+    return [(position, described(found)) for found, position, _ in data.stream]
 
 
 # ---- what is in an epoch ----------------------------------------------------------------------------------------

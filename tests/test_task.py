@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -280,6 +281,35 @@ def test_trying_the_largest_batch_leaves_no_trace_in_the_run(path: Path) -> None
     assert tried == [True]
     assert with_try.losses == plain.losses
     assert torch.equal(with_try.weights[-1], plain.weights[-1])
+
+
+# ---- accumulation ---------------------------------------------------------------------------------------------
+
+
+STILL = ("model.encoder.dropout=0", "model.decoder.dropout=0", "augment={}", "data.batch_duration_s=3")
+
+
+def test_batches_of_a_step_have_the_gradient_of_one_batch(path: Path) -> None:
+    task, data = prepared(path, *STILL, "trainer.accumulate=3")
+    first, *others = itertools.islice(data.train_dataloader(), 3)
+    assert len({int(batch.target_len_B.sum()) for batch in (first, *others)}) > 1
+    by_id = {cut.id: cut for cut in data.train_cuts}
+    whole = data.dev_batch([by_id[id] for batch in (first, *others) for id in batch.ids])
+
+    def gradient(*batches: Batch) -> Tensor:
+        task.zero_grad()
+        for batch in batches:
+            (task.combine(task.losses(batch, training=True), batch) / len(batches)).backward()
+        return torch.cat([p.grad.flatten() for p in task.parameters() if p.grad is not None])
+
+    torch.testing.assert_close(gradient(first, *others), gradient(whole), atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_logged_of_a_step_is_its_whole_loss(path: Path) -> None:
+    task, data = prepared(path, *STILL, "trainer.accumulate=2", "trainer.max_steps=3")
+    watch = fit(task, data)
+    for step in range(3):
+        assert watch.logged[2 * step + 1]["loss"] == pytest.approx(sum(watch.losses[2 * step : 2 * step + 2]) / 2)
 
 
 # ---- guided attention -----------------------------------------------------------------------------------------

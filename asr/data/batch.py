@@ -44,9 +44,9 @@ class Batch:
     tokens_BL are start tokens, text and end token; the first `prefix_length` are start tokens.  spoken_BS are the
     tokens of what is said, for CTC: those of the text, unless it is a translation.  languages: of the speech.  epoch
     and index say where in the training stream the batch stood; applied counts augmentations.  step_targets and
-    step_utterances count what all processes that share the step have; 0: this is all of it.  weight: what its losses
-    count, so that the mean over processes is the step's: their number; 0 if it stands in where there were fewer
-    utterances than processes.  phrases: the tree of the utterances' phrase lists, where a pointer is trained.
+    step_utterances count what its optimiser step has, in all its batches and processes.  weight: what its losses count,
+    so that their mean over batches and processes is the step's: the number of both; 0 if it stands in where there were
+    fewer utterances than processes.  phrases: the tree of the utterances' phrase lists, where a pointer is trained.
     """
 
     ids: list[str]
@@ -60,11 +60,11 @@ class Batch:
     spoken_len_B: Tensor
     tasks: list[str]
     languages: list[str | None]
+    step_targets: int
+    step_utterances: int
     epoch: int = 0
     index: int = 0
     applied: Mapping[str, int] = field(default_factory=dict)
-    step_targets: int = 0
-    step_utterances: int = 0
     weight: float = 1.0
     phrases: PhraseTree | None = None
 
@@ -157,5 +157,7 @@ def collate(examples: Sequence[Example], epoch: int = 0, index: int = 0) -> Batc
         epoch=epoch,
         index=index,
         applied=applied,
+        step_targets=sum(len(e.tokens) - 1 for e in examples),
+        step_utterances=len(examples),
         phrases=PhraseTree.of(lists) if lists else None,
     )

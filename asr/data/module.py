@@ -47,7 +47,10 @@ class SpeechData(L.LightningDataModule):
         self.corpus = open_corpus(config, usable)
         self.dev_cuts, dropped = select_usable(config.data.dev, config.data, usable.dev_problem)
         self.dropped = self.corpus.dropped + dropped
-        self.stream = TrainingStream(self.corpus.epoch, config.data, config.seed, config.trainer.max_epochs)
+        trainer = config.trainer
+        self.stream = TrainingStream(
+            self.corpus.epoch, config.data, config.seed, trainer.max_epochs, trainer.accumulate
+        )
         self.position = Position()
         self.waited_before_s = 0.0
         self.loader: BatchLoader | None = None
@@ -72,7 +75,9 @@ class SpeechData(L.LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         workers = self.config.data.workers
         self.loader = BatchLoader(
-            ExampleDataset(self.examples.augmented, self.share, self.examples.count_targets),
+            ExampleDataset(
+                self.examples.augmented, self.share, self.examples.count_targets, self.config.trainer.accumulate
+            ),
             sampler=self.stream,
             batch_size=None,
             num_workers=workers,

@@ -35,10 +35,11 @@ class Position(NamedTuple):
 
 
 class CutBatch(NamedTuple):
-    """The cuts of one batch and where it stands in the stream."""
+    """The cuts of one batch and where it stands in the stream; of_step: all batches of its optimiser step."""
 
     cuts: CutSet
     position: Position
+    of_step: tuple[CutSet, ...] = ()
 
 
 class TrainingStream(Sampler[CutBatch]):
@@ -46,14 +47,19 @@ class TrainingStream(Sampler[CutBatch]):
 
     The batches of an epoch are a function of seed and epoch (`cuts_of_epoch` gives its cuts), so a run goes on
     from a position by making that epoch's batches anew and passing over those that are done; `on_passed` is told how
-    many of how many.
+    many of how many.  accumulate: batches of an optimiser step; a run goes on from where one ends.
     """
 
     def __init__(
-        self, cuts_of_epoch: Callable[[int], Drawn], config: DataConfig, seed: int, max_epochs: int | None
+        self,
+        cuts_of_epoch: Callable[[int], Drawn],
+        config: DataConfig,
+        seed: int,
+        max_epochs: int | None,
+        accumulate: int = 1,
     ) -> None:
         self.cuts_of_epoch, self.config, self.seed = cuts_of_epoch, config, seed
-        self.max_epochs = max_epochs
+        self.max_epochs, self.accumulate = max_epochs, accumulate
         self.start = Position()
         self.on_passed: Callable[[int, int], None] = lambda passed, of: None
 
@@ -92,6 +98,12 @@ class TrainingStream(Sampler[CutBatch]):
         )
 
     def __iter__(self) -> Iterator[CutBatch]:
+        coming = self._coming()
+        while step := list(itertools.islice(coming, self.accumulate)):
+            of_step = tuple(batch.cuts for batch in step)
+            yield from (batch._replace(of_step=of_step) for batch in step)
+
+    def _coming(self) -> Iterator[CutBatch]:
         epochs = (
             itertools.count(self.start.epoch) if self.max_epochs is None else range(self.start.epoch, self.max_epochs)
         )
@@ -121,8 +133,9 @@ ALONE = Share()
 class ExampleDataset(Dataset["Batch | AsrError"]):
     """Turn this process's share of a batch of cuts into waveforms and tokens; runs in the loader's workers.
 
-    An utterance that cannot be used gives its error as the item: torch would raise a worker's exception with the
-    worker's traceback as its message.
+    count_targets: of a cut; by it each batch knows what of its optimiser step's loss is its own.  An utterance that
+    cannot be used gives its error as the item: torch would raise a worker's exception with the worker's traceback as
+    its message.
     """
 
     def __init__(
@@ -130,21 +143,26 @@ class ExampleDataset(Dataset["Batch | AsrError"]):
         make_example: Callable[[Cut, int], Example],
         share: Share = ALONE,
         count_targets: Callable[[Cut], int] | None = None,
+        accumulate: int = 1,
     ) -> None:
         self.make_example, self.share, self.count_targets = make_example, share, count_targets
+        self.parts = share.processes * accumulate  # of a step, over which torch and Lightning take the mean
 
     def __getitem__(self, batch: CutBatch) -> Batch | AsrError:  # type: ignore[override]
         try:
-            return self._shared(batch) if self.share.processes > 1 else make_batch(batch, self.make_example)
+            return self._part(batch) if self.parts > 1 else make_batch(batch, self.make_example)
         except AsrError as e:
             return e
 
-    def _shared(self, batch: CutBatch) -> Batch:
+    def _part(self, batch: CutBatch) -> Batch:
         cuts = list(batch.cuts)
-        made = make_batch(CutBatch(CutSet.from_cuts(self.share.of(cuts)), batch.position), self.make_example)
-        weight = float(self.share.processes) if self.share.rank < len(cuts) else 0.0
-        targets = sum(map(self.count_targets, cuts)) if self.count_targets else 0
-        return replace(made, step_targets=targets, step_utterances=len(cuts), weight=weight)
+        made = make_batch(batch._replace(cuts=CutSet.from_cuts(self.share.of(cuts))), self.make_example)
+        weight = float(self.parts) if self.share.rank < len(cuts) else 0.0
+        if self.count_targets is None:
+            return replace(made, weight=weight)
+        of_step = list(itertools.chain.from_iterable(batch.of_step))
+        targets = sum(map(self.count_targets, of_step))
+        return replace(made, step_targets=targets, step_utterances=len(of_step), weight=weight)
 
 
 def make_batch(batch: CutBatch, make_example: Callable[[Cut, int], Example]) -> Batch:

@@ -78,6 +78,7 @@ class SpeechTask(L.LightningModule):
         self.batches_seen = 0
         self.skipped_in_a_row = 0
         self.ids_of_step: list[str] = []
+        self.of_step: dict[str, Tensor] = {}  # the losses of its batches so far
         self.began, self.wall_s_before = time.monotonic(), 0.0
         self.applied: Counter[str] = Counter()  # by this process, since it began
         self.applied_before: Counter[str] = Counter()
@@ -97,6 +98,8 @@ class SpeechTask(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.batches_seen += 1  # here, so that states saved after the batch count it
+        if batch_idx % self.config.trainer.accumulate == 0:
+            self.of_step.clear()
         torch.manual_seed(self._step_seed("step"))
 
     def _step_seed(self, purpose: str) -> int:
@@ -133,14 +136,12 @@ class SpeechTask(L.LightningModule):
         return derived_random(self.config.seed, purpose, self.batches_seen, id)
 
     def combine(self, found: dict[str, Tensor], batch: Batch) -> Tensor:
-        """The batch's loss: criteria per token or utterance, weighted.
+        """The loss of a batch: criteria per token or utterance of its step, weighted.
 
-        Of a step that processes share, what makes their mean that.
+        The mean over the batches and processes of a step is the loss of all its utterances in one batch.
         """
-        tokens = batch.step_targets or int(batch.target_len_B.sum())
-        utterances = batch.step_utterances or len(batch.ids)
         sums = {name: value_B.sum() for name, value_B in found.items()}
-        return batch.weight * self.criteria.weighed(sums, tokens, utterances, self.global_step)
+        return batch.weight * self.criteria.weighed(sums, batch.step_targets, batch.step_utterances, self.global_step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         self.ids_of_step += batch.ids
@@ -151,12 +152,18 @@ class SpeechTask(L.LightningModule):
         if not losses.is_finite(loss) and not self.shared:  # else all processes find the gradient to be that
             self._tell(f"loss is {self.last_loss}", batch.ids)
             return None
-        size = len(batch.ids)
-        self.log("loss", loss, batch_size=size, sync_dist=self.shared)
-        for name, value_B in found.items():
-            count = int(batch.target_len_B.sum()) if self.criteria.per(name) == "token" else size
-            self.log(f"loss_{name}", value_B.detach().sum() / count, batch_size=size, sync_dist=self.shared)
+        self._log(found, loss.detach(), batch)
         return loss
+
+    def _log(self, found: dict[str, Tensor], loss: Tensor, batch: Batch) -> None:
+        """Log the losses of the step's batches so far; Lightning writes down what is logged of the last one."""
+        count = {"token": batch.step_targets, "utterance": batch.step_utterances}
+        values = {"loss": loss}
+        for name, value_B in found.items():
+            values[f"loss_{name}"] = batch.weight * value_B.detach().sum() / count[self.criteria.per(name)]
+        for name, value in values.items():
+            self.of_step[name] = self.of_step.get(name, 0.0) + value / self.config.trainer.accumulate
+            self.log(name, self.of_step[name], batch_size=len(batch.ids), sync_dist=self.shared)
 
     @property
     def attends(self) -> bool:
