@@ -20,9 +20,11 @@ from torch import Tensor
 from asr.checkpoint import load_state
 from asr.data.batch import Batch
 from asr.data.module import SpeechData
-from asr.errors import AsrError
+from asr.errors import AsrError, ConfigError
+from asr.model.encoder import recompute_layers
 from asr.training.callbacks import TryLargestBatch
 from asr.training.run import train
+from asr.training.start import starting_point
 from asr.training.states import states_in
 from asr.training.task import SpeechTask
 
@@ -310,6 +312,29 @@ def test_what_is_logged_of_a_step_is_its_whole_loss(path: Path) -> None:
     watch = fit(task, data)
     for step in range(3):
         assert watch.logged[2 * step + 1]["loss"] == pytest.approx(sum(watch.losses[2 * step : 2 * step + 2]) / 2)
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", ["transformer", "conformer"])
+def test_layers_that_are_computed_again_have_the_same_gradient(path: Path, layer: str) -> None:
+    def gradients(task: SpeechTask, data: SpeechData) -> Tensor:
+        batch = data.dev_batch(data.train_cuts[:3])
+        torch.manual_seed(4)
+        task.combine(task.losses(batch, training=True), batch).backward()
+        return torch.cat([p.grad.flatten() for p in task.parameters() if p.grad is not None])
+
+    kept, again = (prepared(path, f"model.encoder.layer={layer}", "model.encoder.layers=2") for _ in range(2))
+    names = list(again[0].state_dict())
+    recompute_layers(again[0].model.encoder)
+    assert list(again[0].state_dict()) == names
+    torch.testing.assert_close(gradients(*again), gradients(*kept), atol=0, rtol=0)
+
+
+def test_norms_with_statistics_cannot_be_computed_again(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.recompute would count each batch twice in the norms of .*=power"):
+        starting_point(experiment(path, "trainer.recompute=true", "model.encoder.normalization=power"))
 
 
 # ---- guided attention -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from asr.text import normalizer
 from asr.text.numerals import in_words
-from asr.text.scripts import mixed_tokens
+from asr.text.scripts import mixed_tokens, one_after_another
 
 chinese = normalizer("chinese")
 
@@ -160,3 +160,20 @@ def test_tokens_of_mixed_texts(text: str, tokens: str) -> None:
 @given(text=st.text(max_size=30))
 def test_tokens_lose_nothing(text: str) -> None:
     assert "".join(mixed_tokens(text)) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("texts", "whole"),
+    [
+        (["你好", "世界"], "你好世界"),
+        (["你好。", "世界"], "你好。世界"),
+        (["ねえ", "「何？」"], "ねえ「何？」"),
+        (["我用 app", "打卡"], "我用 app 打卡"),
+        ([" one ", "", "two"], "one two"),
+        (["안녕", "세상"], "안녕 세상"),
+        (["สวัสดี", "ครับ"], "สวัสดี ครับ"),
+        ([], ""),
+    ],
+)
+def test_texts_one_after_another_have_the_spaces_of_their_script(texts: list[str], whole: str) -> None:
+    assert one_after_another(texts) == whole

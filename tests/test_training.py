@@ -168,6 +168,22 @@ SHORT = (
 )
 
 
+def test_a_run_ends_when_its_patience_does_and_goes_on_with_more(config: Path, tmp_path: Path) -> None:
+    out, told = tmp_path / "run", []
+    still = (
+        *SHORT,
+        "trainer.max_steps=9",
+        "trainer.validate_every_steps=2",
+        "optimizer.lr=1e-9",
+        "trainer.step_log=true",
+    )
+    for patience in (2, 2, 3):
+        console = Console(file=io.StringIO())
+        train(experiment(config, f"out={out}", *still, f"trainer.patience={patience}"), console)
+        told.append((len(logged_steps(out)), console.file.getvalue().count("validations without a new best")))
+    assert told == [(6, 1), (6, 1), (8, 1)]
+
+
 def test_a_cosine_run_that_may_be_longer_has_the_curve_of_its_new_length(config: Path, tmp_path: Path) -> None:
     def rates(out: Path, *lengths: int) -> list[tuple[int, str]]:
         for steps in lengths:

@@ -139,7 +139,7 @@ def test_what_a_run_is_chosen_by_has_to_be_measured(config: Path) -> None:
 
 def test_the_best_states_are_those_of_highest_bleu_or_lowest_wer(config: Path, tmp_path: Path) -> None:
     class Trainer:
-        sanity_checking, is_global_zero, global_step = False, False, 0
+        sanity_checking, is_global_zero, should_stop, global_step = False, False, False, 0
         callback_metrics: dict[str, torch.Tensor]
 
         def save_checkpoint(self, path: Path) -> None: ...

@@ -74,6 +74,17 @@ class TrainerConfig(Config):
         description="figure of dev that the best states and the model are chosen by; default: wer, or bleu where "
         "nothing is transcribed",
     )
+    patience: int | None = Field(
+        None,
+        gt=0,
+        description="validations in a row without a new best after which the run ends; default: it never does so; "
+        "raised, such a run goes on",
+    )
+    recompute: bool = Field(
+        False,
+        description="compute what is within the encoder's layers again for the gradient instead of keeping it: slower, "
+        "in far less memory (activation checkpointing)",
+    )
     plot_utterances: int = Field(
         2, ge=0, description="dev utterances whose attention is drawn at each validation, the same each time; 0: none"
     )

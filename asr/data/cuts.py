@@ -19,6 +19,7 @@ from asr.data.sources import Manifest, Shar, StoredAudio
 from asr.errors import DataError, printable
 from asr.files import Place, is_folder
 from asr.resampling import resample
+from asr.text.scripts import one_after_another
 
 _MOST_LANGUAGES, _SHOWN_LANGUAGES = 1000, 5  # of what is in another language than those chosen
 
@@ -46,8 +47,8 @@ def read_cuts(path: Place) -> CutSet:
 
 
 def text_of(cut: Cut) -> str:
-    """The text of a cut, its supervisions in order of time joined by spaces."""
-    return " ".join(s.text for s in in_time(cut.supervisions) if s.text)
+    """The text of a cut: those of its supervisions in order of time."""
+    return one_after_another(s.text for s in in_time(cut.supervisions) if s.text)
 
 
 def in_time(supervisions: Iterable[SupervisionSegment]) -> list[SupervisionSegment]:

@@ -17,6 +17,7 @@ from lhotse.utils import fastcopy
 from asr.data.cuts import Dropped, in_time, language_of
 from asr.errors import DataError
 from asr.tasks import TRANSCRIBE, into
+from asr.text.scripts import one_after_another
 
 _TASK, _SPOKEN = "asr.task", "asr.spoken"
 
@@ -34,7 +35,7 @@ def text_language_of(cut: Cut) -> str | None:
 def spoken_text_of(cut: Cut) -> str:
     """What is said in a cut; '' if nobody wrote it down."""
     texts = [_custom(s).get(_SPOKEN) if _TASK in _custom(s) else s.text for s in in_time(cut.supervisions)]
-    return " ".join(text for text in texts if text)
+    return one_after_another(text for text in texts if text)
 
 
 def for_task(cut: Cut, task: str) -> Cut:

@@ -6,10 +6,12 @@ Shapes: B batch, T frames, D width, N rows (see asr.model.rows).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from asr.features import Features
 from asr.model.attention import SelfAttention
@@ -82,3 +84,9 @@ class Encoder(nn.Module):
     def lengths(self, len_B: Tensor) -> Tensor:
         """Frames of the output for so many feature frames."""
         return self.subsampling.lengths(len_B)
+
+
+def recompute_layers(encoder: Encoder) -> None:
+    """Let each layer keep only what it is given, and compute the rest again for the gradient (Chen et al. 2016)."""
+    for layer in encoder.layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)  # type: ignore[method-assign]

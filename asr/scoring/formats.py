@@ -16,6 +16,7 @@ from typing import Any, Literal
 from asr.errors import DataError
 from asr.scoring import timed
 from asr.scoring.rows import Form, Ids, PathLike, Row, Source, lines
+from asr.text.scripts import one_after_another
 
 # What tells a Kaldi-style id ("1089-134686-0000", "en/vm-goodbye", "spk_utt") from the first word of a sentence.
 _ID_LIKE = re.compile(r"[\d_/]")
@@ -87,7 +88,7 @@ def suffix(path: PathLike) -> str:
 
 def joined(source: Source) -> Source:
     """All of a source's texts as one."""
-    return replace(source, rows=lambda: iter([Row("all", " ".join(row.text for row in source.rows()))]))
+    return replace(source, rows=lambda: iter([Row("all", one_after_another(row.text for row in source.rows()))]))
 
 
 def _has_ids(path: PathLike) -> bool:
@@ -183,7 +184,7 @@ def of_cut(row: Mapping[str, Any], code: str | None = None) -> Row:
     spoken.sort(key=lambda s: s[0])
     parts = [part for _, part in spoken]
     texts = [part.get("text") if code is None else _translation(row["id"], part, code) for part in parts]
-    text = " ".join(text for text in texts if text)
+    text = one_after_another(text for text in texts if text)
     fields: dict[str, Any] = {"duration": row.get("duration"), **(row.get("custom") or {})}
     fields["tracks"] = tracks  # with the times of what is said, for those who need them
     for key in ("speaker", "gender", "language"):

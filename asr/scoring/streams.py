@@ -12,6 +12,7 @@ from asr.scoring import timed
 from asr.scoring.formats import Columns, open_texts, suffix
 from asr.scoring.rows import Form, PathLike, Row, Source
 from asr.scoring.tcwer import Stretch
+from asr.text.scripts import one_after_another
 
 Spoken = Sequence[Stretch]
 _Recordings = Mapping[tuple[str, str], list[Stretch]]  # by file and channel
@@ -45,7 +46,7 @@ def opener(*paths: PathLike) -> Opener:
     def rows(recordings: _Recordings) -> Iterator[Row]:
         for (file, channel), stretches in recordings.items():
             stretches.sort(key=lambda s: s.start_s)
-            text = " ".join(stretch.text for stretch in stretches if stretch.text)
+            text = one_after_another(stretch.text for stretch in stretches if stretch.text)
             yield Row(f"{file}_{channel}" if channels[file] else file, text, None, {_STRETCHES: stretches})
 
     def open_one(path: PathLike, form: Literal["ids", "lines"] | None, columns: Columns) -> Source:

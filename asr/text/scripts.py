@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import regex
 
 # A letter or digit of such a script, with the marks that stand on it. The standard library knows no scripts.
 HAN_OR_KANA = r"(?=[\p{L}\p{N}])[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}]\p{M}*"
 SOUTH_EAST_ASIAN = r"(?=[\p{L}\p{N}])[\p{scx=Thai}\p{scx=Lao}\p{scx=Khmer}\p{scx=Myanmar}]\p{M}*"
 _UNSPACED = f"{HAN_OR_KANA}|{SOUTH_EAST_ASIAN}"
+_EAST_ASIAN_SIGN = r"[\p{P}&&[\u3000-\u303F\uFF00-\uFFEF]]"
+_UNSPACED_END = regex.compile(rf"(?V1)(?:{HAN_OR_KANA}|{_EAST_ASIAN_SIGN})\Z")
+_UNSPACED_BEGIN = regex.compile(rf"(?V1)(?:{HAN_OR_KANA}|{_EAST_ASIAN_SIGN})")
 _TOKEN = regex.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED}).)+", regex.DOTALL)
 
 
@@ -22,3 +27,15 @@ def mixed_tokens(text: str) -> list[str]:
     if text.isascii():
         return text.split()
     return [token for word in text.split() for token in _TOKEN.findall(word)]
+
+
+def one_after_another(texts: Iterable[str]) -> str:
+    """Texts as one, with a space between two unless Chinese or Japanese, which has none, stands on both sides.
+
+    Thai, Lao, Khmer and Burmese have no spaces between words, but between sentences.
+    """
+    whole = ""
+    for text in filter(None, map(str.strip, texts)):
+        seamless = not whole or (_UNSPACED_END.search(whole, max(0, len(whole) - 4)) and _UNSPACED_BEGIN.match(text))
+        whole += text if seamless else f" {text}"
+    return whole

@@ -32,19 +32,29 @@ class KeepStates(L.Callback):
     """Save training states: the last two, and the best on dev; and what the best one made of dev.
 
     The scores of the best are kept in the state itself, so they outlive a crash.  A state saved at a validation
-    is saved after it.
+    is saved after it.  After `patience` validations in a row without a new best it ends the training.
     """
 
     def __init__(self, folder: Path, config: TrainerConfig, chosen_by: Measure) -> None:
         self.folder, self.config, self.chosen_by = folder, config, chosen_by
         self.best: dict[int, float] = {}  # what the best states are chosen by, the best of all first
         self.validated = -1  # the last step that was
+        self.waited = 0  # validations since the last that was better than all before
+
+    @property
+    def impatient(self) -> bool:
+        """Whether there was no new best for too long."""
+        return self.config.patience is not None and self.waited >= self.config.patience
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": dict(self.best), "validated": self.validated}
+        return {"best": dict(self.best), "validated": self.validated, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.validated = dict(state_dict["best"]), state_dict["validated"]
+        self.waited = state_dict["waited"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop |= self.impatient
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """A run that was over goes on if it may be longer now: to Lightning, all of it is one epoch, never over."""
@@ -70,7 +80,12 @@ class KeepStates(L.Callback):
         if trainer.sanity_checking or name not in trainer.callback_metrics:
             return
         self.validated = trainer.global_step
-        found = {**self.best, trainer.global_step: float(trainer.callback_metrics[name])}
+        value = float(trainer.callback_metrics[name])
+        bad = badness(self.chosen_by, value)
+        better = all(bad < badness(self.chosen_by, before) for before in self.best.values())
+        self.waited = 0 if better else self.waited + 1
+        trainer.should_stop |= self.impatient
+        found = {**self.best, trainer.global_step: value}
         order = sorted(found, key=lambda step: (badness(self.chosen_by, found[step]), -step))
         self.best = {step: found[step] for step in order[: self.config.keep_best]}
         if trainer.is_global_zero and next(iter(self.best)) == trainer.global_step:

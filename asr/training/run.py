@@ -21,6 +21,7 @@ from asr.data.module import SpeechData
 from asr.files import naming
 from asr.machine import processor
 from asr.model.attention import products
+from asr.model.encoder import recompute_layers
 from asr.model.precision import attend_by
 from asr.training.callbacks import KeepStates, ShowPassing, ShowProgress, StepLog, TryLargestBatch, enough_memory
 from asr.training.finish import finish
@@ -73,7 +74,8 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     if over_all and config.init is None and resume is None:  # else a state holds what was measured
         measure_normalization(parts, data, console)
     task = SpeechTask(parts, config)
-
+    if config.trainer.recompute:
+        recompute_layers(task.model.encoder)
     task.on_skip = warn
     task.total_steps = total_steps(config, data)
     trainer, keeper = _trainer(config, device, data, task, console)
@@ -95,6 +97,8 @@ def train(config: ExperimentConfig, console: Console) -> Path:
                 trainer.validate(task, datamodule=data, verbose=False)
         except SystemExit:  # by which Lightning answers to Ctrl-C and SIGTERM, to the latter with status 0
             raise KeyboardInterrupt from None
+        if keeper.impatient:
+            console.print(f"ended after {keeper.waited} validations without a new best (trainer.patience)")
         if is_first():
             keeper.tidy()  # a start that was killed between its last save and this
     if _sharded(config) and is_first():

@@ -77,6 +77,8 @@ _MAY_CHANGE = {
     "trainer.nodes",
     "trainer.strategy",
     "trainer.keep_best",
+    "trainer.patience",
+    "trainer.recompute",
     "trainer.save_every_steps",
     "trainer.log_every_steps",
     "trainer.plot_utterances",
@@ -118,6 +120,11 @@ def starting_point(config: ExperimentConfig, console: Console = _QUIET) -> Model
     """The untrained model of a new run, or what `init` names of another."""
     parts = _starting_point(config, console)
     _check_longest(config, parts.config)
+    normalization = parts.config.model.encoder.normalization
+    if config.trainer.recompute and normalization in ("batch", "power"):
+        raise ConfigError(
+            f"trainer.recompute would count each batch twice in the norms of normalization={normalization}"
+        )
     return parts
 
 
