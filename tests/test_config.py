@@ -44,11 +44,14 @@ def test_every_shipped_experiment_is_valid_and_survives_a_round_trip(path: Path,
         ("trainer.max_steps=null", "give max_epochs or max_steps"),
         ("model.encoder.dim=30", "multiple of heads"),
         ("features={sample_rate_hz: 96000, window_ms: 1000}", "window_ms=1000 is more than 65,536 samples"),
-        ("augment.speeds=[]", "'augment.speeds': Tuple should have at least 1 item"),
+        ("augment.speeds=[]", "'augment.speeds': a list of 1 or more has to stand here, got []"),
         ("augment.noise_probability=0.5", "augment.noise, a folder, and augment.noise_probability above 0 go together"),
         ("optimizer.betas=[0.9, 1.0]", "'optimizer.betas.1': Input should be less than 1"),
         ("normalizer=basik", "'normalizer': unknown normalizer 'basik'; did you mean 'basic'?"),
         ("score_normalizer=rules.yaml", "'score_normalizer': 'rules.yaml': a file of rules cannot stand here"),
+        ("augment.speeds=1", "'augment.speeds': a list has to stand here, got 1"),
+        ("data=a", "good.yaml: 'data': a section of keys has to stand here, got a"),
+        ("augment.noise=1", "'augment.noise': a path has to stand here, got 1"),
         ("trainer", "overrides look like"),
         ("out.x=1", "is a value, not a section"),
         ("optimizer.lr=[1", "not valid YAML"),
@@ -60,6 +63,14 @@ def test_mistakes_are_one_helpful_line(good: Path, override: str, expected: str)
         read_config(ExperimentConfig, good, [override])
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_file_is_named_once_whatever_is_wrong_in_it(good: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_config(ExperimentConfig, good, ["seed=x", "optimizer.lr=fast"])
+    assert str(caught.value).count("good.yaml") == 1
+    assert "'seed': " in str(caught.value).partition("; ")[0]
+    assert str(caught.value).partition("; ")[2].startswith("'optimizer.lr': ")
 
 
 HOSTILE = {

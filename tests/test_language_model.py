@@ -11,7 +11,7 @@ from command import asr
 from models import noises, small_model
 
 from asr.checkpoint import LanguageFolder, load_language_model, load_state, save_model_folder
-from asr.config import LanguageExperimentConfig, LanguageFolderConfig, LanguageModelConfig, read_config
+from asr.config import LanguageExperimentConfig, LanguageFolderConfig, LanguageModelConfig, parse_yaml, read_config
 from asr.data.batch import pad_audio
 from asr.errors import AsrError, CheckpointError, ConfigError
 from asr.model.build import build_language_model
@@ -162,6 +162,31 @@ def test_mistakes_of_a_run_are_one_line(folder: Path) -> None:
     assert "key 'out' is missing" in done.err[0]
     done = asr("lm", "train", folder / "none.yaml")
     assert (done.status, done.err) == (2, [f"asr: {folder}/none.yaml: no such file"])
+    words = ["lm", "train", CONF / "prompts" / "lm-en.yaml", f"out={folder / 'none'}"]
+    for change, says in (
+        ("data.train=3", "lm-en.yaml: 'data.train': a list has to stand here, got 3"),
+        ("data=texts.txt", "lm-en.yaml: 'data': a section of keys has to stand here, got texts.txt"),
+        (f"speech_model={folder}/no/model", f"(config.yaml is missing); asr train with out={folder}/no makes it"),
+        (f"speech_model={folder}/none", f"speech_model, whose tokens are taken: {folder}/none: no model folder"),
+    ):
+        done = asr(*words, change)
+        assert (done.status, len(done.err)) == (2, 1)
+        assert says in done.err[0]
+
+
+def test_texts_are_one_file_or_a_list_of_them() -> None:
+    path = CONF / "prompts" / "lm-en.yaml"
+    config = read_config(LanguageExperimentConfig, path, ["data.train=a.txt", "data.dev=[b.txt, c.txt]"])
+    assert config.data.train == (Path("a.txt"),)
+    assert config.data.dev == (Path("b.txt"), Path("c.txt"))
+
+
+def test_the_configuration_is_printed_as_that_of_a_speech_model() -> None:
+    done = asr("lm", "train", CONF / "prompts" / "lm-en.yaml", "out=here", "data.train=a.txt", "--print-config")
+    assert (done.status, done.err) == (0, [])
+    printed = parse_yaml(done.out, "printed")
+    assert (printed["out"], printed["data"]["train"], printed["model"]["norm"]) == ("here", ["a.txt"], "pre")
+    assert not Path("here").exists()
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("lm-*.yaml")), ids=lambda path: path.name)

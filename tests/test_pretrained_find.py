@@ -193,7 +193,7 @@ def test_then_the_hub(
         ("whisper-tin", r"hub cannot be reached; did you mean whisper-tiny\?$"),
         ("wisper-base.en", r"such as whisper-tiny\.en or OWNER/NAME; did you mean whisper-base\.en\?$"),
         ("m", r"m: no model folder \(config\.yaml is missing\), and no name of a model, such as whisper-tiny\.en or"),
-        ("exp/run/model", r"exp/run/model: no model folder \(config\.yaml is missing\)$"),
+        ("exp/run/model", r"exp/run/model: no model folder .*; asr train with out=exp/run makes it$"),
         ("m\n\x1b[31m", r"m\\n\\x1b\[31m: no model folder"),
     ],
 )
@@ -378,5 +378,5 @@ def test_import_takes_names(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_a_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "exp" / "prompts").mkdir(parents=True)
-    with pytest.raises(CheckpointError, match=r"^exp/promts: no model folder \(config.yaml is missing\)$"):
+    with pytest.raises(CheckpointError, match=r"^exp/promts: no model .* missing\); asr train makes one$"):
         find_model("exp/promts")

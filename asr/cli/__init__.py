@@ -12,10 +12,10 @@ import typer
 from asr import __version__
 from asr.cli.ablate import ablate
 from asr.cli.compare import compare
-from asr.cli.inputs import load_recognizer, parse_seconds
+from asr.cli.inputs import load_recognizer, parse_seconds, read_experiment
 from asr.cli.lm import lm_app
 from asr.cli.normalize import NORMALIZER_HELP, normalize
-from asr.cli.options import BatchSeconds, Cuts, Device, Dtype, Model, Task
+from asr.cli.options import BatchSeconds, Cuts, Device, Dtype, Model, PrintConfig, Task
 from asr.cli.report import report
 from asr.cli.score import print_report, score
 from asr.cli.scoring import Measuring, say_left_out
@@ -73,9 +73,7 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Changes to it, such as model.encoder.layers=6.")
     ] = None,
-    print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the whole configuration and stop.")
-    ] = False,
+    print_config: PrintConfig = False,
 ) -> None:
     """Train or fine-tune a model; the same command resumes a run that was cut off.
 
@@ -83,12 +81,9 @@ def train(
 
     Example: `asr train conf/prompts/finetune-tiny-en.yaml data.train=... data.dev=... out=exp/mine`
     """
-    from asr.config import ExperimentConfig, read_config, to_yaml
+    from asr.config import ExperimentConfig
 
-    experiment = read_config(ExperimentConfig, config, overrides or [])
-    if print_config:
-        print(to_yaml(experiment), end="")
-        return
+    experiment = read_experiment(ExperimentConfig, config, overrides, print_config)
     from rich.console import Console
 
     from asr.training.run import train as train_model

@@ -6,14 +6,19 @@ import glob
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import typer
 
 from asr.errors import ConfigError, printable
 from asr.files import audio_by_name
 
 if TYPE_CHECKING:
+    from asr.config import Config
     from asr.model.precision import Precision
     from asr.recognizer import Recognizer
+
+C = TypeVar("C", bound="Config")
 
 
 def names(text: str) -> list[str]:
@@ -40,6 +45,17 @@ def load_recognizer(model: Path, device: str, dtype: Precision | Literal["auto"]
 
     given = {name: value for name, value in options.items() if value is not None}
     return loading.load_model(model, device=device, dtype=dtype, **given)
+
+
+def read_experiment(kind: type[C], path: Path, changes: list[str] | None, print_config: bool) -> C:
+    """The experiment of a YAML with changes; with --print-config it is printed, and the command ends."""
+    from asr.config import read_config, to_yaml
+
+    experiment = read_config(kind, path, changes or [])
+    if print_config:
+        print(to_yaml(experiment), end="")
+        raise typer.Exit
+    return experiment
 
 
 def find_audio(inputs: list[str]) -> tuple[list[str], list[str], list[str]]:

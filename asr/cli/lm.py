@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from asr.cli.options import Model
+from asr.cli.inputs import read_experiment
+from asr.cli.options import Model, PrintConfig
 from asr.cli.terminal import progress, say
 
 lm_app = typer.Typer(
@@ -45,15 +46,17 @@ def ngram(
 def train(
     config: Annotated[Path, typer.Argument(help="YAML of the run, such as conf/prompts/lm-en.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes, such as model.layers=2.")] = None,
+    print_config: PrintConfig = False,
 ) -> None:
     """Train a Transformer language model; the same command resumes a run that was cut off.
 
     Example: `asr lm train conf/prompts/lm-en.yaml out=exp/lm`
     """
-    from asr.config import LanguageExperimentConfig, read_config
+    from asr.config import LanguageExperimentConfig
+
+    experiment = read_experiment(LanguageExperimentConfig, config, overrides, print_config)
     from asr.training.language import train_language_model
 
-    experiment = read_config(LanguageExperimentConfig, config, overrides or [])
     with progress("training", _of_steps) as on_done:
         folder = train_language_model(experiment, say, on_done)
     print(f"{folder}: ready; next: asr tune DEV --model DIR --lm {folder} --grid lm_weight=0,0.1,0.2,0.4")

@@ -79,6 +79,9 @@ BatchSeconds = Annotated[
     str, typer.Option("--batch-seconds", help="Seconds of audio in a batch; auto: the fastest that fits.")
 ]
 
+# Experiments
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
+
 # How texts are scored
 _METRICS = "several with commas. [default: wer,cer; of translations bleu,chrf]"
 Metric = Annotated[str | None, typer.Option("--metric", help=f"wer, cer, mixed, mer, wil, bleu, chrf, ter; {_METRICS}")]

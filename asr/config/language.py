@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from .base import Config, Layers, Size
 from .model import NormalizerName, TokenizerConfig
@@ -46,13 +46,20 @@ class LanguageFolderConfig(Config):
     normalizer: NormalizerName = Field("none", description="the text normaliser that training texts went through")
 
 
+def _listed(files: Any) -> Any:
+    return [files] if isinstance(files, str | Path) else files
+
+
+Files = Annotated[
+    tuple[Path, ...], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=Path | tuple[Path, ...])
+]
+
+
 class LanguageDataConfig(Config):
     """Texts, whatever `asr score` reads; plain text a line each."""
 
-    train: tuple[Path, ...] = Field(min_length=1, description="files of the texts that are trained on, a list")
-    dev: tuple[Path, ...] = Field(
-        min_length=1, description="files of other texts, a list: the best model is chosen by them"
-    )
+    train: Files = Field(description="file of the texts that are trained on, or a list of files")
+    dev: Files = Field(description="file of other texts, or a list of files: the best model is chosen by them")
     batch_tokens: int = Field(
         4000, gt=0, description="tokens in a batch, padding included; lower it where memory is short"
     )

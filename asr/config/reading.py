@@ -38,6 +38,14 @@ _Loader.add_implicit_resolver(
 C = TypeVar("C", bound=Config)
 _MAX_YAML_BYTES = 1_000_000
 _MOST_NESTED = 20
+# What pydantic says of these in the terms of Python
+_WANTED = {
+    "model_type": "a section of keys has to stand here",
+    "dict_type": "a section of keys has to stand here",
+    "tuple_type": "a list has to stand here",
+    "too_short": "a list of {min_length} or more has to stand here",
+    "path_type": "a path has to stand here",
+}
 
 
 def _check_events(text: str) -> None:
@@ -120,9 +128,8 @@ def validate(kind: type[C], tree: Any, source: str) -> C:
     try:
         return kind.model_validate(tree)
     except ValidationError as e:
-        raise ConfigError(
-            printable("; ".join(f"{source}: {_explain(kind, error)}" for error in e.errors()[:5]))
-        ) from None
+        problems = "; ".join(_explain(kind, error) for error in e.errors()[:5])
+        raise ConfigError(printable(f"{source}: {problems}")) from None
     except RecursionError:
         raise ConfigError(f"{source}: nested too deeply") from None
 
@@ -145,6 +152,8 @@ def _explain(kind: type[BaseModel], error: Any) -> str:
     if error["type"] == "union_tag_invalid":
         return f"'{key}': there is no kind '{error['ctx']['tag']}'; there are {error['ctx']['expected_tags']}"
     message = error["msg"].removeprefix("Value error, ").replace("\n", " ")
+    if error["type"] in _WANTED:
+        message = _WANTED[error["type"]].format(**error.get("ctx", {}))
     if not key:
         return message
     given = str(error["input"]).replace("\n", " ")

@@ -63,6 +63,8 @@ def _hint(path: Path) -> str:
         return f"; first: asr import {path} NEW-FOLDER"
     if len(path.parts) == 1 and not path.exists():
         return f", and {no_name(str(path))}"
+    if not path.exists():
+        return f"; asr train with out={path.parent} makes it" if path.name == "model" else "; asr train makes one"
     return ""
 
 

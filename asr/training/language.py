@@ -70,7 +70,10 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _begun(config: LanguageExperimentConfig) -> LanguageFolder:
-    speech, tokenizer = load_tokenizer_of(find_model(config.speech_model))
+    try:
+        speech, tokenizer = load_tokenizer_of(find_model(config.speech_model))
+    except CheckpointError as e:
+        raise CheckpointError(f"speech_model, whose tokens are taken: {e}") from None
     settings = LanguageFolderConfig(
         kind="language_model", model=config.model, tokenizer=speech.tokenizer, normalizer=speech.normalizer
     )
