@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from asr.checkpoint import load_model_folder
-from asr.config import DecodeConfig, validate
 from asr.errors import ConfigError
 from asr.machine import find_device
 from asr.model.precision import Precision, fastest
 from asr.pretrained import find_model
 from asr.recognizer import Recognizer
-from asr.recognizer.searchers import WEIGHTS
+from asr.recognizer.searchers import options_with
 from asr.vad import load_detector
 
 
@@ -24,19 +22,15 @@ def load_model(
 
     name: a model folder, or a name such as "whisper-tiny.en" (see asr.pretrained.find_model).  device: auto, cpu,
     cuda or cuda:1.  dtype: float32, bfloat16, int8 (on the CPU), or what is fastest here without a noticeable loss.
-    options: those of the search in place of the model's own, such as beam_size=5.  Raises
-    CheckpointError if there is no such model, ConfigError for options that do not exist or fit.
+    options: those of the search in place of the model's own, such as beam_size=5.  A narrower beam lessens the
+    model's own n_best, too.  Raises CheckpointError if there is no such model, ConfigError for options that do not
+    exist or fit.
 
     >>> load_model("whisper-tiny.en").transcribe("talk.mp3").text   # doctest: +SKIP
     """
     found = find_device(device)
     parts = load_model_folder(find_model(name))
-    own = parts.config.decode.model_dump()
-    absent = {name for name, weighed in WEIGHTS.items() if {**own, **options}[weighed] is None}
-    own = {name: value for name, value in own.items() if name not in absent}
-    if isinstance(guards := options.get("guards"), Mapping):
-        options["guards"] = {**own["guards"], **guards}
-    decode = validate(DecodeConfig, {**own, **options}, "options of the search")
+    decode = options_with(parts.config.decode, options, "options of the search")
     try:
         parts.model.to(found)
     except RuntimeError as e:

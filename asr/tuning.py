@@ -14,7 +14,7 @@ from typing import Any
 
 from lhotse.cut import Cut
 
-from asr.config import DecodeConfig, validate
+from asr.config import DecodeConfig
 from asr.data.batch import pad_audio
 from asr.data.cuts import Dropped, language_of
 from asr.errors import ConfigError, DataError, printable
@@ -25,6 +25,7 @@ from asr.recognizer.batch import BatchDecoder
 from asr.recognizer.budget import Budget
 from asr.recognizer.cuts import waveform
 from asr.recognizer.parallel import Workers
+from asr.recognizer.searchers import options_with
 from asr.scoring import MORE_IS_BETTER, ScoreOptions, ScoreReport, metrics_of, score_sources
 from asr.scoring.recognised import Recognised, sources
 from asr.tasks import chosen, into
@@ -137,7 +138,7 @@ def _check(settings: Sequence[Mapping[str, float]], recognizer: Recognizer, task
 
 
 def _options(options: DecodeConfig, setting: Mapping[str, float]) -> DecodeConfig:
-    return validate(DecodeConfig, {**options.model_dump(), **setting}, "--grid")
+    return options_with(options, setting, "--grid")
 
 
 def _decode(

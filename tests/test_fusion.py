@@ -89,6 +89,22 @@ def test_each_setting_reaches_what_evaluate_says_of_it(folder: Path, tmp_path: P
     assert best.report.values["cer"] == min(t.report.values["cer"] for t in tried)
 
 
+def test_a_narrower_beam_lessens_what_the_model_gives(folder: Path, tmp_path: Path) -> None:
+    save_model_folder(tmp_path / "several", small_model(beam_size=3, n_best=3))
+    dev, model = folder / "dev.jsonl", ["--model", tmp_path / "several"]
+    for words in (
+        ["transcribe", folder / "a.wav", *model, "--beam-size", 1],
+        ["evaluate", dev, *model, "--beam-size", 2, "--out", tmp_path],
+        ["tune", dev, *model, "--beam-size", 2, "--grid", "length_penalty=1"],
+        ["tune", dev, *model, "--grid", "beam_size=1,3"],
+    ):
+        assert asr(*words).status == 0
+    rows = [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
+    assert max(len(row["alternatives"]) for row in rows if "alternatives" in row) == 2
+    done = asr("transcribe", folder / "a.wav", *model, "--beam-size", 1, "--n-best", 3)
+    assert (done.status, done.err) == (2, ["asr: decode.n_best: --n-best 3 needs --beam-size 3 or more"])
+
+
 def test_tune_goes_on_with_fewer_windows_where_memory_is_short(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer, dev, grid = Recognizer(small_model()), folder / "dev.jsonl", {"beam_size": [1.0, 3.0]}
     expected = [each.as_dict() for each in tune(recognizer, dev, grid).tried]

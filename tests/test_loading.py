@@ -41,6 +41,14 @@ def test_load_model(cache: Path) -> None:
     save_model_folder(cache / "weighing", small_model(phrase_bonus=1.0, lm_weight=0.5))  # weigh nothing so far
     assert package.load_model(cache / "weighing").options == DecodeConfig()
     assert package.load_model(cache / "weighing", phrases=names).options.phrase_bonus == 1.0
+    save_model_folder(cache / "several", small_model(beam_size=10, n_best=5))
+    for beam, left in ((1, 1), (3, 3), (7, 5)):
+        assert package.load_model(cache / "several", beam_size=beam).options.n_best == left
+    with pytest.raises(ConfigError, match=r"--n-best 5 needs --beam-size 5 or more"):
+        package.load_model(cache / "several", beam_size=1, n_best=5)
+    save_model_folder(cache / "drawing", small_model(temperature=0.5, top_p=0.9, n_best=5))
+    assert package.load_model(cache / "drawing", temperature=1.0).options.n_best == 5
+    assert package.load_model(cache / "drawing", temperature=0).options == DecodeConfig()
     for options, says in (
         ({"beam_size": 0}, "'beam_size': "),
         ({"beam": 1}, "unknown key 'beam'"),

@@ -20,13 +20,14 @@ from torch import Tensor
 from asr import losses
 from asr.ablation.results import Errors, Split
 from asr.checkpoint import load_model_folder
-from asr.config import Config, DecodeConfig, ExperimentConfig, read_config, set_key, validate
+from asr.config import Config, ExperimentConfig, read_config, set_key
 from asr.config.base import Location
 from asr.data.batch import Batch
 from asr.evaluate import Evaluation, evaluate
 from asr.files import Place, write_atomically
 from asr.model.attention import explicit
 from asr.recognizer import Recognizer
+from asr.recognizer.searchers import options_with
 from asr.training.finish import average
 from asr.training.start import data_of
 from asr.training.task import SpeechTask
@@ -77,10 +78,10 @@ def measure(task: Measuring) -> None:
 def _recognizer(folder: Path, changes: dict[str, Any]) -> Recognizer:
     """A model at work, with changes to its own way of decoding."""
     parts = load_model_folder(folder)
-    options = parts.config.decode.model_dump()
+    given: dict[str, Any] = {}
     for key, value in changes.items():
-        set_key(options, key, value, key)
-    return Recognizer(parts, validate(DecodeConfig, options, "decode"))
+        set_key(given, key, value, key)
+    return Recognizer(parts, options_with(parts.config.decode, given, "decode"))
 
 
 def _decode(recognizer: Recognizer, experiment: ExperimentConfig, manifest: Place, out: Path) -> Evaluation:

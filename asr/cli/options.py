@@ -32,7 +32,11 @@ BeamSize = Annotated[
 ]
 NBest = Annotated[
     int | None,
-    typer.Option("--n-best", min=1, help="Hypotheses per recording in JSON; at most the beam, or so many samples."),
+    typer.Option(
+        "--n-best",
+        min=1,
+        help="Hypotheses per recording in JSON; at most the beam, or so many samples. [default: the model's own]",
+    ),
 ]
 CtcWeight = Annotated[
     float | None,

@@ -6,16 +6,16 @@ Shapes: B windows, P start tokens, T frames, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.checkpoint import ModelFolder
-from asr.config import DecodeConfig, ModelConfig
+from asr.config import DecodeConfig, ModelConfig, validate
 from asr.decode.ctc import best_paths, prefix_search
 from asr.decode.masked import Filler, mask_predict, refine
 from asr.decode.search import Hypothesis, SearchOptions
@@ -39,7 +39,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "temperature": ("attention",),
     "guards": ("attention",),
 }
-WEIGHTS = {"lm_weight": "lm", "lm_unit": "lm", "lm_unknown_penalty": "lm", "phrase_bonus": "phrases"}
+_WEIGHTS = {"lm_weight": "lm", "lm_unit": "lm", "lm_unknown_penalty": "lm", "phrase_bonus": "phrases"}
 # What the command line calls them, where that is not the key with hyphens
 _OPTIONS = {"phrases": "--hotwords", "phrase_bonus": "--hotword-bonus"}
 _NO_OPTION = ("length_penalty", "max_symbols", "iterations", "threshold", "lm_unknown_penalty")
@@ -67,6 +67,32 @@ def build_searcher(parts: ModelFolder, options: DecodeConfig, attention: Searche
     return searchers[parts.config.model.decoder.kind]()
 
 
+def options_with(own: DecodeConfig, given: Mapping[str, Any], source: str) -> DecodeConfig:
+    """A model's own options with those that are given in their place; own ones that lose their use so fall away.
+
+    Of its own n_best as many are left as the beam is wide.  source: is named in errors.  Raises ConfigError, one line,
+    for what is given if it is no option.
+    """
+    tree = own.model_dump()
+    if isinstance(guards := given.get("guards"), Mapping):
+        given = {**given, "guards": {**tree["guards"], **guards}}
+    if {**tree, **given}["temperature"] == 0:
+        del tree["top_p"]
+    options = validate(DecodeConfig, {**tree, **given}, source)
+    fields = DecodeConfig.model_fields
+    changes = {name: fields[name].default for name, _ in _idle(options) if name not in given}
+    if "n_best" not in given and options.temperature == 0:
+        changes["n_best"] = min(options.n_best, options.beam_size)
+    return options.model_copy(update=changes)
+
+
+def _idle(options: DecodeConfig) -> Iterator[tuple[str, str]]:
+    """Options that have no use beside the others, and why."""
+    for name, weighed in _WEIGHTS.items():
+        if getattr(options, weighed) is None:
+            yield name, f"needs {_named(weighed)}"
+
+
 def check_options(model: ModelConfig, options: DecodeConfig) -> None:
     """ConfigError, one line, for options of decoding that such a model has no use for."""
     if options.ctc_weight > 0 and not model.ctc:
@@ -76,9 +102,9 @@ def check_options(model: ModelConfig, options: DecodeConfig) -> None:
         changed = options.guards.enabled if name == "guards" else options.changed(name)
         if changed and kind not in kinds:
             raise ConfigError(f"{_named(name)} is for decoders of kind {' or '.join(kinds)}; this model's is {kind}")
-    for name, weighed in WEIGHTS.items():
-        if options.changed(name) and getattr(options, weighed) is None:
-            raise ConfigError(f"{_named(name)} needs {_named(weighed)}")
+    for name, reason in _idle(options):
+        if options.changed(name):
+            raise ConfigError(f"{_named(name)} {reason}")
     if options.n_best > options.beam_size and options.temperature == 0:
         n = options.n_best
         raise ConfigError(f"decode.n_best: --n-best {n} needs --beam-size {n} or more")

@@ -13,6 +13,7 @@ from asr.errors import AsrError, ConfigError
 from asr.model.build import build_model, token_weights
 from asr.model.speech import SpeechModel
 from asr.pretrained import find_model, resettled
+from asr.recognizer.searchers import options_with
 from asr.tasks import chosen
 from asr.tokenizer import Tokenizer
 
@@ -30,11 +31,7 @@ def adapted(config: ExperimentConfig) -> ModelFolder:
     except AsrError as e:
         hint = "take parts of it, such as init: {from: FOLDER, parts: [encoder]}"
         raise ConfigError(f"{config.init.from_}: {e}; {hint}") from None
-    given = {name: getattr(config.decode, name) for name in config.decode.model_fields_set}
-    own, guards = parts.config.decode, config.decode.guards
-    if "guards" in given:
-        given["guards"] = own.guards.model_copy(update={key: getattr(guards, key) for key in guards.model_fields_set})
-    decode = own.model_copy(update=given)
+    decode = options_with(parts.config.decode, config.decode.model_dump(exclude_unset=True), "decode")
     settled = parts.config.model_copy(update={"decode": decode, "normalizer": config.normalizer})
     return resettled(parts, _fitting(config, _validated(config, settled, _changed(config, model))))
 
