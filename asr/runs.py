@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from asr.scoring import Columns, Comparison, ScoreOptions, compare
 from asr.scoring.formats import open_texts, suffix
 from asr.scoring.recognised import EVALUATION, HYPOTHESES
 from asr.scoring.rows import some
+from asr.tasks import TRANSCRIBE
 from asr.text import NORMALIZERS, open_normalizer
 
 _REFERENCES, _TEXTS = Columns(text="reference"), Columns(text="text")
@@ -24,12 +25,16 @@ _WIDEST = 40
 
 @dataclass(frozen=True)
 class Run:
-    """What a run recognised, and its settings by the dotted names of their keys."""
+    """What a run recognised, and its settings by the dotted names of their keys.
+
+    task: what was to be made of the speech.
+    """
 
     name: str
     hypotheses: Path
     settings: Mapping[str, Any]
     normalizer: str | None = None
+    task: str = TRANSCRIBE
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,11 @@ def compare_runs(
     return RunComparison(runs, Comparison(named), _differences(runs))
 
 
+def task_of(paths: Sequence[Path]) -> str:
+    """A translation, if that is what all runs made; else transcribe.  DataError as for compare_runs."""
+    return _shared({find_run(path).task for path in paths})
+
+
 def find_run(path: Path) -> Run:
     """The run that left a hyp.jsonl, or that a folder holds."""
     places = [path] if path.is_file() else [path / HYPOTHESES, path / "model" / HYPOTHESES]
@@ -105,7 +115,17 @@ def find_run(path: Path) -> Run:
     job = next((_first_line(part) for part in sorted((folder / "parts").glob("*.part"))), {})
     settings = {**_flat(experiment), **_flat(told, "evaluate."), **_flat(job, "transcribe.")}
     scored = evaluation.get("normalizer") or experiment.get("score_normalizer") or experiment.get("normalizer")
-    return Run(str(path), hypotheses, settings, scored)
+    return Run(str(path), hypotheses, settings, scored, str(job.get("task") or _noted_task(hypotheses)))
+
+
+def _noted_task(hypotheses: Path) -> str:
+    """The task that asr train and asr evaluate note beside each translation."""
+    rows = open_texts(hypotheses, columns=_TEXTS).rows()
+    return _shared({str(row.fields.get("task") or TRANSCRIBE) for row in rows})
+
+
+def _shared(tasks: Set[str]) -> str:
+    return TRANSCRIBE if TRANSCRIBE in tasks or not tasks else min(tasks)
 
 
 def _experiment(folder: Path, model: Any) -> dict[str, Any]:

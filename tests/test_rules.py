@@ -56,7 +56,7 @@ ROOMS = {
     "subtitles": BASE | {"transcript", "words"},
     "writers": BASE | {"transcript", "subtitles"},
     "subtitling": BASE | {"subtitling", "audio", "features", "pictures", "resampling", "subtitles", "windows", "words"},
-    "runs": BASE | {"config", "text", "scoring"},
+    "runs": BASE | {"config", "text", "tasks", "scoring"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data", "tasks", "config"},
     "tuning": BASE | {"evaluate", "recognizer", "scoring", "data", "tasks", "config"},
     "corpus": BASE

@@ -108,6 +108,30 @@ def test_mistakes_are_one_line(two: tuple[Path, Path], tmp_path: Path) -> None:
         assert len(done.err) == 1
 
 
+def test_translations_are_compared_by_their_own_metrics(two: tuple[Path, Path], tmp_path: Path) -> None:
+    def translated(name: str, *tasks: str) -> Path:
+        folder = run(tmp_path / name, SAID)
+        rows = [json.loads(line) for line in (folder / "hyp.jsonl").read_text().splitlines()]
+        noted = [{**row, "task": task} if task else row for row, task in zip(rows, tasks, strict=True)]
+        (folder / "hyp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in noted))
+        return folder
+
+    first, second = translated("c", *["translate:de"] * 3), translated("d", "translate:de", *["translate:en"] * 2)
+    mixed = translated("e", "translate:de", "", "")
+    for runs, words, metrics in (
+        ([first, second], [], ["bleu", "chrf"]),
+        ([first, second], ["--metric", "wer"], ["wer"]),
+        ([first, mixed], [], ["wer", "cer"]),
+        ([first, two[0]], [], ["wer", "cer"]),
+    ):
+        found = json.loads(asr("compare", *runs, *words, "--json").out)
+        assert list(found["systems"][0]["metrics"]) == metrics
+    (second / "parts").mkdir()
+    (second / "parts" / "000000000-000000003.00000000.part").write_text('{"task": "translate"}\n')
+    (second / "hyp.jsonl").write_text((two[1] / "hyp.jsonl").read_text())
+    assert find_run(second).task == "translate"
+
+
 def test_texts_without_references_need_a_file_of_them(two: tuple[Path, Path], tmp_path: Path) -> None:
     """As the transcription of a corpus leaves them, with its settings in its parts."""
     folder = tmp_path / "corpus"

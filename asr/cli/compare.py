@@ -32,13 +32,13 @@ def compare(
 ) -> None:
     """Compare runs on the same references: scores, significance of their differences, and the settings that differ.
 
-    Of a training: its best checkpoint's hypotheses of dev.
+    Of a training: its best checkpoint's hypotheses of dev.  Runs that translate are compared by BLEU and chrF.
 
     Example: `asr compare exp/baseline exp/larger`
     """
-    from asr.runs import compare_runs
+    from asr.runs import compare_runs, task_of
 
-    options = measuring.options(language=language, worst=worst)
+    options = measuring.options(task=task_of(runs), language=language, worst=worst)
     with progress("scoring", of_utterances) as on_done:
         result = compare_runs(runs, options, normalizer=normalizer, reference=reference, on_done=on_done)
     if as_json:
