@@ -193,6 +193,12 @@ def test_a_nucleus_of_next_to_nothing_is_greedy_search() -> None:
 # ---- mistakes -----------------------------------------------------------------------------------------------
 
 
+def test_a_penalty_of_unknown_words_is_for_models_of_words(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^decode\.lm_unknown_penalty needs decode\.lm_unit \(--lm-unit\) word$"):
+        Recognizer(small_model(lm=folder / "lm.arpa", lm_unknown_penalty=5.0))
+    Recognizer(small_model(lm=folder / "words.arpa", lm_unit="word", lm_unknown_penalty=5.0))
+
+
 def test_a_mistake_is_one_line_and_status_2(folder: Path) -> None:
     model, wav, dev = folder / "model", folder / "a.wav", folder / "dev.jsonl"
     (folder / "broken.arpa").write_text("\\data\\\nngram 1=1\n\n\\1-grams:\nx </s>\n")
@@ -216,6 +222,7 @@ def test_a_mistake_is_one_line_and_status_2(folder: Path) -> None:
         ([*said, "--lm", folder / "lm.arpa", "--lm-weight", "-1"], "'--lm-weight'"),
         ([*said, "--lm-weight", "0.5"], "asr: decode.lm_weight (--lm-weight) needs decode.lm (--lm)"),
         ([*said, "--hotword-bonus", "3"], "decode.phrase_bonus (--hotword-bonus) needs decode.phrases (--hotwords)"),
+        ([*said, "--temperature", "1", "--beam-size", "2"], "asr: decode.beam_size (--beam-size) is for search, and "),
         ([*said, "--n-best", "5"], "asr: decode.n_best: --n-best 5 needs --beam-size 5 or more"),
         ([*said, "--n-best", "5", "--beam-size", "4"], "--n-best 5 needs --beam-size 5 or more"),
         ([*said, "--temperature", "inf"], "'temperature': Input should be a finite number"),

@@ -48,6 +48,7 @@ def test_load_model(cache: Path) -> None:
         package.load_model(cache / "several", beam_size=1, n_best=5)
     save_model_folder(cache / "drawing", small_model(temperature=0.5, top_p=0.9, n_best=5))
     assert package.load_model(cache / "drawing", temperature=1.0).options.n_best == 5
+    assert package.load_model(cache / "several", temperature=0.5).options == DecodeConfig(temperature=0.5, n_best=5)
     assert package.load_model(cache / "drawing", temperature=0).options == DecodeConfig()
     for options, says in (
         ({"beam_size": 0}, "'beam_size': "),

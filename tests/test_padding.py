@@ -76,7 +76,8 @@ def models(monkeypatch: pytest.MonkeyPatch, *, widest: int) -> tuple[SpeechModel
     torch.manual_seed(2)
     both = []
     for kind in ("keep", "recall"):
-        encoder = {"padding": kind, "keep_s": 0.2, "dim": 16, "layers": 2, "heads": 2, "feed_forward": 32}
+        encoder = {"padding": kind, "dim": 16, "layers": 2, "heads": 2, "feed_forward": 32}
+        encoder |= {"keep_s": 0.2} if kind == "recall" else {}
         config = ModelConfig.model_validate({"encoder": encoder, "decoder": {"layers": 1, "heads": 2}, "ctc": False})
         both.append(build_model(WINDOW, config, 12).eval())
     keep, recall = both

@@ -217,6 +217,16 @@ def test_adapting_sets_options_anew_and_keeps_the_weights(path: Path, tmp_path: 
     assert frames[0] == 13 < frames[1], "a second at 20 ms, by four"
 
 
+def test_what_is_kept_of_silence_goes_with_its_memory(path: Path, tmp_path: Path) -> None:
+    longer = starting_point(brought(path, tmp_path, "adapt.keep_s=1"))
+    assert longer.config.model.encoder.keep_s == 1
+    with pytest.raises(ConfigError, match=r"with what adapt changes: 'model\.encoder': keep_s is for padding=recall"):
+        starting_point(brought(path, tmp_path, "adapt={padding: keep, keep_s: 1}"))
+    config = brought(path, tmp_path, "adapt.padding=mask")
+    save_model_folder(tmp_path, longer)
+    assert not starting_point(config).config.model.encoder.changed("keep_s")
+
+
 def test_what_is_brought_decodes_as_before_but_for_what_is_given(path: Path, tmp_path: Path) -> None:
     config = brought(path, tmp_path, "decode.beam_size=2")
     own = load_model_folder(tmp_path)

@@ -90,8 +90,8 @@ class DecodeConfig(Config):
         1,
         ge=1,
         le=1000,
-        description="hypotheses that are followed at a time; 1: greedy search; with mask_predict: lengths that are "
-        "tried",
+        description="hypotheses that are followed at a time; 1: greedy search, and with a temperature; with "
+        "mask_predict: lengths that are tried",
     )
     ctc_weight: float = Field(
         0.0,

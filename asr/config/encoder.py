@@ -115,6 +115,11 @@ class EncoderConfig(Config):
         None, description="self-attention within chunks, such as {frames: 16, left: 1}, in place of a window"
     )
 
+    def padded(self, padding: Padding) -> EncoderConfig:
+        """The same encoder, which treats padding so; without a memory of silence, keep_s has no use."""
+        kept = {} if padding == "recall" else {"keep_s": type(self).model_fields["keep_s"].default}
+        return self.model_copy(update={"padding": padding, **kept})
+
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> EncoderConfig:
         if self.dim % 2 or (self.layer != "lstm" and self.dim % self.heads):
@@ -127,6 +132,8 @@ class EncoderConfig(Config):
             raise ValueError(f"kernel is for layer=conformer: layer={self.layer} has no convolution")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel={self.kernel} must be odd: a frame, and as many before as behind it")
+        if self.changed("keep_s") and self.padding != "recall":
+            raise ValueError(f"keep_s is for padding=recall: padding={self.padding} remembers no silence")
         if self.padding == "recall" and self.layer != "transformer":
             raise ValueError(f"padding=recall is for layer=transformer: layer={self.layer} needs all frames in order")
         if self.norm == "none" and self.layer != "lstm":

@@ -55,8 +55,8 @@ def resettled(parts: ModelFolder, config: ModelFolderConfig) -> ModelFolder:
 def with_padding(parts: ModelFolder, padding: Padding) -> ModelFolder:
     """The same model, which treats padding so, in evaluation mode."""
     model = parts.config.model
-    encoder = model.encoder.model_copy(update={"padding": padding})
-    changed = resettled(parts, parts.config.model_copy(update={"model": model.model_copy(update={"encoder": encoder})}))
+    padded = model.model_copy(update={"encoder": model.encoder.padded(padding)})
+    changed = resettled(parts, parts.config.model_copy(update={"model": padded}))
     return changed._replace(model=changed.model.eval())
 
 

@@ -91,6 +91,10 @@ def _idle(options: DecodeConfig) -> Iterator[tuple[str, str]]:
     for name, weighed in _WEIGHTS.items():
         if getattr(options, weighed) is None:
             yield name, f"needs {_named(weighed)}"
+    if options.lm_unit == "token":
+        yield "lm_unknown_penalty", f"needs {_named('lm_unit')} word"
+    if options.temperature > 0:
+        yield "beam_size", f"is for search, and {_named('temperature')} for drawing: leave out one of them"
 
 
 def check_options(model: ModelConfig, options: DecodeConfig) -> None:

@@ -64,6 +64,8 @@ def _changed(config: ExperimentConfig, model: ModelConfig) -> ModelConfig:
     for side, changes in config.adapt.changes.items():
         if side in (config.init.parts or (side,)):
             own = getattr(model, side)
+            if side == "encoder" and "padding" in changes:
+                own = own.padded(changes["padding"])
             changed[side] = own.model_copy(update={name: x for name, x in changes.items() if hasattr(own, name)})
     return model.model_copy(update=changed)
 
