@@ -58,12 +58,15 @@ class WindowConfig(Config):
 class ChunkConfig(Config):
     """Self-attention within chunks of frames of the encoder (Zhang et al. 2020)."""
 
-    frames: Size = Field(description="frames of the encoder in a chunk: each attends to all of its chunk")
+    frames: Size = Field(
+        description="frames of the encoder in a chunk: each attends to all of its chunk; convolutions of conformer "
+        "layers reach beyond it"
+    )
     left: int = Field(0, ge=0, le=1024, description="chunks before its own that a frame attends to as well")
 
 
 def check_reach(position: str, padding: str, window: WindowConfig | None, chunk: ChunkConfig | None) -> None:
-    """ValueError for self-attention that what is said of silence behind the speech (`padding`) cannot be given to."""
+    """ValueError if self-attention, as far as it reaches, does not go with the silence that `padding` keeps."""
     if window and chunk:
         raise ValueError("window and chunk both limit self-attention: give one of them")
     if (window or chunk) and padding != "mask":

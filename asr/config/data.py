@@ -74,7 +74,10 @@ class DataConfig(Config):
         30.0, gt=0, description="train cuts of more seconds are left out; lower it where memory is short"
     )
     batch_duration_s: float = Field(
-        120.0, gt=0, description="seconds of audio in a batch, padding included; lower it where memory is short"
+        120.0,
+        gt=0,
+        description="seconds of audio in a batch, padding included, of all processes together; lower it where memory "
+        "is short",
     )
     batch_size: int | None = Field(
         None, gt=0, description="most utterances in a batch; default: as many as batch_duration_s holds"

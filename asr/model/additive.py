@@ -17,7 +17,7 @@ MOST_SUMS = 1 << 21  # of queries and keys are formed at a time: 8 MB, and again
 class Additive(Form):
     """v . tanh(q + k) for each head (Bahdanau et al. 2015).
 
-    To an `attend` the scores are log-weights of keys that its own products, of nothing, do not tell apart.
+    An `attend` gets the scores as log-weights, with queries and keys of zeros, whose products add nothing.
     """
 
     def __init__(self, dim: int, heads: int) -> None:

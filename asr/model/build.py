@@ -1,4 +1,4 @@
-"""From configuration to model: the only place that branches on a 'kind'."""
+"""From configuration to model: here the parts of a model are chosen."""
 
 from __future__ import annotations
 

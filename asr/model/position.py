@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 
 def sinusoids(T: int, D: int) -> Tensor:
-    """Sinusoidal positions (T, D) of Vaswani et al. 2017, sines in the first half of D and cosines in the second."""
+    """Sinusoidal positions (T, D), sines in the first half of D and cosines in the second (Vaswani et al. 2017).
+
+    Their rates go from 1 to 1 / 10,000, as in the authors' tensor2tensor and in Whisper; the paper's end before that.
+    """
     table_TD = torch.empty(T, D)
     if table_TD.is_meta:  # only the sizes of a model are asked for
         return table_TD

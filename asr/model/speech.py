@@ -15,7 +15,7 @@ from asr.model.masks import Memory
 class SpeechModel(nn.Module):
     """From waveforms to tokens.
 
-    decoder: of the kind that the configuration names, None for CTC alone.  Whoever uses it was chosen for its kind.
+    decoder: of the kind that the configuration names, None for CTC alone; searches and criteria are chosen to suit it.
     """
 
     decoder: Any

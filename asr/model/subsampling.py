@@ -14,7 +14,7 @@ from asr.features import real_frames
 
 
 def _initialize(convs: nn.ModuleList) -> None:
-    """As He et al. 2015: features keep their size through the stem and stand up to the positions added to them."""
+    """As He et al. 2015: features keep their size through the convolutions."""
     for conv in convs:
         assert isinstance(conv, nn.Conv1d | nn.Conv2d)
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
@@ -22,8 +22,10 @@ def _initialize(convs: nn.ModuleList) -> None:
         nn.init.zeros_(conv.bias)
 
 
-def _halved(len_B: Tensor) -> Tensor:
-    return (len_B + 1) // 2
+def _halved(len_B: Tensor, times: int = 1) -> Tensor:
+    for _ in range(times):
+        len_B = (len_B + 1) // 2
+    return len_B
 
 
 class Conv1dSubsampling(nn.Module):
@@ -51,9 +53,7 @@ class Conv1dSubsampling(nn.Module):
 
     def lengths(self, len_B: Tensor) -> Tensor:
         """Frames that are left of `len_B`."""
-        for stride in self.strides:
-            len_B = len_B if stride == 1 else _halved(len_B)
-        return len_B
+        return _halved(len_B, self.strides.count(2))
 
 
 class Conv2dSubsampling(nn.Module):
@@ -85,9 +85,7 @@ class Conv2dSubsampling(nn.Module):
 
     def lengths(self, len_B: Tensor) -> Tensor:
         """Frames that are left of `len_B`."""
-        for _ in self.convs:
-            len_B = _halved(len_B)
-        return len_B
+        return _halved(len_B, len(self.convs))
 
 
 class GluSubsampling(nn.Module):
@@ -116,9 +114,7 @@ class GluSubsampling(nn.Module):
 
     def lengths(self, len_B: Tensor) -> Tensor:
         """Frames that are left of `len_B`."""
-        for _ in self.convs:
-            len_B = _halved(len_B)
-        return len_B
+        return _halved(len_B, len(self.convs))
 
 
 Subsampling = Conv1dSubsampling | Conv2dSubsampling | GluSubsampling

@@ -25,7 +25,7 @@ class Schedule:
         return 1.0
 
     def validated(self, loss: float, chosen: float) -> None:
-        """Hear what a validation found, the less the better, of which most take no notice."""
+        """Take note of a validation: the loss of dev and what the best is chosen by, lower being better for both."""
 
 
 class InverseSquareRoot(Schedule):

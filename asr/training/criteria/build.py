@@ -1,4 +1,4 @@
-"""From configuration to criteria: the only place that asks which there are."""
+"""From configuration to criteria: here the parts of the loss are chosen."""
 
 from __future__ import annotations
 
