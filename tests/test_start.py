@@ -8,13 +8,15 @@ import pytest
 import torch
 from synthetic import experiment, experiment_file, speech_data, untrained
 
+import asr.training.folder
 import asr.training.start
 from asr.config import EXPERIMENT, ExperimentConfig, read_config
 from asr.errors import AsrError, ConfigError
 from asr.features import GlobalNormalization
 from asr.machine import cores, find_device, processor
 from asr.training.callbacks import enough_memory
-from asr.training.start import claim_folder, decided, find_devices, measure_normalization
+from asr.training.folder import claim_folder, decided, device_of
+from asr.training.start import measure_normalization
 
 CPU = torch.device("cpu")
 
@@ -51,17 +53,17 @@ def test_the_machine_has_a_processor_with_cores() -> None:
 
 
 def test_a_run_asks_for_devices_that_are_there(path: Path, two_gpus: None) -> None:
-    assert find_devices(experiment(path, "trainer.device=auto", "trainer.devices=2").trainer).type == "cuda"
-    assert find_devices(experiment(path, "trainer.device=cpu", "trainer.devices=3").trainer) == CPU
+    assert device_of(experiment(path, "trainer.device=auto", "trainer.devices=2").trainer).type == "cuda"
+    assert device_of(experiment(path, "trainer.device=cpu", "trainer.devices=3").trainer) == CPU
     with pytest.raises(ConfigError, match=r"trainer\.devices=3: torch finds 2 here"):
-        find_devices(experiment(path, "trainer.device=cuda", "trainer.devices=3").trainer)
+        device_of(experiment(path, "trainer.device=cuda", "trainer.devices=3").trainer)
 
 
 def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def begin(fast: bool, *overrides: str) -> ExperimentConfig:
-        monkeypatch.setattr(asr.training.start, "multiplies_bfloat16", lambda device: fast)
+        monkeypatch.setattr(asr.training.folder, "multiplies_bfloat16", lambda device: fast)
         config = decided(experiment(path, f"out={tmp_path / 'run'}", *overrides), CPU)
         claim_folder(config)
         return config

@@ -24,9 +24,10 @@ import asr.training.states
 from asr.checkpoint import load_model_folder, load_state, save_state
 from asr.data.cuts import read_cuts
 from asr.errors import CheckpointError, ConfigError
+from asr.training.folder import claim_folder
 from asr.training.logs import read_metrics
 from asr.training.run import _cluster, train
-from asr.training.start import claim_folder, starting_point
+from asr.training.start import starting_point
 from asr.training.states import newest_sound_state, state_path, states_in
 
 VALIDATE_EVERY, SAVE_EVERY = 10, 6  # as the synthetic experiment has it

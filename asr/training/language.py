@@ -26,11 +26,11 @@ from asr.machine import find_device
 from asr.model.build import build_language_model
 from asr.model.language import LanguageModel
 from asr.pretrained import find_model
+from asr.training.folder import claim_folder
 from asr.training.optimizers import build_optimizer
 from asr.training.parts import PartRates
 from asr.training.plots import draw_perplexity
 from asr.training.schedule import build_schedule
-from asr.training.start import claim_folder
 from asr.training.states import newest_sound_state, state_path, states_in
 
 Say = Callable[[str], None]

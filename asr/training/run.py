@@ -25,16 +25,14 @@ from asr.model.encoder import recompute_layers
 from asr.model.precision import attend_by
 from asr.training.callbacks import KeepStates, ShowPassing, ShowProgress, StepLog, TryLargestBatch, enough_memory
 from asr.training.finish import finish
+from asr.training.folder import claim_folder, decided, device_of
 from asr.training.logs import MetricsTable, one_error
 from asr.training.plots import PlotAttention
 from asr.training.processes import company, end_with_starter, is_first, tell_prepared, wait_until_prepared
 from asr.training.sharding import ShardedStrategy, WholeInValidation
 from asr.training.start import (
     advise_to_stream,
-    claim_folder,
     data_of,
-    decided,
-    find_devices,
     measure_normalization,
     report_dropped,
     starting_point,
@@ -49,7 +47,7 @@ _PRECISIONS: dict[str, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed"
 @end_with_starter()
 def train(config: ExperimentConfig, console: Console) -> Path:
     """Train, or go on training, and give the folder of the model that is best on dev."""
-    device, asked = find_devices(config.trainer), config
+    device, asked = device_of(config.trainer), config
     if is_first():
         config = decided(asked, device)
         claim_folder(config)

@@ -1,0 +1,93 @@
+"""A run's folder: it is claimed by one configuration, whose devices and precision are decided before."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr.config import (
+    EXPERIMENT,
+    ExperimentConfig,
+    LanguageExperimentConfig,
+    TrainerConfig,
+    read_config,
+    to_yaml,
+)
+from asr.errors import ConfigError
+from asr.files import make_folder, sweep, write_atomically
+from asr.machine import find_device
+from asr.model.precision import multiplies_bfloat16
+from asr.training.states import states_in
+
+TOKENIZER = "tokenizer"  # the folder of a vocabulary that the run made
+
+
+def claim_folder(config: ExperimentConfig | LanguageExperimentConfig) -> None:
+    """Write the configuration into the run's folder, or check that the run there is the same one."""
+    path = config.out / EXPERIMENT
+    if path.exists():
+        before = read_config(type(config), path)
+        changed = _differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
+        changed = [key for key in changed if key not in _MAY_CHANGE]
+        if changed and states_in(config.out / "states"):
+            raise ConfigError(
+                f"{config.out} holds a run with another configuration ({', '.join(changed[:5])} differ): "
+                "give another out=FOLDER, or move that folder away"
+            )
+        if changed:  # what was made for the other configuration
+            shutil.rmtree(config.out / TOKENIZER, ignore_errors=True)
+    make_folder(config.out)
+    for folder in filter(Path.is_dir, (*config.out.iterdir(), *config.out.glob("logs/*"))):
+        sweep(folder)
+    with write_atomically(path) as temporary:
+        temporary.write_text(to_yaml(config), encoding="utf-8")
+
+
+_MAY_CHANGE = {
+    "trainer.max_steps",
+    "trainer.max_epochs",
+    "trainer.device",
+    "trainer.devices",
+    "trainer.nodes",
+    "trainer.strategy",
+    "trainer.keep_best",
+    "trainer.patience",
+    "trainer.recompute",
+    "trainer.save_every_steps",
+    "trainer.log_every_steps",
+    "trainer.plot_utterances",
+    "trainer.step_log",
+    "data.workers",
+    "out",
+}
+
+
+def device_of(config: TrainerConfig) -> torch.device:
+    """What each process on this machine computes with.  ConfigError if there are not as many as it asks for."""
+    try:
+        device = find_device(config.device)
+    except ConfigError as e:
+        raise ConfigError(f"trainer.{e}") from None
+    if device.type == "cuda" and config.devices > (gpus := torch.cuda.device_count()):
+        raise ConfigError(f"trainer.devices={config.devices}: torch finds {gpus} here")
+    return device
+
+
+def decided(config: ExperimentConfig, device: torch.device) -> ExperimentConfig:
+    """With a precision in place of auto: the one that the run was begun with, else bf16 where it is faster."""
+    if config.trainer.precision != "auto":
+        return config
+    path = config.out / EXPERIMENT
+    begun = read_config(ExperimentConfig, path).trainer.precision if path.exists() else "auto"
+    fast = "bf16" if multiplies_bfloat16(device) else "fp32"
+    precision = fast if begun == "auto" else begun
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"precision": precision})})
+
+
+def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [d for key in {**a, **b} for d in _differences(a.get(key), b.get(key), f"{prefix}{key}.")]
+    return [] if a == b else [prefix.rstrip(".")]
