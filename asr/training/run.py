@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from rich.console import Console
 
+from asr.checkpoint import ModelFolder
 from asr.config import ExperimentConfig
 from asr.data.module import SpeechData
 from asr.files import naming
@@ -47,14 +48,52 @@ _PRECISIONS: dict[str, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed"
 @end_with_starter()
 def train(config: ExperimentConfig, console: Console) -> Path:
     """Train, or go on training, and give the folder of the model that is best on dev."""
-    device, asked = device_of(config.trainer), config
+    device = device_of(config.trainer)
+    if not is_first():
+        console = Console(quiet=True)
+
+    def warn(line: str) -> None:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    config, parts, data = _prepared(config, device, console)
+    resume = newest_sound_state(config.out / "states", warn)
+    over_all = config.features.kind == "log_mel" and config.features.normalization == "global"
+    if over_all and config.init is None and resume is None:  # else a state holds what was measured
+        measure_normalization(parts, data, console)
+    task = SpeechTask(parts, config)
+    task.on_skip = warn
+    task.total_steps = total_steps(config, data)
+    if config.trainer.recompute:
+        recompute_layers(task.model.encoder)
+    if config.trainer.precision == "bf16" and device.type == "cpu":
+        attend_by(products, task.model)
+    trainer, keeper = _trainer(config, device, data, task, console)
+    steps = f"{task.total_steps} steps" if task.total_steps else f"{config.trainer.max_epochs} epochs"
+    console.print(
+        f"{'going on from ' + resume.name if resume else 'training'}: {_size(task)}, "
+        f"{data.corpus}, {steps}, {config.trainer.precision}, {processor(device)}, {config.out}",
+        markup=False,
+        soft_wrap=True,
+    )
+    with company(), enough_memory(), naming(config.out), one_error():
+        _fit(trainer, task, data, keeper, resume)
+    if keeper.impatient:
+        console.print(f"ended after {keeper.waited} validations without a new best (trainer.patience)")
+    if _sharded(config) and is_first():
+        parts = starting_point(config)  # that of the task holds a share; the best state fills this one
+    return finish(config, parts, task, keeper, console)
+
+
+def _prepared(
+    asked: ExperimentConfig, device: torch.device, console: Console
+) -> tuple[ExperimentConfig, ModelFolder, SpeechData]:
+    """What is decided, the model and the data; of several processes, the first one goes ahead."""
     if is_first():
         config = decided(asked, device)
         claim_folder(config)
     else:
         wait_until_prepared(asked)
         config = decided(asked, device)
-        console = Console(quiet=True)
     L.seed_everything(config.seed, verbose=False)
     advise_to_stream(config, console)
     parts = starting_point(config, console)
@@ -63,30 +102,11 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     if is_first():
         report_dropped(config, data, console)
         tell_prepared(asked)
+    return config, parts, data
 
-    def warn(line: str) -> None:
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
-    resume = newest_sound_state(config.out / "states", warn)
-    over_all = config.features.kind == "log_mel" and config.features.normalization == "global"
-    if over_all and config.init is None and resume is None:  # else a state holds what was measured
-        measure_normalization(parts, data, console)
-    task = SpeechTask(parts, config)
-    if config.trainer.recompute:
-        recompute_layers(task.model.encoder)
-    task.on_skip = warn
-    task.total_steps = total_steps(config, data)
-    trainer, keeper = _trainer(config, device, data, task, console)
-    if config.trainer.precision == "bf16" and device.type == "cpu":
-        attend_by(products, task.model)
-    steps = f"{task.total_steps} steps" if task.total_steps else f"{config.trainer.max_epochs} epochs"
-    console.print(
-        f"{'going on from ' + resume.name if resume else 'training'}: {_size(task)}, "
-        f"{data.corpus}, {steps}, {config.trainer.precision}, {processor(device)}, {config.out}",
-        markup=False,
-        soft_wrap=True,
-    )
-    with warnings.catch_warnings(), company(), enough_memory(), naming(config.out), one_error():
+def _fit(trainer: L.Trainer, task: SpeechTask, data: SpeechData, keeper: KeepStates, resume: Path | None) -> None:
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*length cap.*")  # usual while a model knows little
         try:
@@ -95,13 +115,8 @@ def train(config: ExperimentConfig, console: Console) -> Path:
                 trainer.validate(task, datamodule=data, verbose=False)
         except SystemExit:  # by which Lightning answers to Ctrl-C and SIGTERM, to the latter with status 0
             raise KeyboardInterrupt from None
-        if keeper.impatient:
-            console.print(f"ended after {keeper.waited} validations without a new best (trainer.patience)")
-        if is_first():
-            keeper.tidy()  # a start that was killed between its last save and this
-    if _sharded(config) and is_first():
-        parts = starting_point(config)  # that of the task holds a share; the best state fills this one
-    return finish(config, parts, task, keeper, console)
+    if is_first():
+        keeper.tidy()  # a start that was killed between its last save and this
 
 
 def _size(task: SpeechTask) -> str:
