@@ -72,7 +72,7 @@ def test_a_wide_beam_and_silence_that_is_input_take_memory() -> None:
     assert whole.window - narrow.window == pytest.approx(20.0 / 0.04 * frame)
     assert narrow.window < recall.window < whole.window / 5
     joint = footprint(parts, DecodeConfig(ctc_weight=0.3))
-    assert joint.second - narrow.second == pytest.approx(25 * 5 * 8 * parts.tokenizer.vocab_size)  # frames of 40 ms
+    assert joint.second - narrow.second == pytest.approx(25 * 3 * 8 * parts.tokenizer.vocab_size)  # frames of 40 ms
 
 
 def test_memory_that_is_free_is_known() -> None:

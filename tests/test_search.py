@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from asr.compaction import closed_up, compacted
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
-from asr.decode.search import SearchOptions, Weighted, best, closed_up, search
+from asr.decode.search import SearchOptions, Weighted, best, search
 
 START, EOS = 0, 1
 
@@ -50,6 +51,11 @@ def test_those_that_go_on_stay_where_they_are_as_far_as_they_can() -> None:
         places = closed_up(keep_B)
         assert sorted(places) == [b for b in range(5) if keep_B[b]]
         assert all(at == place for at, place in enumerate(places) if at in places)
+        rows_B2 = torch.arange(10).view(5, 2)
+        expected = rows_B2[places].clone()
+        left = compacted(rows_B2, torch.tensor(places, dtype=torch.long))
+        assert torch.equal(left, expected)
+        assert left.untyped_storage().data_ptr() == rows_B2.untyped_storage().data_ptr(), "nothing is copied"
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from asr.compaction import compacted
+
 
 class CTCState(NamedTuple):
     """Forward variables of every prefix, as log-probabilities in float64.
@@ -50,10 +52,10 @@ class CTCPrefixScorer:
     def start(self, memory: Any) -> CTCState:
         log_prob_BTV, len_B = self.posteriors(memory)
         B, T, _ = log_prob_BTV.shape
-        log_prob_BTV = log_prob_BTV.double().clamp(min=self._FLOOR)
+        log_prob_BTV = log_prob_BTV.clamp(min=self._FLOOR).double()
         # Beyond the end every path goes on in blanks for free, so the last column holds the whole utterance.
         padding_BT1 = (torch.arange(T, device=len_B.device) >= len_B[:, None])[..., None]
-        log_prob_BTV = log_prob_BTV.masked_fill(padding_BT1, self._FLOOR)
+        log_prob_BTV.masked_fill_(padding_BT1, self._FLOOR)
         log_prob_BTV[..., self.blank_id].masked_fill_(padding_BT1[..., 0], 0.0)
         blank_BT = _prepend(log_prob_BTV[..., self.blank_id].cumsum(1), 0.0)
         return CTCState(
@@ -87,12 +89,9 @@ class CTCPrefixScorer:
 
     def reorder(self, state: CTCState, index_N: Tensor) -> CTCState:
         rows, row_of_N = state.utterance_N[index_N].unique_consecutive(return_inverse=True)
-        log_prob_BTV, prob_BTV = state.log_prob_BTV, state.prob_BTV
-        if len(rows) != len(prob_BTV):
-            log_prob_BTV, prob_BTV = log_prob_BTV[rows], prob_BTV[rows]
         return CTCState(
-            log_prob_BTV,
-            prob_BTV,
+            compacted(state.log_prob_BTV, rows),
+            compacted(state.prob_BTV, rows),
             row_of_N,
             state.nonblank_NT[index_N],
             state.blank_NT[index_N],

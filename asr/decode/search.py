@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from asr.compaction import closed_up
+
 
 class Scorer(Protocol):
     """Something that scores the next token of many hypotheses at once, given what the encoder heard."""
@@ -116,13 +118,6 @@ def search(
             beam.states = [w.scorer.reorder(s, parent_N) for w, s in zip(scorers, beam.states, strict=True)]
         log_probs = _step(beam, scorers, token_N[:, None])
     return [sorted(f, key=lambda h: -h.score)[: options.n_best] or [_EMPTY] for f in beam.finished]
-
-
-def closed_up(keep_B: Sequence[bool]) -> list[int]:
-    """Places of those that go on: the last ones fill the gaps, so that most stay where they are."""
-    count = sum(keep_B)
-    last = (b for b in reversed(range(len(keep_B))) if keep_B[b])
-    return [b if keep_B[b] else next(last) for b in range(count)]
 
 
 _EMPTY = Hypothesis((), -math.inf, {}, truncated=True)

@@ -6,7 +6,6 @@ width, V vocabulary.  In teacher forcing N are rows (see asr.model.rows), M some
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.compaction import compacted
 from asr.model.attention import Attend, CrossAttention, KeyValue, SelfAttention
 from asr.model.cache import Cache
 from asr.model.layers import Dropout, FeedForward, Residual
@@ -172,16 +172,9 @@ class Decoder(nn.Module):
     def reorder(self, state: DecoderState, index_N: Tensor) -> DecoderState:
         """Keep the hypotheses `index_N`; each utterance that is left must keep equally many, standing together.
 
-        What is kept of the memory moves within it, and what stays in its place is not touched: so drop utterances by
-        letting the last ones fill the gaps.  The old state is spoilt.
+        What is kept of the memory moves within it: so drop utterances as asr.compaction does.  The old state is spoilt.
         """
         utterance_N = state.utterance_N[index_N]
         rows, row_of_N = utterance_N.unique_consecutive(return_inverse=True)
-        memory, weight = state.memory, state.weight_B11T
-        if len(rows) != len(weight):
-            moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
-            for x_BHTK in itertools.chain.from_iterable(memory):
-                x_BHTK[moved] = x_BHTK[rows[moved]]
-            memory = tuple((k[: len(rows)], v[: len(rows)]) for k, v in memory)
-            weight = weight[rows]
-        return DecoderState(row_of_N, state.past.reorder(index_N), memory, weight)
+        memory = tuple((compacted(key, rows), compacted(value, rows)) for key, value in state.memory)
+        return DecoderState(row_of_N, state.past.reorder(index_N), memory, state.weight_B11T[rows])

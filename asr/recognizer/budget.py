@@ -47,7 +47,7 @@ def footprint(parts: ModelFolder, options: DecodeConfig) -> Footprint:
     while they are made.  For each hypothesis: keys and values of its tokens, with room for as many again, and twice
     when hypotheses are dropped; and the probabilities of the vocabulary in four forms.  Silence that fills a window
     is frames, too.  CTC alone holds the probabilities of the vocabulary for each frame, in four forms, and beside an
-    attention decoder in five of twice the precision; a transducer holds less.
+    attention decoder in three of twice the precision; a transducer holds less.
     """
     beam_size = options.beam_size
     config, model, tokenizer = parts
@@ -60,7 +60,7 @@ def footprint(parts: ModelFolder, options: DecodeConfig) -> Footprint:
         if isinstance(decoder, MaskPredictConfig):  # each length has its own
             frame *= beam_size
         if options.ctc_weight > 0:
-            frame += 10 * REAL * tokenizer.vocab_size
+            frame += 6 * REAL * tokenizer.vocab_size
     else:
         key_value, frame = 0, 2 * encoder.dim * REAL + 4 * REAL * tokenizer.vocab_size
     silence = 0.0
