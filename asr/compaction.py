@@ -1,6 +1,6 @@
 """Batches that shrink while they are decoded: the last utterances fill the gaps of those that are done.
 
-Shapes: B utterances, M of them that go on.
+Shapes: B utterances, M of them that go on, K hypotheses of each, N = M x K.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ def closed_up(keep_B: Sequence[bool]) -> list[int]:
     count = sum(keep_B)
     last = (b for b in reversed(range(len(keep_B))) if keep_B[b])
     return [b if keep_B[b] else next(last) for b in range(count)]
+
+
+def hypotheses(places: Sequence[int], K: int, device: torch.device) -> Tensor:
+    """Rows (N,) of the hypotheses of these utterances."""
+    return (torch.tensor(places)[:, None] * K + torch.arange(K)).flatten().to(device)
 
 
 def compacted(x_B: Tensor, row_M: Tensor) -> Tensor:

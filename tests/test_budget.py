@@ -64,6 +64,7 @@ def test_a_wide_beam_and_silence_that_is_input_take_memory() -> None:
     narrow, wide = (footprint(parts, DecodeConfig(beam_size=beam)) for beam in (1, 5))
     assert wide.second > narrow.second
     assert wide.window == 5 * narrow.window
+    assert footprint(parts, DecodeConfig(n_best=5, temperature=1.0)) == wide, "as many texts are drawn together"
     features = WhisperFeaturesConfig(sample_rate_hz=8000, n_mels=20, window_s=20.0)
     keep = {"padding": "keep", "subsampling": {"factor": 2}}
     whole = footprint(small_model(features=features, encoder=keep), DecodeConfig())

@@ -170,9 +170,10 @@ def test_a_grid_is_names_and_numbers(word: str) -> None:
 # ---- drawing ------------------------------------------------------------------------------------------------
 
 
-def test_drawn_texts_depend_on_the_audio_and_the_seed_alone() -> None:
-    audio = noises(1.0, 0.5, 1.5)
-    recognizer = Recognizer(small_model(temperature=1.0, top_p=0.9, n_best=5))
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
+def test_drawn_texts_depend_on_the_audio_and_the_seed_alone(ctc_weight: float) -> None:
+    audio, options = noises(1.0, 0.5, 1.5), {"temperature": 1.0, "top_p": 0.9, "n_best": 5, "ctc_weight": ctc_weight}
+    recognizer = Recognizer(small_model(**options))
     together = recognizer.decode(*pad_audio(audio))
     for a, hypotheses in zip(audio, together, strict=True):
         (alone,) = recognizer.decode(*pad_audio([a]))
@@ -180,7 +181,7 @@ def test_drawn_texts_depend_on_the_audio_and_the_seed_alone() -> None:
         assert [h.score for h in hypotheses] == sorted((h.score for h in hypotheses), reverse=True)
         assert len({h.tokens for h in hypotheses}) == len(hypotheses)
     assert max(map(len, together)) > 2
-    assert Recognizer(small_model(temperature=1.0, top_p=0.9, n_best=5, seed=1)).decode(*pad_audio(audio)) != together
+    assert Recognizer(small_model(**options, seed=1)).decode(*pad_audio(audio)) != together
 
 
 def test_a_nucleus_of_next_to_nothing_is_greedy_search() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_search import EOS, START, Table
 
-from asr.decode.sample import sample
+from asr.decode.sample import ranked, sample
 from asr.decode.scorers import ForbidScorer
 from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
 
@@ -19,7 +19,9 @@ def draw(
 ) -> list[Hypothesis]:
     prefix_BP = torch.full((len(utterances), 1), START)
     memory, options = torch.tensor(utterances), SearchOptions()
-    return sample(scorers, memory, prefix_BP, EOS, caps, options, temperature=temperature, seeds_B=seeds)
+    seeds_BK = [[seed] for seed in seeds]
+    found = sample(scorers, memory, prefix_BP, EOS, caps, options, temperature=temperature, seeds_BK=seeds_BK)
+    return [text for (text,) in found]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
@@ -45,6 +47,29 @@ def test_an_utterance_draws_the_same_whatever_stands_beside_it() -> None:
         assert alone.score == pytest.approx(together[b].score)
     other = draw(scorers, [0] * 20, [7] * 20, list(range(20)))
     assert len({h.tokens for h in other}) > 3
+
+
+def test_texts_of_an_utterance_are_drawn_together_as_one_by_one() -> None:
+    table = Table(6, 2)
+    scorers = [
+        Weighted("t", table, 0.7),
+        Weighted("allowed", ForbidScorer(6, always=[3], first=[4], prefix_length=1), 1),
+    ]
+    caps, seeds_BK = [7, 2, 5], [[10 * b + k for k in range(4)] for b in range(3)]
+    prefix_BP = torch.full((3, 1), START)
+    together = sample(
+        scorers, torch.arange(3), prefix_BP, EOS, caps, SearchOptions(), temperature=1.5, seeds_BK=seeds_BK
+    )
+    assert len({len(h.tokens) for texts in together for h in texts}) > 3
+    for b, texts in enumerate(together):
+        alone = draw(scorers, [b] * 4, [caps[b]] * 4, seeds_BK[b], 1.5)
+        assert [(h.tokens, h.truncated) for h in alone] == [(h.tokens, h.truncated) for h in texts]
+        for one, other in zip(alone, texts, strict=True):
+            assert one.parts == pytest.approx(other.parts)
+            assert one.score == pytest.approx(other.score)
+    best_first = ranked([*together[0], *together[0]])
+    assert {h.tokens for h in best_first} == {h.tokens for h in together[0]}
+    assert [h.score for h in best_first] == sorted({h.score for h in together[0]}, reverse=True)
 
 
 def test_scores_are_those_of_the_scorers_without_the_temperature() -> None:
@@ -81,10 +106,10 @@ def test_a_nucleus_is_the_fewest_tokens_of_that_share(top_p: float) -> None:
         [1] * count,
         SearchOptions(),
         temperature=0.8,
-        seeds_B=list(range(count)),
+        seeds_BK=[[seed] for seed in range(count)],
         top_p=top_p,
     )
-    first = Counter(h.tokens[0] if h.tokens else EOS for h in found)
+    first = Counter(h.tokens[0] if h.tokens else EOS for (h,) in found)
     probability = dict(enumerate((table.log_prob[0, 0, START] / 0.8).softmax(-1).tolist()))
     nucleus: dict[int, float] = {}
     while sum(nucleus.values()) < top_p:

@@ -1,18 +1,19 @@
 """Texts drawn at random: one for each utterance where the best one has gone wrong, or several in place of a beam.
 
-Shapes: B utterances, N utterances that are not done yet, P start tokens, L tokens, V vocabulary,
-S scorers.
+Shapes: B utterances, K draws of each, R = B x K texts, N those of utterances that are not done yet, P start tokens,
+L tokens, V vocabulary, S scorers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from asr.decode.search import Hypothesis, SearchOptions, Weighted
+from asr.compaction import closed_up, hypotheses
+from asr.decode.search import Hypothesis, SearchOptions, Weighted, reorder, start, step
 
 
 @torch.inference_mode()
@@ -25,73 +26,55 @@ def sample(
     options: SearchOptions,
     *,
     temperature: float,
-    seeds_B: Sequence[int],
+    seeds_BK: Sequence[Sequence[int]],
     top_p: float = 1.0,
-) -> list[Hypothesis]:
-    """Draw token after token from the weighted sum of the scorers, divided by the temperature.
+) -> list[list[Hypothesis]]:
+    """Draw K texts of each utterance, token after token from the weighted sum of the scorers over the temperature.
 
     Arguments are those of `search`; beam and n-best play no part, and scores are comparable, for the temperature is
     not in them.  top_p: the share of the probability that the most probable tokens must have together to be drawn
-    from, the nucleus (Holtzman et al. 2020).  seeds_B: what each utterance's draws depend on, and nothing else,
-    whatever stands beside it.
+    from, the nucleus (Holtzman et al. 2020).  seeds_BK: what each text's draws depend on, and nothing else, whatever
+    stands beside it.
     """
-    longest = max(max_tokens_B, default=0)
-    draw_BL = torch.stack([_uniforms(seed, longest) for seed in seeds_B]).to(prefix_BP.device)
-    log_probs, states = _step(scorers, prefix_BP, [w.scorer.start(memory) for w in scorers])
-    rows = list(range(len(prefix_BP)))
-    tokens: list[list[int]] = [[] for _ in rows]
-    parts_BS = torch.zeros(len(rows), len(scorers), device=prefix_BP.device)
-    ended = [False] * len(rows)
+    K, longest, device = len(seeds_BK[0]), max(max_tokens_B, default=0), prefix_BP.device
+    uniform_RL = torch.stack([_uniforms(seed, longest) for seeds in seeds_BK for seed in seeds]).to(device)
+    tokens_RL = torch.full(uniform_RL.shape, eos_id, device=device)
+    parts_RLS = torch.zeros(*uniform_RL.shape, len(scorers), device=device)
+    utterances = list(range(len(prefix_BP)))
+    row_N = torch.arange(len(uniform_RL), device=device)
+    open_N = torch.ones_like(row_N, dtype=torch.bool)
+    log_probs, states = start(scorers, memory, prefix_BP, K)
     for length in range(longest):
-        token_N = _pick(_total(scorers, log_probs) / temperature, draw_BL[rows, length], top_p)
-        parts_BS[rows] += torch.stack([_chosen(x_NV, token_N) for x_NV in log_probs], dim=1)
-        going_on = []
-        for n, (row, token) in enumerate(zip(rows, token_N.tolist(), strict=True)):
-            if token == eos_id:
-                ended[row] = True
-                continue
-            tokens[row].append(token)
-            if length + 1 < max_tokens_B[row]:
-                going_on.append(n)
-        if not going_on:
+        token_N = _pick(_total(scorers, log_probs) / temperature, uniform_RL[row_N, length], top_p)
+        token_N = torch.where(open_N, token_N, eos_id)
+        tokens_RL[row_N, length] = token_N
+        parts_RLS[row_N, length] = torch.stack([_chosen(x_NV, token_N) for x_NV in log_probs], dim=1)
+        open_N &= token_N != eos_id
+        goes_on = open_N.view(-1, K).any(1).tolist()
+        keep = [goes and length + 1 < max_tokens_B[u] for goes, u in zip(goes_on, utterances, strict=True)]
+        if not any(keep):
             break
-        keep_N = torch.tensor(going_on, device=token_N.device)
-        rows = [rows[n] for n in going_on]
-        states = [w.scorer.reorder(state, keep_N) for w, state in zip(scorers, states, strict=True)]
-        log_probs, states = _step(scorers, token_N[keep_N, None], states)
-    return [_hypothesis(t, p, e, scorers, options) for t, p, e in zip(tokens, parts_BS.tolist(), ended, strict=True)]
+        if not all(keep):
+            places = closed_up(keep)
+            kept_N = hypotheses(places, K, device)
+            utterances = [utterances[place] for place in places]
+            row_N, open_N, token_N = row_N[kept_N], open_N[kept_N], token_N[kept_N]
+            states = reorder(scorers, states, kept_N)
+        log_probs, states = step(scorers, token_N[:, None], states)
+    caps = [cap for cap in max_tokens_B for _ in range(K)]
+    rows = zip(tokens_RL.tolist(), parts_RLS, caps, strict=True)
+    texts = [_hypothesis(tokens[:cap], parts_LS, eos_id, scorers, options) for tokens, parts_LS, cap in rows]
+    return [texts[at : at + K] for at in range(0, len(texts), K)]
 
 
-def draw_n_best(
-    scorers: Sequence[Weighted],
-    memory: Any,
-    prefix_BP: Tensor,
-    eos_id: int,
-    max_tokens_B: Sequence[int],
-    options: SearchOptions,
-    *,
-    temperature: float,
-    top_p: float,
-    seeds_KB: Sequence[Sequence[int]],
-) -> list[list[Hypothesis]]:
-    """Draw a text for each of K rows of seeds; the different ones of each utterance, best first.
-
-    The other arguments are those of `sample`.
-    """
-    parts = scorers, memory, prefix_BP, eos_id, max_tokens_B, options
-    drawn = [sample(*parts, temperature=temperature, top_p=top_p, seeds_B=seeds_B) for seeds_B in seeds_KB]
-    different = [{(h.tokens, h.truncated): h for h in texts}.values() for texts in zip(*drawn, strict=True)]
-    return [sorted(texts, key=lambda h: -h.score) for texts in different]
+def ranked(drawn: Iterable[Hypothesis]) -> list[Hypothesis]:
+    """The different ones of some draws, best first."""
+    return sorted({(h.tokens, h.truncated): h for h in drawn}.values(), key=lambda h: -h.score)
 
 
 def _uniforms(seed: int, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(count, generator=generator, dtype=torch.float64)
-
-
-def _step(scorers: Sequence[Weighted], tokens_NL: Tensor, states: list[Any]) -> tuple[list[Tensor], list[Any]]:
-    results = [w.scorer.step(tokens_NL, state) for w, state in zip(scorers, states, strict=True)]
-    return [log_prob_NV for log_prob_NV, _ in results], [state for _, state in results]
 
 
 def _total(scorers: Sequence[Weighted], log_probs: Sequence[Tensor]) -> Tensor:
@@ -122,8 +105,10 @@ def _nucleus(prob_NV: Tensor, top_p: float) -> Tensor:
 
 
 def _hypothesis(
-    tokens: list[int], parts: list[float], ended: bool, scorers: Sequence[Weighted], options: SearchOptions
+    tokens: list[int], parts_LS: Tensor, eos_id: int, scorers: Sequence[Weighted], options: SearchOptions
 ) -> Hypothesis:
-    total = sum(w.weight * part for w, part in zip(scorers, parts, strict=True)) + options.length_bonus * len(tokens)
-    score = total / max(1, len(tokens) + ended) ** options.length_penalty
-    return Hypothesis(tuple(tokens), score, {w.name: p for w, p in zip(scorers, parts, strict=True)}, not ended)
+    ended = eos_id in tokens
+    text = tuple(tokens[: tokens.index(eos_id)] if ended else tokens)
+    parts = dict(zip((w.name for w in scorers), parts_LS[: len(text) + ended].sum(0).tolist(), strict=True))
+    total = sum(w.weight * parts[w.name] for w in scorers) + options.length_bonus * len(text)
+    return Hypothesis(text, total / max(1, len(text) + ended) ** options.length_penalty, parts, not ended)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from asr.compaction import closed_up
+from asr.compaction import closed_up, hypotheses
 
 
 class Scorer(Protocol):
@@ -110,13 +110,13 @@ def search(
             break
         if K > 1 or not all(keep_B):
             places = closed_up(keep_B)
-            rows = (torch.tensor(places)[:, None] * K + torch.arange(K)).flatten().to(token_N.device)
+            rows = hypotheses(places, K, token_N.device)
             parent_N, token_N = parent_N[rows], token_N[rows]
             beam.utterances = [beam.utterances[place] for place in places]
             beam.score_BK = beam.score_BK.view(-1)[rows].view(-1, K)
             beam.parts_NS, beam.tokens_NL = beam.parts_NS[rows], beam.tokens_NL[rows]
-            beam.states = [w.scorer.reorder(s, parent_N) for w, s in zip(scorers, beam.states, strict=True)]
-        log_probs = _step(beam, scorers, token_N[:, None])
+            beam.states = reorder(scorers, beam.states, parent_N)
+        log_probs, beam.states = step(scorers, token_N[:, None], beam.states)
     return [sorted(f, key=lambda h: -h.score)[: options.n_best] or [_EMPTY] for f in beam.finished]
 
 
@@ -126,26 +126,38 @@ _EMPTY = Hypothesis((), -math.inf, {}, truncated=True)
 def _open(scorers: Sequence[Weighted], memory: Any, prefix_BP: Tensor, K: int) -> tuple[_Beam, list[Tensor]]:
     B = len(prefix_BP)
     device = prefix_BP.device
+    log_probs, states = start(scorers, memory, prefix_BP, K)
     beam = _Beam(
         utterances=list(range(B)),
         score_BK=torch.full((B, K), -math.inf, device=device),
         parts_NS=torch.zeros(B * K, len(scorers), device=device),
         tokens_NL=torch.empty(B * K, 0, dtype=torch.long, device=device),
-        states=[w.scorer.start(memory) for w in scorers],
+        states=states,
     )
     beam.score_BK[:, 0] = 0.0  # all beams start alike: only the first one may branch
-    log_probs = _step(beam, scorers, prefix_BP)
-    if K > 1:
-        expand_N = torch.arange(B, device=device).repeat_interleave(K)
-        beam.states = [w.scorer.reorder(s, expand_N) for w, s in zip(scorers, beam.states, strict=True)]
-        log_probs = [x if len(x) == 1 < B else x[expand_N] for x in log_probs]
     return beam, log_probs
 
 
-def _step(beam: _Beam, scorers: Sequence[Weighted], tokens_NL: Tensor) -> list[Tensor]:
-    results = [w.scorer.step(tokens_NL, s) for w, s in zip(scorers, beam.states, strict=True)]
-    beam.states = [state for _, state in results]
-    return [log_prob_NV for log_prob_NV, _ in results]
+def start(scorers: Sequence[Weighted], memory: Any, prefix_BP: Tensor, K: int) -> tuple[list[Tensor], list[Any]]:
+    """What `step` gives for the start tokens, of K hypotheses of each utterance, which are alike."""
+    B = len(prefix_BP)
+    log_probs, states = step(scorers, prefix_BP, [w.scorer.start(memory) for w in scorers])
+    if K > 1:
+        expand_N = torch.arange(B, device=prefix_BP.device).repeat_interleave(K)
+        states = reorder(scorers, states, expand_N)
+        log_probs = [x if len(x) == 1 < B else x[expand_N] for x in log_probs]
+    return log_probs, states
+
+
+def step(scorers: Sequence[Weighted], tokens_NL: Tensor, states: Sequence[Any]) -> tuple[list[Tensor], list[Any]]:
+    """Each scorer's step."""
+    results = [w.scorer.step(tokens_NL, state) for w, state in zip(scorers, states, strict=True)]
+    return [log_prob_NV for log_prob_NV, _ in results], [state for _, state in results]
+
+
+def reorder(scorers: Sequence[Weighted], states: Sequence[Any], index_N: Tensor) -> list[Any]:
+    """Each scorer's state of the hypotheses `index_N`."""
+    return [w.scorer.reorder(state, index_N) for w, state in zip(scorers, states, strict=True)]
 
 
 def best(x_NV: Tensor, k: int, block: int = 64) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig
 from asr.decode.phrases import PhraseScorer
-from asr.decode.sample import draw_n_best, sample
+from asr.decode.sample import ranked, sample
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
 from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
 from asr.errors import AsrError
@@ -181,7 +181,9 @@ class BatchDecoder:
         """Texts of an attention decoder that are drawn at random."""
         o = self.options
         seeds_KB = [windows.seeds(f"{o.seed} {number}") for number in range(o.n_best)]
-        return draw_n_best(*self._searched(windows), temperature=o.temperature, top_p=o.top_p, seeds_KB=seeds_KB)
+        seeds_BK = list(zip(*seeds_KB, strict=True))
+        drawn = sample(*self._searched(windows), temperature=o.temperature, top_p=o.top_p, seeds_BK=seeds_BK)
+        return [ranked(texts) for texts in drawn]
 
     def _searched(self, windows: _Windows) -> tuple[list[Weighted], Memory, Tensor, int, Sequence[int], SearchOptions]:
         """What it takes to draw texts."""
@@ -209,8 +211,9 @@ class BatchDecoder:
 
         def redo(rows: Sequence[int], temperature: float) -> list[Found]:
             part = windows.part(rows)
-            drawn = sample(*self._searched(part), temperature=temperature, seeds_B=part.seeds())
-            return [self._found(hypothesis) for hypothesis in drawn]
+            seeds_BK = [[seed] for seed in part.seeds()]
+            drawn = sample(*self._searched(part), temperature=temperature, seeds_BK=seeds_BK)
+            return [self._found(hypothesis) for (hypothesis,) in drawn]
 
         options = self.options.guards
         found = [self._found(result.hypotheses[0]) for result in results]

@@ -49,7 +49,7 @@ def footprint(parts: ModelFolder, options: DecodeConfig) -> Footprint:
     is frames, too.  CTC alone holds the probabilities of the vocabulary for each frame, in four forms, and beside an
     attention decoder in three of twice the precision; a transducer holds less.
     """
-    beam_size = options.beam_size
+    beam_size = options.n_best if options.temperature > 0 else options.beam_size
     config, model, tokenizer = parts
     encoder, decoder = config.model.encoder, config.model.decoder
     frame_s = model.front_end.hop_s * encoder.subsampling.factor

@@ -16,7 +16,6 @@ from asr.decode.sample import sample
 from asr.decode.scorers import ForbidScorer
 from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
 from asr.features import real_frames
-from asr.model.masks import Memory
 from asr.tokenizer import Tokenizer
 from asr.training.criteria.base import Pass, Per
 from asr.training.criteria.errors import Errors
@@ -38,7 +37,7 @@ class Policy:
 
     def best(self, run: Pass, count: int) -> Found:
         """The most probable texts of each utterance that a beam of so many finds."""
-        searched = self._searched(run, 1)
+        searched = self._searched(run)
         options = SearchOptions(beam_size=count, length_penalty=0.0, n_best=count)
         with evaluating(run.model.decoder):
             return search(**searched, options=options)
@@ -46,11 +45,10 @@ class Policy:
     def samples(self, run: Pass, count: int) -> Found:
         """So many texts of each utterance, drawn as probable as they are."""
         draws = [run.draws("self_critical", id) for id in run.batch.ids]
-        seeds = [draw.getrandbits(63) for draw in draws for _ in range(count)]
-        searched = self._searched(run, count)
+        seeds_BN = [[draw.getrandbits(63) for _ in range(count)] for draw in draws]
+        searched = self._searched(run)
         with evaluating(run.model.decoder):
-            found = sample(**searched, options=SearchOptions(), temperature=1.0, seeds_B=seeds)
-        return [found[at : at + count] for at in range(0, len(found), count)]
+            return sample(**searched, options=SearchOptions(), temperature=1.0, seeds_BK=seeds_BN)
 
     def log_probs(self, run: Pass, found: Found) -> Tensor:
         """Log-probabilities (B, N) of texts, end tokens included, with gradient; -inf where there are fewer than N."""
@@ -72,17 +70,17 @@ class Policy:
         log_prob_BN = log_prob_ML.masked_fill(~real_ML, 0.0).sum(1).view(-1, N)
         return log_prob_BN.masked_fill(~real_frames(torch.tensor([*map(len, found)], device=device), N), -torch.inf)
 
-    def _searched(self, run: Pass, count: int) -> dict[str, Any]:
-        """What both ways to search need, with `count` rows for each utterance."""
+    def _searched(self, run: Pass) -> dict[str, Any]:
+        """What both ways to search need."""
         room = self.max_length - run.batch.prefix_length
         caps = [min(room, 2 * length + self.spare) for length in run.batch.text_len_B.tolist()]
         forbid = self._forbid(run.batch.prefix_length)
         return {
             "scorers": [Weighted("attention", run.model.decoder, 1.0), Weighted("allowed", forbid, 1.0)],
-            "memory": _repeated(run.memory, count),
-            "prefix_BP": self._prefix(run).repeat_interleave(count, 0),
+            "memory": run.memory,
+            "prefix_BP": self._prefix(run),
             "eos_id": self.tokenizer.eos_id,
-            "max_tokens_B": [cap for cap in caps for _ in range(count)],
+            "max_tokens_B": caps,
         }
 
     def _prefix(self, run: Pass) -> Tensor:
@@ -136,8 +134,3 @@ class SelfCritical(_OnErrors):
         found, greedy = self.policy.samples(run, self.config.n_best), self.policy.best(run, 1)
         baseline_B = self._errors(run, greedy)[:, 0]
         return losses.policy_gradient(self.policy.log_probs(run, found), self._errors(run, found), baseline_B)
-
-
-def _repeated(memory: Memory, N: int) -> Memory:
-    """Every utterance N times; its rows stand together."""
-    return Memory(*(x[:, None].expand(-1, N, *x.shape[1:]).flatten(0, 1) for x in memory))
