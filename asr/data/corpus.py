@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -17,10 +17,13 @@ from lhotse.utils import streaming_shuffle
 from asr.config import DataConfig, ExperimentConfig
 from asr.data.augment import Variation, derived_random
 from asr.data.cuts import Chosen, Dropped, nothing_left, read_split, select
+from asr.data.examples import spoken_text, target_text
 from asr.data.sources import Source, open_source
-from asr.data.tasks import for_tasks
+from asr.data.tasks import for_tasks, task_of
 from asr.data.usable import Usable
+from asr.errors import DataError
 from asr.files import Place
+from asr.tasks import into
 
 Item = TypeVar("Item")
 
@@ -165,6 +168,15 @@ def select_usable(
     if len(kept) == 0:
         raise nothing_left(path, missing + dropped)
     return list(kept), missing + dropped
+
+
+def vocabulary_texts(config: ExperimentConfig, *, spoken: bool = False) -> Iterator[str]:
+    """The texts of `vocabulary_cuts` as they are trained on; spoken: and what is said in speech to be translated."""
+    for cut in vocabulary_cuts(config.data):
+        with suppress(DataError):  # such a cut is left out and named when it is its turn
+            yield target_text(cut, config.normalizer)
+            if spoken and into(task_of(cut)) is not None:
+                yield spoken_text(cut, config.normalizer)
 
 
 def vocabulary_cuts(data: DataConfig) -> Iterator[Cut]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 
 from asr.config import ExperimentConfig, PhraseListConfig
 from asr.data.augment import derived_random
-from asr.data.corpus import vocabulary_cuts
-from asr.data.examples import ListOf, no_list, target_text
-from asr.errors import ConfigError, DataError
+from asr.data.corpus import vocabulary_texts
+from asr.data.examples import ListOf, no_list
+from asr.errors import ConfigError
 from asr.phrases.lists import Phrase
 from asr.phrases.paths import Paths
 from asr.phrases.spelling import Speller
@@ -58,10 +57,4 @@ def lists_of(config: ExperimentConfig, tokenizer: Tokenizer) -> ListOf:
     """What draws the lists of an experiment."""
     if config.data.phrases is None:
         return no_list
-    return RareWords(config.data.phrases, config.seed, _texts(config), tokenizer)
-
-
-def _texts(config: ExperimentConfig) -> Iterator[str]:
-    for cut in vocabulary_cuts(config.data):
-        with suppress(DataError):  # such a cut is left out and named when it is its turn
-            yield target_text(cut, config.normalizer)
+    return RareWords(config.data.phrases, config.seed, vocabulary_texts(config), tokenizer)

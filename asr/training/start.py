@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 
@@ -17,9 +17,8 @@ from asr.config import (
     ExperimentConfig,
     ModelFolderConfig,
 )
-from asr.data.corpus import Note, Streamed, vocabulary_cuts
+from asr.data.corpus import Note, Streamed, vocabulary_texts
 from asr.data.cuts import Dropped
-from asr.data.examples import spoken_text, target_text
 from asr.data.module import SpeechData, dropped_summary
 from asr.data.tasks import task_of
 from asr.errors import ConfigError, DataError
@@ -27,7 +26,7 @@ from asr.features import GlobalNormalization
 from asr.files import write_atomically
 from asr.model.build import build_model
 from asr.scoring import metrics_of
-from asr.tasks import TRANSCRIBE, into
+from asr.tasks import TRANSCRIBE
 from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
 from asr.training.folder import TOKENIZER
 from asr.training.initial import adapted, assembled
@@ -88,7 +87,9 @@ def _tokenizer(config: ExperimentConfig) -> Tokenizer:
         raise ConfigError(f"tokenizer.kind: {kind} cannot be trained; it comes with init=FOLDER")
     if any(folder.glob("[!.]*")):
         return load_tokenizer(folder, kind)
-    texts = list(_vocabulary_texts(config))
+    # Of speech to be translated CTC is trained on what is said.
+    hears = config.model.ctc and config.loss.ctc_weight > 0 and TRANSCRIBE not in config.data.tasks
+    texts = list(vocabulary_texts(config, spoken=hears))
     languages = config.tokenizer.languages
     tasks = config.data.tasks if config.data.translates else ()
     tokenizer: Tokenizer
@@ -100,16 +101,6 @@ def _tokenizer(config: ExperimentConfig) -> Tokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)
     return tokenizer
-
-
-def _vocabulary_texts(config: ExperimentConfig) -> Iterator[str]:
-    """The texts that are trained on: the targets and, where CTC is trained, what is said in speech to be translated."""
-    hears = config.model.ctc and config.loss.ctc_weight > 0 and TRANSCRIBE not in config.data.tasks
-    for cut in vocabulary_cuts(config.data):
-        with suppress(DataError):  # such a cut is left out and named when it is its turn
-            yield target_text(cut, config.normalizer)
-            if hears and into(task_of(cut)) is not None:
-                yield spoken_text(cut, config.normalizer)
 
 
 def data_of(config: ExperimentConfig, parts: ModelFolder) -> SpeechData:
