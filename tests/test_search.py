@@ -129,6 +129,15 @@ def test_forbidden_tokens_are_never_produced() -> None:
             assert h.tokens[:1] != (4,)
 
 
+def test_fewer_texts_than_the_beam_is_wide_are_all_that_is_found() -> None:
+    forbid = ForbidScorer(5, always=[START, EOS, 2], first=[], prefix_length=1)
+    scorers, options = [Weighted("t", Table(5, 4), 1.0), Weighted("allowed", forbid, 1.0)], SearchOptions(5, n_best=5)
+    for cap, count in ((1, 2), (2, 4), (3, 5)):
+        for found in search(scorers, torch.arange(3), torch.full((3, 1), START), EOS, [cap] * 3, options):
+            assert len({h.tokens for h in found}) == len(found) == count
+            assert all(set(h.tokens) <= {3, 4} and math.isfinite(h.score) for h in found)
+
+
 def _by_paths(prefix: list[int], log_prob_TV: Tensor, *, whole: bool) -> float:
     """Log of the probability of all frame paths whose text is, or begins with, `prefix`."""
     frames, vocab = log_prob_TV.shape

@@ -223,8 +223,9 @@ def _close(beam: _Beam, capped: list[bool], length: int, scorers: Sequence[Weigh
             continue
         for row in range(b * K, (b + 1) * K):
             total, tokens = float(beam.score_BK.view(-1)[row]), tuple(beam.tokens_NL[row].tolist())
-            hypothesis = _hypothesis(tokens, total, beam.parts_NS[row], length, scorers, options, truncated=True)
-            beam.finished[utterance].append(hypothesis)
+            if math.isfinite(total):  # else nobody has taken the place
+                hypothesis = _hypothesis(tokens, total, beam.parts_NS[row], length, scorers, options, truncated=True)
+                beam.finished[utterance].append(hypothesis)
 
 
 def _hypothesis(
