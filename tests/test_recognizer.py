@@ -293,6 +293,15 @@ def test_progress_ends_at_the_whole(greedy: Recognizer, monkeypatch: pytest.Monk
     assert told[0][1] == pytest.approx(1.5 / 2 * (len(LENGTHS_S) + 1))  # estimated from the two that are loaded
 
 
+def test_a_recording_without_a_sample_has_no_text(greedy: Recognizer) -> None:
+    (audio,) = noises(1.0, seed=2)
+    expected = texts(list(greedy.transcribe_sources(sources([audio]))))
+    assert expected != [""]
+    for around in ([], [audio]):
+        found = greedy.transcribe_sources(sources([*around, torch.zeros(0)]))
+        assert texts(list(found)) == [*(expected if around else []), ""]
+
+
 def test_nothing_gives_nothing(greedy: Recognizer) -> None:
     assert of_files(greedy, []) == []
 

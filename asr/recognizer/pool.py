@@ -137,7 +137,7 @@ class Reader:
                     yield from self.cut(_chain(head, blocks))
                     break
             else:
-                if head:
+                if any(map(len, head)):
                     yield Window(0.0, torch.cat(head))
         except AsrError as e:
             recording.problem = str(e)
