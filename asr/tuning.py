@@ -88,7 +88,7 @@ def tune(
     if (count := math.prod(map(len, grid.values()))) > MOST_SETTINGS:
         raise ConfigError(f"--grid: {count:,} settings are too many; {MOST_SETTINGS:,} is the most")
     settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    _check(settings, recognizer, task)
+    _check(settings, task)
     decoder = recognizer.decoder_for(task)
     decoders = [decoder.varied(_options(decoder.options, setting)) for setting in settings]
     options = ScoreOptions(metrics=metrics_of(task), normalizer=normalizer or recognizer.config.normalizer)
@@ -129,10 +129,7 @@ def best_of(tried: Sequence[Tried], metric: str) -> Tried:
     return min(tried, key=lambda t: sign * t.report.values[metric])
 
 
-def _check(settings: Sequence[Mapping[str, float]], recognizer: Recognizer, task: str) -> None:
-    for name, part, option in (("lm_weight", "lm", "--lm"), ("phrase_bonus", "phrases", "--hotwords")):
-        if name in settings[0] and getattr(recognizer.options, part) is None:
-            raise ConfigError(f"--grid {name}=...: there is nothing to weigh; give {option}")
+def _check(settings: Sequence[Mapping[str, float]], task: str) -> None:
     if "ctc_weight" in settings[0] and into(task) is not None:
         raise ConfigError(f"--grid ctc_weight=...: CTC, which spells what is said, has no part in {task}")
 

@@ -230,8 +230,11 @@ def test_a_mistake_is_one_line_and_status_2(folder: Path) -> None:
         ([*said, "--temperature", "1e-45"], "temperature is 0, or 0.01 and more"),
         ([*said, "--length-bonus", "nan"], "'length_bonus': Input should be a finite number"),
         ([*said, "--top-p", "0.5"], "options of the search: top_p is for drawing"),
-        ([*tuned, "--grid", "lm_weight=0,1"], "--grid lm_weight=...: there is nothing to weigh; give --lm"),
-        ([*tuned, "--grid", "phrase_bonus=1"], "give --hotwords"),
+        ([*tuned, "--grid", "lm_weight=0,1"], "decode.lm_weight (--lm-weight) needs decode.lm (--lm)"),
+        (
+            [*tuned, "--grid", "phrase_bonus=1"],
+            "decode.phrase_bonus (--hotword-bonus) needs decode.phrases (--hotwords)",
+        ),
         ([*tuned, *many], "--grid: 6,250,000 settings are too many; 1,000 is the most"),
         ([*tuned, "--grid", "ctc_weight=2"], "--grid: 'ctc_weight': "),
         ([*tuned, "--grid", "ctc_weight=x"], "--grid ctc_weight=x: give numbers with commas"),

@@ -71,7 +71,7 @@ def options_with(own: DecodeConfig, given: Mapping[str, Any], source: str) -> De
     """A model's own options with those that are given in their place; own ones that lose their use so fall away.
 
     Of its own n_best as many are left as the beam is wide.  source: is named in errors.  Raises ConfigError, one line,
-    for what is given if it is no option.
+    for what is given if it is no option, or a weight of nothing.
     """
     tree = own.model_dump()
     if isinstance(guards := given.get("guards"), Mapping):
@@ -80,6 +80,9 @@ def options_with(own: DecodeConfig, given: Mapping[str, Any], source: str) -> De
         del tree["top_p"]
     options = validate(DecodeConfig, {**tree, **given}, source)
     fields = DecodeConfig.model_fields
+    for name, reason in _idle(options):
+        if name in given and name in _WEIGHTS:
+            raise ConfigError(f"{_named(name)} {reason}")
     changes = {name: fields[name].default for name, _ in _idle(options) if name not in given}
     if "n_best" not in given and options.temperature == 0:
         changes["n_best"] = min(options.n_best, options.beam_size)
