@@ -97,6 +97,15 @@ def test_a_batch_has_both_texts_and_ctc_is_trained_on_what_is_said(config: Path,
     found = task.losses(batch, training=False)
     assert found["ctc"][0].item() == pytest.approx(found["ctc"][1].item())  # the same sound, the same words
     assert found["ce"][0].item() != pytest.approx(found["ce"][1].item())
+    calls: list[object] = []
+    task.model.encoder.register_forward_hook(lambda *call: calls.append(call))
+    with torch.no_grad():
+        task.validation_step(batch, 0)
+    assert len(calls) == 1
+    best = task.recognizer.decode(batch.audio_BN, batch.audio_len_B, batch.languages, batch.tasks)
+    assert len(calls) > 1
+    texts = {id: tokenizer.decode(list(each[0].tokens)) for id, each in zip(batch.ids, best, strict=True)}
+    assert {id: heard.hypothesis for id, heard in task.heard.items()} == texts
 
 
 def test_dev_is_scored_by_task_and_the_best_is_chosen_by_bleu(config: Path, tmp_path: Path) -> None:

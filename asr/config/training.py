@@ -56,7 +56,7 @@ class TrainerConfig(Config):
         "of them, for models that outgrow a device",
     )
     accumulate: int = Field(
-        1, gt=0, description="batches of an optimiser step; more where memory allows small batches only"
+        1, gt=0, description="batches of an optimiser step, alike to one large batch, for which memory may be too small"
     )
     validate_every_steps: int = Field(
         500, gt=0, description="optimiser steps between validations, in which dev is decoded, and the state saved"

@@ -25,6 +25,10 @@ class Memory(NamedTuple):
     log_weight_BT: Tensor
     len_B: Tensor
 
+    def part(self, rows: Sequence[int]) -> Memory:
+        """That of some utterances."""
+        return Memory(*(x[rows] for x in self))
+
     @classmethod
     def join(cls, parts: Sequence[Memory]) -> Memory:
         """Several batches as one, padded to the longest."""

@@ -20,6 +20,7 @@ from asr.config import DecodeConfig
 from asr.data.batch import pad_audio
 from asr.decode.search import Hypothesis
 from asr.errors import AsrError, AudioError, printable
+from asr.model.masks import Memory
 from asr.model.precision import Precision
 from asr.recognizer.batch import BatchDecoder
 from asr.recognizer.budget import Budget, release
@@ -80,18 +81,22 @@ class Recognizer:
         len_B: Tensor,
         languages: Sequence[str | None] | None = None,
         tasks: Sequence[str | None] | None = None,
+        memory: Memory | None = None,
     ) -> list[list[Hypothesis]]:
         """Find the n best token sequences of each waveform, by the search alone: no guards, as a validation wants it.
 
         languages: of the speech, one per waveform; None lets a multilingual model detect it.  tasks: of each; None is
-        what the model does if it is not told.  Waveforms are at the front end's rate and at most one window long.
+        what the model does if it is not told.  memory: what the encoder gave, if that is known.  Waveforms are at the
+        front end's rate and at most one window long.
         """
         languages, tasks = languages or [None] * len(len_B), tasks or [None] * len(len_B)
         found: dict[int, list[Hypothesis]] = {}
         for task in dict.fromkeys(tasks):
             rows = [row for row, own in enumerate(tasks) if own == task]
             some_BN = audio_BN[rows, : int(len_B[rows].max())]
-            texts = self.decoder_for(task)(some_BN, len_B[rows], [languages[row] for row in rows], task=task)
+            heard = None if memory is None else memory.part(rows)
+            spoken = [languages[row] for row in rows]
+            texts = self.decoder_for(task)(some_BN, len_B[rows], spoken, task=task, memory=heard)
             found |= {row: text.hypotheses for row, text in zip(rows, texts, strict=True)}
         return [found[row] for row in range(len(len_B))]
 

@@ -57,7 +57,7 @@ class _Windows(NamedTuple):
     def part(self, rows: Sequence[int]) -> _Windows:
         """Some of the windows, nothing being encoded again."""
         at = list(rows)
-        memory = Memory(*(x[at] for x in self.memory))
+        memory = self.memory.part(at)
         caps = [self.caps[row] for row in at]
         return _Windows(self.audio_BN[at], self.len_B[at], memory, self.prefix_BP[at], self.fed_BL[at], caps)
 

@@ -112,15 +112,21 @@ class SpeechTask(L.LightningModule):
 
     def losses(self, batch: Batch, *, training: bool, step: int | None = None) -> dict[str, Tensor]:
         """Each criterion per utterance (B,); those that a schedule counts at a step, None: all of them."""
-        features, criteria = self.model.front_end(batch.audio_BN, batch.audio_len_B), self.criteria
+        criteria = self.criteria
         if not training:
-            return criteria(Pass(self.model, batch, features, attention=criteria.attention(None), training=False))
+            return criteria(self._plain(batch))
+        features = self.model.front_end(batch.audio_BN, batch.audio_len_B)
         first, *second = (self._augmented(features, batch.ids, masks) for masks in criteria.views)
         attention = criteria.attention(step)
         run = Pass(self.model, batch, first, attention=attention, feed=criteria.feed, draws=self._draws, step=step)
         for view in second:
             run.view(view)
         return criteria(run)
+
+    def _plain(self, batch: Batch) -> Pass:
+        """A batch of dev on its way."""
+        features = self.model.front_end(batch.audio_BN, batch.audio_len_B)
+        return Pass(self.model, batch, features, attention=self.criteria.attention(None), training=False)
 
     def _augmented(self, features: Features, ids: list[str], masks: str) -> Features:
         """Each utterance has draws of its own, whatever it shares a batch with."""
@@ -231,8 +237,9 @@ class SpeechTask(L.LightningModule):
     # ---- validation -------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        found = self.losses(batch, training=False)
-        best = self.recognizer.decode(batch.audio_BN, batch.audio_len_B, batch.languages, batch.tasks)
+        run = self._plain(batch)
+        found, memory = self.criteria(run), run.memory
+        best = self.recognizer.decode(batch.audio_BN, batch.audio_len_B, batch.languages, batch.tasks, memory)
         for b, (id, hypotheses) in enumerate(zip(batch.ids, best, strict=True)):
             text = self.tokenizer.decode(list(hypotheses[0].tokens))
             sums = {name: float(value_B[b]) for name, value_B in found.items()}
