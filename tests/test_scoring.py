@@ -168,7 +168,15 @@ def test_an_id_twice_is_an_error(tmp_path: Path, side: str, write: object) -> No
         (b"null", ":1: needs "),
         (b'\n{"id": 5, "text": "x"}', ":2: needs "),
         (b'{"id": "a", "text": null}', ":1: needs "),
-        (b'{"id": "a"}', ":1: needs "),
+        (b'{"id": "a"}', ":1: none of the keys .*; there are: id; say which with --ref-column or --hyp-column"),
+        (
+            b'{"audio_filepath": "a.wav", "said": "x"}',
+            ":1: none .*there are: audio_filepath, said; say",
+        ),
+        (
+            b'{"clip": "a.wav", "text": "x"}',
+            ":1: none of the keys id.*; there are: clip, text; say which with --id",
+        ),
         (b'{"id": "a", "text": "x", "language": ["en"]}', ":1: needs "),
         (b'{"id": "a", "supervisions": [{"text": "x"}]}', ":1: needs "),
         (b'{"id": "a", "supervisions": 7}', ":1: needs "),

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from asr.errors import DataError
 from asr.files import count_lines
 from asr.scoring.breakdown import Confusions, by_length, in_quarters
+from asr.scoring.columns import Columns
 from asr.scoring.compare import Comparison
 from asr.scoring.findings import Watcher
-from asr.scoring.formats import Columns
 from asr.scoring.listed import Listed
 from asr.scoring.nbest import NBest
 from asr.scoring.normalising import normalised
@@ -97,9 +97,9 @@ def compare(
 
     The suffix tells what a file is, before an optional `.gz`:
 
-    - `.jsonl`: an object a line, with "id", "text" and perhaps "language", or a lhotse cut (the texts of its
+    - `.jsonl`: an object a line, with an id, a text and perhaps "language", or a lhotse cut (the texts of its
       supervisions in order of time, joined).
-    - `.csv`, `.tsv`: the first line names the columns.
+    - `.csv`, `.tsv`: the first line names the columns; for their usual names see `asr.scoring.columns`.
     - `.trn`, `.stm`, `.ctm`: the formats of NIST's sclite. Beside an STM, the words of a CTM go to its segments by
       file, channel and time; beside anything else they are one text for each file.
     - `.srt`, `.vtt`: the cues joined; the other file's texts are joined too.

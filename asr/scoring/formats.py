@@ -9,47 +9,19 @@ import csv
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from asr.errors import DataError
 from asr.scoring import timed
+from asr.scoring.columns import Columns
 from asr.scoring.rows import Form, Ids, PathLike, Row, Source, lines
 from asr.text.scripts import one_after_another
 
 # What tells a Kaldi-style id ("1089-134686-0000", "en/vm-goodbye", "spk_utt") from the first word of a sentence.
 _ID_LIKE = re.compile(r"[\d_/]")
 _TRN = re.compile(r"(?P<text>.*)\((?P<id>[^()\s]+)\)\s*")
-_ID_COLUMNS = ("id", "utt_id", "utterance_id", "utterance", "path", "file", "audio")
-_TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Names of columns or JSON keys; None: the first of the usual names that is there (of JSON: "id", "text").
-
-    Of cuts, the text `translations.CODE` is their translation into a language.
-    """
-
-    id: str | None = None
-    text: str | None = None
-    usual_texts: tuple[str, ...] = _TEXT_COLUMNS
-
-    @property
-    def code(self) -> str | None:
-        """The language whose translations are meant, if they are."""
-        before, dot, code = (self.text or "").partition(".")
-        return code if dot and before == "translations" else None
-
-    @classmethod
-    def of_references(cls, id: str | None = None, text: str | None = None) -> Columns:
-        return cls(id, text, ("reference", "ref", *_TEXT_COLUMNS))
-
-    @classmethod
-    def of_hypotheses(cls, id: str | None = None, text: str | None = None) -> Columns:
-        return cls(id, text, ("hypothesis", "hyp", "prediction", *_TEXT_COLUMNS))
-
 
 _ANY = Columns()
 
@@ -127,41 +99,37 @@ def _from_table(path: PathLike, columns: Columns, delimiter: str) -> Iterator[Ro
     table = csv.reader((f"{line}\n" for _, line in lines(path)), delimiter=delimiter, quoting=quoting, strict=True)
     try:
         head = next(table, [])
-        id_at = _column(name, head, columns.id, _ID_COLUMNS, "--id-column")
-        text_at = _column(name, head, columns.text, columns.usual_texts, "--ref-column or --hyp-column")
+        id_name, text_name = columns.among(head, "column", f"{name}:1")
+        id_at, text_at = head.index(id_name), head.index(text_name)
         for row in table:
             if row and len(row) != len(head):
                 raise DataError(f"{name}:{table.line_num}: {len(row)} columns, but the first line names {len(head)}")
             if row:
                 fields = dict(zip(head, row, strict=True))
-                yield Row(row[id_at], row[text_at], fields.get("language") or None, fields)
+                yield Row(columns.id_of(id_name, row[id_at]), row[text_at], fields.get("language") or None, fields)
     except csv.Error as e:
         raise DataError(f"{name}:{table.line_num}: {e}") from None
 
 
-def _column(name: str, head: list[str], asked: str | None, usual: Iterable[str], option: str) -> int:
-    for column in (asked,) if asked else usual:
-        if column in head:
-            return head.index(column)
-    wanted = f"no column {asked!r}" if asked else f"none of the columns {', '.join(usual)}"
-    raise DataError(f"{name}:1: {wanted}; there are: {', '.join(head) or 'none'}; say which with {option}")
-
-
 def _from_json(path: PathLike, columns: Columns) -> Iterator[Row]:
+    """Rows of JSON, an object a line; the first that is no cut decides which keys are read."""
     name = os.fspath(path)
-    id_key, text_key = columns.id or "id", columns.text or "text"
+    keys: tuple[str, str] | None = None
     for number, line in lines(path):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            cut = "supervisions" in row or "tracks" in row
-            yield of_cut(row, columns.code) if cut else _checked(row[id_key], row[text_key], row.get("language"), row)
+            if "supervisions" in row or "tracks" in row:
+                yield of_cut(row, columns.code)
+                continue
+            keys = keys or columns.among(row.keys(), "key", f"{name}:{number}")
+            yield _checked(columns.id_of(keys[0], row[keys[0]]), row[keys[1]], row.get("language"), row)
         except (ValueError, RecursionError):
             raise DataError(f"{name}:{number}: not a JSON object on one line") from None
         except (AttributeError, KeyError, TypeError):
-            needs = f'needs "{id_key}" and "{text_key}" as strings, or a lhotse cut'
-            raise DataError(f"{name}:{number}: {needs}") from None
+            needs = " and ".join(f'"{key}"' for key in keys or ("id", "text"))
+            raise DataError(f"{name}:{number}: needs {needs} as strings, or a lhotse cut") from None
 
 
 def _checked(id: Any, text: Any, language: Any, fields: Mapping[str, Any]) -> Row:

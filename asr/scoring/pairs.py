@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 from asr.errors import ConfigError, DataError
 from asr.scoring import streams
-from asr.scoring.formats import Columns, joined, open_texts, suffix
+from asr.scoring.columns import Columns
+from asr.scoring.formats import joined, open_texts, suffix
 from asr.scoring.rows import Ids, PathLike, Row, Source, check_twice, some
 from asr.scoring.streams import Spoken, spoken
 from asr.scoring.timed import by_time

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from asr.errors import DataError
 from asr.scoring import timed
-from asr.scoring.formats import Columns, open_texts, suffix
+from asr.scoring.columns import Columns
+from asr.scoring.formats import open_texts, suffix
 from asr.scoring.rows import Form, PathLike, Row, Source
 from asr.scoring.tcwer import Stretch
 from asr.text.scripts import one_after_another

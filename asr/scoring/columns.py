@@ -1,0 +1,66 @@
+"""Which column of a table, or key of JSON, holds what."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from asr.errors import DataError, printable
+
+_PATHS = ("audio_filepath", "path", "file", "wav", "audio")
+_IDS = ("id", "utt_id", "utterance_id", "utterance", *_PATHS)
+_TEXTS = ("text", "sentence", "transcript", "transcription")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of columns or JSON keys; None: the first of the usual names that is there.
+
+    Of cuts, the text `translations.CODE` is their translation into a language.
+    """
+
+    id: str | None = None
+    text: str | None = None
+    usual_texts: tuple[str, ...] = _TEXTS
+
+    @property
+    def code(self) -> str | None:
+        """The language whose translations are meant, if they are."""
+        before, dot, code = (self.text or "").partition(".")
+        return code if dot and before == "translations" else None
+
+    @classmethod
+    def of_references(cls, id: str | None = None, text: str | None = None) -> Columns:
+        return cls(id, text, ("reference", "ref", *_TEXTS))
+
+    @classmethod
+    def of_hypotheses(cls, id: str | None = None, text: str | None = None) -> Columns:
+        return cls(id, text, ("hypothesis", "hyp", "prediction", "pred_text", *_TEXTS))
+
+    def among(self, names: Collection[str], what: str, where: str) -> tuple[str, str]:
+        """The names of the id and of the text; DataError where there is none.
+
+        what: the names are, "column" or "key", and where they stand, for the message.
+        """
+        told = f"there are: {printable(', '.join(names)) or 'none'}; say which with"
+        found = []
+        for asked, usual, option in (
+            (self.id, _IDS, "--id-column"),
+            (self.text, self.usual_texts, "--ref-column or --hyp-column"),
+        ):
+            name = next((name for name in ((asked,) if asked else usual) if name in names), None)
+            if name is None:
+                wanted = f"no {what} {asked!r}" if asked else f"none of the {what}s {', '.join(usual)}"
+                raise DataError(f"{where}: {wanted}; {told} {option}")
+            found.append(name)
+        return found[0], found[1]
+
+    def id_of(self, name: str, value: str) -> str:
+        """The id that the column of this name gives: of a path that was not asked for by name, the file's stem."""
+        return stem(value) if name in _PATHS and self.id is None else value
+
+
+def stem(path: str) -> str:
+    """The name of a file without folders and suffix."""
+    return os.path.splitext(os.path.basename(path))[0]
