@@ -48,3 +48,10 @@ def test_common_voice(tmp_path: Path) -> None:
     table.write_text("client_id\tpath\tsentence\nabc\tcommon_voice_en_1.mp3\tThe cat\n")
     hyp = jsonl(tmp_path / "hyp.jsonl", {"id": "common_voice_en_1", "transcription": "The cat"})
     assert score(table, hyp).rates["wer"] == ErrorRate(hits=2)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_what_parts_the_columns_is_seen_in_the_first_line(tmp_path: Path, mark: str) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text(f'id{mark}text{mark}hyp\nu{mark}"the{mark} cat"{mark}"the, cat; sat"\n')
+    assert score(table, table, normalizer="basic").rates["wer"] == ErrorRate(hits=2, insertions=1)

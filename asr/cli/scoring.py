@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from asr.files import Place
     from asr.scoring import ScoreOptions
 
-_FILES = "text, JSONL, cuts, CSV, TSV, STM, CTM, TRN, SRT or VTT"
+_FILES = "text, JSON, JSONL, cuts, CSV, TSV, STM, CTM, TRN, SRT or VTT"
 
 
 @dataclass(frozen=True, kw_only=True)

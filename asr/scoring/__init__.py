@@ -99,10 +99,11 @@ def compare(
 
     - `.jsonl`: an object a line, with an id, a text and perhaps "language", or a lhotse cut (the texts of its
       supervisions in order of time, joined).
+    - `.json`: the same; a single line beside plain text without ids is all that was said.
     - `.csv`, `.tsv`: the first line names the columns; for their usual names see `asr.scoring.columns`.
     - `.trn`, `.stm`, `.ctm`: the formats of NIST's sclite. Beside an STM, the words of a CTM go to its segments by
       file, channel and time; beside anything else they are one text for each file.
-    - `.srt`, `.vtt`: the cues joined; the other file's texts are joined too.
+    - `.srt`, `.vtt`, the `.tsv` of `asr transcribe`: cues or segments joined; the other file's texts are joined too.
     - All else is plain text: "ids" (`id text`) or "lines" (a text a line, matched by number). Where `form` does not
       say which, the reference decides for both files: "ids" if the other file has ids of its own, or if the first
       words of its lines are all different and each holds a digit, an underscore or a slash.

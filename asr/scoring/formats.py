@@ -11,11 +11,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain, islice
 from typing import Any, Literal
 
 from asr.errors import DataError
 from asr.scoring import timed
-from asr.scoring.columns import Columns
+from asr.scoring.columns import Columns, stem
 from asr.scoring.rows import Form, Ids, PathLike, Row, Source, lines
 from asr.text.scripts import one_after_another
 
@@ -23,6 +24,8 @@ from asr.text.scripts import one_after_another
 _ID_LIKE = re.compile(r"[\d_/]")
 _TRN = re.compile(r"(?P<text>.*)\((?P<id>[^()\s]+)\)\s*")
 
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_SEGMENTS = "start\tend\ttext"  # how the .tsv of `asr transcribe` begins
 _ANY = Columns()
 
 
@@ -35,8 +38,12 @@ def open_texts(path: PathLike, *, form: Literal["ids", "lines"] | None = None, c
     kind = suffix(path)
     if kind == ".jsonl":
         return Source(name, "json", lambda: _from_json(name, columns))
+    if kind == ".json":
+        return Source(name, "json", lambda: _transcripts(name, columns))
+    if kind == ".tsv" and is_one_text(name):
+        return Source(name, "subtitles", lambda: _segments(name))
     if kind in (".csv", ".tsv"):
-        return Source(name, "table", lambda: _from_table(name, columns, "," if kind == ".csv" else "\t"))
+        return Source(name, "table", lambda: _from_table(name, columns, kind))
     readers: dict[str, tuple[Form, Callable[[PathLike], Iterator[Row]]]] = {
         ".trn": ("trn", _from_trn),
         ".stm": ("stm", timed.read_stm),
@@ -55,7 +62,18 @@ def open_texts(path: PathLike, *, form: Literal["ids", "lines"] | None = None, c
 def suffix(path: PathLike) -> str:
     """The suffix in lower case, without that of gzip; '' where it says nothing of the form."""
     end = os.path.splitext(os.fspath(path).lower().removesuffix(".gz"))[1]
-    return end if end in (".jsonl", ".csv", ".tsv", ".trn", ".stm", ".ctm", ".srt", ".vtt") else ""
+    return end if end in (".jsonl", ".json", ".csv", ".tsv", ".trn", ".stm", ".ctm", ".srt", ".vtt") else ""
+
+
+def is_one_text(path: PathLike) -> bool:
+    """Whether all that a file holds is said in one recording: subtitles, or the segments of `asr transcribe`'s .tsv."""
+    kind = suffix(path)
+    return kind in (".srt", ".vtt") or (kind == ".tsv" and [line for _, line in islice(lines(path), 1)] == [_SEGMENTS])
+
+
+def is_one_recording(path: PathLike) -> bool:
+    """Whether a file is a .json of a single line, as `asr transcribe` writes one of a recording."""
+    return suffix(path) == ".json" and sum(bool(line.strip()) for _, line in islice(lines(path), 2)) == 1
 
 
 def joined(source: Source) -> Source:
@@ -92,14 +110,36 @@ def _from_trn(path: PathLike) -> Iterator[Row]:
         yield Row(match["id"], match["text"].strip())
 
 
-def _from_table(path: PathLike, columns: Columns, delimiter: str) -> Iterator[Row]:
-    """Rows of .csv, quoted as RFC 4180 says, or of .tsv, where a quotation mark is a character as any other."""
+def _segments(path: PathLike) -> Iterator[Row]:
+    """Rows of the .tsv that `asr transcribe` writes, numbered from 1."""
+    for number, line in islice(lines(path), 1, None):
+        fields = line.split("\t", 2)
+        if len(fields) < 3:
+            raise DataError(f"{os.fspath(path)}:{number}: needs start, end and text with tabs between them")
+        yield Row(str(number - 1), fields[2])
+
+
+def _transcripts(path: PathLike, columns: Columns) -> Iterator[Row]:
+    """Rows of .json, an object a line; of the path that `asr transcribe` writes as the id the file's stem stays."""
+    for row in _from_json(path, columns):
+        ours = columns.id is None and row.fields.keys() >= {"id", "segments"}
+        yield row._replace(id=stem(row.id)) if ours else row
+
+
+def _from_table(path: PathLike, columns: Columns, kind: str) -> Iterator[Row]:
+    """Rows of .csv, quoted as RFC 4180 says, or of .tsv, where a quotation mark is a character as any other.
+
+    What parts columns of .csv is a comma, a semicolon or a tab: what parts the first line into most.
+    """
     name = os.fspath(path)
-    quoting: Any = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-    table = csv.reader((f"{line}\n" for _, line in lines(path)), delimiter=delimiter, quoting=quoting, strict=True)
+    rows = (f"{line}\n" for _, line in lines(path))
+    first = next(rows, "")
+    delimiter = max(_DELIMITERS, key=first.count) if kind == ".csv" else "\t"
+    quoting: Any = csv.QUOTE_MINIMAL if kind == ".csv" else csv.QUOTE_NONE
+    table = csv.reader(chain([first], rows), delimiter=delimiter, quoting=quoting, strict=True)
     try:
         head = next(table, [])
-        id_name, text_name = columns.among(head, "column", f"{name}:1")
+        id_name, text_name = columns.among(head, "column", f"{name}:1: columns parted by {_DELIMITERS[delimiter]}")
         id_at, text_at = head.index(id_name), head.index(text_name)
         for row in table:
             if row and len(row) != len(head):

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from asr.errors import ConfigError, DataError
 from asr.scoring import streams
 from asr.scoring.columns import Columns
-from asr.scoring.formats import joined, open_texts, suffix
+from asr.scoring.formats import is_one_recording, is_one_text, joined, open_texts, suffix
 from asr.scoring.rows import Ids, PathLike, Row, Source, check_twice, some
 from asr.scoring.streams import Spoken, spoken
 from asr.scoring.timed import by_time
@@ -50,7 +50,7 @@ def open_pair(
     kinds = suffix(reference), suffix(hypothesis)
     if form not in ("ids", "lines", None):
         raise ConfigError(f"form {form!r} is not one of plain text: 'ids' or 'lines'")
-    if whole := any(kind in (".srt", ".vtt") for kind in kinds):
+    if whole := is_one_text(reference) or is_one_text(hypothesis) or _one_said(reference, hypothesis, form):
         form = form or "lines"
     elif any(kinds):
         form = "ids"  # the other file has ids of its own
@@ -64,6 +64,14 @@ def open_pair(
     if refs.form == "stm" and hyps.form == "ctm":
         return refs, by_time(refs, hyps)
     return refs, hyps
+
+
+def _one_said(reference: PathLike, hypothesis: PathLike, form: Literal["ids", "lines"] | None) -> bool:
+    """Whether a transcript of one recording stands beside plain text without ids, which is then all that was said."""
+    return any(
+        is_one_recording(one) and not suffix(other) and (form or open_texts(other).form) == "lines"
+        for one, other in ((reference, hypothesis), (hypothesis, reference))
+    )
 
 
 def paired(
