@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lhotse.cut import MixedCut, MixTrack
 
 from asr.errors import AsrError, ConfigError, DataError
 from asr.metrics import ErrorRate
-from asr.scoring import score, score_texts
+from asr.scoring import Comparison, score, score_texts
 from asr.scoring.formats import open_texts
 
 REFS = {"en/a": "the cat sat", "en/b": "hello there world", "en/c": "yes"}
@@ -314,3 +315,12 @@ def test_words_that_are_words_are_not(text: str) -> None:
 def test_nothing_to_score() -> None:
     with pytest.raises(DataError, match="nothing to score"):
         score_texts({}, {})
+
+
+def test_columns_stand_apart_however_high_the_rates() -> None:
+    options = {"metrics": ["wer", "cer", "mer"], "breakdown": ["length"]}
+    report = score_texts({"a": "a"}, {"a": "b " * 2_000_000}, **options)
+    rows = Comparison((report, report)).table() + report.table()
+    counts = [line.split() for line in rows.splitlines() if line.startswith(("WER ", "CER ", "MER "))]
+    assert [len(cells) for cells in counts] == [10, 10, 10]
+    assert not re.search(r"\.\d{3,}\.|\d%\d", rows), "a rate ends after its second place"

@@ -146,8 +146,8 @@ def table(field: str, found: Sequence[GroupScores]) -> str:
     heads += [f"{f'{spelled(name)} %' if name in MEASURES else spelled(name):>9}" for name in first.values]
     shown = [f"{field:{width}}{'utterances':>12}{''.join(heads)}"]
     for name, utterances, length, values in found[:MOST_ROWS]:
-        cells = [f"{length:11}"] if length is not None else []
-        cells += [f"{points(measure, value):9.2f}" for measure, value in values.items()]
+        cells = [f" {length:10}"] if length is not None else []
+        cells += [f" {points(measure, value):8.2f}" for measure, value in values.items()]
         shown.append(f"{printable(name):{width}}{utterances:12}{''.join(cells)}")
     if len(found) > MOST_ROWS:
         shown.append(f"and {len(found) - MOST_ROWS} more")

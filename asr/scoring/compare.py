@@ -97,7 +97,7 @@ class Comparison:
             cells = [report.name.ljust(width)]
             for n, ends in report.intervals.items():
                 value, low, high = (points(n, end) for end in (report.values[n], *ends[:2]))
-                cells.append(f"{value:9.2f}{f'{low:.2f} to {high:.2f}':>18}")
+                cells.append(f" {value:8.2f} {f'{low:.2f} to {high:.2f}':>17}")
             rows.append("".join(cells))
         rows += [f"{spelled(n)}: {score.signature}" for n, score in first.translation.items()]
         rows.append(first.bootstrap())

@@ -137,14 +137,14 @@ class ScoreReport:
             counts = (r.substitutions, r.deletions, r.insertions, r.hits)
             shares = (100 * count / max(1, r.reference_length) for count in counts)
             low, high = (100 * end for end in self.intervals[name][:2])
-            start = f"{spelled(name):{width}}{100 * self.values[name]:10.2f}{f'{low:.2f} to {high:.2f}':>18}"
-            rows.append(f"{start}{''.join(f'{c:10}' for c in counts)}{r.reference_length:11}")
+            start = f"{spelled(name):{width}} {100 * self.values[name]:9.2f} {f'{low:.2f} to {high:.2f}':>17}"
+            rows.append(f"{start}{''.join(f' {c:9}' for c in counts)} {r.reference_length:10}")
             if name in ("wer", "cer", "mixed", "tcwer"):
-                rows.append(f"{'':{width + 28}}{''.join(f'{share:9.2f}%' for share in shares)}")
+                rows.append(f"{'':{width + 28}}{''.join(f' {share:8.2f}%' for share in shares)}")
         for name, score in self.translation.items():
             low, high = self.intervals[name][:2]
             rows.append(
-                f"{spelled(name):{width}}{score.value:10.2f}{f'{low:.2f} to {high:.2f}':>18}  {score.signature}"
+                f"{spelled(name):{width}} {score.value:9.2f} {f'{low:.2f} to {high:.2f}':>17}  {score.signature}"
             )
         rows.append(self.bootstrap())
         return "\n".join([*rows, *self.details()])

@@ -54,4 +54,4 @@ class Share:
     def row(self) -> str:
         """Rate and interval in per cent, part and whole: columns of a table."""
         low, high = (100 * end for end in self.interval()[:2])
-        return f"{100 * self.rate:10.2f}{f'{low:.2f} to {high:.2f}':>18}{self.part:10}{self.whole:10}"
+        return f" {100 * self.rate:9.2f} {f'{low:.2f} to {high:.2f}':>17} {self.part:9} {self.whole:9}"
