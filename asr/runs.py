@@ -13,7 +13,7 @@ from asr.config import EXPERIMENT, parse_yaml
 from asr.errors import ConfigError, DataError
 from asr.scoring import Columns, Comparison, ScoreOptions, compare
 from asr.scoring.formats import open_texts, suffix
-from asr.scoring.recognised import EVALUATION, HYPOTHESES
+from asr.scoring.recognised import EVALUATION, WRITES_ONE, hypotheses_in
 from asr.scoring.rows import some
 from asr.tasks import TRANSCRIBE
 from asr.text import NORMALIZERS, open_normalizer
@@ -103,11 +103,9 @@ def task_of(paths: Sequence[Path]) -> str:
 
 def find_run(path: Path) -> Run:
     """The run that left a hyp.jsonl, or that a folder holds."""
-    places = [path] if path.is_file() else [path / HYPOTHESES, path / "model" / HYPOTHESES]
-    hypotheses = next((place for place in places if place.is_file()), None)
-    if hypotheses is None:
-        problem = f"has no {HYPOTHESES}" if path.is_dir() else "no such file or folder"
-        raise DataError(f"{path}: {problem}; asr evaluate MANIFEST --model MODEL --out FOLDER writes one")
+    hypotheses = hypotheses_in(path) if path.is_dir() else path
+    if not hypotheses.is_file():
+        raise DataError(f"{path}: no such file or folder; {WRITES_ONE}")
     folder = hypotheses.parent
     evaluation = _first_line(folder / EVALUATION)
     told = evaluation["settings"] if isinstance(evaluation.get("settings"), dict) else {}

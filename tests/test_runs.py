@@ -50,6 +50,18 @@ def test_the_comparison_is_that_of_the_files(two: tuple[Path, Path]) -> None:
     assert [r.values["wer"] for r in found.scores.reports] == [pytest.approx(1 / 9), pytest.approx(2 / 9)]
 
 
+def test_a_folder_is_scored_as_its_texts_are(two: tuple[Path, Path]) -> None:
+    files = [path / "hyp.jsonl" for path in two]
+    done = asr("score", *two)
+    assert (done.status, done.err) == (0, [])
+    assert done.out == asr("score", *files).out
+    page = two[0].parent / "page"
+    assert asr("report", files[0], two[1], "--out", page).status == 0
+    assert (page / "report.html").exists()
+    done = asr("score", files[0], page)
+    assert done.err == [f"asr: {page}: has no hyp.jsonl; asr evaluate MANIFEST --model MODEL --out FOLDER writes one"]
+
+
 def test_settings_that_differ_are_shown(two: tuple[Path, Path]) -> None:
     done = asr("compare", *two)
     assert (done.status, done.err) == (0, [])

@@ -48,8 +48,8 @@ def report(
 
     options = scoring.options(worst=0)
     path = write_report(
-        scoring.reference,
-        scoring.hypothesis,
+        scoring.references,
+        scoring.hypotheses,
         replace(options, confusions=options.confusions or MOST_CONFUSIONS),
         out,
         audio=audio,

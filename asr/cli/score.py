@@ -25,7 +25,7 @@ def score(
     from asr.scoring import compare
 
     with progress("scoring", of_utterances) as on_done:
-        comparison = compare(scoring.reference, scoring.hypothesis, scoring.options(worst=worst), on_done)
+        comparison = compare(scoring.references, scoring.hypotheses, scoring.options(worst=worst), on_done)
     result = comparison.reports[0] if len(scoring.hypothesis) == 1 else comparison
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))

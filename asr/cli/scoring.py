@@ -66,7 +66,8 @@ class Scoring(TimedMeasuring):
 
     reference: Annotated[Path, typer.Argument(help=f"Reference texts: {_FILES}.")]
     hypothesis: Annotated[
-        list[Path], typer.Argument(help="Hypotheses, of the same kinds; several systems are compared.")
+        list[Path],
+        typer.Argument(help="Hypotheses, of the same kinds, or folders of runs; several systems are compared."),
     ]
     normalizer: Annotated[str, typer.Option(help=f"{NORMALIZER_HELP}; for both sides.")] = "none"
     language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None
@@ -88,6 +89,16 @@ class Scoring(TimedMeasuring):
         bool, typer.Option("--missing-as-empty", help="Score missing hypotheses as empty texts, all deletions.")
     ] = False
 
+    @property
+    def references(self) -> Path:
+        """The file of references; of a run's folder its hyp.jsonl."""
+        return _file(self.reference)
+
+    @property
+    def hypotheses(self) -> list[Path]:
+        """The files of hypotheses; of a run's folder its hyp.jsonl."""
+        return [_file(path) for path in self.hypothesis]
+
     def options(self, **more: Any) -> ScoreOptions:
         from asr.scoring import Columns
 
@@ -104,6 +115,12 @@ class Scoring(TimedMeasuring):
             missing_as_empty=self.missing_as_empty,
             **more,
         )
+
+
+def _file(path: Path) -> Path:
+    from asr.scoring.recognised import hypotheses_in
+
+    return hypotheses_in(path) if path.is_dir() else path
 
 
 def say_left_out(cuts: Place, left_out: Sequence[Dropped], listed: Path | None = None) -> None:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asr.errors import DataError
 from asr.files import filled_lines, json_line, write_atomically
 from asr.scoring.rows import Row, Source
 from asr.tasks import TRANSCRIBE
 
 HYPOTHESES = "hyp.jsonl"
 EVALUATION = "evaluation.jsonl"  # how they came about, and the scores
+WRITES_ONE = "asr evaluate MANIFEST --model MODEL --out FOLDER writes one"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,14 @@ class Recognised:
         if len(self.alternatives) > 1:
             row["alternatives"] = [{"text": text, "score": score} for text, score in self.alternatives]
         return row
+
+
+def hypotheses_in(folder: Path) -> Path:
+    """The hyp.jsonl that a run left in its folder; DataError where there is none."""
+    places = folder / HYPOTHESES, folder / "model" / HYPOTHESES
+    if found := next((place for place in places if place.is_file()), None):
+        return found
+    raise DataError(f"{folder}: has no {HYPOTHESES}; {WRITES_ONE}")
 
 
 def write_recognised(path: Path, recognised: Iterable[Recognised]) -> None:
