@@ -84,6 +84,13 @@ def test_trn(tmp_path: Path) -> None:
     assert score(ref, hyp).rates["wer"] == ErrorRate(hits=3, substitutions=1)
 
 
+def test_ids_of_trn_tell_the_speaker(tmp_path: Path) -> None:
+    trn = write(tmp_path / "a.trn", "yes (ann_1)\nno (ann-2)\nso (ben_1-2)\nit (eve)\n")
+    (groups,) = score(trn, trn, breakdown=["speaker"]).breakdowns
+    assert groups.names == ("ann", "ben", "eve")
+    assert groups.of_utterance.tolist() == [0, 0, 1, 2]
+
+
 def test_tables_by_the_names_of_their_columns(tmp_path: Path) -> None:
     table = write(tmp_path / "both.csv", 'id,reference,hypothesis,room\n1,"a, b\nc",a b c,x\n2,d,e,y\n')
     report = score(table, table, metrics=["wer"], normalizer="basic", by="room")

@@ -88,6 +88,9 @@ class Scoring(TimedMeasuring):
     missing_as_empty: Annotated[
         bool, typer.Option("--missing-as-empty", help="Score missing hypotheses as empty texts, all deletions.")
     ] = False
+    ignore_extra: Annotated[
+        bool, typer.Option("--ignore-extra", help="Leave out, and count, hypotheses without a reference.")
+    ] = False
 
     @property
     def references(self) -> Path:
@@ -113,6 +116,7 @@ class Scoring(TimedMeasuring):
                 Columns.of_hypotheses(self.id_column, self.hyp_column),
             ),
             missing_as_empty=self.missing_as_empty,
+            ignore_extra=self.ignore_extra,
             **more,
         )
 

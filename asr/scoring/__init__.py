@@ -77,6 +77,7 @@ class ScoreOptions:
     form: Literal["ids", "lines"] | None = None
     columns: tuple[Columns, Columns] = (Columns.of_references(), Columns.of_hypotheses())
     missing_as_empty: bool = False
+    ignore_extra: bool = False
     by: str | None = None
     worst: int = 5
     breakdown: Sequence[str] = ()
@@ -110,7 +111,7 @@ def compare(
 
     on_done: told the utterances done, and about how many there are.
     Raises DataError, with file and line, for what cannot be read, and for ids that are missing (unless
-    `missing_as_empty`), extra or there twice; ConfigError for an unknown metric or normaliser.
+    `missing_as_empty`), extra (unless `ignore_extra`) or there twice; ConfigError for an unknown metric or normaliser.
     """
     places = "wer" in options.metrics and len(hypotheses) > 1
     lines = count_lines(Path(reference)) if on_done else 0
@@ -218,7 +219,8 @@ def _paired(refs: Source, hyps: Source, options: ScoreOptions) -> Iterator[Pair]
     guessed = refs.form == "ids" and options.form is None
     hint = f" ({refs.name} was read as `id text`; form 'lines' matches lines by number)" if guessed else ""
     timed = "tcwer" in options.metrics
-    return paired(refs, hyps, missing_as_empty=options.missing_as_empty, timed=timed, hint=hint)
+    lacking = {"missing_as_empty": options.missing_as_empty, "ignore_extra": options.ignore_extra}
+    return paired(refs, hyps, **lacking, timed=timed, hint=hint)
 
 
 def _tally(metrics: Sequence[str], options: ScoreOptions, normalizer: Normalizer, places: bool) -> Tally:

@@ -24,6 +24,7 @@ from asr.text.scripts import one_after_another
 _ID_LIKE = re.compile(r"[\d_/]")
 _TRN = re.compile(r"(?P<text>.*)\((?P<id>[^()\s]+)\)\s*")
 
+_SPEAKER_END = re.compile("[-_]")  # of an id of TRN, as sclite has it for `-i spu_id`
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SEGMENTS = "start\tend\ttext"  # how the .tsv of `asr transcribe` begins
 _ANY = Columns()
@@ -107,7 +108,8 @@ def _from_trn(path: PathLike) -> Iterator[Row]:
         if (match := _TRN.fullmatch(line)) is None:
             raise DataError(f"{os.fspath(path)}:{number}: a line of .trn ends with the id in round brackets")
         timed.refuse_alternatives(path, number, match["text"])
-        yield Row(match["id"], match["text"].strip())
+        fields = {"speaker": _SPEAKER_END.split(match["id"], maxsplit=1)[0]}
+        yield Row(match["id"], match["text"].strip(), None, fields)
 
 
 def _segments(path: PathLike) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
@@ -75,12 +76,19 @@ def _one_said(reference: PathLike, hypothesis: PathLike, form: Literal["ids", "l
 
 
 def paired(
-    references: Source, hypotheses: Source, *, missing_as_empty: bool = False, timed: bool = False, hint: str = ""
+    references: Source,
+    hypotheses: Source,
+    *,
+    missing_as_empty: bool = False,
+    ignore_extra: bool = False,
+    timed: bool = False,
+    hint: str = "",
 ) -> Iterator[Pair]:
     """The pairs, as soon as both texts of one have gone by: only what is out of order is held in memory.
 
     Raises DataError, at the end, for ids that stand there twice, or on one side only; with `missing_as_empty` a
-    text that the hypotheses lack is the empty one, unless texts are matched by line number.
+    text that the hypotheses lack is the empty one, and with `ignore_extra` what only they have is left out with a
+    warning, unless texts are matched by line number.
     """
     ref_ids, hyp_ids = Ids(), Ids()
     refs: dict[str, tuple[int, Row]] = {}
@@ -105,6 +113,9 @@ def paired(
             f"{references.name} has {len(ref_ids)} lines and {hypotheses.name} {len(hyp_ids)}: texts without ids are "
             "matched by line number"
         )
+    if ignore_extra and hyps:
+        warnings.warn(f"{hypotheses.name}: left out {some(hyps)} that {references.name} lacks", stacklevel=2)
+        hyps.clear()
     _check_ids(references.name, hypotheses.name, [] if missing_as_empty else refs, hyps, hint)
     for number, ref in refs.values():
         yield _pair(number, ref, Row(ref.id, ""), timed)
@@ -148,5 +159,6 @@ def _check_ids(ref_name: str, hyp_name: str, missing: Collection[str], extra: Co
     problems = [f"{hyp_name} lacks {some(missing)} of {ref_name}"] if missing else []
     problems += [f"{hyp_name} has {some(extra)} that {ref_name} lacks"] if extra else []
     if problems:
-        mend = " (--missing-as-empty goes on)" if missing and not extra else ""
+        both = missing and extra  # as where the ids of one file are made otherwise
+        mend = "" if both else f" ({'--missing-as-empty' if missing else '--ignore-extra'} goes on)"
         raise DataError("; ".join(problems) + mend + hint)
