@@ -349,3 +349,20 @@ def test_dark_and_light_can_be_read(window: Browser, page: Path, width: int) -> 
         grounds.append(float(np.median(np.asarray(picture))))
     assert grounds[0] > 230
     assert grounds[1] < 50
+
+
+@pytest.mark.parametrize("width", [1200, 900])
+def test_nothing_is_cut_off_and_marks_stand_apart(window: Browser, folder: Path, width: int) -> None:
+    """Of rates above 100 %, whose marks are long."""
+    worse = {id: f"{text} and{' on' * 40}" for id, text in REFS.items()}
+    window.open(written(folder / f"wide-{width}", [REFS, worse, FIRST]), width)
+    cut_off = "return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth).length"
+    assert window.run(cut_off) == 0
+    gaps = """
+        return [...document.querySelectorAll("svg.axis")].flatMap((axis) => {
+            const boxes = [...axis.querySelectorAll("text")].map((text) => text.getBoundingClientRect());
+            const marks = boxes.filter((box) => box.width);
+            return marks.slice(1).map((mark, i) => mark.left - marks[i].right);
+        });
+    """
+    assert min(window.run(gaps)) > 3
