@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 __all__ = ["Recognizer", "load_model", "score"]
 
-_HOMES = {
-    "Recognizer": ("asr.recognizer", "Recognizer"),
-    "load_model": ("asr.loading", "load_model"),
-    "score": ("asr.scoring", "score"),
-}
+if TYPE_CHECKING:
+    from asr.loading import load_model
+    from asr.recognizer import Recognizer
+    from asr.scoring import score
+else:
+    _HOMES = {"Recognizer": "asr.recognizer", "load_model": "asr.loading", "score": "asr.scoring"}
 
+    def __getattr__(name: str) -> object:
+        # Loaded at first use: `asr --help` and the scorer need no torch.
+        if name not in _HOMES:
+            raise AttributeError(f"module 'asr' has no attribute {name!r}")
+        from importlib import import_module
 
-def __getattr__(name: str) -> Any:
-    # Loaded at first use: `asr --help` and the scorer need no torch.
-    if name not in _HOMES:
-        raise AttributeError(f"module 'asr' has no attribute {name!r}")
-    from importlib import import_module
-
-    module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+        return getattr(import_module(_HOMES[name]), name)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from typing_extensions import Unpack
 
 from asr.checkpoint import load_model_folder
+from asr.config import DecodeKeys
 from asr.errors import ConfigError
 from asr.machine import find_device
 from asr.model.precision import Precision, fastest
@@ -16,15 +19,19 @@ from asr.vad import load_detector
 
 
 def load_model(
-    name: str | Path, *, device: str = "auto", dtype: Precision | Literal["auto"] = "auto", **options: Any
+    name: str | Path,
+    *,
+    device: str = "auto",
+    dtype: Precision | Literal["auto"] = "auto",
+    **options: Unpack[DecodeKeys],
 ) -> Recognizer:
     """Load a model to transcribe with.
 
     name: a model folder, or a name such as "whisper-tiny.en" (see asr.pretrained.find_model).  device: auto, cpu,
     cuda or cuda:1.  dtype: float32, bfloat16, int8 (on the CPU), or what is fastest here without a noticeable loss.
-    options: those of the search in place of the model's own, such as beam_size=5.  A narrower beam lessens the
-    model's own n_best, too.  Raises CheckpointError if there is no such model, ConfigError for options that do not
-    exist or fit.
+    options: those of the search in place of the model's own, such as beam_size=5: the keys of `decode` in
+    docs/configuration.md.  A narrower beam lessens the model's own n_best, too.  Raises CheckpointError if there is no
+    such model, ConfigError for options that do not exist or fit.
 
     >>> load_model("whisper-tiny.en").transcribe("talk.mp3").text   # doctest: +SKIP
     """

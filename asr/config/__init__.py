@@ -7,7 +7,7 @@ from .attention import ChunkConfig, WindowConfig
 from .base import Config
 from .criteria import GuidedAttentionConfig, LossConfig, MinimumErrorConfig, ScheduledSamplingConfig
 from .data import AugmentConfig, DataConfig, PhraseListConfig
-from .decode import DecodeConfig, GuardConfig
+from .decode import DecodeConfig, DecodeKeys, GuardConfig
 from .decoder import (
     DecoderConfig,
     MaskPredictConfig,
@@ -44,6 +44,7 @@ __all__ = [
     "CorpusConfig",
     "DataConfig",
     "DecodeConfig",
+    "DecodeKeys",
     "DecoderConfig",
     "EncoderConfig",
     "ExperimentConfig",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import Field, model_validator
 
@@ -178,3 +179,29 @@ class DecodeConfig(Config):
                 "temperature is 0, or 0.01 and more: below that nothing is drawn but the most probable token"
             )
         return self
+
+
+class DecodeKeys(TypedDict, total=False):
+    """The keys of DecodeConfig as options of a function, for those who check types; what each means stands there."""
+
+    beam_size: int
+    ctc_weight: float
+    length_bonus: float
+    length_penalty: float
+    max_tokens_per_s: float
+    n_best: int
+    temperature: float
+    top_p: float
+    seed: int
+    window_s: float
+    cut_s: float
+    guards: GuardConfig | Mapping[str, Any]
+    max_symbols: int
+    iterations: int
+    threshold: float
+    phrases: str | Path | None
+    phrase_bonus: float | None
+    lm: str | Path | None
+    lm_weight: float
+    lm_unit: Literal["token", "word"]
+    lm_unknown_penalty: float

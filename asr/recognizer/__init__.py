@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,9 +105,27 @@ class Recognizer:
             return self.decoder
         return self.decoder.varied(self.options.model_copy(update={"ctc_weight": 0.0}))
 
-    def transcribe(self, path: str | Path, **options: Any) -> Transcript:
+    def transcribe(
+        self,
+        path: str | Path,
+        *,
+        language: str | None = None,
+        task: str | None = None,
+        words: bool = False,
+        prompt: str | None = None,
+        batch_s: float | None = None,
+        on_done: OnDone | None = None,
+    ) -> Transcript:
         """Transcribe an audio file, with the options of transcribe_sources; AudioError if it cannot be read."""
-        (result,) = self.transcribe_sources(self.files([path]), **options)
+        (result,) = self.transcribe_sources(
+            self.files([path]),
+            language=language,
+            task=task,
+            words=words,
+            prompt=prompt,
+            batch_s=batch_s,
+            on_done=on_done,
+        )
         if isinstance(result, Failure):
             raise AudioError(result.reason)
         return result

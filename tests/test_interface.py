@@ -1,0 +1,71 @@
+"""What `from asr import load_model, score` gives to those who call it from Python."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from asr.config import DecodeConfig, DecodeKeys
+
+ROOT = Path(__file__).parents[1]
+RUN: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120, "check": False}
+# Strict about the caller and about what it is told of asr; what stands behind it is left out, as it takes 15 s.
+STRICT = """
+[mypy]
+strict = true
+cache_dir = /dev/null
+[mypy-asr.*]
+follow_imports = silent
+[mypy-torch.*,torchaudio.*,numpy.*,pydantic.*,lhotse.*]
+follow_imports = skip
+"""
+RIGHT = """
+from asr import load_model, score
+
+model = load_model("whisper-tiny.en", beam_size=5)
+reveal_type(model.transcribe("talk.mp3", language="en", words=True))
+reveal_type(score("ref.txt", "hyp.txt"))
+"""
+WRONG = """
+from asr import load_model, scor
+
+model = load_model("whisper-tiny.en", beam_siz=5)
+model.transcribe("talk.mp3", langage="en")
+load_model("whisper-tiny.en", beam_size="5")
+"""
+
+
+def mypy(folder: Path, code: str) -> list[str]:
+    """What mypy has to say of a caller's code."""
+    (folder / "strict.ini").write_text(STRICT)
+    (folder / "caller.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", "strict.ini", "caller.py"],
+        cwd=folder,
+        env={"MYPYPATH": str(ROOT)},
+        **RUN,
+    )
+    return done.stdout.splitlines()
+
+
+def test_a_type_checker_knows_what_comes_back_and_finds_misspelt_options(tmp_path: Path) -> None:
+    talk, scored, end = mypy(tmp_path, RIGHT)
+    assert talk.endswith('Revealed type is "asr.transcript.Transcript"')
+    assert scored.endswith('Revealed type is "asr.scoring.report.ScoreReport"')
+    assert end == "Success: no issues found in 1 source file"
+    errors = [line for line in mypy(tmp_path, WRONG) if " error: " in line]
+    for line, expected in zip(errors, ('no attribute "scor"', '"beam_siz"', '"langage"', '"beam_size"'), strict=True):
+        assert expected in line
+
+
+def test_the_options_of_load_model_are_the_keys_of_decode() -> None:
+    assert DecodeKeys.__annotations__.keys() == DecodeConfig.model_fields.keys()
+
+
+def test_importing_asr_loads_nothing_else() -> None:
+    code = "import sys, asr; print({name.partition('.')[0] for name in sys.modules} - {*sys.stdlib_module_names})"
+    done = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.append({str(ROOT)!r}); {code}"], **RUN)
+    assert "asr" in done.stdout
+    assert not {"torch", "numpy", "pydantic"} & set(done.stdout.split("'"))
