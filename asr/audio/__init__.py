@@ -7,15 +7,18 @@ The bytes of a file are never parsed in this process.  A child decodes them (asr
 memory limit, and answers with plain numbers.
 """
 
-from asr.audio.files import MAX_BYTES, TIMEOUT_S, Audio, audio_duration, open_audio, open_audio_within
+from asr._decoder import RATES_HZ
+from asr.audio.files import MAX_BYTES, TIMEOUT_S, Audio, Readable, audio_duration, open_audio, open_audio_within
 from asr.audio.stream import AudioStream, stream_audio
 from asr.audio.tracks import Track, Tracks, audio_tracks
 
 __all__ = [
     "MAX_BYTES",
+    "RATES_HZ",
     "TIMEOUT_S",
     "Audio",
     "AudioStream",
+    "Readable",
     "Track",
     "Tracks",
     "audio_duration",

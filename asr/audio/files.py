@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,13 @@ from asr.files import Place, open_within
 TIMEOUT_S = 60.0
 MAX_BYTES = 2 << 30
 _COPY_BYTES = 1 << 20
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that is open in binary mode, as far as it is used here."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +136,7 @@ def _ask(
 
 
 @contextmanager
-def temporary_copy(source: IO[bytes], name: str, size: int | None = None) -> Iterator[str]:
+def temporary_copy(source: Readable, name: str, size: int | None = None) -> Iterator[str]:
     """The path of a file that holds `size` bytes of a source, or all, until the end of the `with` statement.
 
     Some formats, MP4 for one, are read from both ends.  Raises AudioError, naming `name`.

@@ -9,8 +9,6 @@ import json
 import os
 import sys
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from asr._decoder import END, SAMPLES, START
 from asr.audio.child import FAILURES, Decoder, Patience, borrow, give_back
-from asr.audio.files import TIMEOUT_S, error_about, problem_of, request_for, temporary_copy
+from asr.audio.files import TIMEOUT_S, Readable, error_about, problem_of, request_for, temporary_copy
 from asr.errors import AudioError, printable
 
 STDIN = "standard input"
@@ -115,32 +113,38 @@ class AudioStream:
 
 
 def stream_audio(
-    path: str | os.PathLike[str], *, track: int = 0, block_s: float = 30.0, timeout_s: float = TIMEOUT_S
+    path: str | os.PathLike[str] | Readable,
+    *,
+    track: int = 0,
+    block_s: float = 30.0,
+    timeout_s: float = TIMEOUT_S,
+    name: str | None = None,
 ) -> AudioStream:
     """Decode a recording of any length in blocks of `block_s` seconds; "-" stands for standard input.
 
-    `track` is the number of an audio track, from 0 on, of a container that has several (`audio_tracks`).
+    `track` is the number of an audio track, from 0 on, of a container that has several (`audio_tracks`); `name` is
+    what messages call a file that is given open.
 
     Joined, the blocks are what `open_audio` gives.  Decoding goes no further ahead than a block, so little memory is
-    needed; several streams may be open at a time.  Standard input is first copied to a temporary file, which is gone
-    once this function returns: some formats, MP4 for one, are read from both ends.
+    needed; several streams may be open at a time.  Standard input, as any file that is open, is first copied to a
+    temporary file, which is gone once this function returns: some formats, MP4 for one, are read from both ends.
     Raises AudioError as `open_audio` does, here and from the stream, with these differences.  A file that ends early
     or is damaged gives the blocks that are there, and then the error.  Silence is no error: what matters in a long
     recording is found by those who listen to the blocks, and before its end nobody can tell whether all of it is
     silent.  There is no limit to the length, and `timeout_s` is the longest that decoding one block may take.
     """
     if not 0 < block_s < 1e6:
-        raise AudioError(f"{printable(path)}: block_s must be above 0 and below 1e6, not {block_s}")
-    if os.fspath(path) != "-":
-        return AudioStream(path, block_s, timeout_s, track)
-    with _spooled() as copy:
-        return AudioStream(copy, block_s, timeout_s, track, STDIN)
+        raise AudioError(f"{printable(name or path)}: block_s must be above 0 and below 1e6, not {block_s}")
+    if isinstance(path, str | os.PathLike):
+        if os.fspath(path) != "-":
+            return AudioStream(path, block_s, timeout_s, track)
+        path, name = _standard_input(), STDIN
+    name = name or "open file"
+    with temporary_copy(path, name) as copy:
+        return AudioStream(copy, block_s, timeout_s, track, name)
 
 
-@contextmanager
-def _spooled() -> Iterator[str]:
-    """The name of a file that holds all of standard input, for as long as it takes to open it."""
+def _standard_input() -> Readable:
     if sys.stdin is None or sys.stdin.isatty():
         raise AudioError(f"{STDIN}: nothing is piped in")
-    with temporary_copy(sys.stdin.buffer, STDIN) as copy:
-        yield copy
+    return sys.stdin.buffer

@@ -24,7 +24,7 @@ from asr.model.precision import Precision
 from asr.recognizer.batch import BatchDecoder
 from asr.recognizer.budget import Budget, release
 from asr.recognizer.decoded import Decoded
-from asr.recognizer.files import file_source
+from asr.recognizer.files import Sound, file_source, to_source
 from asr.recognizer.parallel import Workers
 from asr.recognizer.pool import OnDone, Opened, Piece, Progress, Reader, Recording, Source
 from asr.tasks import chosen, into
@@ -107,8 +107,9 @@ class Recognizer:
 
     def transcribe(
         self,
-        path: str | Path,
+        audio: Sound,
         *,
+        sample_rate: int | None = None,
         language: str | None = None,
         task: str | None = None,
         words: bool = False,
@@ -116,9 +117,14 @@ class Recognizer:
         batch_s: float | None = None,
         on_done: OnDone | None = None,
     ) -> Transcript:
-        """Transcribe an audio file, with the options of transcribe_sources; AudioError if it cannot be read."""
+        """Transcribe one recording.
+
+        audio: a path ("-" is standard input), a file that is open in binary mode, or mono samples from -1 to 1 as a
+        NumPy array or a tensor of floats (N,), with their `sample_rate` in hertz.  All else as for transcribe_sources.
+        Raises AudioError for what cannot be read.
+        """
         (result,) = self.transcribe_sources(
-            self.files([path]),
+            [self.source(audio, sample_rate=sample_rate)],
             language=language,
             task=task,
             words=words,
@@ -129,6 +135,10 @@ class Recognizer:
         if isinstance(result, Failure):
             raise AudioError(result.reason)
         return result
+
+    def source(self, audio: Sound, *, sample_rate: int | None = None) -> Source:
+        """What `transcribe` takes as a source, to be transcribed beside others by transcribe_sources."""
+        return to_source(audio, self.rate, sample_rate)
 
     def files(self, paths: Iterable[str | Path]) -> list[Source]:
         """Audio files as sources; each is opened when its turn comes, and read as far as it is needed."""
