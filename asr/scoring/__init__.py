@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +14,14 @@ from asr.scoring.breakdown import Confusions, by_length, in_quarters
 from asr.scoring.columns import Columns
 from asr.scoring.compare import Comparison
 from asr.scoring.findings import Watcher
+from asr.scoring.given import NAMES, Texts, in_memory, open_given
 from asr.scoring.listed import Listed
 from asr.scoring.nbest import NBest
 from asr.scoring.normalising import normalised
 from asr.scoring.pairs import Pair, open_pair, paired
 from asr.scoring.rates import MEASURES, check_metrics, points, spelled
 from asr.scoring.report import ScoreReport
-from asr.scoring.rows import PathLike, Row, Source
+from asr.scoring.rows import PathLike, Source
 from asr.scoring.silence import Silence
 from asr.scoring.tally import Tally
 from asr.scoring.tcwer import COLLAR_S
@@ -48,6 +50,7 @@ __all__ = [
 
 RATES = ("wer", "cer")
 METRICS = (*MEASURES, *TRANSLATION)
+COLUMNS = (Columns.of_references(), Columns.of_hypotheses())
 OnDone = Callable[[float, float], None]
 
 
@@ -58,24 +61,13 @@ def metrics_of(task: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What to compute, and how files are read.
-
-    normalizer, language: a name as for `asr.text.normalizer`, or a file of rules (`asr.text.rules`); the language of
-    an utterance is that of the reference, else of the hypothesis, else `language`.  form: of plain text, where it
-    shall not be guessed.  columns: of the references and of the hypotheses.  by: a field of the references (a column,
-    a key, a cut's speaker) whose utterances the bootstrap keeps together.  worst: how many of the worst utterances to
-    keep.  breakdown: fields of the references whose groups are scored by themselves; "length" is the number of
-    words.  confusions: how
-    many of the most frequent errors of each kind to show.  words: a file of words and phrases, one a line, to score by
-    themselves.  collar_s: of tcWER, which takes STM and CTM by recording.  BLEU, chrF, TER and tcWER of STM and CTM
-    need all texts in memory at once.
-    """
+    """What to compute, and how files are read: each field is what `score` says of its argument of that name."""
 
     metrics: Sequence[str] = RATES
     normalizer: str = "none"
     language: str | None = None
     form: Literal["ids", "lines"] | None = None
-    columns: tuple[Columns, Columns] = (Columns.of_references(), Columns.of_hypotheses())
+    columns: tuple[Columns, Columns] = COLUMNS
     missing_as_empty: bool = False
     ignore_extra: bool = False
     by: str | None = None
@@ -86,9 +78,58 @@ class ScoreOptions:
     collar_s: float = COLLAR_S
 
 
-def score(reference: PathLike, hypothesis: PathLike, **options: Any) -> ScoreReport:
-    """Score one file against another; options are those of `ScoreOptions`, all else as for `compare`."""
-    return compare(reference, [hypothesis], ScoreOptions(**options)).reports[0]
+def score(
+    reference: Texts,
+    hypothesis: Texts,
+    *,
+    metrics: str | Sequence[str] = RATES,
+    normalizer: str = "none",
+    language: str | None = None,
+    form: Literal["ids", "lines"] | None = None,
+    columns: tuple[Columns, Columns] = COLUMNS,
+    missing_as_empty: bool = False,
+    by: str | None = None,
+    worst: int = 5,
+    breakdown: str | Sequence[str] = (),
+    confusions: int = 0,
+    words: PathLike | None = None,
+    collar_s: float = COLLAR_S,
+) -> ScoreReport:
+    """Score recognised texts against what was said.
+
+    reference, hypothesis: each a file, whose suffix tells what it is (docs/scoring.md), a list of texts, matched by
+    number, or a dict from id to text.  metrics: of wer, cer, mer, wil, mixed, tcwer, bleu, chrf and ter; one, or a
+    list.  normalizer: applied to both sides, a name such as "basic" or "english", or a file of rules.  language: of
+    utterances for which neither side tells it.  form: of plain text, "ids" (`id text`) or "lines" (a text a line),
+    where it shall not be guessed.  columns: names in tables and JSON, of the references and of the hypotheses.
+    missing_as_empty: texts that the hypotheses lack are empty instead of an error.  by: a field of the references (a
+    column, a key, a cut's speaker) whose utterances the bootstrap keeps together.  worst: how many of the worst
+    utterances to keep.  breakdown: fields of the references whose groups are scored by themselves; "length" is the
+    number of words.  confusions: how many of the most frequent errors of each kind to show.  words: a file of words
+    and phrases, one a line, to score by themselves.  collar_s: of tcWER, which takes STM and CTM by recording.
+    BLEU, chrF, TER and tcWER of STM and CTM need all texts in memory at once.
+    Raises DataError and ConfigError, one line each, for what cannot be read or matched and for unknown names.
+
+    >>> score(["hello world"], ["hello word"]).rates["wer"].errors
+    1
+    """
+    options = ScoreOptions(
+        metrics=[metrics] if isinstance(metrics, str) else metrics,
+        normalizer=normalizer,
+        language=language,
+        form=form,
+        columns=columns,
+        missing_as_empty=missing_as_empty,
+        by=by,
+        worst=worst,
+        breakdown=[breakdown] if isinstance(breakdown, str) else breakdown,
+        confusions=confusions,
+        words=words,
+        collar_s=collar_s,
+    )
+    recordings = "tcwer" in options.metrics
+    sources = open_given(reference, hypothesis, form=form, columns=columns, recordings=recordings)
+    return score_sources(*sources, options)
 
 
 def compare(
@@ -153,9 +194,8 @@ def score_texts(
     `languages` gives the language of single utterances, `language` that of all others.
     Raises DataError for ids that only one side has, or an utterance that cannot be normalised, by its id.
     """
-    known = languages or {}
-    refs = Source("the references", None, lambda: (Row(id, text, known.get(id)) for id, text in references.items()))
-    hyps = Source("the hypotheses", None, lambda: (Row(id, text) for id, text in hypotheses.items()))
+    refs = Source(NAMES[0], None, partial(in_memory, references, NAMES[0], languages))
+    hyps = Source(NAMES[1], None, partial(in_memory, hypotheses, NAMES[1]))
     return score_sources(refs, hyps, ScoreOptions(**options))
 
 

@@ -1,0 +1,69 @@
+"""What Python callers score: files, or texts that they hold in lists and dicts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Literal
+
+from asr.errors import DataError, printable
+from asr.scoring.formats import Columns, open_texts
+from asr.scoring.pairs import open_pair
+from asr.scoring.rows import PathLike, Row, Source
+
+Texts = PathLike | Iterable[str] | Mapping[str, str]
+_PATH = (str, os.PathLike)
+NAMES = ("the references", "the hypotheses")
+
+
+def open_given(
+    reference: Texts,
+    hypothesis: Texts,
+    *,
+    form: Literal["ids", "lines"] | None,
+    columns: tuple[Columns, Columns],
+    recordings: bool,
+) -> tuple[Source, Source]:
+    """Both sides as sources; of a file beside a list each line is a text, beside a dict it is read by id.
+
+    Raises DataError for what is no text, and for lists that are not of one length.
+    """
+    sides = ref, hyp = _side(reference), _side(hypothesis)
+    if isinstance(ref, _PATH) and isinstance(hyp, _PATH):
+        return open_pair(ref, hyp, form=form, columns=columns, recordings=recordings)
+    lists = [side for side in sides if isinstance(side, list)]
+    if len(lists) == 1 and (isinstance(ref, Mapping) or isinstance(hyp, Mapping)):
+        raise DataError("texts of a list are matched by number, those of a dict by id: give both in lists or in dicts")
+    if len(lists) == 2 and len(lists[0]) != len(lists[1]):
+        raise DataError(f"{len(lists[0])} references and {len(lists[1])} hypotheses: texts of lists go by number")
+    beside: Literal["ids", "lines"] = "lines" if lists else "ids"
+    refs, hyps = (
+        open_texts(side, form=beside, columns=own)
+        if isinstance(side, _PATH)
+        else Source(name, "lines" if len(lists) == 1 else None, partial(in_memory, side, name))
+        for side, name, own in zip(sides, NAMES, columns, strict=True)
+    )
+    return refs, hyps
+
+
+def in_memory(
+    texts: list[Any] | Mapping[Any, Any], name: str, languages: Mapping[str, str | None] | None = None
+) -> Iterator[Row]:
+    """A row for each text, those of a list numbered as the lines of a file; DataError for what is none."""
+    known = languages or {}
+    for id, text in texts.items() if isinstance(texts, Mapping) else enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise DataError(f"{name}: that of {id!r} is to be a text, a str, not {type(text).__name__}")
+        yield Row(str(id), text, known.get(str(id)))
+
+
+def _side(texts: Any) -> PathLike | list[Any] | Mapping[Any, Any]:
+    """A path as it is, texts as a list or a dict; DataError for a string that names no file, most likely a text."""
+    if isinstance(texts, str) and not os.path.exists(texts):
+        raise DataError(f"{printable(texts)[:100]}: no such file; texts themselves are given in a list or a dict")
+    if isinstance(texts, str | os.PathLike | Mapping):
+        return texts
+    if isinstance(texts, Iterable) and not isinstance(texts, bytes | bytearray):
+        return list(texts)
+    raise DataError(f"texts are given as a file's path, a list of str or a dict of them, not {type(texts).__name__}")
