@@ -16,6 +16,7 @@ from models import RATE, noises, small_model, texts
 from asr.errors import AudioError
 from asr.recognizer import Recognizer
 from asr.resampling import resample
+from asr.transcript import Failure
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
 
@@ -105,3 +106,19 @@ def test_a_file_that_is_closed_or_only_written_to(greedy: Recognizer, path: Path
         greedy.transcribe(closed)
     with (tmp_path / "new.wav").open("wb") as new, pytest.raises(AudioError, match=r"new\.wav: cannot be read: "):
         greedy.transcribe(new)
+
+
+def test_a_folder_is_the_audio_files_in_it(greedy: Recognizer, path: Path, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    (calls / "more").mkdir(parents=True)
+    for name in ("b.wav", "a.wav", "more/c.wav", ".hidden.wav"):
+        (calls / name).write_bytes(path.read_bytes())
+    (calls / "notes.txt").write_text("no audio")
+    results = list(greedy.transcribe_sources(greedy.files([calls, path, path])))
+    own = [f"{calls}/a.wav", f"{calls}/b.wav", f"{calls}/more/c.wav"]
+    assert [result.id for result in results] == [*own, str(path), str(path)]
+    assert len(set(texts(results))) == 1
+    (tmp_path / "empty").mkdir()
+    (failed,) = greedy.transcribe_sources(greedy.files([tmp_path / "empty"]))
+    assert isinstance(failed, Failure)
+    assert failed.reason == f"{tmp_path}/empty: there is no audio file in this folder"

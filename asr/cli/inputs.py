@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import typer
 
 from asr.errors import ConfigError, printable
-from asr.files import audio_by_name
+from asr.files import audio_in
 
 if TYPE_CHECKING:
     from asr.config import Config
@@ -61,7 +61,7 @@ def read_experiment(kind: type[C], path: Path, changes: list[str] | None, print_
 def find_audio(inputs: list[str]) -> tuple[list[str], list[str], list[str]]:
     """Find files, problems and remarks: files as given, folders and globs as what is in them, sorted, each once.
 
-    Of a folder, hidden files are left out, and those whose names say that they are something else (x.txt).
+    Of a folder, see `audio_in`.
     """
     files: dict[str, None] = {}
     problems: list[str] = []
@@ -73,29 +73,8 @@ def find_audio(inputs: list[str]) -> tuple[list[str], list[str], list[str]]:
             matches = sorted(glob.glob(text, recursive=True))
             problems += [] if matches else [f"{printable(text)}: no file matches"]
         for match in matches:
-            found = _in_folder(match, problems, remarks) if os.path.isdir(match) else [match]
-            files |= dict.fromkeys(found)
+            folder = audio_in(match) if os.path.isdir(match) else None
+            files |= dict.fromkeys([match] if folder is None else folder.files)
+            problems += folder.problems if folder else []
+            remarks += folder.remarks if folder else []
     return list(files), problems, remarks
-
-
-def _in_folder(folder: str, problems: list[str], remarks: list[str]) -> list[str]:
-    found: list[str] = []
-    other: list[str] = []
-    closed: list[str] = []
-
-    def on_error(error: OSError) -> None:
-        closed.append(f"{printable(error.filename)}: {error.strerror}")
-
-    for path, folders, files in os.walk(folder, onerror=on_error):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith("."):
-                (other if audio_by_name(name) is False else found).append(os.path.join(path, name))
-    if other:
-        shown = ", ".join(printable(os.path.relpath(path, folder)) for path in sorted(other)[:3])
-        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
-        remarks.append(f"{printable(folder)}: left out, no audio by name: {shown}{more}")
-    problems += closed
-    if not found and not closed:
-        problems.append(f"{printable(folder)}: there is no audio file in this folder")
-    return sorted(found)

@@ -1,7 +1,7 @@
 """Files written whole or not at all, and archives read without trusting them."""
 
 from .archive import extract_archive
-from .kinds import audio_by_name
+from .kinds import audio_by_name, audio_in
 from .lines import count_lines, filled_lines, json_line, numbered_lines
 from .places import MANIFESTS, Place, files_in, is_folder, open_place, open_within, to_place
 from .tar import Tar, TarMember
@@ -13,6 +13,7 @@ __all__ = [
     "Tar",
     "TarMember",
     "audio_by_name",
+    "audio_in",
     "count_lines",
     "drop_torn_line",
     "extract_archive",

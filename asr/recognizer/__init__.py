@@ -24,7 +24,7 @@ from asr.model.precision import Precision
 from asr.recognizer.batch import BatchDecoder
 from asr.recognizer.budget import Budget, release
 from asr.recognizer.decoded import Decoded
-from asr.recognizer.files import Sound, file_source, to_source
+from asr.recognizer.files import Sound, file_sources, refuse, to_source
 from asr.recognizer.parallel import Workers
 from asr.recognizer.pool import OnDone, Opened, Piece, Progress, Reader, Recording, Source
 from asr.tasks import chosen, into
@@ -141,8 +141,8 @@ class Recognizer:
         return to_source(audio, self.rate, sample_rate)
 
     def files(self, paths: Iterable[str | Path]) -> list[Source]:
-        """Audio files as sources; each is opened when its turn comes, and read as far as it is needed."""
-        return [file_source(path, self.rate) for path in paths]
+        """Audio files, and all those in folders, as sources; each is opened when its turn comes."""
+        return [source for path in paths for source in file_sources(path, self.rate)]
 
     def transcribe_sources(
         self,
@@ -211,7 +211,7 @@ class Recognizer:
             problem = f"{source.id}: its language {found!r} is none of this model's: {', '.join(known)}"
         else:
             return source._replace(language=found)
-        return source._replace(language=None, open=partial(_refuse, problem))
+        return source._replace(language=None, open=partial(refuse, problem))
 
     def _batches(self, pools: Iterable[Sequence[Piece]], budget: Budget) -> Iterator[list[Piece]]:
         """Windows of much the same length, of any recordings, to be decoded together."""
@@ -285,7 +285,3 @@ class Recognizer:
         )
         whole = Segment(text, round(start_s, 3), round(end_s, 3), words, found.log_prob, found.no_speech, found.guards)
         return split(whole) if words else [whole]
-
-
-def _refuse(problem: str) -> Opened:
-    raise AsrError(printable(problem))

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.audio import RATES_HZ, AudioStream, Readable, stream_audio
-from asr.errors import AudioError, printable
+from asr.errors import AsrError, AudioError, printable
+from asr.files import audio_in
 from asr.recognizer.pool import Opened, Source
 from asr.resampling import resample_blocks
 
@@ -56,6 +57,21 @@ def file_source(path: str | Path, rate: int) -> Source:
     One of digital silence alone is a recording that failed: AudioError at its end.
     """
     return Source(str(path), partial(_open_sounding, path, rate, str(path)))
+
+
+def file_sources(path: str | Path, rate: int) -> Iterator[Source]:
+    """A file as a source; of a folder all audio files in it, and each thing that is wrong with it as one that fails."""
+    if not os.path.isdir(path):
+        yield file_source(path, rate)
+        return
+    found = audio_in(os.fspath(path))
+    yield from (file_source(file, rate) for file in found.files)
+    yield from (Source(str(path), partial(refuse, problem)) for problem in found.problems)
+
+
+def refuse(problem: str) -> Opened:
+    """Open nothing: what is wrong with a source before it is opened is its failure."""
+    raise AsrError(printable(problem))
 
 
 def open_file(file: str | Path | Readable, rate: int, name: str | None = None) -> Opened:
