@@ -263,7 +263,7 @@ def test_whisper_prefixes() -> None:
             WHISPER_EN,
             "zh",
             "transcribe",
-            "only; for language 'zh' choose another, such as --model whisper-small",
+            "only; for language 'zh' choose another, such as whisper-small",
         ),
         (WHISPER_EN, "en", "translate", "English only; for task 'translate' choose another"),
     ):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from asr.errors import ConfigError, printable
 
+Hotwords = str | os.PathLike[str] | Iterable[str]
 _MAX_BYTES = 10_000_000
 
 
@@ -16,6 +19,23 @@ class Phrase(NamedTuple):
 
     text: str
     weight: float = 1.0
+
+
+def phrases_of(given: Hotwords) -> list[Phrase]:
+    """The phrases of a file, or those of a list, as they are given; none where the list is empty.
+
+    Raises ConfigError, one line.
+    """
+    if isinstance(given, str) and not os.path.exists(given):
+        raise ConfigError(f"hotwords: {printable(given)[:100]}: no such file; phrases themselves are given in a list")
+    if isinstance(given, str | os.PathLike):
+        return read_phrases(Path(given))
+    phrases = []
+    for text in given:
+        if not (isinstance(text, str) and text.strip()):
+            raise ConfigError(f"hotwords: each is a name or a phrase, not {text!r:.100}")
+        phrases.append(Phrase(" ".join(text.split())))
+    return phrases
 
 
 def read_phrases(path: Path) -> list[Phrase]:

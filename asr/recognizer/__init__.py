@@ -21,6 +21,7 @@ from asr.decode.search import Hypothesis
 from asr.errors import AsrError, AudioError, printable
 from asr.model.masks import Memory
 from asr.model.precision import Precision
+from asr.phrases.lists import Hotwords, phrases_of
 from asr.recognizer.batch import BatchDecoder
 from asr.recognizer.budget import Budget, release
 from asr.recognizer.decoded import Decoded
@@ -114,6 +115,7 @@ class Recognizer:
         task: str | None = None,
         words: bool = False,
         prompt: str | None = None,
+        hotwords: Hotwords | None = None,
         batch_s: float | None = None,
         on_done: OnDone | None = None,
     ) -> Transcript:
@@ -129,6 +131,7 @@ class Recognizer:
             task=task,
             words=words,
             prompt=prompt,
+            hotwords=hotwords,
             batch_s=batch_s,
             on_done=on_done,
         )
@@ -152,6 +155,7 @@ class Recognizer:
         task: str | None = None,
         words: bool = False,
         prompt: str | None = None,
+        hotwords: Hotwords | None = None,
         batch_s: float | None = None,
         on_done: OnDone | None = None,
     ) -> Iterator[Transcript | Failure]:
@@ -163,7 +167,8 @@ class Recognizer:
         language: of the speech; None: each source's own, else detected, where the model has language tokens.  task: as
         asr.tasks names it, or translate (into English, or what else the model can); None: the model's first.  words:
         tell when each word was said.  prompt: what was said before each window, as far as the model is to believe:
-        names and a style of writing.  batch_s: seconds of padded audio in a batch, two of which are decoded at a time
+        names and a style of writing.  hotwords: phrases to listen for, a list of them or a file with one a line; None:
+        those of the model's options.  batch_s: seconds of padded audio in a batch, two of which are decoded at a time
         on a CPU; None: as many as are fastest and fit into the memory that is free.  Where they do not fit, it goes on
         with fewer.
         on_done is called after each batch with the seconds that are done and those in all, estimated until the last
@@ -183,9 +188,10 @@ class Recognizer:
         workers = Workers(self.device)
         budget = Budget(self.decoder.footprint, self.device, batch_s, workers.count)
         previous = self.decoder.previous(prompt) if prompt and prompt.strip() else ()
-        decode = partial(
-            self.decoder_for(task), task=task, words=words, guards=self.options.guards.enabled, previous=previous
-        )
+        decoder = self.decoder_for(task)
+        if hotwords is not None:
+            decoder = decoder.listening(phrases_of(hotwords))
+        decode = partial(decoder, task=task, words=words, guards=self.options.guards.enabled, previous=previous)
         decode_fitting = partial(self._decode_fitting, decode=decode, budget=budget)
         batches = self._batches(reader.pools(self._in_language(source, language) for source in todo), budget)
         try:

@@ -22,13 +22,13 @@ from asr.decode.phrases import PhraseScorer
 from asr.decode.sample import ranked, sample
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
 from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
-from asr.errors import AsrError
+from asr.errors import AsrError, ConfigError
 from asr.evidence import Evidence, evidence
 from asr.guards import Found, Guarded, guarded, silent
 from asr.model.copying import copying
 from asr.model.masks import Memory
 from asr.model.precision import Precision, set_precision
-from asr.phrases.lists import read_phrases
+from asr.phrases.lists import Phrase, read_phrases
 from asr.phrases.spelling import Speller
 from asr.phrases.tree import PhraseTree
 from asr.recognizer.budget import Footprint, footprint
@@ -81,12 +81,7 @@ class BatchDecoder:
         set_precision(self.model, precision)
         self.rate = self.model.front_end.sample_rate_hz
         self.frame_s = self.model.front_end.hop_s * self.config.model.encoder.subsampling.factor
-        self.phrases: PhraseScorer | None = None
-        tree: PhraseTree | None = None
-        if options.phrases is not None:
-            self.phrases = PhraseScorer(read_phrases(options.phrases), Speller(self.tokenizer))
-            tree = PhraseTree.of([self.phrases.paths])
-        self.reader = copying(self.model.decoder, tree)  # of the list, in search
+        self._listen([] if options.phrases is None else read_phrases(options.phrases))
         self.lm = open_language_model(options, self.tokenizer)
         self.parts = parts
         self._timers: dict[bool, Timer] = {}
@@ -100,6 +95,19 @@ class BatchDecoder:
         other.__dict__.pop("footprint", None)  # which hangs on the beam
         other.searcher = build_searcher(self.parts, options, other._search)
         return other
+
+    def listening(self, phrases: Sequence[Phrase]) -> BatchDecoder:
+        """The same decoder with these phrases in place of its own.  Raises ConfigError where it cannot use any."""
+        if self.kind != "attention":
+            raise ConfigError(f"hotwords are for decoders of kind attention; this model's is {self.kind}")
+        other = self.varied(self.options)
+        other._listen(phrases)
+        return other
+
+    def _listen(self, phrases: Sequence[Phrase]) -> None:
+        self.phrases = PhraseScorer(phrases, Speller(self.tokenizer)) if phrases else None
+        tree = None if self.phrases is None else PhraseTree.of([self.phrases.paths])
+        self.reader = copying(self.model.decoder, tree)  # of the list, in search
 
     def timer(self, task: str | None = None) -> Timer:
         """What tells when words of a task's texts were said.  Raises ConfigError for a model that cannot."""

@@ -88,9 +88,7 @@ class WhisperTokenizer:
             return [self.start_id, language_id(language, self.language_ids), task_id, self.no_time_stamps_id]
         if language not in (None, "en") or task not in (None, TRANSCRIBE):
             wanted = f"language {language!r}" if language not in (None, "en") else f"task {task!r}"
-            raise AsrError(
-                f"this model transcribes English only; for {wanted} choose another, such as --model whisper-small"
-            )
+            raise AsrError(f"this model transcribes English only; for {wanted} choose another, such as whisper-small")
         return [self.start_id, self.no_time_stamps_id]
 
     @property

@@ -1,0 +1,52 @@
+"""Phrases that are listened for in one call, whatever the model's options say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from models import RATE, noises, small_model
+
+from asr.errors import ConfigError
+from asr.recognizer import Recognizer
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
+(AUDIO_N,) = noises(1.0)
+
+
+def text(recognizer: Recognizer, **options: Any) -> str:
+    return recognizer.transcribe(AUDIO_N, sample_rate=RATE, **options).text
+
+
+def listening(path: Path, phrase: str) -> Recognizer:
+    path.write_text(f"{phrase}\n")
+    return Recognizer(small_model(phrases=path, phrase_bonus=500.0))
+
+
+def test_those_of_a_call_are_in_place_of_the_model_s(tmp_path: Path) -> None:
+    hello, red = listening(tmp_path / "hello.txt", "hello"), listening(tmp_path / "red.txt", "red")
+    plain = text(Recognizer(small_model()))
+    assert len({text(hello), text(red), plain}) == 3
+    for given in (["red"], ("red ",), tmp_path / "red.txt", str(tmp_path / "red.txt")):
+        assert text(hello, hotwords=given) == text(red)
+    assert text(hello, hotwords=[]) == plain
+    assert text(hello) != text(red), "the model's own are as they were"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("Asterisk, PBX", "^hotwords: Asterisk, PBX: no such file; phrases themselves are given in a list$"),
+        (["hello", ""], "^hotwords: each is a name or a phrase, not ''$"),
+        ([3], "^hotwords: each is a name or a phrase, not 3$"),
+    ],
+)
+def test_what_is_no_phrase_is_refused(given: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        text(Recognizer(small_model()), hotwords=given)
+
+
+def test_a_decoder_that_takes_none() -> None:
+    with pytest.raises(ConfigError, match="hotwords are for decoders of kind attention; this model's is none"):
+        text(Recognizer(small_model(decoder={"kind": "none"})), hotwords=["hello"])
