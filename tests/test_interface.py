@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+import soundfile as sf
+from models import noises, small_model
+
+from asr.checkpoint import save_model_folder
 from asr.config import DecodeConfig, DecodeKeys
 
 ROOT = Path(__file__).parents[1]
@@ -69,3 +76,22 @@ def test_importing_asr_loads_nothing_else() -> None:
     done = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.append({str(ROOT)!r}); {code}"], **RUN)
     assert "asr" in done.stdout
     assert not {"torch", "numpy", "pydantic"} & set(done.stdout.split("'"))
+
+
+@pytest.mark.filterwarnings("ignore:.*length cap")
+def test_what_the_readme_shows_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, shown = (ROOT / "README.md").read_text(encoding="utf-8").split("In Python:\n\n", 1)
+    code = textwrap.dedent(shown[: shown.index("\n\n`")]).replace("Asterisk", "hello")  # in the letters of the model
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASR_CACHE", str(tmp_path / "cache"))
+    save_model_folder(tmp_path / "cache" / "models" / "whisper-small", small_model(["en", "fr"]))
+    (tmp_path / "calls").mkdir()
+    samples = noises(1.0)[0].numpy()
+    for name in ("talk.mp3", "calls/a.wav"):
+        sf.write(tmp_path / name, samples, 8000, format="WAV")
+    for name in ("ref.txt", "hyp.txt"):
+        (tmp_path / name).write_text("hello world\n")
+    exec(compile(code, "README.md", "exec"), {"samples": np.repeat(samples, 6)})
+    assert capsys.readouterr().out.count("WER") == 2

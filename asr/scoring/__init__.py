@@ -88,6 +88,7 @@ def score(
     form: Literal["ids", "lines"] | None = None,
     columns: tuple[Columns, Columns] = COLUMNS,
     missing_as_empty: bool = False,
+    ignore_extra: bool = False,
     by: str | None = None,
     worst: int = 5,
     breakdown: str | Sequence[str] = (),
@@ -102,9 +103,9 @@ def score(
     list.  normalizer: applied to both sides, a name such as "basic" or "english", or a file of rules.  language: of
     utterances for which neither side tells it.  form: of plain text, "ids" (`id text`) or "lines" (a text a line),
     where it shall not be guessed.  columns: names in tables and JSON, of the references and of the hypotheses.
-    missing_as_empty: texts that the hypotheses lack are empty instead of an error.  by: a field of the references (a
-    column, a key, a cut's speaker) whose utterances the bootstrap keeps together.  worst: how many of the worst
-    utterances to keep.  breakdown: fields of the references whose groups are scored by themselves; "length" is the
+    missing_as_empty: texts that the hypotheses lack are empty instead of an error.  ignore_extra: those that the
+    references lack are left out instead.  by: a field of the references (a column, a key, a cut's speaker) whose
+    utterances the bootstrap keeps together.  worst: how many of the worst utterances to keep.  breakdown: fields of the references whose groups are scored by themselves; "length" is the
     number of words.  confusions: how many of the most frequent errors of each kind to show.  words: a file of words
     and phrases, one a line, to score by themselves.  collar_s: of tcWER, which takes STM and CTM by recording.
     BLEU, chrF, TER and tcWER of STM and CTM need all texts in memory at once.
@@ -120,6 +121,7 @@ def score(
         form=form,
         columns=columns,
         missing_as_empty=missing_as_empty,
+        ignore_extra=ignore_extra,
         by=by,
         worst=worst,
         breakdown=[breakdown] if isinstance(breakdown, str) else breakdown,

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, Literal
 
 from asr.errors import DataError, printable
-from asr.scoring.formats import Columns, open_texts
+from asr.scoring.columns import Columns
+from asr.scoring.formats import open_texts
 from asr.scoring.pairs import open_pair
 from asr.scoring.rows import PathLike, Row, Source
 
