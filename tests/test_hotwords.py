@@ -31,6 +31,8 @@ def test_those_of_a_call_are_in_place_of_the_model_s(tmp_path: Path) -> None:
     for given in (["red"], ("red ",), tmp_path / "red.txt", str(tmp_path / "red.txt")):
         assert text(hello, hotwords=given) == text(red)
     assert text(hello, hotwords=[]) == plain
+    assert text(Recognizer(small_model()), hotwords=["red"], hotword_bonus=500) == text(red)
+    assert text(red, hotword_bonus=0) == plain
     assert text(hello) != text(red), "the model's own are as they were"
 
 
@@ -45,6 +47,12 @@ def test_those_of_a_call_are_in_place_of_the_model_s(tmp_path: Path) -> None:
 def test_what_is_no_phrase_is_refused(given: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         text(Recognizer(small_model()), hotwords=given)
+
+
+@pytest.mark.parametrize(("bonus", "hotwords"), [(-1.0, ["red"]), (float("nan"), ["red"]), (1.0, None), (1.0, [])])
+def test_a_bonus_that_means_nothing_is_refused(bonus: float, hotwords: list[str] | None) -> None:
+    with pytest.raises(ConfigError, match=r"^hotword_bonus .*: give a number from 0 on, and hotwords with it$"):
+        text(Recognizer(small_model()), hotwords=hotwords, hotword_bonus=bonus)
 
 
 def test_a_decoder_that_takes_none() -> None:

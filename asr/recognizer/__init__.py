@@ -116,6 +116,7 @@ class Recognizer:
         words: bool = False,
         prompt: str | None = None,
         hotwords: Hotwords | None = None,
+        hotword_bonus: float | None = None,
         batch_s: float | None = None,
         on_done: OnDone | None = None,
     ) -> Transcript:
@@ -132,6 +133,7 @@ class Recognizer:
             words=words,
             prompt=prompt,
             hotwords=hotwords,
+            hotword_bonus=hotword_bonus,
             batch_s=batch_s,
             on_done=on_done,
         )
@@ -156,6 +158,7 @@ class Recognizer:
         words: bool = False,
         prompt: str | None = None,
         hotwords: Hotwords | None = None,
+        hotword_bonus: float | None = None,
         batch_s: float | None = None,
         on_done: OnDone | None = None,
     ) -> Iterator[Transcript | Failure]:
@@ -168,9 +171,9 @@ class Recognizer:
         asr.tasks names it, or translate (into English, or what else the model can); None: the model's first.  words:
         tell when each word was said.  prompt: what was said before each window, as far as the model is to believe:
         names and a style of writing.  hotwords: phrases to listen for, a list of them or a file with one a line; None:
-        those of the model's options.  batch_s: seconds of padded audio in a batch, two of which are decoded at a time
-        on a CPU; None: as many as are fastest and fit into the memory that is free.  Where they do not fit, it goes on
-        with fewer.
+        those of the model's options.  hotword_bonus: for each of their tokens, in nats; None: that of the options.
+        batch_s: seconds of padded audio in a batch, two of which are decoded at a time on a CPU; None: as many as are
+        fastest and fit into the memory that is free.  Where they do not fit, it goes on with fewer.
         on_done is called after each batch with the seconds that are done and those in all, estimated until the last
         source is open.
         Raises AsrError for a language, a task or a prompt that the model has no token for.
@@ -189,8 +192,8 @@ class Recognizer:
         budget = Budget(self.decoder.footprint, self.device, batch_s, workers.count)
         previous = self.decoder.previous(prompt) if prompt and prompt.strip() else ()
         decoder = self.decoder_for(task)
-        if hotwords is not None:
-            decoder = decoder.listening(phrases_of(hotwords))
+        if hotwords is not None or hotword_bonus is not None:
+            decoder = decoder.listening(None if hotwords is None else phrases_of(hotwords), hotword_bonus)
         decode = partial(decoder, task=task, words=words, guards=self.options.guards.enabled, previous=previous)
         decode_fitting = partial(self._decode_fitting, decode=decode, budget=budget)
         batches = self._batches(reader.pools(self._in_language(source, language) for source in todo), budget)

@@ -96,12 +96,20 @@ class BatchDecoder:
         other.searcher = build_searcher(self.parts, options, other._search)
         return other
 
-    def listening(self, phrases: Sequence[Phrase]) -> BatchDecoder:
-        """The same decoder with these phrases in place of its own.  Raises ConfigError where it cannot use any."""
+    def listening(self, phrases: Sequence[Phrase] | None, bonus: float | None = None) -> BatchDecoder:
+        """The same decoder with these phrases and their bonus in place of its own, each None where it is to be kept.
+
+        Raises ConfigError where it cannot use any, and for a bonus without phrases or below 0.
+        """
         if self.kind != "attention":
             raise ConfigError(f"hotwords are for decoders of kind attention; this model's is {self.kind}")
         other = self.varied(self.options)
-        other._listen(phrases)
+        if phrases is not None:
+            other._listen(phrases)
+        if bonus is not None:
+            if other.phrases is None or not 0 <= bonus < math.inf:
+                raise ConfigError(f"hotword_bonus {bonus}: give a number from 0 on, and hotwords with it")
+            other.options = other.options.model_copy(update={"phrase_bonus": float(bonus)})
         return other
 
     def _listen(self, phrases: Sequence[Phrase]) -> None:
