@@ -105,9 +105,10 @@ def score(
     where it shall not be guessed.  columns: names in tables and JSON, of the references and of the hypotheses.
     missing_as_empty: texts that the hypotheses lack are empty instead of an error.  ignore_extra: those that the
     references lack are left out instead.  by: a field of the references (a column, a key, a cut's speaker) whose
-    utterances the bootstrap keeps together.  worst: how many of the worst utterances to keep.  breakdown: fields of the references whose groups are scored by themselves; "length" is the
-    number of words.  confusions: how many of the most frequent errors of each kind to show.  words: a file of words
-    and phrases, one a line, to score by themselves.  collar_s: of tcWER, which takes STM and CTM by recording.
+    utterances the bootstrap keeps together.  worst: how many of the worst utterances to keep.  breakdown: fields of
+    the references whose groups are scored by themselves; "length" is the number of words.  confusions: how many of the
+    most frequent errors of each kind to show.  words: a file of words and phrases, one a line, to score by themselves.
+    collar_s: of tcWER, which takes STM and CTM by recording.
     BLEU, chrF, TER and tcWER of STM and CTM need all texts in memory at once.
     Raises DataError and ConfigError, one line each, for what cannot be read or matched and for unknown names.
 
