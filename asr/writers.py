@@ -109,8 +109,8 @@ class TranscriptWriter:
     """Writes each transcript in every format: to `folder`/NAME.FORMAT, or to standard output without a folder.
 
     named: plain text on standard output begins with the recording's id and a tab.  subtitles: the form of srt and vtt.
-    Recordings of the same name get a number, so that no text is lost.  Raises ConfigError for an unknown format; the
-    folder is made at once, so that neither shows only when the work is done.
+    Raises ConfigError for an unknown format; the folder is made at once, so that neither shows only when the work is
+    done.
     """
 
     def __init__(
@@ -130,28 +130,21 @@ class TranscriptWriter:
             make_folder(folder)
         self.formats, self.folder, self.named = formats, folder, named
         self.subtitles = subtitles or SubtitleOptions()
-        self._taken: set[str] = set()
 
-    def write(self, transcript: Transcript, stem: str | None = None) -> None:
-        """Write one transcript; a file appears whole or not at all.  stem: of its name, else the id's."""
+    def write(self, transcript: Transcript, name: str | None = None) -> None:
+        """Write one transcript; a file appears whole or not at all.  name: below the folder, else the id's stem."""
         if self.folder is None:
             with naming("standard output"):
                 self._print(transcript)
             return
-        stem = self._free_name(Path(transcript.id).stem if stem is None else stem)
-        for name in self.formats:
-            with write_atomically(self.folder / f"{stem}.{name}") as temporary:
-                temporary.write_text(WRITERS[name](transcript, self.subtitles), encoding="utf-8")
+        path = self.folder / (Path(transcript.id).stem if name is None else name)
+        if not path.parent.is_dir():
+            make_folder(path.parent)
+        for kind in self.formats:
+            with write_atomically(path.with_name(f"{path.name}.{kind}")) as temporary:
+                temporary.write_text(WRITERS[kind](transcript, self.subtitles), encoding="utf-8")
 
     def _print(self, transcript: Transcript) -> None:
         for name in self.formats:
             start = f"{printable(transcript.id)}\t" if self.named and name == "txt" else ""
             print(start + WRITERS[name](transcript, self.subtitles), end="", flush=True)
-
-    def _free_name(self, stem: str) -> str:
-        name, number = stem, 1
-        while name in self._taken:
-            number += 1
-            name = f"{stem}-{number}"
-        self._taken.add(name)
-        return name

@@ -101,11 +101,11 @@ def test_transcribe_into_files(model: Path, calls: Path, tmp_path: Path) -> None
     done = asr("transcribe", *paths, "--model", model, "--out", out, "--format", "txt, json")
     assert done == Outcome(0, "", [])
     assert sorted(p.name for p in out.iterdir()) == [
-        f"{n}.{kind}" for n in ("a-2", "a", "b") for kind in ("json", "txt")
+        f"{n}.{kind}" for n in ("a.flac", "a.wav", "b") for kind in ("json", "txt")
     ]
     expected = texts_of(model, paths)
-    assert [(out / f"{n}.txt").read_text() for n in ("a", "b", "a-2")] == [f"{text}\n" for text in expected]
-    fields = json.loads((out / "a-2.json").read_text())
+    assert [(out / f"{n}.txt").read_text() for n in ("a.flac", "b", "a.wav")] == [f"{text}\n" for text in expected]
+    fields = json.loads((out / "a.wav.json").read_text())
     assert (fields["id"], fields["text"], fields["duration_s"]) == (str(paths[2]), expected[2], 0.3)
 
 

@@ -90,17 +90,10 @@ def test_a_file_for_each_recording_and_format(tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().out == ""
 
 
-def test_recordings_of_the_same_name_get_numbers(tmp_path: Path) -> None:
-    writer = TranscriptWriter(["txt", "json"], tmp_path)
-    ids = ["x/a.wav", "y/a.wav", "a-2.wav", "a.mp3", "b.wav"]
-    for id in ids:
-        writer.write(said(id, id))
-    files = written(tmp_path)
-    assert sorted(text for name, text in files.items() if name.endswith(".txt")) == sorted(f"{id}\n" for id in ids)
-    assert [files[f"{name}.txt"] for name in ("a", "a-2", "a-3")] == ["x/a.wav\n", "y/a.wav\n", "a.mp3\n"]
-    for name, text in files.items():
-        stem, _, kind = name.rpartition(".")
-        assert kind == "txt" or json.loads(text)["text"] + "\n" == files[f"{stem}.txt"]
+def test_a_name_may_lie_in_folders_of_its_own(tmp_path: Path) -> None:
+    writer = TranscriptWriter(["txt"], tmp_path)
+    writer.write(said("x/mon/a.wav"), "mon/a.wav")
+    assert (tmp_path / "mon" / "a.wav.txt").read_text() == "hello\n"
 
 
 def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:

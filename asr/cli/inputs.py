@@ -58,12 +58,14 @@ def read_experiment(kind: type[C], path: Path, changes: list[str] | None, print_
     return experiment
 
 
-def find_audio(inputs: list[str]) -> tuple[list[str], list[str], list[str]]:
+def find_audio(inputs: list[str]) -> tuple[dict[str, str], list[str], list[str]]:
     """Find files, problems and remarks: files as given, folders and globs as what is in them, sorted, each once.
 
-    Of a folder, see `audio_in`.
+    Each file comes with its place below --out: its path within the folder that was given, else its name.  Of a folder,
+    see `audio_in`.
     """
-    files: dict[str, None] = {}
+    files: dict[str, str] = {}
+    seen: set[str] = set()
     problems: list[str] = []
     remarks: list[str] = []
     for text in inputs:
@@ -74,7 +76,10 @@ def find_audio(inputs: list[str]) -> tuple[list[str], list[str], list[str]]:
             problems += [] if matches else [f"{printable(text)}: no file matches"]
         for match in matches:
             folder = audio_in(match) if os.path.isdir(match) else None
-            files |= dict.fromkeys([match] if folder is None else folder.files)
+            for path in folder.files if folder else [match]:
+                if os.path.abspath(path) not in seen:
+                    files[path] = os.path.relpath(path, match) if folder else os.path.basename(path)
+                    seen.add(os.path.abspath(path))
             problems += folder.problems if folder else []
             remarks += folder.remarks if folder else []
-    return list(files), problems, remarks
+    return files, problems, remarks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.inputs import find_audio, names, parse_seconds
+from asr.cli.naming import other_recording, output_names
 from asr.cli.options import BatchSeconds, Device, Dtype, Hotwords, Model, Task
 from asr.cli.searching import Searching
 from asr.cli.terminal import progress, say
@@ -137,23 +138,38 @@ def _transcribe_files(
 ) -> None:
     from asr.transcript import Failure
 
-    paths, problems, remarks = find_audio(inputs)
-    writer = writing(out, named=len(paths) + len(problems) > 1)
+    places, problems, remarks = find_audio(inputs)
+    count = len(places) + len(problems)
+    names = _names(places, out, problems)
+    writer = writing(out, named=count > 1)
     for line in remarks + problems:
         say(line)
     failed = len(problems)
-    if paths:
+    if names:
         recognizer = settings.recognizer()
         with progress("transcribing") as on_done:
-            for result in settings.transcribe(recognizer, recognizer.files(paths), on_done):
+            for result in settings.transcribe(recognizer, recognizer.files(names), on_done):
                 if isinstance(result, Failure):
                     say(result.reason)
                     failed += 1
                 else:
-                    writer.write(result)
+                    writer.write(result, names[result.id])
     if failed:
-        say(f"{failed} of {len(paths) + len(problems)} failed")
+        say(f"{failed} of {count} failed")
         raise typer.Exit(1)
+
+
+def _names(places: Mapping[str, str], out: Path | None, problems: list[str]) -> dict[str, str]:
+    """How the files about each recording are called; one that would replace another's text becomes a problem."""
+    if out is None:
+        return dict(places)
+    names = output_names(places)
+    for path, name in list(names.items()):
+        if other := other_recording(out, name, path):
+            at = printable(out / name)
+            problems.append(f"{printable(path)}: {at}.json is of {printable(other)}; move it or give another --out")
+            del names[path]
+    return names
 
 
 def _transcribe_corpus(

@@ -8,6 +8,7 @@ anything: a claim would need a lock, and a lock of a process that was killed a t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,7 @@ class _Turn:
 def _merge(corpus: Manifest, parts: Parts, output: Path, writer: TranscriptWriter | None) -> Report:
     """All results in the order of the manifest, each once; the files appear when they are whole."""
     count = failed = 0
+    taken: set[str] = set()
     with (
         write_atomically(output / FAILED) as failed_path,
         write_atomically(output / HYPOTHESES) as path,
@@ -149,12 +151,25 @@ def _merge(corpus: Manifest, parts: Parts, output: Path, writer: TranscriptWrite
                 raise _lost(corpus, parts, count - 1)
             (failures if row.failed else texts).write(row.json + b"\n")
             failed += row.failed
-            if writer is not None and not row.failed:
-                transcript = from_line(row.json)
-                writer.write(transcript, corpus.form.stem(transcript.id))
+            if writer is not None:
+                name = _free_name(
+                    corpus.form.stem(json.loads(row.json)["id"]), taken
+                )  # a failure's, too: all keep theirs
+                if not row.failed:
+                    writer.write(from_line(row.json), name)
         if count < len(corpus):
             raise _lost(corpus, parts, count)
     return Report(count, failed, hypotheses=output / HYPOTHESES)
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """The first of `stem`, `stem`-2, `stem`-3 ... that is not taken; now it is."""
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    taken.add(name)
+    return name
 
 
 def _lost(corpus: Manifest, parts: Parts, position: int) -> DataError:

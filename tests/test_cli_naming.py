@@ -1,0 +1,87 @@
+"""What files below --out are called, and which recordings are left alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+from command import Outcome, asr
+from models import RATE, noises, small_model
+
+from asr.checkpoint import save_model_folder
+from asr.cli.naming import other_recording, output_names
+from asr.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    save_model_folder(folder, small_model())
+    return folder
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Path:
+    folder = tmp_path / "calls"
+    (folder / "mon").mkdir(parents=True)
+    for name, seconds in (("a.wav", 0.3), ("a.flac", 0.4), ("b.wav", 0.5), ("mon/b.wav", 0.6)):
+        soundfile.write(folder / name, noises(seconds)[0].numpy(), RATE)
+    return folder
+
+
+def below(folder: Path) -> dict[str, str]:
+    """The files below a folder, and what is in them."""
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_name_is_the_place_and_where_two_meet_the_ending_stays() -> None:
+    places = {"c/x.wav": "x.wav", "c/x.mp3": "x.mp3", "c/m/x.wav": "m/x.wav", "c/y.b.ogg": "y.b.ogg", "-": "-"}
+    names = ["x.wav", "x.mp3", "m/x", "y.b", "-"]
+    assert output_names(places) == dict(zip(places, names, strict=True))
+    third = output_names({"x.wav": "x.wav", "x.mp3": "x.mp3", "x.wav.ogg": "x.wav.ogg"})
+    assert sorted(third.values()) == ["x.mp3", "x.wav", "x.wav.ogg"]
+
+
+def test_recordings_of_one_name_and_ending_are_refused() -> None:
+    says = "a/x.wav and b/x.wav would both be written as x.wav: give the folder above them"
+    with pytest.raises(ConfigError, match=says):
+        output_names({"a/x.wav": "x.wav", "b/x.wav": "x.wav"})
+
+
+def test_folders_are_mirrored_and_names_stay_when_others_are_gone(model: Path, calls: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert asr("transcribe", calls, "--model", model, "--out", out).status == 0
+    before = below(out)
+    assert list(before) == ["a.flac.txt", "a.wav.txt", "b.txt", "mon/b.txt"]
+    (calls / "b.wav").unlink()
+    assert asr("transcribe", calls, "--model", model, "--out", out).status == 0
+    assert below(out) == before
+
+
+def test_another_recordings_text_is_not_replaced_where_its_json_tells(model: Path, calls: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for _ in range(2):  # one's own is
+        done = asr("transcribe", calls / "a.wav", "--model", model, "--out", out, "--format", "txt,json")
+        assert done == Outcome(0, "", [])
+    before = below(out)
+    done = asr("transcribe", calls / "a.flac", calls / "b.wav", "--model", model, "--out", out)
+    problem = f"{calls}/a.flac: {out}/a.json is of {calls}/a.wav; move it or give another --out"
+    assert (done.status, done.err) == (1, [f"asr: {problem}", "asr: 1 of 2 failed"])
+    assert {name: text for name, text in below(out).items() if name != "b.txt"} == before
+
+
+def test_what_a_json_tells_of_another_recording(tmp_path: Path) -> None:
+    for name in ("mon", "tue"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.wav").touch()
+    mon, tue = str(tmp_path / "mon" / "x.wav"), str(tmp_path / "tue" / "x.wav")
+    told = tmp_path / "x.json"
+    told.write_text(json.dumps({"id": mon}))
+    assert other_recording(tmp_path, "x", mon) is None
+    assert other_recording(tmp_path, "x", tue) == mon
+    assert other_recording(tmp_path, "y", tue) is None
+    for text in ('{"id": "elsewhere/x.wav"}', '{"id": 3}', "[]", "no"):
+        told.write_text(text)
+        assert other_recording(tmp_path, "x", tue) is None
