@@ -85,3 +85,11 @@ def test_what_a_json_tells_of_another_recording(tmp_path: Path) -> None:
     for text in ('{"id": "elsewhere/x.wav"}', '{"id": 3}', "[]", "no"):
         told.write_text(text)
         assert other_recording(tmp_path, "x", tue) is None
+
+
+def test_a_list_among_audio_is_left_out_and_the_others_go_on(model: Path, calls: Path) -> None:
+    (calls / "notes.txt").write_text("remember\n")
+    alone = asr("transcribe", calls / "b.wav", "--model", model).out
+    done = asr("transcribe", calls / "b.wav", calls / "notes.txt", "--model", model)
+    problem = f"{calls}/notes.txt: left out: a manifest or list is transcribed alone"
+    assert done == Outcome(1, f"{calls}/b.wav\t{alone}", [f"asr: {problem}", "asr: 1 of 2 failed"])

@@ -333,7 +333,7 @@ def test_mistakes_on_the_command_line(cuts: Path, model: Path, tmp_path: Path) -
     spoken, out = ["transcribe", cuts, "--model", model], ["--out", tmp_path / "out"]
     for words, says in [
         ([*spoken], f"{cuts}: --out is missing, the folder for its results"),
-        ([*spoken, "talk.mp3", *out], f"{cuts}: a manifest or list is transcribed alone; leave out the other inputs"),
+        ([*spoken, cuts, *out], f"{cuts}: a manifest or list is transcribed alone; leave out the other inputs"),
         ([*spoken, *out, "--shard", "0/2"], "shard 0/2: give K/N, the K-th of N shares, such as 3/8"),
         ([*spoken, *out, "--shard", "3/2"], "shard 3/2: give K/N"),
         ([*spoken, *out, "--shard", "1"], "shard 1: give K/N"),

@@ -93,11 +93,11 @@ def transcribe(
 
     Example: `asr transcribe cuts.jsonl.gz --out texts --shard 3/8`
     """
-    from asr.corpus import Settings, is_manifest
+    from asr.corpus import Settings
     from asr.subtitles import SubtitleOptions
     from asr.writers import TranscriptWriter, needs_times
 
-    manifest = _only_manifest([text for text in inputs if is_manifest(text)], inputs)
+    manifest = _only_manifest(inputs)
     kinds = names("txt" if formats is None else formats)
     search = searching.given(
         phrases=hotwords,
@@ -127,18 +127,29 @@ def transcribe(
     _transcribe_corpus(manifest, out, settings, writer, shard or "1/1", workers or 1, retry_failed)
 
 
-def _only_manifest(found: Sequence[str], inputs: Sequence[str]) -> Path | None:
-    if found and len(inputs) > 1:
-        raise ConfigError(f"{printable(found[0])}: a manifest or list is transcribed alone; leave out the other inputs")
-    return Path(found[0]) if found else None
+def _only_manifest(inputs: Sequence[str]) -> Path | None:
+    """The manifest, where nothing else is given; beside audio it is left out."""
+    from asr.corpus import is_manifest
+
+    if not all(map(is_manifest, inputs)):
+        return None
+    if len(inputs) > 1:
+        raise ConfigError(
+            f"{printable(inputs[0])}: a manifest or list is transcribed alone; leave out the other inputs"
+        )
+    return Path(inputs[0])
 
 
 def _transcribe_files(
     inputs: list[str], out: Path | None, settings: Settings, writing: Callable[..., TranscriptWriter]
 ) -> None:
+    from asr.corpus import is_manifest
     from asr.transcript import Failure
 
     places, problems, remarks = find_audio(inputs)
+    for path in filter(is_manifest, list(places)):
+        problems.append(f"{printable(path)}: left out: a manifest or list is transcribed alone")
+        del places[path]
     count = len(places) + len(problems)
     names = _names(places, out, problems)
     writer = writing(out, named=count > 1)
