@@ -108,9 +108,10 @@ def needs_times(formats: Iterable[str]) -> bool:
 class TranscriptWriter:
     """Writes each transcript in every format: to `folder`/NAME.FORMAT, or to standard output without a folder.
 
-    named: plain text on standard output begins with the recording's id and a tab.  subtitles: the form of srt and vtt.
-    Raises ConfigError for an unknown format; the folder is made at once, so that neither shows only when the work is
-    done.
+    named: there are several recordings: plain text on standard output begins with the recording's id and a tab.
+    subtitles: the form of srt and vtt.  Raises ConfigError for an unknown format, and for several recordings on
+    standard output in a format that does not tell one from the next; the folder is made at once, so that none of this
+    shows only when the work is done.
     """
 
     def __init__(
@@ -128,6 +129,8 @@ class TranscriptWriter:
             raise ConfigError(f"no format is given: known are {', '.join(WRITERS)}")
         if folder is not None:
             make_folder(folder)
+        elif named and needs_times(formats):
+            raise ConfigError(f"{', '.join(formats)}: of several recordings give --out, a folder for a file of each")
         self.formats, self.folder, self.named = formats, folder, named
         self.subtitles = subtitles or SubtitleOptions()
 

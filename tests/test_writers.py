@@ -273,12 +273,11 @@ def test_several_formats_at_once_and_the_form_of_subtitles(tmp_path: Path) -> No
         assert [text for *_, text in found] == ["Hello", "there", "all."]
 
 
-def test_recordings_on_standard_output_stay_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    writer = TranscriptWriter(["srt"], named=True)
-    writer.write(spoken("Hello there."))
-    writer.write(spoken("Go away."))
-    blocks = capsys.readouterr().out.split("\n\n")
-    assert [block.split("\n")[2:] for block in blocks[:-1]] == [["Hello there."], ["Go away."]]
+def test_subtitles_of_several_recordings_are_not_run_together(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match="txt, srt: of several recordings give --out, a folder for a file of each"):
+        TranscriptWriter(["txt", "srt"], named=True)
+    TranscriptWriter(["srt"]).write(spoken("Hello there."))
+    assert capsys.readouterr().out.endswith("Hello there.\n\n")
 
 
 def test_formats_that_tell_when_need_times() -> None:
