@@ -93,3 +93,24 @@ def test_a_list_among_audio_is_left_out_and_the_others_go_on(model: Path, calls:
     done = asr("transcribe", calls / "b.wav", calls / "notes.txt", "--model", model)
     problem = f"{calls}/notes.txt: left out: a manifest or list is transcribed alone"
     assert done == Outcome(1, f"{calls}/b.wav\t{alone}", [f"asr: {problem}", "asr: 1 of 2 failed"])
+
+
+def test_what_is_there_is_skipped(model: Path, calls: Path, tmp_path: Path) -> None:
+    options = ["--model", model, "--out", tmp_path / "out", "--format", "txt,json", "--skip-existing"]
+
+    def skipped() -> list[str]:
+        done = asr("transcribe", calls, *options)
+        assert (done.status, done.out) == (0, "")
+        return [line for line in done.err if "their files are there" in line]
+
+    assert skipped() == []
+    before = below(tmp_path / "out")
+    (tmp_path / "out" / "b.txt").unlink()
+    stopped = tmp_path / "out" / "mon" / "b.json"
+    stopped.write_text(stopped.read_text().replace('"complete": true', '"complete": false'))
+    assert skipped() == ["asr: 2 of 4 left out: their files are there"]
+    assert below(tmp_path / "out") == before
+    assert skipped() == ["asr: 4 of 4 left out: their files are there"]
+    assert asr("transcribe", calls, "--skip-existing").err == [
+        "asr: --skip-existing: --out is missing, the folder that is looked into"
+    ]

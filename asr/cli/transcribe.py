@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.inputs import find_audio, names, parse_seconds
-from asr.cli.naming import other_recording, output_names
+from asr.cli.naming import is_done, other_recording, output_names
 from asr.cli.options import BatchSeconds, Device, Dtype, Hotwords, Model, Task
 from asr.cli.searching import Searching
 from asr.cli.terminal import progress, say
@@ -49,6 +49,9 @@ def transcribe(
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Of a corpus: try failed recordings again.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Of files: leave out those whose files in --out are all there.")
     ] = False,
     language: Annotated[
         str | None, typer.Option("--language", help="Of the speech, such as en. [default: detected]")
@@ -119,8 +122,12 @@ def transcribe(
     if manifest is None:
         if shard is not None or workers is not None or retry_failed:
             raise ConfigError("--shard, --workers and --retry-failed are for one manifest (.jsonl) or list (.txt)")
-        _transcribe_files(inputs, out, settings, writing)
+        if skip_existing and out is None:
+            raise ConfigError("--skip-existing: --out is missing, the folder that is looked into")
+        _transcribe_files(inputs, out, settings, writing, skip_existing)
         return
+    if skip_existing:
+        raise ConfigError(f"{printable(manifest)}: --skip-existing is for files; a corpus goes on where it was stopped")
     if out is None:
         raise ConfigError(f"{printable(manifest)}: --out is missing, the folder for its results")
     writer = None if formats is None else writing(out)
@@ -141,7 +148,11 @@ def _only_manifest(inputs: Sequence[str]) -> Path | None:
 
 
 def _transcribe_files(
-    inputs: list[str], out: Path | None, settings: Settings, writing: Callable[..., TranscriptWriter]
+    inputs: list[str],
+    out: Path | None,
+    settings: Settings,
+    writing: Callable[..., TranscriptWriter],
+    skip_existing: bool,
 ) -> None:
     from asr.corpus import is_manifest
     from asr.transcript import Failure
@@ -153,6 +164,10 @@ def _transcribe_files(
     count = len(places) + len(problems)
     names = _names(places, out, problems)
     writer = writing(out, named=count > 1)
+    if out is not None and skip_existing:
+        done = [path for path, name in names.items() if is_done(out, name, writer.formats)]
+        names = {path: name for path, name in names.items() if path not in done}
+        remarks += [f"{len(done)} of {count} left out: their files are there"] if done else []
     for line in remarks + problems:
         say(line)
     failed = len(problems)
@@ -163,7 +178,7 @@ def _transcribe_files(
                 if isinstance(result, Failure):
                     say(result.reason)
                     failed += 1
-                else:
+                elif result.complete or not skip_existing:  # which would take a part for the whole the next time
                     writer.write(result, names[result.id])
     if failed:
         say(f"{failed} of {count} failed")

@@ -164,16 +164,17 @@ class Recognizer:
     ) -> Iterator[Transcript | Failure]:
         """Transcribe recordings of any length and number in little memory.
 
-        Results come in the order of the sources, each as soon as it is known.  A source that raises AsrError
-        becomes a Failure and the others go on.  Interrupted (Ctrl-C), it first gives what it has of the recordings at
-        hand, `complete` being False.  A collection that makes each source as it is asked for may be of any length.
-        language: of the speech; None: each source's own, else detected, where the model has language tokens.  task: as
-        asr.tasks names it, or translate (into English, or what else the model can); None: the model's first.  words:
-        tell when each word was said.  prompt: what was said before each window, as far as the model is to believe:
-        names and a style of writing.  hotwords: phrases to listen for, a list of them or a file with one a line; None:
-        those of the model's options.  hotword_bonus: for each of their tokens, in nats; None: that of the options.
-        batch_s: seconds of padded audio in a batch, two of which are decoded at a time on a CPU; None: as many as are
-        fastest and fit into the memory that is free.  Where they do not fit, it goes on with fewer.
+        Results come in the order of the sources, each as soon as it is known, the first ones early.  A source that
+        raises AsrError becomes a Failure and the others go on.  Interrupted (Ctrl-C), it first gives what it has of the
+        recordings at hand, `complete` being False of a part.  A collection that makes each source as it is asked for
+        may be of any length.  language: of the speech, its code or its English name; None: each source's own, else
+        detected, where the model has language tokens.  task: as asr.tasks names it, or translate (into English, or what
+        else the model can); None: the model's first.  words: tell when each word was said.  prompt: what was said
+        before each window, as far as the model is to believe: names and a style of writing.  hotwords: phrases to
+        listen for, a list of them or a file with one a line; None: those of the model's options.  hotword_bonus: for
+        each of their tokens, in nats; None: that of the options.  batch_s: seconds of padded audio in a batch, two of
+        which are decoded at a time on a CPU; None: as many as are fastest and fit into the memory that is free.  Where
+        they do not fit, it goes on with fewer.
         on_done is called after each batch with the seconds that are done and those in all, estimated until the last
         source is open.
         Raises AsrError for a language, a task or a prompt that the model has no token for.
@@ -195,14 +196,13 @@ class Recognizer:
         if hotwords is not None or hotword_bonus is not None:
             decoder = decoder.listening(None if hotwords is None else phrases_of(hotwords), hotword_bonus)
         decode = partial(decoder, task=task, words=words, guards=self.options.guards.enabled, previous=previous)
-        decode_fitting = partial(self._decode_fitting, decode=decode, budget=budget)
+        decode_into = partial(self._decode_into, decode=decode, budget=budget)
         batches = self._batches(reader.pools(self._in_language(source, language) for source in todo), budget)
         try:
             with workers:
-                for pieces, results in workers.map(decode_fitting, batches):
-                    for piece, found in zip(pieces, results, strict=True):
-                        piece.recording.found[piece.number] = found
-                    progress.add(pieces)
+                for done in workers.as_read(decode_into, batches):
+                    if done is not None:
+                        progress.add(done[0])
                     yield from map(self._join, reader.finished())
             yield from map(self._join, reader.finished())
         except KeyboardInterrupt:
@@ -222,11 +222,11 @@ class Recognizer:
             return source._replace(language=found)
         return source._replace(language=None, open=partial(refuse, problem))
 
-    def _batches(self, pools: Iterable[Sequence[Piece]], budget: Budget) -> Iterator[list[Piece]]:
-        """Windows of much the same length, of any recordings, to be decoded together."""
+    def _batches(self, pools: Iterable[Sequence[Piece]], budget: Budget) -> Iterator[list[Piece] | None]:
+        """Windows of much the same length, of any recordings, to be decoded together; None where there are none yet."""
         for pool in pools:
             if not pool:
-                yield []  # so that recordings without a window are told of
+                yield None
                 continue
             self._hear_languages(pool, budget)
             for batch in budget.batches([self._length_s(piece) for piece in pool]):
@@ -252,16 +252,15 @@ class Recognizer:
             for piece, language in zip(pieces, found, strict=True):
                 piece.recording.language = language
 
-    def _decode_fitting(self, pieces: Sequence[Piece], decode: Decode, budget: Budget) -> list[Decoded]:
-        """Decode windows together, as many as fit into memory."""
-        if not pieces:
-            return []
+    def _decode_into(self, pieces: Sequence[Piece], decode: Decode, budget: Budget) -> None:
+        """Decode windows together, as many as fit into memory, into their recordings: at Ctrl-C, too, it is there."""
 
         def together(some: Sequence[Piece]) -> list[Decoded]:
             audio_BN, len_B = pad_audio([piece.samples_N for piece in some])
             return decode(audio_BN, len_B, [piece.recording.language for piece in some])
 
-        return budget.fitting(pieces, self._length_s, together)
+        for piece, found in zip(pieces, budget.fitting(pieces, self._length_s, together), strict=True):
+            piece.recording.found[piece.number] = found
 
     def _join(self, recording: Recording) -> Transcript | Failure:
         if recording.problem is not None:

@@ -90,9 +90,19 @@ class Budget:
             batch_s = min(FASTEST_S.get(device.type, math.inf), SHARE * free_bytes(device) / size.second / batches)
         self.seconds = batch_s
 
-    def batches(self, lengths_s: Sequence[float]) -> Iterator[list[int]]:
-        """Group indices, longest first; one window always goes.  Looks at `seconds` before each batch."""
+    def batches(self, lengths_s: Sequence[float]) -> Iterator[Sequence[int]]:
+        """Group indices by length, the group of the lowest one first, so that what came first is done first.
+
+        One window always goes.  Looks at `seconds` before each batch.
+        """
         order = sorted(range(len(lengths_s)), key=lambda i: -lengths_s[i])
+        while order:
+            batch = min(self._groups(order, lengths_s), key=min)
+            yield batch
+            taken = set(batch)
+            order = [i for i in order if i not in taken]
+
+    def _groups(self, order: Sequence[int], lengths_s: Sequence[float]) -> Iterator[Sequence[int]]:
         while order:
             count = max(1, int(self.seconds / (lengths_s[order[0]] + self.extra_s)))
             yield order[:count]

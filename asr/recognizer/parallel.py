@@ -38,11 +38,20 @@ class Workers:
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
         """Each item with its result, in order; items are taken one ahead of the workers, in this thread."""
+        return (done for done in self.as_read(function, items) if done is not None)
+
+    def as_read(
+        self, function: Callable[[Item], Result], items: Iterable[Item | None]
+    ) -> Iterator[tuple[Item, Result] | None]:
+        """As map; an item that is None is no work, but a moment to give the results that are there, and then None."""
         under_way: deque[tuple[Item, Future[Result]]] = deque()
         for item in items:
-            under_way.append((item, self._threads.submit(function, item)))
-            if len(under_way) > self.count:
+            if item is not None:
+                under_way.append((item, self._threads.submit(function, item)))
+            while under_way and (len(under_way) > self.count or under_way[0][1].done()):
                 done, future = under_way.popleft()
                 yield done, future.result()
+            if item is None:
+                yield None
         for done, future in under_way:
             yield done, future.result()

@@ -18,7 +18,8 @@ from asr.recognizer.decoded import Decoded
 from asr.windows import Window, WindowMaker
 
 # So much audio is in memory at a time: batches by length need a choice, a recording or a folder may be endless.
-POOL_S = 900.0
+POOL_S = 480.0
+FIRST_POOL_S = 60.0  # so that whoever waits soon sees the first texts
 MOST_WAITING = 1000  # recordings, where some of them have no windows
 
 OnDone = Callable[[float, float], None]
@@ -82,21 +83,23 @@ class Reader:
         self._last: Recording | None = None
 
     def pools(self, sources: Iterable[Source]) -> Iterator[list[Piece]]:
-        """Windows of about POOL_S, of any recordings; fewer or none where recordings without any are to be told of."""
+        """Windows of about POOL_S, of any recordings; after each that is read none, a moment to tell what is known."""
         pool: list[Piece] = []
-        pooled = 0
+        pooled, most_s = 0, min(FIRST_POOL_S, POOL_S)
         for source in sources:
             recording = self._begin(source.id, source.language)
             for window in self._windows(source, recording):
                 pool.append(self._piece(recording, window))
                 pooled += len(window.samples_N)
-                if pooled > POOL_S * self.rate:
+                if pooled > most_s * self.rate:
                     yield pool
-                    pool, pooled = [], 0
+                    pool, pooled, most_s = [], 0, POOL_S
+                yield []
             recording.whole = True
-            if not recording.found and (not pool or len(self.waiting) > MOST_WAITING):
+            if not recording.found and len(self.waiting) > MOST_WAITING:
                 yield pool
                 pool, pooled = [], 0
+            yield []
         yield pool
 
     def finished(self) -> Iterator[Recording]:
