@@ -14,12 +14,14 @@ from typing import NamedTuple
 
 from asr.errors import ConfigError
 from asr.transcript import Segment, Transcript, Word
-from asr.words import LONG_PAUSE_S, is_clause_end, is_sentence_end, space_between
+from asr.words import LONG_PAUSE_S, is_clause_end, is_full_stop, is_sentence_end, space_between
 
 # What a break costs, in cues: nothing after a sentence or a long pause.
-_AFTER_CLAUSE, _ANYWHERE = 0.5, 3.0
+_AFTER_CLAUSE, _ANYWHERE, _IN_A_WORD = 0.5, 3.0, 6.0
 _SENTENCE_GOES_ON = 1.25  # a sentence that ends inside a cue
 _TOO_SHORT = 4.0  # a cue that cannot be read at all; less, the nearer it is to what it needs
+_FLASH, _FLASH_S = 4.0, 1.0  # a cue that the next one follows so soon: more than it costs to join it to a neighbour
+_UNEVEN = 0.5  # a cue that is full, by the square of how full it is: of two ways the more even one
 _SHORT_PAUSE_S = 0.3
 
 
@@ -68,8 +70,9 @@ class _Unit(NamedTuple):
 def cues(transcript: Transcript, options: SubtitleOptions | None = None) -> list[Cue]:
     """Give the cues of a transcript, in order, none overlapping the next.
 
-    Cues end at sentence ends, pauses and commas where that is possible, and stay into the silence after them for as
-    long as they take to read.  A segment without words is spread evenly over its time.
+    Cues end at sentence ends, pauses and commas where that is possible, none before a second has gone that could be
+    joined to a neighbour, and stay into the silence after them for as long as they take to read.  A segment without
+    words is spread evenly over its time.
     """
     options = options or SubtitleOptions()
     units = _units(transcript, options)
@@ -106,13 +109,14 @@ def _units(transcript: Transcript, options: SubtitleOptions) -> list[_Unit]:
         following = words[i + 1] if i + 1 < len(words) else None
         pause_s = following.start_s - word.end_s if following else math.inf
         must, ends = pause_s >= LONG_PAUSE_S, is_sentence_end(word.text, following.text if following else "")
-        near = pause_s >= _SHORT_PAUSE_S or is_clause_end(word.text)
+        # What goes on in small letters behind a full stop is a sentence to those who read it, if not to a counter.
+        near = pause_s >= _SHORT_PAUSE_S or is_clause_end(word.text) or is_full_stop(word.text)
         cost = 0.0 if must or ends else _AFTER_CLAUSE if near else _ANYWHERE
         parts = list(_cut(" ".join(word.text.split()), options.max_line_length))
         step_s = (word.end_s - word.start_s) / len(parts)
         space, start_s = int(word.text[0].isspace()), word.start_s
         for part in parts[:-1]:
-            units.append(_Unit(part, width(part), space, start_s, start_s + step_s, _ANYWHERE, False, False))
+            units.append(_Unit(part, width(part), space, start_s, start_s + step_s, _IN_A_WORD, False, False))
             space, start_s = 0, start_s + step_s
         units.append(_Unit(parts[-1], width(parts[-1]), space, start_s, word.end_s, cost, ends, must))
     return units
@@ -167,7 +171,9 @@ def _break(units: Sequence[_Unit], options: SubtitleOptions) -> list[tuple[int, 
             after_s = units[end].start_s - units[start].start_s if end < len(units) else math.inf
             needed_s = _needed_s(columns, options)
             lack = max(0.0, 1 - after_s / needed_s) if needed_s else 0.0
-            cost = 1 + last.cost + sentences + _TOO_SHORT * lack + best[end]
+            fullness = columns / (options.max_line_length * options.max_lines)
+            flash = _FLASH * (after_s < min(_FLASH_S, options.max_duration_s))
+            cost = 1 + last.cost + sentences + _TOO_SHORT * lack + flash + _UNEVEN * fullness**2 + best[end]
             if cost < best[start]:
                 best[start], ends[start] = cost, end
             sentences += _SENTENCE_GOES_ON * last.ends_sentence

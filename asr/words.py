@@ -57,6 +57,11 @@ def is_sentence_end(word: str, following: str = "") -> bool:
     return not (word.endswith(".") and (following[:1].islower() or _ABBREVIATION.match(word)))
 
 
+def is_full_stop(word: str) -> bool:
+    """Whether the word ends as a sentence does and is no abbreviation, whatever follows."""
+    return bool(_SENTENCE_END.search(word.strip())) and not _ABBREVIATION.match(word.strip())
+
+
 def is_clause_end(word: str) -> bool:
     """Whether the word ends in a comma or its like."""
     return bool(_CLAUSE_END.search(word.strip()))

@@ -64,6 +64,17 @@ def test_cues_break_at_commas_and_pauses_rather_than_anywhere() -> None:
     ]
 
 
+def test_no_cue_flashes_by_that_could_be_joined_to_another() -> None:
+    text = "The conference is currently locked and cannot be joined. to mute or unmute yourself."
+    assert lines(shown(spoken(text, word_s=0.35))) == [
+        ("The conference is currently", "locked and cannot be joined."),
+        ("to mute or unmute yourself.",),
+    ]
+    assert lines(shown(spoken("Yes.", word_s=0.9), spoken("Go on and tell us.", start_s=0.9))) == [
+        ("Yes. Go on and tell us.",)
+    ]
+
+
 def test_lines_break_at_commas_if_they_stay_even() -> None:
     (cue,) = shown(spoken("for a company directory press four, or press five now"))
     assert cue.lines == ("for a company directory press four,", "or press five now")
