@@ -87,6 +87,14 @@ def test_a_language_that_is_given_is_kept() -> None:
     assert texts(list(recognizer.transcribe_sources(own, language="es"))) == texts(results["es"])
 
 
+def test_a_language_may_be_given_by_its_english_name() -> None:
+    recognizer = Recognizer(small_model(["de", "nl"]))
+    for name, code in (("German", "de"), ("flemish", "nl"), ("nl", "nl")):
+        (found,) = recognizer.transcribe_sources(sources(noises(0.5)), language=name)
+        assert isinstance(found, Transcript)
+        assert found.language == code
+
+
 def test_a_source_in_a_language_that_the_model_lacks_fails_alone() -> None:
     first, second = sources(noises(1.0, 0.5))
     recognizer = Recognizer(small_model(["en", "es"]))

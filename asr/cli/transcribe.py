@@ -54,7 +54,7 @@ def transcribe(
         bool, typer.Option("--skip-existing", help="Of files: leave out those whose files in --out are all there.")
     ] = False,
     language: Annotated[
-        str | None, typer.Option("--language", help="Of the speech, such as en. [default: detected]")
+        str | None, typer.Option("--language", help="Of the speech, such as en or English. [default: detected]")
     ] = None,
     task: Task = None,
     prompt: Annotated[

@@ -28,7 +28,7 @@ from asr.recognizer.decoded import Decoded
 from asr.recognizer.files import Sound, file_sources, refuse, to_source
 from asr.recognizer.parallel import Workers
 from asr.recognizer.pool import OnDone, Opened, Piece, Progress, Reader, Recording, Source
-from asr.tasks import chosen, into
+from asr.tasks import chosen, into, language_code
 from asr.transcript import Failure, Segment, Transcript
 from asr.windows import Detector, QuietWindows, SpeechWindows, WindowMaker
 from asr.words import split, together
@@ -181,6 +181,7 @@ class Recognizer:
         """
         task = chosen(task, self.tokenizer.tasks)
         if language is not None:
+            language = language_code(language)
             self.tokenizer.prefix(language, task)  # wrong: an error before any work
         if words and into(task) is not None and self.config.model.decoder.kind != "attention":
             raise AsrError(f"task {task}: only an attention decoder can tell when the words of a translation were said")
