@@ -18,8 +18,8 @@ from asr.recognizer.decoded import Decoded
 from asr.windows import Window, WindowMaker
 
 # So much audio is in memory at a time: batches by length need a choice, a recording or a folder may be endless.
-POOL_S = 480.0
-FIRST_POOL_S = 60.0  # so that whoever waits soon sees the first texts
+POOL_S = 900.0
+FIRST_POOL_S = 240.0  # so that whoever waits soon sees the first texts
 MOST_WAITING = 1000  # recordings, where some of them have no windows
 
 OnDone = Callable[[float, float], None]
