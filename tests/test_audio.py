@@ -21,7 +21,7 @@ from hostile import encoded, hostile_audio, noise, wav
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.audio import audio_duration, open_audio
+from asr.audio import audio_length, open_audio
 from asr.errors import AudioError
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
@@ -72,7 +72,7 @@ def test_formats_of_libsndfile(tmp_path: Path, rate: int, name: str, subtype: st
     assert audio.samples_N.dtype == np.float32
     assert audio.samples_N.shape == samples.shape
     assert audio.samples_N.flags.writeable
-    assert audio.duration_s == audio_duration(path) == 0.5
+    assert audio.duration_s == audio_length(path).duration_s == 0.5
     if tolerance is None:
         np.testing.assert_allclose(audio.samples_N, soundfile.read(path, dtype="float32")[0], rtol=0, atol=1e-6)
     else:
@@ -114,7 +114,7 @@ def test_ffmpeg_gives_the_same_samples_where_nothing_is_lost(tmp_path: Path, cha
     audio = open_audio(path)
     assert audio.sample_rate_hz == 44100
     np.testing.assert_allclose(audio.samples_N, samples.reshape(len(samples), -1).mean(axis=1), atol=1 / 32768)
-    assert audio_duration(path) == audio.duration_s == 0.5
+    assert audio_length(path).duration_s == audio.duration_s == 0.5
     np.testing.assert_array_equal(
         open_audio(path, offset_s=0.1, duration_s=0.2).samples_N, audio.samples_N[4410 : 4410 + 8820]
     )

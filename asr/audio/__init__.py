@@ -8,7 +8,16 @@ memory limit, and answers with plain numbers.
 """
 
 from asr._decoder import RATES_HZ
-from asr.audio.files import MAX_BYTES, TIMEOUT_S, Audio, Readable, audio_duration, open_audio, open_audio_within
+from asr.audio.files import (
+    MAX_BYTES,
+    TIMEOUT_S,
+    Audio,
+    AudioLength,
+    Readable,
+    audio_length,
+    open_audio,
+    open_audio_within,
+)
 from asr.audio.stream import AudioStream, stream_audio
 from asr.audio.tracks import Track, Tracks, audio_tracks
 
@@ -17,11 +26,12 @@ __all__ = [
     "RATES_HZ",
     "TIMEOUT_S",
     "Audio",
+    "AudioLength",
     "AudioStream",
     "Readable",
     "Track",
     "Tracks",
-    "audio_duration",
+    "audio_length",
     "audio_tracks",
     "open_audio",
     "open_audio_within",

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,18 @@ class Audio:
     def duration_s(self) -> float:
         """Length in seconds."""
         return len(self.samples_N) / self.sample_rate_hz
+
+
+class AudioLength(NamedTuple):
+    """How many samples each channel of a file has, and their rate in hertz."""
+
+    samples: int
+    sample_rate_hz: int
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.samples / self.sample_rate_hz
 
 
 def open_audio(
@@ -113,13 +125,13 @@ def _open(
     return Audio(np.frombuffer(data, dtype=np.float32), int(answer["rate"]))
 
 
-def audio_duration(path: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S) -> float:
-    """Length of a file in seconds, from its header where libsndfile trusts that, else counted by decoding.
+def audio_length(path: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S) -> AudioLength:
+    """How long a file is, from its header where libsndfile trusts that, else counted by decoding.
 
     Raises AudioError as `open_audio` does, except that samples are not looked at.
     """
     _, answer = _ask(path, path, timeout_s, 0, count_only=True)
-    return float(answer["frames"] / answer["rate"])
+    return AudioLength(int(answer["frames"]), int(answer["rate"]))
 
 
 def _ask(

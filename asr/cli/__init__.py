@@ -12,6 +12,7 @@ import typer
 from asr import __version__
 from asr.cli.ablate import ablate
 from asr.cli.compare import compare
+from asr.cli.cuts import cuts as make_cuts
 from asr.cli.inputs import load_recognizer, parse_seconds, read_experiment
 from asr.cli.lm import lm_app
 from asr.cli.normalize import NORMALIZER_HELP, normalize
@@ -174,6 +175,7 @@ app.command()(with_options(report))
 app.command()(with_options(compare))
 app.command()(ablate)
 app.command()(normalize)
+app.command(name="cuts")(make_cuts)
 app.command()(subtitles)
 
 

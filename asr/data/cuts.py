@@ -21,6 +21,7 @@ from asr.files import Place, is_folder
 from asr.resampling import resample
 from asr.text.scripts import one_after_another
 
+SLACK_S = 0.1  # by which a cut may be longer than its recording: formats and tools round, each in its own way
 _MOST_LANGUAGES, _SHOWN_LANGUAGES = 1000, 5  # of what is in another language than those chosen
 
 

@@ -1,0 +1,35 @@
+"""`asr cuts`: a table of audio files and their texts to a manifest of cuts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.terminal import of_utterances, progress, say
+
+
+def cuts(
+    table: Annotated[Path, typer.Argument(help="CSV or TSV with a line of column names.")],
+    out: Annotated[Path, typer.Option("--out", help="Manifest to write, .jsonl.gz or .jsonl.")],
+    language: Annotated[
+        str | None, typer.Option("--language", help="Of the rows that tell none, such as en. [default: none]")
+    ] = None,
+) -> None:
+    """Make a manifest of cuts, to train on or to evaluate, from a table of audio files and what is said in them.
+
+    Columns: path (from the table's folder on, if relative) and text; if there are any, id, language, speaker, and
+    start and end of a part of the file, in seconds. Audio and video of every form serve. A row whose audio cannot be
+    read is one line on stderr, the others go on, and the exit status is 1.
+
+    Example: `asr cuts clips.csv --language en --out data/mine/cuts_train.jsonl.gz`
+    """
+    from asr.data.tables import make_manifest
+
+    with progress("reading", of_utterances) as on_done:
+        made = make_manifest(table, out, language=language, on_problem=say, on_done=on_done)
+    left_out = f", {len(made.problems):,} rows left out" if made.problems else ""
+    print(f"{out}: {made.cuts:,} cuts, {made.seconds / 3600:.2f} hours{left_out}")
+    if made.problems:
+        raise typer.Exit(1)

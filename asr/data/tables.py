@@ -1,0 +1,226 @@
+"""A table of audio files and what is said in them to a manifest of cuts."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+from lhotse import MonoCut, Recording, SupervisionSegment
+from lhotse.audio import AudioSource
+
+from asr.audio import AudioLength, audio_length
+from asr.data.cuts import SLACK_S
+from asr.errors import AsrError, ConfigError, DataError, printable
+from asr.files import MANIFESTS, json_line, make_folder, numbered_lines, write_atomically
+
+_USUAL = {
+    "path": ("path", "file", "filename", "file_name", "audio", "audio_path"),
+    "text": ("text", "sentence", "transcript", "transcription"),
+    "id": ("id", "utt_id", "utterance_id", "utterance"),
+    "language": ("language", "lang", "locale"),
+    "speaker": ("speaker", "speaker_id", "client_id"),
+    "start": ("start", "start_s"),
+    "end": ("end", "end_s"),
+}
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_TIMEOUT_S = 600.0  # what libsndfile does not read is decoded to be measured, and may be long
+_LENGTHS_KEPT = 1000  # of files that several rows stand for
+
+OnProblem = Callable[[str], None]
+OnDone = Callable[[float, float], None]
+
+
+class Clip(NamedTuple):
+    """A row: a file, or a part of it, and what is said there; number: of its line in the table."""
+
+    number: int
+    path: str
+    text: str
+    id: str | None
+    language: str | None
+    speaker: str | None
+    start_s: float | None
+    end_s: float | None
+
+
+@dataclass
+class Made:
+    """What became of a table."""
+
+    cuts: int = 0
+    seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+
+def make_manifest(
+    table: Path, out: Path, *, language: str | None = None, on_problem: OnProblem, on_done: OnDone
+) -> Made:
+    """Write a manifest, whole or not at all, of the rows of a table (.csv, .tsv) that can be used.
+
+    A relative path is one from the table's folder.  language: of the rows that tell none.  on_problem: is told of each
+    row that is left out, at once.  Raises DataError for a table that is none, whose ids are not all different, or of
+    which nothing can be used; ConfigError where `out` is no name of a manifest.
+    """
+    if not out.name.endswith(MANIFESTS):
+        raise ConfigError(f"--out {printable(out)}: a manifest's name ends in .jsonl.gz or .jsonl")
+    made = Made()
+
+    def note(problem: str) -> None:
+        made.problems.append(problem)
+        on_problem(problem)
+
+    clips = _with_ids(table, list(_clips(table, note)))
+    make_folder(out.parent)
+    with write_atomically(out) as part, _stream(part) as stream:
+        for done, cut in enumerate(_cuts(table, clips, language, note), start=1):
+            if cut is not None:
+                stream.write(json_line(cut.to_dict()))
+                made.cuts, made.seconds = made.cuts + 1, made.seconds + cut.duration
+            on_done(done, len(clips))
+        if not made.cuts:
+            raise DataError(f"{table}: no row can be used" if made.problems else f"{table}: the table has no rows")
+    return made
+
+
+def _stream(path: Path) -> IO[bytes]:
+    if path.suffix != ".gz":
+        return path.open("wb")
+    return cast("IO[bytes]", gzip.open(path, "wb", compresslevel=6))
+
+
+def _cuts(table: Path, clips: Iterable[Clip], language: str | None, note: OnProblem) -> Iterator[MonoCut | None]:
+    """The cut of each row, None for one that cannot be used, of which `note` is told."""
+    length_of = lru_cache(_LENGTHS_KEPT)(_length)
+    for clip in clips:
+        path = os.path.abspath(table.parent / clip.path)
+        try:
+            length = length_of(path)
+            if isinstance(length, str):
+                raise DataError(length)
+            yield _cut(clip, path, length, language)
+        except DataError as e:
+            note(f"{table}:{clip.number}: {e}")
+            yield None
+
+
+def _length(path: str) -> AudioLength | str:
+    """How long a file is, or why nobody knows."""
+    try:
+        return audio_length(path, timeout_s=_TIMEOUT_S)
+    except AsrError as e:
+        return str(e)
+
+
+def _cut(clip: Clip, path: str, length: AudioLength, language: str | None) -> MonoCut:
+    start_s, end_s = clip.start_s or 0.0, clip.end_s
+    if max(start_s, end_s or 0.0) > length.duration_s + SLACK_S:
+        raise DataError(
+            f"{printable(path)}: lasts {length.duration_s:.2f} s, but the row goes to {end_s or start_s:g} s"
+        )
+    end_s = length.duration_s if end_s is None else min(end_s, length.duration_s)
+    if not start_s < end_s:
+        raise DataError(f"{printable(path)}: the row starts at {start_s:g} s and ends at {end_s:g} s")
+    assert clip.id is not None
+    # One channel stands for the mean of all, however many the file has.
+    source = AudioSource("file", [0], path)
+    recording = Recording(clip.id, [source], length.sample_rate_hz, length.samples, length.duration_s)
+    spoken = SupervisionSegment(
+        clip.id, clip.id, 0.0, end_s - start_s, 0, clip.text, clip.language or language, clip.speaker
+    )
+    return MonoCut(clip.id, start_s, end_s - start_s, 0, supervisions=[spoken], recording=recording)
+
+
+def _clips(table: Path, note: OnProblem) -> Iterator[Clip]:
+    rows = _rows(table)
+    _, head = next(rows, (0, []))
+    names = [name.strip().lower() for name in head]
+    found = {key: next((name for name in usual if name in names), None) for key, usual in _USUAL.items()}
+    for key in ("path", "text"):
+        if found[key] is None:
+            there = printable(", ".join(names)) or "none"
+            raise DataError(f"{table}:1: no column {key} (or {', '.join(_USUAL[key][1:])}); there are: {there}")
+    for number, row in rows:
+        try:
+            if len(row) != len(head):
+                raise DataError(f"{len(row)} columns, but the first line names {len(head)}")
+            values = dict(zip(names, row, strict=True))
+            yield _clip(number, {key: values[name].strip() for key, name in found.items() if name is not None})
+        except DataError as e:
+            note(f"{table}:{number}: {e}")
+
+
+def _clip(number: int, values: Mapping[str, str]) -> Clip:
+    path = values["path"]
+    if not path:
+        raise DataError("no path")
+    id, language, speaker = (values.get(name) or None for name in ("id", "language", "speaker"))
+    start_s, end_s = (_seconds(path, name, values.get(name)) for name in ("start", "end"))
+    return Clip(number, path, " ".join(values["text"].split()), id, language, speaker, start_s, end_s)
+
+
+def _seconds(path: str, name: str, text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise DataError(printable(f"{path}: its {name}, {text[:40]}, is no number of seconds"))
+    return seconds
+
+
+def _with_ids(table: Path, clips: Sequence[Clip]) -> list[Clip]:
+    """Rows without an id are given one: the file's name or, where that is no other's alone, its path.
+
+    A part of a file has its start, in milliseconds, in it.  Raises DataError for an id that stands there twice.
+    """
+    names = [_names(clip) for clip in clips]
+    counts = Counter(name for each in names for name in dict.fromkeys(each))
+    lines: dict[str, int] = {}
+    named = []
+    for clip, each in zip(clips, names, strict=True):
+        id = clip.id or next((name for name in each if counts[name] == 1), each[-1])
+        if id in lines:
+            remedy = "ids must differ" if clip.id else "give the table a column id"
+            raise DataError(f"{table}:{clip.number}: {printable(id)} stands in line {lines[id]}, too: {remedy}")
+        lines[id] = clip.number
+        named.append(clip._replace(id=id))
+    return named
+
+
+def _names(clip: Clip) -> list[str]:
+    """What a row may be called, the shortest first."""
+    whole = clip.start_s is None and clip.end_s is None
+    part = "" if whole else f"-{round(1000 * (clip.start_s or 0.0)):09d}"
+    names = Path(clip.path).stem, os.path.splitext(clip.path)[0], clip.path
+    return [clip.id] if clip.id else [f"{name}{part}" for name in names]
+
+
+def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not empty, and their last lines: .csv, quoted as RFC 4180 says, or .tsv, without quotes."""
+    delimiter = _DELIMITERS.get(Path(table.name.lower().removesuffix(".gz")).suffix)
+    if delimiter is None:
+        raise DataError(f"{printable(table)}: a table's name ends in .csv or .tsv")
+    quoting: Any = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
+    rows = csv.reader(_lines(table), delimiter=delimiter, quoting=quoting, strict=True)
+    try:
+        yield from ((rows.line_num, row) for row in rows if any(row))
+    except csv.Error as e:
+        raise DataError(f"{table}:{rows.line_num}: {e}") from None
+
+
+def _lines(table: Path) -> Iterator[str]:
+    for number, line in numbered_lines(table):
+        try:
+            yield line.decode("utf-8") + "\n"
+        except UnicodeDecodeError:
+            raise DataError(f"{table}:{number}: not UTF-8; save the table as UTF-8") from None
