@@ -13,7 +13,7 @@ from lhotse.cut import Cut
 
 from asr.config import AugmentConfig, validate
 from asr.data.augment import NoiseMixer
-from asr.data.cuts import Chosen, Dropped, read_cuts
+from asr.data.cuts import Chosen, Dropped, overrun, read_cuts
 from asr.data.tasks import for_task, text_language_of
 from asr.errors import ConfigError, DataError, printable
 from asr.files import Place, make_folder, write_atomically
@@ -31,7 +31,7 @@ from asr.transcript import Failure
 class Evaluation:
     """Scores of a manifest, with the time that decoding took (reading of audio included, model loading not).
 
-    left_out: what cannot be scored, for it lacks the translation.
+    left_out: what cannot be scored, for it lacks the translation or is longer than its recording.
     """
 
     report: ScoreReport
@@ -110,7 +110,7 @@ def evaluate(
 
 
 class Scorable(NamedTuple):
-    """Cuts by id, what each of them is scored against, and what is left out, for it lacks the translation."""
+    """Cuts by id, what each of them is scored against, and what is left out, for it lacks the translation or audio."""
 
     cuts: Mapping[str, Cut]
     references: Mapping[str, Row]
@@ -131,6 +131,8 @@ def scorable(manifest: Place, task: str, language: str | None, options: ScoreOpt
     left_out: list[Dropped] = []
     for cut in cuts.values():
         try:
+            if (problem := overrun(cut)) is not None:
+                raise DataError(problem)
             references[cut.id] = reference_of(cut, task)
         except DataError as e:
             left_out.append(Dropped(cut.id, str(e)))

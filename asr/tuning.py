@@ -48,7 +48,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Tuning:
-    """All settings in the order of the grid.  left_out: what cannot be scored, for it lacks the translation."""
+    """All settings in the order of the grid.  left_out: what cannot be scored: `scorable`."""
 
     tried: tuple[Tried, ...]
     left_out: tuple[Dropped, ...] = ()

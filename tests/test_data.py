@@ -144,10 +144,15 @@ def test_what_cannot_be_trained_on_is_listed_with_the_reason(path: Path, tmp_pat
         "wordy": (cut("wordy", 3, "one " * 20), "target of 81 tokens is longer than the decoder's max_length=40"),
         "dense": (cut("dense", 1, "three three"), "target of 11 tokens does not fit 9 encoder frames"),
         "repeats": (cut("repeats", 1, "eeeeee"), "target of 6 tokens does not fit 9 encoder frames"),
+        "beyond": (
+            replace(cut("beyond", 1), start=0.5, duration=2.5),
+            "it goes from 0.50 to 3.00 s, but its recording lasts 1.00 s",
+        ),
     }
-    good = [cut("good", 1), cut("exact", 1, "eeee n"), cut("slowed", 2.9)]
+    good = [cut("good", 1), cut("exact", 1, "eeee n"), cut("slowed", 2.9), replace(cut("rounded", 1), duration=1.09)]
     train = manifest(tmp_path / "train.jsonl", [*(c for c, _ in bad.values()), *good])
     dev_cuts = [cut("dev", 1), cut("hour", 31), cut("wordy-dev", 1, "one " * 20), cut("quiet", 1, "")]
+    dev_cuts.append(replace(cut("beyond-dev", 1), duration=3.0))
     dev = manifest(tmp_path / "dev.jsonl", dev_cuts)
     data = module(
         path, f"data.train={train}", f"data.dev={dev}", "data.max_duration_s=3", "model.decoder.max_length=40",
@@ -156,8 +161,9 @@ def test_what_cannot_be_trained_on_is_listed_with_the_reason(path: Path, tmp_pat
     expected = {id: reason for id, (_, reason) in bad.items()}
     expected["hour"] = "dev cut of 31.0 s is longer than a window of 30 s"
     expected["wordy-dev"] = expected["wordy"]
+    expected["beyond-dev"] = "it goes from 0.00 to 3.00 s, but its recording lasts 1.00 s"
     assert dict(data.dropped) == expected
-    assert [c.id for c in data.train_cuts] == ["good", "exact", "slowed"]
+    assert [c.id for c in data.train_cuts] == ["good", "exact", "slowed", "rounded"]
     assert [c.id for c in data.dev_cuts] == ["dev", "quiet"]
 
 

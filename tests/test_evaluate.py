@@ -153,6 +153,15 @@ def test_a_cut_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_cut_that_is_longer_than_its_recording_is_left_out_and_named(tmp_path: Path) -> None:
+    good, long = (clip(tmp_path / f"{name}.wav", 0.2 * noises(0.5)[0].numpy()) for name in ("good", "long"))
+    cuts = manifest(tmp_path / "cuts.jsonl", [good, replace(long, duration=1.5)])
+    found = evaluate(Recognizer(small_model()), cuts, tmp_path / "out")
+    assert [row["id"] for row in rows(found.hypotheses)] == ["good"]
+    assert found.as_dict()["left_out"] == {"long": "it goes from 0.00 to 1.50 s, but its recording lasts 0.50 s"}
+    assert found.audio_s == 0.5
+
+
 @pytest.mark.parametrize(
     ("normalizer", "error", "says"),
     [("basik", ConfigError, "did you mean 'basic'"), ("spoken", DataError, "utterance '1'.*digits")],

@@ -133,6 +133,19 @@ def pieces(cut: Cut) -> list[tuple[float, MonoCut]]:
     return [(track.offset, track.cut) for track in tracks if not isinstance(track.cut, PaddingCut)]
 
 
+def overrun(cut: Cut) -> str | None:
+    """What is wrong with a cut that is longer than its recording, by what the manifest tells; None for others."""
+    for track in cut.tracks if isinstance(cut, MixedCut) else [MixTrack(cut)]:
+        part, recording = track.cut, None if isinstance(track.cut, PaddingCut) else track.cut.recording
+        try:
+            if recording is None or (end_s := part.start + part.duration) <= recording.duration + SLACK_S:
+                continue
+        except TypeError:  # what a manifest may hold in place of numbers
+            return "its start, or the length of its recording, is no number"
+        return f"it goes from {part.start:.2f} to {end_s:.2f} s, but its recording lasts {recording.duration:.2f} s"
+    return None
+
+
 def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
     """Decode a cut, speed perturbation and joined clips included: mono float32 (N,) at `sample_rate_hz`.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lhotse.cut import Cut
 
 from asr.config import ExperimentConfig
-from asr.data.cuts import text_of
+from asr.data.cuts import overrun, text_of
 from asr.data.examples import Examples
 from asr.errors import DataError
 from asr.losses import ctc_fits
@@ -32,6 +32,8 @@ class Usable:
         self.max_tokens, self.window_s, self.encoder_frames = max_tokens, window_s, encoder_frames
 
     def dev_problem(self, cut: Cut) -> str | None:
+        if (problem := overrun(cut)) is not None:
+            return problem
         if cut.duration > self.window_s:
             return f"dev cut of {cut.duration:.1f} s is longer than a window of {self.window_s:g} s"
         return self._target_problem(cut, None)
@@ -39,6 +41,8 @@ class Usable:
     def problem(self, cut: Cut) -> str | None:
         """Of a cut to train on, however fast it is played."""
         data = self.config.data
+        if (problem := overrun(cut)) is not None:
+            return problem
         fastest_s = cut.duration / max(self.config.augment.speeds)
         if not data.min_duration_s <= cut.duration or max(cut.duration, fastest_s) > data.max_duration_s:
             return f"duration {cut.duration:.2f} s is outside {data.min_duration_s:g} to {data.max_duration_s:g} s"
