@@ -13,7 +13,7 @@ from lhotse.cut import Cut
 
 from asr.config import AugmentConfig, validate
 from asr.data.augment import NoiseMixer
-from asr.data.cuts import Chosen, Dropped, overrun, read_cuts
+from asr.data.cuts import Chosen, Dropped, overrun, read_cuts, without_language
 from asr.data.tasks import for_task, text_language_of
 from asr.errors import ConfigError, DataError, printable
 from asr.files import Place, make_folder, write_atomically
@@ -31,7 +31,8 @@ from asr.transcript import Failure
 class Evaluation:
     """Scores of a manifest, with the time that decoding took (reading of audio included, model loading not).
 
-    left_out: what cannot be scored, for it lacks the translation or is longer than its recording.
+    left_out: what cannot be scored, for it lacks the translation or the language, or is longer than its
+    recording.
     """
 
     report: ScoreReport
@@ -110,7 +111,7 @@ def evaluate(
 
 
 class Scorable(NamedTuple):
-    """Cuts by id, what each of them is scored against, and what is left out, for it lacks the translation or audio."""
+    """Cuts by id, what each of them is scored against, and what is left out, and why."""
 
     cuts: Mapping[str, Cut]
     references: Mapping[str, Row]
@@ -124,11 +125,13 @@ def scorable(manifest: Place, task: str, language: str | None, options: ScoreOpt
     and not after hours of decoding.
     """
     in_language = Chosen(None if language is None else [language])
-    cuts = {cut.id: cut for cut in read_cuts(manifest) if in_language(cut)}
+    found = read_cuts(manifest)
+    cuts = {cut.id: cut for cut in found if in_language(cut)}
     if not cuts:
         raise in_language.none(manifest, "give another --language, or none")
     references: dict[str, Row] = {}
-    left_out: list[Dropped] = []
+    lacking = [without_language(cut) for cut in found if cut.id not in cuts]
+    left_out = [dropped for dropped in lacking if dropped is not None]
     for cut in cuts.values():
         try:
             if (problem := overrun(cut)) is not None:
@@ -137,7 +140,7 @@ def scorable(manifest: Place, task: str, language: str | None, options: ScoreOpt
         except DataError as e:
             left_out.append(Dropped(cut.id, str(e)))
     if not references:
-        id, reason = left_out[0]
+        id, reason = next(dropped for dropped in left_out if dropped.id in cuts)
         raise DataError(f"{manifest}: nothing to score for task {task}: cut {printable(id)}: {reason}")
     score_sources(*sources([Recognised(ref, ref.text) for ref in references.values()]), options)
     return Scorable({id: cuts[id] for id in references}, references, tuple(left_out))

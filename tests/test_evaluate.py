@@ -132,6 +132,7 @@ def test_only_the_cuts_in_a_language(cuts: Path, tmp_path: Path) -> None:
     found = evaluate(recognizer, cuts, tmp_path / "en", language="en")
     assert rows(found.hypotheses) == [everything["0"], everything["2"]]
     assert found.audio_s == pytest.approx(0.9)
+    assert found.left_out == (("3", "no language to choose it by"),)
     with pytest.raises(DataError, match=r"cuts\.jsonl\.gz: no cuts in fr: .*; give another --language"):
         evaluate(recognizer, cuts, tmp_path / "fr", language="fr")
 

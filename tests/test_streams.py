@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,20 @@ def test_what_cannot_be_used_is_left_out_and_listed_once(path: Path, tmp_path: P
     report_dropped(again.config, again, console)
     assert len(list(again.stream)) > 0
     assert len((tmp_path / "run" / "dropped.tsv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("stream", [STREAM, "data.stream=false"])
+@pytest.mark.parametrize("tasks", ["[transcribe]", "[transcribe,translate:de]"])
+def test_of_chosen_languages_cuts_without_one_are_listed(path: Path, tmp_path: Path, stream: str, tasks: str) -> None:
+    silent = replace(cut("silent", 1), supervisions=[])
+    cuts = [*short_cuts(4, languages=("en", "es")), cut("untold", 1, language=None), silent]
+    train = manifest(tmp_path / "train.jsonl", cuts)
+    chosen = f"data.train={train}", "data.languages=[en]", f"data.tasks={tasks}", "trainer.max_epochs=1"
+    data = module(path, stream, *chosen, "model.ctc=false", "loss.ctc_weight=0", f"out={tmp_path}")
+    report_dropped(data.config, data, Console(quiet=True))
+    assert {c.id for batch in data.stream for c in batch.cuts} == {"c0", "c2"}
+    rows = [line.split("\t") for line in (tmp_path / "dropped.tsv").read_text().splitlines() if ">de" not in line]
+    assert sorted(rows) == [["silent", "no supervision, thus no language"], ["untold", "no language to choose it by"]]
 
 
 def test_languages_are_chosen_as_cuts_come(path: Path, tmp_path: Path) -> None:

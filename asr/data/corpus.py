@@ -16,7 +16,7 @@ from lhotse.utils import streaming_shuffle
 
 from asr.config import DataConfig, ExperimentConfig
 from asr.data.augment import Variation, derived_random
-from asr.data.cuts import Chosen, Dropped, nothing_left, read_split, select
+from asr.data.cuts import Chosen, Dropped, nothing_left, read_split, select, without_language
 from asr.data.examples import spoken_text, target_text
 from asr.data.sources import Source, open_source
 from asr.data.tasks import for_tasks, task_of
@@ -129,6 +129,8 @@ class Streamed:
         copies = ((line, task) for line in self.source.entries(draw) for task in data.tasks)
         for line, task in streaming_shuffle(copies, data.shuffle_buffer * len(data.tasks), draw):
             if not chosen(cut := line.cut()):
+                if task == data.tasks[0] and (lacking := without_language(cut)) is not None:
+                    note(lacking)
                 continue
             for copy in for_tasks([cut], [task], note):
                 if (reason := self.usable.problem(copy)) is None:
@@ -146,7 +148,7 @@ class Streamed:
 
         if found := list(itertools.islice(self._usable(0, note, chosen), count)):
             return found
-        raise nothing_left(self.source.path, left_out) if left_out else chosen.none(self.source.path)
+        raise nothing_left(self.source.path, left_out) if chosen.any else chosen.none(self.source.path)
 
 
 def open_corpus(config: ExperimentConfig, usable: Usable) -> Corpus:
@@ -164,7 +166,8 @@ def select_usable(
     Raises DataError if nothing is left.
     """
     missing: list[Dropped] = []
-    kept, dropped = select(for_tasks(read_split(path, data.languages), data.tasks, missing.append), problem)
+    cuts = read_split(path, data.languages, missing.append)
+    kept, dropped = select(for_tasks(cuts, data.tasks, missing.append), problem)
     if len(kept) == 0:
         raise nothing_left(path, missing + dropped)
     return list(kept), missing + dropped

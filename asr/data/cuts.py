@@ -75,19 +75,28 @@ def select(cuts: Iterable[Cut], problem: Callable[[Cut], str | None]) -> tuple[C
     return CutSet.from_cuts(kept), dropped
 
 
+def without_language(cut: Cut) -> Dropped | None:
+    """What is told of a cut that nobody can choose by its language, for it has none; None of others."""
+    if language_of(cut) is not None:
+        return None
+    return Dropped(cut.id, "no language to choose it by" if cut.supervisions else "no supervision, thus no language")
+
+
 class Chosen:
     """Whether a cut is in one of the languages, if any are chosen; those that are not are counted by language.
 
-    times: how often it is asked of each cut.
+    times: how often it is asked of each cut.  any: whether one was.
     """
 
     def __init__(self, languages: Sequence[str] | None, times: int = 1) -> None:
         self.languages, self.times = languages, times
         self.others: Counter[str | None] = Counter()
+        self.any = False
 
     def __call__(self, cut: Cut) -> bool:
         language = language_of(cut)
         if self.languages is None or language in self.languages:
+            self.any = True
             return True
         if language in self.others or len(self.others) < _MOST_LANGUAGES:
             self.others[language] += 1
@@ -104,13 +113,22 @@ class Chosen:
         return DataError(f"{path}: no cuts in {wanted}: there are {', '.join(told)}; {option.format(', '.join(there))}")
 
 
-def read_split(path: Place, languages: Sequence[str] | None) -> CutSet:
-    """Read a manifest or a Shar folder and keep the chosen languages.  Raises DataError if nothing is left."""
-    chosen = Chosen(languages)
-    kept = CutSet.from_cuts([cut for cut in read_cuts(path) if chosen(cut)])
+def read_split(
+    path: Place, languages: Sequence[str] | None, note: Callable[[Dropped], None] = lambda dropped: None
+) -> CutSet:
+    """Read a manifest or a Shar folder and keep the chosen languages; `note` is told of cuts that have none.
+
+    Raises DataError if nothing is left.
+    """
+    chosen, kept = Chosen(languages), []
+    for cut in read_cuts(path):
+        if chosen(cut):
+            kept.append(cut)
+        elif (lacking := without_language(cut)) is not None:
+            note(lacking)
     if len(kept) == 0:
         raise chosen.none(path)
-    return kept
+    return CutSet.from_cuts(kept)
 
 
 def nothing_left(path: Place, dropped: Sequence[Dropped]) -> DataError:
