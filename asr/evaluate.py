@@ -13,7 +13,7 @@ from lhotse.cut import Cut
 
 from asr.config import AugmentConfig, validate
 from asr.data.augment import NoiseMixer
-from asr.data.cuts import Chosen, Dropped, overrun, read_cuts, without_language
+from asr.data.cuts import SLACK_S, Chosen, Dropped, overrun, read_cuts, without_language
 from asr.data.tasks import for_task, text_language_of
 from asr.errors import ConfigError, DataError, printable
 from asr.files import Place, make_folder, write_atomically
@@ -24,13 +24,14 @@ from asr.scoring.formats import of_cut
 from asr.scoring.recognised import EVALUATION, HYPOTHESES, Recognised, sources, write_recognised
 from asr.scoring.rows import Row
 from asr.tasks import TRANSCRIBE, chosen
-from asr.transcript import Failure
+from asr.transcript import Failure, Transcript
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Scores of a manifest, with the time that decoding took (reading of audio included, model loading not).
 
+    audio_s: what was heard.  failed: what is not scored either, for its audio cannot be read, or ends too early.
     left_out: what cannot be scored, for it lacks the translation or the language, or is longer than its
     recording.
     """
@@ -40,6 +41,7 @@ class Evaluation:
     wall_s: float
     hypotheses: Path
     left_out: tuple[Dropped, ...] = ()
+    failed: tuple[Dropped, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The result as plain values."""
@@ -49,6 +51,7 @@ class Evaluation:
             "wall_s": round(self.wall_s, 2),
             "times_real_time": round(self.audio_s / self.wall_s, 2),
             "left_out": {dropped.id: dropped.reason for dropped in self.left_out},
+            "failed": {dropped.id: dropped.reason for dropped in self.failed},
         }
 
 
@@ -73,7 +76,7 @@ def evaluate(
     it are left out.  options: what to
     compute; default: what measures the task.  settings: what else is to stand in evaluation.jsonl, for
     comparisons.  noise: is mixed into each cut.  batch_s: as for Recognizer.transcribe_sources.
-    Raises DataError, one line, for a manifest that cannot be used, or a cut whose audio cannot be read.
+    Raises DataError, one line, for a manifest that cannot be used, or of which no audio can be read.
     """
     task = chosen(task, recognizer.tokenizer.tasks)
     options = options or ScoreOptions(metrics=metrics_of(task))
@@ -82,7 +85,9 @@ def evaluate(
         raise ConfigError("tcwer needs the times of words: asr transcribe MANIFEST --words, then asr score")
     cuts, references, left_out = scorable(manifest, task, language, options)
     make_folder(output)
-    recognised = []
+    recognised: list[Recognised] = []
+    failed: list[Dropped] = []
+    heard_s = 0.0
     began = time.monotonic()
     for result in recognizer.transcribe_sources(
         [cut_source(cut, recognizer.rate, noise) for cut in cuts.values()],
@@ -90,13 +95,17 @@ def evaluate(
         batch_s=batch_s,
         on_done=on_done,
     ):
-        if isinstance(result, Failure):
-            raise DataError(f"{manifest}: cut {result.id!r} cannot be read: {result.reason}")
-        recognised.append(Recognised(references[result.id], result.text, result.alternatives, task))
+        if (problem := _problem(result, cuts[result.id])) is not None:
+            failed.append(Dropped(result.id, problem))
+        elif isinstance(result, Transcript):
+            recognised.append(Recognised(references[result.id], result.text, result.alternatives, task))
+            heard_s += result.duration_s
+    if not recognised:
+        raise DataError(f"{manifest}: no cut can be read; {printable(failed[0].id)}: {failed[0].reason}")
     wall_s = time.monotonic() - began
     write_recognised(output / HYPOTHESES, recognised)
     report = score_sources(*sources(recognised), options)
-    found = Evaluation(report, sum(cut.duration for cut in cuts.values()), wall_s, output / HYPOTHESES, left_out)
+    found = Evaluation(report, heard_s, wall_s, output / HYPOTHESES, left_out, tuple(failed))
     told = {
         "manifest": str(manifest),
         "only_language": language,
@@ -108,6 +117,15 @@ def evaluate(
     with write_atomically(output / EVALUATION) as temporary:
         temporary.write_text(json.dumps({"settings": told, **found.as_dict()}) + "\n", encoding="utf-8")
     return found
+
+
+def _problem(result: Transcript | Failure, cut: Cut) -> str | None:
+    """Why what was made of a cut is not scored; None if it is."""
+    if isinstance(result, Failure):
+        return result.reason.removeprefix(f"cut {printable(cut.id)}: ")
+    if result.duration_s < cut.duration - SLACK_S:
+        return f"its audio ends after {result.duration_s:.2f} of {cut.duration:.2f} s"
+    return None
 
 
 class Scorable(NamedTuple):

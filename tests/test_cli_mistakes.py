@@ -83,7 +83,7 @@ def mistakes(folder: Path, model: Path) -> dict[str, tuple[list[object], str]]:
         "GPU": ([*spoken, model, "--device", "cuda:1"], "device cuda:1: torch finds no GPU here"),
         "no manifest": (["evaluate", folder / "none.jsonl", "--model", model], "none.jsonl: no such manifest"),
         "no cuts": (["evaluate", ref, "--model", model], "ref.txt: not a manifest"),
-        "lost audio": (["evaluate", lost, "--model", model], "cut 'c1' cannot be read: "),
+        "lost audio": (["evaluate", lost, "--model", model], "no cut can be read; c1: "),
         "no such language": (
             ["evaluate", lost, "--model", model, "--language", "fr"],
             "no cuts in fr: there are 1 in",

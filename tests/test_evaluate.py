@@ -10,9 +10,11 @@ from typing import Any
 import jiwer
 import pytest
 import torch
+from command import asr
 from models import noises, of_files, small_model
 from synthetic import clip, cut, manifest
 
+from asr.checkpoint import save_model_folder
 from asr.data.cuts import load_audio, read_cuts
 from asr.errors import AsrError, ConfigError, DataError
 from asr.evaluate import evaluate, noisy
@@ -145,13 +147,25 @@ def test_each_cut_is_decoded_in_its_language(cuts: Path, tmp_path: Path) -> None
         assert found[str(i)] == expected.text
 
 
-def test_a_cut_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    good = clip(tmp_path / "good.wav", 0.2 * noises(0.5)[0].numpy())
-    cuts = manifest(tmp_path / "cuts.jsonl", [good, cut("lost", 1.0, path=tmp_path / "lost.wav")])
-    with pytest.raises(DataError) as caught:
-        evaluate(Recognizer(small_model()), cuts, tmp_path / "out")
-    assert str(caught.value) == f"{cuts}: cut 'lost' cannot be read: {tmp_path}/lost.wav: no such file"
-    assert list((tmp_path / "out").iterdir()) == []
+def test_cuts_that_cannot_be_read_are_named_and_the_others_scored(tmp_path: Path) -> None:
+    good, _ = (clip(tmp_path / f"{name}.wav", 0.2 * noises(0.5)[0].numpy()) for name in ("good", "short"))
+    lost, part = cut("lost", 1.0, path=tmp_path / "lost.wav"), cut("part", 1.0, path=tmp_path / "lost.wav")
+    long = cut("short", 1.5, path=tmp_path / "short.wav")  # as the manifest has it, not the file
+    cuts = manifest(tmp_path / "cuts.jsonl", [good, lost, replace(part, duration=0.5), long])
+    save_model_folder(tmp_path / "small", small_model())
+    done = asr("evaluate", cuts, "--model", tmp_path / "small", "--out", tmp_path / "out")
+    assert done.status == 1
+    gone = f"{tmp_path}/lost.wav: no such file"
+    ends = "its audio ends after 0.50 of 1.50 s"
+    for id, reason in (("lost", gone), ("part", gone), ("short", ends)):
+        assert f"asr: {cuts}: cut {id} cannot be read: {reason}" in done.err
+    assert "1 utterance" in done.out
+    assert "missing from these rates, for they cannot be read: 3\n" in done.out
+    (told,) = rows(tmp_path / "out" / "evaluation.jsonl")
+    assert (told["failed"], told["audio_s"]) == ({"lost": gone, "part": gone, "short": ends}, 0.5)
+    none = manifest(tmp_path / "none.jsonl", [lost])
+    with pytest.raises(DataError, match="no cut can be read; lost: "):
+        evaluate(Recognizer(small_model()), none, tmp_path / "none")
 
 
 def test_a_cut_that_is_longer_than_its_recording_is_left_out_and_named(tmp_path: Path) -> None:

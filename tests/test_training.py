@@ -23,7 +23,7 @@ from synthetic import cut, experiment, logged_steps, manifest
 import asr.training.states
 from asr.checkpoint import load_model_folder, load_state, save_state
 from asr.data.cuts import read_cuts
-from asr.errors import CheckpointError, ConfigError
+from asr.errors import AudioError, CheckpointError, ConfigError
 from asr.training.folder import claim_folder
 from asr.training.logs import read_metrics
 from asr.training.run import _cluster, train
@@ -319,13 +319,24 @@ def test_the_newest_sound_state_is_taken_and_the_others_are_named(tmp_path: Path
         newest_sound_state(tmp_path, lines.append)
 
 
-def test_audio_that_is_lost_stops_a_run_with_one_line(config: Path, tmp_path: Path) -> None:
-    gone = [cut("gone", 1, path=tmp_path / "gone.wav"), *read_cuts(config.parent / "train.jsonl.gz")]
-    train = manifest(tmp_path / "train.jsonl", gone)
+def test_audio_that_is_lost_stops_a_run_before_it_begins(config: Path, tmp_path: Path) -> None:
+    gone = [cut(f"gone-{i}", 1, path=tmp_path / f"gone-{i}.wav") for i in range(5)]
+    train = manifest(tmp_path / "train.jsonl", [*gone, *read_cuts(config.parent / "train.jsonl.gz")])
     done = run(config, tmp_path / "run", f"data.train={train}")
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert f"asr: {tmp_path / 'gone.wav'}: no such file" in done.stderr.splitlines()
+    named = "; ".join(f"gone-{i}: {tmp_path}/gone-{i}.wav" for i in range(3))
+    remedy = "bring it back, or take a manifest without"
+    said = f"asr: {train}: the audio of 5 cuts is not there ({named}; and 2 more): {remedy}"
+    assert done.stderr.splitlines() == [said]
+
+
+def test_audio_that_is_lost_later_stops_a_run_with_the_id_of_its_cut(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.training.run.check_files", lambda *given: None)
+    gone = manifest(tmp_path / "train.jsonl", [cut("gone", 1, path=tmp_path / "gone.wav")])
+    with pytest.raises(AudioError, match=rf"^cut gone: {tmp_path}/gone\.wav: no such file"):
+        train(experiment(config, f"data.train={gone}", f"out={tmp_path / 'run'}"), Console(quiet=True))
 
 
 def test_another_configuration_in_the_same_folder_is_refused(config: Path, whole: Path) -> None:

@@ -23,6 +23,7 @@ from asr.checkpoint import load_model_folder
 from asr.config import Config, ExperimentConfig, read_config, set_key
 from asr.config.base import Location
 from asr.data.batch import Batch
+from asr.errors import DataError, printable
 from asr.evaluate import Evaluation, evaluate
 from asr.files import Place, write_atomically
 from asr.model.attention import explicit
@@ -86,7 +87,10 @@ def _recognizer(folder: Path, changes: dict[str, Any]) -> Recognizer:
 
 def _decode(recognizer: Recognizer, experiment: ExperimentConfig, manifest: Place, out: Path) -> Evaluation:
     (language,) = experiment.data.languages or (None,)
-    return evaluate(recognizer, manifest, out, normalizer=experiment.scored_with, language=language)
+    found = evaluate(recognizer, manifest, out, normalizer=experiment.scored_with, language=language)
+    if found.failed:  # recipes are compared on the same utterances
+        raise DataError(f"{manifest}: cut {printable(found.failed[0].id)}: {found.failed[0].reason}")
+    return found
 
 
 def _split(found: Evaluation) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from asr.cli.lm import lm_app
 from asr.cli.normalize import NORMALIZER_HELP, normalize
 from asr.cli.options import BatchSeconds, Cuts, Device, Dtype, Model, PrintConfig, Task
 from asr.cli.report import report
-from asr.cli.score import print_report, score
+from asr.cli.score import print_evaluation, score
 from asr.cli.scoring import Measuring, say_left_out
 from asr.cli.searching import Searching
 from asr.cli.sharing import with_options
@@ -127,7 +127,7 @@ def evaluate(
     """Decode a manifest and print what `asr score` would: WER and CER with 95 % intervals, and the worst utterances.
 
     Translations are scored against those that the cuts carry, by BLEU and chrF; cuts without one are left out, and
-    named.
+    named. A cut whose audio cannot be read is one line on stderr, the others are scored, and the exit status is 1.
 
     Example: `asr evaluate data/prompts/cuts_dev.jsonl.gz --model exp/prompts-en/model --beam-size 5`
     """
@@ -157,16 +157,14 @@ def evaluate(
             on_done=on_done,
         )
     say_left_out(cuts, result.left_out, result.hypotheses.with_name(EVALUATION))
+    for failed in result.failed:
+        say(f"{cuts}: cut {printable(failed.id)} cannot be read: {printable(failed.reason)}")
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
-        return
-    print_report(result.report, worst)
-    print(
-        f"{result.audio_s:.1f} s of audio in {result.wall_s:.1f} s, "
-        f"{result.audio_s / result.wall_s:.1f} times real time; "
-        f"texts in {result.hypotheses}",
-        file=sys.stderr,
-    )
+    else:
+        print_evaluation(result, worst)
+    if result.failed:
+        raise typer.Exit(1)
 
 
 app.command()(tune)

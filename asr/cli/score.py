@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Protocol
+import sys
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
 from asr.cli.scoring import Scoring
 from asr.cli.terminal import of_utterances, progress
+
+if TYPE_CHECKING:
+    from asr.evaluate import Evaluation
 
 
 def score(
@@ -46,3 +50,15 @@ def print_report(result: Printable, worst: int) -> None:
     print(result.table())
     if shown := result.worst(worst):
         print(shown)
+
+
+def print_evaluation(result: Evaluation, worst: int) -> None:
+    """Print what a manifest came to, and on stderr how long it took."""
+    print_report(result.report, worst)
+    if result.failed:
+        print(f"missing from these rates, for they cannot be read: {len(result.failed):,}")
+    speed = f"{result.audio_s / result.wall_s:.1f} times real time"
+    print(
+        f"{result.audio_s:.1f} s of audio in {result.wall_s:.1f} s, {speed}; texts in {result.hypotheses}",
+        file=sys.stderr,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -16,13 +17,14 @@ from torch import Tensor
 
 from asr.audio import MAX_BYTES, Audio, open_audio
 from asr.data.sources import Manifest, Shar, StoredAudio
-from asr.errors import DataError, printable
+from asr.errors import AudioError, DataError, printable
 from asr.files import Place, is_folder
 from asr.resampling import resample
 from asr.text.scripts import one_after_another
 
 SLACK_S = 0.1  # by which a cut may be longer than its recording: formats and tools round, each in its own way
 _MOST_LANGUAGES, _SHOWN_LANGUAGES = 1000, 5  # of what is in another language than those chosen
+_SHOWN_LOST = 3
 
 
 class Dropped(NamedTuple):
@@ -164,6 +166,26 @@ def overrun(cut: Cut) -> str | None:
     return None
 
 
+def check_audio(path: Place, cuts: Iterable[Cut]) -> None:
+    """Raise DataError, which names the first few cuts, if audio files on this machine are not there."""
+    found: dict[str, bool] = {}
+    lost: dict[str, str] = {}
+    for cut in cuts:
+        for track in cut.tracks if isinstance(cut, MixedCut) else [MixTrack(cut)]:
+            recording = getattr(track.cut, "recording", None)
+            for source in [] if recording is None else recording.sources:
+                if source.type == "file" and isinstance(file := source.source, str):
+                    if file not in found:
+                        found[file] = os.path.exists(file)
+                    if not found[file]:
+                        lost.setdefault(cut.id, file)
+    if lost:
+        named = "; ".join(f"{printable(id)}: {printable(file)}" for id, file in list(lost.items())[:_SHOWN_LOST])
+        more = f"; and {len(lost) - _SHOWN_LOST:,} more" if len(lost) > _SHOWN_LOST else ""
+        what = f"the audio of {len(lost):,} cut{'s' * (len(lost) > 1)} is not there"
+        raise DataError(f"{path}: {what} ({named}{more}): bring it back, or take a manifest without")
+
+
 def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
     """Decode a cut, speed perturbation and joined clips included: mono float32 (N,) at `sample_rate_hz`.
 
@@ -240,7 +262,10 @@ def _open(cut: MonoCut, source: AudioSource, **part: Any) -> Audio:
         return source.source.open(**part)
     if source.type != "file":
         raise _no_audio(cut)
-    return open_audio(source.source, **part)
+    try:
+        return open_audio(source.source, **part)
+    except AudioError as e:
+        raise AudioError(f"cut {printable(cut.id)}: {e}") from None
 
 
 def _no_audio(cut: MonoCut) -> DataError:

@@ -33,6 +33,7 @@ from asr.training.processes import company, end_with_starter, is_first, tell_pre
 from asr.training.sharding import ShardedStrategy, WholeInValidation
 from asr.training.start import (
     advise_to_stream,
+    check_files,
     data_of,
     measure_normalization,
     report_dropped,
@@ -101,6 +102,8 @@ def _prepared(
         data = data_of(config, parts)
     if is_first():
         report_dropped(config, data, console)
+        with console.status("looking for the audio"):
+            check_files(config, data)
         tell_prepared(asked)
     return config, parts, data
 

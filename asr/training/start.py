@@ -18,7 +18,7 @@ from asr.config import (
     ModelFolderConfig,
 )
 from asr.data.corpus import Note, Streamed, vocabulary_texts
-from asr.data.cuts import Dropped
+from asr.data.cuts import Dropped, check_audio
 from asr.data.module import SpeechData, dropped_summary
 from asr.data.tasks import task_of
 from asr.errors import ConfigError, DataError
@@ -143,6 +143,13 @@ def advise_to_stream(config: ExperimentConfig, console: Console) -> None:
             f"{path}: {size >> 20} MB of cuts are read into memory; data.stream=true reads them as they are needed",
             style="yellow", markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
+
+
+def check_files(config: ExperimentConfig, data: SpeechData) -> None:
+    """Raise DataError if audio files are not there: now, and not after hours; those of a stream show as they come."""
+    if not isinstance(data.corpus, Streamed):
+        check_audio(config.data.train, data.train_cuts)
+    check_audio(config.data.dev, data.dev_cuts)
 
 
 def report_dropped(config: ExperimentConfig, data: SpeechData, console: Console) -> None:
