@@ -274,6 +274,12 @@ def test_average(model: Path, tmp_path: Path) -> None:
     assert (done.status, done.out) == (0, f"{tmp_path}/run/averaged: mean of step-0000002, step-0000003\n")
     averaged = load_model_folder(tmp_path / "run" / "averaged").model
     assert {float(w) for p in averaged.parameters() for w in p.detach().unique()} == {2.5}
+    best = tmp_path / "run" / "model" / "model.safetensors"
+    before = best.read_bytes()
+    refused = asr("average", tmp_path / "run", "--out", tmp_path / "run" / "states" / ".." / "model")
+    assert refused.status == 2
+    assert "that is the best model of the run: name another folder" in refused.err[0]
+    assert best.read_bytes() == before
 
 
 def test_import_makes_a_model_that_transcribes(calls: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from asr.checkpoint import ModelFolder, average_weights, load_model_folder, load_state, save_model_folder
 from asr.config import ExperimentConfig, Measure
 from asr.data.module import data_given_to
-from asr.errors import CheckpointError
+from asr.errors import CheckpointError, ConfigError
 from asr.files import write_atomically
 from asr.machine import cores, processor
 from asr.scoring import ScoreReport, points, spelled
@@ -122,9 +122,12 @@ def restore_weights(parts: ModelFolder, states: list[Path]) -> None:
 def average(run: Path, out: Path | None = None, say: Callable[[str], None] = print) -> tuple[Path, list[Path]]:
     """Average the best states of a run into a model folder (default: RUN/averaged).
 
-    say: is told of states that cannot be read.  Raises CheckpointError if there is none that can.
+    say: is told of states that cannot be read.  Raises CheckpointError if there is none that can, ConfigError if `out`
+    is the run's best model.
     """
-    folder = run / "states"
+    folder, model = run / "states", run / "model"
+    if out is not None and out.resolve() == model.resolve():
+        raise ConfigError(f"--out {out}: that is the best model of the run: name another folder")
     states = states_in(folder)
     if not states:
         raise CheckpointError(f"{folder}: no training states to average; train first")
@@ -132,7 +135,7 @@ def average(run: Path, out: Path | None = None, say: Callable[[str], None] = pri
     assert newest is not None
     best = load_training_state(newest)["callbacks"]["KeepStates"]["best"]
     paths = [path for step, path in states if step in best] or [newest]
-    parts = load_model_folder(run / "model")
+    parts = load_model_folder(model)
     restore_weights(parts, paths)
     save_model_folder(out or run / "averaged", parts)
     return out or run / "averaged", paths
