@@ -146,7 +146,7 @@ def scorable(manifest: Place, task: str, language: str | None, options: ScoreOpt
     found = read_cuts(manifest)
     cuts = {cut.id: cut for cut in found if in_language(cut)}
     if not cuts:
-        raise in_language.none(manifest, "give another --language, or none")
+        raise in_language.none(manifest, "give another --language, or none", "leave out --language")
     references: dict[str, Row] = {}
     lacking = [without_language(cut) for cut in found if cut.id not in cuts]
     left_out = [dropped for dropped in lacking if dropped is not None]

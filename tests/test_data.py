@@ -174,6 +174,10 @@ def test_data_without_anything_usable_is_one_clear_line(path: Path, tmp_path: Pa
             module(path, f"data.{split}={bad}")
     with pytest.raises(DataError, match=r"train\.jsonl\.gz: no cuts in nl: there are \d+ in en, 0 without a"):
         module(path, "data.languages=[nl]")
+    untold = manifest(tmp_path / "untold.jsonl", [cut("a", 1, language=None)])
+    says = "untold.jsonl: no cuts in nl: there are 1 without a language; set data.languages=null"
+    with pytest.raises(DataError, match=f"{says}$"):
+        module(path, "data.languages=[nl]", f"data.train={untold}")
 
 
 def test_a_run_of_one_cut_has_batches_of_one(path: Path, tmp_path: Path) -> None:

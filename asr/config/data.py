@@ -98,6 +98,13 @@ class DataConfig(Config):
         None, description="phrase lists for a model whose decoder has a pointer, {} for their defaults; default: none"
     )
 
+    @field_validator("languages")
+    @classmethod
+    def _some_language(cls, languages: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if languages is not None and not languages:
+            raise ValueError("an empty list chooses no cut; write null for all languages")
+        return languages
+
     @field_validator("tasks")
     @classmethod
     def _each_once(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:

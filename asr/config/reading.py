@@ -156,8 +156,10 @@ def _explain(kind: type[BaseModel], error: Any) -> str:
         message = _WANTED[error["type"]].format(**error.get("ctx", {}))
     if not key:
         return message
-    given = str(error["input"]).replace("\n", " ")
-    return f"'{key}': {message}" + (f", got {given[:60]}" if error["type"] != "value_error" else "")
+    given = str(error["input"]).replace("\n", " ")[:60]
+    if error["type"] == "tuple_type" and isinstance(error["input"], str | int | float):
+        return f"'{key}': {message}, got {given}: write [{given}]"
+    return f"'{key}': {message}" + (f", got {given}" if error["type"] != "value_error" else "")
 
 
 def _known_keys(kind: Any, prefix: str = "") -> list[str]:

@@ -104,15 +104,24 @@ class Chosen:
             self.others[language] += 1
         return False
 
-    def none(self, path: Place, option: str = "set data.languages=[{}], or null for all") -> DataError:
-        """What is said where no cut is in the chosen languages.  option: with {} for those that there are."""
+    def none(
+        self,
+        path: Place,
+        option: str = "set data.languages=[{}], or null for all",
+        without: str = "set data.languages=null",
+    ) -> DataError:
+        """What is said where no cut is in the chosen languages.
+
+        option: what to do, with {} for the languages that there are.  without: the same where there are none.
+        """
         if not self.others:
             return DataError(f"{path}: the manifest is empty")
         there = {printable(x): n // self.times for x, n in self.others.most_common(_SHOWN_LANGUAGES) if x is not None}
         told = [f"{count:,} in {language}" for language, count in there.items()]
         told.append(f"{self.others[None] // self.times:,} without a language")
         wanted = ", ".join(self.languages or ())
-        return DataError(f"{path}: no cuts in {wanted}: there are {', '.join(told)}; {option.format(', '.join(there))}")
+        remedy = option.format(", ".join(there)) if there else without
+        return DataError(f"{path}: no cuts in {wanted}: there are {', '.join(told)}; {remedy}")
 
 
 def read_split(
