@@ -108,7 +108,8 @@ def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     ]
     assert epochs[0] == epochs[1] == epochs[2]
     assert len(epochs[0]) == len(set(epochs[0])) == 40
-    *_, (last, _) = curve(whole, "dev_wer")
+    *validated, (last, _) = curve(whole, "dev_wer")
+    assert [step for step, _ in validated] == list(range(VALIDATE_EVERY, last, VALIDATE_EVERY))
     assert last == manifest["steps"]  # the last steps are validated, too
 
 
@@ -269,7 +270,7 @@ def test_what_is_logged_of_a_step_is_there_before_its_state(
     def save_and_look(path: Path, tree: dict[str, Any]) -> None:
         save_state(path, tree)
         step = int(path.stem.removeprefix("step-"))
-        rows = [row for row in read_metrics(out / "logs") if int(row["step"]) == step - 1]
+        rows = [row for row in read_metrics(out / "logs") if int(row["step"]) == step]
         seen.append(
             (step, logged_steps(out)[-1]["batch"] + 1, [name for row in rows for name in NAMES if row.get(name)])
         )

@@ -1,4 +1,4 @@
-"""The table of a run's metrics, which neither a kill nor a full disk may cost a row that was written."""
+"""The logs of a run; of its table, neither a kill nor a full disk may cost a row that was written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from asr.files import naming, write_atomically
@@ -45,7 +45,26 @@ class _Table(ExperimentWriter):
             writer.writerows(rows)
 
 
-class MetricsTable(CSVLogger):
+class _StepsDone(Logger):
+    """A logger that counts the optimiser steps done: in the midst of one Lightning tells those before it.
+
+    within: whether it is asked in the midst of steps.
+    """
+
+    within = False
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
+        super().log_metrics(metrics, step + 1 if self.within and step is not None else step)  # type: ignore[safe-super]
+
+
+class TensorBoard(_StepsDone, TensorBoardLogger):  # type: ignore[misc]
+    """The events of a run, in its folder logs/."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name=None, version="logs")
+
+
+class MetricsTable(_StepsDone, CSVLogger):  # type: ignore[misc]
     """logs/start-NN/metrics.csv: each start of a run has a file of its own, for Lightning deletes the one it finds."""
 
     def __init__(self, folder: Path) -> None:
@@ -74,6 +93,19 @@ def one_error() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
+
+
+@contextmanager
+def within_steps(trainer: L.Trainer) -> Iterator[None]:
+    """Tell the loggers that what they are given is of the step that is being done."""
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, _StepsDone)]
+    for logger in loggers:
+        logger.within = True
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.within = False
 
 
 def log_step(trainer: L.Trainer) -> None:

@@ -12,7 +12,6 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from rich.console import Console
 
@@ -27,7 +26,7 @@ from asr.model.precision import attend_by
 from asr.training.callbacks import KeepStates, ShowPassing, ShowProgress, StepLog, TryLargestBatch, enough_memory
 from asr.training.finish import finish
 from asr.training.folder import claim_folder, decided, device_of
-from asr.training.logs import MetricsTable, one_error
+from asr.training.logs import MetricsTable, TensorBoard, one_error, within_steps
 from asr.training.plots import PlotAttention
 from asr.training.processes import company, end_with_starter, is_first, tell_prepared, wait_until_prepared
 from asr.training.sharding import ShardedStrategy, WholeInValidation
@@ -113,7 +112,8 @@ def _fit(trainer: L.Trainer, task: SpeechTask, data: SpeechData, keeper: KeepSta
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*length cap.*")  # usual while a model knows little
         try:
-            trainer.fit(task, datamodule=data, ckpt_path=str(resume) if resume else None)
+            with within_steps(trainer):
+                trainer.fit(task, datamodule=data, ckpt_path=str(resume) if resume else None)
             if keeper.validated != trainer.global_step:  # the last steps count, too
                 trainer.validate(task, datamodule=data, verbose=False)
         except SystemExit:  # by which Lightning answers to Ctrl-C and SIGTERM, to the latter with status 0
@@ -176,7 +176,7 @@ def _trainer(
         log_every_n_steps=t.log_every_steps,
         logger=[
             MetricsTable(config.out),
-            TensorBoardLogger(config.out, name=None, version="logs"),
+            TensorBoard(config.out),
         ],
         callbacks=callbacks,
         plugins=[SafeCheckpointIO(), *_cluster()],
