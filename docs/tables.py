@@ -40,9 +40,16 @@ def filled(text: str, conf: Path) -> str:
         rows = match["rows"].split()
         if unknown := [row for row in rows if row not in config.rows]:
             raise ConfigError(f"{conf} has no row {', '.join(unknown)}, of which a table is wanted")
-        return "\n".join([match["head"], *_table(rows, corpora), match["end"]])
+        return "\n".join([match["head"], *_table(rows, _with_results(rows, corpora)), match["end"]])
 
     return _TABLE.sub(table, text)
+
+
+def _with_results(rows: Sequence[str], corpora: Mapping[str, Table]) -> Mapping[str, Table]:
+    """The corpora on which a row besides base has results, else all."""
+    others = [row for row in rows if row != BASE]
+    found = {corpus for corpus, table in corpora.items() for row in others if row in table and table[row].outcomes}
+    return {corpus: table for corpus, table in corpora.items() if corpus in found} or corpora
 
 
 def _table(rows: Sequence[str], corpora: Mapping[str, Table]) -> Iterator[str]:
