@@ -37,7 +37,7 @@ def _draw(axis: Axes, lines: Sequence[Line], metric: Metric) -> None:
         colour = _UNSURE if not contest.shown else _BETTER if value < 0 else _WORSE
         axis.plot([low, high], [y, y], color=colour, linewidth=1.5)
         axis.plot(value, y, "o", color=colour, markerfacecolor=colour if contest.sure else "white", markersize=6)
-    axis.set_xlabel(f"dev {metric.upper()}, points more than the row it is held against")
+    axis.set_xlabel(f"dev {metric.upper()}: points more than base")
     axis.grid(axis="x", alpha=0.3)
 
 
