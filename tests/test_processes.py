@@ -181,7 +181,8 @@ def example(cut: Cut, epoch: int) -> Example:
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shares_are_the_whole_batch_and_weigh_as_one(count: int) -> None:
     cuts = short_cuts(count)
-    batch = CutBatch(CutSet.from_cuts(cuts), Position())
+    whole = CutSet.from_cuts(cuts)
+    batch = CutBatch(whole, Position(), (whole,))
     shares: list[Batch] = []
     for rank in range(3):
         made = ExampleDataset(example, Share(rank, 3), lambda _: 5)[batch]

@@ -81,7 +81,7 @@ def options_with(own: DecodeConfig, given: Mapping[str, Any], source: str) -> De
     options = validate(DecodeConfig, {**tree, **given}, source)
     fields = DecodeConfig.model_fields
     for name, reason in _idle(options):
-        if name in given and name in _WEIGHTS:
+        if name in _WEIGHTS and given.get(name, fields[name].default) != fields[name].default:
             raise ConfigError(f"{_named(name)} {reason}")
     changes = {name: fields[name].default for name, _ in _idle(options) if name not in given}
     if "n_best" not in given and options.temperature == 0:
