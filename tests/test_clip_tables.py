@@ -87,7 +87,7 @@ def test_bad_rows_are_named_and_the_others_go_on(clips: Path) -> None:
     )
     for line, problem in zip(sorted(done.err), problems, strict=True):
         assert line.startswith(f"asr: {table}:{problem}")
-    assert done.out == f"{out}: 2 cuts, 0.00 hours, 7 rows left out\n"
+    assert done.out == f"{out}: 2 cuts, 0.00 hours; rows left out: 7\n"
     assert [text_of(cut) for cut in read_cuts(out)] == ["one", "nine"]
 
 

@@ -29,7 +29,6 @@ def cuts(
 
     with progress("reading", of_utterances) as on_done:
         made = make_manifest(table, out, language=language, on_problem=say, on_done=on_done)
-    left_out = f", {len(made.problems):,} rows left out" if made.problems else ""
-    print(f"{out}: {made.cuts:,} cuts, {made.seconds / 3600:.2f} hours{left_out}")
+    print(f"{out}: {made.cuts:,} cuts, {made.seconds / 3600:.2f} hours; rows left out: {len(made.problems):,}")
     if made.problems:
         raise typer.Exit(1)
