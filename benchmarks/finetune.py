@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import os
 import shutil
 import statistics
 import sys
@@ -37,6 +36,7 @@ from asr.config import DecodeConfig, ExperimentConfig, Padding, read_config
 from asr.data.batch import Batch
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
+from asr.machine import cores
 from asr.pretrained import find_model, import_model, with_padding
 from asr.pretrained.names import HUGGING_FACE, WHISPER_HUGGING_FACE
 from asr.recognizer import Recognizer
@@ -84,7 +84,7 @@ def main(
     test: Annotated[list[Path] | None, typer.Option(help="Manifests to score on; none: only time.")] = None,
     seeds: Annotated[str, typer.Option(help="With commas.")] = "0,1,2",
     engines: Annotated[str, typer.Option(help=f"With commas, of: {', '.join(ENGINES)}.")] = "ours,transformers-bf16",
-    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    threads: Annotated[int, typer.Option(min=1)] = cores(),
     out: Annotated[Path | None, typer.Option(help="Folder to keep the models in.")] = None,
 ) -> None:
     """Train with each engine and seed in turn, then score every model.

@@ -10,7 +10,6 @@ installed from PyPI into an environment of its own, with our version of torch; a
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from rich.table import Table
 from script import run_script
 
 from asr.errors import AsrError
+from asr.machine import cores
 
 STEPS = Path(__file__).parent / "steps"
 PEERS = {"transformers": "transformers", "speechbrain": "speechbrain", "espnet": "espnet"}
@@ -58,7 +58,7 @@ def main(
     precisions: Annotated[str, typer.Option(help="With commas, of: fp32, bf16.")] = "fp32,bf16",
     rounds: Annotated[int, typer.Option(min=1, help="How often each takes its turn.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Steps in a turn; its time is their median.")] = 3,
-    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    threads: Annotated[int, typer.Option(min=1)] = cores(),
     environments: Annotated[Path, typer.Option(help="Folder for the packages' environments.")] = Path(".venv-peers"),
 ) -> None:
     """Time training steps side by side.

@@ -8,7 +8,6 @@ memory at 16 kHz, the models are loaded, before the clock runs.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import statistics
 import tempfile
 import time
@@ -31,6 +30,7 @@ from torch import Tensor
 
 from asr.checkpoint import load_model_folder
 from asr.errors import AsrError
+from asr.machine import cores
 from asr.model.precision import Precision, fastest
 from asr.pretrained import import_model
 from asr.recognizer import Recognizer
@@ -75,7 +75,7 @@ def main(
     engines: Annotated[str, typer.Option(help=f"With commas, of: {', '.join(VARIANTS)}.")] = "ours,fw-int8,fw-float32",
     beam: Annotated[int, typer.Option(min=1)] = 1,
     runs: Annotated[int, typer.Option(help="How often each engine runs.", min=1)] = 3,
-    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    threads: Annotated[int, typer.Option(min=1)] = cores(),
     batch_s: Annotated[float | None, typer.Option("--batch-seconds", help="Seconds. [default: auto]", min=1)] = None,
     joined: Annotated[int, typer.Option(help="Join so many clips into one recording, 0.5 s apart.", min=1)] = 1,
 ) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -158,14 +159,18 @@ def pieces(cut: Cut) -> list[tuple[float, MonoCut]]:
         changed += ["transforms"] if cut.transforms else []
         if changed:
             raise DataError(f"{printable(cut.id)}: a mixed cut with {' and '.join(changed)} is not supported")
+    return [(track.offset, track.cut) for track in _clips(cut)]
+
+
+def _clips(cut: Cut) -> list[MixTrack]:
     tracks = cut.tracks if isinstance(cut, MixedCut) else [MixTrack(cut)]
-    return [(track.offset, track.cut) for track in tracks if not isinstance(track.cut, PaddingCut)]
+    return [track for track in tracks if not isinstance(track.cut, PaddingCut)]
 
 
 def overrun(cut: Cut) -> str | None:
     """What is wrong with a cut that is longer than its recording, by what the manifest tells; None for others."""
-    for track in cut.tracks if isinstance(cut, MixedCut) else [MixTrack(cut)]:
-        part, recording = track.cut, None if isinstance(track.cut, PaddingCut) else track.cut.recording
+    for track in _clips(cut):
+        part, recording = track.cut, track.cut.recording
         try:
             if recording is None or (end_s := part.start + part.duration) <= recording.duration + SLACK_S:
                 continue
@@ -177,22 +182,23 @@ def overrun(cut: Cut) -> str | None:
 
 def check_audio(path: Place, cuts: Iterable[Cut]) -> None:
     """Raise DataError, which names the first few cuts, if audio files on this machine are not there."""
-    found: dict[str, bool] = {}
-    lost: dict[str, str] = {}
+    exists, lost = cache(os.path.exists), dict[str, str]()
     for cut in cuts:
-        for track in cut.tracks if isinstance(cut, MixedCut) else [MixTrack(cut)]:
-            recording = getattr(track.cut, "recording", None)
-            for source in [] if recording is None else recording.sources:
-                if source.type == "file" and isinstance(file := source.source, str):
-                    if file not in found:
-                        found[file] = os.path.exists(file)
-                    if not found[file]:
-                        lost.setdefault(cut.id, file)
+        for file in _files(cut):
+            if not exists(file):
+                lost.setdefault(cut.id, file)
     if lost:
         named = "; ".join(f"{printable(id)}: {printable(file)}" for id, file in list(lost.items())[:_SHOWN_LOST])
         more = f"; and {len(lost) - _SHOWN_LOST:,} more" if len(lost) > _SHOWN_LOST else ""
         what = f"the audio of {len(lost):,} cut{'s' * (len(lost) > 1)} is not there"
         raise DataError(f"{path}: {what} ({named}{more}): bring it back, or take a manifest without")
+
+
+def _files(cut: Cut) -> Iterator[str]:
+    recordings = (track.cut.recording for track in _clips(cut))
+    for source in (source for recording in recordings if recording is not None for source in recording.sources):
+        if source.type == "file" and isinstance(source.source, str):
+            yield source.source
 
 
 def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
