@@ -16,7 +16,8 @@ from torch import Tensor
 from asr.errors import ConfigError
 from asr.features import real_frames
 from asr.losses import ctc_fits
-from asr.model.attention import fused
+from asr.model.attention import NO_DROPOUT, fused
+from asr.model.layers import Dropout
 from asr.model.masks import Memory
 from asr.model.reading import Reading, readings
 from asr.model.speech import SpeechModel
@@ -139,7 +140,12 @@ class HeadAttention:
         self._weight_BRT = self._contrast_BRT = torch.zeros(())
 
     def __call__(
-        self, q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
+        self,
+        q_BHLK: Tensor,
+        k_BHTK: Tensor,
+        v_BHTK: Tensor,
+        weight_BHLT: Tensor | None,
+        dropout: Dropout = NO_DROPOUT,
     ) -> tuple[Tensor, Tensor | None]:
         self._layer += 1
         if chosen := self.heads.get(self._layer):
@@ -149,7 +155,7 @@ class HeadAttention:
                 more_BHLT = weight_BHLT.expand(-1, q_BHLK.shape[1], -1, -1)[:, chosen, :, : self._T].float()
                 score_BHLT = score_BHLT + more_BHLT.masked_fill(more_BHLT.isinf(), 0.0)
             self._add(score_BHLT)
-        return fused(q_BHLK, k_BHTK, v_BHTK, weight_BHLT)
+        return fused(q_BHLK, k_BHTK, v_BHTK, weight_BHLT, dropout)
 
     @property
     def weight_BRT(self) -> Tensor:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from asr.model.attention import explicit
+from asr.model.attention import NO_DROPOUT, explicit
 from asr.model.decoder import Decoder
+from asr.model.layers import Dropout
 from asr.model.masks import Memory
 from asr.model.reading import readings
 
@@ -72,8 +73,10 @@ def heard_at(peaks: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(peaks[len(peaks) // 2 :]), dim=1).median(1).values
 
 
-def _peaks(q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _peaks(
+    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, dropout: Dropout = NO_DROPOUT
+) -> tuple[Tensor, Tensor | None]:
     """An `attend` that keeps of the weights only where they are largest."""
-    y_BHLK, attention_BHLT = explicit(q_BHLK, k_BHTK, v_BHTK, weight_BHLT)
+    y_BHLK, attention_BHLT = explicit(q_BHLK, k_BHTK, v_BHTK, weight_BHLT, dropout)
     assert attention_BHLT is not None
     return y_BHLK, attention_BHLT.argmax(-1)

@@ -33,6 +33,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     "model.decoder.position": ("none", "sinusoidal", "shaw", "transformer_xl", "rotary"),
     "model.encoder.score": ("additive",),
     "model.decoder.score": ("additive",),
+    "model.encoder.attention_dropout": ("0.1",),
+    "model.decoder.attention_dropout": ("0.1",),
     "model.encoder.window": ("{left: 4, right: 2}",),
     "model.encoder.chunk": ("{frames: 4, left: 1}",),
     "model.encoder.subsampling": ("{kind: conv2d, channels: 4}", "{kind: glu}", "{factor: 2}", "{factor: 8}"),

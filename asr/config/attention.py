@@ -31,6 +31,15 @@ FirstPosition = Annotated[
     int,
     Field(ge=0, le=1024, description="with position=sinusoidal: position of the first vector; 2 in models of fairseq"),
 ]
+AttentionDropout = Annotated[
+    float,
+    Field(
+        ge=0,
+        lt=1,
+        description="share of attention weights zeroed in training (Vaswani et al. 2017's code); ESPnet and fairseq "
+        "take 0.1",
+    ),
+]
 Scaled = Annotated[bool, Field(description="multiply the vectors by sqrt(dim) before positions are added")]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag, model_validator
 
-from .attention import Clip, FirstPosition, PositionKind, Score, check_attention
+from .attention import AttentionDropout, Clip, FirstPosition, PositionKind, Score, check_attention
 from .base import Config, Layers, Size, by_kind
 from .encoder import Normalization
 
@@ -44,9 +44,9 @@ class TransformerDecoderConfig(Config):
         0.1,
         ge=0,
         lt=1,
-        description="share of elements zeroed in training, after the positions and within each layer, not of "
-        "attention weights",
+        description="share of elements zeroed in training, after the positions and within each layer",
     )
+    attention_dropout: AttentionDropout = 0.0
     norm: Literal["pre", "post"] = Field(
         "pre",
         description="where norms stand: pre, x + f(norm(x)) (Xiong et al. 2020); post, norm(x + f(x)) (Vaswani et al. "

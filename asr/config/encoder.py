@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from .attention import (
+    AttentionDropout,
     ChunkConfig,
     Clip,
     FirstPosition,
@@ -81,9 +82,10 @@ class EncoderConfig(Config):
         0.1,
         ge=0,
         lt=1,
-        description="share of elements zeroed in training, after the positions and within each layer, not of "
-        "attention weights; more for little data",
+        description="share of elements zeroed in training, after the positions and within each layer; more for "
+        "little data",
     )
+    attention_dropout: AttentionDropout = 0.0
     norm: Literal["pre", "post", "none"] = Field(
         "pre",
         description="where norms stand: pre, x + f(norm(x)) (Xiong et al. 2020); post, norm(x + f(x)) (Vaswani et al. "
@@ -149,8 +151,10 @@ class EncoderConfig(Config):
         if self.layer == "lstm":
             if self.first_position or self.scaled or self.position not in ("none", "sinusoidal"):
                 raise ValueError("position, first_position and scaled are for layers with positions: not layer=lstm")
-            if self.score != "dot" or self.window or self.chunk:
-                raise ValueError("score, window and chunk are for layers with attention: not layer=lstm")
+            if self.score != "dot" or self.window or self.chunk or self.attention_dropout:
+                raise ValueError(
+                    "score, window, chunk and attention_dropout are for layers with attention: not layer=lstm"
+                )
             return self
         given = self.position, self.score, self.first_position
         check_attention(*given, clipped=self.changed("clip"), head=self.dim // self.heads)

@@ -22,6 +22,9 @@ class AdaptConfig(Config):
     dropout: float | None = Field(
         None, ge=0, lt=1, description="dropout of encoder and decoder; default: as the model has it"
     )
+    attention_dropout: float | None = Field(
+        None, ge=0, lt=1, description="attention_dropout of encoder and decoder; default: as the model has it"
+    )
     pointer: PointerConfig | None = Field(
         None, description="a pointer, {} for its defaults, that is added, untrained, to a decoder that has none"
     )
@@ -30,7 +33,8 @@ class AdaptConfig(Config):
     def changes(self) -> dict[str, dict[str, Any]]:
         """What changes in model.encoder and model.decoder."""
         given = {name: value for name, value in self if value is not None}
-        sides = {"encoder": {"padding", "keep_s", "dropout"}, "decoder": {"dropout", "pointer"}}
+        both = {"dropout", "attention_dropout"}
+        sides = {"encoder": {"padding", "keep_s", *both}, "decoder": {"pointer", *both}}
         return {side: {name: given[name] for name in given if name in known} for side, known in sides.items()}
 
 

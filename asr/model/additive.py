@@ -20,8 +20,8 @@ class Additive(Form):
     An `attend` gets the scores as log-weights, with queries and keys of zeros, whose products add nothing.
     """
 
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__(dropout)
         K = dim // heads
         self.weight_HK = nn.Parameter(nn.init.normal_(torch.empty(heads, K), std=K**-0.5))
 
@@ -42,7 +42,7 @@ class Additive(Form):
         ]
         score_BHLT = torch.cat(parts, dim=2)
         nothing_BHL1, nothing_BHT1 = torch.zeros_like(q_BHLK[..., :1]), torch.zeros_like(k_BHTK[..., :1])
-        return attend(nothing_BHL1, nothing_BHT1, v_BHTK, joined(score_BHLT, weight_BHLT))
+        return attend(nothing_BHL1, nothing_BHT1, v_BHTK, joined(score_BHLT, weight_BHLT), self.dropout)
 
 
 def _scores(q_BHSK: Tensor, k_BHTK: Tensor, weight_HK1: Tensor) -> Tensor:

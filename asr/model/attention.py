@@ -12,40 +12,65 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.model.layers import Dropout
 from asr.model.masks import causal
 from asr.model.rows import Rows
 
 KeyValue = tuple[Tensor, Tensor]
 
 
+NO_DROPOUT = Dropout(0.0)
+
+
 class Attend(Protocol):
-    """Queries, keys, values (B, H, ., K) and log-weights broadcast to (B, H, L, T) -> output and, maybe, weights."""
+    """Queries, keys, values (B, H, ., K) and log-weights broadcast to (B, H, L, T) -> output and, maybe, weights.
+
+    `dropout` zeroes weights on their way to the values; the weights that are returned are whole.
+    """
 
     def __call__(
-        self, q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
+        self,
+        q_BHLK: Tensor,
+        k_BHTK: Tensor,
+        v_BHTK: Tensor,
+        weight_BHLT: Tensor | None,
+        dropout: Dropout = NO_DROPOUT,
     ) -> tuple[Tensor, Tensor | None]: ...
 
 
-def fused(q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """The library's fused kernel; the attention weights are never formed."""
+def fused(
+    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, dropout: Dropout = NO_DROPOUT
+) -> tuple[Tensor, Tensor | None]:
+    """The library's fused kernel; the attention weights are never formed.
+
+    With dropout the library has no such kernel for a CPU: there it is `products`.
+    """
+    if dropout.share and q_BHLK.device.type == "cpu":
+        return products(q_BHLK, k_BHTK, v_BHTK, weight_BHLT, dropout)
     if weight_BHLT is not None:
         weight_BHLT = weight_BHLT.to(q_BHLK.dtype)
-    return F.scaled_dot_product_attention(q_BHLK, k_BHTK, v_BHTK, attn_mask=weight_BHLT), None
+    y_BHLK = F.scaled_dot_product_attention(q_BHLK, k_BHTK, v_BHTK, attn_mask=weight_BHLT, dropout_p=dropout.share)
+    return y_BHLK, None
 
 
 def explicit(
-    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
+    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, dropout: Dropout = NO_DROPOUT
 ) -> tuple[Tensor, Tensor | None]:
     """The same result with the attention weights (B, H, L, T) in float32, for losses on them and for plots."""
+    attention_BHLT = attention_weights(q_BHLK, k_BHTK, weight_BHLT)
+    return dropout(attention_BHLT).to(v_BHTK.dtype) @ v_BHTK, attention_BHLT
+
+
+def attention_weights(q_BHLK: Tensor, k_BHTK: Tensor, weight_BHLT: Tensor | None) -> Tensor:
+    """The softmax over keys of scaled dot products and log-weights, (B, H, L, T) in float32."""
     score_BHLT = (q_BHLK @ k_BHTK.transpose(-1, -2)).float() * q_BHLK.shape[-1] ** -0.5
     if weight_BHLT is not None:
         score_BHLT = score_BHLT + weight_BHLT
-    attention_BHLT = score_BHLT.softmax(-1)
-    return attention_BHLT.to(v_BHTK.dtype) @ v_BHTK, attention_BHLT
+    return score_BHLT.softmax(-1)
 
 
 def products(
-    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
+    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, dropout: Dropout = NO_DROPOUT
 ) -> tuple[Tensor, Tensor | None]:
     """The same by matrix products in the inputs' own precision: for training in bfloat16 on a CPU.
 
@@ -54,13 +79,13 @@ def products(
     score_BHLT = (q_BHLK * q_BHLK.shape[-1] ** -0.5) @ k_BHTK.transpose(-1, -2)
     if weight_BHLT is not None:
         score_BHLT = score_BHLT + weight_BHLT.to(score_BHLT.dtype)
-    return score_BHLT.softmax(-1) @ v_BHTK, None
+    return dropout(score_BHLT.softmax(-1)) @ v_BHTK, None
 
 
 def blockwise(
-    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None
+    q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, dropout: Dropout = NO_DROPOUT
 ) -> tuple[Tensor, Tensor | None]:
-    """`products` without gradients, for decoding: queries go in blocks, whose scores stay in the same piece of memory.
+    """`products` for decoding, without gradients and dropout: queries go in blocks that share a buffer for scores.
 
     The scores of all queries would outgrow the caches, and fresh memory costs more than what is written into it.
     """
@@ -105,7 +130,12 @@ class Form(nn.Module):
     """How queries meet keys; this one by scaled dot products alone, as Vaswani et al. 2017.
 
     Other forms hand `attend` other queries, keys or log-weights, so that each way to compute attention serves them all.
+    dropout: the share of attention weights that is zeroed in training.
     """
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
 
     def place(self, x_BHTK: Tensor, first: int = 0) -> Tensor:
         """Queries, or keys as they are kept, of which the first stands at the position `first`."""
@@ -121,7 +151,7 @@ class Form(nn.Module):
         past: int = 0,
     ) -> tuple[Tensor, Tensor | None]:
         """What `attend` gives; `past` keys stand before that of the first query."""
-        return attend(q_BHLK, k_BHTK, v_BHTK, weight_BHLT)
+        return attend(q_BHLK, k_BHTK, v_BHTK, weight_BHLT, self.dropout)
 
 
 class SelfAttention(nn.Module):

@@ -165,16 +165,18 @@ def _position(dim: int, config: EncoderConfig | TransformerDecoderConfig, length
 
 
 def _score(dim: int, config: EncoderConfig | TransformerDecoderConfig) -> Form:
-    return Additive(dim, config.heads) if config.score == "additive" else Form()
+    p = config.attention_dropout
+    return Additive(dim, config.heads, p) if config.score == "additive" else Form(p)
 
 
 def _form(dim: int, config: EncoderConfig | TransformerDecoderConfig) -> Form:
     """How a sequence attends to itself."""
+    p = config.attention_dropout
     if config.position == "shaw":
-        return Shaw(dim, config.heads, config.clip)
+        return Shaw(dim, config.heads, config.clip, p)
     if config.position == "transformer_xl":
-        return TransformerXL(dim, config.heads)
-    return Rotary() if config.position == "rotary" else _score(dim, config)
+        return TransformerXL(dim, config.heads, p)
+    return Rotary(p) if config.position == "rotary" else _score(dim, config)
 
 
 def _reaching(config: EncoderConfig, form: Form) -> Form:

@@ -22,8 +22,13 @@ class Dropout(nn.Module):
         super().__init__()
         self.p = p
 
+    @property
+    def share(self) -> float:
+        """The share of elements that is zeroed now: none in evaluation."""
+        return self.p if self.training else 0.0
+
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0.0:
+        if self.share == 0.0:
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.model.attention import Attend, Form, explicit, joined, split_heads
+from asr.model.attention import Attend, Form, attention_weights, joined, split_heads
 from asr.model.position import sinusoids_at
 
 
@@ -43,8 +43,8 @@ class Shaw(Form):
     Heads share the vectors.  The output needs the weights, so they are formed whatever `attend` is given.
     """
 
-    def __init__(self, dim: int, heads: int, clip: int) -> None:
-        super().__init__()
+    def __init__(self, dim: int, heads: int, clip: int, dropout: float = 0.0) -> None:
+        super().__init__(dropout)
         self.clip = clip
         sizes = 2 * clip + 1, dim // heads
         self.key_weight = nn.Parameter(nn.init.normal_(torch.empty(sizes), std=sizes[1] ** -0.5))
@@ -63,9 +63,9 @@ class Shaw(Form):
         row_R = self.clip - distances(L, T, past, q_BHLK.device).clamp(-self.clip, self.clip)
         key_RK, value_RK = (weight.to(q_BHLK.dtype)[row_R] for weight in (self.key_weight, self.value_weight))
         score_BHLT = by_key((q_BHLK * K**-0.5) @ key_RK.t())
-        y_BHLK, attention_BHLT = explicit(q_BHLK, k_BHTK, v_BHTK, joined(score_BHLT, weight_BHLT))
-        assert attention_BHLT is not None
-        return y_BHLK + by_distance(attention_BHLT.to(v_BHTK.dtype)) @ value_RK, attention_BHLT
+        attention_BHLT = attention_weights(q_BHLK, k_BHTK, joined(score_BHLT, weight_BHLT))
+        kept_BHLT = self.dropout(attention_BHLT).to(v_BHTK.dtype)
+        return kept_BHLT @ v_BHTK + by_distance(kept_BHLT) @ value_RK, attention_BHLT
 
 
 class TransformerXL(Form):
@@ -74,8 +74,8 @@ class TransformerXL(Form):
     score = ((q + u) . k + (q + v) . W r[i - j]) / sqrt(K); each layer has its own W, u and v.
     """
 
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__(dropout)
         self.dim, self.heads = dim, heads
         self.distance = nn.Linear(dim, dim, bias=False)
         self.content_H1K = nn.Parameter(torch.zeros(heads, 1, dim // heads))
@@ -95,7 +95,7 @@ class TransformerXL(Form):
         r_HRK = split_heads(self.distance(r_RD.to(q_BHLK.dtype))[None], self.heads)[0]
         content_H1K, position_H1K = (x.to(q_BHLK.dtype) for x in (self.content_H1K, self.position_H1K))
         score_BHLT = by_key((q_BHLK + position_H1K) * K**-0.5 @ r_HRK.transpose(1, 2))
-        return attend(q_BHLK + content_H1K, k_BHTK, v_BHTK, joined(score_BHLT, weight_BHLT))
+        return attend(q_BHLK + content_H1K, k_BHTK, v_BHTK, joined(score_BHLT, weight_BHLT), self.dropout)
 
 
 class Rotary(Form):

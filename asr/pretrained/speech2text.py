@@ -74,6 +74,7 @@ class _HuggingFace(Settings):
     input_channels: Count = 1
     input_feat_per_channel: Count = 80
     dropout: float = 0.1
+    attention_dropout: float = 0.0
     activation_function: str = "relu"
     scale_embedding: bool = True
     tie_word_embeddings: bool = True
@@ -102,7 +103,8 @@ class _Spelling(Settings):
 
 def _config(config: _HuggingFace, features: _Features) -> dict[str, object]:
     # fairseq counts positions from the one after the padding token's number.
-    both = {"dropout": config.dropout, "first_position": config.pad_token_id + 1, "scaled": config.scale_embedding}
+    both = {"dropout": config.dropout, "attention_dropout": config.attention_dropout}
+    both |= {"first_position": config.pad_token_id + 1, "scaled": config.scale_embedding}
     stem = {"kind": "glu", "factor": 2**config.num_conv_layers, "channels": config.conv_channels // 2}
     encoder = {
         "subsampling": stem,

@@ -53,6 +53,7 @@ class _Sizes:
     heads: tuple[int, int]
     feed_forward: tuple[int, int]
     dropout: float = 0.0
+    attention_dropout: float = 0.0
     activation: str = "gelu"
     tied: bool = True
 
@@ -83,6 +84,7 @@ def from_hugging_face(folder: Path) -> Pretrained:
         heads=(config.encoder_attention_heads, config.decoder_attention_heads),
         feed_forward=(config.encoder_ffn_dim, config.decoder_ffn_dim),
         dropout=config.dropout,
+        attention_dropout=config.attention_dropout,
         activation=config.activation_function,
         tied=config.tie_word_embeddings,
     )
@@ -163,6 +165,7 @@ class _HuggingFace(Settings):
     max_source_positions: Count = 1500
     max_target_positions: Count = 448
     dropout: float = 0.0
+    attention_dropout: float = 0.0
     activation_function: str = "gelu"
     tie_word_embeddings: bool = True
     suppress_tokens: Ids | None = None
@@ -258,7 +261,7 @@ def _pretrained(
 def _config(sizes: _Sizes, alignment_heads: Heads) -> dict[str, object]:
     def side(i: int) -> dict[str, object]:
         size = {"layers": sizes.layers[i], "heads": sizes.heads[i], "feed_forward": sizes.feed_forward[i]}
-        return {**size, "dropout": sizes.dropout}
+        return {**size, "dropout": sizes.dropout, "attention_dropout": sizes.attention_dropout}
 
     stem = {"kind": "conv1d", "factor": 2}
     encoder = side(0) | {"dim": sizes.dim, "subsampling": stem, "padding": "keep"}
