@@ -1,6 +1,6 @@
 """Additive attention: a small network scores each pair of query and key.
 
-Shapes: B batch, L queries, some S of them at a time, T keys, H heads, K head width.
+Shapes: B batch, L queries, S of them at a time, T keys, H heads, K head width.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from torch.utils.checkpoint import checkpoint
 
 from asr.model.attention import Attend, Form, joined
 
-MOST_SUMS = 1 << 21  # of queries and keys are formed at a time: 8 MB, and again for their gradient
+MOST_SUMS = 1 << 21  # elements of query + key at a time: 8 MB, and as much for their gradient
 
 
 class Additive(Form):
-    """v . tanh(q + k) for each head (Bahdanau et al. 2015).
+    """Scores v . tanh(q + k), with one v for each head (Bahdanau et al. 2015).
 
-    An `attend` gets the scores as log-weights, with queries and keys of zeros, whose products add nothing.
+    `attend` gets the scores as log-weights, together with queries and keys of zeros, whose products add nothing.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:

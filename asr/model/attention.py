@@ -23,9 +23,9 @@ NO_DROPOUT = Dropout(0.0)
 
 
 class Attend(Protocol):
-    """Queries, keys, values (B, H, ., K) and log-weights broadcast to (B, H, L, T) -> output and, maybe, weights.
+    """Computes attention; log-weights broadcast to (B, H, L, T).  Returns outputs (B, H, L, K) and perhaps weights.
 
-    `dropout` zeroes weights on their way to the values; the weights that are returned are whole.
+    `dropout` zeroes weights before they meet the values; the weights that are returned are complete.
     """
 
     def __call__(
@@ -41,9 +41,9 @@ class Attend(Protocol):
 def fused(
     q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, dropout: Dropout = NO_DROPOUT
 ) -> tuple[Tensor, Tensor | None]:
-    """The library's fused kernel; the attention weights are never formed.
+    """Attend with torch's fused kernel, which never forms the attention weights.
 
-    With dropout the library has no such kernel for a CPU: there it is `products`.
+    On a CPU torch has none with dropout, so that `products` takes its place.
     """
     if dropout.share and q_BHLK.device.type == "cpu":
         return products(q_BHLK, k_BHTK, v_BHTK, weight_BHLT, dropout)
@@ -56,13 +56,13 @@ def fused(
 def explicit(
     q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, dropout: Dropout = NO_DROPOUT
 ) -> tuple[Tensor, Tensor | None]:
-    """The same result with the attention weights (B, H, L, T) in float32, for losses on them and for plots."""
+    """Attend like `fused` and return the attention weights (B, H, L, T) in float32, for losses on them and plots."""
     attention_BHLT = attention_weights(q_BHLK, k_BHTK, weight_BHLT)
     return dropout(attention_BHLT).to(v_BHTK.dtype) @ v_BHTK, attention_BHLT
 
 
 def attention_weights(q_BHLK: Tensor, k_BHTK: Tensor, weight_BHLT: Tensor | None) -> Tensor:
-    """The softmax over keys of scaled dot products and log-weights, (B, H, L, T) in float32."""
+    """Return the softmax over keys of scaled dot products plus log-weights, (B, H, L, T) in float32."""
     score_BHLT = (q_BHLK @ k_BHTK.transpose(-1, -2)).float() * q_BHLK.shape[-1] ** -0.5
     if weight_BHLT is not None:
         score_BHLT = score_BHLT + weight_BHLT
@@ -72,9 +72,9 @@ def attention_weights(q_BHLK: Tensor, k_BHTK: Tensor, weight_BHLT: Tensor | None
 def products(
     q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, dropout: Dropout = NO_DROPOUT
 ) -> tuple[Tensor, Tensor | None]:
-    """The same by matrix products in the inputs' own precision: for training in bfloat16 on a CPU.
+    """Attend like `fused` by matrix products in the inputs' own precision: for training in bfloat16 on a CPU.
 
-    The library's kernel multiplies bfloat16 as float32 there.
+    There the fused kernel multiplies bfloat16 as float32.
     """
     score_BHLT = (q_BHLK * q_BHLK.shape[-1] ** -0.5) @ k_BHTK.transpose(-1, -2)
     if weight_BHLT is not None:
@@ -85,9 +85,9 @@ def products(
 def blockwise(
     q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, dropout: Dropout = NO_DROPOUT
 ) -> tuple[Tensor, Tensor | None]:
-    """`products` for decoding, without gradients and dropout: queries go in blocks that share a buffer for scores.
+    """Attend like `products`, for decoding, without gradients or dropout: blocks of queries reuse a buffer for scores.
 
-    The scores of all queries would outgrow the caches, and fresh memory costs more than what is written into it.
+    The scores of all queries would not fit into the caches, and allocating memory costs more than writing into it.
     """
     B, H, L, K = q_BHLK.shape
     T, size = k_BHTK.shape[2], min(_BLOCK, L)
@@ -112,24 +112,24 @@ _BLOCK = 128  # queries
 
 
 def joined(score_BHLT: Tensor, weight_BHLT: Tensor | None) -> Tensor:
-    """Scores that are not products, and log-weights, as log-weights."""
+    """Add log-weights to scores that do not come from products; the sum serves as log-weights."""
     return score_BHLT if weight_BHLT is None else score_BHLT + weight_BHLT
 
 
 def split_heads(x_BTD: Tensor, heads: int) -> Tensor:
-    """(B, T, D) -> (B, H, T, K)."""
+    """Reshape (B, T, D) to (B, H, T, K)."""
     return x_BTD.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def join_heads(x_BHTK: Tensor) -> Tensor:
-    """(B, H, T, K) -> (B, T, D)."""
+    """Reshape (B, H, T, K) to (B, T, D)."""
     return x_BHTK.transpose(1, 2).flatten(2)
 
 
 class Form(nn.Module):
-    """How queries meet keys; this one by scaled dot products alone, as Vaswani et al. 2017.
+    """How attention scores are computed; this class uses scaled dot products alone, as Vaswani et al. 2017.
 
-    Other forms hand `attend` other queries, keys or log-weights, so that each way to compute attention serves them all.
+    Subclasses hand `attend` other queries, keys or log-weights, so that every way to compute attention serves them all.
     dropout: the share of attention weights that is zeroed in training.
     """
 
@@ -138,7 +138,7 @@ class Form(nn.Module):
         self.dropout = Dropout(dropout)
 
     def place(self, x_BHTK: Tensor, first: int = 0) -> Tensor:
-        """Queries, or keys as they are kept, of which the first stands at the position `first`."""
+        """Return queries, or keys as they are cached, for positions starting at `first`."""
         return x_BHTK
 
     def forward(
@@ -150,12 +150,12 @@ class Form(nn.Module):
         weight_BHLT: Tensor | None,
         past: int = 0,
     ) -> tuple[Tensor, Tensor | None]:
-        """What `attend` gives; `past` keys stand before that of the first query."""
+        """Return what `attend` returns; `past` keys precede the key of the first query."""
         return attend(q_BHLK, k_BHTK, v_BHTK, weight_BHLT, self.dropout)
 
 
 class SelfAttention(nn.Module):
-    """A sequence attends to itself; queries, keys and values come from one matrix product."""
+    """Self-attention; queries, keys and values come from one matrix product."""
 
     def __init__(self, dim: int, heads: int, attend: Attend = fused, form: Form | None = None) -> None:
         super().__init__()
@@ -166,12 +166,12 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def _heads(self, qkv_BTE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, H, T, K)."""
+        """Return queries, keys and values, each (B, H, T, K)."""
         q, k, v = (split_heads(part, self.heads) for part in qkv_BTE.chunk(3, dim=-1))
         return q, k, v
 
     def forward(self, x_ND: Tensor, rows: Rows, weight_BHTT: Tensor | None, beyond_BCD: Tensor | None = None) -> Tensor:
-        """Sequences attend to themselves and to what lies `beyond` them, whose weights come last."""
+        """Attend from each sequence to itself and to the cells `beyond_BCD`, whose log-weights come last."""
         q_BHTK, k_BHTK, v_BHTK = self._heads(rows.spread(self.qkv(x_ND)))
         q_BHTK, k_BHTK = self.form.place(q_BHTK), self.form.place(k_BHTK)
         if beyond_BCD is not None:
@@ -181,7 +181,7 @@ class SelfAttention(nn.Module):
         return self.out(rows.pack(join_heads(y_BHTK)))
 
     def step(self, x_NLD: Tensor, past: KeyValue, length: int) -> Tensor:
-        """Attend from L new tokens to themselves and to the `length` before them; their keys and values join `past`."""
+        """Attend from L new tokens to themselves and the `length` before them; their keys and values go into `past`."""
         L = x_NLD.shape[1]
         q_NHLK, k_NHLK, v_NHLK = self._heads(self.qkv(x_NLD))
         q_NHLK, k_NHLK = self.form.place(q_NHLK, length), self.form.place(k_NHLK, length)
@@ -194,7 +194,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Tokens attend to the encoder's states; `attend` is for search, where keys are read again for every token."""
+    """Attention from tokens to encoder states; `attend` is for search, where each token reads the keys again."""
 
     def __init__(self, dim: int, heads: int, attend: Attend = fused, form: Form | None = None) -> None:
         super().__init__()
@@ -206,14 +206,14 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def project_memory(self, states_BTD: Tensor) -> KeyValue:
-        """Keys and values of the encoder's states, each (B, H, T, K); once per utterance."""
+        """Return keys and values of the encoder states, each (B, H, T, K); needed once per utterance."""
         k, v = (split_heads(part, self.heads) for part in self.key_value(states_BTD).chunk(2, dim=-1))
         return k, v
 
     def forward(
         self, x_BLD: Tensor, memory: KeyValue, weight_B11T: Tensor | None, attend: Attend
     ) -> tuple[Tensor, Tensor | None]:
-        """Give the output (B, L, D) and what `attend` gives as weights; keys may be of a lower precision."""
+        """Return the output (B, L, D) and the weights that `attend` gives; keys may have a lower precision."""
         q_BHLK = split_heads(self.query(x_BLD), self.heads).to(memory[0].dtype)
         y_BHLK, attention = self.form(attend, q_BHLK, *memory, weight_B11T)
         return self.out(join_heads(y_BHLK)), attention

@@ -1,4 +1,4 @@
-"""From configuration to model: here the parts of a model are chosen."""
+"""From configuration to model: the parts of a model are chosen here."""
 
 from __future__ import annotations
 
@@ -49,25 +49,25 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "s
 
 
 def build_model(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
-    """Build an untrained model; its weights follow torch's random state."""
+    """Build an untrained model, initialised from torch's random state."""
     return _around(build_front_end(features), features, model, vocab_size)
 
 
 def empty_model(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
-    """Build a model whose weights hold anything: they are still to be loaded."""
+    """Build a model whose weights are uninitialised, to be loaded afterwards."""
     with _NoInit():
         return build_model(features, model, vocab_size)
 
 
 def weights_needed(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> int:
-    """How many numbers the weights of such a model are, found without memory for them."""
+    """Return the number of parameters of such a model, without allocating memory for them."""
     front_end = build_front_end(features)
-    with torch.device("meta"), _NoInit():  # for random numbers here, torch would load its compiler: 110 MB
+    with torch.device("meta"), _NoInit():  # random numbers would make torch load its compiler: 110 MB
         return _around(front_end, features, model, vocab_size).parameters_count
 
 
 def token_weights(features: FeaturesConfig, model: ModelConfig) -> set[str]:
-    """The names of the weights that have a row for each token."""
+    """Return the names of the weights that have a row for each token."""
     front_end = build_front_end(features)
     with torch.device("meta"), _NoInit():
         few, more = (_around(front_end, features, model, size).state_dict() for size in (10, 11))
@@ -75,7 +75,7 @@ def token_weights(features: FeaturesConfig, model: ModelConfig) -> set[str]:
 
 
 class _NoInit(TorchFunctionMode):
-    """Leaves out the random numbers that torch's modules begin with."""
+    """Skips the random initialisation of torch's modules."""
 
     def __torch_function__(
         self,
@@ -121,10 +121,10 @@ def _encoder(model: ModelConfig, features: FeaturesConfig, hop_s: float) -> Enco
     config, dim = model.encoder, model.encoder.dim
     layers = [_layer(model) for _ in range(config.layers)]
     last = _RESIDUALS[config.norm].last(_NORMS[config.normalization], dim)
-    if config.layer == "conformer":  # whose layers end in a norm of their own
+    if config.layer == "conformer":  # its layers end in a norm already
         last = nn.Identity()
     position = _position(dim, config, _frames(config, hop_s))
-    if config.layer == "lstm":  # which knows the order without them
+    if config.layer == "lstm":  # the recurrence already knows the order
         position = NoPosition()
     subsampling = _subsampling(model, features.n_mels)
     return Encoder(subsampling, position, _padding(config, features, hop_s), layers, last, config.dropout)
@@ -148,14 +148,14 @@ def _layer(model: ModelConfig) -> Layer:
 
 
 def _frames(config: EncoderConfig, hop_s: float) -> int:
-    """How many positions to begin with; a table of sinusoids grows, but weights cannot."""
+    """Return the initial number of positions; a table of sinusoids can grow, but trained vectors cannot."""
     if config.position != "learned":
         return 1500
     return math.ceil(config.longest_s / hop_s / config.subsampling.factor) + 1
 
 
 def _position(dim: int, config: EncoderConfig | TransformerDecoderConfig, length: int) -> Position:
-    """What is added to the vectors of a sequence."""
+    """Build what is added to the vectors of a sequence."""
     scale = float(dim**0.5) if config.scaled else 1.0
     if config.position == "learned":
         return LearnedPosition(dim, length, scale=scale)
@@ -170,7 +170,7 @@ def _score(dim: int, config: EncoderConfig | TransformerDecoderConfig) -> Form:
 
 
 def _form(dim: int, config: EncoderConfig | TransformerDecoderConfig) -> Form:
-    """How a sequence attends to itself."""
+    """Build the scores of self-attention."""
     p = config.attention_dropout
     if config.position == "shaw":
         return Shaw(dim, config.heads, config.clip, p)
@@ -180,7 +180,7 @@ def _form(dim: int, config: EncoderConfig | TransformerDecoderConfig) -> Form:
 
 
 def _reaching(config: EncoderConfig, form: Form) -> Form:
-    """The same, as far as frames see."""
+    """Restrict self-attention to a window or to chunks, if the configuration says so."""
     if config.window is not None:
         return Window(form, config.window.left, config.window.right)
     return Chunks(form, config.chunk.frames, config.chunk.left) if config.chunk is not None else form
@@ -231,7 +231,7 @@ def _decoder(model: ModelConfig, config: TransformerDecoderConfig, vocab_size: i
 
 
 def build_language_model(config: LanguageModelConfig, vocab_size: int, begin_id: int) -> LanguageModel:
-    """Build an untrained language model; its weights follow torch's random state."""
+    """Build an untrained language model, initialised from torch's random state."""
     dim, p, placed = config.dim, config.dropout, _RESIDUALS[config.norm]
     residual = partial(placed, nn.LayerNorm)
     layers = [
@@ -242,14 +242,14 @@ def build_language_model(config: LanguageModelConfig, vocab_size: int, begin_id:
     ]
     embedding = nn.Embedding(vocab_size, dim)
     nn.init.normal_(embedding.weight, std=dim**-0.5)
-    position = SinusoidalPosition(dim, length=448, scale=float(dim**0.5))  # else positions outweigh tokens
+    position = SinusoidalPosition(dim, length=448, scale=float(dim**0.5))  # otherwise positions outweigh tokens
     return LanguageModel(embedding, position, layers, placed.last(nn.LayerNorm, dim), p, begin_id)
 
 
 def empty_language_model(
     config: LanguageModelConfig, vocab_size: int, begin_id: int, most: int
 ) -> LanguageModel | None:
-    """One whose weights are still to be loaded; None if they are more than `most` numbers."""
+    """Build a language model whose weights are still to be loaded; None if it has more than `most` parameters."""
     with torch.device("meta"), _NoInit():
         size = sum(p.numel() for p in build_language_model(config, vocab_size, begin_id).parameters())
     if size > most:

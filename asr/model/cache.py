@@ -1,6 +1,6 @@
-"""Keys and values of the tokens so far, for decoders that go token by token.
+"""Keys and values of the tokens so far, for decoders that work token by token.
 
-Shapes: N hypotheses, L tokens, H heads, K head width, C tokens with room.
+Shapes: N hypotheses, L tokens, H heads, K head width, C the cache's capacity in tokens.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from asr.model.attention import KeyValue
 
 
 class Cache(NamedTuple):
-    """Keys and values (C, N, H, K) of each layer's self-attention, of which `length` are filled.
+    """Keys and values (C, N, H, K) of each layer's self-attention; the first `length` tokens are filled.
 
-    Layers write into it, so each serves for one step.
+    Layers write into it, so each cache serves for one step only.
     """
 
     layers: tuple[KeyValue, ...]
@@ -24,12 +24,12 @@ class Cache(NamedTuple):
 
     @classmethod
     def empty(cls, count: int, like_NHK: Tensor) -> Cache:
-        """Of `count` layers, nothing yet."""
+        """Return an empty cache for `count` layers."""
         none_CNHK = like_NHK.new_empty(0, *like_NHK.shape)
         return cls(((none_CNHK, none_CNHK),) * count)
 
     def with_room(self, tokens: int) -> Cache:
-        """The same, or a copy, with room for as many more tokens; it doubles, so that copies are few."""
+        """Return the cache, or a copy, with room for `tokens` more; the capacity doubles, so that copies are rare."""
         length, held_CNHK = self.length + tokens, self.layers[0][0]
         if length <= len(held_CNHK):
             return self
@@ -37,11 +37,11 @@ class Cache(NamedTuple):
         return self._moved(2 * length + 8, everyone_N)
 
     def filled(self, tokens: int) -> Cache:
-        """What it is once layers have written as many more tokens."""
+        """Return the cache as it is after the layers have written `tokens` more."""
         return self._replace(length=self.length + tokens)
 
     def reorder(self, index_N: Tensor) -> Cache:
-        """Those of the hypotheses `index_N`."""
+        """Return the cache of the hypotheses `index_N`."""
         return self._moved(len(self.layers[0][0]), index_N)
 
     def _moved(self, capacity: int, index_N: Tensor) -> Cache:

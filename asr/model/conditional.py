@@ -1,4 +1,4 @@
-"""Decoder that is told some tokens and predicts the others, all at once, with the length head that goes with it.
+"""A decoder that sees some tokens and predicts the others, all at once, and its length head.
 
 Shapes: B utterances, N sequences, L tokens, T frames, D width, H heads, K head width, V vocabulary, X lengths.
 """
@@ -22,22 +22,22 @@ from asr.model.rows import Rows
 
 
 class Heard(NamedTuple):
-    """Keys and values (N, H, T, K) of the encoder for each layer, and their log-weights."""
+    """Each layer's keys and values (N, H, T, K) of the encoder states, and their log-weights."""
 
     memory: tuple[KeyValue, ...]
     weight_N11T: Tensor
 
     def repeated(self, count: int) -> Heard:
-        """For as many texts of each utterance, one behind the other."""
+        """Repeat each utterance for `count` texts, which are adjacent."""
         pairs = tuple((k.repeat_interleave(count, 0), v.repeat_interleave(count, 0)) for k, v in self.memory)
         return Heard(pairs, self.weight_N11T.repeat_interleave(count, 0))
 
 
 class LengthHead(nn.Module):
-    """How many tokens a text has: each frame gives a rate, and their sum is the mean of a normal distribution.
+    """Predicts the length of a text: each frame gives a rate, and their sum is the mean of a normal distribution.
 
-    Ghazvininejad et al. 2019 choose among as many classes as there are lengths; here lengths near each other are near,
-    those that training lacks are none the worse, and padding counts for nothing.  The variance grows with the mean.
+    Ghazvininejad et al. 2019 use one class per length instead.  Here similar lengths get similar probabilities, lengths
+    missing from training are no worse off, and padding does not count.  The variance grows with the mean.
     """
 
     def __init__(self, dim: int, longest: int) -> None:
@@ -45,10 +45,10 @@ class LengthHead(nn.Module):
         self.longest = longest
         self.rate = nn.Linear(dim, 1)
         self.variance = nn.Parameter(torch.zeros(2))
-        nn.init.constant_(self.rate.bias, -1.0)  # some eight tokens a second where a frame is 40 ms
+        nn.init.constant_(self.rate.bias, -1.0)  # some eight tokens a second, if a frame is 40 ms
 
     def forward(self, memory: Memory) -> Tensor:
-        """Log-probabilities (B, X) of the lengths 0, 1 and so on."""
+        """Return log-probabilities (B, X) of the lengths 0, 1 and so on."""
         weight, bias = self.rate.weight.float(), self.rate.bias.float()
         rate_BT = F.softplus(F.linear(memory.states_BTD.float(), weight, bias).squeeze(-1))
         mean_B1 = rate_BT.masked_fill(~real_frames(memory.len_B, rate_BT.shape[1]), 0.0).sum(1, keepdim=True)
@@ -58,10 +58,10 @@ class LengthHead(nn.Module):
 
 
 class MaskedDecoder(nn.Module):
-    """The layers of the autoregressive decoder without causality: every token sees all others.
+    """The layers of the autoregressive decoder without causality: every token attends to all others.
 
-    Which token stands for one that is to be predicted is the caller's choice: CTC's blank, which no text holds.  Start
-    tokens come before the text and are never predicted.  length: None where another part knows the length.
+    The caller chooses the token that masks those to be predicted: CTC's blank, which occurs in no text.  Start tokens
+    come before the text and are never predicted.  length: None if another part predicts the length.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class MaskedDecoder(nn.Module):
         self.length = length
 
     def forward(self, tokens_NL: Tensor, len_N: Tensor, heard: Heard) -> Tensor:
-        """Logits (N, L, V) of the token at each place."""
+        """Return logits (N, L, V) of the token at each position."""
         rows = Rows(len_N, tokens_NL.shape[1])
         x_ND = self.dropout(rows.pack(self.position(self.embedding(tokens_NL))))
         seen_N11L = log_weight(real_frames(len_N, tokens_NL.shape[1]))[:, None, None]
@@ -93,10 +93,10 @@ class MaskedDecoder(nn.Module):
         return self.output(rows.spread(self.norm(x_ND)))
 
     def hear(self, memory: Memory) -> Heard:
-        """What every call needs of the encoder."""
+        """Project the encoder states once for all calls."""
         pairs = tuple(layer.cross_attention.project_memory(memory.states_BTD) for layer in self.layers)
         return Heard(pairs, memory.log_weight_BT[:, None, None])
 
     def fill(self, tokens_NL: Tensor, len_N: Tensor, heard: Heard) -> Tensor:
-        """Log-probabilities (N, L, V) in float32, as the search needs them."""
+        """Return log-probabilities (N, L, V) in float32, as the search needs them."""
         return self(tokens_NL, len_N, heard).float().log_softmax(-1)

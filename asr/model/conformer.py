@@ -1,4 +1,4 @@
-"""The layer of the Conformer (Gulati et al. 2020): attention and a convolution between two half-steps of feed-forward.
+"""The layer of the Conformer (Gulati et al. 2020): attention and convolution between two half-step feed-forwards.
 
 Shapes: B batch, T frames, D width, N rows (see asr.model.rows).
 """
@@ -15,7 +15,7 @@ from asr.model.rows import Rows
 
 
 class ConvolutionModule(nn.Module):
-    """A gated linear unit, a convolution over time of each element alone, a norm, SiLU and a linear map.
+    """A gated linear unit, a depthwise convolution over time, a norm, SiLU and a linear map.
 
     The norm is of the encoder's kind; the paper's is a batch norm.
     """
@@ -28,7 +28,7 @@ class ConvolutionModule(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x_ND: Tensor, rows: Rows) -> Tensor:
-        """(N, D) -> (N, D); what lies outside an utterance is zero to the convolution."""
+        """Map (N, D) to (N, D); the convolution sees zeros outside the utterance."""
         x_BDT = rows.spread_zeros(F.glu(self.gated(x_ND), dim=-1)).transpose(1, 2)
         x_ND = rows.pack(self.depthwise(x_BDT).transpose(1, 2))
         return self.out(F.silu(self.norm(x_ND)))
@@ -55,7 +55,7 @@ class ConformerLayer(nn.Module):
         self.norm = norm
 
     def forward(self, x_ND: Tensor, rows: Rows, weight_B11T: Tensor, beyond_BCD: None = None) -> Tensor:
-        """A layer of an encoder (asr.model.encoder.Layer); there is nothing beyond the frames that it computes."""
+        """Run the layer (see asr.model.encoder.Layer); it attends to nothing beyond its own frames."""
         x_ND = self.first_residual.leave(x_ND, self.first(self.first_residual.enter(x_ND)) / 2)
         y_ND = self.attention(self.attention_residual.enter(x_ND), rows, weight_B11T)
         x_ND = self.attention_residual.leave(x_ND, y_ND)

@@ -1,6 +1,6 @@
-"""A decoder that copies from phrase lists: its distribution mixed with that of a pointer into their tree.
+"""A decoder that copies from phrase lists: its distribution is mixed with that of a pointer into their prefix tree.
 
-Shapes: B utterances, L tokens, N places (hypotheses, or tokens of targets), D width, V vocabulary, U tokens of the
+Shapes: B utterances, L tokens, N positions (hypotheses, or tokens of targets), D width, V vocabulary, U tokens of the
 lists.
 """
 
@@ -19,7 +19,7 @@ from asr.phrases.tree import PhraseTree
 
 
 class CopyingState(NamedTuple):
-    """The decoder's state, the keys of the list's tokens, and where each hypothesis stands; None before the first."""
+    """The decoder's state, the keys of the lists' tokens, and each hypothesis's tree node (None before the first)."""
 
     decoder: DecoderState
     keys: Keys
@@ -27,11 +27,11 @@ class CopyingState(NamedTuple):
 
 
 class Copying:
-    """A decoder with a pointer, at work on lists: in place of it in teacher forcing and in search.
+    """A decoder with a pointer into phrase lists, which takes the decoder's place in teacher forcing and in search.
 
-    P(w) = P_copy(w) p_gen + P_model(w) (1 - p_gen (1 - P_copy(OOL))), see Pointer; tokens that are not valid are never
-    copied, so where a text stands outside the lists the model's own distribution is left.  prefix: how many start
-    tokens stand before the texts, in which no phrase begins.
+    P(w) = P_copy(w) p_gen + P_model(w) (1 - p_gen (1 - P_copy(OOL))), see Pointer.  Tokens that are not valid are never
+    copied, so where the text is outside the lists the model's own distribution remains.  prefix: the number of start
+    tokens before the texts; no phrase begins in them.
     """
 
     def __init__(self, decoder: Decoder, pointer: Pointer, tree: PhraseTree, prefix: int = 1) -> None:
@@ -40,10 +40,10 @@ class Copying:
     def __call__(
         self, tokens_BL: Tensor, memory: Memory, attend: Attend | None = None, len_B: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """As Decoder.forward; the logits are log-probabilities."""
+        """Teacher forcing, as Decoder.forward; the logits are log-probabilities."""
         x_BLD, attentions = self.decoder.read(tokens_BL, memory, attend, len_B)
         log_prob_BLV = self.decoder.output(x_BLD).float().log_softmax(-1)
-        begin = self.prefix - 1  # the last start token predicts the first of the text
+        begin = self.prefix - 1  # the last start token predicts the first token of the text
         node_BL = self.tree.along(tokens_BL[:, self.prefix :])
         mixed_NV = self._mixed(
             log_prob_BLV[:, begin:].flatten(0, 1),
@@ -55,11 +55,11 @@ class Copying:
         return torch.cat([log_prob_BLV[:, :begin], mixed_NV.unflatten(0, node_BL.shape)], dim=1), attentions
 
     def start(self, memory: Memory) -> CopyingState:
-        """The state before the first token, one hypothesis per utterance."""
+        """Return the state before the first token, one hypothesis per utterance."""
         return CopyingState(self.decoder.start(memory), self._keys(), None)
 
     def step(self, tokens_NL: Tensor, state: CopyingState) -> tuple[Tensor, CopyingState]:
-        """As Decoder.step; the tokens of the first step are start tokens."""
+        """Feed tokens, as Decoder.step; those of the first step are start tokens."""
         x_ND, decoder = self.decoder.advance(tokens_NL, state.decoder)
         log_prob_NV = self.decoder.output(x_ND).float().log_softmax(-1)
         if state.node_N is None:
@@ -72,7 +72,7 @@ class Copying:
         return mixed_NV, CopyingState(decoder, state.keys, node_N)
 
     def reorder(self, state: CopyingState, index_N: Tensor) -> CopyingState:
-        """As Decoder.reorder."""
+        """Keep the hypotheses `index_N`, as Decoder.reorder."""
         node_N = None if state.node_N is None else state.node_N[index_N]
         return CopyingState(self.decoder.reorder(state.decoder, index_N), state.keys, node_N)
 
@@ -90,7 +90,7 @@ class Copying:
 
 
 def copying(decoder: Decoder, tree: PhraseTree | None, prefix: int = 1) -> Decoder | Copying:
-    """The decoder at work on lists; itself where there are none or where it has no pointer."""
+    """Return the decoder with copying from the lists; the decoder itself if there are no lists or it has no pointer."""
     if tree is None or decoder.pointer is None:
         return decoder
     return Copying(decoder, decoder.pointer, tree, prefix)

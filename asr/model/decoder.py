@@ -1,7 +1,7 @@
 """Autoregressive Transformer decoder: all tokens at once in training, token by token in search.
 
-Shapes: B batch, N = B x beam hypotheses, L tokens, Q = beam x L of them, T encoder frames, D width, H heads, K head
-width, V vocabulary.  In teacher forcing N are rows (see asr.model.rows), M some of them.
+Shapes: B batch, N = B x beam hypotheses, L tokens, Q = beam x L queries per utterance, T encoder frames, D width,
+H heads, K head width, V vocabulary.  In teacher forcing N are rows (see asr.model.rows), M some of them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from asr.model.pointer import Pointer
 from asr.model.position import Position
 from asr.model.rows import Rows
 
-MOST_LOGITS = 1 << 22  # 16 MB are formed at a time where only some are wanted
+MOST_LOGITS = 1 << 22  # at a time (16 MB) where only a few of them are wanted
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention over the past, cross-attention over the encoder, feed-forward, each with its residual."""
+    """Self-attention over the past, cross-attention to the encoder, and feed-forward, each with its residual."""
 
     def __init__(
         self,
@@ -51,11 +51,11 @@ class DecoderLayer(nn.Module):
         weight_B11T: Tensor,
         attend: Attend | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """All tokens of every text at once; `attend` takes the place of the cross-attention's own."""
+        """Process all tokens of all texts at once; `attend`, if given, replaces the cross-attention's own."""
         y_ND = self.self_attention(self.self_residual.enter(x_ND), rows, causal_LL)
         x_ND = self.self_residual.leave(x_ND, y_ND)
         x_BLD = rows.spread(self.cross_residual.enter(x_ND))
-        # The texts of one utterance stand as so many queries, so keys and values are never copied.
+        # All texts of an utterance become queries to the same memory, so keys and values are never copied.
         y_BQD = x_BLD.reshape(memory[0].shape[0], -1, x_BLD.shape[-1])
         y_BQD, attention = self.cross_attention(y_BQD, memory, weight_B11T, attend or self.cross_attention.attend)
         x_ND = self.cross_residual.leave(x_ND, rows.pack(y_BQD.reshape(x_BLD.shape)))
@@ -63,7 +63,7 @@ class DecoderLayer(nn.Module):
         return self.feed_forward_residual.leave(x_ND, y_ND), attention
 
     def step(self, x_NLD: Tensor, past: KeyValue, length: int, memory: KeyValue, weight_B11T: Tensor) -> Tensor:
-        """L more tokens for each of N = B x beam hypotheses; the beams of an utterance share its memory."""
+        """Feed L more tokens to each of N = B x beam hypotheses; the beams of an utterance share its memory."""
         y_NLD = self.self_attention.step(self.self_residual.enter(x_NLD), past, length)
         x_NLD = self.self_residual.leave(x_NLD, y_NLD)
         y_BQD = self.cross_residual.enter(x_NLD).reshape(memory[0].shape[0], -1, x_NLD.shape[-1])
@@ -74,10 +74,10 @@ class DecoderLayer(nn.Module):
 
 
 class DecoderState(NamedTuple):
-    """What the decoder remembers between two tokens; a step writes into it, so each state serves for one step.
+    """What the decoder remembers between two steps; a step writes into it, so each state serves for one step only.
 
-    utterance_N: the row of the memory that each hypothesis belongs to; hypotheses of one utterance stand together.
-    past: of the tokens so far.  memory: each layer's keys and values (B, H, T, K) of the encoder.
+    utterance_N: the row of the memory for each hypothesis; hypotheses of one utterance are adjacent.  past: keys and
+    values of the tokens so far.  memory: each layer's keys and values (B, H, T, K) of the encoder states.
     """
 
     utterance_N: Tensor
@@ -87,7 +87,7 @@ class DecoderState(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """Token embedding, positions, N layers, the output projection and, maybe, a pointer (see asr.model.copying)."""
+    """Token embedding, positions, layers, the output projection and optionally a pointer (see asr.model.copying)."""
 
     def __init__(
         self,
@@ -111,11 +111,11 @@ class Decoder(nn.Module):
     def forward(
         self, tokens_BL: Tensor, memory: Memory, attend: Attend | None = None, len_B: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Teacher forcing: give logits (B, L, V) and, if `attend` forms them, cross-attention weights per layer.
+        """Teacher forcing: return logits (B, L, V) and, if `attend` forms them, cross-attention weights per layer.
 
-        Of each utterance in the memory there may be several texts, which stand together.  Tokens see only what stands
-        before them, so padding after a target never changes it; it is not even computed if `len_B` tells how many
-        tokens there are.
+        An utterance of the memory may have several texts, which must be adjacent.  Tokens attend only to the tokens
+        before them, so the padding after a target never changes it; it is not even computed if `len_B` gives the
+        lengths.
         """
         x_BLD, attentions = self.read(tokens_BL, memory, attend, len_B)
         return self.output(x_BLD), attentions
@@ -123,7 +123,7 @@ class Decoder(nn.Module):
     def read(
         self, tokens_BL: Tensor, memory: Memory, attend: Attend | None = None, len_B: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """What `forward` turns into logits, (B, L, D), and the same attention."""
+        """Return the states (B, L, D) that `forward` turns into logits, and the same attention weights."""
         B, L = tokens_BL.shape
         rows = Rows(torch.full((B,), L, device=tokens_BL.device) if len_B is None else len_B, L)
         x_ND = self.dropout(rows.pack(self.position(self.embedding(tokens_BL))))
@@ -138,7 +138,7 @@ class Decoder(nn.Module):
         return rows.spread(self.norm(x_ND)), attentions
 
     def log_probs(self, x_BLD: Tensor, tokens_BL: Tensor) -> Tensor:
-        """Log-probabilities (B, L) in float32 of tokens, from what `read` gave; logits are formed for few at once."""
+        """Return the log-probabilities (B, L) in float32 of tokens from the states of `read`, few logits at a time."""
         log_prob_N = torch.zeros(tokens_BL.numel(), device=x_BLD.device)
         rows = max(1, MOST_LOGITS // self.embedding.num_embeddings)
         for at in range(0, len(log_prob_N), rows):
@@ -148,21 +148,21 @@ class Decoder(nn.Module):
         return log_prob_N.view(tokens_BL.shape)
 
     def start(self, memory: Memory) -> DecoderState:
-        """The state before the first token, one hypothesis per utterance."""
+        """Return the state before the first token, one hypothesis per utterance."""
         projected = (layer.cross_attention.project_memory(memory.states_BTD) for layer in self.layers)
-        key_values = tuple((k.contiguous(), v.contiguous()) for k, v in projected)  # every step reads them through
+        key_values = tuple((k.contiguous(), v.contiguous()) for k, v in projected)  # every step reads all of them
         utterance_N = torch.arange(len(memory.states_BTD), device=memory.states_BTD.device)
         k_BHTK = key_values[0][0]
         past = Cache.empty(len(key_values), k_BHTK.new_empty(len(k_BHTK), k_BHTK.shape[1], k_BHTK.shape[3]))
         return DecoderState(utterance_N, past, key_values, memory.log_weight_BT[:, None, None])
 
     def step(self, tokens_NL: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Feed L tokens to each hypothesis: log-probabilities (N, V) of the next, in float32, and the new state."""
+        """Feed L tokens to each hypothesis: log-probabilities (N, V) of the next one, in float32, and the new state."""
         x_ND, state = self.advance(tokens_NL, state)
         return self.output(x_ND).float().log_softmax(-1), state
 
     def advance(self, tokens_NL: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """What `step` turns into log-probabilities, (N, D), and the same state."""
+        """Return the vectors (N, D) that `step` turns into log-probabilities, and the new state."""
         past = state.past.with_room(tokens_NL.shape[1])
         x_NLD = self.position(self.embedding(tokens_NL), start=past.length)
         for layer, own, memory in zip(self.layers, past.layers, state.memory, strict=True):
@@ -170,9 +170,10 @@ class Decoder(nn.Module):
         return self.norm(x_NLD[:, -1]), state._replace(past=past.filled(tokens_NL.shape[1]))
 
     def reorder(self, state: DecoderState, index_N: Tensor) -> DecoderState:
-        """Keep the hypotheses `index_N`; each utterance that is left must keep equally many, standing together.
+        """Keep the hypotheses `index_N`; each remaining utterance must keep equally many, adjacent to each other.
 
-        What is kept of the memory moves within it: so drop utterances as asr.compaction does.  The old state is spoilt.
+        The memory is compacted in place, so utterances must be dropped as in asr.compaction.  The old state becomes
+        invalid.
         """
         utterance_N = state.utterance_N[index_N]
         rows, row_of_N = utterance_N.unique_consecutive(return_inverse=True)

@@ -24,10 +24,10 @@ from asr.model.subsampling import Subsampling
 
 
 class Layer(Protocol):
-    """What an encoder is a stack of: rows (N, D) in, such rows out.
+    """A layer of the encoder, which maps rows (N, D) to rows (N, D).
 
-    weight_B11T: log-weights of an utterance's frames as keys.  beyond_BCD: what else is attended, as it enters the
-    attention; its log-weights come last.
+    weight_B11T: log-weights of the keys.  beyond_BCD: cells to attend to in addition to the frames, as they enter the
+    attention; their log-weights come last.
     """
 
     def __call__(self, x_ND: Tensor, rows: Rows, weight_B11T: Tensor, beyond_BCD: Tensor | None = None) -> Tensor: ...
@@ -42,7 +42,7 @@ class EncoderLayer(nn.Module):
         self.feed_forward, self.feed_forward_residual = feed_forward, residual(dim, p)
 
     def forward(self, x_ND: Tensor, rows: Rows, weight_B11T: Tensor, beyond_BCD: Tensor | None = None) -> Tensor:
-        """A layer of the Transformer, see Layer."""
+        """Run the layer (see Layer)."""
         y_ND = self.attention(self.attention_residual.enter(x_ND), rows, weight_B11T, beyond_BCD)
         x_ND = self.attention_residual.leave(x_ND, y_ND)
         y_ND = self.feed_forward(self.feed_forward_residual.enter(x_ND))
@@ -50,7 +50,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features -> Memory; how padding is treated is the part `padding`."""
+    """Maps Features to Memory; `padding` decides how padding is treated."""
 
     def __init__(
         self,
@@ -82,11 +82,11 @@ class Encoder(nn.Module):
         return Memory(x_BTD, weight_BT, len_B)
 
     def lengths(self, len_B: Tensor) -> Tensor:
-        """Frames of the output for so many feature frames."""
+        """Return the number of output frames for `len_B` feature frames."""
         return self.subsampling.lengths(len_B)
 
 
 def recompute_layers(encoder: Encoder) -> None:
-    """Let each layer keep only what it is given, and compute the rest again for the gradient (Chen et al. 2016)."""
+    """Make each layer keep only its inputs and recompute the rest for the gradient (Chen et al. 2016)."""
     for layer in encoder.layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)  # type: ignore[method-assign]

@@ -15,5 +15,5 @@ class CTCHead(nn.Module):
         self.output = nn.Linear(dim, vocab_size)
 
     def forward(self, memory: Memory) -> Tensor:
-        """Give log-probabilities (B, T, V) in float32."""
+        """Return log-probabilities (B, T, V) in float32."""
         return self.output(memory.states_BTD.to(self.output.weight.dtype)).float().log_softmax(-1)

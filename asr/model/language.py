@@ -1,4 +1,4 @@
-"""A Transformer decoder that has only text behind it: a language model, and a scorer of the search.
+"""A Transformer decoder without an encoder: a language model, which is also a scorer for the search.
 
 Shapes: B batch, N hypotheses or rows (see asr.model.rows), L tokens, D width, V vocabulary.
 """
@@ -28,22 +28,22 @@ class CausalLayer(nn.Module):
         self.feed_forward, self.feed_forward_residual = feed_forward, residual(dim, p)
 
     def forward(self, x_ND: Tensor, rows: Rows, causal_LL: Tensor) -> Tensor:
-        """All tokens of every text at once."""
+        """Process all tokens of all texts at once."""
         y_ND = self.attention(self.attention_residual.enter(x_ND), rows, causal_LL)
         x_ND = self.attention_residual.leave(x_ND, y_ND)
         return self.feed_forward_residual.leave(x_ND, self.feed_forward(self.feed_forward_residual.enter(x_ND)))
 
     def step(self, x_NLD: Tensor, past: KeyValue, length: int) -> Tensor:
-        """L more tokens of each hypothesis; their keys and values join `past`."""
+        """Feed L more tokens to each hypothesis; their keys and values are written into `past`."""
         y_NLD = self.attention.step(self.attention_residual.enter(x_NLD), past, length)
         x_NLD = self.attention_residual.leave(x_NLD, y_NLD)
         return self.feed_forward_residual.leave(x_NLD, self.feed_forward(self.feed_forward_residual.enter(x_NLD)))
 
 
 class LanguageModel(nn.Module):
-    """Token embedding, positions, N layers and the output projection, which is the embedding matrix.
+    """Token embedding, positions, layers, and an output projection that is tied to the embedding.
 
-    begin_id: the token that it is fed first, whatever start tokens a speech model has.
+    begin_id: the token that is fed first, whatever start tokens the speech model has.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LanguageModel(nn.Module):
         self.norm, self.begin_id = norm, begin_id
 
     def forward(self, tokens_BL: Tensor, len_B: Tensor) -> Tensor:
-        """The logits (B, L, V) of the token after each; what stands behind a text's end changes nothing."""
+        """Return the logits (B, L, V) of the token after each position; what follows a text's end changes nothing."""
         rows = Rows(len_B, tokens_BL.shape[1])
         x_ND = self.dropout(rows.pack(self.position(self.embedding(tokens_BL))))
         causal_LL = causal(tokens_BL.shape[1], tokens_BL.device)
@@ -73,11 +73,14 @@ class LanguageModel(nn.Module):
         return x @ self.embedding.weight.T
 
     def start(self, memory: Any) -> Cache | None:
-        """Nothing yet: the number of hypotheses shows at the first step."""
+        """Return None, since the number of hypotheses is known only at the first step."""
         return None
 
     def step(self, tokens_NL: Tensor, state: Cache | None) -> tuple[Tensor, Cache]:
-        """Log-probabilities (N, V) of the next token; the tokens of the first step are the speech model's own."""
+        """Return log-probabilities (N, V) of the next token and the new state.
+
+        The tokens of the first step are the speech model's start tokens; `begin_id` is read in their place.
+        """
         if state is None:
             self.to(tokens_NL.device)
             tokens_NL = torch.full_like(tokens_NL[:, :1], self.begin_id)

@@ -1,4 +1,7 @@
-"""Feed-forward layer, and what stands around a sublayer.  Shapes: B batch, T frames or tokens, D width."""
+"""The feed-forward layer, dropout, and the residual connections around sublayers.
+
+Shapes: B batch, T frames or tokens, D width.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from asr.model.norms import Norm
 
 
 class Dropout(nn.Module):
-    """Zero a share `p` of the elements in training and scale the rest (Srivastava et al. 2014).
+    """Zero a share `p` of the elements in training and scale up the rest (Srivastava et al. 2014).
 
-    By hand for the CPU, where torch draws a number per element in one thread, a fifth of a training step here: one
-    64-bit draw gives the masks of eight elements, so p is rounded to a multiple of 1/256 there.
+    The CPU has its own implementation, because torch draws one number per element in a single thread there, which took
+    a fifth of a training step.  One 64-bit draw gives the masks of eight elements, so p is rounded to a multiple of
+    1/256.
     """
 
     def __init__(self, p: float) -> None:
@@ -39,14 +43,14 @@ class Dropout(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Two linear maps with a non-linearity between them, at each position alone."""
+    """Two linear maps with a non-linearity in between, applied to each position separately."""
 
     def __init__(self, dim: int, inner: int, activation: nn.Module, dropout: float) -> None:
         super().__init__(nn.Linear(dim, inner), activation, Dropout(dropout), nn.Linear(inner, dim))
 
 
 class PreNorm(nn.Module):
-    """x + f(norm(x)): the residual path stays clean (Xiong et al. 2020), so a last norm is needed after the stack."""
+    """x + f(norm(x)) (Xiong et al. 2020): the residual path is not normalised, so the stack needs a norm at its end."""
 
     def __init__(self, norm: Norm, dim: int, dropout: float) -> None:
         super().__init__()
@@ -54,21 +58,21 @@ class PreNorm(nn.Module):
         self.dropout = Dropout(dropout)
 
     def enter(self, x_BTD: Tensor) -> Tensor:
-        """What the sublayer f gets."""
+        """Return the input of the sublayer f."""
         return self.norm(x_BTD)
 
     def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
-        """The sum of the layer's input x and the sublayer's output y."""
+        """Return the sum of the layer's input x and the sublayer's output y."""
         return x_BTD + self.dropout(y_BTD)
 
     @staticmethod
     def last(norm: Norm, dim: int) -> nn.Module:
-        """The norm after the last layer of a stack."""
+        """Return the norm after the last layer of a stack."""
         return norm(dim)
 
 
 class PostNorm(nn.Module):
-    """norm(x + f(x)): the form of Vaswani et al. 2017."""
+    """norm(x + f(x)), the form of Vaswani et al. 2017."""
 
     def __init__(self, norm: Norm, dim: int, dropout: float) -> None:
         super().__init__()
@@ -76,38 +80,38 @@ class PostNorm(nn.Module):
         self.dropout = Dropout(dropout)
 
     def enter(self, x_BTD: Tensor) -> Tensor:
-        """What the sublayer f gets."""
+        """Return the input of the sublayer f."""
         return x_BTD
 
     def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
-        """The norm of the sum of the layer's input x and the sublayer's output y."""
+        """Return the normalised sum of the layer's input x and the sublayer's output y."""
         return self.norm(x_BTD + self.dropout(y_BTD))
 
     @staticmethod
     def last(norm: Norm, dim: int) -> nn.Module:
-        """Every layer ends in a norm already."""
+        """Return the identity, since every layer already ends in a norm."""
         return nn.Identity()
 
 
 class Stacked(nn.Module):
-    """f(x): neither residual nor norm, as recurrent layers are stacked by Graves et al. 2013."""
+    """f(x), with neither residual nor norm, as Graves et al. 2013 stack recurrent layers."""
 
     def __init__(self, norm: Norm, dim: int, dropout: float) -> None:
         super().__init__()
         self.dropout = Dropout(dropout)
 
     def enter(self, x_BTD: Tensor) -> Tensor:
-        """What the sublayer f gets."""
+        """Return the input of the sublayer f."""
         return x_BTD
 
     def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
-        """The sublayer's output y alone."""
+        """Return the sublayer's output y."""
         return self.dropout(y_BTD)
 
     @staticmethod
     def last(norm: Norm, dim: int) -> nn.Module:
-        """There is no norm at all."""
+        """Return the identity, since these stacks have no norm."""
         return nn.Identity()
 
 
-Residual = Callable[[int, float], PreNorm | PostNorm | Stacked]  # from a width and the share that dropout zeroes
+Residual = Callable[[int, float], PreNorm | PostNorm | Stacked]  # made from a width and a dropout rate

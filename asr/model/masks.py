@@ -1,7 +1,7 @@
 """Attention masks as additive log-weights.
 
-A key's log-weight is added to its attention scores: 0 = may be attended, -inf = may not, log(k) = the key stands
-for k alike.  One float form serves padding, causality and cells of silence.  Shapes: B batch, T frames, L tokens.
+A key's log-weight is added to its attention scores: 0 = may be attended to, -inf = may not, log(k) = the key counts
+as k equal keys.  This one form serves padding, causality and cells of silence.  Shapes: B batch, T frames, L tokens.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from torch import Tensor
 
 
 class Memory(NamedTuple):
-    """What the encoder gives to heads and decoders.
+    """The encoder's output, as heads and decoders take it.
 
-    states_BTD, log_weight_BT (see above), len_B: frames that hold speech; they come first and in order.
+    states_BTD: encoder states.  log_weight_BT: see the module.  len_B: the number of frames that hold speech; these
+    come first and in order.
     """
 
     states_BTD: Tensor
@@ -26,12 +27,12 @@ class Memory(NamedTuple):
     len_B: Tensor
 
     def part(self, rows: Sequence[int]) -> Memory:
-        """That of some utterances."""
+        """Return the memory of the utterances `rows`."""
         return Memory(*(x[rows] for x in self))
 
     @classmethod
     def join(cls, parts: Sequence[Memory]) -> Memory:
-        """Several batches as one, padded to the longest."""
+        """Concatenate batches, padding them to the longest."""
         T = max(part.states_BTD.shape[1] for part in parts)
         return cls(
             torch.cat([F.pad(part.states_BTD, (0, 0, 0, T - part.states_BTD.shape[1])) for part in parts]),
@@ -41,10 +42,10 @@ class Memory(NamedTuple):
 
 
 def log_weight(may_attend: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Turn a boolean mask (True = may attend) into log-weights of the same shape."""
+    """Turn a boolean mask (True = may be attended to) into log-weights of the same shape."""
     return torch.zeros(may_attend.shape, dtype=dtype, device=may_attend.device).masked_fill(~may_attend, -math.inf)
 
 
 def causal(L: int, device: torch.device, past: int = 0) -> Tensor:
-    """Log-weights (L, past + L) under which a token sees itself and what came before."""
+    """Return log-weights (L, past + L) with which each token attends to itself and the tokens before it."""
     return log_weight(torch.ones(L, past + L, dtype=torch.bool, device=device).tril(past))

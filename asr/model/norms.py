@@ -1,8 +1,8 @@
-"""Kinds of normalisation, each made from a width; where they stand is the part of asr.model.layers.
+"""Kinds of normalisation, each constructed from a width; asr.model.layers decides where they are applied.
 
-LayerNorm (Ba et al. 2016, torch's own) and RMSNorm look at one vector, so that no vector depends on another.  BatchNorm
-and PowerNorm look at each element over all rows of a batch in training and at running statistics in evaluation.  Layers
-hand them rows (asr.model.rows), so padding is in no statistic.
+LayerNorm (Ba et al. 2016, torch's own) and RMSNorm look at one vector, so vectors do not depend on each other.
+BatchNorm and PowerNorm use statistics of each element over all rows of a batch in training, and running statistics in
+evaluation.  They get rows (asr.model.rows), so padding enters no statistic.
 
 Shapes: D width, N rows.
 """
@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Norm = Callable[[int], nn.Module]  # from a width: a module that takes vectors (..., D) to such vectors
+Norm = Callable[[int], nn.Module]  # from a width, makes a module that maps vectors (..., D) to (..., D)
 EPS = 1e-5
 
 
 class RMSNorm(nn.RMSNorm):
-    """Vectors over their root mean square, times a trained scale (Zhang & Sennrich 2019).
+    """Divides vectors by their root mean square and multiplies by a trained scale (Zhang & Sennrich 2019).
 
-    torch's, with LayerNorm's epsilon: its own depends on the precision.
+    Uses LayerNorm's epsilon; the default of torch's module depends on the precision.
     """
 
     def __init__(self, dim: int) -> None:
@@ -34,10 +34,10 @@ class RMSNorm(nn.RMSNorm):
 
 
 class BatchNorm(nn.Module):
-    """Each element with mean 0 and variance 1 over the rows of a batch (Ioffe & Szegedy 2015), then scale and shift.
+    """Normalises each element over the rows of a batch (Ioffe & Szegedy 2015), then applies a scale and shift.
 
-    Running statistics, which evaluation takes, move by a tenth towards those of each batch.  A batch of a single row
-    has no variance: it is treated as in evaluation.
+    The running statistics, used in evaluation, move by a tenth towards those of each batch.  A batch of a single row
+    has no variance and is treated as in evaluation.
     """
 
     mean_D: Tensor
@@ -61,11 +61,11 @@ class BatchNorm(nn.Module):
 
 
 class PowerNorm(nn.Module):
-    """Each element over its running root mean square, without a mean (Shen et al. 2020), then scale and shift.
+    """Divides each element by its running root mean square, without a mean (Shen et al. 2020), then scale and shift.
 
-    Training divides by the statistic of the batches before this one, so the gradient through it is approximated with a
-    running statistic of gradients, `gradient_D` (the paper's nu).  In the first `warmup` batches the statistics of the
-    batch itself take the place of both, which is exact (the paper's PN-V), and the running ones only follow.
+    Training divides by the statistic of earlier batches, so the gradient through it is approximated with a running
+    statistic of gradients, `gradient_D` (the paper's nu).  In the first `warmup` batches the batch's own statistics
+    replace both, which is exact (the paper's PN-V), and the running ones are only updated.
     """
 
     square_D: Tensor
@@ -92,11 +92,11 @@ class PowerNorm(nn.Module):
         return y_ND.to(x.dtype).view(x.shape)
 
 
-KEPT = 0.9  # of running statistics, the paper's alpha
+KEPT = 0.9  # share of the running statistics kept at each update, the paper's alpha
 
 
 class _Power(torch.autograd.Function):
-    """x / root with the gradient of Shen et al. 2020, algorithm 2; `gradient_D` moves with each call of it."""
+    """x / root with the gradient of Shen et al. 2020, algorithm 2; each backward pass updates `gradient_D`."""
 
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, root_D: Tensor, gradient_D: Tensor, warm: Tensor) -> Tensor:
@@ -117,5 +117,5 @@ class _Power(torch.autograd.Function):
 
 
 def _move(running_D: Tensor, to_D: Tensor) -> None:
-    """Set a running statistic, where it stays finite: a step that is not is skipped, and must leave nothing behind."""
+    """Update a running statistic where it stays finite: a non-finite step is skipped and must leave no trace."""
     running_D.copy_(torch.where(to_D.isfinite(), to_D, running_D))

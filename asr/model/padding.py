@@ -1,4 +1,4 @@
-"""What an encoder makes of the padding behind the speech: nothing, input like any other, or something it remembers.
+"""How the encoder treats padding after the speech: it masks it, encodes it like speech, or recalls its encoding.
 
 Shapes: B batch, T frames, F features, D width, C cells of silence, X stages: the layers and what comes after them.
 """
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from asr.features import BLUR, Features, real_frames
 from asr.model.masks import log_weight
 
-LEVELS = (-1.5, -1.0, -0.5)  # of silence as a feature: it depends on how loud the speech is
+LEVELS = (-1.5, -1.0, -0.5)  # of silence as a feature, which depends on how loud the speech is
 LENGTHS_S = (0.9, 1.6, 4.0, 14.0)  # of the speech
-WIDEST = 50  # frames of a cell of silence
+WIDEST = 50  # frames in a cell of silence
 
 
 class Subsampling(Protocol):
@@ -27,16 +27,16 @@ class Subsampling(Protocol):
     def __call__(self, x_BTF: Tensor, len_B: Tensor) -> Tensor: ...
 
     def lengths(self, len_B: Tensor) -> Tensor:
-        """Frames that are left of `len_B`."""
+        """Return the number of output frames for `len_B` input frames."""
         ...
 
 
 class Padded(NamedTuple):
-    """What the layers begin with.
+    """The input of the layers.
 
-    x_BTD: frames, of which they compute the first `computed_B`.  log_weight_BT: of these, and behind them of the cells
-    that are remembered.  len_B: frames that hold speech.  silence_BXCD: what each stage would have of the silence that
-    is remembered.
+    x_BTD: frames, of which the layers compute the first `computed_B`.  log_weight_BT: of these frames, followed by the
+    recalled cells.  len_B: the number of frames that hold speech.  silence_BXCD: the recalled silence, as each stage
+    would have encoded it.
     """
 
     x_BTD: Tensor
@@ -47,13 +47,13 @@ class Padded(NamedTuple):
 
 
 class AnyPadding(Protocol):
-    """What is done with the frames behind the speech."""
+    """How the frames after the speech are treated."""
 
     def __call__(self, subsampling: Subsampling, features: Features) -> Padded: ...
 
 
 class MaskPadding(nn.Module):
-    """Padding is never attended, nor is silence that fills up a window: nothing but the speech is input."""
+    """Attends neither to padding nor to the silence that fills up a window: the speech is the only input."""
 
     def forward(self, subsampling: Subsampling, features: Features) -> Padded:
         x_BTF, _, speech_len_B = features
@@ -63,7 +63,7 @@ class MaskPadding(nn.Module):
 
 
 class KeepSilence(nn.Module):
-    """Silence that fills up a window is input, as in Whisper; without such silence this is MaskPadding."""
+    """Encodes the silence that fills up a window, as Whisper does; without such silence it equals MaskPadding."""
 
     def forward(self, subsampling: Subsampling, features: Features) -> Padded:
         window_B = subsampling.lengths(features.len_B)
@@ -73,13 +73,13 @@ class KeepSilence(nn.Module):
 
 
 class RecallSilence(nn.Module):
-    """The same, but silence from `keep` frames behind the speech on is remembered instead of computed.
+    """Like KeepSilence, but recalls the silence later than `keep` frames after the speech instead of computing it.
 
-    It is nearly the same behind any speech, if that is equally loud and long.  So the layers compute the speech and
-    `keep` frames, and attend besides to what they would have had of the rest, on average: over several recordings,
-    and over cells of neighbouring frames, whose log-weight is the logarithm of how many a cell stands for.
-    `silence_MXCD` holds it for each level of silence and each length of speech (M = LEVELS x LENGTHS_S); between
-    these it is linear in the level and in the logarithm of the length.  See docs/thinned-padding.md.
+    That silence is encoded nearly alike after any speech of equal loudness and length.  So the layers compute the
+    speech and `keep` frames, and also attend to an average encoding of the rest: over several recordings, and over
+    cells of neighbouring frames, whose log-weight is the logarithm of the number of frames that a cell stands for.
+    `silence_MXCD` holds it for each level of silence and each length of speech (M = LEVELS x LENGTHS_S); between these
+    it is linear in the level and in the logarithm of the length.  See docs/thinned-padding.md.
     """
 
     start_C: Tensor
@@ -100,13 +100,13 @@ class RecallSilence(nn.Module):
         count_BC = self.overlap(computed_B, window_B)
         weight_BT = log_weight(real_frames(computed_B, x_BTD.shape[1]))
         weight_BT = torch.cat([weight_BT, count_BC.float().log()], dim=1)
-        # All of the silence is alike as a feature; what x_BTF leaves out is, too.
+        # As a feature all the silence is the same, including what x_BTF leaves out.
         share_BM = self._shares(features.x_BTF[:, -1, 0].float(), speech_B * self.frame_s)
         silence_BXCD = torch.tensordot(share_BM.to(self.silence_MXCD.dtype), self.silence_MXCD, dims=1)
         return Padded(x_BTD, computed_B, weight_BT, speech_B, silence_BXCD)
 
     def overlap(self, from_B: Tensor, to_B: Tensor) -> Tensor:
-        """How many frames of each cell lie between two frames: (B, C)."""
+        """Return how many frames of each cell lie between two frames: (B, C)."""
         first_BC, last_BC = torch.maximum(self.start_C, from_B[:, None]), torch.minimum(self.end_C, to_B[:, None])
         return (last_BC - first_BC).clamp(min=0)
 
@@ -118,9 +118,10 @@ class RecallSilence(nn.Module):
 
 
 def cells(n: int) -> list[int]:
-    """Sizes of the cells that n frames of silence are cut into: WIDEST, but shrinking towards the window's end.
+    """Return the sizes of the cells that n frames of silence are split into, smaller towards the window's end.
 
-    There attention clings, and the last two frames are unlike all others, for the convolution sees the end.
+    They are WIDEST at most.  Attention clings to the end, and the last two frames differ from all others, since the
+    convolutions see the edge.
     """
     sizes, grown = [1] * min(2, n), 1.0
     while (rest := n - sum(sizes)) > 0:
@@ -130,16 +131,16 @@ def cells(n: int) -> list[int]:
 
 
 def between(x_B: Tensor, knots_K: Tensor) -> Tensor:
-    """Shares (B, K) of ascending knots in linear interpolation at x; outside, the nearest has all."""
+    """Return weights (B, K) of ascending knots for linear interpolation at x; beyond the ends the nearest knot has all."""
     at_B = ((x_B[:, None] - knots_K[:-1]) / knots_K.diff()).clamp(0, 1).sum(1)
     return (1 - (at_B[:, None] - torch.arange(len(knots_K), device=x_B.device)).abs()).clamp(min=0)
 
 
 def _subsampled(subsampling: Subsampling, features: Features, T: int) -> Tensor:
-    """The first T subsampled frames (B, T, D) of windows; a frame of pure silence is computed once and repeated.
+    """Return the first T subsampled frames (B, T, D) of windows; a frame of pure silence is computed once and repeated.
 
-    An output sees less than 2 x factor frames to each side: behind the speech, two outputs still see it, the third
-    sees silence alone, and the last two may see the window's end.
+    An output depends on less than 2 x factor frames to each side.  So the first two outputs after the speech still see
+    it, from the third on they see silence alone, and the last two may see the window's end.
     """
     x_BTF, len_B, speech_len_B = features
     factor, length = subsampling.factor, int(len_B.max())
@@ -153,5 +154,5 @@ def _subsampled(subsampling: Subsampling, features: Features, T: int) -> Tensor:
 
 
 def _filled(x_BTF: Tensor, T: int) -> Tensor:
-    """T frames, the last one repeated where there are fewer."""
+    """Return T frames; the last one is repeated if there are fewer."""
     return torch.cat([x_BTF[:, :T], x_BTF[:, -1:].expand(-1, max(0, T - x_BTF.shape[1]), -1)], dim=1)

@@ -1,7 +1,7 @@
 """A pointer to the tokens of given phrases (tree-constrained pointer generator, Sun, Zhang & Woodland 2021).
 
-Shapes: N places in texts, D width, A the pointer's width, U tokens of the phrases, W = U + 1 (the last stands for all
-others).
+Shapes: N positions in texts, D width, A the pointer's width, U tokens of the phrases, W = U + 1 (the last stands for
+all other tokens).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ Keys = tuple[Tensor, Tensor]
 
 
 class Pointer(nn.Module):
-    """Attention of the decoder's state over the tokens that may come next, and how far it is to be trusted.
+    """Attention of the decoder's state to the tokens that may come next, and a gate that says how far to trust it.
 
-    With state x, last token y and embeddings e_w of the tokens that are valid, OOL ("out of list") among them:
+    With state x, last token y and embeddings e_w of the valid tokens, among them OOL ("out of list"):
 
         q = W_x x + W_y y,  P_copy(w) = softmax_w(q . W_k e_w / sqrt(A)),  h = sum_w P_copy(w) W_v e_w,
         p_gen = sigmoid(w_g . [x; h] + b).
 
-    W_x and W_k begin as the identity: at first the pointer has the decoder's own preference among the valid tokens,
-    where its output is tied to the embedding.  (From random weights, as in the paper, 20 minutes of speech taught it
-    nothing.)
+    W_x and W_k begin as the identity: if the decoder's output is tied to the embedding, the pointer at first shares its
+    preferences among the valid tokens.  (From random weights, as in the paper, it learnt nothing in 20 minutes of
+    speech.)
     """
 
     def __init__(self, dim: int, size: int) -> None:
@@ -43,15 +43,15 @@ class Pointer(nn.Module):
         nn.init.constant_(self.gate.bias, _SHUT)
 
     def keys(self, token_UD: Tensor) -> Keys:
-        """Keys and values (W, A) of embedded tokens and of OOL."""
+        """Return keys and values (W, A) of embedded tokens and of OOL."""
         token_WD = torch.cat([token_UD, self.outside_D.to(token_UD.dtype)[None]])
         return self.key(token_WD), self.value(token_WD)
 
     def forward(self, x_ND: Tensor, last_ND: Tensor, keys: Keys, ahead_NW: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (N, U) of copying each token, and that of not copying (N, 1), all in float32.
+        """Return the log-probabilities of copying each token (N, U), and of not copying (N, 1), in float32.
 
-        They sum to 1: what is not copied is p_gen P_copy(OOL) + 1 - p_gen.  ahead_NW: the columns that are valid, of
-        which the last always is.
+        The probabilities sum to 1: that of not copying is p_gen P_copy(OOL) + 1 - p_gen.  ahead_NW: which columns are
+        valid; the last one always is.
         """
         key_WA, value_WA = keys
         score_NW = ((self.state(x_ND) + self.last(last_ND)) @ key_WA.T).float() * key_WA.shape[1] ** -0.5
@@ -62,4 +62,4 @@ class Pointer(nn.Module):
         return copy_NW[:, :-1], torch.logaddexp(F.logsigmoid(-gate_N1), copy_NW[:, -1:])
 
 
-_SHUT = -2.0  # at first the gate lets an eighth through
+_SHUT = -2.0  # the gate starts at about 1/8

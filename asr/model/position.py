@@ -1,4 +1,4 @@
-"""Positions that are added to a sequence of vectors.  Shapes: B batch, T frames or tokens, D width."""
+"""Positions added to a sequence of vectors.  Shapes: B batch, T frames or tokens, D width, X = D / 2."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from torch import Tensor, nn
 
 
 def sinusoids(T: int, D: int) -> Tensor:
-    """Sinusoidal positions (T, D), sines in the first half of D and cosines in the second (Vaswani et al. 2017).
+    """Return sinusoidal positions (T, D), sines in the first half of D and cosines in the second (Vaswani et al. 2017).
 
-    Their rates go from 1 to 1 / 10,000, as in the authors' tensor2tensor and in Whisper; the paper's end before that.
+    Their rates go from 1 to 1 / 10,000, as in the authors' tensor2tensor and in Whisper; the paper's stop short of
+    that.
     """
     table_TD = torch.empty(T, D)
-    if table_TD.is_meta:  # only the sizes of a model are asked for
+    if table_TD.is_meta:  # only the model's sizes are wanted
         return table_TD
     return torch.cat(sinusoids_at(torch.arange(T), D), dim=1, out=table_TD)
 
 
 def sinusoids_at(position_T: Tensor, D: int) -> tuple[Tensor, Tensor]:
-    """Those of any positions, even negative ones: sines and cosines, each (T, D / 2)."""
+    """Return the sines and cosines of any positions, even negative ones, each (T, D / 2)."""
     rate_X = torch.exp(torch.arange(D // 2, device=position_T.device) * (-math.log(10_000) / max(D // 2 - 1, 1)))
     angle_TX = position_T[:, None] * rate_X
     return angle_TX.sin(), angle_TX.cos()
 
 
 class NoPosition(nn.Module):
-    """`scale` x vectors and nothing more: where order is not told, or told by the attention itself."""
+    """Only scales vectors by `scale`: for layers that need no positions, or whose attention handles them itself."""
 
     def __init__(self, *, scale: float = 1.0) -> None:
         super().__init__()
@@ -38,9 +39,9 @@ class NoPosition(nn.Module):
 
 
 class SinusoidalPosition(nn.Module):
-    """Add fixed sinusoids to `scale` x vectors; the table grows to the longest sequence seen.
+    """Adds fixed sinusoids to `scale` x vectors; the table grows with the longest sequence seen.
 
-    `first` is the row of a sequence's first vector; `start` counts the vectors that came before the given ones.
+    first: the table's row for the first vector of a sequence.  start: how many vectors came before the given ones.
     """
 
     table_TD: Tensor
@@ -59,7 +60,7 @@ class SinusoidalPosition(nn.Module):
 
 
 class LearnedPosition(nn.Module):
-    """Add a trained vector per position to `scale` x vectors; `start` is the position of the first one."""
+    """Adds a trained vector per position to `scale` x vectors; `start` is the position of the first vector."""
 
     def __init__(self, dim: int, length: int, *, scale: float = 1.0) -> None:
         super().__init__()

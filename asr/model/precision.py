@@ -21,9 +21,9 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 
 class Int8Linear(nn.Module):
-    """A linear map whose weights and inputs are rounded to 8 bits, each output and each input row with its own scale.
+    """A linear map with weights and inputs rounded to 8 bits, each output and each input row with its own scale.
 
-    A row is rounded by itself and integers add up exactly: other rows never change its result.
+    Each row is rounded by itself and integers add up exactly, so other rows never change its result.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -38,18 +38,18 @@ class Int8Linear(nn.Module):
     scale_N: Tensor
 
     def forward(self, x_MK: Tensor) -> Tensor:
-        """(M, K) -> (M, N), both in float32."""
+        """Map (M, K) to (M, N), both in float32."""
         scale_M1 = (x_MK.abs().amax(1, keepdim=True) / 127).clamp_(min=1e-12)
         y_MN = self._product((x_MK / scale_M1).round_()).mul_(scale_M1)
         return y_MN if self.bias is None else y_MN.add_(self.bias)
 
     def _product(self, x_MK: Tensor) -> Tensor:
-        # A private name, but the one 8-bit product that torch has for plain tensors; torchao stands on it too.
+        # A private function, but torch's only 8-bit product for plain tensors; torchao is built on it too.
         return torch._int_mm(x_MK.to(torch.int8), self.weight_KN).float().mul_(self.scale_N)
 
 
 class PackedInt8Linear(Int8Linear):
-    """The same numbers by oneDNN, which scales what it multiplies itself: sooner for few rows and many outputs."""
+    """Int8Linear through oneDNN, which scales the products itself: faster for few rows and many outputs."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear)
@@ -68,9 +68,9 @@ class PackedInt8Linear(Int8Linear):
 
 
 class InBlocks(nn.Module):
-    """A part that treats each row by itself, in float32 and a block of rows at a time.
+    """Wraps a part that treats each row by itself, and runs it in float32 on one block of rows at a time.
 
-    What is done before, between and after products costs as much as they do where it does not stay in the caches.
+    Outside the caches, the element-wise operations around the matrix products cost as much as the products.
     """
 
     def __init__(self, part: nn.Module, outputs: int) -> None:
@@ -78,7 +78,7 @@ class InBlocks(nn.Module):
         self.part, self.outputs = part, outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., K) -> (..., N), in the precision of the input."""
+        """Map (..., K) to (..., N), in the precision of the input."""
         x_MK = x.reshape(-1, x.shape[-1])
         if len(x_MK) <= _BLOCK:
             y_MN = self.part(x_MK.float()).to(x.dtype)
@@ -90,11 +90,11 @@ class InBlocks(nn.Module):
 
 
 _BLOCK = 128  # rows
-_SHIFT = 128  # oneDNN's inputs have no sign
+_SHIFT = 128  # makes the inputs unsigned, as oneDNN needs them
 
 
 class Bfloat16Embedding(nn.Embedding):
-    """An embedding that takes half the memory; vectors come out in float32."""
+    """An embedding stored in bfloat16, half the memory; the vectors it returns are float32."""
 
     def __init__(self, embedding: nn.Embedding) -> None:
         count, dim = embedding.weight.shape
@@ -105,7 +105,7 @@ class Bfloat16Embedding(nn.Embedding):
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 faster than float32; GPUs before Ampere only emulate it."""
+    """Return whether a device multiplies bfloat16 faster than float32; GPUs before Ampere only emulate it."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     able = torch.cpu.get_capabilities()
@@ -113,7 +113,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def fastest(device: torch.device) -> Precision:
-    """The precision that is fast on a device without a noticeable loss."""
+    """Return the fastest precision for a device that has no noticeable loss of accuracy."""
     if device.type == "cuda":
         return "bfloat16" if multiplies_bfloat16(device) else "float32"
     able = torch.cpu.get_capabilities()
@@ -121,17 +121,17 @@ def fastest(device: torch.device) -> Precision:
 
 
 def attend_by(attend: Attend, model: nn.Module) -> None:
-    """Let all attention of a model be computed so."""
+    """Make all attention of a model use `attend`."""
     for module in model.modules():
         if isinstance(module, SelfAttention | CrossAttention):
             module.attend = attend
 
 
 def set_precision(model: SpeechModel, precision: Precision) -> None:
-    """Change a model in evaluation mode, for good; features and log-probabilities stay in float32.
+    """Convert a model in evaluation mode, irreversibly; features and log-probabilities stay in float32.
 
-    int8 rounds linear maps to 8 bits and computes the rest of the encoder and the attention to it in bfloat16, the rest
-    of the decoder in float32, whose embedding is held in bfloat16; it is for the CPU.  A transducer's own networks,
+    int8, for the CPU, rounds linear maps to 8 bits; the rest of the encoder and the attention to it run in bfloat16,
+    the rest of the decoder in float32, and the decoder's embedding is stored in bfloat16.  A transducer's own networks,
     which are small, stay in float32.
     """
     if precision == "float32":
@@ -144,7 +144,7 @@ def set_precision(model: SpeechModel, precision: Precision) -> None:
             if part is not None and not isinstance(part, Transducer):
                 part.to(torch.bfloat16)
         return
-    _round(model.encoder, but=("out",))  # no faster in 8 bits, and what loses most by them
+    _round(model.encoder, but=("out",))  # no faster in 8 bits, and the most sensitive to them
     if not isinstance(model.decoder, Decoder | MaskedDecoder):
         return
     _round(model.decoder, but=("output", "rate", "pointer"))

@@ -1,4 +1,4 @@
-"""Texts that have been found are read once more by the decoder, all tokens at the same time.
+"""Finished texts are read once more by the decoder, all tokens at the same time.
 
 Shapes: B windows, P start tokens, L tokens, T frames.
 """
@@ -14,11 +14,11 @@ from torch import Tensor
 from asr.model.decoder import Decoder
 from asr.model.masks import Memory
 
-MOST_WEIGHTS = 1 << 22  # of attention in a layer are formed at a time: 16 MB
+MOST_WEIGHTS = 1 << 22  # attention weights of a layer at a time: 16 MB
 
 
 class Reading(NamedTuple):
-    """Some of the windows: which, their memory, the start tokens, the texts and these as (B, L), padded with 0."""
+    """A part of the windows: which, their memory, start tokens and texts, and the texts as (B, L), padded with 0."""
 
     part: slice
     memory: Memory
@@ -28,18 +28,18 @@ class Reading(NamedTuple):
 
     @property
     def fed_BL(self) -> Tensor:
-        """What the decoder reads."""
+        """The tokens that the decoder reads."""
         return torch.cat([self.prefix_BP, self.tokens_BL], 1)
 
     @property
     def predicting(self) -> slice:
-        """Where the tokens are predicted: one place before each."""
+        """The positions whose outputs predict the tokens: one before each token."""
         first = self.prefix_BP.shape[1] - 1
         return slice(first, first + self.tokens_BL.shape[1])
 
 
 def readings(decoder: Decoder, memory: Memory, prefix_BP: Tensor, texts: Sequence[Sequence[int]]) -> Iterator[Reading]:
-    """So many windows at a time that attention to them takes little memory; texts are without start and end."""
+    """Split windows into parts small enough to keep the attention weights small; texts have no start or end tokens."""
     longest = max(map(len, texts), default=0)
     heads = max(layer.cross_attention.heads for layer in decoder.layers)
     size = max(1, MOST_WEIGHTS // (heads * (prefix_BP.shape[1] + longest) * memory.states_BTD.shape[1]))

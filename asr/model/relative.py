@@ -1,7 +1,7 @@
-"""Positions in self-attention: scores that depend on how far apart a query and a key stand.
+"""Self-attention with relative positions: scores depend on the distance between a query and a key.
 
-Shapes: B batch, L queries, T keys, H heads, K head width, D = H x K, X = K / 2, R = L + T distances, of which row r of
-the last query is key r.
+Shapes: B batch, L queries, T keys, H heads, K head width, D = H x K, X = K / 2, R = L + T distances; for the last
+query, row r of these is that of key r.
 """
 
 from __future__ import annotations
@@ -17,30 +17,31 @@ from asr.model.position import sinusoids_at
 
 
 def distances(L: int, T: int, past: int, device: torch.device) -> Tensor:
-    """How far before a query the key of each column stands, (R,); `past` keys stand before that of the first query."""
+    """Return how far before a query each key is, (R,); `past` keys precede the key of the first query."""
     return past + L - 1 - torch.arange(L + T, device=device)
 
 
 def by_key(x_BHLR: Tensor) -> Tensor:
-    """(B, H, L, R) by distance -> (B, H, L, T) by key: each row is shifted by one more, which costs no copy.
+    """Turn (B, H, L, R) by distance into (B, H, L, T) by key.
 
-    The relative shift of Dai et al. 2019: read as rows that are one shorter, each row starts one further.
+    This is the relative shift of Dai et al. 2019: reading the data as rows that are one shorter shifts each row by one
+    more, without a copy.
     """
     L, R = x_BHLR.shape[2:]
     return x_BHLR.flatten(2)[..., L - 1 : L * R - 1].unflatten(2, (L, R - 1))[..., : R - L]
 
 
 def by_distance(x_BHLT: Tensor) -> Tensor:
-    """The way back: (B, H, L, T) by key -> (B, H, L, R) by distance, 0 where no key stands."""
+    """Turn (B, H, L, T) by key into (B, H, L, R) by distance, the inverse of `by_key`; 0 where there is no key."""
     L, T = x_BHLT.shape[2:]
     return F.pad(F.pad(x_BHLT, (0, L - 1)).flatten(2), (L - 1, 1)).unflatten(2, (L, L + T))
 
 
 class Shaw(Form):
-    """A trained vector for each distance joins the keys, and one the values (Shaw et al. 2018).
+    """Adds a trained vector per distance to the keys and another to the values (Shaw et al. 2018).
 
-    score = q . (k + a[j - i]) / sqrt(K), output = sum of weight x (v + b[j - i]); distances beyond `clip` count as it.
-    Heads share the vectors.  The output needs the weights, so they are formed whatever `attend` is given.
+    score = q . (k + a[j - i]) / sqrt(K), output = sum of weight x (v + b[j - i]); distances are clipped to `clip`.
+    The heads share the vectors.  The output needs the attention weights, so they are formed whatever `attend` is given.
     """
 
     def __init__(self, dim: int, heads: int, clip: int, dropout: float = 0.0) -> None:
@@ -69,7 +70,7 @@ class Shaw(Form):
 
 
 class TransformerXL(Form):
-    """Sinusoids of the distance join the keys, and two trained vectors the queries (Dai et al. 2019).
+    """Scores with sinusoids of the distance and two trained vectors added to the queries (Dai et al. 2019).
 
     score = ((q + u) . k + (q + v) . W r[i - j]) / sqrt(K); each layer has its own W, u and v.
     """
@@ -99,10 +100,10 @@ class TransformerXL(Form):
 
 
 class Rotary(Form):
-    """Pairs of a query's or key's elements turn by an angle that grows with the position (Su et al. 2021).
+    """Rotary embedding: pairs of elements of queries and keys are rotated by an angle proportional to the position.
 
-    As complex numbers z[X] exp(i position 10000 ** (-2 X / K)), their real parts in the first half of K: products then
-    depend on the difference of positions.  Keys are kept turned.
+    Su et al. 2021.  As complex numbers the pairs become z[X] exp(i position 10000 ** (-2 X / K)), with the real parts
+    in the first half of K, so that products depend on the difference of positions.  Keys are cached after the rotation.
     """
 
     def place(self, x_BHTK: Tensor, first: int = 0) -> Tensor:

@@ -1,6 +1,6 @@
-"""The vectors of a batch without its padding, so that no layer computes any.
+"""The vectors of a batch without its padding, so that no layer spends time on padding.
 
-Shapes: B utterances, T frames or tokens, D width, N rows: the real ones of all utterances, one after the other.
+Shapes: B utterances, T frames or tokens, D width, N rows: the real vectors of all utterances, one after the other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from asr.features import real_frames
 
 
 class Rows:
-    """Takes sequences out of their batch, (B, T, D) -> (N, D), and puts them back for what mixes places in time."""
+    """Packs the real vectors of a batch, (B, T, D) -> (N, D), and spreads them again for layers that mix positions."""
 
     def __init__(self, len_B: Tensor, T: int) -> None:
         self.shape, self.len_B = (len(len_B), T), len_B
@@ -26,24 +26,24 @@ class Rows:
             self._row_M = (within_BT + (len_B.cumsum(0) - len_B)[:, None]).clamp(min=0).flatten()
 
     def pack(self, x_BTD: Tensor) -> Tensor:
-        """The rows of a batch: (N, D)."""
+        """Return the rows (N, D) of a batch."""
         x_MD = x_BTD.flatten(0, 1)
         return _Pack.apply(x_MD, self._place_N, self._row_M, self._real_M) if self._padded else x_MD
 
     def spread(self, x_ND: Tensor) -> Tensor:
-        """The batch of such rows: (B, T, D); an utterance's last row stands in its padding, whose gradient is lost."""
+        """Return rows as a batch (B, T, D); the padding repeats an utterance's last row and passes no gradient back."""
         x_MD = _Spread.apply(x_ND, self._place_N, self._row_M) if self._padded else x_ND
         return x_MD.unflatten(0, self.shape)
 
     def spread_zeros(self, x_ND: Tensor) -> Tensor:
-        """The same with zeros in the padding, for what looks across an utterance's end."""
+        """Return rows as a batch with zeros in the padding, for layers that look beyond the end of an utterance."""
         x_MD = x_ND
         if self._padded:
             x_MD = x_ND.new_zeros(len(self._real_M), x_ND.shape[1]).index_copy(0, self._place_N, x_ND)
         return x_MD.unflatten(0, self.shape)
 
 
-# Picking rows is many times faster on a CPU than adding them up, which torch would do for the gradient of picking.
+# torch's gradient of picking rows adds rows up; on a CPU, picking by the inverse index is many times faster.
 
 
 class _Pack(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""The whole model: front end, encoder and, where it has them, a decoder and a CTC head."""
+"""The whole model: front end, encoder and, depending on the configuration, a decoder and a CTC head."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asr.model.masks import Memory
 class SpeechModel(nn.Module):
     """From waveforms to tokens.
 
-    decoder: of the kind that the configuration names, None for CTC alone; searches and criteria are chosen to suit it.
+    decoder: of the kind that the configuration names, None for CTC alone; searches and criteria are chosen to match it.
     """
 
     decoder: Any
@@ -28,7 +28,7 @@ class SpeechModel(nn.Module):
         self.ctc = ctc
 
     def encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
-        """Waveforms (B, N) at the front end's rate, with lengths in samples -> Memory, in the encoder's precision."""
+        """Encode waveforms (B, N) at the front end's rate, lengths in samples; states have the encoder's precision."""
         features = self.front_end(audio_BN, len_B)
         dtype = next(self.encoder.parameters()).dtype
         memory: Memory = self.encoder(features._replace(x_BTF=features.x_BTF.to(dtype)))
@@ -36,5 +36,5 @@ class SpeechModel(nn.Module):
 
     @property
     def parameters_count(self) -> int:
-        """Trained numbers, shared ones counted once."""
+        """The number of trained parameters; shared ones count once."""
         return sum(p.numel() for p in self.parameters())

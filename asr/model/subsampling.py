@@ -1,4 +1,4 @@
-"""Convolutions that shorten the frame sequence before the Transformer; padding is zeroed before each of them.
+"""Convolutions that shorten the frame sequence before the encoder layers; padding is zeroed before each of them.
 
 Shapes: B batch, T frames, F mel bins, C channels, D width.
 """
@@ -14,7 +14,7 @@ from asr.features import real_frames
 
 
 def _initialize(convs: nn.ModuleList) -> None:
-    """As He et al. 2015: features keep their size through the convolutions."""
+    """Initialise as He et al. 2015, which preserves the scale of the features through the convolutions."""
     for conv in convs:
         assert isinstance(conv, nn.Conv1d | nn.Conv2d)
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
@@ -29,7 +29,10 @@ def _halved(len_B: Tensor, times: int = 1) -> Tensor:
 
 
 class Conv1dSubsampling(nn.Module):
-    """1-D convolutions of width 3 over time; strides 1, 2 for x2 (Whisper's stem), 2, 2 for x4, 2, 2, 2 for x8."""
+    """1-D convolutions of width 3 over time.
+
+    Their strides are 1, 2 for a factor of 2 (Whisper's stem), 2, 2 for 4 and 2, 2, 2 for 8.
+    """
 
     def __init__(self, n_mels: int, channels: int, dim: int, factor: int, activation: nn.Module) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class Conv1dSubsampling(nn.Module):
         self.activation = activation
 
     def forward(self, x_BTF: Tensor, len_B: Tensor) -> Tensor:
-        """(B, T, F) -> (B, ceil(T / factor), D)."""
+        """Map (B, T, F) to (B, ceil(T / factor), D)."""
         x_BCT = x_BTF.transpose(1, 2)
         for conv, stride in zip(self.convs, self.strides, strict=True):
             real_B1T = real_frames(len_B, x_BCT.shape[2])[:, None]
@@ -52,12 +55,12 @@ class Conv1dSubsampling(nn.Module):
         return x_BCT.transpose(1, 2)
 
     def lengths(self, len_B: Tensor) -> Tensor:
-        """Frames that are left of `len_B`."""
+        """Return the number of output frames for `len_B` input frames."""
         return _halved(len_B, self.strides.count(2))
 
 
 class Conv2dSubsampling(nn.Module):
-    """2-D convolutions of 3 x 3 with stride 2 over time and frequency, then a linear map to the model's width."""
+    """3 x 3 convolutions with stride 2 over time and frequency, then a linear map to the model's width."""
 
     def __init__(self, n_mels: int, channels: int, dim: int, factor: int, activation: nn.Module) -> None:
         super().__init__()
@@ -75,7 +78,7 @@ class Conv2dSubsampling(nn.Module):
         self.out = nn.Linear(channels * bins, dim)
 
     def forward(self, x_BTF: Tensor, len_B: Tensor) -> Tensor:
-        """(B, T, F) -> (B, ceil(T / factor), D)."""
+        """Map (B, T, F) to (B, ceil(T / factor), D)."""
         x_BCTF = x_BTF[:, None]
         for conv in self.convs:
             real_B1T1 = real_frames(len_B, x_BCTF.shape[2])[:, None, :, None]
@@ -84,14 +87,14 @@ class Conv2dSubsampling(nn.Module):
         return self.out(x_BCTF.transpose(1, 2).flatten(2))
 
     def lengths(self, len_B: Tensor) -> Tensor:
-        """Frames that are left of `len_B`."""
+        """Return the number of output frames for `len_B` input frames."""
         return _halved(len_B, len(self.convs))
 
 
 class GluSubsampling(nn.Module):
     """1-D convolutions of width 5 and stride 2 over time, each with a gated linear unit (Synnaeve et al. 2020).
 
-    The stem of fairseq's Speech2Text (Wang et al. 2020), whose own lets padding into the last frames.
+    This is the stem of fairseq's Speech2Text (Wang et al. 2020), whose own version lets padding into the last frames.
     """
 
     def __init__(self, n_mels: int, channels: int, dim: int, factor: int) -> None:
@@ -104,7 +107,7 @@ class GluSubsampling(nn.Module):
         _initialize(self.convs)
 
     def forward(self, x_BTF: Tensor, len_B: Tensor) -> Tensor:
-        """(B, T, F) -> (B, ceil(T / factor), D)."""
+        """Map (B, T, F) to (B, ceil(T / factor), D)."""
         x_BCT = x_BTF.transpose(1, 2)
         for conv in self.convs:
             real_B1T = real_frames(len_B, x_BCT.shape[2])[:, None]
@@ -113,7 +116,7 @@ class GluSubsampling(nn.Module):
         return x_BCT.transpose(1, 2)
 
     def lengths(self, len_B: Tensor) -> Tensor:
-        """Frames that are left of `len_B`."""
+        """Return the number of output frames for `len_B` input frames."""
         return _halved(len_B, len(self.convs))
 
 

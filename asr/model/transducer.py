@@ -1,7 +1,7 @@
-"""Transducer (Graves 2012): a network over the tokens so far, joined with each frame of the encoder.
+"""Transducer (Graves 2012): a prediction network over the tokens so far, joined with each frame of the encoder.
 
-Shapes: B utterances, N hypotheses, T frames, P start tokens, L tokens, U = L + 1 places between them, D width of the
-encoder, E that of the prediction network, J that of the joiner, V vocabulary, C tokens that are remembered.
+Shapes: B utterances, N hypotheses, T frames, P start tokens, L tokens, U = L + 1 positions between them, D width of the
+encoder, E that of the prediction network, J that of the joiner, V vocabulary, C tokens of context.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ State = tuple[Tensor, ...]
 
 
 class LstmPredictor(nn.Module):
-    """Embedding and LSTM: remembers all tokens."""
+    """Embedding and LSTM: depends on all tokens so far."""
 
     def __init__(self, vocab_size: int, dim: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -25,24 +25,24 @@ class LstmPredictor(nn.Module):
         self.lstm = nn.LSTM(dim, dim, layers, batch_first=True)
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
-        """What is known after each of the tokens: (B, L, E)."""
+        """Return the output after each of the tokens: (B, L, E)."""
         y_BLE, _ = self.lstm(self.dropout(self.embedding(tokens_BL)))
         return self.dropout(y_BLE)
 
     def start(self, tokens_NP: Tensor) -> tuple[Tensor, State]:
-        """What is known after the start tokens, (N, E), and the state, whose tensors begin with N."""
+        """Return the output after the start tokens, (N, E), and the state, tensors whose first dimension is N."""
         y_NPE, (hidden, cell) = self.lstm(self.embedding(tokens_NP))
         return y_NPE[:, -1], (hidden.transpose(0, 1), cell.transpose(0, 1))
 
     def step(self, tokens_N: Tensor, state: State) -> tuple[Tensor, State]:
-        """The same after one more token each."""
+        """Return the output and the state after one more token each."""
         before = tuple(x.transpose(0, 1).contiguous() for x in state)
         y_N1E, (hidden, cell) = self.lstm(self.embedding(tokens_N[:, None]), before)
         return y_N1E[:, 0], (hidden.transpose(0, 1), cell.transpose(0, 1))
 
 
 class ConvPredictor(nn.Module):
-    """Embedding and a convolution over the last C tokens, which hold no more state (Ghodsi et al. 2020)."""
+    """Embedding and a convolution over the last C tokens, which are its only state (Ghodsi et al. 2020)."""
 
     def __init__(self, vocab_size: int, dim: int, context: int, dropout: float) -> None:
         super().__init__()
@@ -52,17 +52,17 @@ class ConvPredictor(nn.Module):
         self.mix = nn.Conv1d(dim, dim, context, groups=dim)
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
-        """What is known after each of the tokens: (B, L, E)."""
+        """Return the output after each of the tokens: (B, L, E)."""
         x_BEL = F.pad(self.dropout(self.embedding(tokens_BL)).transpose(1, 2), (self.context - 1, 0))
         return self.mix(x_BEL).transpose(1, 2).relu()
 
     def start(self, tokens_NP: Tensor) -> tuple[Tensor, State]:
-        """What is known after the start tokens, (N, E), and the embeddings (N, C - 1, E) that go on to count."""
+        """Return the output after the start tokens, (N, E), and as state the last C - 1 embeddings, (N, C - 1, E)."""
         x_NPE = F.pad(self.embedding(tokens_NP), (0, 0, self.context - 1, 0))
         return self._mixed(x_NPE[:, -self.context :])
 
     def step(self, tokens_N: Tensor, state: State) -> tuple[Tensor, State]:
-        """The same after one more token each."""
+        """Return the output and the state after one more token each."""
         return self._mixed(torch.cat([state[0], self.embedding(tokens_N)[:, None]], dim=1))
 
     def _mixed(self, x_NCE: Tensor) -> tuple[Tensor, State]:
@@ -70,7 +70,7 @@ class ConvPredictor(nn.Module):
 
 
 class Joiner(nn.Module):
-    """tanh of the sum of two projections, of a frame and of the tokens so far, and the logits of what comes next."""
+    """Projects a frame and the tokens so far, and maps the tanh of their sum to the logits of what comes next."""
 
     def __init__(self, frame_dim: int, token_dim: int, dim: int, vocab_size: int) -> None:
         super().__init__()
@@ -79,15 +79,15 @@ class Joiner(nn.Module):
         self.output = nn.Linear(dim, vocab_size)
 
     def forward(self, frame_J: Tensor, token_J: Tensor) -> Tensor:
-        """Logits (..., V) from projections (..., J) that fit each other."""
+        """Return logits (..., V) from projections (..., J), which are broadcast against each other."""
         return self.output((frame_J + token_J).tanh())
 
 
 class Transducer(nn.Module):
     """Prediction network and joiner.
 
-    start, step and look are what the search needs (see asr.decode.transducer).  The start tokens are what the
-    prediction network reads before the text, so that the language is known to it.  Its weights stay in float32.
+    start, step and look serve the search (see asr.decode.transducer).  The prediction network reads the start tokens
+    before the text, and so knows the language.  Its weights stay in float32.
     """
 
     def __init__(self, predictor: LstmPredictor | ConvPredictor, joiner: Joiner) -> None:
@@ -97,28 +97,28 @@ class Transducer(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        """How many tokens there are, blank included."""
+        """The number of tokens, blank included."""
         return self.joiner.output.out_features
 
     def forward(self, tokens_BL: Tensor, prefix_length: int, states_BTD: Tensor) -> Tensor:
-        """Logits (B, T, U, V) of blank or a token at every frame and place; start tokens come before the text."""
+        """Return logits (B, T, U, V) of blank or a token at every frame and position; start tokens precede the text."""
         token_BUJ = self.joiner.token(self.predictor(tokens_BL)[:, prefix_length - 1 :])
         return self.joiner(self.frames(states_BTD)[:, :, None], token_BUJ[:, None])
 
     def frames(self, states_BTD: Tensor) -> Tensor:
-        """The encoder's states as the joiner takes them, (B, T, J)."""
+        """Project encoder states for the joiner: (B, T, J)."""
         return self.joiner.frame(states_BTD.to(self.joiner.frame.weight.dtype))
 
     def start(self, prefix_NP: Tensor) -> tuple[Tensor, State]:
-        """The tokens so far as the joiner takes them, (N, J), and a state, after the start tokens."""
+        """Return the projected tokens so far, (N, J), and the state, after the start tokens."""
         y_NE, state = self.predictor.start(prefix_NP)
         return self.joiner.token(y_NE), state
 
     def step(self, tokens_N: Tensor, state: State) -> tuple[Tensor, State]:
-        """The same after one more token each."""
+        """Return the projected tokens so far and the state after one more token each."""
         y_NE, state = self.predictor.step(tokens_N, state)
         return self.joiner.token(y_NE), state
 
     def look(self, frame_NJ: Tensor, token_NJ: Tensor) -> Tensor:
-        """Log-probabilities (N, V) of blank and tokens, in float32."""
+        """Return log-probabilities (N, V) of blank and tokens, in float32."""
         return self.joiner(frame_NJ, token_NJ).float().log_softmax(-1)
