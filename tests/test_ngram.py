@@ -252,22 +252,22 @@ def test_no_text_beats_what_fused_search_finds_with_a_wide_beam(arpa: Path, weig
     ("old", "new", "says"),
     [
         (ARPA, "", "lm.arpa: the file is empty"),
-        (ARPA, "hello\n", "lm.arpa:1: the file ends here: no ARPA language model, or cut off"),
-        ("\\end\\\n", "", "the file ends here: no ARPA language model, or cut off"),
+        (ARPA, "hello\n", "lm.arpa:1: the file ends here: it is not an ARPA language model, or was cut off"),
+        ("\\end\\\n", "", "the file ends here: it is not an ARPA language model, or was cut off"),
         ("ngram 1=7\nngram 2=5\nngram 3=3\n", "", "lm.arpa:5: there is no 'ngram 1=...'"),
         ("ngram 2=5", "ngram 3=5", "lm.arpa:5: expected 'ngram 2=' and a number, not 'ngram 3=5'"),
         ("ngram 2=5", "ngram 2=many", "lm.arpa:5: expected 'ngram 2=' and a number"),
         ("ngram 2=5", "ngram 2=99999999999", "lm.arpa:5: more than 20,000,000 n-grams"),
-        ("ngram 2=5", "ngram 2=4", "lm.arpa:22: more 2-grams than the 4 that the head tells"),
-        ("ngram 2=5", "ngram 2=6", "lm.arpa:24: 5 2-grams end here, and the head tells of 6"),
+        ("ngram 2=5", "ngram 2=4", "lm.arpa:22: more 2-grams than the 4 that the header gives"),
+        ("ngram 2=5", "ngram 2=6", "lm.arpa:24: the section ends after 5 2-grams, but the header gives 6"),
         ("\\2-grams:", "\\4-grams:", "lm.arpa:17: expected \\2-grams:, not '\\4-grams:'"),
         ("-0.6\ta b\t-0.5", "-0.6\ta", "lm.arpa:19: expected a probability, 2 words and perhaps a back-off"),
         ("-0.6\ta b\t-0.5", "0.6\ta b\t-0.5", "lm.arpa:19: '0.6' is not a logarithm of a probability (0 or less)"),
         ("-0.6\ta b\t-0.5", "nan\ta b\t-0.5", "lm.arpa:19: 'nan' is not a logarithm of a probability"),
         ("-0.6\ta b\t-0.5", "-0.6\ta b\t-inf", "lm.arpa:19: '-inf' is not a logarithm of a back-off"),
         ("-0.6\ta b\t-0.5", "-0.6\ta x\t-0.5", "lm.arpa:19: 'x' is not among the 1-grams"),
-        ("-0.6\ta b\t-0.5", "-0.6\tc b\t-0.5", "lm.arpa:21: this n-gram is there twice"),
-        ("-1.0\tc\t-0.3", "-1.0\ta\t-0.3", "lm.arpa:14: 'a' is there twice"),
+        ("-0.6\ta b\t-0.5", "-0.6\tc b\t-0.5", "lm.arpa:21: this n-gram is listed twice"),
+        ("-1.0\tc\t-0.3", "-1.0\ta\t-0.3", "lm.arpa:14: 'a' is listed twice"),
         ("-0.9\t</s>\n", "-0.9\t\x1b[31m\n", "lm.arpa:22: '</s>' is not among the 1-grams"),
         ("-0.4\t\u2581 </s>", "-0.4\t\x1b[31m b", "lm.arpa:22: '\\x1b[31m' is not among the 1-grams"),
     ],
@@ -297,7 +297,7 @@ def test_a_model_of_words_is_not_taken_for_one_of_tokens(tmp_path: Path) -> None
     path.write_text(WORDS)
     with pytest.raises(ConfigError, match="1 of its 3 different words are tokens of this model; for n-grams of words"):
         TokenNGrams(path, CharacterTokenizer.train(["xyaz"]))
-    with pytest.raises(ConfigError, match="part no words by spaces"):
+    with pytest.raises(ConfigError, match="contain no spaces"):
         WordNGrams(path, CharacterTokenizer.train(["ab"]), 0.0)
     with pytest.raises(ConfigError, match="none of its words can be written"):
         WordNGrams(path, CharacterTokenizer.train(["x y"]), 0.0)

@@ -1,4 +1,4 @@
-"""Back-off language models in the ARPA format of SRILM, KenLM and others, read without trusting them.
+"""A reader of untrusted back-off language models in the ARPA format, as SRILM, KenLM and others write it.
 
 Shapes: E n-grams of an order, k words of one.
 """
@@ -18,15 +18,15 @@ from asr.errors import ConfigError, DataError, printable
 from asr.files import filled_lines
 
 MOST_ORDERS = 16
-MOST_NGRAMS = 20_000_000  # some 60 bytes of memory each
+MOST_NGRAMS = 20_000_000  # of an order; some 60 bytes of memory each
 _MOST_WORD_BYTES = 1_000
 _HINT = "see asr lm ngram --help for how such a file is made"
 
 
 class Order(NamedTuple):
-    """The n-grams of one order in the order of the file.
+    """The n-grams of one order, in the order of the file.
 
-    words_Ek: indices into Arpa.words.  log_prob_E, back_off_E: natural logarithms.  line_E: where they stand.
+    words_Ek: indices into Arpa.words.  log_prob_E, back_off_E: natural logarithms.  line_E: line numbers in the file.
     """
 
     words_Ek: NDArray[np.int32]
@@ -36,7 +36,7 @@ class Order(NamedTuple):
 
 
 class Arpa(NamedTuple):
-    """What a file holds: the words that were to be kept, the n-grams of these, and how many words there are in all."""
+    """The contents of a file: the words kept, the n-grams of these, and the number of all words, kept or not."""
 
     words: list[str]
     orders: list[Order]
@@ -44,14 +44,14 @@ class Arpa(NamedTuple):
 
 
 def read_arpa(path: Path, keep: Callable[[str], bool] = lambda word: True) -> Arpa:
-    """Read an ARPA file, unpacked if its name ends in .gz; n-grams with words that are not to be kept are left out.
+    """Read an ARPA file, unpacked if its name ends in .gz, leaving out n-grams with words for which `keep` is false.
 
-    Probabilities that are missing are no n-grams, back-offs that are missing are 1.  Memory follows what the file
-    holds, never what it says of itself.  Raises ConfigError naming the file, and the line where it is broken.
+    N-grams that are not listed do not exist; missing back-off weights are 1.  Memory grows with what the file holds,
+    not with what its header claims.  Raises ConfigError naming the file, and the line if that is broken.
     """
     try:
         return _Reading(path, keep).arpa()
-    except DataError as e:  # of the lines themselves
+    except DataError as e:  # raised while reading lines
         raise ConfigError(str(e)) from None
 
 
@@ -89,7 +89,7 @@ class _Reading:
             return line.strip()
         if self.number == 0:
             raise ConfigError(f"{printable(self.path)}: the file is empty; {_HINT}")
-        raise self._error("the file ends here: no ARPA language model, or cut off; " + _HINT)
+        raise self._error("the file ends here: it is not an ARPA language model, or was cut off; " + _HINT)
 
     def _error(self, problem: str) -> ConfigError:
         return ConfigError(f"{printable(self.path)}:{self.number}: {problem}")
@@ -105,13 +105,13 @@ class _Reading:
         return int(count)
 
     def _order(self, k: int, count: int) -> tuple[Order, bytes]:
-        """The n-grams of a section, and the line behind it."""
+        """Read a section; return its n-grams and the line after it."""
         words, log_probs, back_offs, numbers = array("i"), array("f"), array("f"), array("i")
         seen = 0
         while not (line := self._next()).startswith(b"\\"):
             seen += 1
             if seen > count:
-                raise self._error(f"more {k}-grams than the {count} that the head tells")
+                raise self._error(f"more {k}-grams than the {count} that the header gives")
             fields = line.split()
             if len(fields) not in (k + 1, k + 2):
                 raise self._error(f"expected a probability, {k} words and perhaps a back-off, not '{_shown(line)}'")
@@ -125,7 +125,7 @@ class _Reading:
             back_offs.append(back_off)
             numbers.append(self.number)
         if seen < count:
-            raise self._error(f"{seen} {k}-grams end here, and the head tells of {count}")
+            raise self._error(f"the section ends after {seen} {k}-grams, but the header gives {count}")
         order = Order(
             np.array(words, np.int32).reshape(-1, k),
             np.array(log_probs, np.float32),
@@ -135,7 +135,7 @@ class _Reading:
         return order, line
 
     def _number(self, text: bytes, most: float = math.inf) -> float:
-        """A logarithm to the base 10 as a natural one; minus infinity is for probabilities alone."""
+        """Convert a logarithm to base 10 into a natural one; only probabilities may be minus infinity."""
         try:
             value = float(text)
         except ValueError:
@@ -151,7 +151,7 @@ class _Reading:
                 raise self._error(f"'{_shown(word)}' is not among the 1-grams")
             return self.ids[word]
         if word in self.ids:
-            raise self._error(f"'{_shown(word)}' is there twice")
+            raise self._error(f"'{_shown(word)}' is listed twice")
         try:
             text = word.decode("utf-8")
         except UnicodeDecodeError as e:

@@ -23,9 +23,9 @@ Reals = NDArray[np.float32]
 class BackOff(NamedTuple):
     """The automaton as tables.
 
-    Node and word of an arc make up its key, node x W + word; keys are sorted, and row_X holds where each node's
-    begin.  next_E: the longest context that is known after it.  fall_X: the context without its first word, whose
-    probabilities are multiplied by the back-off of the longer one.
+    key_E: node x W + word of each arc, sorted.  row_X: where each node's arcs begin.  next_E: the longest known context
+    after an arc.  fall_X: the context without its first word, whose probabilities are multiplied by the back-off weight
+    of the longer one.
     """
 
     words: int
@@ -38,11 +38,11 @@ class BackOff(NamedTuple):
     fall_X: Tensor
 
     def to(self, device: torch.device) -> BackOff:
-        """A copy on `device`."""
+        """Return a copy on `device`."""
         return BackOff(self.words, self.orders, *(x.to(device) for x in self[2:]))
 
     def score(self, word_N: Tensor, node_N: Tensor) -> tuple[Tensor, Tensor]:
-        """The log-probability of one word in each context, and the contexts after it."""
+        """Return the log-probability of one word in each context, and the contexts after it."""
         total_N = torch.zeros(len(node_N), device=node_N.device)
         at_N = torch.zeros_like(node_N)
         found_N = torch.zeros_like(node_N, dtype=torch.bool)
@@ -55,12 +55,12 @@ class BackOff(NamedTuple):
         return total_N + self.log_prob_E[at_N], self.next_E[at_N]
 
     def all_words(self, node_N: Tensor) -> Tensor:
-        """The log-probabilities (N, W) of every word in each context."""
+        """Return the log-probabilities (N, W) of every word in each context."""
         chain = [node_N]
         while bool(chain[-1].any()):
             chain.append(self.fall_X[chain[-1]])
         log_prob_NW = self.log_prob_E[: self.words].repeat(len(node_N), 1)
-        for at_N in reversed(chain[:-1]):  # what a longer context knows takes the place of what it falls back to
+        for at_N in reversed(chain[:-1]):  # n-grams of a longer context override what it backs off to
             log_prob_NW += self.back_off_X[at_N, None]
             first_N = self.row_X[at_N]
             count_N = torch.where(at_N != ROOT, self.row_X[at_N + 1] - first_N, 0)
@@ -72,10 +72,11 @@ class BackOff(NamedTuple):
 
 
 def back_off(orders: Sequence[Order], words: int) -> BackOff:
-    """The automaton of n-grams; each word is to be among the 1-grams.
+    """Build the automaton of n-grams; every word must be among the 1-grams.
 
-    An n-gram whose first words are no n-gram themselves, as pruning can leave it, makes them one, of the probability
-    that they have by backing off.  ValueError, with the line as argument, for an n-gram that is given twice.
+    If the first words of an n-gram are not an n-gram themselves, as can happen after pruning, they are added with the
+    probability that they have by backing off.  Raises ValueError, whose argument is the line, for an n-gram given
+    twice.
     """
     trie = _Trie(words)
     for order in orders:
@@ -86,7 +87,7 @@ def back_off(orders: Sequence[Order], words: int) -> BackOff:
     return BackOff(
         words,
         len(orders),
-        # Beyond any key, so that a look-up always has a place.
+        # Greater than any key, so that a look-up never runs off the end.
         torch.from_numpy(np.append(trie.key_E, np.int64(len(trie.fall_X)) * words)),
         torch.from_numpy(np.append(kept_X[trie.node_E], ROOT)),
         torch.from_numpy(np.append(trie.log_prob_X[trie.node_E], np.float32(0))),
@@ -97,7 +98,7 @@ def back_off(orders: Sequence[Order], words: int) -> BackOff:
 
 
 class _Trie:
-    """All n-grams by their words, first to last: node ROOT, and a node for each n-gram behind that of its first words.
+    """All n-grams by their words, first to last: the root, and a node for each n-gram below that of its first words.
 
     key_E, node_E: the arcs, sorted.  levels: the nodes of each order.
     """
@@ -112,7 +113,7 @@ class _Trie:
         self.levels: list[Ints] = []
 
     def add(self, order: Order) -> None:
-        """Take in the n-grams of the next order."""
+        """Add the n-grams of the next order."""
         self.levels.append(np.empty(0, np.int64))
         node_E = np.zeros(len(order.words_Ek), np.int64)
         for level, word_E in enumerate(order.words_Ek.T[:-1]):
@@ -127,7 +128,7 @@ class _Trie:
         self._make(unique_E, len(self.levels) - 1, order.log_prob_E[first_E], order.back_off_E[first_E])
 
     def _make(self, key_E: Ints, level: int, log_prob_E: Reals | None = None, back_off_E: Reals | None = None) -> None:
-        """New nodes, whose probabilities may be still to be found."""
+        """Add nodes; without `log_prob_E` their probabilities are left to `fall_back`."""
         if len(key_E) == 0:
             return
         nothing = np.full(len(key_E), np.nan, np.float32)
@@ -140,7 +141,7 @@ class _Trie:
         self.key_E, self.node_E = self.key_E[sorted_E], self.node_E[sorted_E]
 
     def fall_back(self) -> None:
-        """Find where each context falls back to, and the probabilities that are missing, shorter n-grams first."""
+        """Find the context each one falls back to, and the missing probabilities, shorter n-grams first."""
         self.back_off_X[self.levels[-1]] = 0.0  # nothing is longer than these
         key_X = np.zeros(len(self.log_prob_X), np.int64)
         key_X[self.node_E] = self.key_E
@@ -163,7 +164,10 @@ class _Trie:
         return self.key_E[at_N] == key_N, self.node_E[at_N]
 
     def worth_a_context(self) -> Ints:
-        """For each node itself or, if nothing depends on its first word, the nearest that it falls back to."""
+        """Return for each node the longest context worth keeping: itself, or the nearest it falls back to.
+
+        A context is worth keeping if it has a back-off weight or longer n-grams.
+        """
         kept_X = np.arange(len(self.fall_X))
         needed_X = self.back_off_X != 0
         needed_X[self.key_E // self.words] = True

@@ -18,7 +18,7 @@ from asr.decode.search import Hypothesis, SearchOptions
 
 
 class Path(NamedTuple):
-    """The most probable path of an utterance, repeats and blanks left out.
+    """The most probable path of an utterance, with repeats and blanks removed.
 
     log_probs: of each token, the highest over its frames.  log_prob: of the whole path.
     """
@@ -29,7 +29,7 @@ class Path(NamedTuple):
 
 
 def best_paths(log_prob_BTV: Tensor, len_B: Tensor, blank_id: int) -> list[Path]:
-    """Best path decoding (Graves et al. 2006): the most probable token of every frame."""
+    """Best path decoding (Graves et al. 2006): take the most probable token of every frame."""
     value_BT, token_BT = log_prob_BTV.max(-1)
     return [
         _collapsed(tokens[:length], values[:length], blank_id)
@@ -46,18 +46,18 @@ def _collapsed(tokens: Sequence[int], values: Sequence[float], blank_id: int) ->
 
 @torch.inference_mode()
 def prefix_search(log_prob_BTV: Tensor, len_B: Tensor, blank_id: int, options: SearchOptions) -> list[list[Hypothesis]]:
-    """Prefix beam search (Hannun et al. 2014): the texts of the highest probability over all their paths, best first.
+    """Prefix beam search (Hannun et al. 2014): find the texts most probable over all their paths, best first.
 
-    Of all utterances a frame at a time.  Prefixes that are equal are one: paths that reach a prefix of the beam from a
-    shorter one are added to it.  Pruning apart, a text's score is exact.  The score is the log-probability and the
-    length bonus for each token.
+    All utterances advance one frame at a time.  Equal prefixes are merged: the paths that extend a shorter prefix to
+    one that is already in the beam are added to it.  Apart from pruning, a text's score is exact: its log-probability
+    plus the length bonus for each token.
     """
     B, T, _ = log_prob_BTV.shape
     K, history = options.beam_size, History()
     log_prob_BTV = _padded(log_prob_BTV.double(), len_B, blank_id)
     names = Names.empty(B, K, log_prob_BTV.device)
     ends = _Ends(*(log_prob_BTV.new_full((B, K), -math.inf) for _ in range(2)))
-    ends.blank_BK[:, 0] = 0.0  # the empty prefix; the other places are not taken yet
+    ends.blank_BK[:, 0] = 0.0  # the empty prefix; the other places are still vacant
     for t in range(T):
         ends, step = _advance(ends, names, log_prob_BTV[:, t], blank_id, options.length_bonus)
         names = names.follow(step)
@@ -71,7 +71,7 @@ def prefix_search(log_prob_BTV: Tensor, len_B: Tensor, blank_id: int, options: S
 
 
 class _Ends(NamedTuple):
-    """The log-probabilities (B, K) of all paths to each prefix that end in blank, and in its last token."""
+    """Log-probabilities (B, K) of all paths to each prefix that end in blank, and of those ending in its last token."""
 
     blank_BK: Tensor
     token_BK: Tensor
@@ -82,7 +82,7 @@ class _Ends(NamedTuple):
 
 
 def _padded(log_prob_BTV: Tensor, len_B: Tensor, blank_id: int) -> Tensor:
-    """Behind its end an utterance goes on in blanks for free, which changes nothing."""
+    """Make every utterance continue with blanks of probability 1 after its end, which changes no score."""
     padding_BT = torch.arange(log_prob_BTV.shape[1], device=len_B.device) >= len_B[:, None]
     log_prob_BTV = log_prob_BTV.masked_fill(padding_BT[..., None], -math.inf)
     log_prob_BTV[..., blank_id].masked_fill_(padding_BT, 0.0)
@@ -90,12 +90,12 @@ def _padded(log_prob_BTV: Tensor, len_B: Tensor, blank_id: int) -> Tensor:
 
 
 def _advance(ends: _Ends, names: Names, log_prob_BV: Tensor, blank_id: int, bonus: float) -> tuple[_Ends, Step]:
-    """The best prefixes after one more frame."""
+    """Return the best prefixes after one more frame."""
     total_BK, some_BK = ends.total_BK, names.last_BK >= 0
     last_BK = names.last_BK.clamp(min=0)
     again_BK = log_prob_BV.gather(1, last_BK).masked_fill(~some_BK, -math.inf)
     longer_BKV = total_BK[..., None] + log_prob_BV[:, None]
-    # The same token again is a new one only behind a blank; without one it is the last token, said longer.
+    # A repeated token is a new one only after a blank; without a blank it prolongs the last token.
     twice_BK1 = torch.where(some_BK, ends.blank_BK + again_BK, longer_BKV.gather(2, last_BK[..., None])[..., 0])
     longer_BKV.scatter_(2, last_BK[..., None], twice_BK1[..., None])
     longer_BKV[..., blank_id] = -math.inf

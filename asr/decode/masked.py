@@ -1,4 +1,4 @@
-"""Texts filled in over a few rounds: mask-predict, and the refinement of Mask-CTC.
+"""Texts that are filled in over a few rounds: mask-predict, and the refinement of Mask-CTC.
 
 Shapes: N texts, P start tokens, L tokens of a text, V vocabulary.
 """
@@ -12,12 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Tokens (N, L) with masks among them, and lengths -> log-probabilities (N, L, V).
+# From tokens (N, L), some of them masked, and lengths to log-probabilities (N, L, V).
 Fill = Callable[[Tensor, Tensor], Tensor]
 
 
 class Filler(NamedTuple):
-    """Predicts masked tokens of texts, which stand behind start tokens; some tokens are never predicted."""
+    """Predicts masked tokens of texts after the start tokens; the tokens `never` are not predicted."""
 
     fill: Fill
     prefix_NP: Tensor
@@ -25,7 +25,7 @@ class Filler(NamedTuple):
     never: Sequence[int]
 
     def predict(self, tokens_NL: Tensor, len_N: Tensor) -> tuple[Tensor, Tensor]:
-        """The most probable token of each place, and its log-probability."""
+        """Return the most probable token of each position, and its log-probability."""
         P = self.prefix_NP.shape[1]
         log_prob_NLV = self.fill(torch.cat([self.prefix_NP, tokens_NL], dim=1), len_N + P)[:, P:]
         log_prob_NLV[..., [*self.never, self.mask_id]] = -math.inf
@@ -34,7 +34,7 @@ class Filler(NamedTuple):
 
 
 class Filled(NamedTuple):
-    """Tokens, and their log-probabilities when each was last predicted; behind a text's end both are 0."""
+    """Tokens, and the log-probability of each when it was last predicted; both are 0 after a text's end."""
 
     tokens_NL: Tensor
     log_prob_NL: Tensor
@@ -42,9 +42,9 @@ class Filled(NamedTuple):
 
 @torch.inference_mode()
 def mask_predict(filler: Filler, len_N: Tensor, iterations: int) -> Filled:
-    """Mask-predict (Ghazvininejad et al. 2019): predict all tokens, then again and again those that are least sure.
+    """Mask-predict (Ghazvininejad et al. 2019): predict all tokens, then repeatedly those that are least certain.
 
-    Of n tokens, n (I - i) / I are masked after round i of I, whatever they were before.
+    Of n tokens, n (I - i) / I are masked after round i of I, whether or not they were masked before.
     """
     real_NL = _places(len_N, int(len_N.max()))
     tokens_NL = torch.full(real_NL.shape, filler.mask_id, device=len_N.device)
@@ -62,7 +62,7 @@ def mask_predict(filler: Filler, len_N: Tensor, iterations: int) -> Filled:
 
 @torch.inference_mode()
 def refine(filler: Filler, tokens_NL: Tensor, len_N: Tensor, masked_NL: Tensor, iterations: int) -> Filled:
-    """Mask-CTC's refinement (Higuchi et al. 2020): fill in the masked tokens, the surest ones first, for good.
+    """Mask-CTC's refinement (Higuchi et al. 2020): fill in masked tokens for good, the most certain ones first.
 
     Of m masked tokens, m (I - i) / I are left after round i of I.
     """
@@ -82,7 +82,7 @@ def refine(filler: Filler, tokens_NL: Tensor, len_N: Tensor, masked_NL: Tensor, 
 
 
 def lowest(value_NL: Tensor, among_NL: Tensor, count_N: Tensor) -> Tensor:
-    """Mark the `count_N` lowest values among some places; of equal ones the first."""
+    """Mark the `count_N` lowest values among some positions; of equal values the first ones."""
     order_NL = value_NL.masked_fill(~among_NL, math.inf).argsort(dim=1, stable=True)
     rank_NL = torch.empty_like(order_NL)
     rank_NL.scatter_(1, order_NL, torch.arange(value_NL.shape[1], device=value_NL.device).expand_as(order_NL))

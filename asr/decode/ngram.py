@@ -1,4 +1,4 @@
-"""N-gram language models as scorers, for shallow fusion (Gulcehre et al. 2015): over tokens, or over words.
+"""N-gram language models as scorers for shallow fusion (Gulcehre et al. 2015): over tokens, or over words.
 
 Shapes: N hypotheses, L tokens, V vocabulary, W words of the language model, X nodes, E arcs, C characters.
 """
@@ -19,12 +19,12 @@ from asr.errors import ConfigError, printable
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 _SPECIAL = frozenset({BEGIN, END, UNKNOWN, "<UNK>"})
-SPACE = "\u2581"  # stands for a space, which parts the words of the file; SentencePiece's own sign
+SPACE = "\u2581"  # replaces spaces, which separate words in the file; SentencePiece's own sign
 LEAST_KNOWN = 0.5
 
 
 class Tokenizer(Protocol):
-    """What a language model needs of a vocabulary."""
+    """What a language model needs of a tokenizer."""
 
     @property
     def vocab_size(self) -> int: ...
@@ -41,10 +41,10 @@ class Tokenizer(Protocol):
 
 
 def symbols(tokenizer: Tokenizer) -> list[str]:
-    """How each token is written in the files of token models.
+    """Return how each token is written in the files of token models.
 
-    A piece of text is written as SentencePiece does it, a space as U+2581.  Tokens that are no text, or whose text is
-    taken or could not stand between spaces, are their number in angle brackets; the end token is </s>.
+    Text is written as SentencePiece writes it, with U+2581 for a space.  Tokens that have no text, or whose text is
+    taken or cannot be written between spaces, are written as their number in angle brackets; the end token is </s>.
     """
     taken = set(_SPECIAL)
     found = []
@@ -59,15 +59,15 @@ def symbols(tokenizer: Tokenizer) -> list[str]:
 
 
 def read_ngrams(path: Path, tokenizer: Tokenizer, unit: Literal["token", "word"], penalty: float) -> NGramScorer:
-    """The scorer of an ARPA file over tokens, or over words with a `penalty` in nats for those that it lacks.
+    """Return the scorer of an ARPA file over tokens, or over words with a `penalty` in nats for unknown words.
 
-    Raises ConfigError naming the file, and the line where it is broken.
+    Raises ConfigError naming the file, and the line if that is broken.
     """
     return TokenNGrams(path, tokenizer) if unit == "token" else WordNGrams(path, tokenizer, penalty)
 
 
 class TokenNGrams:
-    """The probability of each next token.  Those that the file lacks share what it has for <unk>."""
+    """Scores each next token.  Each token missing from the file has the probability of <unk>."""
 
     def __init__(self, path: Path, tokenizer: Tokenizer) -> None:
         names = symbols(tokenizer)
@@ -86,7 +86,7 @@ class TokenNGrams:
 
     def step(self, tokens_NL: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         self._on(tokens_NL.device)
-        if state is None:  # the first tokens are start tokens, of which the language model has one of its own
+        if state is None:  # start tokens come first; the language model has its own instead
             state, tokens_NL = tokens_NL.new_full((len(tokens_NL),), self._begin), tokens_NL[:, :0]
         for tokens_N in tokens_NL.unbind(1):
             _, state = self._model.score(self._word_V[tokens_N], state)
@@ -101,23 +101,23 @@ class TokenNGrams:
 
 
 class WordState(NamedTuple):
-    """The words of each hypothesis that are whole, as a context, and the one under way, as a node of its spelling."""
+    """The complete words of each hypothesis, as a context, and its unfinished word, as a node of the spelling trie."""
 
     context_N: Tensor
     node_N: Tensor
 
 
 class WordNGrams:
-    """The probability of each word, given when the next one begins or the text ends.
+    """Scores each word when the next word begins or the text ends.
 
-    Words are what stands between spaces, however tokens spell them, letter case included.
+    Words are what stands between spaces, case-sensitive, however the tokens spell them.
     """
 
     def __init__(self, path: Path, tokenizer: Tokenizer, penalty: float) -> None:
         pieces = [tokenizer.spelled(i) for i in range(tokenizer.vocab_size)]
         letters = sorted(set(b"".join(pieces)))
         if ord(" ") not in letters:
-            raise ConfigError(f"{printable(path)}: this model's tokens part no words by spaces; set the unit to token")
+            raise ConfigError(f"{printable(path)}: this model's tokens contain no spaces; set the unit to token")
         self._spelling = _Spelling(letters)
         self._model, ids, _ = _read(path, lambda word: word in _SPECIAL or set(word.encode()) <= set(letters))
         words = {word: i for word, i in ids.items() if word not in _SPECIAL}
@@ -149,7 +149,7 @@ class WordNGrams:
         return None if state is None else WordState(state.context_N[index_N], state.node_N[index_N])
 
     def _word(self, state: WordState) -> tuple[Tensor, Tensor]:
-        """What the word under way is worth if it ends here, and the context after it."""
+        """Return the score of the unfinished word if it ends here, and the context after it."""
         word_N = self._table.word_X[state.node_N]
         log_prob_N, next_N = self._model.score(word_N, state.context_N)
         log_prob_N = torch.where(word_N == self._unknown, log_prob_N - self._penalty, log_prob_N)
@@ -175,7 +175,11 @@ NGramScorer = TokenNGrams | WordNGrams
 
 
 class _Table(NamedTuple):
-    """Words by their letters: node x C + letter is the key of an arc, word_X the word that ends at a node."""
+    """The trie of the words' spellings.
+
+    key_E: node x C + letter of each arc, sorted.  next_E: where the arc leads.  word_X: the word that ends at each
+    node.
+    """
 
     letters: int
     key_E: Tensor
@@ -186,16 +190,16 @@ class _Table(NamedTuple):
         return _Table(self.letters, *(x.to(device) for x in self[1:]))
 
     def spell(self, letter_N: Tensor, node_N: Tensor) -> Tensor:
-        """The nodes after one more letter."""
+        """Return the nodes after one more letter."""
         key_N = node_N * self.letters + letter_N
         at_N = torch.searchsorted(self.key_E, key_N)
         return torch.where(self.key_E[at_N] == key_N, self.next_E[at_N], _Spelling.LOST)
 
 
 class _Spelling:
-    """Letters to nodes: NONE where no word is under way, LOST where it is none that is known.
+    """Maps letters to nodes: NONE between words, LOST for spellings that begin no known word.
 
-    A letter is a byte of UTF-8, as a token of a byte-level vocabulary may end within a character.
+    A letter is a byte of UTF-8, since a token of a byte-level vocabulary may end within a character.
     """
 
     NONE, LOST = 0, 1
@@ -204,13 +208,13 @@ class _Spelling:
         self.ids = {letter: i for i, letter in enumerate(letters)}
 
     def of_pieces(self, pieces: Sequence[bytes]) -> Tensor:
-        """The letters (V, C) of each token behind its leading spaces, -1 after the last."""
+        """Return the letters (V, C) of each token without its leading spaces, -1 after the last."""
         rows = [[self.ids[letter] for letter in piece.lstrip(b" ")] for piece in pieces]
         longest = max(map(len, rows))
         return torch.tensor([[*row, *[-1] * (longest - len(row))] for row in rows])
 
     def table(self, words: dict[str, int], unknown: int) -> _Table:
-        """All words' letters as a trie."""
+        """Build the trie of all words."""
         arcs: dict[int, int] = {}
         ends = [unknown, unknown]
         for word, i in words.items():
@@ -221,20 +225,20 @@ class _Spelling:
                 if node == len(ends):
                     ends.append(unknown)
             ends[node] = i
-        arcs[len(ends) * len(self.ids)] = self.LOST  # beyond any key, so that a look-up always has a place
+        arcs[len(ends) * len(self.ids)] = self.LOST  # greater than any key, so that a look-up never runs off the end
         keys = sorted(arcs)
         return _Table(len(self.ids), torch.tensor(keys), torch.tensor([arcs[k] for k in keys]), torch.tensor(ends))
 
 
 def _read(path: Path, keep: Callable[[str], bool]) -> tuple[BackOff, dict[str, int], int]:
-    """The automaton of a file, its words' numbers, and how many words it has.
+    """Return the automaton of a file, its words' numbers, and how many words it has.
 
-    <unk>, if it is missing, is as rare as the rarest word.
+    If <unk> is missing, it gets the probability of the rarest word.
     """
     arpa = read_arpa(path, keep)
     ids = {word: i for i, word in enumerate(arpa.words)}
     if END not in ids:
-        raise ConfigError(f"{printable(path)}: {END} is not among its 1-grams, so that no text could end")
+        raise ConfigError(f"{printable(path)}: {END} is not among its 1-grams, so no text could end")
     orders = arpa.orders
     if UNKNOWN not in ids:
         ids[UNKNOWN] = ids.pop("<UNK>", len(ids))
@@ -243,11 +247,11 @@ def _read(path: Path, keep: Callable[[str], bool]) -> tuple[BackOff, dict[str, i
     try:
         return back_off(orders, len(ids)), ids, arpa.size
     except ValueError as e:
-        raise ConfigError(f"{printable(path)}:{e}: this n-gram is there twice") from None
+        raise ConfigError(f"{printable(path)}:{e}: this n-gram is listed twice") from None
 
 
 def _with_unknown(first: Order, ids: dict[str, int]) -> Order:
-    """The 1-grams with one more."""
+    """Return the 1-grams with <unk> added."""
     rarest = first.log_prob_E[first.words_Ek[:, 0] != ids.get(BEGIN)].min()
     return Order(
         np.append(first.words_Ek, [[ids[UNKNOWN]]], 0).astype(np.int32),
@@ -258,7 +262,7 @@ def _with_unknown(first: Order, ids: dict[str, int]) -> Order:
 
 
 def _begin(model: BackOff, ids: dict[str, int]) -> int:
-    """The context at the start of a text."""
+    """Return the context at the start of a text."""
     if BEGIN not in ids:
         return ROOT
     _, next_N = model.score(torch.tensor([ids[BEGIN]]), torch.tensor([ROOT]))

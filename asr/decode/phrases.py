@@ -1,4 +1,4 @@
-"""A phrase list ('hotwords') as a scorer: shallow fusion (Zhao et al. 2019) by an automaton over tokens.
+"""A phrase list ('hotwords') as a scorer: shallow fusion (Zhao et al. 2019) with an automaton over tokens.
 
 Shapes: N hypotheses, L tokens, V vocabulary.
 """
@@ -18,12 +18,12 @@ from asr.phrases.spelling import Speller
 
 
 class PhraseScorer:
-    """A bonus for every token that goes on along a phrase, taken back if the phrase is left before its end.
+    """Gives a bonus to every token that continues a phrase, and takes it back if the phrase is left before its end.
 
-    A phrase counts from word start to word end, in the spellings that the speller knows.  Where matches overlap, the
-    leftmost and then the longest is kept, so the sum over a finished text is the phrase's weight for each token of the
-    phrases in it; the weight of the scorer is the bonus in nats.  Raises ConfigError for a phrase that the vocabulary
-    cannot write.
+    A phrase matches only from the start of a word to the end of a word, in the spellings of the speller.  Of
+    overlapping matches the leftmost and then the longest counts.  So in a finished text every token of a phrase gains
+    the phrase's weight; the weight of the scorer is the bonus in nats.  Raises ConfigError for a phrase that the
+    vocabulary cannot write.
     """
 
     def __init__(self, phrases: Iterable[Phrase], speller: Speller) -> None:
@@ -31,7 +31,7 @@ class PhraseScorer:
 
     @property
     def paths(self) -> Paths:
-        """Where texts stand in the list, for those who read it otherwise."""
+        """The paths of the list, for uses other than scoring."""
         return self._table.paths
 
     def start(self, memory: Any) -> Tensor | None:
@@ -39,7 +39,7 @@ class PhraseScorer:
 
     def step(self, tokens_NL: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         table = self._on(tokens_NL.device)
-        if state is None:  # the first tokens are start tokens: no phrase begins in them
+        if state is None:  # no phrase begins in the start tokens, which come first
             state, tokens_NL = tokens_NL.new_full((len(tokens_NL),), OPEN), tokens_NL[:, :0]
         for tokens_N in tokens_NL.unbind(1):
             state = table.paths.follow(tokens_N, state)

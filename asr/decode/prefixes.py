@@ -1,4 +1,4 @@
-"""Beams of prefixes that grow at most by a token a step, in which equal prefixes become one.
+"""Beams of prefixes that grow by at most one token per step, in which equal prefixes are merged.
 
 Shapes: B utterances, K beam, C candidates, S steps, V vocabulary.
 """
@@ -17,7 +17,7 @@ _FACTOR, _STEP = 6_364_136_223_846_793_005, 1_442_695_040_888_963_407  # of a 64
 
 
 class Names(NamedTuple):
-    """What is known of the prefixes of a beam (B, K): a hash of the whole, the last token or -1, how many there are."""
+    """Identifies the prefixes of a beam (B, K): a hash of the whole prefix, its last token or -1, and its length."""
 
     hash_BK: Tensor
     last_BK: Tensor
@@ -25,12 +25,12 @@ class Names(NamedTuple):
 
     @classmethod
     def empty(cls, B: int, K: int, device: torch.device) -> Names:
-        """Of prefixes without a token."""
+        """Return the names of empty prefixes."""
         zero_BK = torch.zeros(B, K, dtype=torch.long, device=device)
         return cls(zero_BK, zero_BK - 1, zero_BK)
 
     def follow(self, step: Step) -> Names:
-        """The names after a step."""
+        """Return the names after a step."""
         hash_BK, last_BK, count_BK = (x.gather(1, step.from_BK) for x in self)
         longer_BK = _extended(hash_BK, step.gained_BK)
         return Names(
@@ -41,7 +41,7 @@ class Names(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Which prefixes a step keeps: their scores, the places in the beam they come from, the token each gained or -1."""
+    """The prefixes that a step keeps: their scores, the beam places they come from, and the token each gained or -1."""
 
     score_BK: Tensor
     from_BK: Tensor
@@ -49,14 +49,14 @@ class Step(NamedTuple):
 
     @property
     def stays_BK(self) -> Tensor:
-        """Those that gained nothing."""
+        """Marks the prefixes that gained no token."""
         return self.gained_BK < 0
 
 
 def merge(longer_BKV: Tensor, names: Names, alive_BK: Tensor) -> tuple[Tensor, Tensor]:
-    """Part what prefixes with one more token are worth: (B, K) of those that the beam holds already, and the others."""
+    """Split scores of extended prefixes: sums (B, K) for prefixes already in the beam, and the others (B, K, V)."""
     hash_BK, last_BK, _ = names
-    joined_BKK = _extended(hash_BK[:, :, None], last_BK[:, None]) == hash_BK[:, None]  # this prefix, the last of that
+    joined_BKK = _extended(hash_BK[:, :, None], last_BK[:, None]) == hash_BK[:, None]  # is i plus j's last token j?
     joined_BKK &= (alive_BK & (last_BK >= 0))[:, None]
     column_BKK = last_BK.clamp(min=0)[:, None].expand(joined_BKK.shape)
     into_BK = longer_BKV.gather(2, column_BKK).masked_fill(~joined_BKK, -math.inf).logsumexp(1)
@@ -65,9 +65,9 @@ def merge(longer_BKV: Tensor, names: Names, alive_BK: Tensor) -> tuple[Tensor, T
 
 
 def keep_best(stay_BK: Tensor, longer_BKV: Tensor, names: Names, bonus: float) -> Step:
-    """The K best of the prefixes as they are and with one more token, by their scores with a bonus for each token.
+    """Keep the K best of all prefixes, unchanged or with one more token, ranked with a bonus for each token.
 
-    The scores that it gives have none.
+    The scores that it returns are without the bonus.
     """
     K, V = longer_BKV.shape[1:]
     score_BC = torch.cat([stay_BK, longer_BKV.flatten(1)], dim=1)
@@ -81,13 +81,13 @@ def keep_best(stay_BK: Tensor, longer_BKV: Tensor, names: Names, bonus: float) -
 
 
 class History:
-    """The steps of a search, from which texts are read at its end."""
+    """The steps of a search, from which the texts are read at its end."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
 
     def texts(self, b: int, places: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
-        """The tokens of utterance b's prefixes, each by the number of steps made until then and its place."""
+        """Return the tokens of prefixes of utterance b, each given by the number of steps until then and its place."""
         found = []
         for count, at in places:
             tokens = []
@@ -103,5 +103,5 @@ class History:
 
 
 def _extended(hash_X: Tensor, token_X: Tensor) -> Tensor:
-    """The hash of a prefix and one more token; of some thousand prefixes, two alike are not to be expected."""
+    """Return the hash of a prefix with one more token; with some thousand prefixes, collisions are not expected."""
     return hash_X * _FACTOR + (token_X + 1) * _STEP

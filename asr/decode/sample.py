@@ -1,7 +1,7 @@
-"""Texts drawn at random: one for each utterance where the best one has gone wrong, or several in place of a beam.
+"""Texts drawn at random: one per utterance where the best text has gone wrong, or several in place of a beam.
 
-Shapes: B utterances, K draws of each, R = B x K texts, N those of utterances that are not done yet, P start tokens,
-L tokens, V vocabulary, S scorers.
+Shapes: B utterances, K draws of each, R = B x K texts, N those of unfinished utterances, P start tokens, L tokens, V
+vocabulary, S scorers.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def sample(
     seeds_BK: Sequence[Sequence[int]],
     top_p: float = 1.0,
 ) -> list[list[Hypothesis]]:
-    """Draw K texts of each utterance, token after token from the weighted sum of the scorers over the temperature.
+    """Draw K texts of each utterance, token by token, from the weighted sum of the scorers divided by the temperature.
 
-    Arguments are those of `search`; beam and n-best play no part, and scores are comparable, for the temperature is
-    not in them.  top_p: the share of the probability that the most probable tokens must have together to be drawn
-    from, the nucleus (Holtzman et al. 2020).  seeds_BK: what each text's draws depend on, and nothing else, whatever
-    stands beside it.
+    Arguments are those of `search`; beam and n-best are ignored.  The temperature does not enter the scores, so they
+    compare with those of `search`.  seeds_BK: one seed per text; its draws depend on nothing else in the batch.  top_p:
+    draw only from the most probable tokens that together have this share of the probability, the nucleus (Holtzman et
+    al. 2020).
     """
     K, longest, device = len(seeds_BK[0]), max(max_tokens_B, default=0), prefix_BP.device
     uniform_RL = torch.stack([_uniforms(seed, longest) for seeds in seeds_BK for seed in seeds]).to(device)
@@ -68,7 +68,7 @@ def sample(
 
 
 def ranked(drawn: Iterable[Hypothesis]) -> list[Hypothesis]:
-    """The different ones of some draws, best first."""
+    """Return the distinct hypotheses among some draws, best first."""
     return sorted({(h.tokens, h.truncated): h for h in drawn}.values(), key=lambda h: -h.score)
 
 
@@ -89,7 +89,7 @@ def _chosen(log_prob_NV: Tensor, token_N: Tensor) -> Tensor:
 
 
 def _pick(logits_NV: Tensor, draw_N: Tensor, top_p: float) -> Tensor:
-    """The tokens at which the cumulated probabilities pass the draws; one draw a token, whatever the vocabulary."""
+    """Return the tokens at which the cumulative probabilities pass the draws: one random number per token drawn."""
     prob_NV = logits_NV.double().softmax(-1)
     reach_NV = (prob_NV if top_p == 1.0 else _nucleus(prob_NV, top_p)).cumsum(-1)
     # Rounding can leave the last sum below 1, and a draw at 0 must not pick a forbidden token.
@@ -98,7 +98,7 @@ def _pick(logits_NV: Tensor, draw_N: Tensor, top_p: float) -> Tensor:
 
 
 def _nucleus(prob_NV: Tensor, top_p: float) -> Tensor:
-    """The probabilities of the fewest tokens that have `top_p` together; the others' are 0."""
+    """Keep the probabilities of the fewest tokens that reach `top_p` together; set the others to 0."""
     sorted_NV, at_NV = prob_NV.sort(stable=True, dim=-1, descending=True)
     before_NV = sorted_NV.cumsum(-1) - sorted_NV
     return torch.zeros_like(prob_NV).scatter(-1, at_NV, sorted_NV.where(before_NV < top_p, 0.0))

@@ -1,4 +1,4 @@
-"""Scorers beside the decoder: CTC prefix scores and forbidden tokens.
+"""Scorers used beside the decoder: CTC prefix scores and forbidden tokens.
 
 Shapes: B utterances, N hypotheses, T frames, V vocabulary.
 """
@@ -18,10 +18,9 @@ from asr.compaction import compacted
 class CTCState(NamedTuple):
     """Forward variables of every prefix, as log-probabilities in float64.
 
-    log_prob_BTV, prob_BTV: CTC posteriors.  utterance_N: their row for each hypothesis.  Over frames 0..T:
-    nonblank_NT and blank_NT are the probabilities that the first t frames are the prefix, ending in its last token
-    or in blank.  prefix_N: the prefix score.  last_N: the prefix's last token, -1 for none.  begun: whether the start
-    tokens have been fed.
+    log_prob_BTV, prob_BTV: CTC posteriors.  utterance_N: their row for each hypothesis.  nonblank_NT, blank_NT: for t
+    in 0..T, the probability that the first t frames spell the prefix and end in its last token or in blank.  prefix_N:
+    the prefix score.  last_N: the prefix's last token, -1 for none.  begun: whether the start tokens have been fed.
     """
 
     log_prob_BTV: Tensor
@@ -38,9 +37,9 @@ class CTCPrefixScorer:
     """The probability that CTC's text begins with the prefix (Watanabe et al. 2017), for joint decoding.
 
     `posteriors` gives log-probabilities (B, T, V) and lengths (B,) from the encoder's memory.  The tokens of the first
-    step are start tokens, of which CTC knows nothing.  The recursions over frames are linear, so both are
-    written as cumulative sums, and the scores of all next tokens are one matrix product per utterance; float64
-    keeps them exact.
+    step are start tokens, which CTC does not have.  The recursions over frames are linear, so they are written as
+    cumulative sums, and the scores of all next tokens are one matrix product per utterance; float64 keeps them
+    accurate.
     """
 
     _FLOOR = -1e3
@@ -53,7 +52,7 @@ class CTCPrefixScorer:
         log_prob_BTV, len_B = self.posteriors(memory)
         B, T, _ = log_prob_BTV.shape
         log_prob_BTV = log_prob_BTV.clamp(min=self._FLOOR).double()
-        # Beyond the end every path goes on in blanks for free, so the last column holds the whole utterance.
+        # After its end an utterance continues with blanks of probability 1, so the last column covers all of it.
         padding_BT1 = (torch.arange(T, device=len_B.device) >= len_B[:, None])[..., None]
         log_prob_BTV.masked_fill_(padding_BT1, self._FLOOR)
         log_prob_BTV[..., self.blank_id].masked_fill_(padding_BT1[..., 0], 0.0)
@@ -101,7 +100,7 @@ class CTCPrefixScorer:
         )
 
     def _emission(self, tokens_N: Tensor, state: CTCState) -> Tensor:
-        """Log-probability (N, T) of one token of each hypothesis at each frame."""
+        """Return the log-probability (N, T) of one token of each hypothesis at each frame."""
         return state.log_prob_BTV[state.utterance_N, :, tokens_N]
 
     def _extend(self, tokens_N: Tensor, state: CTCState) -> CTCState:
@@ -126,7 +125,7 @@ def _prepend(x_NT: Tensor, value: float) -> Tensor:
 
 
 class ForbidScorer:
-    """Keep tokens from being produced: `always`, and `first` not as the first token of the text."""
+    """Forbids tokens: those in `always` everywhere, those in `first` as the first token of the text."""
 
     def __init__(self, vocab_size: int, always: Sequence[int], first: Sequence[int], prefix_length: int) -> None:
         self.allowed_2V = torch.zeros(2, vocab_size)  # always, and as the first token
@@ -139,7 +138,7 @@ class ForbidScorer:
 
     def step(self, tokens_NL: Tensor, state: int) -> tuple[Tensor, int]:
         state += tokens_NL.shape[1]
-        self.allowed_2V = self.allowed_2V.to(tokens_NL.device)  # once, not at every step
+        self.allowed_2V = self.allowed_2V.to(tokens_NL.device)  # copies only once
         first = int(state == self.prefix_length)
         return self.allowed_2V[first : first + 1], state
 

@@ -1,4 +1,4 @@
-"""Batched beam search over weighted scorers; greedy search is beam 1.
+"""Batched beam search over weighted scorers; greedy search is a beam of 1.
 
 Shapes: B utterances, K beam, N = B x K hypotheses, L tokens, V vocabulary, S scorers, C candidates.
 """
@@ -18,21 +18,21 @@ from asr.compaction import closed_up, hypotheses
 
 
 class Scorer(Protocol):
-    """Something that scores the next token of many hypotheses at once, given what the encoder heard."""
+    """Scores the next token of many hypotheses at once, given the encoder's output."""
 
     def start(self, memory: Any) -> Any:
-        """The state before the first token, one hypothesis per utterance."""
+        """Return the state before the first token, one hypothesis per utterance."""
         ...
 
     def step(self, tokens_NL: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Append L tokens to each hypothesis: log-probabilities (N, V) of the next one, and the new state.
+        """Append L tokens to each hypothesis; return log-probabilities (N, V) of the next one, and the new state.
 
-        Where they are the same for all hypotheses they may be (1, V).  The old state is not used again.
+        If they are the same for all hypotheses they may be (1, V).  The old state is not used again.
         """
         ...
 
     def reorder(self, state: Any, index_N: Tensor) -> Any:
-        """The state of the hypotheses `index_N`; those of one utterance stand together, equally many of each.
+        """Return the state of the hypotheses `index_N`; those of one utterance are adjacent, equally many of each.
 
         The old state is not used again.
         """
@@ -40,7 +40,7 @@ class Scorer(Protocol):
 
 
 class Weighted(NamedTuple):
-    """A scorer, its share in the sum and the name under which its part is reported."""
+    """A scorer, its weight in the sum, and the name under which its part of the score is reported."""
 
     name: str
     scorer: Scorer
@@ -51,8 +51,8 @@ class Weighted(NamedTuple):
 class Hypothesis:
     """A finished text.
 
-    tokens: without start and end tokens.  score: the sum by which hypotheses are ranked, length bonus and penalty
-    applied.  parts: unweighted log-probability by scorer.  truncated: the length cap came before the end token.
+    tokens: without start and end tokens.  score: what hypotheses are ranked by, with length bonus and penalty applied.
+    parts: unweighted log-probability by scorer.  truncated: whether the length cap came before the end token.
     """
 
     tokens: tuple[int, ...]
@@ -63,7 +63,10 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Beam width and how length enters the score: (sum + bonus x n) / m ** penalty, n tokens, m with the end token."""
+    """Beam width and how the length enters the score.
+
+    score = (sum + length_bonus x n) / m ** length_penalty, with n tokens, and m = n plus 1 for an end token.
+    """
 
     beam_size: int = 1
     length_bonus: float = 0.0
@@ -73,7 +76,7 @@ class SearchOptions:
 
 @dataclass
 class _Beam:
-    """The open hypotheses of the utterances that are not done yet; rows of K stand together."""
+    """The open hypotheses of unfinished utterances, K adjacent rows for each."""
 
     utterances: list[int]
     score_BK: Tensor
@@ -94,9 +97,9 @@ def search(
 ) -> list[list[Hypothesis]]:
     """Find the best hypotheses of every utterance, best first.
 
-    prefix_BP: start tokens, fed before anything is scored.  An utterance is done when as many hypotheses have
-    ended as the beam is wide (an end token counts if it is among the K best continuations), or at its cap
-    `max_tokens_B`; then hypotheses without an end stand in, marked truncated.
+    prefix_BP: start tokens, fed before anything is scored.  An utterance is done when as many hypotheses have ended as
+    the beam is wide (an end token counts if it is among the K best continuations), or at its cap `max_tokens_B`.  If
+    none has ended by then, the open hypotheses are returned, marked truncated.
     """
     K, B = options.beam_size, len(prefix_BP)
     beam, log_probs = _open(scorers, memory, prefix_BP, K)
@@ -134,12 +137,12 @@ def _open(scorers: Sequence[Weighted], memory: Any, prefix_BP: Tensor, K: int) -
         tokens_NL=torch.empty(B * K, 0, dtype=torch.long, device=device),
         states=states,
     )
-    beam.score_BK[:, 0] = 0.0  # all beams start alike: only the first one may branch
+    beam.score_BK[:, 0] = 0.0  # all beams start alike, so only the first may branch
     return beam, log_probs
 
 
 def start(scorers: Sequence[Weighted], memory: Any, prefix_BP: Tensor, K: int) -> tuple[list[Tensor], list[Any]]:
-    """What `step` gives for the start tokens, of K hypotheses of each utterance, which are alike."""
+    """Feed the start tokens to K equal hypotheses of each utterance; return what `step` returns."""
     B = len(prefix_BP)
     log_probs, states = step(scorers, prefix_BP, [w.scorer.start(memory) for w in scorers])
     if K > 1:
@@ -150,18 +153,18 @@ def start(scorers: Sequence[Weighted], memory: Any, prefix_BP: Tensor, K: int) -
 
 
 def step(scorers: Sequence[Weighted], tokens_NL: Tensor, states: Sequence[Any]) -> tuple[list[Tensor], list[Any]]:
-    """Each scorer's step."""
+    """Feed tokens to every scorer; return their log-probabilities and states."""
     results = [w.scorer.step(tokens_NL, state) for w, state in zip(scorers, states, strict=True)]
     return [log_prob_NV for log_prob_NV, _ in results], [state for _, state in results]
 
 
 def reorder(scorers: Sequence[Weighted], states: Sequence[Any], index_N: Tensor) -> list[Any]:
-    """Each scorer's state of the hypotheses `index_N`."""
+    """Return every scorer's state of the hypotheses `index_N`."""
     return [w.scorer.reorder(state, index_N) for w, state in zip(scorers, states, strict=True)]
 
 
 def best(x_NV: Tensor, k: int, block: int = 64) -> tuple[Tensor, Tensor]:
-    """The k largest of each row and where they are, largest first, as topk gives them but sooner.
+    """Return the k largest values of each row and their columns, largest first: topk, but faster.
 
     They lie within the k blocks of columns that have the largest maxima, so only these need sorting.
     """
@@ -186,11 +189,11 @@ def _advance(
     length: int,
     options: SearchOptions,
 ) -> tuple[Tensor, Tensor]:
-    """Grow every hypothesis by a token; move ended ones to `finished`; give parent rows and tokens of the rest."""
+    """Extend hypotheses by a token and move ended ones to `finished`; return parent rows and tokens of the rest."""
     B, K = beam.score_BK.shape
     parts = [x_NV if w.weight == 1.0 else x_NV * w.weight for w, x_NV in zip(scorers, log_probs, strict=True)]
     step_NV = functools.reduce(torch.add, parts)
-    # One that ends makes room for one that goes on; greedy search needs none of these.
+    # A hypothesis that ends makes room for the next best; greedy search needs no spare candidates.
     candidates = 1 if K == 1 else min(2 * K, K * step_NV.shape[1])
     value_NC, token_NC = best(step_NV, min(candidates, step_NV.shape[1]))
     total_BC, flat_BC = (beam.score_BK.view(-1, 1) + value_NC).view(B, -1).topk(candidates)
@@ -216,14 +219,14 @@ def _advance(
 
 
 def _close(beam: _Beam, capped: list[bool], length: int, scorers: Sequence[Weighted], options: SearchOptions) -> None:
-    """At the cap, let open hypotheses stand in for an utterance in which none has ended."""
+    """At the cap, finish the open hypotheses of an utterance for which none has ended."""
     K = options.beam_size
     for b, utterance in enumerate(beam.utterances):
         if not capped[b] or beam.finished[utterance]:
             continue
         for row in range(b * K, (b + 1) * K):
             total, tokens = float(beam.score_BK.view(-1)[row]), tuple(beam.tokens_NL[row].tolist())
-            if math.isfinite(total):  # else nobody has taken the place
+            if math.isfinite(total):  # otherwise the place is vacant
                 hypothesis = _hypothesis(tokens, total, beam.parts_NS[row], length, scorers, options, truncated=True)
                 beam.finished[utterance].append(hypothesis)
 

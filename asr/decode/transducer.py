@@ -1,4 +1,4 @@
-"""Batched beam search for transducers; greedy search is beam 1.
+"""Batched beam search for transducers; greedy search is a beam of 1.
 
 Shapes: B utterances, K beam, N = B x K hypotheses, T frames, P start tokens, J width of the joiner, V vocabulary.
 """
@@ -20,23 +20,23 @@ State = tuple[Tensor, ...]
 
 
 class Joined(Protocol):
-    """What is asked of a transducer: tensors of a state begin with N."""
+    """The part of a transducer that the search uses; the first dimension of a state's tensors is N."""
 
     def start(self, prefix_NP: Tensor) -> tuple[Tensor, State]:
-        """The tokens so far as the joiner takes them, (N, J), and the state, after the start tokens."""
+        """Return the projected tokens so far, (N, J), and the state, after the start tokens."""
         ...
 
     def step(self, tokens_N: Tensor, state: State) -> tuple[Tensor, State]:
-        """The same after one more token each."""
+        """Return the projected tokens so far and the state after one more token each."""
         ...
 
     def look(self, frame_NJ: Tensor, token_NJ: Tensor) -> Tensor:
-        """Log-probabilities (N, V) of blank and tokens at a frame."""
+        """Return log-probabilities (N, V) of blank and tokens at a frame."""
         ...
 
 
 class Limits(NamedTuple):
-    """Tokens never produced, and how many there are at most at a frame and in a text."""
+    """Tokens that are never produced, and the most tokens at a frame and in each text."""
 
     never: Sequence[int]
     symbols: int
@@ -44,7 +44,7 @@ class Limits(NamedTuple):
 
 
 class _Ended(NamedTuple):
-    """A hypothesis at its end: its score with the bonus and without, how many steps it took, and its place then."""
+    """An ended hypothesis: its scores with and without the bonus, its number of steps, and its place in the beam."""
 
     ranked: float
     score: float
@@ -54,7 +54,7 @@ class _Ended(NamedTuple):
 
 @dataclass
 class _Beam:
-    """Hypotheses: their scores without the bonus, the frame at which each stands, and its tokens at that frame."""
+    """Hypotheses: their scores without the bonus, their current frames, and how many tokens each has at that frame."""
 
     score_BK: Tensor
     frame_BK: Tensor
@@ -76,12 +76,12 @@ def transducer_search(
     limits: Limits,
     options: SearchOptions,
 ) -> list[list[Hypothesis]]:
-    """Alignment-length synchronous search (Saon et al. 2020): the most probable texts, best first.
+    """Alignment-length synchronous search (Saon et al. 2020): find the most probable texts, best first.
 
-    A step is a blank, which goes on to the next frame, or a token, so after as many steps hypotheses of one text stand
-    at one frame: they become one, and pruning apart a text's score is the sum over all its alignments.  A hypothesis
-    ends with the blank of its last frame; an utterance is done when nothing open is more probable than what is found.
-    The score is the log-probability and the length bonus for each token.
+    A step is a blank, which advances to the next frame, or a token, so after equally many steps all hypotheses of one
+    text are at the same frame.  They are merged: apart from pruning, a text's score is the sum over all its alignments.
+    A hypothesis ends with the blank of its last frame; an utterance is done when no open hypothesis is more probable
+    than those found.  The score is the log-probability plus the length bonus for each token.
     """
     device, B = frames_BTJ.device, len(len_B)
     most_B1 = torch.tensor(limits.tokens_B, device=device)[:, None]
@@ -114,24 +114,24 @@ def _open(model: Joined, prefix_BP: Tensor, K: int, len_B: Tensor) -> _Beam:
         state=tuple(x.repeat_interleave(K, 0) for x in state),
         ended=[[] if length else [_Ended(0.0, 0.0, 0, 0)] for length in len_B.tolist()],
     )
-    beam.score_BK[len_B > 0, 0] = 0.0  # all hypotheses start alike: only the first one may branch
+    beam.score_BK[len_B > 0, 0] = 0.0  # all hypotheses start alike, so only the first may branch
     return beam
 
 
 def _look(model: Joined, beam: _Beam, frames_BTJ: Tensor, len_B: Tensor) -> Tensor:
-    """Log-probabilities (B, K, V) of what comes next."""
+    """Return log-probabilities (B, K, V) of what comes next."""
     at_BK = torch.minimum(beam.frame_BK, len_B[:, None] - 1).clamp(min=0)
     frame_BKJ = frames_BTJ.gather(1, at_BK[..., None].expand(-1, -1, frames_BTJ.shape[2]))
     return model.look(frame_BKJ.flatten(0, 1), beam.token_NJ).unflatten(0, at_BK.shape).double()
 
 
 def _follow(model: Joined, beam: _Beam, step: Step, len_B: Tensor, most_B1: Tensor, options: SearchOptions) -> None:
-    """Make the step: hypotheses that come to their end leave the beam, and utterances that are done are closed."""
+    """Apply a step: hypotheses that end leave the beam, and utterances that are done are closed."""
     B, K = step.from_BK.shape
     stays_BK = step.stays_BK
     frame_BK, symbols_BK = (x.gather(1, step.from_BK) for x in (beam.frame_BK, beam.symbols_BK))
     beam.frame_BK = frame_BK + stays_BK
-    # Where two have become one, that which took the blank counts.
+    # Of merged hypotheses, the count of the one that took the blank is kept.
     beam.symbols_BK = torch.where(stays_BK, 0, symbols_BK + 1)
     beam.names = beam.names.follow(step)
     beam.history.steps.append(step)
@@ -142,7 +142,8 @@ def _follow(model: Joined, beam: _Beam, step: Step, len_B: Tensor, most_B1: Tens
         score = float(beam.score_BK[b, k])
         beam.ended[b].append(_Ended(score + bonus * int(count_BK[b, k]), score, len(beam.history.steps), k))
     beam.score_BK = beam.score_BK.masked_fill(over_BK, -math.inf)
-    # Those that go on may gain a bonus for each token that they have room for, and lose one for each that they have.
+    # The best score that is still possible: a bonus counts for all tokens that there is room for, a negative one
+    # only for those already there.
     hope_BK = beam.score_BK + bonus * (most_B1 if bonus > 0 else count_BK)
     for b, most in enumerate(hope_BK.logsumexp(1).tolist()):
         best = sorted((each.ranked for each in beam.ended[b]), reverse=True)[: options.n_best]

@@ -131,7 +131,7 @@ def cells(n: int) -> list[int]:
 
 
 def between(x_B: Tensor, knots_K: Tensor) -> Tensor:
-    """Return weights (B, K) of ascending knots for linear interpolation at x; beyond the ends the nearest knot has all."""
+    """Return linear interpolation weights (B, K) of ascending knots at x; outside, the nearest knot has weight 1."""
     at_B = ((x_B[:, None] - knots_K[:-1]) / knots_K.diff()).clamp(0, 1).sum(1)
     return (1 - (at_B[:, None] - torch.arange(len(knots_K), device=x_B.device)).abs()).clamp(min=0)
 
