@@ -39,9 +39,9 @@ def test_those_of_a_call_are_in_place_of_the_model_s(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("Asterisk, PBX", "^hotwords: Asterisk, PBX: no such file; phrases themselves are given in a list$"),
-        (["hello", ""], "^hotwords: each is a name or a phrase, not ''$"),
-        ([3], "^hotwords: each is a name or a phrase, not 3$"),
+        ("Asterisk, PBX", "^hotwords: Asterisk, PBX: no such file; pass phrases themselves as a list$"),
+        (["hello", ""], "^hotwords: each must be a name or a phrase, not ''$"),
+        ([3], "^hotwords: each must be a name or a phrase, not 3$"),
     ],
 )
 def test_what_is_no_phrase_is_refused(given: Any, says: str) -> None:

@@ -219,10 +219,10 @@ def test_a_listed_name_wins_where_the_model_is_in_doubt(beam: int) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"\n# none\n", ": no phrase in it; write one a line"),
-        (b"a\tb", ":1: the weight is to be a number above 0, not 'b'"),
-        (b"x\na\t-1", ":2: the weight is to be a number above 0, not '-1'"),
-        (b"a\tnan", ":1: the weight is to be a number above 0, not 'nan'"),
+        (b"\n# none\n", ": it holds no phrases; write one per line"),
+        (b"a\tb", ":1: the weight must be a number above 0, not 'b'"),
+        (b"x\na\t-1", ":2: the weight must be a number above 0, not '-1'"),
+        (b"a\tnan", ":1: the weight must be a number above 0, not 'nan'"),
         (b"# x\n\t2", ":2: no phrase before the tab"),
         (b"a\t2\tc", ":1: expected a phrase, perhaps a tab and a weight, and nothing more"),
         (b"a\n\xff", r":2: not UTF-8 \(byte 0xff\); save the file as UTF-8"),

@@ -1,9 +1,9 @@
 """N-gram models by interpolated modified Kneser-Ney smoothing (Chen and Goodman 1998), written as ARPA files.
 
-By hand, for the library that everybody has for it, KenLM, is C++ that pip can build only where a compiler and Boost
-are; here numpy does the counting.  Texts of 100 million tokens fit into some 10 GB of memory.
+Written here because the usual library, KenLM, is C++ that pip can build only with a compiler and Boost installed; numpy
+does the counting.  100 million tokens of text need some 10 GB of memory.
 
-Shapes: P positions in the texts, E different n-grams of an order, k words of one, W words.
+Shapes: P positions in the texts, E distinct n-grams of an order, k words of one, W words.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from asr.errors import DataError
 from asr.files import write_atomically
 
 BEGIN, END, UNKNOWN = 0, 1, 2  # the first words of every model, see `write_arpa`
-FALLBACK = (0.5, 1.0, 1.5)  # KenLM's, for counts of counts from which no discounts follow
+FALLBACK = (0.5, 1.0, 1.5)  # KenLM's, for when the counts of counts give no valid discounts
 Ints = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
 
 class Estimated(NamedTuple):
-    """The n-grams of one order: words (E, k), probabilities, and what is left for shorter contexts behind each."""
+    """The n-grams of one order: words (E, k), probabilities, and the mass left to shorter contexts after each."""
 
     words_Ek: NDArray[np.int32]
     prob_E: Reals
@@ -39,7 +39,7 @@ class Estimated(NamedTuple):
 class _Counts(NamedTuple):
     """The n-grams of one order, sorted by their first words.
 
-    shorter_E: where its first words stand among those of the order below; last_E: where its last ones do.
+    shorter_E: the index of each one's first words in the order below; last_E: that of its last words.
     """
 
     words_Ek: NDArray[np.int32]
@@ -51,9 +51,8 @@ class _Counts(NamedTuple):
 def estimate(texts: Iterable[Sequence[int]], words: int, order: int) -> list[Estimated]:
     """Estimate n-grams up to `order` from texts of word numbers below `words`, of which UNKNOWN is one.
 
-    Every word but BEGIN has a probability in every context, END among them.  The discounts follow from how many
-    n-grams were seen once to four times; where these are too few for that, they are FALLBACK.  Raises DataError if
-    there is no text.
+    Every word but BEGIN has a probability in every context, END included.  The discounts follow from how many n-grams
+    were seen once to four times; if these counts give none, FALLBACK is used.  Raises DataError if there is no text.
     """
     counts = _counted(texts, words, order)
     found: list[Estimated] = []
@@ -78,7 +77,7 @@ def estimate(texts: Iterable[Sequence[int]], words: int, order: int) -> list[Est
 
 
 def _counted(texts: Iterable[Sequence[int]], words: int, order: int) -> list[_Counts]:
-    """All n-grams, and of 1-grams those of all words; BEGIN stands once before each text, END behind it."""
+    """Count all n-grams; the 1-grams are all words.  BEGIN is put once before each text, and END after it."""
     ended = [[BEGIN, *text, END] for text in texts]
     if not ended:
         raise DataError("there is no text to make a language model of")
@@ -87,7 +86,7 @@ def _counted(texts: Iterable[Sequence[int]], words: int, order: int) -> list[_Co
     every_W = np.arange(words)
     count_W = np.bincount(word_P, minlength=words)
     counts = [_Counts(every_W[:, None].astype(np.int32), count_W, np.zeros_like(every_W), every_W)]
-    number_P = word_P  # of the n-gram of the order below that begins there
+    number_P = word_P  # the index of the n-gram of the order below that begins here
     for k in range(2, order + 1):
         at_P = np.flatnonzero(left_P >= k)
         key_P = number_P[at_P] * words + word_P[at_P + k - 1]
@@ -101,13 +100,13 @@ def _counted(texts: Iterable[Sequence[int]], words: int, order: int) -> list[_Co
 
 
 def _continued(now: _Counts, longer: _Counts) -> Ints:
-    """Behind how many different words an n-gram was seen; as often as it was where nothing can stand before it."""
+    """Return how many different words precede each n-gram; for n-grams that start with BEGIN, their own counts."""
     continued_E = np.bincount(longer.last_E, minlength=len(now.count_E))
     return np.where(now.words_Ek[:, 0] == BEGIN, now.count_E, continued_E)
 
 
 def _discounts(seen_E: Ints) -> tuple[float, ...]:
-    """What is taken from n-grams seen once, twice, and more often (Chen and Goodman, equation 26)."""
+    """Return the discounts of n-grams seen once, twice, and more often (Chen and Goodman, equation 26)."""
     n = [float((seen_E == count).sum()) for count in range(1, 5)]
     if min(n) == 0:
         return FALLBACK
@@ -120,15 +119,15 @@ def _discounts(seen_E: Ints) -> tuple[float, ...]:
 def _opened(path: Path, compressed: bool) -> Iterator[TextIO]:
     with ExitStack() as stack:
         file: IO[bytes] = stack.enter_context(path.open("wb"))
-        if compressed:  # the same bytes for the same model: no name, no time
+        if compressed:  # without name and time, equal models give equal bytes
             file = cast(IO[bytes], stack.enter_context(gzip.GzipFile("", "wb", fileobj=file, mtime=0)))
         yield stack.enter_context(io.TextIOWrapper(file, encoding="utf-8"))
 
 
 def write_arpa(path: Path, orders: Sequence[Estimated], names: Sequence[str]) -> None:
-    """Write an ARPA file, compressed if its name ends in .gz, which appears whole or not at all.
+    """Write an ARPA file atomically, compressed if its name ends in .gz.
 
-    names: of the words, which begin with <s>, </s> and <unk>.
+    names: those of the words, beginning with <s>, </s> and <unk>.
     """
     with write_atomically(path) as temporary, _opened(temporary, path.suffix == ".gz") as file:
         file.write("\\data\\\n")

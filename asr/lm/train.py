@@ -1,4 +1,4 @@
-"""Texts to a language model for the beam of a speech model, over its tokens or over words."""
+"""Training n-gram language models on texts, over a speech model's tokens or over words, for its beam search."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Unit = Literal["token", "word"]
 
 
 class Made(NamedTuple):
-    """What an n-gram model was made of: texts, different tokens or words, and n-grams by order."""
+    """What an n-gram model was made from and holds: texts, distinct tokens or words, and n-grams by order."""
 
     texts: int
     units: int
@@ -29,10 +29,10 @@ class Made(NamedTuple):
 
 
 def train_ngrams(files: Iterable[Path], model: Path, order: int, out: Path, unit: Unit = "token") -> Made:
-    """Estimate an n-gram model on texts, which go through the model's normaliser, and write it as an ARPA file.
+    """Estimate an n-gram model on texts, normalised as the model's are, and write it as an ARPA file.
 
-    files: whatever `asr score` reads, plain text a line each; an empty text is left out.  Raises DataError if there
-    is no text.
+    files: anything that `asr score` reads, where plain text has one text per line; empty texts are skipped.  Raises
+    DataError if there is no text.
     """
     config, tokenizer = load_tokenizer_of(find_model(model))
     texts = list(texts_in(files, config.normalizer))
@@ -47,7 +47,7 @@ def train_ngrams(files: Iterable[Path], model: Path, order: int, out: Path, unit
 
 
 def texts_in(files: Iterable[Path], name: str) -> Iterator[str]:
-    """The texts of files as the normaliser of that name leaves them; empty ones are left out."""
+    """Yield the texts of files after the normaliser `name`; empty ones are skipped."""
     chain = cache(normalizer)
     for file in files:
         for row in open_texts(file, form="lines").rows():
@@ -56,7 +56,7 @@ def texts_in(files: Iterable[Path], name: str) -> Iterator[str]:
 
 
 def _tokens(tokenizer: Tokenizer) -> tuple[Callable[[str], list[int]], list[str]]:
-    """How texts become the numbers of tokens, and what these are called."""
+    """Return how to turn texts into token numbers, and the tokens' names."""
     names = symbols(tokenizer)
     spoken = [i for i in range(len(names)) if i not in {*tokenizer.suppressed_ids, tokenizer.eos_id}]
     number = {token: UNKNOWN + 1 + n for n, token in enumerate(spoken)}
@@ -65,7 +65,7 @@ def _tokens(tokenizer: Tokenizer) -> tuple[Callable[[str], list[int]], list[str]
 
 
 def _words(texts: Sequence[str]) -> tuple[Callable[[str], list[int]], list[str]]:
-    """The same for words, which are what stands between spaces."""
+    """Return how to turn texts into word numbers, and the words, which are what stands between spaces."""
     special = _special()
     words = sorted({word for text in texts for word in text.split()} - set(special))
     number = {word: UNKNOWN + 1 + n for n, word in enumerate(words)}

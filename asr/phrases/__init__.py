@@ -1,1 +1,1 @@
-"""Phrase lists ('hotwords'): their files, their spellings in a vocabulary, and where texts stand in them."""
+"""Phrase lists ('hotwords'): their files, their spellings in a vocabulary, and how texts move through them."""

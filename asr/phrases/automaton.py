@@ -1,4 +1,4 @@
-"""Phrases of tokens as an automaton (Aho and Corasick 1975) whose gains follow the match so far.
+"""Phrases of tokens as an automaton (Aho and Corasick 1975) whose gains depend on the match so far.
 
 Shapes: N hypotheses, V vocabulary, X nodes, E transitions, M transitions of the hypotheses at hand (asr.phrases.paths).
 """
@@ -16,10 +16,10 @@ from asr.phrases.paths import BEYOND, INSIDE, OPEN, Paths
 
 
 class Transitions(NamedTuple):
-    """The finished automaton: its paths, and what their transitions gain, gain_E.
+    """The finished automaton: its paths, and the gains of their transitions, gain_E.
 
-    Any other token of a node gains share_X4 @ row_4V: what is lost where the match breaks, in the two cases that the
-    token parts words and that it does not, and what is won at the node's root by the tokens with which phrases begin.
+    Any other token gains share_X4 @ row_4V: the loss where the match breaks off, which differs between tokens that
+    begin a word and tokens that continue one, and the gain of tokens that begin a phrase at the node's root.
     """
 
     paths: Paths
@@ -28,13 +28,13 @@ class Transitions(NamedTuple):
     row_4V: Tensor
 
     def to(self, device: torch.device) -> Transitions:
-        """A copy on `device`."""
+        """Return a copy on `device`."""
         return Transitions(
             self.paths.to(device), self.gain_E.to(device), self.share_X4.to(device), self.row_4V.to(device)
         )
 
     def gains(self, node_N: Tensor) -> Tensor:
-        """What each next token would gain: (N, V), or (1, V) where it is the same for all."""
+        """Return what each next token would gain: (N, V), or (1, V) if it is the same for all."""
         if bool((node_N == node_N[0]).all()):
             node_N = node_N[:1]
         gain_NV = self.share_X4[node_N] @ self.row_4V
@@ -44,10 +44,10 @@ class Transitions(NamedTuple):
 
 
 class WordEdges:
-    """Which tokens go on with the word before them, and after which a word may begin."""
+    """Which tokens continue the word before them, and after which tokens a word may begin."""
 
     def __init__(self, joins: Sequence[bool], opens: Sequence[bool]) -> None:
-        self.joins, self.opens = joins, opens  # looked at one by one, which is slow in a tensor
+        self.joins, self.opens = joins, opens  # lists, since single look-ups are slow in a tensor
         self.opens_V = torch.tensor(opens)
 
 
@@ -55,8 +55,8 @@ class WordEdges:
 class _Node:
     """The phrases that begin with `path`.
 
-    pending: what the match is worth while it may go on, the most that one of these phrases gives for so many tokens.
-    final: what it is worth for good if it ends here, None where no phrase does.  fall: see Automaton._fall.
+    pending: the match's worth while it can still grow, the highest that one of these phrases gives for this many
+    tokens. final: its lasting worth if it ends here, None if no phrase does.  fall: see Automaton._fall.
     """
 
     path: tuple[int, ...]
@@ -67,14 +67,14 @@ class _Node:
 
 
 class Automaton:
-    """Takes in phrases, each a sequence of tokens and a weight per token; `paths` or `transitions` closes it."""
+    """Collects phrases, each a sequence of tokens with a weight per token; `paths` or `transitions` finishes it."""
 
     def __init__(self, edges: WordEdges) -> None:
         self.edges = edges
         self._nodes = [_Node(()), _Node(())]
 
     def add(self, phrase: Sequence[int], weight: float) -> None:
-        """Add a phrase; of two weights the larger holds."""
+        """Add a phrase; if it is added twice, the larger weight counts."""
         at = OPEN
         for depth, token in enumerate(phrase, start=1):
             if token not in self._nodes[at].children:
@@ -85,11 +85,11 @@ class Automaton:
         self._nodes[at].final = max(self._nodes[at].final or 0.0, len(phrase) * weight)
 
     def paths(self) -> Paths:
-        """Where tokens lead in the phrases so far."""
+        """Return where tokens lead in the phrases added so far."""
         return self._close()[0]
 
     def transitions(self) -> Transitions:
-        """The automaton of all phrases so far as tables."""
+        """Return the automaton of all phrases added so far, as tables."""
         paths, gain_E = self._close()
         nodes = self._nodes
         losses = [[self._to_root(at, joins=joins) for joins in (False, True)] for at in range(len(nodes))]
@@ -104,7 +104,7 @@ class Automaton:
         return Transitions(paths, gain_E, torch.tensor(shares), row_4V)
 
     def _close(self) -> tuple[Paths, Tensor]:
-        """Where each transition that does more than fall back to a root leads, and what it gains."""
+        """Return where each transition leads that does more than fall back to a root, and what it gains."""
         nodes, V = self._nodes, len(self.edges.joins)
         nodes[INSIDE].children = {t: at for t, at in nodes[OPEN].children.items() if not self.edges.joins[t]}
         order = sorted(range(INSIDE + 1, len(nodes)), key=lambda at: len(nodes[at].path))
@@ -128,7 +128,7 @@ class Automaton:
         return OPEN if self.edges.opens[last] else INSIDE
 
     def _advance(self, at: int, token: int) -> tuple[int, float]:
-        """Node and gain after one more token."""
+        """Return the node after one more token, and the gain."""
         total = 0.0
         for below, gain in self._falls(at, joins=self.edges.joins[token]):
             total += gain
@@ -138,7 +138,7 @@ class Automaton:
         return self._root(token), total
 
     def _falls(self, at: int, *, joins: bool) -> Iterator[tuple[int, float]]:
-        """The node itself, then where it falls to, down to a root, with the gain of each fall."""
+        """Yield the node itself, then the nodes it falls to, down to a root, with the gain of each fall."""
         yield at, 0.0
         while (fall := self._nodes[at].fall) is not None:
             at, gain = fall[joins]
@@ -148,15 +148,15 @@ class Automaton:
         return sum(gain for _, gain in self._falls(at, joins=joins))
 
     def _tokens(self, at: int) -> set[int]:
-        """The tokens that a node does not treat as its root would."""
+        """Return the tokens that a node does not treat as its root would."""
         below = {node for joins in (False, True) for node, _ in self._falls(at, joins=joins)} - {OPEN, INSIDE}
         return set(self._nodes[at].children).union(*(self._nodes[node].children for node in below))
 
     def _fall(self, at: int, *, joins: bool) -> tuple[int, float]:
-        """Where the match goes on when no phrase of the node does, and what it gains or loses there.
+        """Return where the match continues if no phrase of the node does, and the gain or loss.
 
-        What has ended at a word's end is kept; without that the match loses its first token.  The tokens left over
-        are matched anew.  joins: whether the coming token goes on with the last word.
+        A phrase that has ended at the end of a word is kept; without one the match drops its first token.  The
+        remaining tokens are matched again.  joins: whether the next token continues the last word.
         """
         node = self._nodes[at]
         kept, value = self._ended(node, joins=joins)
@@ -168,7 +168,7 @@ class Automaton:
         return to, total
 
     def _ended(self, node: _Node, *, joins: bool) -> tuple[int, float]:
-        """Length and worth of the longest phrase that ends on a node's path, at the end of a word."""
+        """Return length and worth of the longest phrase on a node's path that ends at the end of a word."""
         at, found = OPEN, (0, 0.0)
         for depth, token in enumerate(node.path, start=1):
             at = self._nodes[at].children[token]

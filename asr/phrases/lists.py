@@ -1,4 +1,4 @@
-"""Phrase lists ('hotwords') as people write them: a file with a phrase a line."""
+"""Phrase lists ('hotwords') as users write them: a file with one phrase per line, or a list."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ _MAX_BYTES = 10_000_000
 
 
 class Phrase(NamedTuple):
-    """A phrase to listen for; the weight scales its bonus."""
+    """A phrase to listen for; its weight scales its bonus."""
 
     text: str
     weight: float = 1.0
 
 
 def phrases_of(given: Hotwords) -> list[Phrase]:
-    """The phrases of a file, or those of a list, as they are given; none where the list is empty.
+    """Return the phrases of a file or of a list; an empty list has none.
 
-    Raises ConfigError, one line.
+    Raises ConfigError with a message of one line.
     """
     if isinstance(given, str) and not os.path.exists(given):
-        raise ConfigError(f"hotwords: {printable(given)[:100]}: no such file; phrases themselves are given in a list")
+        raise ConfigError(f"hotwords: {printable(given)[:100]}: no such file; pass phrases themselves as a list")
     if isinstance(given, str | os.PathLike):
         return read_phrases(Path(given))
     phrases = []
     for text in given:
         if not (isinstance(text, str) and text.strip()):
-            raise ConfigError(f"hotwords: each is a name or a phrase, not {text!r:.100}")
+            raise ConfigError(f"hotwords: each must be a name or a phrase, not {text!r:.100}")
         phrases.append(Phrase(" ".join(text.split())))
     return phrases
 
 
 def read_phrases(path: Path) -> list[Phrase]:
-    """Read a phrase a line, perhaps with a tab and a weight; empty lines and those that begin with # are skipped.
+    """Read one phrase per line, optionally with a tab and a weight; empty lines and lines starting with # are skipped.
 
     Raises ConfigError naming file and line.
     """
@@ -62,7 +62,7 @@ def read_phrases(path: Path) -> list[Phrase]:
         if phrase is not None:
             phrases.append(phrase)
     if not phrases:
-        raise ConfigError(f"{printable(path)}: no phrase in it; write one a line")
+        raise ConfigError(f"{printable(path)}: it holds no phrases; write one per line")
     return phrases
 
 
@@ -81,5 +81,5 @@ def _phrase(line: str) -> Phrase | None:
     except ValueError:
         weight = math.nan
     if not (math.isfinite(weight) and weight > 0):
-        raise ValueError(f"the weight is to be a number above 0, not '{printable(rest[0])}'")
+        raise ValueError(f"the weight must be a number above 0, not '{printable(rest[0])}'")
     return Phrase(" ".join(text.split()), weight)

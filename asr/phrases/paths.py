@@ -1,7 +1,7 @@
-"""Where texts stand in phrase lists, as tables that serve many of them at once.
+"""The positions of texts in phrase lists, as tables that serve many texts at once.
 
-Shapes: N places (hypotheses, or tokens of targets), B lists, V vocabulary, X nodes, E transitions, M transitions of
-the places at hand.
+Shapes: N positions (hypotheses, or tokens of targets), B lists, V vocabulary, X nodes, E transitions, M transitions of
+the positions at hand.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-OPEN, INSIDE = 0, 1  # the roots: between words, where any phrase may begin, and inside a word
-BEYOND = torch.iinfo(torch.long).max  # the last key, so that a look-up always has a place
+OPEN, INSIDE = 0, 1  # the two roots: between words, where any phrase may begin, and inside a word
+BEYOND = torch.iinfo(torch.long).max  # the last key, so that a look-up never runs off the end
 
 
 class Paths(NamedTuple):
     """The nodes of one or several lists and where tokens lead from them; the first two nodes of a list are its roots.
 
-    Node and token of a transition make up its key, node x V + token; keys are sorted, and row_X holds where each
-    node's begin.  next_E: where they lead.  Any other token is looked up at the node's root, root_X, and leads to a
-    root if it does not stand there either.  open_X: the first node of each node's list.  opens_V: tokens after which a
-    word may begin.
+    key_E: node x V + token of each transition, sorted.  next_E: the node that it leads to.  row_X: where each node's
+    transitions begin.  root_X: each node's root, where tokens without a transition are looked up; without one there
+    either, they lead to a root.  open_X: the first node of each node's list.  opens_V: marks tokens after which a word
+    may begin.
     """
 
     key_E: Tensor
@@ -34,17 +34,17 @@ class Paths(NamedTuple):
     opens_V: Tensor
 
     def to(self, device: torch.device) -> Paths:
-        """A copy on `device`."""
+        """Return a copy on `device`."""
         return Paths(*(x.to(device) for x in self))
 
     def follow(self, tokens_N: Tensor, node_N: Tensor) -> Tensor:
-        """The nodes after one more token each."""
+        """Return the nodes after one more token each."""
         root_N = self.open_X[node_N] + torch.where(self.opens_V[tokens_N], OPEN, INSIDE)
         root_N = self._look_up(self.root_X[node_N], tokens_N, root_N)
         return self._look_up(node_N, tokens_N, root_N)
 
     def beyond_roots(self, node_N: Tensor) -> tuple[Tensor, Tensor]:
-        """What sets nodes apart from their roots: transitions, end to end, as places (M,) in node_N and rows (M,)."""
+        """Return the transitions in which nodes differ from their roots, as positions (M,) in node_N and rows (M,)."""
         first_N = self.row_X[node_N]
         count_N = torch.where(self.root_X[node_N] == node_N, 0, self.row_X[node_N + 1] - first_N)
         place_M = torch.arange(len(node_N), device=node_N.device).repeat_interleave(count_N)
@@ -58,7 +58,7 @@ class Paths(NamedTuple):
 
     @classmethod
     def join(cls, lists: Sequence[Paths]) -> Paths:
-        """Several lists in the same vocabulary, side by side; the nodes of each come after those before it."""
+        """Join several lists in the same vocabulary; the nodes of each are numbered after those of earlier lists."""
         V = len(lists[0].opens_V)
         node_B = list(itertools.accumulate((len(one.root_X) for one in lists), initial=0))[:-1]
         row_B = list(itertools.accumulate((len(one.key_E) - 1 for one in lists), initial=0))[:-1]

@@ -12,7 +12,7 @@ from asr.phrases.lists import Phrase
 
 
 class Tokenizer(Protocol):
-    """What a phrase list needs of a vocabulary."""
+    """What a phrase list needs of a tokenizer."""
 
     @property
     def vocab_size(self) -> int: ...
@@ -23,7 +23,7 @@ class Tokenizer(Protocol):
 
 
 class Speller:
-    """Writes phrases in the tokens of a vocabulary, each in the spellings of `spellings`."""
+    """Writes phrases as tokens of a vocabulary, in all the variants of `spellings`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -31,14 +31,14 @@ class Speller:
         self._written: dict[str, list[list[int]]] = {}
 
     def written(self, phrase: str) -> list[list[int]]:
-        """The tokens of each spelling that the vocabulary can write; remembered, for training asks again and again."""
+        """Return the tokens of each spelling that the vocabulary can write, cached because training asks repeatedly."""
         if phrase not in self._written:
             encoded = ((text, self.tokenizer.encode(text)) for text in spellings(phrase))
             self._written[phrase] = [ids for text, ids in encoded if self.tokenizer.decode(ids).strip() == text]
         return self._written[phrase]
 
     def automaton(self, phrases: Iterable[Phrase]) -> Automaton:
-        """All phrases of a list.  Raises ConfigError for one that the vocabulary cannot write."""
+        """Build the automaton of a phrase list.  Raises ConfigError for a phrase that the vocabulary cannot write."""
         automaton = Automaton(self.edges)
         for phrase in phrases:
             written = self.written(phrase.text)
@@ -50,18 +50,18 @@ class Speller:
 
 
 def spellings(text: str) -> list[str]:
-    """How a phrase may be written: as given, in lower case, and with a capital at its beginning."""
+    """Return how a phrase may be written: as given, in lower case, and with its first letter capitalised."""
     return list(dict.fromkeys([text, text.lower(), text[:1].upper() + text[1:]]))
 
 
 def word_edges(tokenizer: Tokenizer) -> tuple[list[bool], list[bool]]:
-    """Which tokens go on with the word before them, and after which a new word may begin.
+    """Return which tokens continue the word before them, and after which tokens a new word may begin.
 
-    Found from texts alone: each token is decoded behind a letter.  Special tokens, the end among them, part words.
+    Works on texts alone: each token is decoded after a letter.  Special tokens, the end token included, separate words.
     """
     tokens = range(tokenizer.vocab_size)
     letter = next((i for i in tokens if len(text := tokenizer.decode([i])) == 1 and _joins(text)), None)
-    if letter is None:  # no token is a letter alone: then none can stand inside a word
+    if letter is None:  # without a token that is a single letter, no token can continue a word
         return [False] * len(tokens), [True] * len(tokens)
     pieces = [tokenizer.decode([letter, i])[1:] for i in tokens]
     return [bool(p) and _joins(p[0]) for p in pieces], [not (p and _joins(p[-1])) for p in pieces]
@@ -71,8 +71,8 @@ _NO_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 
 
 def _joins(character: str) -> bool:
-    """Whether a character forms words; scripts that part no words may begin and end a phrase anywhere."""
-    if character == "\N{REPLACEMENT CHARACTER}":  # a part of a character's bytes; ASCII is never cut up
+    """Return whether a character forms words; in scripts without spaces a phrase may begin and end anywhere."""
+    if character == "\N{REPLACEMENT CHARACTER}":  # some of a character's bytes, so it is not ASCII
         return True
     wordy = character.isalnum() or unicodedata.category(character).startswith("M")
     return wordy and not unicodedata.name(character, "").startswith(_NO_SPACES)

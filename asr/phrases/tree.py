@@ -1,7 +1,7 @@
-"""The prefix tree of phrase lists: which tokens may come next where a text stands in them.
+"""The prefix tree of phrase lists: which tokens may come next after a text.
 
-Shapes: B utterances, L tokens, N places, V vocabulary, X nodes, E transitions, M transitions of the places at hand,
-U distinct tokens of the lists, W = U + 1 (the last stands for all tokens outside the lists), S roots.
+Shapes: B utterances, L tokens, N positions, V vocabulary, X nodes, E transitions, M transitions of the positions at
+hand, U distinct tokens of the lists, W = U + 1 (the last stands for all tokens outside the lists), S roots.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from asr.phrases.paths import INSIDE, Paths
 
 
 class PhraseTree(NamedTuple):
-    """Lists, one for each utterance or one for all.
+    """Phrase lists, one per utterance or one for all.
 
-    start_B: the nodes where their texts begin.  token_U: the tokens of the lists, in order.  column_E: the column W
-    that a transition allows, the last where it leads out of its list.  begins_SW: the tokens with which phrases begin
-    at each root, in the order of the nodes.
+    start_B: the node where the texts of each list begin.  token_U: the tokens of the lists, ascending.  column_E: the
+    column W of each transition's token, the last one if it leads out of its list.  begins_SW: the tokens with which
+    phrases begin at each root, in the order of the nodes.
     """
 
     paths: Paths
@@ -31,7 +31,7 @@ class PhraseTree(NamedTuple):
 
     @classmethod
     def of(cls, lists: Sequence[Paths]) -> PhraseTree:
-        """The tree of these lists, in the same vocabulary."""
+        """Build the tree of lists in the same vocabulary."""
         paths = Paths.join(lists)
         start_B, token_E = paths.open_X.unique(), paths.key_E % len(paths.opens_V)
         onward_E = paths.next_E - paths.open_X[paths.next_E] > INSIDE
@@ -45,19 +45,19 @@ class PhraseTree(NamedTuple):
         return cls(paths, start_B, token_U, column_E, begins_SW)
 
     def to(self, device: torch.device) -> PhraseTree:
-        """A copy on `device`."""
+        """Return a copy on `device`."""
         paths, *tables = self
         return PhraseTree(paths.to(device), *(x.to(device) for x in tables))
 
     def along(self, tokens_BL: Tensor) -> Tensor:
-        """The nodes (B, L + 1) where texts stand at first and after each token."""
+        """Return the nodes (B, L + 1) of texts, before the first and after each token."""
         nodes = [self.start_B.expand(len(tokens_BL))]
         for tokens_B in tokens_BL.unbind(1):
             nodes.append(self.paths.follow(tokens_B, nodes[-1]))
         return torch.stack(nodes, dim=1)
 
     def ahead(self, node_N: Tensor) -> Tensor:
-        """The columns (N, W) that may come next: a token that begins a phrase or goes on with one, or another one."""
+        """Mark the columns (N, W) that may come next: tokens that begin or continue a phrase, and the last column."""
         open_N = self.paths.open_X[node_N]
         s_N = 2 * torch.searchsorted(self.start_B, open_N) + self.paths.root_X[node_N] - open_N
         ahead_NW = self.begins_SW[s_N]
