@@ -1,11 +1,10 @@
-"""The process that decodes audio: requests come in on standard input, samples go out on standard output.
+"""The process that decodes audio: it reads requests from standard input and writes samples to standard output.
 
-asr.audio starts this file as a script, so all of it is in one file and it imports nothing of the package.
-It holds nothing worth stealing, can write no file, and may be killed at any moment. A request is a
-four-byte length and JSON; an answer is any number of SAMPLES messages (mono float32) and one END message
-(JSON), each behind its kind and length.  The answer to a request for a stream begins with a START message (JSON: rate
-and duration) and comes as fast as it is read.  A request to describe is answered by the END message alone: what tracks
-of audio there are.
+asr.audio starts this file as a script, so everything is in this one file, and it imports nothing from the package. The
+process holds nothing worth stealing, can write no file, and may be killed at any moment.  A request is a four-byte
+length and JSON; an answer is any number of SAMPLES messages (mono float32) and one END message (JSON), each preceded by
+its kind and length.  The answer to a request for a stream starts with a START message (JSON: rate and duration) and is
+sent as fast as it is read.  A request to describe is answered by an END message alone, which lists the audio tracks.
 
 Shapes: T frames (one sample of each channel), C channels.
 """
@@ -33,13 +32,13 @@ START, SAMPLES, END = b"h", b"s", b"j"
 MEMORY_LIMIT_BYTES = 4 << 30
 BLOCK_SAMPLES, STREAM_BLOCK_SAMPLES = 1 << 20, 1 << 16
 RATES_HZ = (1000, 1_000_000)
-# Fewer missing seconds or bytes than these are a sloppy writer's, more are a cut file's.
+# If less than this is missing, the writer was sloppy; if more, the file was cut off.
 SLACK_S = 0.1
 SLACK_BYTES = 1024
-# After a jump an MP3 decoder lacks what earlier frames left behind for the next ones: it is right again by then.
+# After a seek an MP3 decoder lacks state from earlier frames; after this many samples its output is right again.
 MP3_RUN_UP = 16 * 1152
 
-# What ffmpeg may take a file for. Left out are playlists, scripts, pictures and devices: everything
+# The formats that ffmpeg may detect. Left out are playlists, scripts, pictures and devices: everything
 # that names other files or hosts (hls, concat, dash, sdp, lavfi) or that turns plain text into a stream.
 FFMPEG_FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,gsm,iff,ircam,loas,matroska,"
@@ -48,8 +47,8 @@ FFMPEG_FORMATS = (
 )
 
 
-class Refused(Exception):  # noqa: N818 - an answer rather than a fault
-    """The file cannot be used; the message says why and does not repeat its name."""
+class Refused(Exception):  # noqa: N818 - an answer, not an error
+    """The file cannot be used; the message says why and does not repeat the file's name."""
 
 
 class Unknown(Exception):  # noqa: N818
@@ -57,7 +56,7 @@ class Unknown(Exception):  # noqa: N818
 
 
 class Sink:
-    """Cuts the wanted part out of the decoded blocks, averages the wanted channels and sends the rest on."""
+    """Cuts the wanted part out of the decoded blocks, averages the wanted channels and sends the result."""
 
     def __init__(self, out: int, request: dict[str, Any]) -> None:
         self.out = out
@@ -73,31 +72,31 @@ class Sink:
         self.rate = self.first = self.seen = self.sent = 0
         self.last: int | None = None
         self.silent = self.zero = True
-        self.said_s: float | None = None  # how long the recording is, as ffmpeg says
+        self.said_s: float | None = None  # the duration according to ffmpeg
         self.problem: str | None = None
         self.start_clock()
 
     def start_clock(self) -> None:
-        """The time limit begins: for a stream, anew with each block."""
+        """Start the time limit; for a stream it restarts with each block."""
         self.deadline = time.monotonic() + self.timeout_s
-        # The parent kills this process at the time limit; the alarm does if the parent is gone.
+        # The parent kills this process at the time limit; the alarm is for when the parent is gone.
         signal.setitimer(signal.ITIMER_REAL, self.timeout_s + 5)
 
     def refuse(self, problem: str) -> None:
-        """The file is not whole: of a stream, what is there comes first."""
+        """Report that the file is not whole: at once, or, for a stream, after its samples."""
         if not self.stream:
             raise Refused(problem)
         self.problem = self.problem or problem
 
     def begin(self, rate: int, frames: int | None) -> None:
-        """Set the wanted range in frames, `frames` being how many there are if that is known."""
-        # Resampling from 1 Hz would blow a small file up to fill all memory.
+        """Set the wanted range in frames; `frames` is how many there are, if known."""
+        # Resampling from 1 Hz would blow up a small file until it fills the memory.
         if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
-            raise Refused(f"its header gives a sample rate of {rate} Hz, which is none of speech")
+            raise Refused(f"its header gives a sample rate of {rate} Hz, which no recording of speech has")
         self.rate = rate
         self.first = round(self.offset_s * rate)
         if self.duration_s is not None:
-            # Rounded from the same instants, so parts read one after the other tile the whole exactly.
+            # Both ends are rounded from absolute times, so consecutive parts tile the recording exactly.
             self.last = max(round((self.offset_s + self.duration_s) * rate), self.first + 1)
         if self.stream:
             duration_s = frames / rate if frames else self.said_s
@@ -116,7 +115,7 @@ class Sink:
         return f"read parts of at most {hours:.1f} h, by offset_s and duration_s"
 
     def take(self, block_TC: Any) -> bool:
-        """Use a block that starts at frame `seen`; False once nothing more is wanted."""
+        """Use a block that starts at frame `seen`; return False once nothing more is wanted."""
         start = self.seen
         self.seen += len(block_TC)
         if self.count_only:
@@ -148,13 +147,13 @@ class Sink:
 
     def _tell(self, kind: bytes, data: bytes | memoryview) -> None:
         if self.stream:
-            signal.setitimer(signal.ITIMER_REAL, 0)  # who reads may take all the time in the world
+            signal.setitimer(signal.ITIMER_REAL, 0)  # the reader may take as long as it likes
         _write(self.out, HEADER.pack(kind, len(data)), data)
         if self.stream:
             self.start_clock()
 
     def finish(self, promised: int | None) -> dict[str, Any]:
-        """Judge what came, `promised` being the frames the header spoke of; the answer for the parent."""
+        """Judge what came and return the answer for the parent; the header gives `promised` frames."""
         if self.problem is not None:
             raise Refused(self.problem)
         if promised is not None:
@@ -166,7 +165,7 @@ class Sink:
             raise Refused(f"there is nothing at {self.offset_s:g} s: it lasts {self.seen / self.rate:.3f} s")
         if self.seen == 0:
             raise Refused("it holds no samples")
-        # A part of a good recording may well be silent; a whole one, at once, is a recording that failed.
+        # Part of a good recording may be silent; a whole file of silence is a failed recording.
         if self.silent and self.whole and not self.count_only and not self.stream:
             why = "every sample is zero" if self.zero else "its channels cancel out when they are averaged"
             raise Refused(f"silent: {why}")
@@ -174,7 +173,7 @@ class Sink:
 
 
 def decode(request: dict[str, Any], sink: Sink) -> dict[str, Any]:
-    """Decode one file into `sink` with libsndfile, or with ffmpeg where that does not know the format."""
+    """Decode one file into `sink` with libsndfile, or with ffmpeg if libsndfile does not know the format."""
     path = os.fsencode(request["path"])
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -182,7 +181,7 @@ def decode(request: dict[str, Any], sink: Sink) -> dict[str, Any]:
         raise Refused(f"cannot be opened: {error.strerror}") from None
     try:
         if sink.track:
-            raise Unknown("it reads first tracks alone")
+            raise Unknown("it reads only the first track")
         check_ogg(fd, sink)
         return described_by_libsndfile(fd) if request["describe"] else with_libsndfile(fd, sink)
     except Unknown as unknown:
@@ -198,13 +197,13 @@ def decode(request: dict[str, Any], sink: Sink) -> dict[str, Any]:
         os.close(fd)
 
 
-# --- what there is --------------------------------------------------------------------------------------
+# --- description ----------------------------------------------------------------------------------------
 
 _MOST_TRACKS, _MOST_TITLE = 64, 100
 
 
 def described_by_libsndfile(fd: int) -> dict[str, Any]:
-    """An open file that libsndfile reads: one track, whose language nothing tells."""
+    """Describe an open file that libsndfile reads: one track, of unknown language."""
     try:
         with soundfile.SoundFile(fd, closefd=False) as file:
             if file.frames >= 1 << 62:
@@ -215,7 +214,7 @@ def described_by_libsndfile(fd: int) -> dict[str, Any]:
 
 
 def described_by_ffprobe(ffprobe: str, path: bytes, timeout_s: float, reason: str) -> dict[str, Any]:
-    """The audio streams of a container, with what it says of their language and title."""
+    """Describe the audio streams of a container, with their language and title if it gives them."""
     entries = "stream=index:stream_tags=language,title:format=duration"
     command: list[str | bytes] = [ffprobe, "-hide_banner", "-loglevel", "error", *_SAFELY, "-select_streams", "a"]
     command += ["-show_entries", entries, "-of", "json", b"file:" + path]
@@ -241,7 +240,7 @@ def described_by_ffprobe(ffprobe: str, path: bytes, timeout_s: float, reason: st
 
 
 def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
-    """Decode an open file; libsndfile is given no name, from which it might guess a raw format."""
+    """Decode an open file; libsndfile is not given its name, from which it might guess a raw format."""
     try:
         file = soundfile.SoundFile(fd, closefd=False)
     except soundfile.SoundFileError as error:
@@ -258,8 +257,8 @@ def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
             if sink.first:
                 run_up = MP3_RUN_UP if file.format == "MP3" else 0
                 sink.seen = file.seek(max(sink.first - run_up, 0))
-            # After each read soundfile seeks to where it is already, which makes libsndfile start an MP3 stream
-            # anew, with a click, unless it cannot seek.
+            # After each read soundfile seeks to the current position, which makes libsndfile restart an MP3 stream,
+            # with a click, unless it cannot seek.
             file.seekable = lambda: False
             step = max((STREAM_BLOCK_SAMPLES if sink.stream else BLOCK_SAMPLES) // file.channels, 1)
             wanted = True
@@ -273,7 +272,7 @@ def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
 
 
 def _words(error: Exception) -> str:
-    """What libsndfile says, without its 'Error :' and where in its own code it was."""
+    """Return libsndfile's message without its 'Error :' and the location in its own code."""
     words = getattr(error, "error_string", "") or "unknown format"
     return str(words).removeprefix("Error :").partition(":")[0].strip(" .")
 
@@ -282,10 +281,10 @@ _SIZES = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(sho
 
 
 def check_sizes(fd: int, file: Any, sink: Sink) -> None:
-    """Refuse a file whose header promises more than it holds: libsndfile notes that in its log and reads on.
+    """Refuse a file whose header promises more than it holds: libsndfile only notes that in its log.
 
-    Zero, and the sizes around 2^31 and 2^32 that programs write when they cannot go back to fill in the right
-    one, promise nothing: such a recording is read as far as it goes.
+    Zero, and the sizes around 2^31 and 2^32 that programs write when they cannot go back to fill in the right one,
+    promise nothing: such a recording is read as far as it goes.
     """
     log = file.extra_info
     for promised, there in (map(int, pair) for pair in _SIZES.findall(log)):
@@ -304,7 +303,7 @@ _OGG_SERIAL = slice(14, 18)
 
 
 def check_ogg(fd: int, sink: Sink) -> None:
-    """Refuse an Ogg file that ends within a page; one that lacks only its end mark was stopped, not cut."""
+    """Refuse an Ogg file that ends within a page; one that lacks only its end mark was stopped, not cut off."""
     head = os.pread(fd, 27, 0)
     if head[:4] != b"OggS":
         return
@@ -316,21 +315,21 @@ def check_ogg(fd: int, sink: Sink) -> None:
     if len(page) <= 26 or len(table) < page[26] or len(page) < 27 + len(table) + sum(table):
         sink.refuse("truncated: it ends within an Ogg page")
     if head[_OGG_SERIAL] != page[_OGG_SERIAL]:
-        raise Unknown("several streams in a row")  # of which libsndfile would read the first alone
+        raise Unknown("several streams in a row")  # libsndfile would read only the first
 
 
 # --- ffmpeg -------------------------------------------------------------------------------------------
 
-# Through `file:` any name is safe, one with a colon or a leading dash too.
+# With `file:` in front any name is safe, even one with a colon or a leading dash.
 _SAFELY = ("-protocol_whitelist", "file", "-format_whitelist", FFMPEG_FORMATS)
 
 
 def with_ffmpeg(ffmpeg: str, path: bytes, sink: Sink, reason: str) -> dict[str, Any]:
-    """Decode the chosen audio stream; always from the start, since few formats can be entered exactly."""
+    """Decode the chosen audio stream, always from the start, since few formats can be entered exactly."""
     command: list[str | bytes] = [ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
     command += ["-threads", "1"]
     command += [*_SAFELY, "-i", b"file:" + path]
-    # The AU header carries rate and channels; averaging is done here, the same way for every format.
+    # The AU header gives rate and channels; averaging is done by `Sink`, in the same way for every format.
     command += ["-map", f"0:a:{sink.track}", "-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=null, stdout=pipe, stderr=pipe)
@@ -359,7 +358,7 @@ class _AuReader:
         self.channels = 0
 
     def feed(self, data: bytes) -> bool:
-        """Use some bytes; False once the sink wants no more."""
+        """Use some bytes; return False once the sink wants no more."""
         data = self.rest + data
         if not self.channels:
             if len(data) < 24 or len(data) < int.from_bytes(data[4:8], "big"):
@@ -378,7 +377,7 @@ _DURATION = re.compile(r"\[info\]   Duration: (\d{1,6}):(\d\d):(\d\d\.\d+),")
 
 
 class _Log:
-    """Listens to what ffmpeg says, line by line: errors, and how long it takes the recording to be."""
+    """Reads ffmpeg's log line by line: its errors, and the duration that it reports."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
@@ -399,7 +398,7 @@ class _Log:
 
 
 def _pump(process: subprocess.Popen[bytes], reader: _AuReader, log: _Log) -> tuple[bool, str]:
-    """Read both pipes to their ends, or until nothing more is wanted; whether that was so, and the errors."""
+    """Read both pipes to the end, or until nothing more is wanted; return whether it stopped early, and the errors."""
     assert process.stdout is not None
     assert process.stderr is not None
     with selectors.DefaultSelector() as selector:
@@ -409,7 +408,7 @@ def _pump(process: subprocess.Popen[bytes], reader: _AuReader, log: _Log) -> tup
             left = log.sink.deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            # The log first: it has the length, which is told before the first samples.
+            # The log first: its duration must be sent before the first samples.
             for key, _ in sorted(selector.select(left), key=lambda ready: ready[0].fileobj is process.stdout):
                 data = os.read(key.fd, 1 << 18)
                 if not data:
@@ -449,7 +448,7 @@ def _read(fd: int, size: int) -> bytes:
     while len(data) < size:
         more = os.read(fd, size - len(data))
         if not more:
-            os._exit(0)  # the other side has closed the pipe, or has died
+            os._exit(0)  # the other side has closed the pipe or died
         data += more
     return data
 
@@ -460,14 +459,14 @@ def _end(out: int, answer: dict[str, Any]) -> None:
 
 
 def _restrict() -> None:
-    """Take away what a decoder does not need: memory without end, files to write, core dumps."""
+    """Take away what a decoder does not need: unlimited memory, writing to files, core dumps."""
     for what, limit in (
         (resource.RLIMIT_AS, MEMORY_LIMIT_BYTES),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 256),
     ):
-        with suppress(ValueError, OSError):  # the limit is lower already, or the system does not have it
+        with suppress(ValueError, OSError):  # the limit is lower already, or the system lacks it
             resource.setrlimit(what, (limit, limit))
 
 
@@ -484,14 +483,14 @@ def serve(requests: int, out: int) -> None:
             answer = {"error": "decoding it takes more memory than a decoder may have"}
         except BrokenPipeError:
             return
-        except Exception as error:  # whatever a hostile file provokes must not end the service
+        except Exception as error:  # no hostile file may end the service
             answer = {"error": f"the decoder failed on it ({type(error).__name__}: {error})"}
         signal.setitimer(signal.ITIMER_REAL, 0)
         _end(out, answer)
 
 
 if __name__ == "__main__":
-    # Keep the pipes to ourselves: nothing that a library prints may get into the answers.
+    # Hide the pipes, so that nothing that a library prints gets into the answers.
     requests, out = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)

@@ -1,7 +1,7 @@
-"""When each word was said: dynamic time warping over cross-attention, and forced alignment with CTC.
+"""Word times: dynamic time warping over cross-attention, and forced alignment with CTC.
 
-Shapes: B windows, T frames that hold speech, P start tokens, L tokens, R = L + 1 rows (the tokens and the end),
-H heads, K head width, V vocabulary.
+Shapes: B windows, T frames that hold speech, P start tokens, L tokens, R = L + 1 rows (the tokens and the end), H
+heads, K head width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from asr.transcript import Word
 from asr.words import Span, group
 
 FILTER = 7  # frames, as in Whisper
-LONG_S = 1.0  # of a word
-TAIL = 0.15  # of its attention that a long word loses at either end
+LONG_S = 1.0  # longer words are trimmed
+TAIL = 0.15  # share of its attention that a long word loses at either end
 
 Frames = list[tuple[int, int]]
 
@@ -37,9 +37,9 @@ class WordTimer:
     """Finds start, end and probability of the words of a text that is already known.
 
     The decoder reads the text once more, all tokens at the same time, so it does not matter how the text was found.
-    Models with a CTC head are aligned by it where the text fits into the frames: it gave smaller errors than their
-    attention.  spoken: whether the texts are what is said, which CTC spells, and no translations.  heads: (layer, head)
-    pairs whose cross-attention follows the speech; empty: all heads of the upper half of the layers.
+    Models with a CTC head are aligned by CTC if the text fits into the frames, since its errors were smaller than those
+    of attention.  spoken: whether the texts are what is said, which CTC spells, rather than translations.  heads:
+    (layer, head) pairs whose cross-attention follows the speech; if empty, all heads of the upper half of the layers.
     Raises ConfigError for a head that the decoder does not have.
     """
 
@@ -71,10 +71,10 @@ class WordTimer:
         audio_BN: Tensor,
         audio_len_B: Tensor,
     ) -> list[list[Word]]:
-        """Give the words of each window, in seconds from its start.
+        """Return the words of each window, in seconds from its start.
 
-        memory: of the waveforms audio_BN, at the front end's rate.  texts: tokens without start and end.  prefix_BP:
-        the start tokens that they were found with.
+        memory: that of the waveforms audio_BN, at the front end's rate.  texts: tokens without start and end.
+        prefix_BP: the start tokens with which they were found.
         """
         found: list[list[Word]] = []
         rate = self.model.front_end.sample_rate_hz
@@ -85,7 +85,7 @@ class WordTimer:
         return found
 
     def _align(self, reading: Reading) -> Iterator[tuple[list[Span], Frames, list[float]]]:
-        """Words, their frames and the log-probabilities of all tokens, for each text."""
+        """Yield the words, their frames and the log-probabilities of all tokens of each text."""
         decoder, memory, texts = self.model.decoder, reading.memory, reading.texts
         len_B = torch.tensor([len(text) for text in texts], device=reading.tokens_BL.device)
         spoken = memory._replace(len_B=memory.len_B.clamp(min=1))
@@ -113,7 +113,7 @@ class WordTimer:
 def timed_words(
     spans: Sequence[Span], frames: Frames, log_probs: Sequence[float], audio_N: Tensor, rate_hz: int, frame_s: float
 ) -> list[Word]:
-    """Words from their frames [start, end), moved to the pauses of the recording; log_probs: of all tokens."""
+    """Turn frames [start, end) of words into times that respect pauses in the recording; log_probs: of all tokens."""
     duration_s = len(audio_N) / rate_hz
     times = [(a * frame_s, min(b * frame_s, duration_s)) for a, b in frames]
     times = keep_to_pauses(times, find_pauses(audio_N, rate_hz), duration_s)
@@ -126,12 +126,13 @@ def timed_words(
 
 
 class HeadAttention:
-    """An `attend` (see asr.model.attention) that sums up, over chosen heads, what the rows of a text attend to.
+    """An `attend` (see asr.model.attention) that sums up, over chosen heads, what each row of a text attends to.
 
-    Layers call it in their order.  weight_BRT: the mean weights over the frames that hold speech.  contrast_BRT: each
-    head's weights normalised to mean 0 and variance 1 over all tokens, so that frames which every token looks at
-    count for none; the mean over heads, median filtered over time.  This is the method of OpenAI's Whisper
-    (whisper/timing.py), but that the filter there comes before the mean: heads times the work, no smaller errors.
+    The layers must call it in order.  weight_BRT: the mean weights over the frames that hold speech.  contrast_BRT:
+    each head's weights normalised to mean 0 and variance 1 over all tokens, so that frames to which every token attends
+    do not count; then the mean over heads, median filtered over time.  This is the method of OpenAI's Whisper
+    (whisper/timing.py), except that Whisper filters before taking the mean, which costs more by the number of heads
+    without smaller errors.
     """
 
     def __init__(self, heads: dict[int, list[int]], frames_B: Tensor, prefix: int, len_B: Tensor) -> None:
@@ -151,7 +152,7 @@ class HeadAttention:
         if chosen := self.heads.get(self._layer):
             score_BHLT = q_BHLK[:, chosen].float() @ k_BHTK[:, chosen, : self._T].float().transpose(-1, -2)
             score_BHLT = score_BHLT * q_BHLK.shape[-1] ** -0.5
-            if weight_BHLT is not None:  # there are scores that are not products; -inf is padding, which is known
+            if weight_BHLT is not None:  # other scores than products; -inf is padding, which is masked below
                 more_BHLT = weight_BHLT.expand(-1, q_BHLK.shape[1], -1, -1)[:, chosen, :, : self._T].float()
                 score_BHLT = score_BHLT + more_BHLT.masked_fill(more_BHLT.isinf(), 0.0)
             self._add(score_BHLT)
@@ -174,13 +175,13 @@ class HeadAttention:
         off_BHLT = weight_BHLT - mean_BH1T
         variance_BH1T = (off_BHLT * fed_B1L1).square().sum(2, keepdim=True) / fed_B[:, None, None, None]
         contrast_BHLT = off_BHLT * variance_BH1T.clamp(min=1e-18).rsqrt()
-        # What the decoder attends to while it reads token l is where it finds token l + 1.
+        # While reading token l the decoder attends to where it finds token l + 1.
         self._weight_BRT = self._weight_BRT + weight_BHLT[:, :, self.prefix - 1 :].sum(1)
         self._contrast_BRT = self._contrast_BRT + contrast_BHLT[:, :, self.prefix - 1 :].sum(1)
 
 
 def median_filter(x_BRT: Tensor, frames_B: Tensor) -> Tensor:
-    """The median of FILTER frames around each; the sequence is mirrored at its two ends."""
+    """Take the median of FILTER frames around each; the sequence is mirrored at both ends."""
     T, half = x_BRT.shape[-1], FILTER // 2
     around_S = torch.arange(-half, T + half, device=x_BRT.device).abs()
     last_B1 = frames_B[:, None] - 1
@@ -189,18 +190,18 @@ def median_filter(x_BRT: Tensor, frames_B: Tensor) -> Tensor:
 
 
 def monotonic_path(gain_BRT: Tensor, rows_B: Tensor, frames_B: Tensor) -> Tensor:
-    """Dynamic time warping (Sakoe & Chiba 1978): the frame at which each row begins, (B, R).
+    """Dynamic time warping (Sakoe & Chiba 1978): return the frame at which each row begins, (B, R).
 
-    The path of the highest sum of gains from the first row and frame to the last ones, by steps of a row, a frame or
-    both.  A row is reached at one frame and left at a later or the same one, so the best way through row r is a
-    running minimum: D[r, t] = C[t] + min over e <= t of (A[e] - C[e - 1]), where C sums up the row's costs and A[e]
-    is the best way to reach it at frame e.  Rows beyond `rows_B` stand at 0.
+    The path has the highest sum of gains from the first row and frame to the last, in steps of a row, a frame or both.
+    A row is entered at one frame and left at the same or a later one, so the best way through row r is a running
+    minimum: D[r, t] = C[t] + min over e <= t of (A[e] - C[e - 1]), where C is the cumulative cost of the row and A[e]
+    is the cost of the best way to enter it at frame e.  Rows beyond `rows_B` are 0.
     """
     B, R, T = gain_BRT.shape
     cost_BRT = -gain_BRT.double()
     entry_BRT = torch.empty(B, R, T, dtype=torch.long, device=gain_BRT.device)
     straight_BRT = torch.empty(B, R, T, dtype=torch.bool, device=gain_BRT.device)
-    best_BT = cost_BRT.new_full((B, T + 1), math.inf)  # of the row before, moved by one frame
+    best_BT = cost_BRT.new_full((B, T + 1), math.inf)  # of the row before, shifted by one frame
     best_BT[:, 0] = 0.0
     for r in range(R):
         sum_BT = cost_BRT[:, r].cumsum(1)
@@ -220,10 +221,10 @@ def monotonic_path(gain_BRT: Tensor, rows_B: Tensor, frames_B: Tensor) -> Tensor
 
 
 def attention_words(spans: Sequence[Span], starts: Sequence[int], weight_RT: Tensor, long: int) -> Frames:
-    """Frames [start, end) of words whose tokens begin at `starts`, the end being the last of these.
+    """Return frames [start, end) of words whose tokens begin at `starts`; the last of these is the end of the text.
 
-    Punctuation is left out: it attends to the pause after the word.  Where a word takes more than `long` frames, most
-    of them are no speech; it keeps those that hold the middle 70 % of its attention.
+    Punctuation is left out, as it attends to the pause after the word.  If a word takes more than `long` frames, most
+    of them are not speech; it keeps those that hold the middle 70 % of its attention.
     """
     frames = []
     for span in spans:
@@ -237,7 +238,7 @@ def attention_words(spans: Sequence[Span], starts: Sequence[int], weight_RT: Ten
 
 
 def forced_path(log_prob_TV: Tensor, text: Sequence[int], blank: int) -> Frames | None:
-    """Frames [start, end) of each token on the best CTC path that spells the text; None if it does not fit."""
+    """Return frames [start, end) of each token on the best CTC path for the text; None if it does not fit."""
     if not text or blank in text or not ctc_fits(len(log_prob_TV), list(text)):
         return None
     target_1L = torch.tensor([list(text)], dtype=torch.int32, device=log_prob_TV.device)
@@ -246,7 +247,7 @@ def forced_path(log_prob_TV: Tensor, text: Sequence[int], blank: int) -> Frames 
 
 
 def ctc_words(spans: Sequence[Span], runs: Frames) -> Frames:
-    """Frames [start, end) of words; CTC marks a token for a frame or two, so blanks between words are halved."""
+    """Return frames [start, end) of words; CTC marks a token for a frame or two, so words share the blanks between."""
     frames = [(runs[span.said.start][0], runs[span.said.stop - 1][1]) for span in spans]
     middle = [(end + start) // 2 for (_, end), (start, _) in zip(frames, frames[1:], strict=False)]
     first, last = frames[:1], frames[-1:]

@@ -1,4 +1,4 @@
-"""Batches that shrink while they are decoded: the last utterances fill the gaps of those that are done.
+"""Batches that shrink during decoding: the last utterances move into the gaps left by finished ones.
 
 Shapes: B utterances, M of them that go on, K hypotheses of each, N = M x K.
 """
@@ -12,21 +12,21 @@ from torch import Tensor
 
 
 def closed_up(keep_B: Sequence[bool]) -> list[int]:
-    """Places of those that go on: the last ones fill the gaps, so that most stay where they are."""
+    """Return the places of utterances that go on; the last ones fill the gaps, so that most stay where they are."""
     count = sum(keep_B)
     last = (b for b in reversed(range(len(keep_B))) if keep_B[b])
     return [b if keep_B[b] else next(last) for b in range(count)]
 
 
 def hypotheses(places: Sequence[int], K: int, device: torch.device) -> Tensor:
-    """Rows (N,) of the hypotheses of these utterances."""
+    """Return the rows (N,) of the hypotheses of the utterances at `places`."""
     return (torch.tensor(places)[:, None] * K + torch.arange(K)).flatten().to(device)
 
 
 def compacted(x_B: Tensor, row_M: Tensor) -> Tensor:
-    """The rows `row_M`, within the memory of x_B, which is spoilt: what stays in its place is not touched.
+    """Return the rows `row_M` in the memory of x_B, which becomes invalid; rows that stay in place are not copied.
 
-    row_M: some of the rows, or all of them in order.
+    row_M: some of the rows, as `closed_up` places them, or all of them in order.
     """
     if len(row_M) == len(x_B):
         return x_B

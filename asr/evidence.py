@@ -1,4 +1,4 @@
-"""What the decoder tells of a text when it reads it once more: where each token is heard, how probable it is.
+"""Evidence from the decoder, which reads a text once more: where each token is heard, and how probable it is.
 
 Shapes: B windows, P start tokens, L tokens, H heads, T frames, D width.
 """
@@ -19,11 +19,11 @@ from asr.model.reading import readings
 
 
 class Evidence(NamedTuple):
-    """What speaks for and against a text.
+    """The evidence for and against a text.
 
     positions: the frame where each token is heard, see `heard_at`.  frames: how many hold the recording; positions
-    beyond are silence that fills the window.  log_probs: of the tokens.  no_speech: the probability that nobody
-    speaks, where the model gives one.
+    beyond these are in the silence that fills up the window.  log_probs: those of the tokens.  no_speech: the
+    probability that nobody speaks, if the model predicts it.
     """
 
     positions: Sequence[int]
@@ -44,7 +44,7 @@ def evidence(
 ) -> list[Evidence]:
     """Read texts, tokens without start and end, against the memory of their windows.
 
-    start: where the start token stands in the prefix, after which Whisper predicts the token `no_speech_id` if nobody
+    start: the position of the start token in the prefix; after it Whisper predicts the token `no_speech_id` if nobody
     speaks (Radford et al. 2022).
     """
     found: list[Evidence] = []
@@ -64,11 +64,11 @@ def evidence(
 
 
 def heard_at(peaks: Sequence[Tensor]) -> Tensor:
-    """The frame where each token is heard, (B, L): the middle one of those where the heads look most.
+    """Return the frame where each token is heard, (B, L): the median of the frames to which the heads attend most.
 
-    peaks: these frames (B, H, L) in each layer; the row of a token is the one that predicts it.  Only the upper half
-    of the layers counts, for heads below look at other things than the token's sound.  The median holds as long as
-    half of the heads follow the speech.
+    peaks: these frames (B, H, L) of each layer; a token's row is the one that predicts it.  Only the upper half of the
+    layers counts, since lower heads attend to other things than the token's sound.  The median is right as long as half
+    of the heads follow the speech.
     """
     return torch.cat(list(peaks[len(peaks) // 2 :]), dim=1).median(1).values
 
@@ -76,7 +76,7 @@ def heard_at(peaks: Sequence[Tensor]) -> Tensor:
 def _peaks(
     q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, dropout: Dropout = NO_DROPOUT
 ) -> tuple[Tensor, Tensor | None]:
-    """An `attend` that keeps of the weights only where they are largest."""
+    """An `attend` that returns where the attention weights are largest in place of the weights."""
     y_BHLK, attention_BHLT = explicit(q_BHLK, k_BHTK, v_BHTK, weight_BHLT, dropout)
     assert attention_BHLT is not None
     return y_BHLK, attention_BHLT.argmax(-1)

@@ -1,6 +1,6 @@
 """From waveforms to features: log-mel filter banks, normalisation and SpecAugment, on batches.
 
-Shapes: B batch, N samples, T frames, F mel bins.  Padding never reaches a real frame.
+Shapes: B batch, N samples, T frames, F mel bins.  Padding never affects a real frame.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from torch import Tensor, nn
 
 from asr.config import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 
-BLUR = 2  # a centred window still reaches the recording from so many frames behind it
+BLUR = 2  # centred windows still overlap the recording this many frames after its end
 
 
 class Features(NamedTuple):
-    """What a front end gives to an encoder.
+    """The output of a front end.
 
-    x_BTF: features, zero on padding.  len_B: frames that are input.  speech_len_B: those of them that hold the
-    recording; smaller than len_B where a window of fixed length is filled up with silence.  From BLUR frames
-    after the recording on, all frames of that silence are alike, so x_BTF may end within them: its last frame
-    then stands for all that len_B counts beyond it.
+    x_BTF: features, zero on padding.  len_B: the number of input frames.  speech_len_B: how many of them hold the
+    recording; fewer than len_B if a window of fixed length is filled up with silence.  From BLUR frames after the
+    recording on, all frames of that silence are equal, so x_BTF may end within them: its last frame then stands for all
+    further ones that len_B counts.
     """
 
     x_BTF: Tensor
@@ -46,10 +46,10 @@ def _mel_matrix(n_fft: int, n_mels: int, sample_rate_hz: int, *, slaney: bool) -
 
 
 class LogMel(nn.Module):
-    """Log-mel energies of frames that lie wholly inside the recording, so that padding can't leak in.
+    """Log-mel energies of frames that lie entirely inside the recording, so that padding cannot leak in.
 
-    The window is a Hann window; energies are floored at 1e-6 before the natural logarithm.  A recording shorter
-    than one window gives one frame.
+    The window is a Hann window; energies are floored at 1e-6 before the natural logarithm.  A recording shorter than
+    one window gives one frame.
     """
 
     window_W: Tensor
@@ -73,10 +73,10 @@ class LogMel(nn.Module):
 
 
 class WhisperLogMel(nn.Module):
-    """The log-mel of Whisper (Radford et al. 2022): a window of fixed length, silence after the recording.
+    """The log-mel of Whisper (Radford et al. 2022): a window of fixed length with silence after the recording.
 
-    Frames are centred, the scale is log10, energies more than 8 decades below the window's maximum are clamped,
-    and the result is (x + 4) / 4.  A longer recording is cut off at the window; segment it first.
+    Frames are centred, the logarithm is log10, energies more than 8 decades below the window's maximum are clamped, and
+    the result is (x + 4) / 4.  A recording longer than the window is cut off, so split it into windows first.
     """
 
     window_W: Tensor
@@ -94,7 +94,7 @@ class WhisperLogMel(nn.Module):
         T = self.window_N // self.hop
         audio_BN = audio_BN[:, : self.window_N]
         len_B = len_B.clamp(max=self.window_N)
-        # Frames of pure silence are all alike: only those that a recording reaches are computed.
+        # Frames of pure silence are all equal, so only those that overlap a recording are computed.
         reach_T = min(T, math.ceil((audio_BN.shape[1] + self.n_fft) / self.hop) + 1)
         audio_BN = F.pad(audio_BN, (0, reach_T * self.hop - audio_BN.shape[1]))
         spectrum_BXT = torch.stft(audio_BN, self.n_fft, self.hop, window=self.window_W, return_complex=True)
@@ -107,10 +107,10 @@ class WhisperLogMel(nn.Module):
 class KaldiFilterBank(nn.Module):
     """Kaldi's log-mel filter bank with the options of fairseq's Speech2Text (Wang et al. 2020).
 
-    Samples count in steps of 16 bits.  Frames lie wholly inside the recording; each loses its mean, is
-    pre-emphasised by 0.97 within itself and weighted with Povey's window.  Filters are triangles on the mel scale
-    from 20 Hz to half the rate; energies are floored at float32's epsilon before the natural logarithm.  Kaldi's
-    dither is left out.  A recording shorter than one window gives one frame.
+    Samples are scaled to the range of 16 bits.  Frames lie entirely inside the recording; from each its mean is
+    subtracted, then it is pre-emphasised by 0.97 within itself and weighted with Povey's window.  Filters are triangles
+    on the mel scale from 20 Hz to half the sample rate; energies are floored at float32's epsilon before the natural
+    logarithm.  There is no dither, unlike in Kaldi.  A recording shorter than one window gives one frame.
     """
 
     window_W: Tensor
@@ -140,7 +140,7 @@ class KaldiFilterBank(nn.Module):
 
 
 class NoNormalization(nn.Module):
-    """Leave features as they are; only zero the padding."""
+    """Leaves features as they are, except that padding is set to zero."""
 
     def forward(self, features: Features) -> Features:
         real_BT1 = real_frames(features.len_B, features.x_BTF.shape[1])[..., None]
@@ -158,7 +158,7 @@ class UtteranceNormalization(nn.Module):
 
 
 class ZeroMean(nn.Module):
-    """Mean 0 of every mel bin over the real frames of the utterance."""
+    """Zero mean of every mel bin over the real frames of the utterance."""
 
     def forward(self, features: Features) -> Features:
         x_BTF, len_B, _ = features
@@ -166,12 +166,12 @@ class ZeroMean(nn.Module):
 
 
 class UnitVariance(nn.Module):
-    """Variance 1 of every mel bin over the real frames of the utterance; a bin that stays the same is let be."""
+    """Unit variance of every mel bin over the real frames of the utterance; constant bins are left as they are."""
 
     def forward(self, features: Features) -> Features:
         x_BTF, len_B, _ = features
         variance_B1F = _centred(x_BTF, len_B).square().sum(1, keepdim=True) / len_B[:, None, None]
-        # Below that, fairseq's own floor, there is nothing but rounding.
+        # A variance below fairseq's own floor is nothing but rounding.
         std_B1F = torch.where(variance_B1F > 1e-10, variance_B1F.sqrt(), 1.0)
         real_BT1 = real_frames(len_B, x_BTF.shape[1])[..., None]
         return features._replace(x_BTF=(x_BTF / std_B1F).masked_fill(~real_BT1, 0.0))
@@ -184,7 +184,7 @@ def _centred(x_BTF: Tensor, len_B: Tensor) -> Tensor:
 
 
 class GlobalNormalization(nn.Module):
-    """Zero mean and unit variance of every mel bin over the training set; the two vectors are part of the model."""
+    """Zero mean and unit variance of every mel bin over the training set; both vectors are part of the model."""
 
     mean_F: Tensor
     std_F: Tensor
@@ -201,9 +201,9 @@ class GlobalNormalization(nn.Module):
 
 
 class FrontEnd(nn.Module):
-    """Waveforms (B, N) at `sample_rate_hz` with lengths (B,) -> normalised Features; always in float32.
+    """Maps waveforms (B, N) at `sample_rate_hz` with lengths (B,) to normalised Features, always in float32.
 
-    edge: by how many frames a recording has less than hops at the most, as frames lie wholly inside it.
+    edge: how many frames fewer than hops a recording can have at most, since frames lie entirely inside it.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class FrontEnd(nn.Module):
 
 
 def build_front_end(config: FeaturesConfig) -> FrontEnd:
-    """Choose the front end that the configuration names."""
+    """Build the front end that the configuration names."""
     rate = config.sample_rate_hz
     if isinstance(config, WhisperFeaturesConfig):
         whisper = WhisperLogMel(rate, config.n_mels, config.window_s)
@@ -249,10 +249,10 @@ def _edge(spectrum: LogMel | KaldiFilterBank) -> int:
 
 
 class SpecAugment:
-    """Time and frequency masks (Park et al. 2019), time masks adaptive to the length (Park et al. 2020).
+    """Time and frequency masks (Park et al. 2019), with time masks that adapt to the length (Park et al. 2020).
 
-    Each utterance is masked with its own mean over the frames that hold speech; together its time masks cover at
-    most `time_share` of these frames.  What is drawn for an utterance comes from its own `draws`.
+    Each utterance is masked with its own mean over the frames that hold speech; together its time masks cover at most
+    `time_share` of these frames.  The masks of an utterance are drawn from its own entry of `draws`.
     """
 
     def __init__(
@@ -278,7 +278,7 @@ class SpecAugment:
 
     @staticmethod
     def _spans(count: int, size_B: Tensor, widest_B: Tensor, size: int, draws: Sequence[random.Random]) -> Tensor:
-        """Mark the union of `count` random spans per row, each 0 to `widest` long: (B, size), True = masked."""
+        """Mark the union of `count` random spans per row, each 0 to `widest_B` long: (B, size), True = masked."""
         draw_BM2 = torch.tensor([[(draw.random(), draw.random()) for _ in range(count)] for draw in draws])
         draw_BM2 = draw_BM2.view(len(draws), count, 2).to(size_B.device)
         width_BM = (draw_BM2[..., 0] * (widest_B[:, None] + 1)).long()

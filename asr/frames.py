@@ -1,6 +1,6 @@
-"""When each word was said, from a path of its tokens through the frames, where no cross-attention follows time.
+"""Word times from a path of the tokens through the frames, for models without cross-attention that follows time.
 
-Shapes: B windows, T frames that hold speech, R of them, P start tokens, L tokens, U = L + 1 places between them, V
+Shapes: B windows, T frames that hold speech, R of them, P start tokens, L tokens, U = L + 1 positions between them, V
 vocabulary.
 """
 
@@ -29,15 +29,15 @@ class Aligned(NamedTuple):
     log_probs: Sequence[float]
 
 
-# Memory, texts without start and end, and the start tokens -> the alignment of each, None where a text does not fit.
+# From memory, texts without start and end, and start tokens to alignments, None for a text that does not fit.
 Aligner = Callable[[Memory, Sequence[Sequence[int]], Tensor], Sequence[Aligned | None]]
 
 
 class FrameTimer:
-    """Finds start, end and probability of the words of a text by an alignment of its tokens to frames.
+    """Finds start, end and probability of the words of a text from an alignment of its tokens to frames.
 
-    A text that does not fit into the frames, which only a poor model finds, is spread over them evenly; the alignment
-    gives its words no probability, and 0 is what they get.
+    A text that does not fit into the frames, which only a poor model produces, is spread over them evenly, and its
+    words get probability 0.
     """
 
     def __init__(self, align: Aligner, tokenizer: Tokenizer, rate_hz: int, frame_s: float) -> None:
@@ -52,7 +52,7 @@ class FrameTimer:
         audio_BN: Tensor,
         audio_len_B: Tensor,
     ) -> list[list[Word]]:
-        """Give the words of each window, in seconds from its start; arguments as for WordTimer."""
+        """Return the words of each window, in seconds from its start; arguments as for WordTimer."""
         found = []
         aligned = self.align(memory, texts, prefix_BP)
         rows = zip(texts, aligned, memory.len_B.tolist(), audio_BN.cpu(), audio_len_B.tolist(), strict=True)
@@ -69,7 +69,7 @@ def _even(tokens: int, frames: int) -> Aligned:
 
 
 class CTCAligner:
-    """The best CTC path that spells a text."""
+    """Aligns a text by its best CTC path."""
 
     def __init__(self, posteriors: Callable[[Memory], tuple[Tensor, Tensor]], blank_id: int) -> None:
         self.posteriors, self.blank_id = posteriors, blank_id
@@ -88,7 +88,7 @@ class CTCAligner:
 
 
 class TransducerAligner:
-    """The best alignment of a transducer: at which frame it gives each token."""
+    """Aligns a text by a transducer's best path: the frame at which each token is produced."""
 
     def __init__(self, transducer: Transducer, blank_id: int) -> None:
         self.transducer, self.blank_id = transducer, blank_id
@@ -104,7 +104,7 @@ class TransducerAligner:
         tokens_1L = torch.cat([prefix_P, text_L])[None]
         rows = max(1, MOST_LOGITS // (len(text) + 1) // self.transducer.vocab_size)
         blanks, said = [], []
-        for some_RD in states_TD.split(rows):  # of which two columns are wanted
+        for some_RD in states_TD.split(rows):  # only two columns of the logits are needed
             logits_1RUV = self.transducer(tokens_1L, len(prefix_P), some_RD[None])
             log_prob_RUV = logits_1RUV[0].double().log_softmax(-1)
             blanks.append(log_prob_RUV[..., self.blank_id])
@@ -115,10 +115,10 @@ class TransducerAligner:
 
 
 def best_alignment(blank_TU: Tensor, said_TL: Tensor) -> list[int]:
-    """The frames at which the tokens stand on the most probable path through a transducer's lattice.
+    """Return the frame of each token on the most probable path through a transducer's lattice.
 
-    blank_TU, said_TL: log-probabilities of going on to the next frame, and of saying the next token.  A place is
-    entered at one frame and left at a later or the same one, so the best way to it is a running maximum over frames.
+    blank_TU: log-probabilities of advancing to the next frame.  said_TL: those of producing the next token.  A position
+    is entered at one frame and left at the same or a later one, so the best way to it is a running maximum over frames.
     """
     way_T = _before(blank_TU[:, 0])
     entries = []
@@ -135,5 +135,5 @@ def best_alignment(blank_TU: Tensor, said_TL: Tensor) -> list[int]:
 
 
 def _before(x_T: Tensor) -> Tensor:
-    """The sum of what stands before each place."""
+    """Return the sum of all elements before each one."""
     return x_T.cumsum(0) - x_T

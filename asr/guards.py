@@ -1,9 +1,9 @@
-"""Guards against texts that nobody said: noise that became words, and texts that run in a loop.
+"""Guards against texts that nobody said: noise that was turned into words, and texts that run in a loop.
 
-Nothing here needs a model: searching again and looking closer are functions that the caller hands in.  The sign that
-tells hallucinations best is cross-attention: in speech it moves on through the recording from token to token, in
-hallucinations and loops it stands still, often in the silence behind the recording.  The other signs are Whisper's
-(Radford et al. 2022, section 4.5).  What was said, but is hard to make out, deserves a wider beam than the rest.
+Nothing here needs a model: the caller passes in functions that search again and that gather evidence.  The best sign of
+a hallucination is cross-attention: in speech it moves on through the recording from token to token; in hallucinations
+and loops it stands still, often in the silence after the recording.  The other signs are Whisper's (Radford et al.
+2022, section 4.5).  Speech that is hard to make out is searched again with a wider beam.
 
 Shapes: B windows, N samples.
 """
@@ -23,15 +23,15 @@ from torch import Tensor
 from asr.config import GuardConfig
 from asr.evidence import Evidence
 
-SHORT = 3  # tokens: a word and its punctuation are too few to tell how attention moves
+SHORT = 3  # tokens: a word and its punctuation are too few to judge how attention moves
 LONGEST_ROUND = 8  # tokens of a loop
 
 
 class Found(NamedTuple):
-    """What a search found in a window.
+    """The text that a search found in a window.
 
-    tokens: without start and end.  log_prob: their mean log-probability, the end included.  truncated: the length
-    cap came before the end.  score: by which searches rank it.
+    tokens: without start and end.  log_prob: their mean log-probability, the end token included.  truncated: whether
+    the length cap came before the end token.  score: what the search ranks texts by.
     """
 
     tokens: Sequence[int]
@@ -42,11 +42,11 @@ class Found(NamedTuple):
 
 
 class Guarded(NamedTuple):
-    """What is left of a text, and the names of the guards that stepped in.
+    """What is left of a text, and the names of the guards that intervened.
 
-    no_speech, unheard, improbable: the text was dropped.  loop_cut: it ran in a loop or went on where nothing more was
-    heard, and was cut off there.  fallback:0.4: it did so, and this one was found instead, at that temperature.
-    beam:5: it was improbable, and this one was found instead, with that beam.
+    no_speech, unheard, improbable: the text was dropped.  loop_cut: it ran in a loop, or continued after nothing more
+    was heard, and was cut off there.  fallback:0.4: the same happened, and this text was found instead at that
+    temperature.  beam:5: the text was improbable, and this one was found instead with that beam.
     """
 
     tokens: tuple[int, ...]
@@ -64,11 +64,11 @@ Listen = Callable[[Sequence[int], Sequence[Found]], Sequence[Evidence]]
 def guarded(
     found: Sequence[Found], redo: Redo, widen: Widen | None, listen: Listen, options: GuardConfig
 ) -> list[Guarded]:
-    """Judge the text of every window, and mend or drop those that do not hold.
+    """Judge the text of every window, and repair or drop those that fail.
 
-    redo(windows, temperature) searches these windows again, at random, and widen(windows) with the wider beam, if the
-    search was narrower.  listen(windows, found) gives the evidence for texts of these windows.  All are asked only
-    about texts that look doubtful, which is rare in speech.
+    redo(windows, temperature) searches windows again by random sampling, and widen(windows) with the wider beam;
+    widen is None if the search was already that wide.  listen(windows, found) gives the evidence for texts of these
+    windows.  All are called only for doubtful texts, which are rare in speech.
     """
     results = [Guarded(tuple(f.tokens), f.log_prob, f.truncated) for f in found]
     doubtful = [i for i, f in enumerate(found) if _doubtful(f, options)]
@@ -97,10 +97,10 @@ def silent(audio_BN: Tensor, len_B: Tensor, options: GuardConfig) -> Tensor:
 
 
 def advances(positions: Sequence[int], frames: int) -> tuple[int, int]:
-    """How many tokens move on through the recording, and how many tokens there are up to the last that does.
+    """Return how many tokens move on through the recording, and the number of tokens up to the last one that does.
 
-    The longest rising run, gaps allowed (Fredman 1975): a token that looks ahead for once does not make the next
-    ones stand still.  Positions behind the recording never count.
+    These are the longest rising subsequence (Fredman 1975), so one token that looks ahead does not make the next ones
+    seem to stand still.  Positions after the recording never count.
     """
     lowest: list[int] = []  # the lowest position at which a rising run of each length can end
     last = 0
@@ -113,9 +113,9 @@ def advances(positions: Sequence[int], frames: int) -> tuple[int, int]:
 
 
 def first_round(tokens: Sequence[int], times: int) -> int:
-    """The number of tokens up to the end of a loop's first round; all of them where the text ends in no loop.
+    """Return the number of tokens up to the end of a loop's first round, or of all if the text ends in no loop.
 
-    A loop is the same 1 to 8 tokens at least `times` times at the end, the last time perhaps cut short.
+    A loop is the same 1 to 8 tokens, at least `times` times at the end of the text; the last round may be incomplete.
     """
     best = len(tokens)
     for size in range(1, LONGEST_ROUND + 1):
@@ -128,7 +128,7 @@ def first_round(tokens: Sequence[int], times: int) -> int:
 
 
 def compression_ratio(text: str) -> float:
-    """How much shorter zlib makes a text: about 1 for a sentence, above 2.4 where it repeats itself."""
+    """Return how much shorter zlib makes a text: about 1 for a sentence, above 2.4 for one that repeats itself."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
@@ -143,10 +143,10 @@ def _doubtful(found: Found, options: GuardConfig) -> bool:
 def _take_better(
     results: list[Guarded], found: Sequence[Found], widen: Widen, listen: Listen, options: GuardConfig
 ) -> None:
-    """Put better texts in place of improbable ones; where a guard has stepped in, or would, what it left stays."""
+    """Replace improbable texts by better ones from the wider beam, unless a guard intervened or would intervene."""
     improbable = [i for i, r in enumerate(results) if not r.guards and r.log_prob < options.wider_log_prob]
     wider = dict(zip(improbable, widen(improbable) if improbable else (), strict=True))
-    # The same text may score a rounding higher.
+    # The same text may score slightly higher because of rounding.
     better = {i: f for i, f in wider.items() if f.score > found[i].score and tuple(f.tokens) != results[i].tokens}
     doubtful = [i for i, f in better.items() if _doubtful(f, options)]
     cases = _examine(doubtful, [better[i] for i in doubtful], listen, options)
@@ -163,7 +163,7 @@ def _examine(windows: Sequence[int], found: Sequence[Found], listen: Listen, opt
 
 @dataclass(frozen=True)
 class _Case:
-    """A text with what speaks for and against it."""
+    """A text with the evidence for and against it."""
 
     found: Found
     evidence: Evidence
@@ -171,7 +171,7 @@ class _Case:
 
     @cached_property
     def outcome(self) -> Guarded:
-        """The text that holds."""
+        """What is left of the text."""
         tokens, log_probs = tuple(self.found.tokens[: self.kept]), self.evidence.log_probs[: self.kept]
         cut = len(tokens) < len(self.found.tokens)
         log_prob = sum(log_probs) / max(1, len(log_probs)) if cut else self.found.log_prob
@@ -182,13 +182,13 @@ class _Case:
 
     @cached_property
     def kept(self) -> int:
-        """How many tokens stand before the text repeats itself or attention has come to its end."""
+        """The number of tokens before the text repeats itself or attention stops moving."""
         tokens, o = self.found.tokens, self.options
         once = first_round(tokens, o.loop_times)
         _, last = advances(self.evidence.positions, self.evidence.frames)
         if len(tokens) - last >= o.stalled_tokens:
             return min(once, last)
-        # Words that somebody says again and again are heard again and again; but nobody says them so often.
+        # Repeated words that were really said are heard each time, but nobody repeats them this often.
         return once if compression_ratio(self.found.text) > o.compression_ratio else len(tokens)
 
     def _problem(self, kept: int, log_prob: float, *, cut: bool) -> str | None:

@@ -1,7 +1,7 @@
-"""Training criteria as pure functions that give one value per utterance.
+"""Training criteria as pure functions that return one value per utterance.
 
-Shapes: B batch, L target tokens, T encoder frames, U places in a target, V vocabulary, H attention heads, N texts of an
-utterance.
+Shapes: B batch, L target tokens, T encoder frames, U positions in a target, V vocabulary, H attention heads, N texts of
+an utterance.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from asr.features import real_frames
 
 
 def cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, len_B: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Label-smoothed cross entropy (Szegedy et al. 2016) summed over each utterance's tokens: (B,), in nats.
+    """Label-smoothed cross entropy (Szegedy et al. 2016), summed over each utterance's tokens: (B,), in nats.
 
-    The target distribution is 1 - smoothing on the token plus smoothing spread evenly over the vocabulary.
+    The target distribution is 1 - smoothing on the token, plus smoothing spread evenly over the vocabulary.
     """
     loss_BL = F.cross_entropy(
         logits_BLV.float().transpose(1, 2), targets_BL, reduction="none", label_smoothing=smoothing
@@ -29,7 +29,7 @@ def cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, len_B: Tensor, smoothi
 
 
 def masked_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, masked_BL: Tensor, smoothing: float = 0.0) -> Tensor:
-    """The same summed over the masked tokens alone: (B,)."""
+    """Label-smoothed cross entropy, summed over the masked tokens only: (B,)."""
     logits_MV, targets_M = logits_BLV[masked_BL].float(), targets_BL[masked_BL]
     loss_M = F.cross_entropy(logits_MV, targets_M, reduction="none", label_smoothing=smoothing)
     return torch.zeros(masked_BL.shape, device=loss_M.device).masked_scatter(masked_BL, loss_M).sum(1)
@@ -38,7 +38,7 @@ def masked_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, masked_BL: Tens
 def ctc(log_probs_BTV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tensor, blank: int) -> Tensor:
     """Connectionist temporal classification (Graves et al. 2006): -log p(target | frames) of each utterance, (B,).
 
-    A target that cannot be aligned gives 0 and no gradient; `ctc_fits` tells which these are.
+    A target that cannot be aligned (see `ctc_fits`) gives 0 and no gradient.
     """
     return F.ctc_loss(
         log_probs_BTV.transpose(0, 1),
@@ -54,7 +54,7 @@ def ctc(log_probs_BTV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tens
 def transducer(logits_BTUV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B: Tensor, blank: int) -> Tensor:
     """Transducer loss (Graves 2012): -log p(target | frames) of each utterance, summed over all alignments, (B,).
 
-    U = L + 1 places: before, between and after the targets.  An utterance without a frame counts as one of one.
+    U = L + 1 positions: before, between and after the targets.  An utterance without frames is treated as having one.
     """
     frames_B = frames_B.clamp(min=1)
     T, L = int(frames_B.max()), int(len_B.max())
@@ -69,18 +69,16 @@ def transducer(logits_BTUV: Tensor, frames_B: Tensor, targets_BL: Tensor, len_B:
 
 
 def ctc_fits(frames: int, target: list[int]) -> bool:
-    """Whether CTC can align the target: a frame per token and a blank between equal neighbours."""
+    """Return whether CTC can align the target: it needs a frame per token and a blank between equal neighbours."""
     repeats = sum(a == b for a, b in itertools.pairwise(target))
     return len(target) + repeats <= frames
 
 
 def guided_attention(attention_BHLT: Tensor, len_B: Tensor, frames_B: Tensor, width: float = 0.2) -> Tensor:
-    """Guided attention (Tachibana et al. 2017): attention far from the diagonal, (B,).
+    """Guided attention (Tachibana et al. 2017): a penalty on attention far from the diagonal, (B,).
 
-    A mean over tokens and heads.
-
-    The penalty of token l and frame t is 1 - exp(-(l / L - t / T)^2 / (2 width^2)), with each utterance's own L
-    and T, and 1 for what lies behind its frames, such as the silence of a Whisper window.
+    It is averaged over tokens and heads.  The penalty of token l and frame t is 1 - exp(-(l / L - t / T)^2 / (2
+    width^2)), with each utterance's own L and T, and 1 beyond its frames, such as in the silence of a Whisper window.
     """
     L, T = attention_BHLT.shape[2:]
     device = attention_BHLT.device
@@ -94,19 +92,19 @@ def guided_attention(attention_BHLT: Tensor, len_B: Tensor, frames_B: Tensor, wi
 
 
 def divergence(target_BLV: Tensor, log_probs_BLV: Tensor, len_B: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of log-probabilities from those of a target, summed over real places: (B,), in nats.
+    """Kullback-Leibler divergence from a target, both as log-probabilities, summed over real positions: (B,), in nats.
 
-    L may be frames.
+    L may also be frames.
     """
     at_BL = (target_BLV.exp() * (target_BLV - log_probs_BLV)).sum(-1)
     return at_BL.masked_fill(~real_frames(len_B, at_BL.shape[1]), 0.0).sum(1)
 
 
 def expected_errors(log_prob_BN: Tensor, errors_BN: Tensor) -> Tensor:
-    """Expected errors of N texts under their probabilities, renormalised over them, less their mean: (B,).
+    """Expected errors of N texts, with their probabilities renormalised over the N, minus their mean errors: (B,).
 
-    The minimum-WER criterion of Prabhavalkar et al. 2018, whose mean lowers the variance of the gradient and changes
-    nothing else.  A text that is not there has log-probability -inf; its errors do not matter.
+    This is the minimum-WER criterion of Prabhavalkar et al. 2018; the mean lowers the variance of the gradient and
+    changes nothing else.  Missing texts have log-probability -inf, and their errors are ignored.
     """
     there_BN = log_prob_BN.isfinite()
     mean_B1 = (errors_BN * there_BN).sum(1, keepdim=True) / there_BN.sum(1, keepdim=True)
@@ -117,16 +115,17 @@ def policy_gradient(log_prob_BN: Tensor, errors_BN: Tensor, baseline_B: Tensor) 
     """The mean over N samples of (errors - baseline) x log-probability: (B,).
 
     Its gradient is an unbiased estimate of that of the expected errors (REINFORCE, Williams 1992); with the errors of
-    the greedy text as the baseline it is self-critical sequence training (Rennie et al. 2017).  The value says nothing.
+    the greedy text as baseline it is self-critical sequence training (Rennie et al. 2017).  The value itself has no
+    meaning.
     """
     return ((errors_BN - baseline_B[:, None]) * log_prob_BN).mean(1)
 
 
 def linear_decay(weight: float, step: int, steps: int) -> float:
-    """Let a weight fall linearly to 0 over `steps`; steps=0 keeps it."""
+    """Return a weight that falls linearly to 0 over `steps`; with steps=0 it stays constant."""
     return weight if steps == 0 else weight * max(0.0, 1.0 - step / steps)
 
 
 def is_finite(loss: Tensor) -> bool:
-    """Whether a scalar loss is neither NaN nor infinite."""
+    """Return whether a scalar loss is neither NaN nor infinite."""
     return math.isfinite(loss.detach().item())

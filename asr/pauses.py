@@ -1,7 +1,7 @@
-"""Pauses in a waveform, and word times that keep to them.
+"""Pauses in a waveform, and word times that respect them.
 
-Attention tells to a fifth of a second or so where a word is; it hands the silence between two words to one of them.
-Where the recording is quiet for a while nobody speaks, so word boundaries near such a place move to its ends.
+Attention locates a word to within about a fifth of a second, and gives the silence between two words to one of them.
+Where the recording is quiet for a while nobody speaks, so word boundaries near such a pause are moved to its ends.
 Times are in seconds.
 """
 
@@ -14,17 +14,17 @@ from torch import Tensor
 HOP_S = 0.02
 SHORTEST_S = 0.15  # the closures of plosives are shorter
 REACH_S = 0.5  # attention is rarely further off
-MARGIN_S = 0.05  # words begin and end more softly than the threshold
+MARGIN_S = 0.05  # words begin and end below the threshold
 
 Times = list[tuple[float, float]]
 
 
 def find_pauses(audio_N: Tensor, rate: int) -> Times:
-    """Stretches that are quiet, of at least 0.15 s or at the edge of the recording.
+    """Find quiet stretches that last at least 0.15 s or touch the start or end of the recording.
 
-    Quiet is what lies in the lowest 30 % of the range, in dB, between the recording's soft and its loud frames (the
-    5th and 95th percentile of their energy, at most 60 dB apart): about -42 dB below speech in a clean recording, a
-    few dB above the noise in another.
+    A frame is quiet if its level is in the lowest 30 % of the range, in dB, between the recording's soft and loud
+    frames (the 5th and 95th percentiles of their energy, at most 60 dB apart).  This is about 42 dB below speech in a
+    clean recording, and a few dB above the noise in a noisy one.
     """
     hop = round(HOP_S * rate)
     frames_TW = F.pad(audio_N.float(), (hop // 2, 2 * hop)).unfold(0, 2 * hop, hop)
@@ -39,9 +39,9 @@ def find_pauses(audio_N: Tensor, rate: int) -> Times:
 
 
 def keep_to_pauses(words: Times, pauses: Times, duration_s: float) -> Times:
-    """Move starts and ends of words to the pauses near them; words are in order and afterwards do not overlap."""
+    """Move starts and ends of words to nearby pauses; the words must be in order, and the results do not overlap."""
     starts, ends = [a for a, _ in words], [b for _, b in words]
-    gaps = list(zip([0.0, *ends], [*starts, duration_s], strict=True))  # gap k stands before word k
+    gaps = list(zip([0.0, *ends], [*starts, duration_s], strict=True))  # gap k precedes word k
     near: dict[int, Times] = {}
     for pause in pauses if words else ():
         distance, _, k = min((*_distance(pause, gap), k) for k, gap in enumerate(gaps))
@@ -61,7 +61,7 @@ def keep_to_pauses(words: Times, pauses: Times, duration_s: float) -> Times:
 
 
 def _distance(pause: tuple[float, float], gap: tuple[float, float]) -> tuple[float, float]:
-    """Seconds between a pause and the gap between two words, 0 if they meet; and less the more they overlap."""
+    """Return the seconds between a pause and a gap between words, 0 if they meet, and the negative overlap."""
     overlap = min(pause[1], gap[1]) - max(pause[0], gap[0])
     return max(0.0, gap[0] - pause[1], pause[0] - gap[1]), -overlap
 

@@ -1,4 +1,4 @@
-"""Sample rates: of a waveform that stands in memory, and of a recording that comes in blocks.
+"""Resampling of a waveform in memory, and of a recording that comes in blocks.
 
 Shapes: N samples.
 """
@@ -15,13 +15,13 @@ import torchaudio.functional as TA
 from torch import Tensor
 
 BLOCK_S = 10.0
-_LARGEST_STEP = 1000  # torchaudio's kernel grows with the step between samples that coincide: 10 GB for 44099 Hz
-# torchaudio's low-pass filter: zero crossings on each side, and the share of the lower Nyquist frequency it passes.
+_LARGEST_STEP = 1000  # torchaudio's kernel grows with the distance of coinciding samples: 10 GB for 44099 Hz
+# torchaudio's low-pass filter: zero crossings on each side, and the cutoff relative to the lower Nyquist frequency.
 _CROSSINGS, _ROLLOFF = 6, 0.99
 
 
 def resample(audio_N: Tensor, from_hz: int, to_hz: int) -> Tensor:
-    """Band-limited resampling of one waveform, (N,) -> (ceil(N * to / from),)."""
+    """Resample one waveform with a band-limited filter: (N,) -> (ceil(N * to / from),)."""
     if from_hz == to_hz:
         return audio_N
     if from_hz // math.gcd(from_hz, to_hz) > _LARGEST_STEP:
@@ -32,9 +32,9 @@ def resample(audio_N: Tensor, from_hz: int, to_hz: int) -> Tensor:
 
 
 def resample_blocks(blocks: Iterable[Tensor], from_hz: int, to_hz: int) -> Iterator[Tensor]:
-    """Resample a recording that comes in blocks (N,) of any size; joined, what comes out is `resample` of the whole.
+    """Resample a recording that comes in blocks (N,) of any size; the joined result is `resample` of the whole.
 
-    About two blocks of BLOCK_S are held.  Where the blocks end makes no difference to the values.
+    About two blocks of BLOCK_S are kept in memory.  The values do not depend on where the blocks end.
     """
     if from_hz == to_hz:
         return iter(blocks)
@@ -45,7 +45,7 @@ def resample_blocks(blocks: Iterable[Tensor], from_hz: int, to_hz: int) -> Itera
 
 
 def regroup(blocks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """The same samples in blocks of `size`, the last one shorter unless that is 0 samples."""
+    """Yield the same samples in blocks of `size`; the last block may be shorter, but is never empty."""
     parts: list[Tensor] = []
     held = 0
     for block_N in blocks:
@@ -62,7 +62,7 @@ def regroup(blocks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
 
 
 def _by_halos(blocks: Iterator[Tensor], step: int, from_hz: int, to_hz: int) -> Iterator[Tensor]:
-    """Resample each block, a multiple of `step` long, together with as much of its neighbours as the filter reaches."""
+    """Resample each block, whose length is a multiple of `step`, with as much of its neighbours as the filter needs."""
     reach = math.ceil(_CROSSINGS * from_hz / (min(from_hz, to_hz) * _ROLLOFF))
     halo = -(-reach // step) * step
     cut = halo * to_hz // from_hz

@@ -1,10 +1,10 @@
-"""Where somebody speaks: the published network of silero-vad, as a torch module over frames of 32 ms.
+"""Voice activity detection: the published network of silero-vad, as a torch module over frames of 32 ms.
 
-The network (Silero Team, https://github.com/snakers4/silero-vad, MIT) and its weights come from the package
-silero-vad.  Of that package one safetensors file is read and no code runs: importing it would set the number of
-threads of the whole process, and its other forms of the weights are programs.  A frame's spectrum and convolutions
-depend on no other frame, so many are computed at once; the LSTM then runs over them in one call.  That gives the
-same probabilities as frame after frame and takes a fifteenth of the time, 3 s for an hour.
+The network (Silero Team, https://github.com/snakers4/silero-vad, MIT) and its weights come from the package silero-vad.
+Only a safetensors file of that package is read and none of its code runs: importing it would set the number of threads
+of the whole process, and its other weight files are programs.  A frame's spectrum and convolutions depend on no other
+frame, so many frames are computed at once; then the LSTM runs over them in one call.  This gives the same probabilities
+as going frame by frame in a fifteenth of the time, 3 s for an hour of audio.
 
 Shapes: T frames, N samples, D width, X frequency bins, S steps of the spectrum in a frame.
 """
@@ -24,13 +24,13 @@ from asr.errors import CheckpointError
 from asr.resampling import regroup, resample_blocks
 
 RATE_HZ, FRAME_N, CONTEXT_N = 16000, 512, 64
-CHUNK_T = 512  # frames at once: their spectra fit into a processor's cache
+CHUNK_T = 512  # frames at a time, whose spectra fit into a CPU's cache
 
 State = tuple[Tensor, Tensor]
 
 
 class SileroVAD(nn.Module):
-    """Spectrum, four convolutions within the frame, an LSTM from frame to frame, and a logistic output."""
+    """Spectrum, four convolutions within the frame, an LSTM over frames, and a logistic output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,10 @@ class SileroVAD(nn.Module):
         self.final_conv = nn.Conv1d(128, 1, 1)
 
     def forward(self, frames_TN: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Frames with CONTEXT_N samples of the one before each -> probability of speech (T,), and the LSTM's state."""
+        """Return the probability of speech (T,) and the LSTM's state.
+
+        frames_TN: frames, each preceded by the last CONTEXT_N samples of the frame before.
+        """
         frames_T1N = F.pad(frames_TN, (0, CONTEXT_N), mode="reflect")[:, None]
         real_TXS, imaginary_TXS = self.stft_conv(frames_T1N).chunk(2, dim=1)
         x_TDS = (real_TXS.square() + imaginary_TXS.square()).sqrt()
@@ -54,7 +57,7 @@ class SileroVAD(nn.Module):
 
 
 class SpeechDetector:
-    """Gives the probability of speech, 0 to 1, of every 32 ms of a recording that comes in blocks."""
+    """Gives the probability of speech, 0 to 1, for every 32 ms of a recording that comes in blocks."""
 
     frame_s = FRAME_N / RATE_HZ
 
@@ -68,7 +71,7 @@ class SpeechDetector:
         return prob_T, state
 
     def __call__(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Blocks (N,) at `rate` -> probabilities (T,), some 16 s at a time; the last frame is filled up with zeros."""
+        """Map blocks (N,) at `rate` to probabilities (T,), some 16 s at a time; the last frame is padded with zeros."""
         state, context_N = None, torch.zeros(CONTEXT_N)
         for samples_N in regroup(resample_blocks(blocks, self.rate, RATE_HZ), CHUNK_T * FRAME_N):
             samples_N = torch.cat([context_N, F.pad(samples_N, (0, -len(samples_N) % FRAME_N))])
@@ -78,9 +81,9 @@ class SpeechDetector:
 
 
 def load_detector(rate: int) -> SpeechDetector:
-    """A detector for recordings at `rate` hertz, with the weights of the installed package silero-vad.
+    """Return a detector for recordings at `rate` hertz, with the weights of the installed package silero-vad.
 
-    Raises CheckpointError where that is missing or holds other weights.
+    Raises CheckpointError if the package is missing or holds other weights.
     """
     package = find_spec("silero_vad")
     if package is None or package.origin is None:

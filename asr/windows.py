@@ -1,8 +1,8 @@
-"""Recordings of any length cut into windows that a model can take: at quiet places, or around speech.
+"""Cutting recordings of any length into windows that a model can take: at quiet places, or around speech.
 
-A maker of windows takes the blocks of a recording, of any size, and gives windows as soon as they are known; it
-holds little more than a window.  Windows keep the order of the recording and share no sample, so joining their texts
-neither doubles a word nor loses one at a cut.  Where the blocks end makes no difference.
+A window maker takes the blocks of a recording, of any size, and yields windows as soon as they are known; it holds
+little more than a window.  Windows are in the order of the recording and share no sample, so joining their texts
+neither doubles nor loses a word at a cut.  The result does not depend on where the blocks end.
 
 Shapes: N samples, T frames.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """A stretch of a recording and where it starts, in seconds."""
+    """A stretch of a recording, with its start in seconds."""
 
     start_s: float
     samples_N: Tensor
@@ -31,48 +31,48 @@ WindowMaker = Callable[[Iterable[Tensor]], Iterator[Window]]
 
 
 class Detector(Protocol):
-    """Tells speech from the rest: the probability of speech of every `frame_s` seconds."""
+    """Detects speech: gives the probability of speech for every `frame_s` seconds."""
 
     @property
     def frame_s(self) -> float: ...
 
     def __call__(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Blocks (N,) of a recording -> probabilities (T,), given when they are known."""
+        """Map blocks (N,) of a recording to probabilities (T,), yielded as soon as they are known."""
 
 
 class _Tape:
-    """The last part of a recording: samples are known by their number in the whole."""
+    """The latest part of a recording; samples are addressed by their index in the whole recording."""
 
     def __init__(self) -> None:
         self.start = self.end = 0
         self._blocks: list[Tensor] = []
 
     def append(self, block_N: Tensor) -> None:
-        """Add what comes next."""
+        """Add the next block."""
         self._blocks.append(block_N)
         self.end += len(block_N)
 
     def passing(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The same blocks, each added on its way."""
+        """Yield the blocks, adding each before passing it on."""
         for block_N in blocks:
             self.append(block_N)
             yield block_N
 
     def part(self, start: int, end: int) -> Tensor:
-        """Samples from `start` up to `end`."""
+        """Return the samples from `start` up to `end`."""
         if len(self._blocks) > 1:
             self._blocks = [torch.cat(self._blocks)]
         return self._blocks[0][start - self.start : end - self.start]
 
     def forget(self, end: int) -> None:
-        """Drop what lies before `end`."""
+        """Drop the samples before `end`."""
         if end > self.start:
             self._blocks = [self.part(end, self.end)]
             self.start = end
 
 
 def quietest(audio_N: Tensor, rate: int) -> int:
-    """The middle of the quietest 0.2 s, looked for in steps of 20 ms; at least one sample is needed."""
+    """Return the middle of the quietest 0.2 s, searched in steps of 20 ms; needs at least one sample."""
     hop = max(1, round(0.02 * rate))
     width = min(10 * hop, len(audio_N))
     energy_T = audio_N.square().unfold(0, width, hop).mean(1)
@@ -103,7 +103,7 @@ class QuietWindows:
 
 
 class _Span(NamedTuple):
-    """Samples from `start` up to `end`: of speech, or of a pause."""
+    """Samples from `start` up to `end`, of speech or of a pause."""
 
     start: int
     end: int
@@ -124,11 +124,11 @@ ON, OFF, MIN_SPEECH_S = 0.5, 0.35, 0.25
 class SpeechWindows:
     """Finds speech and packs it into windows of at most `window_s`; long pauses are left out.
 
-    Speech begins where its probability reaches `on` and ends where it falls below `off` and is not back at `on` after
-    `min_silence_s`; less than `min_speech_s` of it is no speech (the values are silero-vad's).  Speech whose pauses
-    are at most `merge_s` long stays together in one window, with `pad_s` of what lies around it.  Where that is
-    longer than a window, it is cut in the longest pause of the window's last third, else in its last pause, else, in
-    speech without a pause, at the quietest place of that third.
+    Speech begins where its probability reaches `on`, and ends where it falls below `off` and does not return to `on`
+    within `min_silence_s`; speech shorter than `min_speech_s` is ignored (the defaults are silero-vad's).  Speech with
+    pauses of at most `merge_s` stays together in one window, padded by `pad_s` on both sides.  If that is longer than a
+    window, it is cut in the longest pause of the window's last third, else in its last pause, else, if the speech has
+    no pause, at the quietest place of that third.
     """
 
     def __init__(
@@ -162,15 +162,15 @@ class SpeechWindows:
 
 
 class _Packing:
-    """How far one recording has been looked at, and the speech in it that is in no window yet."""
+    """How far one recording has been processed, and its speech that is in no window yet."""
 
     def __init__(self, rules: SpeechWindows, tape: _Tape) -> None:
         self.rules, self.tape = rules, tape
         self.frames = 0
-        self.done = 0  # no window may begin before
+        self.done = 0  # no window may begin before this sample
         self.regions: list[_Span] = []
-        self.began: int | None = None  # speech that goes on, since here
-        self.open = 0  # where its part that is in no window yet starts
+        self.began: int | None = None  # where the current speech began
+        self.open = 0  # where the part of it that is in no window yet starts
         self.quiet: int | None = None  # where it may have ended
 
     @property
@@ -188,11 +188,11 @@ class _Packing:
 
     @property
     def needed(self) -> int:
-        """The first sample that still matters."""
+        """The first sample that is still needed."""
         return min(self.start, self.tape.end)
 
     def step(self, probability: float) -> Iterator[Window]:
-        """Take the next frame's probability; gives the windows that end with it."""
+        """Process the next frame's probability; yield the windows that end with it."""
         rules = self.rules
         here, after = self._position(self.frames), self._position(self.frames + 1)
         while self.began is not None and after - self.start > rules.most:
@@ -204,7 +204,7 @@ class _Packing:
             yield self._flush(after)
 
     def finish(self) -> Iterator[Window]:
-        """The last window, if there is speech left."""
+        """Yield the last window, if there is speech left."""
         if self.began is not None:
             self._close(self.tape.end)
         if self.regions:
@@ -214,7 +214,7 @@ class _Packing:
         return round(frame * self.rules.frame_N)
 
     def _listen(self, probability: float, here: int) -> None:
-        """Follow speech and silence."""
+        """Track where speech begins and ends."""
         if probability >= self.rules.on:
             if self.began is None:
                 self.began = self.open = here
@@ -231,14 +231,14 @@ class _Packing:
         self.began = self.quiet = None
 
     def _flush(self, known: int) -> Window:
-        """All the speech there is, up to the end of its padding."""
+        """Return a window with all finished speech and its padding, up to the sample `known`."""
         end = min(self.regions[-1].end + self.rules.pad, self.start + self.rules.most, known)
         window = self._window(end)
         self.regions = []
         return window
 
     def _cut(self, here: int) -> Window:
-        """A full window, cut so that the speech which goes on comes into the next one."""
+        """Return a full window, cut so that the rest of the current speech goes into the next one."""
         third = self.start + self.rules.most * 2 // 3
         speech = [*self.regions, _Span(self.open, here)]
         pauses = [_Span(one.end, two.start) for one, two in itertools.pairwise(speech)]

@@ -1,8 +1,8 @@
-"""Tokens into words, words into segments.
+"""Grouping tokens into words, and words into segments.
 
-Words are what stands between spaces.  Scripts that write none between words (Chinese, Japanese, Thai, Lao, Burmese,
-Khmer) give a unit for each token, which is a character or a few.  The script decides, not the language: a Chinese text
-may hold English words.
+Words are what stands between spaces.  Scripts without spaces between words (Chinese, Japanese, Thai, Lao, Burmese,
+Khmer) give one unit per token, which is a character or a few.  The script decides, not the language, since a Chinese
+text may contain English words.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from asr.transcript import Segment, Word
 LONG_PAUSE_S = 0.8
 LONGEST_SEGMENT_S = 15.0
 
-# Kana, ideographs, their radicals, extensions and compatibility forms: no spaces at all.
+# Kana, ideographs, their radicals, extensions and compatibility forms, which use no spaces at all.
 _CJ = "\u2e80-\u2fdf\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 _UNSPACED = re.compile(f"[{_CJ}\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")  # and Thai, Lao, Burmese, Khmer
 _CLOSING = r"[\"'”’»)\]」』]*$"
@@ -28,16 +28,16 @@ _ABBREVIATION = re.compile(r"\W*(([^\W\d_]\.)+|(mr|mrs|ms|dr|prof|st|vs)\.)$", r
 
 
 class Span(NamedTuple):
-    """A word's text with the white space before it, and those of its tokens that are more than punctuation."""
+    """A word's text with the white space before it, and the slice of its tokens without surrounding punctuation."""
 
     text: str
     said: slice
 
 
 def group(pieces: Sequence[str]) -> list[Span]:
-    """Gather the texts that tokens add (see Tokenizer.pieces) into words, punctuation with its word.
+    """Group the texts that tokens add (see Tokenizer.pieces) into words, punctuation with its word.
 
-    Their texts, joined, are the pieces joined, but for white space at the end.
+    The joined texts of the words equal the joined pieces, except for white space at the end.
     """
     words: list[tuple[int, int]] = []
     for start, end in _characters(pieces):
@@ -50,7 +50,7 @@ def group(pieces: Sequence[str]) -> list[Span]:
 
 
 def is_sentence_end(word: str, following: str = "") -> bool:
-    """Whether a sentence ends with this word, given the next one."""
+    """Return whether a sentence ends with this word, given the next one."""
     word, following = word.strip(), following.strip()
     if not _SENTENCE_END.search(word):
         return False
@@ -58,22 +58,22 @@ def is_sentence_end(word: str, following: str = "") -> bool:
 
 
 def is_full_stop(word: str) -> bool:
-    """Whether the word ends as a sentence does and is no abbreviation, whatever follows."""
+    """Return whether the word ends like a sentence and is no abbreviation, whatever follows."""
     return bool(_SENTENCE_END.search(word.strip())) and not _ABBREVIATION.match(word.strip())
 
 
 def is_clause_end(word: str) -> bool:
-    """Whether the word ends in a comma or its like."""
+    """Return whether the word ends in a comma or similar punctuation."""
     return bool(_CLAUSE_END.search(word.strip()))
 
 
 def space_between(before: str, after: str) -> str:
-    """What stands between two texts that follow each other: a space, but none in Chinese and Japanese."""
+    """Return what joins two consecutive texts: a space, but nothing in Chinese and Japanese."""
     return "" if re.match(f"[{_CJ}]", after) and not before[-1:].isascii() else " "
 
 
 def together(texts: Iterable[str]) -> str:
-    """Texts that follow each other as one: a space between them, but none in Chinese and Japanese."""
+    """Join consecutive texts: with a space between them, but none in Chinese and Japanese."""
     whole = ""
     for text in filter(None, texts):
         whole += (space_between(whole, text) if whole else "") + text
@@ -81,7 +81,7 @@ def together(texts: Iterable[str]) -> str:
 
 
 def joined(words: Sequence[Word]) -> str:
-    """The text of the words."""
+    """Return the text of the words."""
     return "".join(word.text for word in words).strip()
 
 
@@ -102,7 +102,7 @@ def split(segment: Segment) -> list[Segment]:
 
 
 def _short_enough(words: tuple[Word, ...]) -> list[tuple[Word, ...]]:
-    """Part at the best place near the middle until nothing is too long."""
+    """Split at the best place near the middle until no part is too long."""
     if len(words) < 2 or words[-1].end_s - words[0].start_s <= LONGEST_SEGMENT_S:
         return [words]
     quarter = len(words) // 4
@@ -112,18 +112,18 @@ def _short_enough(words: tuple[Word, ...]) -> list[tuple[Word, ...]]:
 
 
 def _gap_s(words: Sequence[Word], i: int) -> float:
-    """The silence before word i."""
+    """Return the silence before word i."""
     return words[i].start_s - words[i - 1].end_s
 
 
 def _characters(pieces: Sequence[str]) -> list[tuple[int, int]]:
-    """Runs of tokens that end in one that adds text; tokens without text at the end belong to the last run."""
+    """Return runs of tokens that each end in one that adds text; trailing tokens without text join the last run."""
     ends = [i + 1 for i, piece in enumerate(pieces) if piece]
     return list(zip([0, *ends[:-1]], [*ends[:-1], len(pieces)], strict=True)) if ends else []
 
 
 def _parts(before: str, text: str) -> bool:
-    """Whether a new word begins with `text`, which follows `before`."""
+    """Return whether a new word begins with `text`, which follows `before`."""
     if not before.strip():
         return False  # white space belongs to the word after it
     if text[0].isspace() or before[-1].isspace():
@@ -134,7 +134,7 @@ def _parts(before: str, text: str) -> bool:
 
 
 def _with_punctuation(pieces: Sequence[str], words: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join what is punctuation alone to the word before it, or to the next if it opens or nothing is before it."""
+    """Merge words that are only punctuation into the word before, or the next one if they open it or come first."""
     merged: list[tuple[int, int]] = []
     opened: int | None = None
     for start, end in words:
@@ -152,7 +152,7 @@ def _with_punctuation(pieces: Sequence[str], words: list[tuple[int, int]]) -> li
 
 
 def _is_unspaced(character: str) -> bool:
-    """Whether it may stand next to another word: a letter of such a script, or the punctuation of Chinese."""
+    """Return whether a character may touch other words: a letter of an unspaced script, or Chinese punctuation."""
     wide = unicodedata.east_asian_width(character) in "WF"
     return bool(_UNSPACED.match(character)) or (wide and _is_punctuation(character))
 
@@ -173,6 +173,6 @@ def _span(pieces: Sequence[str], start: int, end: int) -> Span:
     if not said:
         return Span(text, slice(start, end))
     first = said[0]
-    while first > start and not pieces[first - 1]:  # earlier bytes of its character
+    while first > start and not pieces[first - 1]:  # tokens with the first bytes of its character
         first -= 1
     return Span(text, slice(first, said[-1] + 1))
