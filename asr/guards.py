@@ -24,7 +24,7 @@ from asr.config import GuardConfig
 from asr.evidence import Evidence
 
 SHORT = 3  # tokens: a word and its punctuation are too few to judge how attention moves
-LONGEST_ROUND = 8  # tokens of a loop
+LONGEST_ROUND = 8  # tokens in one round of a loop
 
 
 class Found(NamedTuple):

@@ -75,7 +75,7 @@ class CTCPrefixScorer:
         top_N1 = phi_NT.amax(1, keepdim=True).clamp(min=-1e300)
         reach_BKV = (phi_NT - top_N1).exp().view(B, K, -1) @ state.prob_BTV
         score_NV = reach_BKV.flatten(0, 1).log() + top_N1
-        # The same token again needs a blank before it.
+        # A repeated token needs a blank before it.
         has_last_N = state.last_N >= 0
         last_N = state.last_N.clamp(min=0)
         again_N = torch.logsumexp(state.blank_NT[:, :-1] + self._emission(last_N, state), dim=1)

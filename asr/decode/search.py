@@ -208,7 +208,7 @@ def _advance(
         hypothesis = _hypothesis(tokens, float(total_BC[b, c]), parts_S, length, scorers, options)
         beam.finished[beam.utterances[b]].append(hypothesis)
 
-    open_BK = ends_BC.to(torch.uint8).argsort(dim=1, stable=True)[:, :K]  # the best that go on, in order
+    open_BK = ends_BC.to(torch.uint8).argsort(dim=1, stable=True)[:, :K]  # the best open ones, in order
     parent_N, token_N = parent_BC.gather(1, open_BK).view(-1), token_BC.gather(1, open_BK).view(-1)
     score_BK = total_BC.gather(1, open_BK)
     beam.score_BK = score_BK.masked_fill(ends_BC.gather(1, open_BK), -math.inf)

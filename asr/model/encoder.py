@@ -1,4 +1,4 @@
-"""Convolutional subsampling, positions and a stack of layers.
+"""The encoder: convolutional subsampling, positions and a stack of layers.
 
 Shapes: B batch, T frames, D width, N rows (see asr.model.rows).
 """
