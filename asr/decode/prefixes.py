@@ -56,7 +56,7 @@ class Step(NamedTuple):
 def merge(longer_BKV: Tensor, names: Names, alive_BK: Tensor) -> tuple[Tensor, Tensor]:
     """Split scores of extended prefixes: sums (B, K) for prefixes already in the beam, and the others (B, K, V)."""
     hash_BK, last_BK, _ = names
-    joined_BKK = _extended(hash_BK[:, :, None], last_BK[:, None]) == hash_BK[:, None]  # is i plus j's last token j?
+    joined_BKK = _extended(hash_BK[:, :, None], last_BK[:, None]) == hash_BK[:, None]  # i plus j's last token is j
     joined_BKK &= (alive_BK & (last_BK >= 0))[:, None]
     column_BKK = last_BK.clamp(min=0)[:, None].expand(joined_BKK.shape)
     into_BK = longer_BKV.gather(2, column_BKK).masked_fill(~joined_BKK, -math.inf).logsumexp(1)

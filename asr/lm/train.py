@@ -29,7 +29,7 @@ class Made(NamedTuple):
 
 
 def train_ngrams(files: Iterable[Path], model: Path, order: int, out: Path, unit: Unit = "token") -> Made:
-    """Estimate an n-gram model on texts, normalised as the model's are, and write it as an ARPA file.
+    """Estimate an n-gram model on texts, normalised as the model's texts are, and write it as an ARPA file.
 
     files: anything that `asr score` reads, where plain text has one text per line; empty texts are skipped.  Raises
     DataError if there is no text.

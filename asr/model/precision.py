@@ -113,7 +113,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def fastest(device: torch.device) -> Precision:
-    """Return the fastest precision for a device that has no noticeable loss of accuracy."""
+    """Return the precision that is fastest on a device without a noticeable loss of accuracy."""
     if device.type == "cuda":
         return "bfloat16" if multiplies_bfloat16(device) else "float32"
     able = torch.cpu.get_capabilities()

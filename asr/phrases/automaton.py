@@ -19,7 +19,7 @@ class Transitions(NamedTuple):
     """The finished automaton: its paths, and the gains of their transitions, gain_E.
 
     Any other token gains share_X4 @ row_4V: the loss where the match breaks off, which differs between tokens that
-    begin a word and tokens that continue one, and the gain of tokens that begin a phrase at the node's root.
+    continue a word and all others, and the gain of tokens that begin a phrase at the node's root.
     """
 
     paths: Paths
@@ -56,7 +56,7 @@ class _Node:
     """The phrases that begin with `path`.
 
     pending: the match's worth while it can still grow, the highest that one of these phrases gives for this many
-    tokens. final: its lasting worth if it ends here, None if no phrase does.  fall: see Automaton._fall.
+    tokens.  final: its lasting worth if it ends here, None if no phrase does.  fall: see Automaton._fall.
     """
 
     path: tuple[int, ...]
