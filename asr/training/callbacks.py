@@ -1,4 +1,4 @@
-"""What happens around the steps: states are kept, progress is shown, the largest batch is tried first."""
+"""Lightning callbacks around the training steps: saving states, showing progress, trying the largest batch first."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from asr.training.task import SpeechTask
 
 
 class KeepStates(L.Callback):
-    """Save training states: the last two, and the best on dev; and what the best one made of dev.
+    """Keep the last two training states and the best ones on dev, and write the dev hypotheses of the best one.
 
-    The scores of the best are kept in the state itself, so they outlive a crash.  A state saved at a validation
-    is saved after it.  After `patience` validations in a row without a new best it ends the training.
+    The scores of the best states are part of each state, so they survive a crash.  If a step is validated, its state
+    is saved after the validation.  Training ends after `patience` validations in a row without a new best.
     """
 
     def __init__(self, folder: Path, config: TrainerConfig, chosen_by: Measure) -> None:
         self.folder, self.config, self.chosen_by = folder, config, chosen_by
-        self.best: dict[int, float] = {}  # what the best states are chosen by, the best of all first
-        self.validated = -1  # the last step that was
-        self.waited = 0  # validations since the last that was better than all before
+        self.best: dict[int, float] = {}  # value of `chosen_by` by step, best first
+        self.validated = -1  # the step of the last validation
+        self.waited = 0  # validations since the last new best
 
     @property
     def impatient(self) -> bool:
-        """Whether there was no new best for too long."""
+        """Whether `patience` is used up."""
         return self.config.patience is not None and self.waited >= self.config.patience
 
     def state_dict(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class KeepStates(L.Callback):
         trainer.should_stop |= self.impatient
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A run that was over goes on if it may be longer now: to Lightning, all of it is one epoch, never over."""
+        """Let a finished run continue if its limits were raised: to Lightning, a run is one epoch that never ends."""
         loop = checkpoint["loops"]["fit_loop"]
         for count in loop["epoch_progress"].values():
             count.update(processed=0, completed=0)
@@ -94,7 +94,7 @@ class KeepStates(L.Callback):
         self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write the state of this step, then remove those that are not to be kept."""
+        """Write the state of this step, then remove the states that need not be kept."""
         trainer.save_checkpoint(state_path(self.folder, trainer.global_step))
         if trainer.is_global_zero:
             self.tidy()
@@ -106,32 +106,32 @@ class KeepStates(L.Callback):
                 path.unlink()
 
 
-_LESS = "lower data.batch_duration_s, where trainer.accumulate keeps the size of a step, or data.max_duration_s"
+_LESS = "lower data.batch_duration_s (trainer.accumulate keeps the size of a step) or data.max_duration_s"
 
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Memory that a later step lacks, as a device that others use may, becomes one line that says what helps."""
+    """Turn an out-of-memory error of a later step, as on a shared device, into one line that says what helps."""
     try:
         yield
     except (RuntimeError, MemoryError) as e:
         if not out_of_memory(e):
             raise
         raise AsrError(
-            f"out of memory; the last state is intact. If it is so again with the device to itself, {_LESS}, "
+            f"out of memory; the last state is intact. If it happens again with no other job on the device, {_LESS}, "
             "and give another out=FOLDER"
         ) from None
 
 
 class TryLargestBatch(L.Callback):
-    """Before the first step, run the largest batch forward and backward, so that memory fails now or hardly ever."""
+    """Run the largest batch forward and backward before the first step, so that memory runs out now or hardly ever."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SpeechTask)
         batch = data_given_to(trainer).largest_batch().to(pl_module.device)
         state = trainer.optimizers[0].state
         moments = [torch.empty_like(p) for p in pl_module.parameters() if p not in state for _ in range(2)]  # Adam's
-        before = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]  # statistics of norms are some
+        before = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]  # such as the running statistics of norms
         try:
             with trainer.precision_plugin.forward_context():
                 pl_module.combine(pl_module.losses(batch, training=True), batch).backward()
@@ -148,9 +148,10 @@ class TryLargestBatch(L.Callback):
 
 
 class StepLog(L.Callback):
-    """Write steps.jsonl: loss to the last bit, utterances and seconds of every batch; with N processes N files.
+    """Write the exact loss, the utterance ids and the seconds of every batch to steps.jsonl, one file per process.
 
-    The seconds are those since the batch before it was done: waiting for data counts, and so would a validation.
+    The seconds are counted from the end of the previous batch, so they include waiting for data and any validation
+    in between.
     """
 
     def __init__(self, path: Path) -> None:
@@ -177,7 +178,7 @@ class StepLog(L.Callback):
 
 
 class ShowPassing(L.Callback):
-    """Of a run that goes on, show how far it is from its place in the epoch: in a stream that takes a while."""
+    """Show the progress of a resumed run towards its place in the epoch, which in a stream takes a while."""
 
     QUICK_S = 5.0
 
@@ -190,7 +191,7 @@ class ShowPassing(L.Callback):
         data_given_to(trainer).stream.on_passed = self.passed
 
     def passed(self, batches: int, of: int) -> None:
-        """Note that so many batches are passed over, of those that are to be."""
+        """Show that `batches` out of `of` batches have been skipped."""
         if batches == 1:
             self.began, self.bar = time.monotonic(), self.progress.add_task("", total=of)
             self.progress.start()
@@ -205,7 +206,9 @@ class ShowPassing(L.Callback):
 
 
 class ShowProgress(L.Callback):
-    """A bar with loss, dev, audio-seconds per second and time left; a line per validation where no terminal is."""
+    """A progress bar with loss, dev scores, audio seconds per second and time left; without a terminal, a line per
+    validation.
+    """
 
     def __init__(self, console: Console, total_steps: int | None, sample_rate_hz: int) -> None:
         self.console, self.rate = console, sample_rate_hz

@@ -1,4 +1,4 @@
-"""What dev tells of a model: error rates of what is transcribed, BLEU and chrF of what is translated."""
+"""Scores on dev: error rates of transcriptions, BLEU and chrF of translations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asr.scoring.recognised import Recognised, sources
 
 
 def scores_by_task(recognised: Sequence[Recognised], normalizer: str) -> dict[str, ScoreReport]:
-    """The scores of each task by itself."""
+    """Score the hypotheses of each task separately."""
     tasks = dict.fromkeys(each.task for each in recognised)
     return {
         task: score_sources(
@@ -23,7 +23,7 @@ def scores_by_task(recognised: Sequence[Recognised], normalizer: str) -> dict[st
 
 
 def measured(reports: Mapping[str, ScoreReport]) -> dict[str, float]:
-    """Each measure from 0 to 100, with `_low` and `_high`; of several tasks the mean alone."""
+    """Return each measure from 0 to 100 with its interval (`_low`, `_high`); for several tasks, only the mean."""
     found: dict[str, list[float]] = {}
     for report in reports.values():
         for name, value in report.values.items():
@@ -37,7 +37,7 @@ def measured(reports: Mapping[str, ScoreReport]) -> dict[str, float]:
 
 
 def badness(measure: Measure, value: float) -> float:
-    """What is the less the better; a measure that is not finite is the worst."""
+    """Return a number that is lower for a better value; values that are not finite are the worst."""
     if not math.isfinite(value):
         return math.inf
     return -value if measure in MORE_IS_BETTER else value

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the model folder, the curves, run.json; and averages of its best states."""
+"""The results of a run: the model folder, the learning curves, run.json; and the averaging of its best states."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def finish(
     keeper: KeepStates,
     console: Console,
 ) -> Path:
-    """Write the best model, the curves and run.json, in the first process; give the model's folder."""
+    """Write the best model, the learning curves and run.json in the first process; return the model's folder."""
     folder, applied = config.out / "model", dict(task.applied_in_all())
     if not is_first():
         return folder
@@ -58,7 +58,7 @@ def finish(
 
 
 def _dev_scores(config: ExperimentConfig) -> dict[str, ScoreReport]:
-    """The scores of the best model on dev, by task; none if that was before runs wrote down what they recognised."""
+    """Return the dev scores of the best model by task; empty for old runs, which did not write their hypotheses."""
     path = config.out / HYPOTHESES
     if not path.exists():
         return {}
@@ -66,10 +66,10 @@ def _dev_scores(config: ExperimentConfig) -> dict[str, ScoreReport]:
 
 
 def _shown(measure: Measure, value: float, dev: Mapping[str, ScoreReport]) -> str:
-    """A measure of dev; of one task, with its interval."""
+    """Format a dev measure, with its interval if there is a single task."""
     name = "loss" if measure == "loss" else spelled(measure)
     intervals = [report.intervals[measure] for report in dev.values() if measure in report.metrics]
-    if len(intervals) != 1:  # of several tasks it is their mean
+    if len(intervals) != 1:  # for several tasks, the value is their mean
         return f"{name} {value:.2f}"
     low, high = (points(measure, end) for end in intervals[0][:2])
     return f"{name} {value:.2f} (95 % {low:.2f} to {high:.2f})"
@@ -122,8 +122,8 @@ def restore_weights(parts: ModelFolder, states: list[Path]) -> None:
 def average(run: Path, out: Path | None = None, say: Callable[[str], None] = print) -> tuple[Path, list[Path]]:
     """Average the best states of a run into a model folder (default: RUN/averaged).
 
-    say: is told of states that cannot be read.  Raises CheckpointError if there is none that can, ConfigError if `out`
-    is the run's best model.
+    Returns the folder and the paths of the averaged states.  say: gets a line for each state that cannot be read.
+    Raises CheckpointError if no state can be read, ConfigError if `out` is the run's best model.
     """
     folder, model = run / "states", run / "model"
     if out is not None and out.resolve() == model.resolve():
@@ -142,7 +142,7 @@ def average(run: Path, out: Path | None = None, say: Callable[[str], None] = pri
 
 
 def git_revision() -> str | None:
-    """The revision of the code's checkout, None where there is none."""
+    """Return the git revision of this code's checkout, None if it is not in one."""
     try:
         run = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],

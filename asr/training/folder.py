@@ -1,4 +1,4 @@
-"""A run's folder: it is claimed by one configuration, whose devices and precision are decided before."""
+"""A run's folder, which belongs to one configuration, and the choice of device and precision before it is claimed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ from asr.machine import find_device
 from asr.model.precision import multiplies_bfloat16
 from asr.training.states import states_in
 
-TOKENIZER = "tokenizer"  # the folder of a vocabulary that the run made
+TOKENIZER = "tokenizer"  # subfolder of the vocabulary that the run trained
 
 
 def claim_folder(config: ExperimentConfig | LanguageExperimentConfig) -> None:
-    """Write the configuration into the run's folder, or check that the run there is the same one."""
+    """Write the configuration into the run's folder.
+
+    Raises ConfigError if the folder holds training states of a configuration that differs in a setting that may not
+    change within a run.
+    """
     path = config.out / EXPERIMENT
     if path.exists():
         before = read_config(type(config), path)
@@ -37,7 +41,7 @@ def claim_folder(config: ExperimentConfig | LanguageExperimentConfig) -> None:
                 f"{config.out} holds a run with another configuration ({', '.join(changed[:5])} differ): "
                 "give another out=FOLDER, or move that folder away"
             )
-        if changed:  # what was made for the other configuration
+        if changed:  # the vocabulary was trained for the other configuration
             shutil.rmtree(config.out / TOKENIZER, ignore_errors=True)
     make_folder(config.out)
     for folder in filter(Path.is_dir, (*config.out.iterdir(), *config.out.glob("logs/*"))):
@@ -66,7 +70,7 @@ _MAY_CHANGE = {
 
 
 def device_of(config: TrainerConfig) -> torch.device:
-    """What each process on this machine computes with.  ConfigError if there are not as many as it asks for."""
+    """Return the device of each process on this machine.  Raises ConfigError if there are fewer than asked for."""
     try:
         device = find_device(config.device)
     except ConfigError as e:
@@ -77,7 +81,7 @@ def device_of(config: TrainerConfig) -> torch.device:
 
 
 def decided(config: ExperimentConfig, device: torch.device) -> ExperimentConfig:
-    """With a precision in place of auto: the one that the run was begun with, else bf16 where it is faster."""
+    """Replace precision "auto" by the one that the run began with; for a new run, bf16 if it is faster here."""
     if config.trainer.precision != "auto":
         return config
     path = config.out / EXPERIMENT

@@ -1,4 +1,4 @@
-"""What a run takes from the model that `init` names: all of it, or parts under a vocabulary of the run's own."""
+"""Initialization from the model that `init` names: all of it, or some parts with a new vocabulary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from asr.tokenizer import Tokenizer
 
 
 def adapted(config: ExperimentConfig) -> ModelFolder:
-    """The weights and the vocabulary that `init` names under the run's settings, of decoding those that it gives."""
+    """Return the model that `init` names, weights and vocabulary, with the changes that the run's configuration makes.
+
+    Of the decoding options, only those that the run sets explicitly replace the model's own.
+    """
     assert config.init is not None
     parts = load_model_folder(find_model(config.init.from_))
     model = parts.config.model
@@ -37,7 +40,7 @@ def adapted(config: ExperimentConfig) -> ModelFolder:
 
 
 def assembled(config: ExperimentConfig, tokenizer: Tokenizer) -> ModelFolder:
-    """A new model for a vocabulary, with the parts that `init` names and, of others, the weights they begin with."""
+    """Return a new model for a vocabulary, with the parts that `init` names; all other weights are initial ones."""
     assert config.init is not None
     assert config.init.parts is not None
     source, parts = config.init.from_, config.init.parts
@@ -58,7 +61,7 @@ def assembled(config: ExperimentConfig, tokenizer: Tokenizer) -> ModelFolder:
 
 
 def _changed(config: ExperimentConfig, model: ModelConfig) -> ModelConfig:
-    """The settings of a model with what `adapt` changes in the parts of it that are brought."""
+    """Apply the changes of `adapt` to the parts that come from `init`."""
     assert config.init is not None
     changed = {}
     for side, changes in config.adapt.changes.items():
@@ -71,14 +74,14 @@ def _changed(config: ExperimentConfig, model: ModelConfig) -> ModelConfig:
 
 
 def _validated(config: ExperimentConfig, settled: ModelFolderConfig, model: ModelConfig) -> ModelFolderConfig:
-    """The settings with those of a model; ConfigError if they do not go together."""
+    """Return the settings with this model configuration.  Raises ConfigError if they do not fit together."""
     assert config.init is not None
     settled = settled.model_copy(update={"model": model})
     return validate(ModelFolderConfig, settled.model_dump(), f"{config.init.from_}, with what adapt changes")
 
 
 def _fitting(config: ExperimentConfig, settled: ModelFolderConfig) -> ModelFolderConfig:
-    """The same settings, if such a model can be trained so; else ConfigError."""
+    """Return the settings unchanged.  Raises ConfigError if the run cannot train such a model."""
     assert config.init is not None
     try:
         check_fits(config, settled.model)
@@ -88,7 +91,7 @@ def _fitting(config: ExperimentConfig, settled: ModelFolderConfig) -> ModelFolde
 
 
 def _same_tokens(before: Tokenizer, after: Tokenizer) -> Tensor:
-    """The ids of the tokens that both vocabularies have, in either one: (2, X)."""
+    """Return the ids (2, X) of the tokens common to both vocabularies: in `before`, and in `after`."""
     known = {name: id for id, name in enumerate(before.names)}
     pairs = [(known[name], id) for id, name in enumerate(after.names) if name in known]
     return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
@@ -96,7 +99,7 @@ def _same_tokens(before: Tokenizer, after: Tokenizer) -> Tensor:
 
 @torch.no_grad()
 def _take(model: SpeechModel, start: ModelFolder, parts: Sequence[str], rows: set[str], same_2X: Tensor) -> None:
-    """Copy the weights of parts, of those that have a row for each token the rows of tokens that are the same."""
+    """Copy the weights of the named parts; of weights with a row per token (`rows`), only the common tokens' rows."""
     old = start.model.state_dict()
     for name, weight in model.state_dict().items():
         if name.partition(".")[0] not in ("front_end", *parts):

@@ -1,6 +1,6 @@
-"""Training of language models on text: each step is a function of the run's seed and the step.
+"""Training of language models on text; the random draws of a step depend only on the run's seed and the step.
 
-Not by Lightning: there is one device, one loss and no audio, and what is left is a loop of a few lines.
+It does not use Lightning: with one device, one loss and no audio, a loop of a few lines is enough.
 
 Shapes: B texts, L tokens, V vocabulary.
 """
@@ -42,9 +42,9 @@ _PLAIN = ("step", "epoch", "place", "best", "curve")
 def train_language_model(
     config: LanguageExperimentConfig, say: Say, on_done: OnDone = lambda done, total: None
 ) -> Path:
-    """Train a language model, or go on with it; the folder of what was best on dev, by perplexity.
+    """Train a language model, or resume its training; return the folder of the model with the best dev perplexity.
 
-    say: gets a line for each validation.  on_done: gets the steps that are done, and how many there are.
+    say: gets a line for each validation.  on_done: gets the number of steps done and the total.
     """
     claim_folder(config)
     torch.manual_seed(derived_random(config.seed, "weights").getrandbits(63))
@@ -94,7 +94,7 @@ def _read(files: Sequence[Path], config: LanguageDataConfig, parts: LanguageFold
 
 
 def batches(texts: Sequence[Text], order: Sequence[int], most: int) -> Iterator[list[Text]]:
-    """The texts in that order, as many together as `most` tokens allow, padding included; one always goes."""
+    """Yield batches of the texts in this order, each of at most `most` tokens with padding, or of a single text."""
     batch: list[Text] = []
     for text in (texts[i] for i in order):
         if batch and (len(batch) + 1) * max(len(text), *map(len, batch)) > most:
@@ -105,7 +105,7 @@ def batches(texts: Sequence[Text], order: Sequence[int], most: int) -> Iterator[
 
 
 def summed_loss(model: LanguageModel, batch: Sequence[Text]) -> tuple[Tensor, int]:
-    """The negative log-likelihood of a batch in nats, and its tokens, each text's first one not counted."""
+    """Return the summed negative log-likelihood of a batch in nats, and its number of predicted tokens."""
     device = model.embedding.weight.device
     rows = [torch.tensor(text) for text in batch]
     tokens_BL = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
@@ -115,7 +115,7 @@ def summed_loss(model: LanguageModel, batch: Sequence[Text]) -> tuple[Tensor, in
 
 
 class _Run:
-    """What changes from step to step; the batches that are done are counted, not the texts."""
+    """The state of a training; `place` counts the batches of the epoch that are done."""
 
     def __init__(self, config: LanguageExperimentConfig, parts: LanguageFolder) -> None:
         self.config, self.parts = config, parts
@@ -125,11 +125,11 @@ class _Run:
         self.multiplier = build_schedule(o, config.trainer.max_steps)
         self.step, self.epoch, self.place, self.best = 0, 0, 0, math.inf
         self.train_loss, self.train_tokens = 0.0, 0  # since the last validation
-        self.curve: list[list[float]] = []  # of each: step, perplexity of train on the way, perplexity of dev
+        self.curve: list[list[float]] = []  # per validation: step, perplexity of train since the last one, of dev
         self._waiting: Iterator[list[Text]] | None = None
 
     def _batch(self, train: Sequence[Text]) -> list[Text]:
-        """The next batch, of the next epoch where one is over."""
+        """Return the next batch, beginning a new epoch if the current one is over."""
         while True:
             if self._waiting is None:
                 order = list(range(len(train)))
@@ -142,7 +142,7 @@ class _Run:
             self._waiting, self.epoch, self.place = None, self.epoch + 1, 0
 
     def advance(self, train: Sequence[Text]) -> None:
-        """Take a step."""
+        """Take one optimiser step."""
         torch.manual_seed(derived_random(self.config.seed, "step", self.step).getrandbits(63))
         self.model.train()
         for group in self.optimizer.param_groups:
@@ -159,7 +159,7 @@ class _Run:
 
     @torch.no_grad()
     def validate(self, dev: Sequence[Text]) -> str:
-        """Measure the perplexity of dev, keep the model if it is the best, and the state; a line about it."""
+        """Measure the dev perplexity, save the state, and the model if it is the best so far; return a line to show."""
         self.model.eval()
         found = [summed_loss(self.model, b) for b in batches(dev, range(len(dev)), self.config.data.batch_tokens)]
         perplexity = math.exp(sum(float(loss) for loss, _ in found) / sum(tokens for _, tokens in found))
@@ -180,7 +180,7 @@ class _Run:
         return {**plain, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Resume from a training state."""
         for name in _PLAIN:
             setattr(self, name, state[name])
         self.model.load_state_dict(state["model"])

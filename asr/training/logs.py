@@ -1,4 +1,4 @@
-"""The logs of a run; of its table, neither a kill nor a full disk may cost a row that was written."""
+"""The logs of a run; neither a kill nor a full disk may lose a row of the metrics table that was already written."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from asr.files import naming, write_atomically
 
 
 class _Table(ExperimentWriter):
-    """Lightning's table, whose rows are written anew, with a wider header, in a file that appears whole.
+    """Lightning's metrics table, but rewriting it with a wider header replaces the file atomically.
 
-    A row that comes twice running is written once.
+    A row that is logged twice in succession is written once.
     """
 
     last: dict[str, Any] | None = None
@@ -46,9 +46,9 @@ class _Table(ExperimentWriter):
 
 
 class _StepsDone(Logger):
-    """A logger that counts the optimiser steps done: in the midst of one Lightning tells those before it.
+    """A logger that counts completed optimiser steps: during a step, Lightning passes the number before it.
 
-    within: whether it is asked in the midst of steps.
+    within: whether it is called during training steps.
     """
 
     within = False
@@ -58,14 +58,14 @@ class _StepsDone(Logger):
 
 
 class TensorBoard(_StepsDone, TensorBoardLogger):  # type: ignore[misc]
-    """The events of a run, in its folder logs/."""
+    """TensorBoard events of a run, in its subfolder logs/."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, name=None, version="logs")
 
 
 class MetricsTable(_StepsDone, CSVLogger):  # type: ignore[misc]
-    """logs/start-NN/metrics.csv: each start of a run has a file of its own, for Lightning deletes the one it finds."""
+    """logs/start-NN/metrics.csv, one file for each start of a run, because Lightning deletes an existing file."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, name="logs", version=f"start-{len(metrics_files(folder / 'logs')) + 1:02d}")
@@ -81,7 +81,7 @@ class MetricsTable(_StepsDone, CSVLogger):  # type: ignore[misc]
 
 @contextmanager
 def one_error() -> Iterator[None]:
-    """Keep TensorBoard's thread from printing a traceback of an error that it hands on to the next who logs."""
+    """Keep TensorBoard's thread from printing the traceback of an OSError that the next logging call raises anyway."""
     before = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
@@ -97,7 +97,7 @@ def one_error() -> Iterator[None]:
 
 @contextmanager
 def within_steps(trainer: L.Trainer) -> Iterator[None]:
-    """Tell the loggers that what they are given is of the step that is being done."""
+    """Tell the loggers that they are called during training steps."""
     loggers = [logger for logger in trainer.loggers if isinstance(logger, _StepsDone)]
     for logger in loggers:
         logger.within = True
@@ -109,23 +109,20 @@ def within_steps(trainer: L.Trainer) -> Iterator[None]:
 
 
 def log_step(trainer: L.Trainer) -> None:
-    """Log what is known of this step now, ahead of a state from which a killed run would go on behind it.
+    """Log this step's metrics before its state is saved: a run killed after that would resume behind this step.
 
-    Lightning logs after all callbacks, and so does it once more.
+    Lightning logs the same row again after all callbacks.
     """
     trainer._logger_connector.update_train_step_metrics()
 
 
 def metrics_files(logs: Path) -> list[Path]:
-    """The metrics of each start of a run, in order."""
+    """Return the metrics files of all starts of a run, in order."""
     return sorted(logs.glob("start-*/metrics.csv"), key=lambda path: int(path.parent.name.removeprefix("start-")))
 
 
 def read_metrics(logs: Path) -> list[dict[str, str]]:
-    """The rows of all starts; what a start did beyond the step from which the next one went on is left out.
-
-    So is a last row that was cut off.
-    """
+    """Return the rows of all starts, without the steps that a later start repeated and without a truncated last row."""
     rows: list[dict[str, str]] = []
     for path in metrics_files(logs):
         with path.open(encoding="utf-8", newline="") as f:

@@ -1,4 +1,4 @@
-"""A part of a model at work as in evaluation, in the middle of a training step."""
+"""Running a part of a model in evaluation mode in the middle of a training step."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import nn
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """No gradient and no dropout inside; afterwards every submodule is in the mode that it was in.
+    """Disable gradient and dropout inside; afterwards every submodule is back in its own mode.
 
-    Weights that autocast casts meanwhile are not kept: without gradient, they would stand in for the trained ones.
+    The autocast cache is disabled: weights cast without gradient would be reused in the trained pass.
     """
     kind = next(module.parameters()).device.type
     dtype, enabled = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
@@ -23,7 +23,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_dropout(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, with gradient; afterwards every submodule is in the mode that it was in."""
+    """Switch to evaluation mode inside, with gradient; afterwards every submodule is back in its own mode."""
     training = [part for part in module.modules() if part.training]
     try:
         for part in training:

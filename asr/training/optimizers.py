@@ -1,4 +1,4 @@
-"""Optimisers by name, all of them torch's."""
+"""Torch's optimisers by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asr.config import OptimizerConfig
 
 
 def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> Optimizer:
-    """The optimiser that the configuration names; each group brings its own lr and weight_decay."""
+    """Build the optimiser that the configuration names; each group has its own lr and weight_decay."""
     lr, betas, momentum = config.lr, config.betas, config.momentum
     makers: dict[str, Callable[[], Optimizer]] = {
         "sgd": lambda: SGD(groups, lr, momentum, nesterov=config.nesterov),

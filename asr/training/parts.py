@@ -14,11 +14,12 @@ KEY = "optimizer.parts"
 
 
 class PartRates:
-    """A factor on the learning rate for each weight of a model: that of the longest part that it lies in, else 1.
+    """Learning-rate factors of a model's weights: each follows the most specific part it is in; the default is 1.
 
-    parts: factors by the name of a module, such as `encoder` or `decoder.layers.0`.  A factor of 0 freezes: such
-    weights ask for no gradient.  A weight that two modules share follows the longer of their parts.  Raises
-    ConfigError, one line, for a part that the model does not have or if nothing is left to train.
+    parts: factors by module name, such as `encoder` or `decoder.layers.0`.  A factor of 0 freezes: such weights get
+    `requires_grad=False`.  A weight that two modules share follows the more specific of their parts.  Raises
+    ConfigError, one line, for a part that the model does not have, if two equally specific parts give a shared weight
+    different factors, or if nothing is left to train.
     """
 
     def __init__(self, model: nn.Module, parts: Mapping[str, float]) -> None:
@@ -50,9 +51,9 @@ class PartRates:
                 module.training = False
 
     def groups(self, lr: float, weight_decay: float) -> list[dict[str, object]]:
-        """The optimiser's groups, the fastest first: of one factor, what decays or what does not.
+        """Return the optimiser's groups, one for each factor with and without weight decay, highest factor first.
 
-        What decays are matrices of weights; not biases, of one dimension or more, norms or silence that is remembered.
+        Only weight matrices decay: not biases, even those of two dimensions, not norms, and not a learned silence.
         """
         rates = sorted({factor for factor in self.factors.values() if factor}, reverse=True)
         groups: list[dict[str, object]] = []
@@ -64,7 +65,7 @@ class PartRates:
 
     @property
     def trained(self) -> int:
-        """How many numbers learn."""
+        """Number of trained parameters."""
         return sum(weight.numel() for weight, factor in self.factors.items() if factor)
 
     def _part(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures that show whether a model learns: features with cross-attention, and learning curves."""
+"""Plots that show whether a model learns: features with cross-attention, and learning curves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asr.training.task import SpeechTask
 
 
 class PlotAttention(L.Callback):
-    """At each validation, draw log-mel and cross-attention of the same few dev utterances."""
+    """Draw the features and the cross-attention of the same few dev utterances at each validation."""
 
     def __init__(self, folder: Path, utterances: int) -> None:
         self.folder, self.utterances = folder, utterances
@@ -39,7 +39,7 @@ class PlotAttention(L.Callback):
 
 @torch.inference_mode()
 def draw_attention(path: Path, task: SpeechTask, batch: Batch, title: str) -> None:
-    """Draw one utterance: its features above, below them the cross-attention of each layer, mean over heads."""
+    """Draw one utterance: its features, and below them the cross-attention of each layer, averaged over heads."""
     batch = batch.to(task.device)
     features = task.model.front_end(batch.audio_BN, batch.audio_len_B)
     memory = task.model.encoder(features)
@@ -54,7 +54,7 @@ def draw_attention(path: Path, task: SpeechTask, batch: Batch, title: str) -> No
 
 
 def draw_perplexity(points: Sequence[Sequence[float]], path: Path) -> None:
-    """Draw the perplexities of a language model, from (step, of train, of dev) of each validation."""
+    """Draw the perplexities of a language model from points (step, train, dev), one for each validation."""
     steps, train, dev = zip(*points, strict=True)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
@@ -67,7 +67,7 @@ def draw_perplexity(points: Sequence[Sequence[float]], path: Path) -> None:
 
 
 def draw_learning_curves(logs: Path, path: Path) -> None:
-    """Draw loss, the scores of dev with their 95 % intervals, gradient norm and learning rate over a run's steps."""
+    """Draw loss, dev scores with their 95 % intervals, gradient norm and learning rate over the steps of a run."""
     rows = read_metrics(logs)
     rates, scores = ["dev_wer", "dev_cer"], ["dev_bleu", "dev_chrf"]
     translates = any(row.get(name) for row in rows for name in scores)

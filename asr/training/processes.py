@@ -1,7 +1,7 @@
 """Processes that train together: which one is the first, and what the others wait for.
 
-Each step's batch is shared out among them, so that a run depends on how many there are in nothing but rounding and the
-draws of dropout.
+Each step's utterances are divided among the processes, so that their number changes only rounding and the draws of
+dropout.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from asr.files import write_atomically
 
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")  # torchrun's, Lightning's, SLURM's
 _STARTER = "ASR_STARTER"
-_PATIENCE_S = 24 * 3600.0  # the first one may make a vocabulary; if it fails, its launcher ends the others
-_LOST = re.compile("closed by peer|reset by peer|[Bb]roken pipe|[Tt]imed out|gloo|NCCL")  # gloo has no error of its own
+_PATIENCE_S = 24 * 3600.0  # the first one may train a vocabulary; if it fails, its launcher ends the others
+_LOST = re.compile("closed by peer|reset by peer|[Bb]roken pipe|[Tt]imed out|gloo|NCCL")  # gloo has no error class
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes; known before the processes have met."""
+    """Return whether this process is the one that writes; known before the processes are connected."""
     return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
 @contextmanager
 def end_with_starter() -> Iterator[None]:
-    """Have a process that another one of the training started end when that one does, even before they have met."""
+    """End a process that another one of the training started when that one ends, even before they are connected."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
-        if _STARTER in os.environ:  # else a launcher started it, which looks after its own
+        if _STARTER in os.environ:  # else a launcher started it, which ends its processes itself
             threading.Thread(target=_follow, args=[int(os.environ[_STARTER])], daemon=True).start()
         yield
         return
@@ -45,23 +45,23 @@ def end_with_starter() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ[_STARTER]  # a launcher that this process starts later is none of this training
+        del os.environ[_STARTER]  # a launcher that this process starts later does not belong to this training
 
 
 def _follow(starter: int) -> None:
     while os.getppid() == starter:
         time.sleep(0.5)
-    os._exit(1)  # nobody is there to be told, and other threads may wait for the starter
+    os._exit(1)  # not sys.exit: other threads may be waiting for the starter
 
 
 def tell_prepared(config: ExperimentConfig) -> None:
-    """The first process: the run's folder holds all that the others need."""
+    """Signal from the first process that the run's folder holds everything that the others need."""
     with write_atomically(config.out / "prepared") as temporary:
         temporary.write_text(_digest(config), encoding="utf-8")
 
 
 def wait_until_prepared(config: ExperimentConfig) -> None:
-    """Any other process: AsrError if the first one does not tell in time."""
+    """Wait in any other process for the first one's signal.  Raises AsrError if it does not come in time."""
     path, until = config.out / "prepared", time.monotonic() + _PATIENCE_S
     while not path.exists() or path.read_text(encoding="utf-8") != _digest(config):
         if time.monotonic() > until:
@@ -75,7 +75,7 @@ def _digest(config: ExperimentConfig) -> str:
 
 @contextmanager
 def company() -> Iterator[None]:
-    """What the libraries raise when another process is gone becomes one line that says so."""
+    """Turn what the libraries raise when another process is gone into one line that says so."""
     try:
         yield
     except RuntimeError as e:
@@ -88,7 +88,7 @@ def company() -> Iterator[None]:
 
 
 def gathered(own: dict[str, Any]) -> dict[str, Any]:
-    """The entries of all processes."""
+    """Merge the entries of all processes, all of which must call this."""
     if not dist.is_initialized():
         return own
     everyone: list[dict[str, Any]] = [{} for _ in range(dist.get_world_size())]
@@ -97,5 +97,5 @@ def gathered(own: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole(x: Any) -> Any:
-    """A tensor with the shares of all processes, all of which must ask; anything else as it is."""
+    """Assemble a sharded tensor from all processes, all of which must call this; return anything else unchanged."""
     return x.full_tensor() if isinstance(x, DTensor) else x

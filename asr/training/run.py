@@ -1,4 +1,4 @@
-"""One training run from configuration to model folder; the same call goes on with a run that was cut off."""
+"""One training run from configuration to model folder; the same call resumes an interrupted run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _PRECISIONS: dict[str, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed"
 
 @end_with_starter()
 def train(config: ExperimentConfig, console: Console) -> Path:
-    """Train, or go on training, and give the folder of the model that is best on dev."""
+    """Train or resume training, and return the folder of the model that is best on dev."""
     device = device_of(config.trainer)
     if not is_first():
         console = Console(quiet=True)
@@ -58,7 +58,7 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     config, parts, data = _prepared(config, device, console)
     resume = newest_sound_state(config.out / "states", warn)
     over_all = config.features.kind == "log_mel" and config.features.normalization == "global"
-    if over_all and config.init is None and resume is None:  # else a state holds what was measured
+    if over_all and config.init is None and resume is None:  # else `init` or the state holds the measured values
         measure_normalization(parts, data, console)
     task = SpeechTask(parts, config)
     task.on_skip = warn
@@ -80,14 +80,14 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     if keeper.impatient:
         console.print(f"ended after {keeper.waited} validations without a new best (trainer.patience)")
     if _sharded(config) and is_first():
-        parts = starting_point(config)  # that of the task holds a share; the best state fills this one
+        parts = starting_point(config)  # the task's model holds only a share; the best state fills this one
     return finish(config, parts, task, keeper, console)
 
 
 def _prepared(
     asked: ExperimentConfig, device: torch.device, console: Console
 ) -> tuple[ExperimentConfig, ModelFolder, SpeechData]:
-    """What is decided, the model and the data; of several processes, the first one goes ahead."""
+    """Return the configuration with its precision decided, the model and the data; the first process goes ahead."""
     if is_first():
         config = decided(asked, device)
         claim_folder(config)
@@ -110,16 +110,16 @@ def _prepared(
 def _fit(trainer: L.Trainer, task: SpeechTask, data: SpeechData, keeper: KeepStates, resume: Path | None) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning.*")
-        warnings.filterwarnings("ignore", message=".*length cap.*")  # usual while a model knows little
+        warnings.filterwarnings("ignore", message=".*length cap.*")  # usual early in training
         try:
             with within_steps(trainer):
                 trainer.fit(task, datamodule=data, ckpt_path=str(resume) if resume else None)
-            if keeper.validated != trainer.global_step:  # the last steps count, too
+            if keeper.validated != trainer.global_step:  # the last steps have not been validated
                 trainer.validate(task, datamodule=data, verbose=False)
-        except SystemExit:  # by which Lightning answers to Ctrl-C and SIGTERM, to the latter with status 0
+        except SystemExit:  # Lightning's answer to Ctrl-C and SIGTERM, for the latter with status 0
             raise KeyboardInterrupt from None
     if is_first():
-        keeper.tidy()  # a start that was killed between its last save and this
+        keeper.tidy()  # an earlier start may have been killed between its last save and this
 
 
 def _size(task: SpeechTask) -> str:
@@ -128,7 +128,7 @@ def _size(task: SpeechTask) -> str:
 
 
 def _cluster() -> list[ClusterEnvironment]:
-    """Under SLURM, its own; a job that is put into the queue again goes on by our states, not by Lightning's file."""
+    """Return SLURM's environment under SLURM; a requeued job resumes from our states, not from Lightning's file."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
@@ -142,7 +142,7 @@ def _strategy(config: ExperimentConfig) -> str | Strategy:
         return ShardedStrategy()
     if t.strategy == "auto" and t.devices * t.nodes == 1:
         return "auto"
-    # Buffers are alike in all processes, or tables that have grown with what each of them has heard.
+    # Buffers are equal in all processes, or tables that have grown with the audio each process has seen.
     return DDPStrategy(broadcast_buffers=False)
 
 
@@ -159,8 +159,8 @@ def _trainer(
         LearningRateMonitor("step"),
         *([PlotAttention(config.out / "plots", t.plot_utterances)] if task.attends else []),
         *([StepLog(config.out / "steps.jsonl")] if t.step_log else []),
-        *([WholeInValidation()] if _sharded(config) else []),  # behind whoever decodes
-        keeper,  # last: what the others write of a step must be there before its state is
+        *([WholeInValidation()] if _sharded(config) else []),  # after the callbacks that decode
+        keeper,  # last: what the others write about a step must be there before its state
     ]
     trainer = L.Trainer(
         accelerator={"cpu": "cpu", "cuda": "gpu"}[device.type],
@@ -169,7 +169,7 @@ def _trainer(
         strategy=_strategy(config),
         precision=_PRECISIONS[t.precision],
         max_steps=t.max_steps or -1,
-        max_epochs=1,  # the stream holds all epochs, so that a run can stop and go on anywhere
+        max_epochs=1,  # the stream holds all epochs, so that a run can stop and resume anywhere
         accumulate_grad_batches=t.accumulate,
         val_check_interval=t.validate_every_steps * t.accumulate,
         num_sanity_val_steps=0,

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as multipliers of the highest rate."""
+"""Learning-rate schedules as multipliers of the highest learning rate."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from asr.config import OptimizerConfig, PlateauConfig
 
 
 class Schedule:
-    """The multiplier of `lr` at each step: linear warm-up to 1, where it stays.
+    """The multiplier of `lr` at each step: a linear warm-up to 1, constant after that.
 
-    Its attributes are plain values, which torch keeps in the training state.
+    Its attributes are plain values, which torch's LambdaLR saves in the training state.
     """
 
     def __init__(self, warmup: int) -> None:
@@ -21,17 +21,17 @@ class Schedule:
         return warm * self.after(step)
 
     def after(self, step: int) -> float:
-        """What the warm-up's multiplier is multiplied with."""
+        """Return the factor by which the warm-up's multiplier is multiplied."""
         return 1.0
 
     def validated(self, loss: float, chosen: float) -> None:
-        """Take note of a validation: the loss of dev and what the best is chosen by, lower being better for both."""
+        """Take a validation into account: the dev loss, and the measure that chooses the best; lower is better."""
 
 
 class InverseSquareRoot(Schedule):
-    """1 at the end of the warm-up, then as 1 / sqrt(step).
+    """1 at the end of the warm-up, then proportional to 1 / sqrt(step).
 
-    Noam's schedule, of Vaswani et al. 2017, where lr is (dim x warmup) ** -0.5: they write both as one,
+    With lr = (dim x warmup) ** -0.5 this is the "Noam" schedule of Vaswani et al. 2017:
     dim ** -0.5 x min(step ** -0.5, step x warmup ** -1.5).
     """
 
@@ -40,12 +40,13 @@ class InverseSquareRoot(Schedule):
 
 
 class Cosine(Schedule):
-    """Half a cosine from 1 after the warm-up to `low` where the steps end (Loshchilov and Hutter 2017).
+    """Half a cosine from 1 after the warm-up to `low` at `total_steps` (Loshchilov and Hutter 2017).
 
-    Where that is, the training state does not keep: a run that goes on for longer has the curve of its new length.
+    `total_steps` is not part of the training state: a run that is resumed for longer follows the curve of its new
+    length.
     """
 
-    __slots__ = ("total_steps",)  # which torch does not look for
+    __slots__ = ("total_steps",)  # a slot is not in __dict__, so torch does not save it
 
     def __init__(self, warmup: int, total_steps: int, low: float) -> None:
         super().__init__(warmup)
@@ -57,9 +58,9 @@ class Cosine(Schedule):
 
 
 class Plateau(Schedule):
-    """Falls by a factor, to `low` at the lowest, whenever too many validations in a row bring no new best.
+    """Multiplied by `factor`, down to `low`, whenever more than `patience` validations in a row bring no new best.
 
-    A step's rate is set when the one before it ends, so a validation is felt one step later.
+    A step's rate is set when the previous step ends, so a validation takes effect one step later.
     """
 
     def __init__(self, warmup: int, config: PlateauConfig, low: float) -> None:
@@ -81,7 +82,7 @@ class Plateau(Schedule):
 
 
 def build_schedule(config: OptimizerConfig, total_steps: int | None) -> Schedule:
-    """The schedule that the configuration names; a cosine needs total_steps, where it ends."""
+    """Build the schedule that the configuration names; a cosine needs total_steps."""
     warmup, low = config.warmup_steps, config.final_lr_share
     if config.schedule == "cosine":
         assert total_steps is not None

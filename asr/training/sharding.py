@@ -1,4 +1,4 @@
-"""Weights, gradients and the optimiser's state cut up among processes, for models that outgrow a device."""
+"""Sharding of weights, gradients and optimiser state across processes, for models too large for one device."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from asr.training.task import SpeechTask
 class ShardedStrategy(DDPStrategy):
     """Fully sharded data parallelism (Zhao et al. 2023), by torch's fully_shard.
 
-    Every process holds its share of each weight, gradient and moment.  A unit has its whole weights only while it
-    computes: each layer of the encoder, what is left of the encoder, the decoder, the CTC head.  States are whole, the
-    same as any run's, so a run may go on with other processes, or without sharding.
+    Every process holds its share of each weight, gradient and moment.  The units are each layer of the encoder, the
+    rest of the encoder, the decoder and the CTC head; a unit has its whole weights only while it computes.  Saved
+    states are whole, as in any run, so a run may resume with another number of processes or without sharding.
     """
 
     def configure_ddp(self) -> None:
@@ -43,10 +43,10 @@ class ShardedStrategy(DDPStrategy):
     def setup(self, trainer: L.Trainer) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
             super().setup(trainer)
-        else:  # the processes are at one, from the training before
+        else:  # the model is sharded already, by the training before
             assert self.accelerator is not None
             self.accelerator.setup(trainer)
-            self.model_to_device()  # which the end of the training has taken off it
+            self.model_to_device()  # the end of training moved it off the device
             _optimizers_to_device(self.optimizers, self.root_device)
             self.setup_precision_plugin()
 
@@ -59,7 +59,7 @@ class ShardedStrategy(DDPStrategy):
         return {**state, "state": of_weights}
 
     def _saved(self, x: Any) -> Any:
-        """A tensor whole and off the device in the first process, which writes it; nothing in the others."""
+        """Return a sharded tensor whole and on the CPU in the first process, which writes it; None in the others."""
         if not isinstance(x, DTensor):
             return x
         tensor = whole(x)
@@ -84,14 +84,14 @@ def _shard(model: SpeechModel, device: str, processes: int) -> None:
 
 
 def _share(x: Any, weight: Tensor) -> Any:
-    """This process's share of a tensor that belongs to a weight; a step's count belongs to all of it."""
+    """Return this process's share of optimiser state that has the shape of its weight; a step count is not shared."""
     if not isinstance(weight, DTensor) or not isinstance(x, Tensor) or x.shape != weight.shape:
         return x
     return distribute_tensor(x, weight.device_mesh, weight.placements, src_data_rank=None)
 
 
 class WholeInValidation(L.Callback):
-    """Has every process hold whole weights during a validation, where each decodes at its own pace."""
+    """Give every process whole weights during a validation, in which each one decodes at its own pace."""
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for unit in _units(pl_module):

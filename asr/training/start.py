@@ -1,4 +1,4 @@
-"""What a run starts from: the untrained model or `init`, the vocabulary, the data."""
+"""The start of a run: an untrained model or the one of `init`, the vocabulary, the data."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from asr.training.folder import TOKENIZER
 from asr.training.initial import adapted, assembled
 
 _QUIET = Console(quiet=True)
-_LARGE_GZ_BYTES = 64 << 20  # some 60 bytes a cut, which takes 2 kB and more of memory
+_LARGE_GZ_BYTES = 64 << 20  # about 60 bytes a cut, which takes at least 2 kB of memory
 _GZ_RATIO = 8
-_MEASURED = 5000  # cuts at most: some ten hours
+_MEASURED = 5000  # cuts at most: about ten hours
 
 
 def starting_point(config: ExperimentConfig, console: Console = _QUIET) -> ModelFolder:
-    """The untrained model of a new run, or what `init` names of another."""
+    """Return the model that a new run starts from: untrained, or with what `init` names of another."""
     parts = _starting_point(config, console)
     _check_longest(config, parts.config)
     normalization = parts.config.model.encoder.normalization
@@ -67,7 +67,7 @@ def _starting_point(config: ExperimentConfig, console: Console) -> ModelFolder:
 
 
 def _check_longest(config: ExperimentConfig, settled: ModelFolderConfig) -> None:
-    """ConfigError if audio would be longer than the model hears at once."""
+    """Raise ConfigError if training audio may be longer than the model accepts at once."""
     lengths_s = {"data.max_duration_s": config.data.max_duration_s}
     if config.augment.join > 0:
         lengths_s["augment.join_max_s"] = config.augment.join_max_s
@@ -80,14 +80,14 @@ def _check_longest(config: ExperimentConfig, settled: ModelFolderConfig) -> None
 
 
 def _tokenizer(config: ExperimentConfig) -> Tokenizer:
-    """The vocabulary of a run: made from its training texts at the first start, read again after that."""
+    """Return the vocabulary of a run: trained on its texts at the first start, read from its folder after that."""
     folder = config.out / TOKENIZER
     kind = config.tokenizer.kind
     if kind == "whisper" or kind == "speech2text":
         raise ConfigError(f"tokenizer.kind: {kind} cannot be trained; it comes with init=FOLDER")
     if any(folder.glob("[!.]*")):
         return load_tokenizer(folder, kind)
-    # Of speech to be translated CTC is trained on what is said.
+    # When speech is translated, CTC is trained on what is said.
     hears = config.model.ctc and config.loss.ctc_weight > 0 and TRANSCRIBE not in config.data.tasks
     texts = list(vocabulary_texts(config, spoken=hears))
     languages = config.tokenizer.languages
@@ -104,7 +104,10 @@ def _tokenizer(config: ExperimentConfig) -> Tokenizer:
 
 
 def data_of(config: ExperimentConfig, parts: ModelFolder) -> SpeechData:
-    """The data of a run.  Raises DataError if nothing of train or dev can be used, or dev cannot choose a model."""
+    """Return the data of a run.
+
+    Raises DataError if train or dev has no usable cut, or dev has none for the measure that chooses the best model.
+    """
     front_end, encoder = parts.model.front_end, parts.model.encoder
 
     @cache
@@ -133,7 +136,7 @@ def data_of(config: ExperimentConfig, parts: ModelFolder) -> SpeechData:
 
 
 def advise_to_stream(config: ExperimentConfig, console: Console) -> None:
-    """Say, before a manifest of a million cuts or more fills the memory, how it need not."""
+    """Advise data.stream=true before a manifest of a million cuts or more fills the memory."""
     path = config.data.train
     if config.data.streamed or not isinstance(path, Path) or not path.is_file():
         return
@@ -146,14 +149,14 @@ def advise_to_stream(config: ExperimentConfig, console: Console) -> None:
 
 
 def check_files(config: ExperimentConfig, data: SpeechData) -> None:
-    """Raise DataError if audio files are not there: now, and not after hours; those of a stream show as they come."""
+    """Raise DataError if audio files are missing, now rather than after hours; a stream checks them as they come."""
     if not isinstance(data.corpus, Streamed):
         check_audio(config.data.train, data.train_cuts)
     check_audio(config.data.dev, data.dev_cuts)
 
 
 def report_dropped(config: ExperimentConfig, data: SpeechData, console: Console) -> None:
-    """List what is left out in dropped.tsv, and name the first few; what a stream leaves out, as it comes."""
+    """List the dropped utterances in dropped.tsv and print the first few; a stream adds its own as they come."""
     path = config.out / "dropped.tsv"
     if isinstance(data.corpus, Streamed):
         data.corpus.listing = partial(_list_dropped, path, dropped_summary(data.dropped), console)
@@ -168,7 +171,7 @@ def report_dropped(config: ExperimentConfig, data: SpeechData, console: Console)
 
 @contextmanager
 def _list_dropped(path: Path, known: str, console: Console, epoch: int) -> Iterator[Note]:
-    """Write down what a stream leaves out in its first epoch, after what is known; in later ones it is the same."""
+    """Write what is known, then what the stream drops in its first epoch; later epochs drop the same."""
     if epoch > 0:
         yield lambda dropped: None
         return
@@ -187,9 +190,9 @@ def _list_dropped(path: Path, known: str, console: Console, epoch: int) -> Itera
 
 
 def measure_normalization(parts: ModelFolder, data: SpeechData, console: Console = _QUIET) -> None:
-    """Fill the global normalisation with mean and deviation of the features of training.
+    """Fill the global normalisation with the mean and standard deviation of the training features.
 
-    Of a large corpus, those of every so-manieth cut; of a stream, those of its first ones.
+    A large corpus is sampled at regular intervals, a stream by its first cuts.
     """
     front_end = parts.model.front_end
     normalization = front_end.normalization
@@ -207,9 +210,9 @@ def measure_normalization(parts: ModelFolder, data: SpeechData, console: Console
 
 
 def total_steps(config: ExperimentConfig, data: SpeechData) -> int | None:
-    """Optimiser steps of the run, None if nobody knows; the batches of epochs are counted by making them.
+    """Return the optimiser steps of the run, None if unknown; the batches of epochs are counted by making them.
 
-    Raises ConfigError where a cosine over epochs would need the length of a stream.
+    Raises ConfigError if a cosine schedule over epochs would need the length of a stream.
     """
     limits = [config.trainer.max_steps] if config.trainer.max_steps else []
     cosine = config.optimizer.schedule == "cosine"

@@ -1,4 +1,4 @@
-"""Training states on disk: Lightning's checkpoints as safetensors files, found again after a crash."""
+"""Training states on disk: Lightning's checkpoints as safetensors files, and finding the newest sound one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
 class SafeCheckpointIO(CheckpointIO):
-    """Makes Lightning save and load without pickle; files are written whole or not at all."""
+    """Lightning's checkpoint I/O without pickle; files are written atomically."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         save_state(Path(path), checkpoint)
@@ -34,20 +34,20 @@ class SafeCheckpointIO(CheckpointIO):
 
 
 def state_path(folder: Path, step: int) -> Path:
-    """Where the state after so many optimiser steps is kept."""
+    """Return the path of the state after `step` optimiser steps."""
     return folder / f"step-{step:07d}.safetensors"
 
 
 def states_in(folder: Path) -> list[tuple[int, Path]]:
-    """All states of a folder with their steps, oldest first."""
+    """Return all states in a folder with their steps, oldest first."""
     found = [(m, path) for path in folder.glob("step-*.safetensors") if (m := _NAME.fullmatch(path.name))]
     return sorted((int(m[1]), path) for m, path in found)
 
 
 def load_training_state(path: Path) -> dict[str, Any]:
-    """Read a state that training can go on from.
+    """Read a state from which training can resume.
 
-    Raises CheckpointError if the file is damaged, or holds something else.
+    Raises CheckpointError if the file is damaged or holds something else.
     """
     state = load_state(path)
     if not isinstance(state, dict) or not {"state_dict", "optimizer_states", "loops", "task"} <= state.keys():
@@ -58,9 +58,9 @@ def load_training_state(path: Path) -> dict[str, Any]:
 def newest_sound_state(
     folder: Path, report: Callable[[str], None], load: Callable[[Path], object] = load_training_state
 ) -> Path | None:
-    """The newest state that loads; each one that does not is reported.
+    """Return the path of the newest state that loads, None if there are no states; report each that does not load.
 
-    Raises CheckpointError if there are states and none loads: training never starts anew in silence.
+    Raises CheckpointError if there are states but none loads: training never silently starts anew.
     """
     states = states_in(folder)
     for _, path in reversed(states):

@@ -35,7 +35,7 @@ _MOST_SKIPPED = 10
 
 
 class Heard(NamedTuple):
-    """What became of a dev utterance; losses are the summed criteria, language is that of the text."""
+    """A decoded dev utterance; losses: each criterion, summed over its tokens; language: that of the text."""
 
     reference: str
     hypothesis: str
@@ -46,7 +46,7 @@ class Heard(NamedTuple):
 
 
 def build_masks(config: AugmentConfig) -> SpecAugment:
-    """The masks that the configuration names."""
+    """Build the SpecAugment masks that the configuration describes."""
     return SpecAugment(
         time_masks=config.time_masks,
         time_width=config.time_mask_frames,
@@ -57,10 +57,10 @@ def build_masks(config: AugmentConfig) -> SpecAugment:
 
 
 class SpeechTask(L.LightningModule):
-    """Trains the model of a folder.
+    """Training of the model in a model folder.
 
-    Every random draw of a step (dropout, masks) comes from a seed made of the run's seed and the step, so a
-    resumed run needs no random state, and validation cannot disturb training.
+    Every random draw of a step (dropout, masks) comes from a seed derived from the run's seed and the step, so a
+    resumed run needs no saved random state, and validation cannot disturb training.
     """
 
     def __init__(self, parts: ModelFolder, config: ExperimentConfig) -> None:
@@ -78,18 +78,18 @@ class SpeechTask(L.LightningModule):
         self.batches_seen = 0
         self.skipped_in_a_row = 0
         self.ids_of_step: list[str] = []
-        self.of_step: dict[str, Tensor] = {}  # the losses of its batches so far
+        self.of_step: dict[str, Tensor] = {}  # losses of the current step's batches so far
         self.began, self.wall_s_before = time.monotonic(), 0.0
-        self.applied: Counter[str] = Counter()  # by this process, since it began
+        self.applied: Counter[str] = Counter()  # counts of this process since it started
         self.applied_before: Counter[str] = Counter()
         self.heard: dict[str, Heard] = {}
         self.recognised: list[Recognised] = []  # at the last validation
         self.last_loss: float | None = None
         self.on_skip: Callable[[str], None] = print
-        self.train()  # a model that is read from a folder comes in evaluation mode
+        self.train()  # a model read from a folder is in evaluation mode
 
     def train(self, mode: bool = True) -> SpeechTask:
-        """Switch the mode of all but the frozen parts, which never leave evaluation mode."""
+        """Switch the mode of all parts except the frozen ones, which stay in evaluation mode."""
         super().train(mode)
         self.rates.quiet()
         return self
@@ -107,11 +107,11 @@ class SpeechTask(L.LightningModule):
 
     @property
     def wall_s(self) -> float:
-        """Seconds that the run has taken, from the task's making, over all starts; what a crash undid is not in it."""
+        """Seconds that the run has taken over all starts, counted from making the task; without work lost in a crash."""
         return self.wall_s_before + time.monotonic() - self.began
 
     def losses(self, batch: Batch, *, training: bool, step: int | None = None) -> dict[str, Tensor]:
-        """Each criterion per utterance (B,); those that a schedule counts at a step, None: all of them."""
+        """Return the values (B,) of each criterion by name; in training, of those that count at `step` (None: all)."""
         criteria = self.criteria
         if not training:
             return criteria(self._plain(batch))
@@ -124,12 +124,12 @@ class SpeechTask(L.LightningModule):
         return criteria(run)
 
     def _plain(self, batch: Batch) -> Pass:
-        """A batch of dev on its way."""
+        """Return a validation pass of a batch."""
         features = self.model.front_end(batch.audio_BN, batch.audio_len_B)
         return Pass(self.model, batch, features, attention=self.criteria.attention(None), training=False)
 
     def _augmented(self, features: Features, ids: list[str], masks: str) -> Features:
-        """Each utterance has draws of its own, whatever it shares a batch with."""
+        """Augment the features; each utterance's draws are independent of the rest of the batch."""
         if self.config.augment.unpadded > 0:
             drawn = [self._draws("unpadded", id).random() < self.config.augment.unpadded for id in ids]
             drawn_B = torch.tensor(drawn, device=features.len_B.device)
@@ -142,9 +142,9 @@ class SpeechTask(L.LightningModule):
         return derived_random(self.config.seed, purpose, self.batches_seen, id)
 
     def combine(self, found: dict[str, Tensor], batch: Batch) -> Tensor:
-        """The loss of a batch: criteria per token or utterance of its step, weighted.
+        """Return the loss of a batch: the weighted criteria per token or utterance of its whole step.
 
-        The mean over the batches and processes of a step is the loss of all its utterances in one batch.
+        The mean over the batches and processes of a step equals the loss of all its utterances in one batch.
         """
         sums = {name: value_B.sum() for name, value_B in found.items()}
         return batch.weight * self.criteria.weighed(sums, batch.step_targets, batch.step_utterances, self.global_step)
@@ -155,14 +155,14 @@ class SpeechTask(L.LightningModule):
         loss = self.combine(found, batch)
         self.last_loss = loss.item()
         self._count(batch)
-        if not losses.is_finite(loss) and not self.shared:  # else all processes find the gradient to be that
+        if not losses.is_finite(loss) and not self.shared:  # else all processes find that the gradient is not finite
             self._tell(f"loss is {self.last_loss}", batch.ids)
             return None
         self._log(found, loss.detach(), batch)
         return loss
 
     def _log(self, found: dict[str, Tensor], loss: Tensor, batch: Batch) -> None:
-        """Log the losses of the step's batches so far; Lightning writes down what is logged of the last one."""
+        """Log the losses of the step's batches so far; Lightning writes what is logged with its last batch."""
         count = {"token": batch.step_targets, "utterance": batch.step_utterances}
         values = {"loss": loss}
         for name, value_B in found.items():
@@ -173,7 +173,7 @@ class SpeechTask(L.LightningModule):
 
     @property
     def attends(self) -> bool:
-        """Whether the model has an attention decoder, whose attention can be drawn."""
+        """Whether the model has an attention decoder, whose cross-attention can be drawn."""
         return isinstance(self.model.decoder, Decoder)
 
     @property
@@ -192,7 +192,7 @@ class SpeechTask(L.LightningModule):
         self.applied["spec_augment_batches"] += self.spec_augment is not None
 
     def applied_in_all(self) -> Counter[str]:
-        """What has been counted by all processes, over all starts; all of them must ask."""
+        """Return the counts of all processes over all starts; all processes must call this."""
         of_each = gathered({str(self.global_rank): dict(self.applied)}).values()
         return sum(map(Counter, of_each), self.applied_before.copy())
 
@@ -200,7 +200,7 @@ class SpeechTask(L.LightningModule):
         self.on_skip(f"step {self.global_step}: {why}; skipped, utterances {', '.join(ids)}")
 
     def _skip(self) -> None:
-        """Count a step that is not taken; AsrError for the last of many in a row."""
+        """Count a skipped step.  Raises AsrError after too many in a row."""
         self.skipped_in_a_row += 1
         self.applied["skipped_steps"] += self.global_rank == 0  # all processes skip it
         if self.skipped_in_a_row >= _MOST_SKIPPED:
@@ -217,7 +217,7 @@ class SpeechTask(L.LightningModule):
     ) -> None:
         ids, self.ids_of_step = self.ids_of_step, []
         parameters = [p for p in self.parameters() if p.grad is not None]
-        if not parameters:  # every batch of the step was left out
+        if not parameters:  # every batch of the step was skipped
             self._skip()
             return
         norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm))
@@ -253,7 +253,7 @@ class SpeechTask(L.LightningModule):
             for name in next(iter(heard.values())).losses
         }
         tokens = sum(h.tokens for h in heard.values())
-        # With the weights of the first step: those that fall would make any later state look better.
+        # With the criterion weights of the first step: weights that decay would make any later state look better.
         dev_loss = self.criteria.weighed(sums, tokens, len(heard), 0).float()
         self.log("dev_loss", dev_loss)
         self.recognised = [
@@ -263,7 +263,7 @@ class SpeechTask(L.LightningModule):
         found = measured(scores_by_task(self.recognised, config.scored_with))
         for name, value in found.items():
             self.log(f"dev_{name}", value, prog_bar=name in RATES)
-        if self.trainer.state.fn == "fit":  # not the last one of a run, which a longer run would not have there
+        if self.trainer.state.fn == "fit":  # not the validation after the run's end, which a longer run would not have
             chosen = config.chosen_by
             of_dev = found | {"loss": float(dev_loss)}
             self.schedule.validated(float(dev_loss), badness(chosen, of_dev[chosen]))

@@ -1,4 +1,4 @@
-"""The training loss as a weighted sum of criteria, each a part of its own, that share one pass through the model."""
+"""The training loss as a weighted sum of independent criteria that share one pass through the model."""
 
 from __future__ import annotations
 

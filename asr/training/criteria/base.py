@@ -1,4 +1,4 @@
-"""Criteria, each a part of its own, that share one pass through the model.
+"""Independent criteria that share one pass through the model.
 
 Shapes: B batch, L target tokens, T encoder frames, V vocabulary, H attention heads.
 """
@@ -31,22 +31,22 @@ MASKS = "spec_augment"
 
 
 class Feed(Protocol):
-    """Gives the tokens (B, L) that the decoder is fed."""
+    """Returns the tokens (B, L) that the decoder is fed."""
 
     def __call__(self, run: Pass) -> Tensor: ...
 
 
 def teacher_forcing(run: Pass) -> Tensor:
-    """The decoder is fed the target."""
+    """Feed the decoder the target."""
     return run.batch.inputs_BL
 
 
 class Pass:
-    """A batch on its way through the model: what several criteria need is computed once, when the first one asks.
+    """One pass of a batch through the model; each result is computed once, when the first criterion needs it.
 
-    attention: whether the decoder is to form the weights of its cross-attention.  training: not in validation.
-    feed: what the decoder is fed.  draws: a random generator for a purpose and an utterance's id.  step: of the
-    optimiser; None stands for one at which everything counts.  other: a second view of the same batch, if there is one.
+    attention: whether the decoder returns its cross-attention weights.  training: False in validation.  feed: gives
+    the decoder's input tokens.  draws: a random generator for a purpose and an utterance's id.  step: the optimiser
+    step; None: every criterion counts.  other: a second view of the same batch, or None.
     """
 
     other: Pass | None = None
@@ -68,7 +68,7 @@ class Pass:
         self.feed, self.draws, self.step = feed, draws, step
 
     def view(self, features: Features) -> None:
-        """Let the batch be seen once more, with these features and the dropout that is drawn for it."""
+        """Add a second view of the batch, with these features, the same decoder input and dropout of its own."""
         self.other = Pass(
             self.model,
             self.batch,
@@ -81,30 +81,30 @@ class Pass:
 
     @cached_property
     def inputs_BL(self) -> Tensor:
-        """What the decoder is fed."""
+        """Input tokens (B, L) of the decoder."""
         return self.feed(self)
 
     @cached_property
     def memory(self) -> Memory:
-        """What the encoder heard."""
+        """Output of the encoder."""
         memory: Memory = self.model.encoder(self.features)
         return memory
 
     @property
     def decoder(self) -> Decoder | Copying:
-        """The decoder at work on the batch's phrase lists, where it has any."""
+        """The decoder, which copies from the batch's phrase lists if there are any."""
         return copying(self.model.decoder, self.batch.phrases, self.batch.prefix_length)
 
     @cached_property
     def decoded(self) -> tuple[Tensor, list[Tensor]]:
-        """The decoder's logits (B, L, V) and the weights (B, H, L, T) of each layer's cross-attention, if formed."""
+        """The decoder's logits (B, L, V), and each layer's cross-attention weights (B, H, L, T) if `attention`."""
         attend = explicit if self.attention else None
         logits_BLV, attentions = self.decoder(self.inputs_BL, self.memory, attend, self.batch.target_len_B)
         return logits_BLV, attentions
 
     @cached_property
     def ctc_BTV(self) -> Tensor:
-        """The CTC head's log-probabilities."""
+        """Log-probabilities (B, T, V) of the CTC head."""
         assert self.model.ctc is not None
         log_probs_BTV: Tensor = self.model.ctc(self.memory)
         return log_probs_BTV
@@ -113,8 +113,8 @@ class Pass:
 class Criterion(Protocol):
     """A part of the loss.
 
-    name: under which it is logged.  per: what its sum over a step is divided by.  attention: whether it needs the
-    weights of cross-attention.
+    name: the name under which it is logged.  per: what its sum over a step is divided by.  attention: whether it needs
+    cross-attention weights.
     """
 
     name: str
@@ -122,16 +122,16 @@ class Criterion(Protocol):
     attention: bool
 
     def share(self, step: int) -> float:
-        """What the criterion counts at a step."""
+        """Return the weight of the criterion at a step."""
         ...
 
     def __call__(self, run: Pass) -> Tensor:
-        """Its value for each utterance: (B,)."""
+        """Return the value (B,) for each utterance."""
         ...
 
 
 class Steady:
-    """What a criterion has whose weight stays as it is."""
+    """Base of the criteria whose weight is constant."""
 
     per: Per = "token"
     attention = False
@@ -140,12 +140,12 @@ class Steady:
         self.weight = weight
 
     def share(self, step: int) -> float:
-        """What the criterion counts at a step."""
+        """Return the weight, the same at every step."""
         return self.weight
 
 
 class CrossEntropy(Steady):
-    """Cross entropy of the decoder's tokens, smoothed in training."""
+    """Cross entropy of the decoder's tokens, with label smoothing in training."""
 
     name: str = "ce"
 
@@ -160,7 +160,7 @@ class CrossEntropy(Steady):
 
 
 class CTC(Steady):
-    """Connectionist temporal classification on the encoder, of what is said."""
+    """Connectionist temporal classification on the encoder, of the spoken words even in translation."""
 
     name: str = "ctc"
 
@@ -174,7 +174,7 @@ class CTC(Steady):
 
 
 class GuidedAttention:
-    """Cross-attention of chosen heads is drawn to the diagonal; the weight may fall to 0."""
+    """A penalty that draws the cross-attention of chosen heads to the diagonal; its weight may decay to 0."""
 
     name: str = "guided"
     per: Per = "utterance"
@@ -197,9 +197,9 @@ class GuidedAttention:
 class Criteria:
     """All criteria of a run.
 
-    parts: with two views of the batch, their means over both count.  training: what makes no part of the loss on dev,
-    so that it stays comparable.  feed: what the decoder is fed in training.  views: for what the masks of each view
-    are drawn.
+    parts: criteria of training and dev; with two views of the batch, each is averaged over both.  training: criteria
+    that are left out on dev, so that dev losses stay comparable.  feed: gives the decoder's input in training.
+    views: the purposes that seed the masks of each view.
     """
 
     def __init__(
@@ -213,24 +213,24 @@ class Criteria:
         self.feed, self.views = feed, views
 
     def attention(self, step: int | None) -> bool:
-        """Whether one that counts at a step needs the weights of cross-attention."""
+        """Return whether a criterion that counts at the step needs cross-attention weights."""
         return any(part.attention for part in _counting(self._all, step))
 
     def __call__(self, run: Pass) -> dict[str, Tensor]:
-        """The values (B,) of each criterion that counts at the step, by name."""
+        """Return the values (B,) of each criterion that counts at the step, by name."""
         views = [run, *([run.other] if run.other else [])]
         parts, training = _counting(self.parts, run.step), _counting(self.training, run.step)
         found = {part.name: torch.stack([part(view) for view in views]).mean(0) for part in parts}
         return found | {part.name: part(run) for part in training if run.training}
 
     def weighed(self, sums: Mapping[str, Tensor], tokens: int, utterances: int, step: int) -> Tensor:
-        """The loss from each criterion's sum over so many target tokens and utterances."""
+        """Return the loss, given each criterion's sum over so many target tokens and utterances."""
         count = {"token": tokens, "utterance": utterances}
         found = [part for part in self._all if part.name in sums]
         return torch.stack([part.share(step) * sums[part.name] / count[part.per] for part in found]).sum()
 
     def per(self, name: str) -> Per:
-        """What the sum of the criterion of that name is divided by."""
+        """Return what the sum of a criterion is divided by."""
         return next(part.per for part in self._all if part.name == name)
 
     @property

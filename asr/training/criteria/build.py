@@ -1,4 +1,4 @@
-"""From configuration to criteria: here the parts of the loss are chosen."""
+"""Building the criteria that a configuration describes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from asr.training.criteria.minimum_error import ExpectedErrors, Policy, SelfCrit
 
 
 def build_criteria(config: ExperimentConfig, folder: ModelFolder) -> Criteria:
-    """The criteria of an experiment on a model.
+    """Build the criteria of an experiment for a model.
 
-    Raises ConfigError, one line, for one that the model lacks the parts for.
+    Raises ConfigError, one line, for a criterion that needs a part which the model lacks.
     """
     loss, (_, model, tokenizer) = config.loss, folder
     ctc = loss.ctc_weight if model.ctc is not None else 0.0
@@ -59,7 +59,7 @@ def _of_decoder(weight: float, loss: LossConfig, folder: ModelFolder) -> list[Cr
 
 
 def _in_training(config: ExperimentConfig, folder: ModelFolder) -> list[Criterion]:
-    """What is no part of the loss on dev."""
+    """Return the criteria that are left out on dev."""
     loss, risk, parts = config.loss, config.loss.minimum_error, list[Criterion]()
     if loss.r_drop > 0:
         parts.append(RDrop(loss.r_drop))
@@ -77,7 +77,7 @@ def _in_training(config: ExperimentConfig, folder: ModelFolder) -> list[Criterio
 
 
 def _views(config: LossConfig) -> tuple[str, ...]:
-    """With R-Drop alone, the second view has the masks of the first."""
+    """Return the purposes that seed the masks of each view; with R-Drop alone, both views have the same masks."""
     if config.cr_ctc > 0:
         return MASKS, f"{MASKS} again"
     return (MASKS, MASKS) if config.r_drop > 0 else (MASKS,)

@@ -1,4 +1,4 @@
-"""Two views of a batch, by other dropout or other masks, are to say the same."""
+"""Consistency criteria: two views of a batch, with different dropout or masks, shall have the same output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from asr.training.criteria.base import Pass, Steady
 
 
 class RDrop(Steady):
-    """R-Drop (Liang et al. 2021): half the Kullback-Leibler divergence of the decoder's tokens, in both directions."""
+    """R-Drop (Liang et al. 2021): mean Kullback-Leibler divergence of the decoder's tokens over both directions."""
 
     name: str = "r_drop"
 
@@ -21,9 +21,9 @@ class RDrop(Steady):
 
 
 class CRCTC(Steady):
-    """Consistency-regularised CTC (Yao et al. 2024): the same of its frames, where each view's target is held still.
+    """Consistency-regularised CTC (Yao et al. 2024): the same on CTC frames, each direction's target without gradient.
 
-    Summed over frames, as CTC is.
+    It is summed over frames, as CTC is.
     """
 
     name: str = "cr_ctc"

@@ -1,6 +1,6 @@
-"""The criteria of decoders beside the autoregressive one.
+"""The criteria of the other decoders than the autoregressive one.
 
-Shapes: B batch, L target tokens, T encoder frames, U places in a target, V vocabulary, X lengths.
+Shapes: B batch, L target tokens, T encoder frames, U positions in a target, V vocabulary, X lengths.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from asr.training.criteria.base import Pass, Per, Steady
 
 
 class TransducerLoss(Steady):
-    """All alignments of a transducer."""
+    """Transducer loss: the negative log-likelihood of the text, summed over all alignments."""
 
     name: str = "transducer"
 
@@ -29,9 +29,9 @@ class TransducerLoss(Steady):
 
 
 class MaskedCrossEntropy(Steady):
-    """Cross entropy of masked tokens, as many as are drawn from 1 to all (Ghazvininejad et al. 2019).
+    """Cross entropy of masked tokens, whose number is drawn between 1 and all (Ghazvininejad et al. 2019).
 
-    Draws are an utterance's own, in validation always the same.
+    Each utterance's draws are independent of its batch; in validation they are always the same.
     """
 
     name: str = "masked"
@@ -51,7 +51,7 @@ class MaskedCrossEntropy(Steady):
         return losses.masked_cross_entropy(logits_BLV, targets_BL, masked_BL, smoothing)
 
     def _masked(self, run: Pass) -> Tensor:
-        """Which tokens (B, L) of each text are to be predicted."""
+        """Return which tokens (B, L) of each text are masked."""
         lengths = run.batch.text_len_B.tolist()
         masked_BL = torch.zeros(len(lengths), run.batch.text_BL.shape[1] - 1, dtype=torch.bool)
         for row_L, length, id in zip(masked_BL, lengths, run.batch.ids, strict=True):
@@ -62,7 +62,7 @@ class MaskedCrossEntropy(Steady):
 
 
 class LengthLoss(Steady):
-    """-log of the probability of the text's length."""
+    """Negative log-probability of the text's length."""
 
     name: str = "length"
     per: Per = "utterance"

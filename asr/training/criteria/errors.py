@@ -1,4 +1,4 @@
-"""What a text of the model costs against its reference."""
+"""Errors of the model's texts against their reference."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from asr.text import normalizer
 
 
 class Errors:
-    """Errors of texts, both sides normalised as a score is.
+    """Errors of texts, with both sides normalised as for scoring.
 
-    metric: wer counts word errors, cer those of characters; bleu is 1 - BLEU of the sentence, as sacrebleu has it.
+    metric: "wer" counts word errors, "cer" character errors; "bleu" is 1 - sentence BLEU, computed by sacrebleu.
     """
 
     def __init__(self, metric: str, normalizer_name: str) -> None:
@@ -21,7 +21,7 @@ class Errors:
         self.normalise = cache(lambda language: normalizer(normalizer_name, language))
 
     def __call__(self, reference: str, language: str | None, texts: Sequence[str]) -> list[float]:
-        """The errors of each text."""
+        """Return the errors of each text."""
         normalise: Callable[[str], str] = self.normalise(language)
         return self.count(normalise(reference), [normalise(text.strip()) for text in texts], language)
 
@@ -35,7 +35,7 @@ def _characters(reference: str, texts: Sequence[str], language: str | None) -> l
 
 
 def _bleu(reference: str, texts: Sequence[str], language: str | None) -> list[float]:
-    import sacrebleu  # only where it is asked for
+    import sacrebleu  # only if it is needed
 
     metric = sacrebleu.BLEU(effective_order=True, **cutting([language]))
     return [1 - metric.sentence_score(text, [reference]).score / 100 for text in texts]

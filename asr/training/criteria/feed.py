@@ -1,7 +1,7 @@
-"""What the decoder is fed in training in place of the target: noise, or what it would have said itself.
+"""Decoder input in training other than the target: noise, or the decoder's own predictions.
 
-Start tokens never change.  Every draw is an utterance's own, whatever it shares a batch with.
-Shapes: B batch, L input tokens, V vocabulary, X tokens of which texts are made.
+Start tokens never change.  The draws of an utterance are independent of the rest of its batch.
+Shapes: B batch, L input tokens, V vocabulary, X text tokens.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from asr.training.modes import evaluating
 
 
 class TokenNoise:
-    """A share of the input tokens gives way to random ones, all text tokens alike (the noise of Xie et al. 2017).
+    """Replace a share of the input tokens by text tokens drawn uniformly (unigram noise, Xie et al. 2017).
 
-    The decoder cannot lean on its past alone.  The vocabularies here have no token that stands for a gap, as the word
-    dropout of Bowman et al. 2016 needs; a wrong token is also what a decoder meets in search.
+    It keeps the decoder from relying on its past alone.  The word dropout of Bowman et al. 2016 would need a
+    placeholder token, which the vocabularies here lack; besides, wrong tokens are what a decoder meets in search.
     """
 
     def __init__(self, share: float, text_X: Tensor, feed: Feed) -> None:
@@ -36,10 +36,11 @@ class TokenNoise:
 
 
 class ScheduledSampling:
-    """A share of the input tokens gives way to the decoder's own predictions, found by a pass before the trained one.
+    """Replace a share of the input tokens by the decoder's own predictions, made in a first pass.
 
-    The two passes of Mihaylova and Martins 2019, which keep a Transformer parallel, with the schedules of Bengio et al.
-    2015.  The first pass is without gradient and dropout; it says text tokens only, for an end is no input.
+    The two passes are those of Mihaylova and Martins 2019, which keep a Transformer parallel, with the schedules of
+    Bengio et al. 2015.  The first pass is without gradient and dropout and predicts only text tokens, since an end
+    token is never an input.
     """
 
     def __init__(self, config: ScheduledSamplingConfig, text_X: Tensor, feed: Feed) -> None:
@@ -53,7 +54,7 @@ class ScheduledSampling:
         }[config.schedule]
 
     def share(self, step: int | None) -> float:
-        """The share of predictions at a step; the highest one if that is None."""
+        """Return the share of predictions at a step, the highest one for None."""
         if step is None:
             return self.config.share
         after = step - self.config.from_step
@@ -63,7 +64,7 @@ class ScheduledSampling:
         inputs_BL, share = self.feed(run), self.share(run.step)
         if share == 0:
             return inputs_BL
-        memory = run.memory  # outside, for it keeps its gradient
+        memory = run.memory  # computed outside `evaluating`, because it needs its gradient
         with evaluating(run.model.decoder):
             logits_BLV, _ = run.decoder(inputs_BL, memory, None, run.batch.target_len_B)
         draw_BL, which_BL = (x.to(inputs_BL.device) for x in _uniforms(run, "scheduled_sampling"))
@@ -73,14 +74,14 @@ class ScheduledSampling:
 
 
 def text_tokens(tokenizer: Tokenizer) -> Tensor:
-    """The tokens of which texts are made, (X,): those that say something and that search may produce."""
+    """Return the text tokens (X,): those that are not empty and that the search may produce."""
     never = {tokenizer.eos_id, tokenizer.blank_id, *tokenizer.suppressed_ids}
     candidates = (i for i in range(tokenizer.vocab_size) if i not in never)
     return torch.tensor([i for i in candidates if tokenizer.pieces([i])[0] or tokenizer.decode([i])])
 
 
 def _uniforms(run: Pass, purpose: str) -> tuple[Tensor, Tensor]:
-    """Two numbers from [0, 1) for each input token, (B, L) on the CPU; the first is 1 for start tokens and padding."""
+    """Draw two numbers from [0, 1) per input token, (B, L) on the CPU; the first is 1 for start tokens and padding."""
     B, L = run.batch.inputs_BL.shape
     draws_2BL = torch.zeros(2, B, L, dtype=torch.double)
     draws_2BL[0] = 1.0
@@ -96,11 +97,11 @@ def _best(logits_BLX: Tensor, draw_BL: Tensor) -> Tensor:
 
 
 def _sampled(logits_BLX: Tensor, draw_BL: Tensor) -> Tensor:
-    """Where the cumulated probabilities pass the draws."""
+    """Sample by inverting the cumulative distribution at the draws."""
     reach_BLX = logits_BLX.double().softmax(-1).cumsum(-1)
     mark_BL1 = draw_BL[..., None] * reach_BLX[..., -1:]
     return torch.searchsorted(reach_BLX, mark_BL1, right=True)[..., 0].clamp(max=logits_BLX.shape[-1] - 1)
 
 
 def _exp(x: float) -> float:
-    return math.exp(min(x, 700.0))  # beyond that it overflows, and the share is 1 long since
+    return math.exp(min(x, 700.0))  # beyond that it overflows, where the share is 1 anyway

@@ -1,6 +1,6 @@
-"""Errors themselves as the criterion, over texts that our own search finds while the model trains.
+"""Training on errors themselves, over texts that the search finds during training.
 
-Shapes: B batch, N texts of an utterance, M = B x N rows, P start tokens, L tokens, V vocabulary.
+Shapes: B batch, N texts per utterance, M = B x N rows, P start tokens, L tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ Found = list[list[Hypothesis]]
 
 
 class Policy:
-    """The decoder as a distribution over texts: it finds some and tells how probable they are, both without dropout.
+    """The decoder as a distribution over texts: finds texts and computes their probabilities, both without dropout.
 
-    Start tokens, the language's among them, are those of the batch; tokens that search must not produce have
-    probability 0.  A text ends at the latest at twice the length of the reference and `spare` more tokens, and never
-    beyond the decoder's max_length.
+    Start tokens, including the language, are those of the batch; tokens that the search must not produce have
+    probability 0.  A text has at most twice the tokens of the reference plus `spare`, and never more than the
+    decoder's max_length allows.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_length: int, spare: int = 8) -> None:
         self.tokenizer, self.max_length, self.spare = tokenizer, max_length, spare
 
     def best(self, run: Pass, count: int) -> Found:
-        """The most probable texts of each utterance that a beam of so many finds."""
+        """Return the most probable texts of each utterance that a beam of width `count` finds."""
         searched = self._searched(run)
         options = SearchOptions(beam_size=count, length_penalty=0.0, n_best=count)
         with evaluating(run.model.decoder):
             return search(**searched, options=options)
 
     def samples(self, run: Pass, count: int) -> Found:
-        """So many texts of each utterance, drawn as probable as they are."""
+        """Draw `count` texts of each utterance from the decoder's distribution."""
         draws = [run.draws("self_critical", id) for id in run.batch.ids]
         seeds_BN = [[draw.getrandbits(63) for _ in range(count)] for draw in draws]
         searched = self._searched(run)
@@ -51,7 +51,7 @@ class Policy:
             return sample(**searched, options=SearchOptions(), temperature=1.0, seeds_BK=seeds_BN)
 
     def log_probs(self, run: Pass, found: Found) -> Tensor:
-        """Log-probabilities (B, N) of texts, end tokens included, with gradient; -inf where there are fewer than N."""
+        """Return log-probabilities (B, N) of texts with their end tokens, with gradient; -inf for missing texts."""
         N, P, eos = max(map(len, found)), run.batch.prefix_length, [self.tokenizer.eos_id]
         device = run.memory.states_BTD.device
         rows = [
@@ -71,7 +71,7 @@ class Policy:
         return log_prob_BN.masked_fill(~real_frames(torch.tensor([*map(len, found)], device=device), N), -torch.inf)
 
     def _searched(self, run: Pass) -> dict[str, Any]:
-        """What both ways to search need."""
+        """Return the arguments that `search` and `sample` have in common."""
         room = self.max_length - run.batch.prefix_length
         caps = [min(room, 2 * length + self.spare) for length in run.batch.text_len_B.tolist()]
         forbid = self._forbid(run.batch.prefix_length)
@@ -91,13 +91,13 @@ class Policy:
         return ForbidScorer(t.vocab_size, t.suppressed_ids, t.suppressed_first_ids, P)
 
     def _allowed(self, P: int, L: int) -> Tensor:
-        """Log-weights (L, V) of the tokens of a text."""
+        """Return log-weights (L, V) that rule out the forbidden tokens of a text."""
         always_V, first_V = self._forbid(P).allowed_2V
         return torch.stack([first_V, *[always_V] * (L - 1)])
 
 
 class _OnErrors:
-    """What both ways to train on errors share."""
+    """Base of the criteria that train on errors."""
 
     name: str = "minimum_error"
     per: Per = "utterance"
@@ -110,7 +110,7 @@ class _OnErrors:
         return self.config.weight if step >= self.config.from_step else 0.0
 
     def _errors(self, run: Pass, found: Found) -> Tensor:
-        """The errors (B, N) of texts, 0 where there are fewer than N."""
+        """Return the errors (B, N) of texts, 0 for missing texts."""
         N, tokenizer = max(map(len, found)), self.policy.tokenizer
         rows = []
         for reference, language, texts in zip(run.batch.texts, run.batch.text_languages, found, strict=True):
@@ -120,7 +120,7 @@ class _OnErrors:
 
 
 class ExpectedErrors(_OnErrors):
-    """The expected errors of the n best texts (minimum-WER training, Prabhavalkar et al. 2018)."""
+    """Expected errors of the n best texts (minimum-WER training, Prabhavalkar et al. 2018)."""
 
     def __call__(self, run: Pass) -> Tensor:
         found = self.policy.best(run, self.config.n_best)
@@ -128,7 +128,7 @@ class ExpectedErrors(_OnErrors):
 
 
 class SelfCritical(_OnErrors):
-    """Samples are made more probable if they have fewer errors than the greedy text (Rennie et al. 2017)."""
+    """Self-critical training: makes samples that have fewer errors than the greedy text likelier (Rennie et al. 2017)."""
 
     def __call__(self, run: Pass) -> Tensor:
         found, greedy = self.policy.samples(run, self.config.n_best), self.policy.best(run, 1)
