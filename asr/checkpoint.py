@@ -1,7 +1,7 @@
-"""Model folders and training states: safetensors plus YAML, so that loading never runs code.
+"""Model folders and training states, as safetensors and YAML, so that loading never runs code.
 
 A model folder holds config.yaml, model.safetensors and the tokenizer's file.  A training state is one safetensors
-file whose header carries the plain values as JSON and a checksum of the tensors.
+file whose header holds the plain values as JSON and a checksum of the tensors.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from asr.model.speech import SpeechModel
 from asr.tokenizer import Tokenizer, load_tokenizer
 
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
-_PARTS = (".yaml", ".safetensors", ".json", ".model")  # of a folder; those who use it may leave more beside
+_PARTS = (".yaml", ".safetensors", ".json", ".model")  # of a model folder's files; users may keep others beside them
 
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 class ModelFolder(NamedTuple):
-    """All that turns audio into text."""
+    """A speech model with its configuration and tokenizer: everything that turns audio into text."""
 
     config: ModelFolderConfig
     model: SpeechModel
@@ -43,7 +43,7 @@ class ModelFolder(NamedTuple):
 
 
 class LanguageFolder(NamedTuple):
-    """All that tells how probable a text is."""
+    """A language model with its configuration and tokenizer."""
 
     config: LanguageFolderConfig
     model: LanguageModel
@@ -51,7 +51,7 @@ class LanguageFolder(NamedTuple):
 
 
 def save_model_folder(folder: Path, parts: ModelFolder | LanguageFolder) -> None:
-    """Write a model folder; each file appears whole or not at all, the weights last."""
+    """Write a model folder, each file atomically, the weights last."""
     make_folder(folder)
     parts.tokenizer.save(folder)
     with write_atomically(folder / CONFIG) as temporary:
@@ -61,21 +61,24 @@ def save_model_folder(folder: Path, parts: ModelFolder | LanguageFolder) -> None
 
 
 def load_model_folder(folder: Path) -> ModelFolder:
-    """Read a model folder and give the model in evaluation mode, in float32 on the CPU.
+    """Read a model folder; the model is in evaluation mode, in float32 on the CPU.
 
-    Raises CheckpointError naming the folder and what is wrong with it.
+    Raises CheckpointError, which names the folder and what is wrong with it.
     """
     config, tokenizer = load_tokenizer_of(folder)
     weights = Path(folder) / WEIGHTS
     _check_sizes(weights)
     sizes = config.features, config.model, tokenizer.vocab_size
-    if weights_needed(*sizes) > weights.stat().st_size:  # never make more memory than the file can fill
+    if weights_needed(*sizes) > weights.stat().st_size:  # never allocate more than the file can fill
         raise CheckpointError(f"{weights}: the weights do not fit {CONFIG}, which describes a larger model")
     return ModelFolder(config, _filled(empty_model(*sizes), weights), tokenizer)
 
 
 def load_tokenizer_of(folder: Path) -> tuple[ModelFolderConfig, Tokenizer]:
-    """Read the configuration and the tokenizer of a model folder, and no weights; CheckpointError as above."""
+    """Read the configuration and the tokenizer of a model folder, without weights.
+
+    Raises CheckpointError as `load_model_folder` does.
+    """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
         hint = f"; did you mean {folder / 'model'}?" if (folder / "model" / CONFIG).is_file() else ""
@@ -88,7 +91,10 @@ def load_tokenizer_of(folder: Path) -> tuple[ModelFolderConfig, Tokenizer]:
 
 
 def load_language_model(folder: Path) -> LanguageFolder:
-    """Read the folder of a language model, in evaluation mode; CheckpointError naming what is wrong with it."""
+    """Read the folder of a language model; the model is in evaluation mode.
+
+    Raises CheckpointError, which names what is wrong with it.
+    """
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder}: no language model ({CONFIG} is missing)")
     try:
@@ -105,7 +111,7 @@ def load_language_model(folder: Path) -> LanguageFolder:
 
 
 def _filled(model: ModelT, weights: Path) -> ModelT:
-    """The model with the weights of a file, in evaluation mode."""
+    """Load the weights of a file into a model and switch it to evaluation mode."""
     try:
         load_model(model, str(weights), strict=True)
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError) as e:
@@ -114,12 +120,12 @@ def _filled(model: ModelT, weights: Path) -> ModelT:
 
 
 def begin_of(tokenizer: Tokenizer) -> int:
-    """The token that every text begins with, whatever its language."""
+    """Return the token with which every text begins, whatever its language."""
     return tokenizer.prefix(next(iter(tokenizer.languages), None))[0]
 
 
 def digest_of(folder: Path) -> str:
-    """What tells a model folder from others: a hash of its configuration, tokenizer and weights."""
+    """Return a hash of a model folder's configuration, tokenizer and weights, which identifies the model."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.suffix in _PARTS and not p.name.startswith(".")):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
@@ -130,9 +136,9 @@ def digest_of(folder: Path) -> str:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file of weights alone.
+    """Read a safetensors file that holds only weights.
 
-    Raises CheckpointError if it is missing, cut off or no such file.
+    Raises CheckpointError if it is missing, truncated or not a safetensors file.
     """
     _check_sizes(path)
     try:
@@ -142,7 +148,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def save_state(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write nested plain values and tensors as one safetensors file, atomically."""
+    """Write nested plain values and tensors atomically as one safetensors file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors: list[Tensor] = []
     plain = _encode(tree, tensors, {})
@@ -153,9 +159,9 @@ def save_state(path: Path, tree: Mapping[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read what save_state wrote.
+    """Read a file that `save_state` wrote.
 
-    Raises CheckpointError if the file is torn, altered or not such a file.
+    Raises CheckpointError if the file is truncated, altered or not such a file.
     """
     _check_sizes(path)
     try:
@@ -170,9 +176,9 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name; they stay on disk until they are used.
+    """Return the tensors of a safetensors file by name, memory-mapped: they stay on disk until they are used.
 
-    Raises CheckpointError if the file is torn or not such a file.
+    Raises CheckpointError if the file is truncated or not a safetensors file.
     """
     _check_sizes(path)
     try:
@@ -183,7 +189,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Mean of each weight over several checkpoints, summed in float64; integers are taken from the first."""
+    """Average each weight over several checkpoints, in float64; integer tensors are taken from the first."""
     mean: dict[str, Tensor] = {}
     for name, first in states[0].items():
         if first.is_floating_point():
@@ -196,7 +202,7 @@ def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
 
 @contextmanager
 def _weights_file(path: Path) -> Iterator[str]:
-    """A temporary path for safetensors, whose own error names no file."""
+    """Give safetensors a temporary path to write to, and name the file in its errors, which safetensors does not."""
     try:
         with write_atomically(path) as temporary:
             yield str(temporary)
@@ -205,7 +211,7 @@ def _weights_file(path: Path) -> Iterator[str]:
 
 
 def _check_sizes(path: Path) -> None:
-    """Refuse a header that is longer than the file before anything is allocated for it."""
+    """Reject a header that claims to be longer than the file, before anything is allocated for it."""
     try:
         size = path.stat().st_size
         with path.open("rb") as f:
@@ -230,10 +236,10 @@ def _checksum(flat: Mapping[str, Tensor]) -> int:
 
 
 def _encode(value: Any, tensors: list[Tensor], seen: dict[tuple[Any, ...], int]) -> Any:
-    """Replace tensors by their number, and write what JSON lacks (tuples, keys that are no text) with a tag."""
+    """Replace tensors by their numbers, and tag what JSON lacks: tuples and mappings whose keys are not strings."""
     if isinstance(value, Tensor):
         value = value.detach()
-        # Of the tensor that the tree holds: the place of a copy from a device is taken by the next one's.
+        # The identity of the tensor in the tree, not of a CPU copy, whose address the next copy may reuse.
         identity = (value.device, value.data_ptr(), value.shape, value.stride(), value.dtype)
         if value.numel() == 0 or identity not in seen:  # tied weights are stored once
             seen[identity] = len(tensors)

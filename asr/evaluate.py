@@ -1,4 +1,4 @@
-"""Decode a manifest and score it."""
+"""Evaluation of a model: decoding a manifest and scoring the texts."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ from asr.transcript import Failure, Transcript
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a manifest, with the time that decoding took (reading of audio included, model loading not).
+    """Scores of a manifest, and the time that decoding took, including the reading of audio but not of the model.
 
-    audio_s: what was heard.  failed: what is not scored either, for its audio cannot be read, or ends too early.
-    left_out: what cannot be scored, for it lacks the translation or the language, or is longer than its
-    recording.
+    audio_s: seconds of decoded audio.  left_out: cuts that cannot be scored, because they lack the translation or the
+    language, or are longer than their recording.  failed: cuts whose audio cannot be read or ends too early.
     """
 
     report: ScoreReport
@@ -44,7 +43,7 @@ class Evaluation:
     failed: tuple[Dropped, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The result as plain values."""
+        """Return the result as plain values."""
         return {
             **self.report.as_dict(),
             "audio_s": round(self.audio_s, 2),
@@ -71,12 +70,12 @@ def evaluate(
 ) -> Evaluation:
     """Decode the cuts of a manifest, write hyp.jsonl and evaluation.jsonl into `output`, and score them.
 
-    normalizer: for both sides; default: the one that the model was trained with.  language: only the cuts in it.  task:
-    as for Recognizer.transcribe_sources; a translation is scored against those that the cuts carry, and cuts that lack
-    it are left out.  options: what to
-    compute; default: what measures the task.  settings: what else is to stand in evaluation.jsonl, for
-    comparisons.  noise: is mixed into each cut.  batch_s: as for Recognizer.transcribe_sources.
-    Raises DataError, one line, for a manifest that cannot be used, or of which no audio can be read.
+    normalizer: for both sides; default: the one that the model was trained with.  language: use only cuts in this
+    language.  task, batch_s: as for Recognizer.transcribe_sources; a translation is scored against the translations in
+    the cuts, and cuts without one are left out.  options: what to compute; default: the metrics of the task.
+    settings: further settings to record in evaluation.jsonl, for comparisons.  noise: mixed into each cut.
+    Raises DataError, one line, for a manifest that cannot be used or of which no audio can be read, ConfigError for
+    metrics that need word times.
     """
     task = chosen(task, recognizer.tokenizer.tasks)
     options = options or ScoreOptions(metrics=metrics_of(task))
@@ -113,14 +112,14 @@ def evaluate(
         **(settings or {}),
         "decode": recognizer.options.model_dump(mode="json"),
     }
-    # .jsonl, though of one line: what ends with .json belongs to the model, if this is its folder.
+    # .jsonl, though it is one line: in a model folder, files that end with .json belong to the model.
     with write_atomically(output / EVALUATION) as temporary:
         temporary.write_text(json.dumps({"settings": told, **found.as_dict()}) + "\n", encoding="utf-8")
     return found
 
 
 def _problem(result: Transcript | Failure, cut: Cut) -> str | None:
-    """Why what was made of a cut is not scored; None if it is."""
+    """Return why the result for a cut is not scored, None if it is."""
     if isinstance(result, Failure):
         return result.reason.removeprefix(f"cut {printable(cut.id)}: ")
     if result.duration_s < cut.duration - SLACK_S:
@@ -129,7 +128,7 @@ def _problem(result: Transcript | Failure, cut: Cut) -> str | None:
 
 
 class Scorable(NamedTuple):
-    """Cuts by id, what each of them is scored against, and what is left out, and why."""
+    """Cuts and the references that they are scored against, both by id, and the cuts that are left out."""
 
     cuts: Mapping[str, Cut]
     references: Mapping[str, Row]
@@ -137,10 +136,10 @@ class Scorable(NamedTuple):
 
 
 def scorable(manifest: Place, task: str, language: str | None, options: ScoreOptions) -> Scorable:
-    """What of a manifest, or of one language in it, can be scored for a task.
+    """Return the cuts of a manifest, or of one language in it, that can be scored for a task.
 
-    Raises DataError for a manifest that cannot be used, and what scoring raises of the options and the references: now,
-    and not after hours of decoding.
+    Raises DataError for a manifest that cannot be used, and whatever scoring raises for the options and references, so
+    that it fails now rather than after hours of decoding.
     """
     in_language = Chosen(None if language is None else [language])
     found = read_cuts(manifest)
@@ -165,18 +164,18 @@ def scorable(manifest: Place, task: str, language: str | None, options: ScoreOpt
 
 
 def noisy(folder: Path, snr_db: float, sample_rate_hz: int) -> NoiseMixer:
-    """What mixes noise or music from a folder into each cut: for a cut the same stretch of the same file each time.
+    """Return a mixer of noise or music from a folder; a cut always gets the same stretch of the same file.
 
-    Raises DataError if there is none, ConfigError for a ratio that is none.
+    Raises DataError if the folder has no audio, ConfigError if `snr_db` is not a valid ratio.
     """
     mixed = {"noise": folder, "noise_probability": 1.0, "noise_snr_db": (snr_db, snr_db)}
     return NoiseMixer(validate(AugmentConfig, mixed, "noise"), sample_rate_hz, 0)
 
 
 def reference_of(cut: Cut, task: str = TRANSCRIBE) -> Row:
-    """The same row that `asr score` reads from the cut's line, but of two languages the one that it is decoded in.
+    """Return the row that `asr score` would read from the cut's line, except that its language is the one the cut is decoded in.
 
-    task: what is to be made of the speech.  Raises DataError, without its id, if the cut has no such text.
+    Raises DataError, without the cut's id, if the cut has no text for the task.
     """
     cut = for_task(cut, task)
     spoken = [supervision.to_dict() for supervision in cut.supervisions]

@@ -1,4 +1,4 @@
-"""A recogniser from a name: `load_model`."""
+"""Loading a recogniser by name: `load_model`."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def load_model(
     """Load a model to transcribe with.
 
     name: a model folder, or a name such as "whisper-tiny.en" (see asr.pretrained.find_model).  device: auto, cpu,
-    cuda or cuda:1.  dtype: float32, bfloat16, int8 (on the CPU), or what is fastest here without a noticeable loss.
-    options: those of the search in place of the model's own, such as beam_size=5: the keys of `decode` in
-    docs/configuration.md.  A narrower beam lessens the model's own n_best, too.  Raises CheckpointError if there is no
-    such model, ConfigError for options that do not exist or fit.
+    cuda or cuda:1.  dtype: float32, bfloat16, int8 (CPU only), or auto, the fastest on the device without a noticeable
+    loss of accuracy.  options: search options that replace the model's own, such as beam_size=5; they are the keys of
+    `decode` in docs/configuration.md.  A beam narrower than the model's own n_best lowers n_best as well.  Raises
+    CheckpointError if there is no such model, ConfigError for options that do not exist or do not fit.
 
     >>> load_model("whisper-tiny.en").transcribe("talk.mp3").text   # doctest: +SKIP
     """

@@ -1,4 +1,4 @@
-"""The machine at hand: the device that a name means, its processor, its cores."""
+"""The machine that this process runs on: devices by name, processor, cores."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name: auto (a GPU where torch finds one, else the CPU), cpu, cuda, or cuda:1 for one of several.
+    """Return the device for a name: auto (a GPU if torch finds one, else the CPU), cpu, cuda, or one GPU, as cuda:1.
 
-    Raises ConfigError for another name, or a GPU that is not there.
+    Raises ConfigError for any other name, or for a GPU that does not exist.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise ConfigError(f"device {name}: it is auto, cpu, cuda or, for one GPU of several, cuda:1")
@@ -32,7 +32,7 @@ def find_device(name: str) -> torch.device:
 
 
 def processor(device: torch.device) -> str:
-    """The name of what computes on a device, such as AMD EPYC or NVIDIA H200."""
+    """Return the name of a device's processor, such as AMD EPYC or NVIDIA H200."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if _CPUINFO.is_file():
@@ -43,5 +43,5 @@ def processor(device: torch.device) -> str:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Pictures of what a model hears: log-mel features, and below them where it looks.
+"""Plots of a model's features, and below them of its attention.
 
 Shapes: T frames, F bins, L tokens.
 """
@@ -19,7 +19,7 @@ from asr.files import write_atomically
 def draw_features(
     x_TF: Tensor, seconds: float, title: str = "", maps: Sequence[Tensor] = (), labels: Sequence[str] = ()
 ) -> Figure:
-    """Draw features, and a map (L, T) of each layer's attention below them; labels: of the tokens."""
+    """Draw features and, below them, each layer's attention map (L, T).  labels: of the L tokens."""
     height = max(1.8, 0.13 * len(labels))
     figure = Figure(figsize=(9, 2.0 + height * len(maps)), layout="constrained")
     heights = [1.8, *[height] * len(maps)]
@@ -36,14 +36,14 @@ def draw_features(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture as PNG; it appears whole or not at all."""
+    """Write a figure atomically as a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
         temporary.write_bytes(as_png(figure))
 
 
 def as_png(figure: Figure) -> bytes:
-    """A picture as the bytes of a PNG file."""
+    """Return a figure as the bytes of a PNG file."""
     file = BytesIO()
     with mpl.rc_context({"font.family": "DejaVu Sans"}):
         figure.savefig(file, dpi=110, format="png")

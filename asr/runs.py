@@ -1,4 +1,4 @@
-"""Runs beside each other: the texts that a training, an evaluation or a transcription left, and how it was told to."""
+"""Comparison of runs: the texts that a training, an evaluation or a transcription wrote, and their settings."""
 
 from __future__ import annotations
 
@@ -25,10 +25,7 @@ _WIDEST = 40
 
 @dataclass(frozen=True)
 class Run:
-    """What a run recognised, and its settings by the dotted names of their keys.
-
-    task: what was to be made of the speech.
-    """
+    """The texts that a run recognised, and its settings by dotted key."""
 
     name: str
     hypotheses: Path
@@ -39,24 +36,24 @@ class Run:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Runs on the same references, and the settings in which they differ."""
+    """Scores of runs on the same references, and the settings in which they differ."""
 
     runs: Sequence[Run]
     scores: Comparison
-    differences: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # by key, a value of each run
+    differences: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # by key, each run's value
 
     def as_dict(self) -> dict[str, Any]:
-        """The result as values for JSON; a run that does not tell a setting has null."""
+        """Return the result as values for JSON; a setting that a run does not record is null."""
         names = [run.name for run in self.runs]
         settings = {key: dict(zip(names, values, strict=True)) for key, values in self.differences.items()}
         return {**self.scores.as_dict(), "settings_that_differ": settings}
 
     def worst(self, count: int = 5) -> str:
-        """The worst utterances of each run."""
+        """Return the worst utterances of each run as text."""
         return self.scores.worst(count)
 
     def table(self) -> str:
-        """The comparison, and a line for each setting that differs."""
+        """Return the comparison as text, with a line for each setting that differs."""
         if not self.differences:
             return f"{self.scores.table()}\n\nno difference of settings is known"
         width = max(map(len, self.differences))
@@ -73,12 +70,12 @@ def compare_runs(
     reference: Path | None = None,
     on_done: Callable[[float, float], None] | None = None,
 ) -> RunComparison:
-    """Compare what runs recognised, by the references that they wrote down, or by a file of references.
+    """Compare what runs recognised, scored by the references that they wrote down or by a file of references.
 
-    paths: for each run hyp.jsonl, or a folder of a training, an evaluation or a transcribed corpus.  normalizer: None:
-    the one that all of them were scored with.
-    Raises DataError where a run has no texts, or the runs are not of the same references; ConfigError where they were
-    scored in different ways and no normaliser is given.
+    paths: for each run, its hyp.jsonl or the folder of a training, an evaluation or a transcribed corpus.  normalizer:
+    default: the one that all runs were scored with.
+    Raises DataError if a run has no texts or the runs do not have the same references, ConfigError if they were scored
+    with different normalisers and none is given.
     """
     if len(paths) < 2:
         raise ConfigError("give at least two runs to compare")
@@ -97,12 +94,15 @@ def compare_runs(
 
 
 def task_of(paths: Sequence[Path]) -> str:
-    """A translation, if that is what all runs made; else transcribe.  DataError as for compare_runs."""
+    """Return the task of the runs: a translation if all of them translated, else transcribe.
+
+    Raises DataError if there is no run at a path.
+    """
     return _shared({find_run(path).task for path in paths})
 
 
 def find_run(path: Path) -> Run:
-    """The run that left a hyp.jsonl, or that a folder holds."""
+    """Return the run that wrote a hyp.jsonl, or that is in a folder."""
     hypotheses = hypotheses_in(path) if path.is_dir() else path
     if not hypotheses.is_file():
         raise DataError(f"{path}: no such file or folder; {WRITES_ONE}")
@@ -117,7 +117,7 @@ def find_run(path: Path) -> Run:
 
 
 def _noted_task(hypotheses: Path) -> str:
-    """The task that asr train and asr evaluate note beside each translation."""
+    """Return the task that `asr train` and `asr evaluate` write beside each translation."""
     rows = open_texts(hypotheses, columns=_TEXTS).rows()
     return _shared({str(row.fields.get("task") or TRANSCRIBE) for row in rows})
 
@@ -127,7 +127,7 @@ def _shared(tasks: Set[str]) -> str:
 
 
 def _experiment(folder: Path, model: Any) -> dict[str, Any]:
-    """The configuration of the training that made the model, from the model's folder or the one that holds it."""
+    """Return the configuration of the model's training, from the model's folder or its parent; empty if neither has it."""
     near = Path(model) if isinstance(model, str) else folder
     path = next((place / EXPERIMENT for place in (near, near.parent) if (place / EXPERIMENT).is_file()), None)
     found = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path else {}
@@ -135,7 +135,7 @@ def _experiment(folder: Path, model: Any) -> dict[str, Any]:
 
 
 def _first_line(path: Path) -> dict[str, Any]:
-    """The object that a file begins with; none if it is not there or begins with something else."""
+    """Return the JSON object on a file's first line; empty if there is no such file or object."""
     try:
         with path.open(encoding="utf-8") as file:
             found = json.loads(file.readline())
@@ -145,7 +145,7 @@ def _first_line(path: Path) -> dict[str, Any]:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted keys."""
+    """Flatten nested values into dotted keys."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
@@ -164,7 +164,7 @@ def _shown(value: Any) -> str:
 
 
 def _common_normalizer(runs: Sequence[Run]) -> str:
-    """The normaliser that the runs were scored with; "none" where none of them tells."""
+    """Return the normaliser that the runs were scored with, "none" if no run records one."""
     known = {run.name: run.normalizer for run in runs if run.normalizer}
     if len(set(known.values())) > 1:
         told = ", ".join(f"{name}: {normalizer}" for name, normalizer in known.items())
@@ -176,7 +176,7 @@ def _common_normalizer(runs: Sequence[Run]) -> str:
 
 
 def _check_references(runs: Sequence[Run], options: ScoreOptions) -> None:
-    """DataError, one line, where runs have other utterances, or what was said in them is not the same."""
+    """Raise DataError, one line, if the runs differ in their utterances or reference texts."""
     first = _references(runs[0], options)
     for run in runs[1:]:
         other = _references(run, options)
@@ -190,7 +190,7 @@ def _check_references(runs: Sequence[Run], options: ScoreOptions) -> None:
 
 
 def _references(run: Run, options: ScoreOptions) -> dict[str, int]:
-    """A hash of each normalised reference, by id."""
+    """Return a hash of each normalised reference, by id."""
     path, first = run.hypotheses, _first_line(run.hypotheses)
     if suffix(path) != ".jsonl" or (first and "reference" not in first):
         raise DataError(f"{path} holds no reference texts; give them with --reference, such as the manifest of cuts")

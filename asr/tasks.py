@@ -1,4 +1,4 @@
-"""Tasks, what becomes of speech, by name: `transcribe`, or `translate:CODE` into the language of that code."""
+"""Names of tasks: `transcribe`, or `translate:CODE` into the language with that code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TRANSCRIBE = "transcribe"
 TRANSLATE = "translate"
 TASK = rf"{TRANSCRIBE}|{TRANSLATE}:{LANGUAGE_CODE}"
 
-# As Whisper names them, and its other names for some.
+# Whisper's names of languages, including its aliases.
 _LANGUAGES = (
     "en english, zh chinese, de german, es spanish, ru russian, ko korean, fr french, ja japanese, pt portuguese, "
     "tr turkish, pl polish, ca catalan, nl dutch, ar arabic, sv swedish, it italian, id indonesian, hi hindi, fi "
@@ -31,19 +31,19 @@ _CODES = {name: code for code, _, name in (each.partition(" ") for each in _LANG
 
 
 def language_code(language: str) -> str:
-    """The code of a language that is given by its English name, in any case; what is no such name as it is."""
+    """Return the code of a language given by its English name, in upper or lower case; any other string unchanged."""
     return _CODES.get(language.lower(), language)
 
 
 def into(task: str) -> str | None:
-    """The language that a task translates into; None if it writes down what is said."""
+    """Return the language that a task translates into, None for transcription."""
     return None if task == TRANSCRIBE else task.partition(":")[2]
 
 
 def chosen(task: str | None, known: Sequence[str]) -> str:
-    """Which of a model's tasks is meant: if none is named the first; `translate` is the only one, or that into English.
+    """Return which of a model's tasks is meant: None means the first, `translate` its only translation, or to English.
 
-    Raises AsrError, with those that there are, for any other.
+    Raises AsrError, which lists the model's tasks, for a task that it does not have.
     """
     if task is None:
         return known[0]

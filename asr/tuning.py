@@ -1,4 +1,4 @@
-"""Which weights of the search suit a manifest best: each recording is encoded once and decoded with all of them.
+"""Tuning of search options on a manifest: each cut is encoded once and decoded with every setting.
 
 Shapes: B windows, N samples.
 """
@@ -36,26 +36,26 @@ MOST_SETTINGS = 1000
 
 @dataclass(frozen=True)
 class Tried:
-    """A setting of the search and what it reaches."""
+    """A setting of the search and its scores."""
 
     setting: Mapping[str, float]
     report: ScoreReport
 
     def as_dict(self) -> dict[str, Any]:
-        """The setting and its scores as plain values."""
+        """Return the setting and its scores as plain values."""
         return {"setting": dict(self.setting), **self.report.as_dict()}
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """All settings in the order of the grid.  left_out: what cannot be scored: `scorable`."""
+    """All settings with their scores, in the order of the grid.  left_out: cuts that cannot be scored (`scorable`)."""
 
     tried: tuple[Tried, ...]
     left_out: tuple[Dropped, ...] = ()
 
 
 def parse_grid(words: Sequence[str]) -> dict[str, list[float]]:
-    """'lm_weight=0,0.3' and so on; ConfigError for what is no such thing."""
+    """Parse options such as 'lm_weight=0,0.3'.  Raises ConfigError for one that has another form."""
     grid: dict[str, list[float]] = {}
     for word in words:
         name, _, values = word.partition("=")
@@ -79,10 +79,11 @@ def tune(
     batch_s: float | None = None,
     on_done: OnDone | None = None,
 ) -> Tuning:
-    """Decode the cuts of a manifest with every combination of the grid's values, in order; what each reaches.
+    """Decode the cuts of a manifest with every combination of the grid's values, and score each combination.
 
-    Arguments are those of `asr.evaluate.evaluate`.  Cuts are at most a window long.
-    Raises ConfigError for a setting that the model or the options have nothing for, DataError for the manifest.
+    The other arguments are those of `asr.evaluate.evaluate`.
+    Raises ConfigError for a setting that does not fit the model or the options, DataError for a manifest that cannot
+    be used or that has a cut longer than a window.
     """
     task = chosen(task, recognizer.tokenizer.tasks)
     if (count := math.prod(map(len, grid.values()))) > MOST_SETTINGS:
@@ -124,7 +125,7 @@ def _fit_a_window(manifest: Place, cuts: Sequence[Cut], window_s: float) -> None
 
 
 def best_of(tried: Sequence[Tried], metric: str) -> Tried:
-    """The setting that is best by a metric; of equals the first."""
+    """Return the setting that is best by a metric, the first of equal ones."""
     sign = -1 if metric in MORE_IS_BETTER else 1
     return min(tried, key=lambda t: sign * t.report.values[metric])
 
@@ -141,7 +142,7 @@ def _options(options: DecodeConfig, setting: Mapping[str, float]) -> DecodeConfi
 def _decode(
     recognizer: Recognizer, decoders: Sequence[BatchDecoder], cuts: Sequence[Cut], task: str, batch: Sequence[int]
 ) -> list[Sequence[str]]:
-    """The texts of each cut of a batch, one from each decoder."""
+    """Return the texts of each cut of a batch, one from each decoder."""
     audio_BN, len_B = pad_audio([waveform(cuts[i], recognizer.rate) for i in batch])
     audio_BN, len_B = audio_BN.to(recognizer.device), len_B.to(recognizer.device)
     known = recognizer.tokenizer.languages

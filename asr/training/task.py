@@ -107,7 +107,7 @@ class SpeechTask(L.LightningModule):
 
     @property
     def wall_s(self) -> float:
-        """Seconds that the run has taken over all starts, counted from making the task; without work lost in a crash."""
+        """Seconds that the run has taken over all starts, each since its task was made; without work undone by a crash."""
         return self.wall_s_before + time.monotonic() - self.began
 
     def losses(self, batch: Batch, *, training: bool, step: int | None = None) -> dict[str, Tensor]:

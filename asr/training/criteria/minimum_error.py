@@ -128,7 +128,7 @@ class ExpectedErrors(_OnErrors):
 
 
 class SelfCritical(_OnErrors):
-    """Self-critical training: makes samples that have fewer errors than the greedy text likelier (Rennie et al. 2017)."""
+    """Self-critical training (Rennie et al. 2017): favours samples that have fewer errors than the greedy text."""
 
     def __call__(self, run: Pass) -> Tensor:
         found, greedy = self.policy.samples(run, self.config.n_best), self.policy.best(run, 1)
