@@ -173,7 +173,7 @@ def noisy(folder: Path, snr_db: float, sample_rate_hz: int) -> NoiseMixer:
 
 
 def reference_of(cut: Cut, task: str = TRANSCRIBE) -> Row:
-    """Return the row that `asr score` would read from the cut's line, except that its language is the one the cut is decoded in.
+    """Return the row that `asr score` would read from the cut's line, with the language that the cut is decoded in.
 
     Raises DataError, without the cut's id, if the cut has no text for the task.
     """

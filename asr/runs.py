@@ -127,7 +127,7 @@ def _shared(tasks: Set[str]) -> str:
 
 
 def _experiment(folder: Path, model: Any) -> dict[str, Any]:
-    """Return the configuration of the model's training, from the model's folder or its parent; empty if neither has it."""
+    """Return the configuration of the model's training from its folder or the parent; empty if there is none."""
     near = Path(model) if isinstance(model, str) else folder
     path = next((place / EXPERIMENT for place in (near, near.parent) if (place / EXPERIMENT).is_file()), None)
     found = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path else {}

@@ -1,4 +1,4 @@
-"""Changes to the training audio, drawn by seed, epoch and utterance: the same in any worker and after any restart."""
+"""Augmentation of training audio, drawn by seed, epoch and utterance: the same in any worker and after any restart."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from asr.data.tasks import task_of
 from asr.errors import AudioError, DataError
 from asr.resampling import resample
 
-MOST_KEPT_SAMPLES = 64 << 20  # samples of noise that a worker keeps decoded, which are 256 MB
-_LATELY = 1000  # cuts of a stream among which others are found to be joined with
+MOST_KEPT_SAMPLES = 64 << 20  # samples of decoded noise that a worker keeps: 256 MB
+_LATELY = 1000  # most recent cuts of a stream, from which clips to join are drawn
 _AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a"}
 
 
@@ -35,17 +35,17 @@ def _kind(cut: Cut) -> Kind:
 
 
 def derived_random(*key: object) -> random.Random:
-    """A random generator that is a function of its key."""
+    """Return a random generator that depends only on its key."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return random.Random(int.from_bytes(digest[:8], "little"))
 
 
 @dataclass(frozen=True)
 class Variation:
-    """How the cuts of an epoch are varied: each gets a speed of its own, some are joined with further clips.
+    """Variation of the cuts of an epoch: each gets a random speed, some are joined with further clips.
 
-    A speed that makes a cut longer than `longest_s` is not drawn where another one does not; clips are not joined to
-    what `fits` refuses.
+    Speeds that make a cut longer than `longest_s` are not drawn, unless all of them do; clips are joined only if `fits`
+    accepts the result.
     """
 
     config: AugmentConfig
@@ -54,7 +54,7 @@ class Variation:
     fits: Callable[[Cut], bool] = lambda cut: True
 
     def shuffled(self, cuts: Sequence[Cut], epoch: int) -> CutSet:
-        """The cuts in random order, some joined with any others of the same language and task."""
+        """Return the cuts in random order, some joined with any others of the same language and task."""
         order = list(cuts)
         derived_random(self.seed, epoch, "order").shuffle(order)
         groups: dict[Kind, list[Cut]] = {}
@@ -63,7 +63,7 @@ class Variation:
         return CutSet.from_cuts([self._vary(cut, lambda kind: groups[kind], epoch) for cut in order])
 
     def passing(self, cuts: Iterable[Cut], epoch: int) -> Iterator[Cut]:
-        """The cuts as they come by, in their own order, some joined with such that come near them."""
+        """Yield the cuts in the order they come, some joined with others that come near them."""
         coming = iter(cuts)
         lately = list(itertools.islice(coming, _LATELY))
         kinds = list(map(_kind, lately))
@@ -76,7 +76,7 @@ class Variation:
             yield self._vary(cut, alike, epoch)
 
     def _vary(self, cut: Cut, alike: Callable[[Kind], Sequence[Cut]], epoch: int) -> Cut:
-        """Give a cut a speed and perhaps join others with it, of those that are `alike`."""
+        """Give a cut a speed and perhaps join others to it, drawn from `alike` of its language and task."""
         config, draw = self.config, derived_random(self.seed, epoch, cut.id)
         speeds = [s for s in config.speeds if cut.duration / s <= self.longest_s] or [max(config.speeds)]
         speed = draw.choice(speeds)
@@ -98,13 +98,16 @@ def _at_speed(cut: Cut, speed: float) -> Cut:
 
 
 def _joined(cut: Cut, other: Cut, offset_s: float) -> Cut:
-    """One after the other, as lhotse's `mix` does it, which refuses clips of different sample rates."""
+    """Join two cuts one after the other; lhotse's `mix` would refuse clips of different sample rates."""
     clips = [*pieces(cut), *((offset_s + start_s, clip) for start_s, clip in pieces(other))]
     return MixedCut(cut.id, [MixTrack(clip, offset=round(start_s, ndigits=8)) for start_s, clip in clips])
 
 
 class NoiseMixer:
-    """Mix a random stretch of noise or music into an utterance at a random signal-to-noise ratio."""
+    """Mixes a random stretch of noise or music into an utterance at a random signal-to-noise ratio.
+
+    Raises DataError if the folder of noise has no audio files.
+    """
 
     def __init__(self, config: AugmentConfig, sample_rate_hz: int, seed: int) -> None:
         self.config, self.sample_rate_hz, self.seed = config, sample_rate_hz, seed
@@ -116,7 +119,7 @@ class NoiseMixer:
                 raise DataError(f"{config.noise}: no audio files to take as noise")
 
     def __call__(self, audio_N: Tensor, id: str, epoch: int) -> tuple[Tensor, bool]:
-        """Give the waveform (N,), with or without noise, and whether noise was added."""
+        """Return the waveform (N,), with or without noise, and whether noise was added."""
         draw = derived_random(self.seed, epoch, id, "noise")
         if not self.files or draw.random() >= self.config.noise_probability:
             return audio_N, False
@@ -138,7 +141,7 @@ class NoiseMixer:
             except AudioError as e:
                 raise DataError(f"{e} (taken as noise)") from None
             noise_N = resample(torch.from_numpy(audio.samples_N), audio.sample_rate_hz, self.sample_rate_hz)
-        self._cache[path] = noise_N  # the last one that was asked for
+        self._cache[path] = noise_N  # at the end: most recently used
         while len(self._cache) > 1 and sum(map(len, self._cache.values())) > MOST_KEPT_SAMPLES:
             del self._cache[next(iter(self._cache))]
         return noise_N

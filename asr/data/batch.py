@@ -1,4 +1,4 @@
-"""A batch of waveforms and targets.  Shapes: B batch, N samples, L tokens of the target, S of what is said."""
+"""Batches of waveforms and targets.  Shapes: B batch, N samples, L tokens of the target, S tokens of what is said."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from asr.tasks import TRANSCRIBE, into
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance, ready to be put into a batch.
+    """One utterance, ready to be batched.
 
-    audio_N: mono waveform at the model's rate.  tokens: start tokens, text, end token.  text: the target as it was
-    tokenised.  spoken: the tokens of what is said.  language: of the speech.  phrases: its phrase list, where a pointer
-    is trained.
+    audio_N: mono waveform at the model's sample rate.  text: the normalised target text.  tokens: start tokens, text,
+    end token.  spoken: the tokens of what is said.  language: that of the speech.  applied: names of the augmentations.
+    phrases: its phrase list, if a pointer is trained.
     """
 
     id: str
@@ -41,12 +41,13 @@ class Example:
 class Batch:
     """Utterances padded to the longest: audio with 0.0, tokens with 0.
 
-    tokens_BL are start tokens, text and end token; the first `prefix_length` are start tokens.  spoken_BS are the
-    tokens of what is said, for CTC: those of the text, unless it is a translation.  languages: of the speech.  epoch
-    and index say where in the training stream the batch stood; applied counts augmentations.  step_targets and
-    step_utterances count what its optimiser step has, in all its batches and processes.  weight: what its losses count,
-    so that their mean over batches and processes is the step's: the number of both; 0 if it stands in where there were
-    fewer utterances than processes.  phrases: the tree of the utterances' phrase lists, where a pointer is trained.
+    tokens_BL: start tokens (the first `prefix_length`), text and end token.  spoken_BS: the tokens of what is said,
+    for CTC: those of the text, unless it is a translation.  languages: those of the speech.  step_targets,
+    step_utterances: target tokens and utterances of the whole optimiser step, in all its batches and processes.  epoch,
+    index: position in the training stream.  applied: counts of augmentations.  weight: factor of its losses, so that
+    their mean over the batches and processes of a step is the step's loss: the number of those, or 0 for a batch that
+    stands in because there were fewer utterances than processes.  phrases: the tree of the utterances' phrase lists,
+    if a pointer is trained.
     """
 
     ids: list[str]
@@ -70,12 +71,12 @@ class Batch:
 
     @property
     def inputs_BL(self) -> Tensor:
-        """What the decoder is fed: all but the last token."""
+        """Input of the decoder: all tokens but the last."""
         return self.tokens_BL[:, :-1]
 
     @property
     def targets_BL(self) -> Tensor:
-        """What it is to say: all but the first token."""
+        """Targets of the decoder: all tokens but the first."""
         return self.tokens_BL[:, 1:]
 
     @property
@@ -85,7 +86,7 @@ class Batch:
 
     @property
     def text_BL(self) -> Tensor:
-        """The text's tokens alone, and the end token; see text_len_B."""
+        """The tokens of the text and the end token; `text_len_B` does not count the latter."""
         return self.tokens_BL[:, self.prefix_length :]
 
     @property
@@ -99,12 +100,12 @@ class Batch:
         return [into(task) or spoken for task, spoken in zip(self.tasks, self.languages, strict=True)]
 
     def to(self, device: torch.device) -> Batch:
-        """A copy with its tensors on `device`."""
+        """Return a copy with its tensors on `device`."""
         phrases = self.phrases.to(device) if self.phrases is not None else None
         return replace(self._each(lambda tensor: tensor.to(device, non_blocking=True)), phrases=phrases)
 
     def pin_memory(self) -> Batch:
-        """A copy whose own tensors a GPU can fetch while it computes; DataLoader calls this."""
+        """Return a copy whose tensors, except those of `phrases`, are in pinned memory; DataLoader calls this."""
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -114,7 +115,10 @@ class Batch:
 
 
 def batches_by_length(lengths: Sequence[int], most: int, items: int | None = None) -> Iterator[list[int]]:
-    """Group indices, longest first: count x longest within `most`, count within `items`; one item always goes."""
+    """Group indices into batches, longest first.
+
+    In each batch, count x longest is at most `most` and count is at most `items`, unless it is a single item.
+    """
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     start = 0
     while start < len(order):
@@ -125,12 +129,12 @@ def batches_by_length(lengths: Sequence[int], most: int, items: int | None = Non
 
 
 def pad_audio(audio: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stack waveforms (N,) of any lengths: padded (B, N) and lengths (B,)."""
+    """Pad and stack waveforms (N,) of any lengths; return (B, N) and lengths (B,)."""
     return pad_sequence(list(audio), batch_first=True), torch.tensor([len(a) for a in audio])
 
 
 def pad_tokens(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Stack texts of tokens of any lengths: padded (B, L) and lengths (B,)."""
+    """Pad and stack token sequences of any lengths; return (B, L) and lengths (B,)."""
     rows = [torch.tensor(text, dtype=torch.long) for text in texts]
     return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
 

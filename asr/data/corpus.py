@@ -27,18 +27,18 @@ from asr.tasks import into
 
 Item = TypeVar("Item")
 
-_MEASURED = 10_000  # cuts of a stream's epoch by whose lengths buckets are made
-_SAMPLE = 2_000  # cuts of a stream that stand for all
+_MEASURED = 10_000  # first cuts of a stream's epoch, whose lengths determine the buckets
+_SAMPLE = 2_000  # first cuts of a stream, a sample of all
 _VOCABULARY_CUTS = 50_000
-_BUFFER = 20_000  # cuts that lhotse draws batches from
+_BUFFER = 20_000  # cuts from which lhotse draws batches
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The cuts of one epoch, varied and in their order; none lasts longer than `longest_s`.
+    """The cuts of one epoch, varied and in order; none is longer than `longest_s`.
 
-    sample: those that buckets are made by.  buffer: how many the buckets hold, from which batches are drawn; of cuts
-    that are shuffled already no more than full batches need, which 0 stands for.
+    sample: cuts whose lengths determine the buckets.  buffer: number of cuts held in the buckets, from which batches
+    are drawn; 0: as few as full batches need, for cuts that are shuffled already.
     """
 
     cuts: Iterable[Cut]
@@ -48,15 +48,16 @@ class Drawn:
 
     @classmethod
     def listed(cls, cuts: CutSet) -> Drawn:
-        """An epoch that is in memory."""
+        """Return an epoch that is in memory."""
         return cls(cuts, cuts, max(cut.duration for cut in cuts), _BUFFER)
 
 
 class Corpus(Protocol):
-    """What is trained on.
+    """The training cuts.
 
-    sample: usable cuts as they are, all of them or the first ones.  longest_s: how long augmentation may make one.
-    dropped: those left out that are known from the start.  countable: an epoch is gone through in no time.
+    sample: usable cuts without augmentation, all of them or the first ones.  longest_s: longest cut that augmentation
+    may make.  dropped: cuts known from the start to be left out.  countable: whether it is quick to go through an epoch
+    in order to count its batches.
     """
 
     sample: Sequence[Cut]
@@ -65,11 +66,11 @@ class Corpus(Protocol):
     countable: bool
 
     def epoch(self, epoch: int) -> Drawn:
-        """The cuts of an epoch, a function of the run's seed and the epoch."""
+        """Return the cuts of an epoch, which depend only on the run's seed and the epoch."""
 
 
 class Listed:
-    """Cuts in memory: shuffled exactly, and put into buckets by the lengths of all."""
+    """Cuts in memory: fully shuffled, and bucketed by the lengths of all of them."""
 
     countable = True
 
@@ -92,14 +93,14 @@ Note = Callable[[Dropped], None]
 
 @contextmanager
 def unlisted(epoch: int) -> Iterator[Note]:
-    """Let what is left out go."""
+    """Ignore the cuts that are left out."""
     yield lambda dropped: None
 
 
 class Streamed:
-    """Cuts read as they are needed, in the source's order but for shards, which are shuffled, and a buffer of lines.
+    """Cuts read as they are needed, in the source's order except that shards and a buffer of lines are shuffled.
 
-    listing: takes an epoch and gives what is told of each cut that is left out in it.
+    listing: opens, for an epoch, the callback that gets each cut that is left out in it.
     """
 
     countable = False
@@ -152,7 +153,7 @@ class Streamed:
 
 
 def open_corpus(config: ExperimentConfig, usable: Usable) -> Corpus:
-    """The train cuts, in memory or streamed as `data` says.  Raises DataError if there is nothing to train on."""
+    """Open the train cuts, in memory or streamed as `data` says.  Raises DataError if there is nothing to train on."""
     if config.data.streamed:
         return Streamed(config, usable, open_source(config.data.train))
     return Listed(config, usable)
@@ -174,18 +175,18 @@ def select_usable(
 
 
 def vocabulary_texts(config: ExperimentConfig, *, spoken: bool = False) -> Iterator[str]:
-    """The texts of `vocabulary_cuts` as they are trained on; spoken: and what is said in speech to be translated."""
+    """Yield the training texts of `vocabulary_cuts`.  spoken: also yield what is said in cuts to be translated."""
     for cut in vocabulary_cuts(config.data):
-        with suppress(DataError):  # such a cut is left out and named when it is its turn
+        with suppress(DataError):  # such a cut is reported as left out when its turn comes
             yield target_text(cut, config.normalizer)
             if spoken and into(task_of(cut)) is not None:
                 yield spoken_text(cut, config.normalizer)
 
 
 def vocabulary_cuts(data: DataConfig) -> Iterator[Cut]:
-    """The cuts whose texts a vocabulary is made of: all that are in memory, of a stream so many that are drawn evenly.
+    """Return the cuts from whose texts a vocabulary is trained: all cuts in memory, or a random sample of a stream.
 
-    They are those of the chosen languages, usable or not, for each task.  Raises DataError if there are none.
+    They are in the chosen languages, usable or not, one for each task.  Raises DataError if there are none.
     """
     return for_tasks(_vocabulary_cuts(data), data.tasks, lambda dropped: None)
 
@@ -203,7 +204,7 @@ def _vocabulary_cuts(data: DataConfig) -> Iterator[Cut]:
 
 
 def _drawn_evenly(items: Iterable[Item], most: int, draw: random.Random) -> list[Item]:
-    """At most so many items, each as likely as any other; most are passed over undrawn (algorithm L, Li 1994)."""
+    """Return a uniform random sample of at most `most` items (reservoir sampling, algorithm L, Li 1994)."""
     coming = iter(items)
     kept = list(itertools.islice(coming, most))
     threshold = 1.0

@@ -1,4 +1,4 @@
-"""lhotse cuts: reading them into memory, keeping what can be used, and getting the waveform of a cut."""
+"""lhotse cuts: reading them into memory, selecting them, and loading the audio of a cut."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from asr.files import Place, is_folder
 from asr.resampling import resample
 from asr.text.scripts import one_after_another
 
-SLACK_S = 0.1  # by which a cut may be longer than its recording: formats and tools round, each in its own way
-_MOST_LANGUAGES, _SHOWN_LANGUAGES = 1000, 5  # of what is in another language than those chosen
+SLACK_S = 0.1  # by which a cut may outlast its recording: formats and tools round in different ways
+_MOST_LANGUAGES, _SHOWN_LANGUAGES = 1000, 5  # of cuts in other languages than the chosen ones
 _SHOWN_LOST = 3
 
 
@@ -38,7 +38,7 @@ class Dropped(NamedTuple):
 def read_cuts(path: Place) -> CutSet:
     """Read a manifest (.jsonl or .jsonl.gz) into memory, or the cuts of a Shar folder without their audio.
 
-    Raises DataError naming the file, and the line where one is wrong.
+    Raises DataError, which names the file and, if a line is wrong, the line.
     """
     lines = Shar(path).entries() if is_folder(path) else Manifest(path).lines()
     cuts = CutSet.from_cuts([line.cut() for line in lines])
@@ -51,23 +51,23 @@ def read_cuts(path: Place) -> CutSet:
 
 
 def text_of(cut: Cut) -> str:
-    """The text of a cut: those of its supervisions in order of time."""
+    """Return the text of a cut: the texts of its supervisions in order of time."""
     return one_after_another(s.text for s in in_time(cut.supervisions) if s.text)
 
 
 def in_time(supervisions: Iterable[SupervisionSegment]) -> list[SupervisionSegment]:
-    """Supervisions as they follow one another; a manifest may have them in any order."""
+    """Sort supervisions by time; a manifest may have them in any order."""
     return sorted(supervisions, key=lambda supervision: supervision.start)
 
 
 def language_of(cut: Cut) -> str | None:
-    """The language of a cut's first supervision."""
+    """Return the language of a cut's first supervision."""
     language: str | None = cut.supervisions[0].language if cut.supervisions else None
     return language
 
 
 def select(cuts: Iterable[Cut], problem: Callable[[Cut], str | None]) -> tuple[CutSet, list[Dropped]]:
-    """Split off the cuts for which `problem` gives a reason."""
+    """Split cuts into those to keep and those for which `problem` gives a reason to drop them."""
     kept, dropped = [], []
     for cut in cuts:
         reason = problem(cut)
@@ -79,16 +79,16 @@ def select(cuts: Iterable[Cut], problem: Callable[[Cut], str | None]) -> tuple[C
 
 
 def without_language(cut: Cut) -> Dropped | None:
-    """What is told of a cut that nobody can choose by its language, for it has none; None of others."""
+    """Return a cut as dropped if it has no language to select it by, else None."""
     if language_of(cut) is not None:
         return None
     return Dropped(cut.id, "no language to choose it by" if cut.supervisions else "no supervision, thus no language")
 
 
 class Chosen:
-    """Whether a cut is in one of the languages, if any are chosen; those that are not are counted by language.
+    """Selects cuts by language (None: all languages), and counts the others by language.
 
-    times: how often it is asked of each cut.  any: whether one was.
+    times: how often each cut is tested.  any: whether a cut was in a chosen language.
     """
 
     def __init__(self, languages: Sequence[str] | None, times: int = 1) -> None:
@@ -111,9 +111,9 @@ class Chosen:
         option: str = "set data.languages=[{}], or null for all",
         without: str = "set data.languages=null",
     ) -> DataError:
-        """What is said where no cut is in the chosen languages.
+        """Return the error for a manifest without a cut in the chosen languages.
 
-        option: what to do, with {} for the languages that there are.  without: the same where there are none.
+        option: what to do, with {} for the languages that the manifest has.  without: the same if it has none.
         """
         if not self.others:
             return DataError(f"{path}: the manifest is empty")
@@ -128,7 +128,7 @@ class Chosen:
 def read_split(
     path: Place, languages: Sequence[str] | None, note: Callable[[Dropped], None] = lambda dropped: None
 ) -> CutSet:
-    """Read a manifest or a Shar folder and keep the chosen languages; `note` is told of cuts that have none.
+    """Read a manifest or a Shar folder and keep the chosen languages; `note` gets the cuts without a language.
 
     Raises DataError if nothing is left.
     """
@@ -144,15 +144,15 @@ def read_split(
 
 
 def nothing_left(path: Place, dropped: Sequence[Dropped]) -> DataError:
-    """What is said where no cut can be used."""
+    """Return the error for a manifest of which no cut can be used."""
     reasons = sorted({d.reason for d in dropped})
     return DataError(f"{path}: every cut was left out ({'; '.join(reasons[:3])})")
 
 
 def pieces(cut: Cut) -> list[tuple[float, MonoCut]]:
-    """The clips that a cut is joined from, each with its start in seconds; the silence between is left out.
+    """Return the clips that a cut is joined from, each with its start in seconds, without the silence between them.
 
-    Raises DataError for what lhotse would do to the sum, or to the level of a clip in it, and this does not.
+    Raises DataError for what is not supported here: transforms of a mixed cut, and tracks with an SNR or muted.
     """
     if isinstance(cut, MixedCut):
         changed = [name for name in ("snr", "mute") if any(getattr(track, name, None) for track in cut.tracks)]
@@ -168,20 +168,20 @@ def _clips(cut: Cut) -> list[MixTrack]:
 
 
 def overrun(cut: Cut) -> str | None:
-    """What is wrong with a cut that is longer than its recording, by what the manifest tells; None for others."""
+    """Return the problem of a cut that, by its manifest, outlasts its recording; None for other cuts."""
     for track in _clips(cut):
         part, recording = track.cut, track.cut.recording
         try:
             if recording is None or (end_s := part.start + part.duration) <= recording.duration + SLACK_S:
                 continue
-        except TypeError:  # what a manifest may hold in place of numbers
+        except TypeError:  # a manifest may hold other things than numbers
             return "its start, or the length of its recording, is no number"
         return f"it goes from {part.start:.2f} to {end_s:.2f} s, but its recording lasts {recording.duration:.2f} s"
     return None
 
 
 def check_audio(path: Place, cuts: Iterable[Cut]) -> None:
-    """Raise DataError, which names the first few cuts, if audio files on this machine are not there."""
+    """Raise DataError, which names the first few cuts, if local audio files are missing."""
     exists, lost = cache(os.path.exists), dict[str, str]()
     for cut in cuts:
         for file in _files(cut):
@@ -202,9 +202,9 @@ def _files(cut: Cut) -> Iterator[str]:
 
 
 def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
-    """Decode a cut, speed perturbation and joined clips included: mono float32 (N,) at `sample_rate_hz`.
+    """Decode a cut, with its speed perturbation and joined clips, to mono float32 (N,) at `sample_rate_hz`.
 
-    Of a recording of several channels it is the mean of the cut's own, which most often is one.
+    The cut's channels, usually a single one, are averaged.
     """
     clips = pieces(cut)
     if len(clips) == 1:
@@ -220,13 +220,13 @@ def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
 
 
 def whole_file(cut: Cut) -> str | None:
-    """The audio file that a cut is all of, just as it is; None for parts, joined clips and changed speed."""
+    """Return the audio file of a cut that is a whole, unchanged file; None for parts, joined clips and other speeds."""
     recording = cut.recording if isinstance(cut, MonoCut) else None
     if recording is None or recording.transforms or not _is_whole(cut):
         return None
     try:
         source, part = _source_of(cut, recording)
-    except DataError:  # to be told when it is loaded
+    except DataError:  # raised again when the cut is loaded
         return None
     return None if part or source.type != "file" else str(source.source)
 
@@ -253,15 +253,15 @@ def _load_mono(cut: MonoCut, sample_rate_hz: int) -> Tensor:
 
 
 def _factor(cut: MonoCut, transform: Mapping[str, Any]) -> float:
-    with suppress(LookupError, TypeError, ValueError):  # what a manifest may hold in its place
+    with suppress(LookupError, TypeError, ValueError):  # a manifest may hold anything in its place
         if 0.1 <= (factor := float(transform["kwargs"]["factor"])) <= 10:
             return factor
     raise DataError(f"{printable(cut.id)}: its speed is no factor from 0.1 to 10")
 
 
 def _source_of(cut: MonoCut, recording: Recording) -> tuple[AudioSource, dict[str, Any]]:
-    """The file with a cut's channels, and which of its own they are; of a recording of one channel, all."""
-    with suppress(AttributeError, LookupError, TypeError, ValueError):  # what a manifest may hold in place of lists
+    """Return the file that has a cut's channels, and their indices in it; no indices for a recording of one channel."""
+    with suppress(AttributeError, LookupError, TypeError, ValueError):  # a manifest may hold other things than lists
         if recording.num_channels == 1:
             return recording.sources[0], {}
         wanted = cut.channel if isinstance(cut.channel, list) else [cut.channel]
@@ -272,7 +272,7 @@ def _source_of(cut: MonoCut, recording: Recording) -> tuple[AudioSource, dict[st
 
 
 def _open(cut: MonoCut, source: AudioSource, **part: Any) -> Audio:
-    """Decode a file or what stands in a tar; a manifest can name no other place, such as a command or a URL."""
+    """Decode a file or a member of a tar; a manifest may not name other sources, such as a command or a URL."""
     if isinstance(source.source, StoredAudio):
         return source.source.open(**part)
     if source.type != "file":

@@ -1,4 +1,4 @@
-"""Cuts to examples: audio loaded, text normalised and tokenised; what the loader's workers do.
+"""Turning cuts into examples in the loader's workers: audio is loaded, text normalised and tokenised.
 
 Shapes: N samples.
 """
@@ -24,28 +24,28 @@ from asr.tokenizer import Tokenizer
 
 _cached_normalizer = cache(normalizer)
 
-ListOf = Callable[[str, str, int], Paths | None]  # the phrase list of an utterance, by its text, its id and the epoch
+ListOf = Callable[[str, str, int], Paths | None]  # phrase list for an utterance's text, id and epoch
 
 
 def no_list(text: str, id: str, epoch: int) -> None:
-    """Where no phrase lists are trained with."""
+    """Return no phrase list, for training without them."""
 
 
 def target_text(cut: Cut, normalizer_name: str) -> str:
-    """The text of a cut as it is trained on."""
+    """Return the normalised text of a cut, as it is trained on."""
     return _cached_normalizer(normalizer_name, text_language_of(cut))(text_of(cut))
 
 
 def spoken_text(cut: Cut, normalizer_name: str) -> str:
-    """What is said in a cut, as CTC is trained on it."""
+    """Return the normalised text of what is said in a cut, as CTC is trained on it."""
     return _cached_normalizer(normalizer_name, language_of(cut))(spoken_text_of(cut))
 
 
 class Target(NamedTuple):
-    """What an utterance is trained on.
+    """The training target of an utterance.
 
-    tokens: start tokens, text, end token; of these the first `prefix_length` are start tokens.  spoken: the tokens of
-    what is said, which for a translation are others than those of the text.
+    tokens: start tokens (the first `prefix_length`), text, end token.  spoken: the tokens of what is said, which differ
+    from those of the text if that is a translation.
     """
 
     text: str
@@ -55,7 +55,7 @@ class Target(NamedTuple):
 
 
 class Examples:
-    """Makes examples of an experiment; it knows nothing of the training around it, so that workers can be sent one."""
+    """Makes the examples of an experiment; holds no reference to the training, so that it can be sent to workers."""
 
     def __init__(
         self, config: ExperimentConfig, tokenizer: Tokenizer, sample_rate_hz: int, list_of: ListOf = no_list
@@ -65,7 +65,7 @@ class Examples:
         self.list_of = list_of
 
     def target(self, cut: Cut) -> Target:
-        """What the cut is trained on."""
+        """Return the target of a cut."""
         text, task = target_text(cut, self.normalizer), task_of(cut)
         prefix = self.tokenizer.prefix(language_of(cut) if self.tokenizer.languages else None, task)
         tokens = self.tokenizer.encode(text)
@@ -73,15 +73,15 @@ class Examples:
         return Target(text, [*prefix, *tokens, self.tokenizer.eos_id], len(prefix), spoken)
 
     def count_targets(self, cut: Cut) -> int:
-        """How many tokens a decoder is to say."""
+        """Return the number of target tokens of the decoder."""
         return len(self.target(cut).tokens) - 1
 
     def plain(self, cut: Cut, epoch: int = 0) -> Example:
-        """The cut as it is."""
+        """Return the example of a cut, without noise."""
         return self._example(cut, load_audio(cut, self.sample_rate_hz), epoch)
 
     def augmented(self, cut: Cut, epoch: int) -> Example:
-        """The cut, which may be a joined or a faster one, with noise as it is drawn for the epoch."""
+        """Return the example of a cut, already varied in speed or joined, with the noise drawn for the epoch."""
         audio_N, noisy = self.noise(load_audio(cut, self.sample_rate_hz), cut.id, epoch)
         clips = [clip for _, clip in pieces(cut)]
         applied = {"noise": noisy, "join": len(clips) > 1, "speed": bool(clips[0].recording.transforms)}

@@ -1,4 +1,4 @@
-"""The LightningDataModule: training stream and dev batches from manifests of cuts."""
+"""The LightningDataModule: the training stream and dev batches."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from asr.tokenizer import Tokenizer
 class SpeechData(L.LightningDataModule):
     """Training and dev data of an experiment.
 
-    window_s: of dev, which is decoded whole.  encoder_frames: frames that the encoder gives for so many seconds; a
-    longer target is left out.  Cuts that cannot be used stand in `dropped`, but for those of a streamed corpus, which
-    are found as they come.  The state is the position in the training stream.
+    window_s: longest dev cut, since dev cuts are decoded whole.  encoder_frames: number of encoder frames for a
+    duration in seconds; cuts whose CTC target does not fit into them are left out; None: no such check.
+    `dropped` lists the unusable cuts, except those of a streamed corpus, which are found as they come.  The state is
+    the position in the training stream and the time waited for data.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class SpeechData(L.LightningDataModule):
 
     @property
     def train_cuts(self) -> Sequence[Cut]:
-        """The train cuts as they are, of a streamed corpus the first ones."""
+        """The train cuts without augmentation; of a streamed corpus, the first ones."""
         return self.corpus.sample
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,7 +70,7 @@ class SpeechData(L.LightningDataModule):
 
     @property
     def waited_s(self) -> float:
-        """How long training has waited for its batches, by this process's clock and since the run's first start."""
+        """Seconds that training has waited for its batches in this process, since the run's first start."""
         return self.waited_before_s + (0.0 if self.loader is None else self.loader.waited_s)
 
     def train_dataloader(self) -> BatchLoader:
@@ -97,7 +98,9 @@ class SpeechData(L.LightningDataModule):
         )
 
     def largest_batch(self) -> Batch:
-        """The wordiest and the longest cuts, as many as fit, as long as augmentation makes them, to try the memory."""
+        """Return a batch for trying the memory: the cut with the longest text and the longest cuts, as many as fit,
+        each as long as augmentation may make it.
+        """
         data, longest_s = self.config.data, self.corpus.longest_s
         cuts = sorted(self.train_cuts, key=lambda cut: -cut.duration)
         count = max(1, int(data.batch_duration_s / longest_s))
@@ -108,12 +111,12 @@ class SpeechData(L.LightningDataModule):
         return collate([_stretched(self.examples.plain(cut), samples, self.max_tokens) for cut in own])
 
     def dev_batch(self, cuts: Sequence[Cut]) -> Batch:
-        """A batch of cuts as they are, without augmentation."""
+        """Return a batch of cuts without augmentation."""
         return make_batch(CutBatch(CutSet.from_cuts(cuts), Position()), self.examples.plain)
 
     @property
     def share(self) -> Share:
-        """What of each batch is this process's."""
+        """This process's share of each batch."""
         trainer = self.trainer
         return Share(trainer.global_rank, trainer.world_size) if isinstance(trainer, L.Trainer) else ALONE
 
@@ -125,14 +128,14 @@ class SpeechData(L.LightningDataModule):
 
 
 def data_given_to(trainer: L.Trainer) -> SpeechData:
-    """The data that a trainer was given."""
+    """Return the data module of a trainer."""
     data = cast(Any, trainer).datamodule
     assert isinstance(data, SpeechData)
     return data
 
 
 def _stretched(example: Example, samples: int, max_tokens: int) -> Example:
-    """The example said over and over until it is `samples` long."""
+    """Repeat an example, audio and text, until it is `samples` long."""
     times = samples / len(example.audio_N)
     audio_N = example.audio_N.repeat(math.ceil(times))[:samples]
     prefix_length = example.prefix_length
@@ -146,5 +149,5 @@ def _stretched(example: Example, samples: int, max_tokens: int) -> Example:
 
 
 def dropped_summary(dropped: list[Dropped]) -> str:
-    """One line a cut."""
+    """Return a line "id, tab, reason" for each dropped cut."""
     return "".join(f"{d.id}\t{d.reason}\n" for d in dropped)

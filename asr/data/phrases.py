@@ -1,4 +1,4 @@
-"""Phrase lists to train a pointer with: an utterance's own rare words, some left out, among those of others."""
+"""Phrase lists to train a pointer with: most of an utterance's own rare words among those of others (distractors)."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _WORD = re.compile(r"\w(?:\S*\w)?")
 
 
 class RareWords:
-    """Draws the list of each utterance (Sun et al. 2021); a draw is a function of seed, epoch and utterance.
+    """Draws the phrase list of each utterance (Sun et al. 2021); a draw depends only on seed, epoch and utterance.
 
-    A word is rare if the training texts have it less than `rare_below` times, in whatever letter case.  Each rare word
-    of an utterance is kept with probability `keep`, so that the model learns to do without; distractors come from all
-    rare words of the training texts.  Raises ConfigError if these have none.
+    A word is rare if it occurs less than `rare_below` times in the training texts, ignoring case.  Each rare word of an
+    utterance is kept with probability `keep`, so that the model learns to do without; distractors come from all rare
+    words of the training texts.  Raises ConfigError if these have none.
     """
 
     def __init__(self, config: PhraseListConfig, seed: int, texts: Iterable[str], tokenizer: Tokenizer) -> None:
         self.config, self.seed, self.speller = config, seed, Speller(tokenizer)
         words = [word for text in texts for word in _WORD.findall(text)]
         self.counts = Counter(word.lower() for word in words)
-        first = {word.lower(): word for word in reversed(words)}  # as it is written where it comes first
+        first = {word.lower(): word for word in reversed(words)}  # in the spelling of its first occurrence
         self.rare = sorted(word for word in first.values() if self._is_rare(word))
         if not self.rare:
             raise ConfigError(f"data.phrases: no word of the training texts occurs less than {config.rare_below} times")
@@ -40,11 +40,11 @@ class RareWords:
         return self.counts[word.lower()] < self.config.rare_below and bool(self.speller.written(word))
 
     def __call__(self, text: str, id: str, epoch: int) -> Paths:
-        """The list as paths."""
+        """Draw the list of an utterance as paths of tokens."""
         return self.speller.automaton(Phrase(word) for word in self.drawn(text, id, epoch)).paths()
 
     def drawn(self, text: str, id: str, epoch: int) -> list[str]:
-        """The words of the list: the utterance's own, then distractors."""
+        """Draw the words of an utterance's list: its own, then distractors."""
         draw = derived_random(self.seed, epoch, id, "phrases")
         own = [word for word in dict.fromkeys(_WORD.findall(text)) if self._is_rare(word)]
         kept = [word for word in own if draw.random() < self.config.keep]
@@ -54,7 +54,7 @@ class RareWords:
 
 
 def lists_of(config: ExperimentConfig, tokenizer: Tokenizer) -> ListOf:
-    """What draws the lists of an experiment."""
+    """Return the function that gives each utterance of an experiment its phrase list."""
     if config.data.phrases is None:
         return no_list
     return RareWords(config.data.phrases, config.seed, vocabulary_texts(config), tokenizer)

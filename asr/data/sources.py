@@ -1,9 +1,9 @@
-"""Where cuts are read from, a line at a time: a manifest, or a folder that lhotse wrote as Shar.
+"""Sources from which cuts are read a line at a time: a manifest, or a Shar folder that lhotse wrote.
 
-A Shar folder holds its cuts in cuts.000000.jsonl.gz and their audio, in the same order, in recording.000000.tar; then
-come those of 000001.  lhotse's own reader takes audio into memory with each cut; here only the headers of a tar are
-read, and a cut knows where its audio stands, so that thousands of cuts can be shuffled, and audio is read by the worker
-that needs it.
+A Shar folder holds its cuts in cuts.000000.jsonl.gz and their audio, in the same order, in recording.000000.tar, then
+in those of number 000001 and so on.  lhotse's own reader loads the audio with each cut; here only the headers of a tar
+are read and each cut records where its audio is, so that thousands of cuts can be shuffled and the audio is read by the
+worker that needs it.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ _MOST_MANIFEST_BYTES = 1 << 20
 
 
 class StoredAudio(NamedTuple):
-    """An audio file in a tar; its name is for messages, no path."""
+    """An audio file in a tar; the member's name is only used in messages."""
 
     archive: Place
     member: TarMember
 
     def open(self, **part: Any) -> Audio:
-        """Decode it, or what `open_audio` takes by these names.  Raises AudioError."""
+        """Decode it, or a part of it, given by the keyword arguments of `open_audio`.  Raises AudioError."""
         name, start, size = self.member
         return open_audio_within(self.archive, start, size, name=name, **part)
 
 
 @dataclass(slots=True)
 class Line:
-    """A cut as it stands in a file: cheaper to keep than the cut."""
+    """An unparsed line of a manifest, which takes less memory than its cut."""
 
     path: Place
     number: int
     text: bytes
 
     def cut(self) -> Cut:
-        """Parse it.  Raises DataError naming file and line."""
+        """Parse it.  Raises DataError, which names the file and the line."""
         return self._parsed({})
 
     def fail(self, problem: str) -> DataError:
-        """One line that names the file and the line in it."""
+        """Return an error that names the file and the line."""
         return DataError(f"{printable(self.path)}:{self.number}: {printable(problem)[:200]}")
 
     def _parsed(self, changes: dict[str, Any]) -> Cut:
@@ -66,9 +66,9 @@ class Line:
 
 
 def parse_cut(line: bytes, changes: Mapping[str, Any] = MappingProxyType({})) -> Cut:
-    """Read one line of a manifest of cuts, or of recordings, each of which is a cut.
+    """Parse one line of a manifest of cuts or of recordings; a recording becomes a cut of its whole length.
 
-    changes: fields in place of what the line has.  Raises DataError if it is neither.
+    changes: fields that replace those of the line.  Raises DataError if it is neither a cut nor a recording.
     """
     try:
         item = deserialize_item({**json.loads(line), **changes})
@@ -84,7 +84,7 @@ def parse_cut(line: bytes, changes: Mapping[str, Any] = MappingProxyType({})) ->
 
 
 def _problem(cut: object) -> str | None:
-    """What is wrong with what lhotse takes as it comes."""
+    """Return what is wrong with a cut in fields that lhotse does not check, None if nothing is."""
     if not isinstance(cut, Cut):
         return f"a {type(cut).__name__}, neither cut nor recording of lhotse"
     if not isinstance(cut.id, str) or not _is_number(cut.duration) or cut.duration < 0:
@@ -104,13 +104,13 @@ def _is_number(value: object) -> bool:
 
 @dataclass(slots=True)
 class StoredLine(Line):
-    """A cut of a Shar folder with where its audio stands, and what lhotse wrote of that."""
+    """A line of a Shar folder's cuts, with the place of its audio and the manifest of its recording."""
 
     audio: StoredAudio
     recording: bytes
 
     def cut(self) -> Cut:
-        """Parse it; whatever its manifest names as the source of its audio is the member of the tar instead."""
+        """Parse it, with the tar's member as the source of its audio in place of whatever its manifest names."""
         try:
             recording = json.loads(self.recording)
             channels = [c for source in recording["sources"] for c in source["channels"]]
@@ -122,24 +122,24 @@ class StoredLine(Line):
             raise self.fail(f"a {type(cut).__name__} has no recording of its own")
         if _stem(self.audio.member.name) != cut.id:
             raise self.fail(f"cut '{cut.id}' stands beside the recording {self.audio.member.name} in the tar")
-        cut.recording.sources[0].source = cast(Any, self.audio)  # lhotse hands on whatever stands there
+        cut.recording.sources[0].source = cast(Any, self.audio)  # lhotse passes any object through
         return cut
 
 
 class Source(Protocol):
-    """Cuts on disk, or behind a URL."""
+    """Cuts on disk or at a URL."""
 
     path: Place
 
     def lines(self) -> Iterator[Line]:
-        """Every cut, in order, without looking for its audio."""
+        """Yield every cut's line, in order, without looking for its audio."""
 
     def entries(self, draw: random.Random | None = None) -> Iterator[Line]:
-        """Every cut with its audio; shards in an order that is drawn, or in their own."""
+        """Yield every cut's line with the place of its audio; the order of shards is drawn by `draw`, if given."""
 
 
 class Manifest:
-    """A manifest, .jsonl or .jsonl.gz, whose cuts name files; its order is its own."""
+    """A manifest, .jsonl or .jsonl.gz, whose cuts name audio files; it is always read in its own order."""
 
     def __init__(self, path: Place) -> None:
         self.path = path
@@ -162,7 +162,7 @@ class Shard(NamedTuple):
     recordings: Place
 
     def entries(self) -> Iterator[Line]:
-        """Its cuts, each with its audio.  Raises DataError or ArchiveError naming the file that is wrong."""
+        """Yield its cuts' lines with the place of their audio.  Raises DataError or ArchiveError naming the bad file."""
         with Tar(self.recordings) as tar:
             members = iter(tar)
             for line in _lines(self.cuts):
@@ -180,7 +180,7 @@ class Shard(NamedTuple):
 
 
 class Shar:
-    """A Shar folder: shards of cuts and recordings, numbered without a gap; other fields are not looked at."""
+    """A Shar folder: shards of cuts and recordings, numbered without gaps; other fields are ignored."""
 
     def __init__(self, path: Place) -> None:
         self.path = path
@@ -212,12 +212,12 @@ class Shar:
 
 
 def open_source(path: Place) -> Source:
-    """The cuts of a manifest or a Shar folder.  Raises DataError naming it."""
+    """Open a manifest or a Shar folder.  Raises DataError naming it if it is neither."""
     return Shar(path) if is_folder(path) else Manifest(path)
 
 
 def _shards(files: Iterable[Place], field: str, suffix: str) -> dict[int, Place]:
-    """The files of a field by their numbers; one without a number counts as number 0."""
+    """Return the files of a field by shard number; a file without a number counts as number 0."""
     found: dict[int, Place] = {}
     for path in files:
         if match := re.fullmatch(rf"{field}(\.(?P<number>\d{{1,9}}))?{suffix}", path.name):
@@ -232,5 +232,5 @@ def _lines(path: Place) -> Iterator[Line]:
 
 
 def _stem(name: str) -> str:
-    """The name of a tar's member without its suffix, which is the id of its cut."""
+    """Return the name of a tar's member without its suffix: the id of its cut."""
     return name.rpartition(".")[0]

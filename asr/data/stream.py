@@ -1,4 +1,4 @@
-"""The training stream: batches of cuts of like duration, epoch after epoch, from any position on."""
+"""The training stream: batches of cuts of similar duration, epoch after epoch, from any position on."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from asr.errors import AsrError
 
 Item = TypeVar("Item")
 
-# Of a stream, batches of each bucket that are held, on average, and cuts in all.
+# Of a stream: batches of each bucket held in the buffer, on average, and the fewest cuts in all.
 _BATCHES_HELD, _LEAST_HELD = 8, 2000
 
 
 class Position(NamedTuple):
-    """How far training has come: `batches` of epoch `epoch` are done."""
+    """Position in the training stream: the number of `batches` of epoch `epoch` that are done."""
 
     epoch: int = 0
     batches: int = 0
 
 
 class CutBatch(NamedTuple):
-    """The cuts of one batch and where it stands in the stream; of_step: all batches of its optimiser step."""
+    """The cuts of one batch and its position in the stream.  of_step: all batches of its optimiser step."""
 
     cuts: CutSet
     position: Position
@@ -43,11 +43,12 @@ class CutBatch(NamedTuple):
 
 
 class TrainingStream(Sampler[CutBatch]):
-    """Batches of an endless, or `max_epochs` long, run over the training cuts.
+    """Batches of `max_epochs` epochs, or endlessly many, over the training cuts.
 
-    The batches of an epoch are a function of seed and epoch (`cuts_of_epoch` gives its cuts), so a run goes on
-    from a position by making that epoch's batches anew and passing over those that are done; `on_passed` is told how
-    many of how many.  accumulate: batches of an optimiser step; a run goes on from where one ends.
+    The batches of an epoch depend only on seed and epoch (`cuts_of_epoch` gives its cuts), so a run resumes from a
+    position by making that epoch's batches anew and skipping those that are done; `on_passed` gets the number of
+    skipped batches and how many there are to skip.  accumulate: batches per optimiser step; a run resumes only between
+    steps.
     """
 
     def __init__(
@@ -64,17 +65,17 @@ class TrainingStream(Sampler[CutBatch]):
         self.on_passed: Callable[[int, int], None] = lambda passed, of: None
 
     def epoch(self, epoch: int) -> Iterator[CutSet]:
-        """The batches of one epoch: drawn from buckets of cuts of like duration, in random order."""
+        """Yield the batches of one epoch, drawn in random order from buckets of cuts of similar duration."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*eagerly read CutSet.*")  # a listed epoch fits into memory
             sampler = self._sampler(self.cuts_of_epoch(epoch), epoch)
         yield from sampler
 
     def _sampler(self, drawn: Drawn, epoch: int) -> DynamicBucketingSampler:
-        """Buckets that hold equal shares of the audio, each with as many cuts a batch as its longest allows.
+        """Return a sampler of buckets with equal shares of the audio; the longest cut of a bucket sets its batch size.
 
-        What is longer than any of the sample has a bucket of its own.  (With `max_duration` lhotse lets the last cut of
-        a batch exceed the budget, and then a batch that was tried before training is not the largest.)
+        Cuts longer than any in the sample have a bucket of their own.  (With `max_duration`, lhotse would let the last
+        cut of a batch exceed the budget, and the batch tried before training would not be the largest.)
         """
         count = min(self.config.buckets, len(drawn.sample))
         inner_s = estimate_duration_buckets(drawn.sample, count) if count > 1 else []
@@ -86,7 +87,7 @@ class TrainingStream(Sampler[CutBatch]):
             sizes = [min(size, self.config.batch_size) for size in sizes]
         return DynamicBucketingSampler(
             drawn.cuts,
-            # Rounded to samples, a speed may make a cut longer than `drawn` says.
+            # Not bounded by longest_s: a changed speed, rounded to samples, may make a cut slightly longer.
             constraint=FixedBucketBatchSizeConstraint([*longest_s[:-1], math.inf], sizes),
             duration_bins=longest_s[:-1],
             num_buckets=len(longest_s),
@@ -117,13 +118,13 @@ class TrainingStream(Sampler[CutBatch]):
 
 
 class Share(NamedTuple):
-    """Which part of each batch is this process's own."""
+    """The part of each batch that belongs to a process."""
 
     rank: int = 0
     processes: int = 1
 
     def of(self, items: Sequence[Item]) -> list[Item]:
-        """Every so-manieth; where none is left the first one, for who has none cannot take part in what follows."""
+        """Return every `processes`-th item; if none is left, the first one, since every process needs a batch."""
         return list(items[self.rank :: self.processes] or items[:1])
 
 
@@ -131,11 +132,11 @@ ALONE = Share()
 
 
 class ExampleDataset(Dataset["Batch | AsrError"]):
-    """Turn this process's share of a batch of cuts into waveforms and tokens; runs in the loader's workers.
+    """Turns this process's share of a batch of cuts into waveforms and tokens; runs in the loader's workers.
 
-    count_targets: of a cut; by it each batch knows what of its optimiser step's loss is its own.  An utterance that
-    cannot be used gives its error as the item: torch would raise a worker's exception with the worker's traceback as
-    its message.
+    count_targets: number of target tokens of a cut, by which a batch knows its share in its optimiser step's loss.  For
+    an utterance that cannot be used, the item is the error itself: torch would raise a worker's exception with the
+    worker's traceback as its message.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class ExampleDataset(Dataset["Batch | AsrError"]):
         accumulate: int = 1,
     ) -> None:
         self.make_example, self.share, self.count_targets = make_example, share, count_targets
-        self.parts = share.processes * accumulate  # of a step, over which torch and Lightning take the mean
+        self.parts = share.processes * accumulate  # parts of a step, over which torch and Lightning take the mean
 
     def __getitem__(self, batch: CutBatch) -> Batch | AsrError:  # type: ignore[override]
         try:
@@ -172,9 +173,9 @@ def make_batch(batch: CutBatch, make_example: Callable[[Cut, int], Example]) -> 
 
 
 class BatchLoader(DataLoader["Batch | AsrError"]):
-    """Gives the batches of an ExampleDataset, and raises its errors in the process that asks for them.
+    """Yields the batches of an ExampleDataset, and raises its errors in the process that iterates.
 
-    waited_s: how long who asked has waited for them, so far.
+    waited_s: seconds spent waiting for batches so far.
     """
 
     waited_s = 0.0

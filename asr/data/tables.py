@@ -1,4 +1,4 @@
-"""A table of audio files and what is said in them to a manifest of cuts."""
+"""Conversion of a table of audio files and their texts to a manifest of cuts."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _USUAL = {
     "end": ("end", "end_s"),
 }
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_TIMEOUT_S = 600.0  # what libsndfile does not read is decoded to be measured, and may be long
-_LENGTHS_KEPT = 1000  # of files that several rows stand for
+_TIMEOUT_S = 600.0  # files that libsndfile does not read are decoded to be measured, and may be long
+_LENGTHS_KEPT = 1000  # a file may appear in several rows
 
 OnProblem = Callable[[str], None]
 OnDone = Callable[[float, float], None]
 
 
 class Clip(NamedTuple):
-    """A row: a file, or a part of it, and what is said there; number: of its line in the table."""
+    """A row of the table: an audio file or a part of it, and its text.  number: the row's line."""
 
     number: int
     path: str
@@ -53,7 +53,7 @@ class Clip(NamedTuple):
 
 @dataclass
 class Made:
-    """What became of a table."""
+    """Counts and problems of a conversion."""
 
     cuts: int = 0
     seconds: float = 0.0
@@ -63,11 +63,12 @@ class Made:
 def make_manifest(
     table: Path, out: Path, *, language: str | None = None, on_problem: OnProblem, on_done: OnDone
 ) -> Made:
-    """Write a manifest, whole or not at all, of the rows of a table (.csv, .tsv) that can be used.
+    """Write the usable rows of a table (.csv, .tsv) atomically as a manifest.
 
-    A relative path is one from the table's folder.  language: of the rows that tell none.  on_problem: is told of each
-    row that is left out, at once.  Raises DataError for a table that is none, whose ids are not all different, or of
-    which nothing can be used; ConfigError where `out` is no name of a manifest.
+    Relative paths are relative to the table's folder.  language: that of rows without one.  on_problem: gets a line for
+    each row that is left out, as it is found.  on_done: gets the number of rows done and their total.
+    Raises DataError if the table cannot be read, its ids are not unique or no row can be used, ConfigError if `out` is
+    not named like a manifest.
     """
     if not out.name.endswith(MANIFESTS):
         raise ConfigError(f"--out {printable(out)}: a manifest's name ends in .jsonl.gz or .jsonl")
@@ -97,7 +98,7 @@ def _stream(path: Path) -> IO[bytes]:
 
 
 def _cuts(table: Path, clips: Iterable[Clip], language: str | None, note: OnProblem) -> Iterator[MonoCut | None]:
-    """The cut of each row, None for one that cannot be used, of which `note` is told."""
+    """Yield the cut of each row, or None for a row that cannot be used, whose problem goes to `note`."""
     length_of = lru_cache(_LENGTHS_KEPT)(_length)
     for clip in clips:
         path = os.path.abspath(table.parent / clip.path)
@@ -112,7 +113,7 @@ def _cuts(table: Path, clips: Iterable[Clip], language: str | None, note: OnProb
 
 
 def _length(path: str) -> AudioLength | str:
-    """How long a file is, or why nobody knows."""
+    """Return the length of a file, or the reason why it cannot be measured."""
     try:
         return audio_length(path, timeout_s=_TIMEOUT_S)
     except AsrError as e:
@@ -129,7 +130,7 @@ def _cut(clip: Clip, path: str, length: AudioLength, language: str | None) -> Mo
     if not start_s < end_s:
         raise DataError(f"{printable(path)}: the row starts at {start_s:g} s and ends at {end_s:g} s")
     assert clip.id is not None
-    # One channel stands for the mean of all, however many the file has.
+    # Written as one channel, which stands for the mean of all channels of the file.
     source = AudioSource("file", [0], path)
     recording = Recording(clip.id, [source], length.sample_rate_hz, length.samples, length.duration_s)
     spoken = SupervisionSegment(
@@ -179,9 +180,9 @@ def _seconds(path: str, name: str, text: str | None) -> float | None:
 
 
 def _with_ids(table: Path, clips: Sequence[Clip]) -> list[Clip]:
-    """Rows without an id are given one: the file's name or, where that is no other's alone, its path.
+    """Give rows without an id one: the file's name if that is unique, else its path.
 
-    A part of a file has its start, in milliseconds, in it.  Raises DataError for an id that stands there twice.
+    The id of a part of a file ends with its start in milliseconds.  Raises DataError for duplicate ids.
     """
     names = [_names(clip) for clip in clips]
     counts = Counter(name for each in names for name in dict.fromkeys(each))
@@ -198,7 +199,7 @@ def _with_ids(table: Path, clips: Sequence[Clip]) -> list[Clip]:
 
 
 def _names(clip: Clip) -> list[str]:
-    """What a row may be called, the shortest first."""
+    """Return the ids that a row may be given, shortest first."""
     whole = clip.start_s is None and clip.end_s is None
     part = "" if whole else f"-{round(1000 * (clip.start_s or 0.0)):09d}"
     names = Path(clip.path).stem, os.path.splitext(clip.path)[0], clip.path
@@ -206,7 +207,7 @@ def _names(clip: Clip) -> list[str]:
 
 
 def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not empty, and their last lines: .csv, quoted as RFC 4180 says, or .tsv, without quotes."""
+    """Yield the non-empty rows with the number of their last line; .csv is quoted as in RFC 4180, .tsv is not."""
     delimiter = _DELIMITERS.get(Path(table.name.lower().removesuffix(".gz")).suffix)
     if delimiter is None:
         raise DataError(f"{printable(table)}: a table's name ends in .csv or .tsv")

@@ -1,7 +1,7 @@
-"""What a cut is trained to be written as: what is said in it, or a translation that it carries.
+"""Tasks of cuts: transcribing what is said, or one of the translations that the cut carries.
 
-A supervision has its text and, as `custom["translations"]`, a mapping from language codes to texts.  A cut that is to
-be translated is one whose supervisions have the translation as their text and remember what is said.
+A supervision has its text and, as `custom["translations"]`, a mapping from language codes to texts.  In a cut for a
+translation task, the supervisions have the translation as their text and keep what is said as a custom field.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ _TASK, _SPOKEN = "asr.task", "asr.spoken"
 
 
 def task_of(cut: Cut) -> str:
-    """What a cut is to be written as."""
+    """Return the task of a cut."""
     return str(_custom(cut.supervisions[0]).get(_TASK, TRANSCRIBE)) if cut.supervisions else TRANSCRIBE
 
 
 def text_language_of(cut: Cut) -> str | None:
-    """The language of a cut's text, which is that of its speech unless it is a translation."""
+    """Return the language of a cut's text, which is that of its speech unless it is a translation."""
     return into(task_of(cut)) or language_of(cut)
 
 
 def spoken_text_of(cut: Cut) -> str:
-    """What is said in a cut; '' if nobody wrote it down."""
+    """Return the transcript of a cut, '' if it has none."""
     texts = [_custom(s).get(_SPOKEN) if _TASK in _custom(s) else s.text for s in in_time(cut.supervisions)]
     return one_after_another(text for text in texts if text)
 
 
 def for_task(cut: Cut, task: str) -> Cut:
-    """The cut as it is to be written for a task.  Raises DataError, without its id, if it has no such text."""
+    """Return the cut with the text for a task.  Raises DataError, without the cut's id, if it has no such text."""
     if (code := into(task)) is None:
         return cut
     if not isinstance(cut, DataCut) or not cut.supervisions:
@@ -48,7 +48,7 @@ def for_task(cut: Cut, task: str) -> Cut:
 
 
 def for_tasks(cuts: Iterable[Cut], tasks: Sequence[str], note: Callable[[Dropped], None]) -> Iterator[Cut]:
-    """Each cut once for each task, a translation under an id of its own; `note` is told of texts that are missing."""
+    """Yield each cut once for each task, translations under their own ids; `note` gets those whose text is missing."""
     for cut in cuts:
         for task in tasks:
             code = into(task)

@@ -1,4 +1,4 @@
-"""Which cuts can be used, and why others cannot."""
+"""Checks of which cuts an experiment can use."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from asr.losses import ctc_fits
 
 
 class Usable:
-    """Says of a cut why an experiment cannot use it, None if it can.
+    """Tells why an experiment cannot use a cut.
 
-    window_s: of dev, which is decoded whole.  encoder_frames: frames that the encoder gives for so many seconds; a
-    longer target does not fit.
+    window_s: longest dev cut, since dev cuts are decoded whole.  encoder_frames: number of encoder frames for a
+    duration in seconds, into which CTC targets must fit; None: no such check.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Usable:
         self.max_tokens, self.window_s, self.encoder_frames = max_tokens, window_s, encoder_frames
 
     def dev_problem(self, cut: Cut) -> str | None:
+        """Return why a dev cut cannot be used, None if it can."""
         if (problem := overrun(cut)) is not None:
             return problem
         if cut.duration > self.window_s:
@@ -39,7 +40,7 @@ class Usable:
         return self._target_problem(cut, None)
 
     def problem(self, cut: Cut) -> str | None:
-        """Of a cut to train on, however fast it is played."""
+        """Return why a cut cannot be trained on at every speed of augmentation, None if it can."""
         data = self.config.data
         if (problem := overrun(cut)) is not None:
             return problem
@@ -51,11 +52,11 @@ class Usable:
         return self._target_problem(cut, fastest_s)
 
     def fits(self, joined: Cut) -> bool:
-        """Whether a cut that is joined from others can be trained on."""
+        """Return whether a cut that is joined from others can be trained on."""
         return self._target_problem(joined, joined.duration) is None
 
     def _target_problem(self, cut: Cut, duration_s: float | None) -> str | None:
-        """Why the cut's target cannot be trained on; without a duration, why its loss cannot be computed at all."""
+        """Return why the target cannot be trained on, or, without a duration, why its loss cannot be computed at all."""
         try:
             target = self.examples.target(cut)
         except DataError as e:

@@ -107,7 +107,7 @@ class SpeechTask(L.LightningModule):
 
     @property
     def wall_s(self) -> float:
-        """Seconds that the run has taken over all starts, each since its task was made; without work undone by a crash."""
+        """Seconds of the run over all starts, each since its task was made; work lost in a crash does not count."""
         return self.wall_s_before + time.monotonic() - self.began
 
     def losses(self, batch: Batch, *, training: bool, step: int | None = None) -> dict[str, Tensor]:
