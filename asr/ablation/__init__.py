@@ -1,7 +1,7 @@
-"""Recipes beside each other: base and base with one change each, trained for the same time, over seeds and corpora.
+"""Ablations: a base recipe and variants with one change each, trained for the same time, over seeds and corpora.
 
-`ablate` may be stopped at any point and goes on where it was: a run that is done stands in the results, one that was
-cut off goes on from its last state.
+`ablate` may be stopped at any point and resumes where it was: a finished run is in the results, an interrupted one
+resumes from its last state.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def ablate(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> bool:
-    """Make what is missing of the results, then the report; whether all that was asked for has a result.
+    """Produce the missing results, then the report; return whether everything asked for has a result.
 
-    source: the YAML, for messages.  only: these rows and those they start from.  again: rows whose results and runs are
-    dropped first.  jobs: runs side by side, which share the cores.
-    Raises AsrError, one line, for a configuration that cannot be run, for results of other settings, and if another
-    ablation is at work in the same folder.
+    source: the YAML file, named in messages.  only: run these rows and those they start from.  again: rows whose
+    results and runs are dropped first.  jobs: number of parallel runs, which share the cores.
+    Raises AsrError, one line, for a configuration that cannot be run, for results with other settings, and if another
+    ablation is running in the same folder.
     """
     plan = Plan(config, source)
     plan.unknown([*only, *again])
@@ -53,7 +53,7 @@ def ablate(
 
 
 def report(config: AblationConfig, source: Path) -> Path:
-    """Write the report from the results that there are; AsrError if there are none, or of other settings."""
+    """Write the report from the existing results.  Raises AsrError if there are none or they have other settings."""
     plan, results = Plan(config, source), Results(config.results)
     check_settings(plan, results, ())
     write_report(plan, results)

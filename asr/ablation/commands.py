@@ -1,4 +1,4 @@
-"""The programs that an ablation starts: their threads, what they print, and that none outlives a stop."""
+"""The programs that an ablation starts: their threads, their output, and ending all of them at a stop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class CommandError(AsrError):
-    """A program ended with an error, or was ended (`killed`); the message is the last that it wrote."""
+    """A program failed, or was ended from outside (`killed`); the message is the last line that it wrote."""
 
     def __init__(self, message: str, killed: bool) -> None:
         super().__init__(message)
@@ -26,9 +26,9 @@ class CommandError(AsrError):
 
 
 class Commands:
-    """Runs programs of this package, from any thread, until they are stopped.
+    """Runs programs of this package, from any thread, until `stop`.
 
-    lock: a file that they all hold, so that one who is left alone keeps others out of the folder.
+    lock: descriptor of the folder's lock, which the programs inherit, so that one left behind keeps the folder locked.
     """
 
     def __init__(self, lock: int) -> None:
@@ -37,7 +37,7 @@ class Commands:
         self._stopped = False
 
     def run(self, words: Sequence[str], log: Path, threads: int) -> None:
-        """Run `python -m WORDS...` to its end; what it prints is added to `log`.  Raises CommandError."""
+        """Run `python -m WORDS...` to its end and append its output to `log`.  Raises CommandError if it fails."""
         environment = os.environ | dict.fromkeys(_THREADS, str(threads))
         with log.open("ab") as out:
             began = out.tell()
@@ -56,7 +56,7 @@ class Commands:
             raise CommandError(_last_line(log, began) or f"exit status {status}", killed)
 
     def stop(self) -> None:
-        """End all that runs, and start nothing more."""
+        """End all running programs, and refuse to start more."""
         with self._guard:
             self._stopped = True
             running = list(self._running)
@@ -79,9 +79,9 @@ def _last_line(log: Path, began: int) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[int]:
-    """Hold a folder's lock, which the programs that are started hold too.
+    """Hold a folder's lock and yield its descriptor, for the programs that are started to hold it, too.
 
-    Raises AsrError if another ablation, or a program that one left behind, is at work there.
+    Raises AsrError if another ablation, or a program that one left behind, is at work in the folder.
     """
     with (folder / "lock").open("w") as file:
         try:

@@ -1,4 +1,4 @@
-"""A picture of an ablation: how much each row's error rates differ, with intervals, beside a line for no difference."""
+"""The figure of an ablation: the difference of each row's error rates with its interval, beside a line at zero."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BETTER, _WORSE, _UNSURE = "#1b7837", "#b2182b", "#7f7f7f"
 
 
 def draw_differences(path: Path, lines: Sequence[Line], title: str) -> None:
-    """Draw the rows that are compared, the best by dev CER on top."""
+    """Draw the rows that are compared with another, the best by dev CER on top."""
     shown = sorted((line for line in lines if line.contests), key=lambda line: -_value(line, "cer"))
     figure = Figure(figsize=(10, 1.5 + 0.27 * max(1, len(shown))), layout="constrained")
     figure.suptitle(title)

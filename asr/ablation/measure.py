@@ -1,7 +1,7 @@
-"""What is measured of a trained model: rates, the losses of dev, the speed of decoding, how straight attention goes.
+"""Measurements of a trained model: error rates, dev losses, decoding speed, diagonality of cross-attention.
 
-This runs in a process of its own, `python -m asr.ablation TASK.json`, whose threads are counted and whose memory goes
-with it.
+They run in a separate process, `python -m asr.ablation TASK.json`, which has one thread and returns its memory when it
+ends.
 
 Shapes: B batch, H heads of all layers, L tokens, T encoder frames.
 """
@@ -37,9 +37,11 @@ FOUND = "measured.json"
 
 
 class Measuring(Config):
-    """A task: the run that made the model, how it is to decode, test, and where what was heard is kept.
+    """A task: which model to measure, and how.
 
-    decode: what changes in the model's own way of decoding, by dotted key.
+    run: folder of the run that trained the model.  average: whether to measure the average of its best states.  decode:
+    changes to the model's own decoding options, by dotted key.  test: a manifest to decode besides dev.  out: folder
+    for the results.
     """
 
     run: Path
@@ -50,19 +52,19 @@ class Measuring(Config):
 
 
 class Diagonality(NamedTuple):
-    """How much of cross-attention lies along the diagonal: the mean over all heads, and the head with the most."""
+    """How much cross-attention lies along the diagonal: the mean over all heads, and the value of the best head."""
 
     mean: float
     best_head: float
 
 
 def measure(task: Measuring) -> None:
-    """Measure, and write measured.json into the task's folder; the texts go to its folders dev and test."""
+    """Measure a model; write measured.json into the task's folder and the texts into its subfolders dev and test."""
     torch.set_num_threads(1)
     experiment = read_config(ExperimentConfig, task.run / "experiment.yaml")
     folder = average(task.run, task.out / "model")[0] if task.average else task.run / "model"
     recognizer = _recognizer(folder, task.decode)
-    began_s = time.process_time()  # what else the machine does makes no difference to it
+    began_s = time.process_time()  # CPU time, which other load on the machine does not change
     dev = _decode(recognizer, experiment, experiment.data.dev, task.out / "dev")
     factor = (time.process_time() - began_s) / dev.audio_s
     found: dict[str, Any] = {"dev": _split(dev), "real_time_factor": round(factor, 5)}
@@ -71,13 +73,13 @@ def measure(task: Measuring) -> None:
     found |= _of_teacher_forcing(experiment, folder)
     if not task.average:
         run = json.loads((task.run / "run.json").read_text(encoding="utf-8"))
-        found["best_step"] = int(next(iter(run["best_states"])))  # the best of them stands first
+        found["best_step"] = int(next(iter(run["best_states"])))  # the best comes first
     with write_atomically(task.out / FOUND) as temporary:
         temporary.write_text(json.dumps(found), encoding="utf-8")
 
 
 def _recognizer(folder: Path, changes: dict[str, Any]) -> Recognizer:
-    """A model at work, with changes to its own way of decoding."""
+    """Return a recogniser with changes to the model's own decoding options."""
     parts = load_model_folder(folder)
     given: dict[str, Any] = {}
     for key, value in changes.items():
@@ -101,7 +103,7 @@ def _split(found: Evaluation) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _of_teacher_forcing(experiment: ExperimentConfig, folder: Path) -> dict[str, Any]:
-    """What the model makes of dev's texts when it is fed them."""
+    """Return the losses and the diagonality on dev when the decoder is fed the reference texts."""
     parts = load_model_folder(folder)
     task = SpeechTask(parts, experiment).eval()
     data = data_of(experiment, parts)
@@ -125,9 +127,9 @@ def _of_teacher_forcing(experiment: ExperimentConfig, folder: Path) -> dict[str,
 
 
 def cross_attention(task: SpeechTask, batch: Batch) -> tuple[list[Tensor], Tensor]:
-    """The attention (B, H, L, T) of each decoder layer to the encoder, the texts being given; T of each utterance.
+    """Return each decoder layer's cross-attention (B, H, L, T), given the texts, and the frames (B,) of each utterance.
 
-    No layers where the model has no attention decoder.
+    There are no layers if the model has no attention decoder.
     """
     memory = task.model.encode(batch.audio_BN, batch.audio_len_B)
     if not task.attends:
@@ -137,16 +139,16 @@ def cross_attention(task: SpeechTask, batch: Batch) -> tuple[list[Tensor], Tenso
 
 
 def diagonality(attention_BHLT: Tensor, len_B: Tensor, frames_B: Tensor) -> Tensor:
-    """One less the penalty of Tachibana et al. 2017 with g = 0.2, of each head and utterance, (H, B).
+    """Return 1 minus the penalty of Tachibana et al. 2017 with g = 0.2 for each head and utterance: (H, B).
 
-    Each frame's attention counts exp(-(l / L - t / T)^2 / (2 g^2)): 1 on the diagonal.  Attention that is spread
-    evenly has 0.42; speech has pauses and no even pace, so that a perfect one stays below 1.
+    Attention to a frame is weighted by exp(-(l / L - t / T)^2 / (2 g^2)), which is 1 on the diagonal.  Uniform
+    attention has 0.42; speech has pauses and an uneven pace, so even a perfect alignment stays below 1.
     """
     heads = attention_BHLT.split(1, dim=1)
     return torch.stack([1 - losses.guided_attention(head_B1LT, len_B, frames_B) for head_B1LT in heads])
 
 
 def _weighed(straight_HB: Tensor, tokens_B: Tensor) -> Diagonality:
-    """The mean over tokens of each head."""
+    """Average each head over utterances, weighted by their tokens."""
     of_head_H = (straight_HB * tokens_B).sum(1) / tokens_B.sum()
     return Diagonality(float(of_head_H.mean()), float(of_head_H.max()))

@@ -1,4 +1,4 @@
-"""Which runs an ablation has, what each is told, and in which order they go."""
+"""The runs of an ablation, their settings and their order."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _RUNNERS = ("out", "seed", "init", "trainer.max_steps", "trainer.max_epochs", "t
 class Plan:
     """The runs of an ablation.
 
-    source: the YAML file, named in errors.  Raises ConfigError, one line that names the row, for what cannot be
-    trained: before anything is.
+    source: the YAML file, named in errors.  Raises ConfigError, one line that names the row, for a row that cannot be
+    trained, before anything is trained.
     """
 
     def __init__(self, config: AblationConfig, source: Path) -> None:
@@ -32,13 +32,13 @@ class Plan:
                 self._check(Job(corpus, row, config.seeds[0]))
 
     def rows(self, corpus: str) -> list[str]:
-        """The rows of a corpus in the order of the file."""
+        """Return the rows of a corpus in the order of the file."""
         return [row for row in self.config.rows if corpus in self.config.corpora_of(row)]
 
     def waves(self, corpus: str, only: Collection[str] = ()) -> Iterator[list[Job]]:
-        """Runs that may go side by side, then those that need their models; all rows of a seed, then the next seed.
+        """Yield the runs that need no other run's model, then those that do, each time seed by seed.
 
-        only: these rows and those that they start from; none named: all.
+        only: these rows and those that they start from; empty: all rows.
         """
         wanted = {start for row in only for start in (row, self.config.start_of(row))}
         rows = [row for row in self.rows(corpus) if not only or row in wanted]
@@ -48,28 +48,28 @@ class Plan:
                 yield [Job(corpus, row, seed) for seed in self.config.seeds for row in chosen]
 
     def start(self, job: Job) -> Job:
-        """The run whose model a run starts from or uses."""
+        """Return the run whose model a run starts from or uses."""
         return job._replace(row=self.config.start_of(job.row))
 
     def may_start(self, job: Job) -> bool:
-        """Whether a run starts from nothing, or from a model that is here."""
+        """Return whether a run starts from no model, or from one that exists on this machine."""
         start = self.start(job)
         return start == job or (self.out(start) / "run.json").exists()
 
     def trains(self, row: str) -> bool:
-        """Whether the runs of a row train a model."""
+        """Return whether the runs of a row train a model."""
         return self.config.rows[row].trains
 
     def averaged(self, row: str) -> bool:
-        """Whether another row averages the states of this one's trainings."""
+        """Return whether another row averages the states of this row's trainings."""
         return any(other.average and self.config.start_of(name) == row for name, other in self.config.rows.items())
 
     def out(self, job: Job) -> Path:
-        """The folder of a run."""
+        """Return the folder of a run."""
         return self.config.runs / job.corpus / job.row / str(job.seed)
 
     def settings(self, corpus: str, row: str) -> Tree:
-        """All that decides on a row's results, by dotted key: what is recorded, and compared with records."""
+        """Return all settings that determine a row's results, by dotted key; records are compared with them."""
         config, own = self.config, self.config.rows[row]
         limits: Tree = {"train_s": config.train_s(corpus), "max_steps": config.budget.max_steps}
         found: Tree = {**limits, "validations": config.budget.validations}
@@ -83,7 +83,7 @@ class Plan:
         return found | ({"average": True} if own.average else {})
 
     def experiment(self, job: Job, steps: int) -> Tree:
-        """The experiment that a run trains, as `asr train` reads it: what differs from the defaults."""
+        """Return the experiment that a run trains, as `asr train` reads it: what differs from the defaults."""
         tree, budget = self._tree(job.corpus, job.row), self.config.budget
         tree |= {"out": str(self.out(job)), "seed": job.seed}
         if self.start(job) != job:
@@ -94,7 +94,7 @@ class Plan:
         return tree
 
     def command(self, corpus: str, steps: int) -> str:
-        """How base is trained by hand with the first seed; one word for the shell is one change."""
+        """Return the shell command that trains base with the first seed, with one argument for each change."""
         job = Job(corpus, BASE, self.config.seeds[0])
         trainer = self.experiment(job, steps)["trainer"]
         changes = {**self._changes(corpus, BASE), "seed": job.seed, "trainer.max_steps": steps}
@@ -112,7 +112,7 @@ class Plan:
         return {**self.config.set, **self.config.corpora[corpus].set, **self.config.rows[trained].set}
 
     def _tree(self, corpus: str, row: str) -> Tree:
-        """The base's YAML with the changes of a row that trains; without the sections that a first model brings."""
+        """Return base's YAML with the changes of a row that trains, without sections that a starting model brings."""
         tree = copy.deepcopy(self._bases[corpus])
         own = self.config.rows[row].set
         for key, value in self._changes(corpus, row).items():
@@ -143,14 +143,14 @@ class Plan:
             raise ConfigError(f"{named}: data.languages must be one or none, for all cuts of dev and test are scored")
 
     def unknown(self, rows: Collection[str]) -> None:
-        """ConfigError for a name that is no row."""
+        """Raise ConfigError for a name that is not a row."""
         for row in rows:
             if row not in self.config.rows:
                 raise ConfigError(f"{self.source}: there is no row '{row}'; there are {', '.join(self.config.rows)}")
 
 
 def _flat(tree: Tree, prefix: str = "") -> Tree:
-    """Nested values by dotted keys."""
+    """Flatten nested values into dotted keys."""
     found: Tree = {}
     for key, value in tree.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}

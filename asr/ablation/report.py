@@ -1,4 +1,4 @@
-"""The Markdown of an ablation: error rates and differences, what each row costs, and what each row is."""
+"""The Markdown report of an ablation: error rates and differences, the cost of each row, and what each row is."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ smoothing, nats for each character."""
 
 
 def write_report(plan: Plan, results: Results) -> None:
-    """Write the Markdown file, and a figure for each corpus beside it.  Raises DataError if there are no results."""
+    """Write the Markdown file and, beside it, a figure for each corpus.  Raises DataError if there are no results."""
     tables = {corpus: lines(plan, results, corpus) for corpus in plan.config.corpora}
     tables = {corpus: found for corpus, found in tables.items() if any(line.outcomes for line in found)}
     if not tables:
@@ -77,7 +77,7 @@ def _of_corpus(plan: Plan, corpus: str, found: Sequence[Line], path: Path) -> It
 
 
 def _circumstances(plan: Plan, corpus: str, found: Sequence[Line]) -> str:
-    """Utterances, budget and machine."""
+    """Return the budget, the sizes of dev and test, and the machines, as text."""
     outcomes = [outcome for line in found for outcome in line.outcomes]
     first = outcomes[0]
     splits = [("dev", first.dev), *([("test", first.test)] if first.test else [])]
@@ -149,7 +149,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _rows(plan: Plan, tables: dict[str, list[Line]]) -> Iterator[str]:
-    """A paragraph for each row: what it changes, what it needs, what is said of it, and where it failed."""
+    """Yield a paragraph for each row: what it changes, what it needs, its note, and where it failed."""
     for name in plan.config.rows:
         of_row = [(corpus, line) for corpus, found in tables.items() for line in found if line.name == name]
         if not of_row:

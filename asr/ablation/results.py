@@ -1,6 +1,6 @@
-"""The file of results: how long steps take, what came out of each run, and what failed; a line each, only added to.
+"""The file of results, with a line for each row's step time, each run's outcome and each failure.
 
-It is small and belongs into the repository beside the recipe: the report is made from it alone.
+It is small and belongs in the repository beside the recipe: the report is made from it alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Job(NamedTuple):
 
 
 class Errors(Config):
-    """Errors and length of the reference of each utterance, in the manifest's order; words or characters."""
+    """Errors and reference length of each utterance, in the manifest's order, in words or characters."""
 
     errors: tuple[int, ...]
     reference: tuple[int, ...]
@@ -42,14 +42,17 @@ class Errors(Config):
 
 
 class Split(Config):
-    """What was made of a manifest."""
+    """The errors on a manifest."""
 
     wer: Errors
     cer: Errors
 
 
 class Steps(Config):
-    """How long steps take, and how many of them the budget gives; those of base were timed in the same sitting."""
+    """The time of a row's steps, and how many of them the budget allows.
+
+    base_step_s: the time of base's steps, measured in the same session.
+    """
 
     kind: Literal["steps"] = "steps"
     corpus: str
@@ -63,11 +66,11 @@ class Steps(Config):
 
 
 class Outcome(Config):
-    """What came out of a run.
+    """The result of a run.
 
-    train_s: from the start of its training to the end, validations included; None where it trained nothing.
-    real_time_factor: seconds of processor to decode a second of dev, in one thread.  dev_losses: nats for each
-    character of the reference.  diagonality: see asr.ablation.measure.
+    train_s: duration of its training with validations, None if it trained nothing.  real_time_factor: CPU seconds to
+    decode a second of dev in one thread.  dev_losses: nats per character of the reference.  diagonality: see
+    asr.ablation.measure.
     """
 
     kind: Literal["result"] = "result"
@@ -91,7 +94,7 @@ class Outcome(Config):
 
 
 class Failed(Config):
-    """Why a run came to nothing."""
+    """The reason why a run failed."""
 
     kind: Literal["failure"] = "failure"
     corpus: str
@@ -110,14 +113,14 @@ _R = TypeVar("_R", Outcome, Failed)
 
 
 class Results:
-    """The records of a file, which may not be there yet.  Raises DataError, with its line, for one that is none."""
+    """The records of a file, which need not exist yet.  Raises DataError, with the line, for an invalid record."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.records: list[Record] = list(_read(path)) if path.exists() else []
 
     def add(self, record: Record) -> None:
-        """Write a line at the end."""
+        """Append a record to the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         drop_torn_line(self.path)
         with naming(self.path), self.path.open("a", encoding="utf-8") as file:
@@ -125,7 +128,7 @@ class Results:
         self.records.append(record)
 
     def drop(self, unwanted: Callable[[Record], bool]) -> None:
-        """Take records out, for good."""
+        """Remove records from the file."""
         kept = [record for record in self.records if not unwanted(record)]
         if len(kept) == len(self.records):
             return
@@ -134,25 +137,25 @@ class Results:
             temporary.write_text("".join(map(_text, kept)), encoding="utf-8")
 
     def steps(self, corpus: str, row: str) -> Steps | None:
-        """The steps of a row."""
+        """Return the steps of a row, None if they are unknown."""
         found = (r for r in self.records if isinstance(r, Steps) and (r.corpus, r.row) == (corpus, row))
         return next(found, None)
 
     def outcome(self, job: Job) -> Outcome | None:
-        """What came out of a run."""
+        """Return the result of a run, None if there is none."""
         return _of(job, (r for r in self.records if isinstance(r, Outcome)))
 
     def failure(self, job: Job) -> Failed | None:
-        """Why a run failed."""
+        """Return the failure of a run, None if it did not fail."""
         return _of(job, (r for r in self.records if isinstance(r, Failed)))
 
     def outcomes(self, corpus: str, row: str, seeds: Sequence[int]) -> list[Outcome]:
-        """What came out of the runs of a row, in the order of the seeds."""
+        """Return the results of a row's runs, in the order of the seeds."""
         return [found for seed in seeds if (found := self.outcome(Job(corpus, row, seed)))]
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether values are the same once they are written as JSON."""
+    """Return whether two values are the same when written as JSON."""
     return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
 
 
@@ -165,7 +168,7 @@ def _text(record: Record) -> str:
 
 
 def _read(path: Path) -> Iterable[Record]:
-    *whole, _ = path.read_bytes().split(b"\n")  # behind the last line feed, a killed writer's
+    *whole, _ = path.read_bytes().split(b"\n")  # what follows the last line feed was left by a killed writer
     for number, line in enumerate(whole, 1):
         try:
             found = json.loads(line)

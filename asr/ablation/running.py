@@ -1,4 +1,4 @@
-"""The work of an ablation: what is not done yet is timed, trained and measured; what is done stands in the results."""
+"""Running an ablation: whatever is not in the results yet is timed, trained and measured."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from asr.training.finish import git_revision
 
 _LOOK_EVERY_S = 0.5
 _TIMED_TOGETHER = 4  # rows, beside base
-_MEASURING = 0.1  # of the time of a training
+_MEASURING = 0.1  # relative to the time of a training
 
 
 @dataclass
 class Progress:
-    """Tells a person what happens: a line for each event, and how much is done in trainings of the full budget."""
+    """Shows progress: a line for each event, and the amount of work done, in units of a training with full budget."""
 
     say: Callable[[str], None] = print
     on_done: Callable[[float, float], None] = lambda done, total: None
     total: float = 0.0
     done: float = 0.0
-    running: dict[Job, float] = field(default_factory=dict)  # when each began
-    took_s: list[float] = field(default_factory=list)  # of a training of the full budget
+    running: dict[Job, float] = field(default_factory=dict)  # start time of each
+    took_s: list[float] = field(default_factory=list)  # seconds of each run so far, scaled to the full budget
 
     def look(self) -> None:
-        """Show how far it is; what runs counts by the time that others took."""
+        """Show the progress; running trainings are estimated by the time that others took."""
         usual_s = sum(self.took_s) / len(self.took_s) if self.took_s else float("inf")
         now = time.monotonic()
         part = sum(min(0.95, (now - began) / usual_s) for began in self.running.values())
@@ -51,10 +51,10 @@ class Progress:
 class Runner:
     """Brings the results of a plan up to date.
 
-    jobs: runs side by side, which share the cores.  Each run is a process of its own, as if `asr train` had been
-    called by hand, so that its memory is given back and a crash is its own; what it prints goes to a file beside its
-    folder.  Steps are timed alone, before the runs of a wave.  A run that is done keeps its model, its logs and what it
-    heard; its training states, which are large, go unless a row is to average them.
+    jobs: number of parallel runs, which share the cores.  Each run is a separate process, as if `asr train` had been
+    called by hand, so that its memory is freed and a crash affects no other run; its output goes to a file beside its
+    folder.  Steps are timed while nothing else runs, before the runs of a wave.  A finished run keeps its model, its
+    logs and its recognised texts; its training states, which are large, are deleted unless a row is to average them.
     """
 
     def __init__(self, plan: Plan, results: Results, commands: Commands, jobs: int, progress: Progress) -> None:
@@ -65,7 +65,7 @@ class Runner:
         self.problems: list[str] = []
 
     def run(self, only: Collection[str] = ()) -> bool:
-        """Do what is left; whether all that was asked for has a result now."""
+        """Do the remaining work; return whether everything asked for has a result now."""
         waves = [w for corpus in self.plan.config.corpora for w in self.plan.waves(corpus, only)]
         left = [[job for job in wave if self._is_open(job)] for wave in waves]
         self.progress.total = sum(self._weight(job) for wave in left for job in wave)
@@ -99,7 +99,7 @@ class Runner:
     # ---- timing ------------------------------------------------------------------------------------------------
 
     def _time(self, wave: Sequence[Job]) -> None:
-        """Find out how many steps the rows of a wave get, where that is not known; a few rows at a time."""
+        """Determine how many steps the rows of a wave get, if that is unknown, timing a few rows at a time."""
         corpus, seeds = wave[0].corpus, self.plan.config.seeds
         rows = [row for row in dict.fromkeys(job.row for job in wave) if self.plan.trains(row)]
         rows = [row for row in rows if self.results.steps(corpus, row) is None]
@@ -129,7 +129,7 @@ class Runner:
                 self._note_steps(corpus, row, times, reference_s)
 
     def _note_as(self, corpus: str, row: str, timed: str) -> None:
-        """Give a row the steps of one that was timed, if it is another; with it, the row fails."""
+        """Give a row the step time of the row that was timed for it, if that is another one and did not fail."""
         found, base = self.results.steps(corpus, timed), self.results.steps(corpus, BASE)
         if timed == row:
             return
@@ -186,7 +186,7 @@ class Runner:
         return self._outcome(job, out, steps)
 
     def _train(self, experiment: Tree, path: Path) -> None:
-        """Train as `asr train` does, or go on; what it prints goes beside the YAML."""
+        """Train or resume with `asr train`; its output goes beside the YAML."""
         with write_atomically(path) as temporary:
             temporary.write_text(yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True), encoding="utf-8")
         self.commands.run(["asr", "train", str(path)], path.with_suffix(".log"), self.threads)
@@ -201,7 +201,7 @@ class Runner:
         return Outcome(**job._asdict(), settings=settings, **made, **told, **{**optional, **found})
 
     def _note(self, job: Job, future: Future[Outcome]) -> None:
-        """Write down what became of a run; one that somebody killed is neither done nor failed."""
+        """Record the result or the failure of a run; a run that was killed has neither."""
         took_s = time.monotonic() - self.progress.running.pop(job, time.monotonic())
         self.progress.done += self._weight(job)
         try:
@@ -229,7 +229,7 @@ class Runner:
 
 
 def check_settings(plan: Plan, results: Results, only: Collection[str]) -> None:
-    """AsrError if a row's records are of other settings than the YAML has now.  only: as for the run."""
+    """Raise AsrError if a row's records have other settings than the YAML has now.  only: as for `Runner.run`."""
     if only:
         needed = (plan.config.start_of, plan.config.opponent_of, plan.config.timed_as)
         only = {BASE, *only, *(other(row) for row in only for other in needed)}
@@ -250,9 +250,9 @@ def check_settings(plan: Plan, results: Results, only: Collection[str]) -> None:
 
 
 def forget(plan: Plan, results: Results, rows: Collection[str]) -> None:
-    """Drop rows and those that start from them: their results and their runs.
+    """Drop the results and runs of these rows and of those that start from them.
 
-    How many steps base has stays, as long as its settings do: the budget of all others hangs on it.
+    The steps of base are kept as long as its settings are the same: the budget of all other rows depends on them.
     """
     rows = {row for row in plan.config.rows if row in rows or plan.config.start_of(row) in rows}
     kept = [

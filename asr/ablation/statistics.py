@@ -1,12 +1,12 @@
-"""Rates of rows over seeds and utterances, and whether rows differ.
+"""Error rates of rows over seeds and utterances, and tests of whether rows differ.
 
-Two things were drawn by chance: the utterances that are scored, and the seeds that were trained. Each resample of the
-bootstrap draws the utterances anew, the same for all that are compared (Bisani and Ney 2004), and takes the mean over
-the seeds as they are; in it is what chance makes of each utterance under each seed. Three seeds are too few to be drawn
-from. By how much one is better or worse as a whole is estimated as in an analysis of variance with two random factors,
-and each resample adds a draw of Student's t with that standard error, with the degrees of freedom that the seeds have.
-Rows that decode with the same models, or train on from them, are compared seed by seed. With one seed the intervals
-tell of the utterances alone.
+There are two random factors: the utterances that are scored and the seeds of the trainings. Each bootstrap resample
+draws the utterances anew, the same ones for all rows that are compared (Bisani and Ney 2004), and averages over the
+given seeds, which includes the variation of single utterances between seeds. The seeds themselves are not resampled:
+three are too few. How much a whole seed is better or worse is estimated by an analysis of variance with two random
+factors, and each resample adds a draw of Student's t with that standard error and the degrees of freedom of the seeds.
+Rows that decode with the same models, or train on from them, are compared seed by seed. With one seed, the intervals
+cover only the utterances.
 
 Shapes: N utterances, S seeds, B resamples.
 """
@@ -33,7 +33,7 @@ Values = npt.NDArray[np.float64]
 
 
 class Estimate(NamedTuple):
-    """A rate or a difference of rates, as fractions, and the middle 95 % of the resamples."""
+    """A rate or a difference of rates, as a fraction, with the middle 95 % of its resamples."""
 
     value: float
     low: float
@@ -41,26 +41,26 @@ class Estimate(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A row's rate less that of another, and the p-value of there being none."""
+    """A row's rate minus that of another row, and the p-value of no difference."""
 
     estimate: Estimate
     p: float
 
 
 def rate(seeds: Sequence[Errors]) -> Estimate:
-    """The mean over seeds, of a row whose runs scored the same utterances."""
+    """Estimate a row's mean rate over its seeds, all of which scored the same utterances."""
     errors_NS, said_N = _counts(seeds)
     drawn_B = _resampled(errors_NS, np.zeros_like(said_N)[:, None], said_N, [errors_NS])
     found = _estimate(drawn_B, errors_NS, said_N)
-    return found._replace(low=max(0.0, found.low))  # the chance of two or three seeds is wide
+    return found._replace(low=max(0.0, found.low))  # with two or three seeds, the interval is wide
 
 
 def difference(row: Sequence[Errors], other: Sequence[Errors], *, paired: bool) -> Difference:
-    """How much higher a row's rate is than the other's.
+    """Estimate how much higher a row's rate is than the other's.
 
-    paired: the seeds of both are the same in order, and have the same models.
-    p is twice the smaller share of resamples in which the difference is not of one sign, as in `asr.scoring`.
-    Raises DataError if they are not of the same utterances.
+    paired: whether both have the same seeds, in the same order, and use the same models.
+    p is twice the smaller of the shares of resamples with a difference <= 0 and >= 0, as in `asr.scoring`.
+    Raises DataError if they did not score the same utterances.
     """
     errors_NS, said_N = _counts(row)
     others_NS, others_said_N = _counts(other)
@@ -74,7 +74,7 @@ def difference(row: Sequence[Errors], other: Sequence[Errors], *, paired: bool) 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values that hold for all of these comparisons together (Holm 1979)."""
+    """Return p-values adjusted for all of these comparisons together (Holm 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -90,7 +90,7 @@ def _counts(seeds: Sequence[Errors]) -> tuple[Counts, Counts]:
 
 
 def _resampled(errors_NS: Counts, others_NS: Counts, said_N: Counts, independent: Sequence[Counts]) -> Values:
-    """Resamples (B,) of the difference of two rates.  independent: the parts of it that have seeds of their own."""
+    """Return resamples (B,) of the difference of two rates.  independent: the parts of it with independent seeds."""
     rows = [errors_NS.sum(1), others_NS.sum(1), said_N]
     errors_B, others_B, said_B = resample(np.stack(rows, axis=1), RESAMPLES).T
     drawn_B: Values = (errors_B / errors_NS.shape[1] - others_B / others_NS.shape[1]) / np.maximum(1, said_B)
@@ -102,7 +102,7 @@ def _resampled(errors_NS: Counts, others_NS: Counts, said_N: Counts, independent
 
 
 def seed_variance(errors_NS: Counts, said_N: Counts) -> float:
-    """By how much the rates of seeds vary beyond what chance makes of single utterances; at least 0."""
+    """Estimate the variance of the seeds' rates beyond the chance variation of single utterances; at least 0."""
     seeds, words = errors_NS.shape[1], int(said_N.sum())
     if seeds < 2 or not words:
         return 0.0

@@ -1,4 +1,4 @@
-"""An ablation's results as rows of figures: what the Markdown and the picture are made of."""
+"""An ablation's results as rows of numbers, from which the report and its figures are made."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ METRICS: tuple[Metric, ...] = ("wer", "cer")
 
 @dataclass(frozen=True)
 class Contest:
-    """A row's rate on dev beside that of the row that it is held against.
+    """A row's dev rate compared with that of the row it is held against.
 
-    shown: not chance, if it is looked at alone; sure: nor for all rows together.  With one seed that is never known.
+    shown: significant by itself.  sure: significant with all rows of the table tested together.  With a single seed,
+    both are False.
     """
 
     difference: Difference
@@ -29,9 +30,9 @@ class Contest:
 
 @dataclass(frozen=True)
 class Line:
-    """What is known of a row on a corpus; figures of several seeds are means.
+    """The results of a row on a corpus; the numbers of several seeds are averaged.
 
-    step_s: seconds of a training step, as they would have been when base was timed first.
+    step_s: seconds of a training step, scaled to the session in which base was first timed.
     """
 
     name: str
@@ -43,23 +44,23 @@ class Line:
     contests: dict[Metric, Contest]
 
     def rate(self, metric: Metric, split: Literal["dev", "test"]) -> Estimate | None:
-        """The rate over all seeds that are done."""
+        """Return the rate over all finished seeds, None if a run did not score that split."""
         return rate(found) if (found := errors(self.outcomes, metric, split)) else None
 
     def mean(self, name: str) -> float | None:
-        """The mean of a figure over the seeds; None where a run has none."""
+        """Return the mean of a number over the seeds, None if a run does not have it."""
         values = [getattr(outcome, name) for outcome in self.outcomes]
         return None if not values or None in values else sum(values) / len(values)
 
     def mean_loss(self, name: str) -> float | None:
-        """The mean of a loss of dev over the seeds."""
+        """Return the mean of a dev loss over the seeds, None if a run does not have it."""
         values = [outcome.dev_losses.get(name) for outcome in self.outcomes]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def lines(plan: Plan, results: Results, corpus: str) -> list[Line]:
-    """The rows of a corpus that have results or failed, base first."""
+    """Return the rows of a corpus that have results or failures, base first."""
     found = []
     differences = {metric: _differences(plan, results, corpus, metric) for metric in METRICS}
     for row in plan.rows(corpus):
@@ -82,7 +83,7 @@ def _step_s(own: Steps | None, base: Steps | None) -> float | None:
 
 
 def errors(outcomes: Sequence[Outcome], metric: Metric, split: Literal["dev", "test"]) -> list[Errors]:
-    """The counts of each seed; none if a run did not score that split."""
+    """Return the counts of each seed; empty if a run did not score that split."""
     splits = [getattr(outcome, split) for outcome in outcomes]
     return [] if None in splits else [getattr(each, metric) for each in splits]
 
@@ -96,7 +97,7 @@ def _differences(plan: Plan, results: Results, corpus: str, metric: Metric) -> d
         if row == BASE or not mine or not theirs:
             continue
         paired = plan.config.start_of(row) == plan.config.start_of(other) and row != plan.config.start_of(row)
-        if paired:  # the same models on both sides
+        if paired:  # both use the same models
             shared = {outcome.seed for outcome in mine} & {outcome.seed for outcome in theirs}
             mine, theirs = ([o for o in some if o.seed in shared] for some in (mine, theirs))
         if mine and theirs:

@@ -1,14 +1,14 @@
-"""How many steps each row gets.
+"""Timing of steps, to find out how many steps each row gets.
 
-All rows are to train for the same time, and yet a run is to be repeatable and to go on after a kill as if nothing had
-been. A clock that ends a training allows neither: the last step, and with it a cosine schedule that ends there, would
-depend on the weather of the machine. So the seconds are turned into steps once: each row is trained for a few steps,
-alone on the machine, with the same batches and beside base in the same sitting, and gets as many steps as base's time
-allows. The number is written down; who repeats a row takes the number and needs no clock. As only the ratio to
+All rows shall train for the same time, but a run shall also be repeatable and resume after a kill as if nothing had
+happened. Ending a training by the clock allows neither: the last step, and with it a cosine schedule that ends there,
+would depend on the momentary load of the machine. So seconds are converted to steps once: each row is trained for a few
+steps with nothing else running, with the same batches and in the same session as base, and gets as many steps as fit
+into base's time. The number is recorded; to repeat a row, one takes the number and needs no clock. As only the ratio to
 base counts, rows that are timed on another day or another machine stay comparable: base is timed again with them.
 
-What a row costs later only, in a schedule that sets in late, is not seen: `timed_with` makes it show at once. Neither
-are validations, which each run has as many of as the others. Rows that change nothing a step has to do, such as
+Costs that arise only later, as in a schedule that begins late, are missed: `timed_with` makes them show at once.
+Validations are not timed either; all runs have equally many. Rows that do not change the work of a step, such as
 another learning rate, need no timing of their own: `timed_as`.
 """
 
@@ -28,16 +28,17 @@ from asr.data.cuts import read_split
 from asr.errors import AsrError
 from asr.files import Place, is_folder, to_place
 
-Train = Callable[[Tree, Path], None]  # an experiment, and where its YAML and what it prints go
+Train = Callable[[Tree, Path], None]  # an experiment, and the path of its YAML, beside which its output goes
 _NEVER = 1_000_000_000
 
 
 def step_times(
     plan: Plan, corpus: str, rows: Sequence[str], train: Train, failed: Callable[[str, AsrError], None]
 ) -> dict[str, float]:
-    """Seconds of a step of base and of these rows; they take turns, pass after pass.
+    """Measure the seconds of a step of base and of these rows, which take turns in each pass.
 
-    failed: told of a row that cannot be trained, which is left out.  Raises AsrError if that is base.
+    failed: gets a row that cannot be trained, which is left out, and its error.  Raises AsrError if base fails or a
+    training is killed.
     """
     times: dict[str, list[list[float]]] = {row: [] for row in dict.fromkeys([BASE, *rows])}
     for _ in range(plan.config.budget.passes):
@@ -53,7 +54,7 @@ def step_times(
 
 
 def quickest(passes: Sequence[Sequence[float]]) -> float:
-    """The mean of the steps, of each the quickest of all passes: what else the machine does only ever adds time."""
+    """Return the mean step time, taking each step's quickest pass: other load on the machine only ever adds time."""
     steps = list(zip(*passes, strict=True))
     return sum(map(min, steps)) / len(steps)
 
@@ -61,10 +62,10 @@ def quickest(passes: Sequence[Sequence[float]]) -> float:
 def steps_within(
     plan: Plan, corpus: str, row: str, step_s: float | None, base_step_s: float | None, reference_s: float | None
 ) -> int:
-    """The steps that the budget gives a row.
+    """Return the number of steps that the budget gives a row.
 
-    step_s, base_step_s: of the row and of base, timed together.  reference_s: of base, when base was given its steps;
-    a sitting in which base takes longer than that is one on a slower machine, whose budget counts for more.
+    step_s, base_step_s: step times of the row and of base, measured together.  reference_s: base's step time when base
+    was given its steps; if base took longer this time, the machine is slower, and the budget is extended accordingly.
     """
     budget, share = plan.config.budget, plan.config.rows[row].share
     limits = []
@@ -79,7 +80,7 @@ def steps_within(
 
 
 def _timed(plan: Plan, corpus: str, row: str, train: Train) -> list[float]:
-    folder = plan.config.runs / corpus / ".timing"  # which no row can be named
+    folder = plan.config.runs / corpus / ".timing"  # not a possible name of a row
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tree = _short(plan, corpus, row, folder)
@@ -90,7 +91,7 @@ def _timed(plan: Plan, corpus: str, row: str, train: Train) -> list[float]:
 
 
 def _short(plan: Plan, corpus: str, row: str, folder: Path) -> Tree:
-    """The row's training, but for a few steps, with one cut to validate on at the end."""
+    """Return the row's experiment, shortened to a few steps and a validation on one cut at the end."""
     budget, jobs = plan.config.budget, [Job(corpus, row, seed) for seed in plan.config.seeds]
     job = next(filter(plan.may_start, jobs), jobs[0])
     tree = plan.experiment(job, budget.untimed_steps + budget.timed_steps)
@@ -103,7 +104,7 @@ def _short(plan: Plan, corpus: str, row: str, folder: Path) -> Tree:
 
 
 def _one_cut(data: Tree, path: Path) -> Place:
-    """A manifest of the dev cut of middling length; a folder of shards stays whole, as its audio is in no files."""
+    """Write a manifest of the dev cut of median length; a Shar folder is returned whole, as its audio is not in files."""
     dev = to_place(data["dev"])
     if is_folder(dev):
         return dev
@@ -113,6 +114,6 @@ def _one_cut(data: Tree, path: Path) -> Place:
 
 
 def _seconds(log: Path, batches: int) -> list[float]:
-    """Seconds of each step, which are those of its batches."""
+    """Return the seconds of each step, summed over its batches."""
     seconds = [float(json.loads(line)["seconds"]) for line in log.read_text(encoding="utf-8").splitlines()]
     return [sum(seconds[at : at + batches]) for at in range(0, len(seconds), batches)]

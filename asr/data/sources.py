@@ -162,7 +162,7 @@ class Shard(NamedTuple):
     recordings: Place
 
     def entries(self) -> Iterator[Line]:
-        """Yield its cuts' lines with the place of their audio.  Raises DataError or ArchiveError naming the bad file."""
+        """Yield its cuts' lines with the place of their audio.  Raises DataError or ArchiveError naming the file."""
         with Tar(self.recordings) as tar:
             members = iter(tar)
             for line in _lines(self.cuts):

@@ -56,7 +56,7 @@ class Usable:
         return self._target_problem(joined, joined.duration) is None
 
     def _target_problem(self, cut: Cut, duration_s: float | None) -> str | None:
-        """Return why the target cannot be trained on, or, without a duration, why its loss cannot be computed at all."""
+        """Return why the target cannot be trained on or, without a duration, why its loss cannot be computed at all."""
         try:
             target = self.examples.target(cut)
         except DataError as e:
