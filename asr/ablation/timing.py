@@ -104,7 +104,7 @@ def _short(plan: Plan, corpus: str, row: str, folder: Path) -> Tree:
 
 
 def _one_cut(data: Tree, path: Path) -> Place:
-    """Write a manifest of the dev cut of median length; a Shar folder is returned whole, as its audio is not in files."""
+    """Write a manifest of the dev cut of median length; return a Shar folder whole, as its audio is not in files."""
     dev = to_place(data["dev"])
     if is_folder(dev):
         return dev
