@@ -164,8 +164,8 @@ def test_mistakes_of_a_run_are_one_line(folder: Path) -> None:
     assert (done.status, done.err) == (2, [f"asr: {folder}/none.yaml: no such file"])
     words = ["lm", "train", CONF / "prompts" / "lm-en.yaml", f"out={folder / 'none'}"]
     for change, says in (
-        ("data.train=3", "lm-en.yaml: 'data.train': a list has to stand here, got 3"),
-        ("data=texts.txt", "lm-en.yaml: 'data': a section of keys has to stand here, got texts.txt"),
+        ("data.train=3", "lm-en.yaml: 'data.train': must be a list, got 3"),
+        ("data=texts.txt", "lm-en.yaml: 'data': must be a section of keys, got texts.txt"),
         (f"speech_model={folder}/no/model", f"(config.yaml is missing); asr train with out={folder}/no makes it"),
         (f"speech_model={folder}/none", f"speech_model, whose tokens are taken: {folder}/none: no model folder"),
     ):

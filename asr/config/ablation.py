@@ -1,4 +1,4 @@
-"""The options of an ablation: what `asr ablate` trains, for how long, and what is compared with what."""
+"""The options of an ablation: what `asr ablate` trains, for how long, and what it compares."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from .base import Config, Location
 
 BASE = "base"
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")]  # it is a folder's, too
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")]  # also the name of a folder
 Changes = dict[str, Any]
 
 _NEEDS_TIMING = "train_s needs timed_steps: how many steps fit into it has to be found out"
 
 
 def _changes(where: str) -> str:
-    return f"changes of an experiment {where}, by dotted key, such as {{model.encoder.layers: 4}}"
+    return f"changes to the experiment {where}, by dotted key, such as {{model.encoder.layers: 4}}"
 
 
 class BudgetConfig(Config):
-    """What each training may take; with both limits, the one that is reached first."""
+    """The budget of each training; with both limits, the one that is reached first counts."""
 
     train_s: float | None = Field(
         None,
         gt=0,
-        description="seconds of a training's steps, by the time of a step of base; a row whose steps take twice as "
-        "long gets half as many",
+        description="seconds of a training's steps, measured by the step time of base; a row whose steps take twice "
+        "as long gets half as many",
     )
     max_steps: int | None = Field(None, gt=0, description="optimiser steps of a training; give this, train_s or both")
     validations: int = Field(
-        8, gt=0, description="validations of each training, evenly spread; the best one's state is its model"
+        8,
+        gt=0,
+        description="validations of each training, evenly spaced; the state that is best in them becomes its model",
     )
     timed_steps: int = Field(
         100, ge=0, description="steps of each row that are timed; 0: none, for a budget of max_steps alone"
     )
-    untimed_steps: int = Field(20, ge=0, description="steps before the timed ones, in which caches and pipelines fill")
-    passes: int = Field(2, gt=0, description="times that the steps are timed; of each step the quickest counts")
+    untimed_steps: int = Field(20, ge=0, description="steps before the timed ones, to warm up caches and pipelines")
+    passes: int = Field(2, gt=0, description="how often the steps are timed; each step's fastest pass counts")
 
     @model_validator(mode="after")
     def _has_an_end(self) -> BudgetConfig:
@@ -50,59 +52,62 @@ class BudgetConfig(Config):
 
 
 class CorpusConfig(Config):
-    """What all rows start from on one corpus, and what is scored beside its data.dev."""
+    """The base experiment of all rows on one corpus, and what is scored besides its data.dev."""
 
-    base: Path = Field(description="YAML of an experiment, as for asr train")
+    base: Path = Field(description="YAML file of the experiment, as for asr train")
     test: Location | None = Field(None, description="manifest that each run decodes once, at its end")
-    title: str = Field("", description="what the corpus is, for the headings of the report")
+    title: str = Field("", description="description of the corpus, for the headings of the report")
     set: Changes = Field({}, description=_changes("in all rows of this corpus"))
     train_s: float | None = Field(
-        None, gt=0, description="seconds in place of budget.train_s, for a corpus that takes longer"
+        None, gt=0, description="replaces budget.train_s on this corpus, if it needs longer trainings"
     )
 
 
 class RowConfig(Config):
-    """One change.  A row trains a model of its own, unless all it has is another way to use that of another row.
+    """One change.  A row trains its own model, unless it only decodes with another row's model or averages its states.
 
-    A row that trains on from another row's model takes `share` of the budget on top of what that one took. More time
-    alone would help: hold it `against` a row that trains on without the change.
+    A row that continues training another row's model takes `share` of the budget in addition to that row's own. The
+    additional time alone would help: compare it, by `against`, with a row that continues without the change.
     """
 
     model_config = ConfigDict(populate_by_name=True)
 
-    title: str = Field("", description="what is changed, for the table")
-    note: str = Field("", description="a sentence on what came out, and why")
-    needs: str = Field("", description="what it takes beside the corpus, such as a CTC head, for the report")
+    title: str = Field("", description="description of the change, for the report")
+    note: str = Field("", description="a sentence on the result and its reason, for the report")
+    needs: str = Field("", description="what the change needs besides the corpus, such as a CTC head, for the report")
     set: Changes = Field({}, description=_changes("that this row trains with"))
     decode: Changes = Field(
-        {}, description="changes of decode, such as {beam_size: 20}: nothing is trained, the model of `from` decodes so"
+        {},
+        description="changes to decode, such as {beam_size: 20}; nothing is trained: the model of `from` decodes with "
+        "them",
     )
     average: bool = Field(
-        False, description="nothing is trained: the mean of the best states of `from` decodes (asr average)"
+        False, description="nothing is trained: the average of the best states of `from` decodes (asr average)"
     )
     from_: str | None = Field(
         None,
         alias="from",
-        description="row whose model this one trains on from, or decodes with; default: none, and base where nothing "
+        description="row whose model this one continues to train, or decodes with; default: none, or base if nothing "
         "is trained",
     )
     share: float = Field(
-        1.0, gt=0, description="with `from` and `set`: part of the budget that the further training takes"
+        1.0, gt=0, description="with `from` and `set`: share of the budget that the further training takes"
     )
     against: str | None = Field(
-        None, description="row that it is compared with; default: base, or `from` where nothing is trained"
+        None, description="row that it is compared with; default: base, or `from` if nothing is trained"
     )
-    only: tuple[str, ...] = Field((), description="corpora that it is for; empty: all of them")
+    only: tuple[str, ...] = Field((), description="corpora that the row is for; empty: all of them")
     timed_with: Changes = Field(
-        {}, description=_changes("while it is timed, where a schedule makes its steps dearer later on")
+        {}, description=_changes("while it is timed, if a schedule makes its steps more expensive later on")
     )
     timed_as: str | None = Field(
-        None, description="row whose steps take as long, and which is timed for both; default: it is timed itself"
+        None,
+        description="row whose steps take equally long and which is timed for both; default: the row is timed itself",
     )
 
     @property
     def trains(self) -> bool:
-        """Whether it makes weights of its own."""
+        """Whether the row trains weights of its own."""
         return not self.decode and not self.average
 
     @model_validator(mode="after")
@@ -115,18 +120,20 @@ class RowConfig(Config):
 
 
 class AblationConfig(Config):
-    """Rows times seeds times corpora, all for the same time."""
+    """An ablation: every row is trained with every seed on every corpus, all for the same time."""
 
-    runs: Path = Field(description="folder of the trainings, a folder in it for each corpus, row and seed")
-    results: Path = Field(description="file of results, a JSON object a line; small, to be kept with the recipe")
+    runs: Path = Field(description="folder of the trainings, with a subfolder for each corpus, row and seed")
+    results: Path = Field(description="file of results, one JSON object per line; small, to be kept with the recipe")
     report: Path = Field(description="Markdown file that is written from the results, with figures beside it")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0, 1, 2), min_length=1, description="each row is trained with each of these seeds"
     )
-    budget: BudgetConfig = Field(description="what each training may take")
+    budget: BudgetConfig = Field(description="limits of each training")
     set: Changes = Field({}, description=_changes("in all rows, base included"))
-    corpora: dict[Name, CorpusConfig] = Field(min_length=1, description="what is trained on, by name")
-    rows: dict[Name, RowConfig] = Field({}, description="what is changed, by name; base is a row, written or not")
+    corpora: dict[Name, CorpusConfig] = Field(min_length=1, description="corpora to train on, by name")
+    rows: dict[Name, RowConfig] = Field(
+        {}, description="changes to compare, by name; base is always a row, even if it is not listed"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -171,23 +178,23 @@ class AblationConfig(Config):
                     raise ValueError(f"row '{name}': row '{other}', which it needs, is not for corpus '{corpus}'")
 
     def corpora_of(self, row: str) -> tuple[str, ...]:
-        """The corpora that a row is for."""
+        """Return the corpora that a row is for."""
         return self.rows[row].only or tuple(self.corpora)
 
     def train_s(self, corpus: str) -> float | None:
-        """The seconds of base's training steps that a run on a corpus may take."""
+        """Return the budget of a run on a corpus, in seconds of base's training steps."""
         return self.corpora[corpus].train_s or self.budget.train_s
 
     def start_of(self, name: str) -> str:
-        """The row whose model a row starts from or uses; its own name where it starts from nothing."""
+        """Return the row whose model a row starts from or uses, its own name if there is none."""
         row = self.rows[name]
         return row.from_ or (name if row.trains else BASE)
 
     def timed_as(self, name: str) -> str:
-        """The row whose steps are timed for a row: its own name, where it is timed itself."""
+        """Return the row whose steps are timed for a row, its own name if it is timed itself."""
         return self.rows[name].timed_as or name
 
     def opponent_of(self, name: str) -> str:
-        """The row that a row is compared with."""
+        """Return the row that a row is compared with."""
         row = self.rows[name]
         return row.against or (BASE if row.trains else self.start_of(name))

@@ -1,4 +1,4 @@
-"""The options of attention: positions, scores and how far frames see."""
+"""The options of attention: positions, scores, and how far frames attend."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from .base import Config, Size
 PositionKind = Annotated[
     Literal["none", "sinusoidal", "learned", "shaw", "transformer_xl", "rotary"],
     Field(
-        description="how order is told: none; added to the vectors (sinusoidal, Vaswani et al. 2017; learned); or "
-        "told to self-attention as distances: shaw (Shaw et al. 2018), transformer_xl (Dai et al. 2019), rotary "
-        "(RoPE, Su et al. 2021)"
+        description="how positions are encoded: none; added to the vectors (sinusoidal, Vaswani et al. 2017; "
+        "learned); or as distances in self-attention: shaw (Shaw et al. 2018), transformer_xl (Dai et al. 2019), "
+        "rotary (RoPE, Su et al. 2021)"
     ),
 ]
 RELATIVE = ("shaw", "transformer_xl", "rotary")
 Clip = Annotated[
-    int, Field(gt=0, le=65_536, description="with position=shaw: the largest distance; those beyond count as this one")
+    int,
+    Field(
+        gt=0,
+        le=65_536,
+        description="with position=shaw: largest distance that is told apart; larger ones count as this one",
+    ),
 ]
 Score = Annotated[
     Literal["dot", "additive"],
     Field(
-        description="score of a query and a key, wherever there is attention: dot, the scaled dot product, or "
-        "additive, v . tanh(q + k) (Bahdanau et al. 2015)"
+        description="score of a query and a key in all attention: dot, the scaled dot product, or additive, v . "
+        "tanh(q + k) (Bahdanau et al. 2015)"
     ),
 ]
 FirstPosition = Annotated[
@@ -36,7 +41,7 @@ AttentionDropout = Annotated[
     Field(
         ge=0,
         lt=1,
-        description="share of attention weights zeroed in training (Vaswani et al. 2017's code); ESPnet and fairseq "
+        description="share of attention weights zeroed in training; ESPnet and fairseq "
         "take 0.1",
     ),
 ]
@@ -46,7 +51,10 @@ Scaled = Annotated[bool, Field(description="multiply the vectors by sqrt(dim) be
 def check_attention(
     position: str, score: str, first_position: int, *, clipped: bool = False, head: int | None = None
 ) -> None:
-    """ValueError for parts of attention that do not fit together; clipped: by another distance.  head: width of one."""
+    """Raise ValueError for options of attention that do not fit together.
+
+    clipped: whether `clip` differs from its default.  head: width of a head.
+    """
     if clipped and position != "shaw":
         raise ValueError(f"clip is for position=shaw: position={position} has no farthest distance")
     if position in RELATIVE and score == "additive":
@@ -58,24 +66,24 @@ def check_attention(
 
 
 class WindowConfig(Config):
-    """Self-attention to frames nearby, in frames of the encoder: hops of the features times subsampling.factor."""
+    """Self-attention to nearby encoder frames, each of which lasts subsampling.factor hops of the features."""
 
-    left: int = Field(ge=0, le=65_536, description="frames before each that it attends to")
-    right: int = Field(ge=0, le=65_536, description="frames after each that it attends to")
+    left: int = Field(ge=0, le=65_536, description="number of preceding frames that a frame attends to")
+    right: int = Field(ge=0, le=65_536, description="number of following frames that a frame attends to")
 
 
 class ChunkConfig(Config):
-    """Self-attention within chunks of frames of the encoder (Zhang et al. 2020)."""
+    """Self-attention within chunks of encoder frames (Zhang et al. 2020)."""
 
     frames: Size = Field(
-        description="frames of the encoder in a chunk: each attends to all of its chunk; convolutions of conformer "
+        description="encoder frames in a chunk: each attends to all frames of its chunk; convolutions of conformer "
         "layers reach beyond it"
     )
-    left: int = Field(0, ge=0, le=1024, description="chunks before its own that a frame attends to as well")
+    left: int = Field(0, ge=0, le=1024, description="number of preceding chunks that a frame attends to as well")
 
 
 def check_reach(position: str, padding: str, window: WindowConfig | None, chunk: ChunkConfig | None) -> None:
-    """ValueError if self-attention, as far as it reaches, does not go with the silence that `padding` keeps."""
+    """Raise ValueError if `window` or `chunk` exclude each other or do not fit `padding` and `position`."""
     if window and chunk:
         raise ValueError("window and chunk both limit self-attention: give one of them")
     if (window or chunk) and padding != "mask":

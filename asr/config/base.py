@@ -1,4 +1,4 @@
-"""What all options share: the base class, and numbers that no file can make hostile."""
+"""The base class of all options, and bounded number types that a hostile file cannot abuse."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     def changed(self, name: str) -> bool:
-        """Whether an option is another than the default."""
+        """Return whether an option differs from its default."""
         return bool(getattr(self, name) != type(self).model_fields[name].default)
 
 
@@ -36,14 +36,14 @@ else:
         WithJsonSchema({"type": "string", "format": "path"}),
     ]
 
-# Far above any use; a hostile file cannot ask for a model that takes hours to build.
+# Bounds far above any use, so that a hostile file cannot ask for a model that takes hours to build.
 Size = Annotated[int, Field(gt=0, le=65_536)]
 Rate = Annotated[int, Field(ge=1000, le=384_000)]
 Layers = Annotated[int, Field(ge=0, le=256)]
 
 
 def by_kind(default: str) -> Discriminator:
-    """What tells the members of a union apart: their `kind`, which may be left out for `default`."""
+    """Return a discriminator of a union by `kind`, which may be left out for `default`."""
 
     def kind(value: Any) -> str:
         found = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)

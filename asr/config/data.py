@@ -1,4 +1,4 @@
-"""The options of the training data: what is read, how it becomes batches, and how it is varied."""
+"""The options of the training data: what is read, how it is batched, and how it is augmented."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ Task = Annotated[str, StringConstraints(pattern=rf"^({TASK})$")]
 class PhraseListConfig(Config):
     """The phrase lists that a pointer is trained with: rare words of the utterance and of others (distractors)."""
 
-    rare_below: int = Field(5, gt=0, description="a word is rare if the training texts have it less often than this")
+    rare_below: int = Field(
+        5, gt=0, description="a word is rare if it occurs less often than this in the training texts"
+    )
     keep: float = Field(
         0.7,
         ge=0,
         le=1,
         description="probability that a rare word of the utterance is in its list; below 1, the model learns to do "
-        "without",
+        "without the list",
     )
     distractors: tuple[Distractors, Distractors] = Field(
         (10, 100), description="[fewest, most] rare words of other utterances in a list"
@@ -40,25 +42,26 @@ class PhraseListConfig(Config):
 
 
 class DataConfig(Config):
-    """Manifests (lhotse cuts) or Shar folders, and how they are put into batches."""
+    """Manifests (lhotse cuts) or Shar folders, and how they are batched."""
 
     train: Location = Field(
-        description="what is trained on: a manifest of lhotse cuts (.jsonl, .jsonl.gz) or a folder of shards that "
-        "lhotse wrote (Shar); a path or a URL"
+        description="training data: a manifest of lhotse cuts (.jsonl, .jsonl.gz) or a folder of shards that lhotse "
+        "wrote (Shar); a path or a URL"
     )
     dev: Location = Field(
-        description="speech of the same form, which validations decode and the best model is chosen by; cuts longer "
-        "than decode.window_s are left out"
+        description="validation data in the same form, by which the best model is chosen; cuts longer than "
+        "decode.window_s are left out"
     )
     stream: bool = Field(
         False,
-        description="read the train cuts as they are needed, not into memory, for a million cuts and more; a Shar "
-        "folder always is read so",
+        description="read the train cuts as they are needed, not into memory, for a million cuts or more; a Shar "
+        "folder is always read so",
     )
     shuffle_buffer: int = Field(
         50_000,
         gt=0,
-        description="with a stream: cuts that are held and shuffled at a time; more for a manifest that is sorted",
+        description="with a stream: number of cuts held and shuffled at a time; take more for a manifest that is "
+        "sorted",
     )
     languages: tuple[str, ...] | None = Field(
         None, description="keep only cuts in these languages, such as [en, es]; default: all"
@@ -66,36 +69,37 @@ class DataConfig(Config):
     tasks: tuple[Task, ...] = Field(
         (TRANSCRIBE,),
         min_length=1,
-        description="what is trained: [transcribe], [translate:en], [transcribe, translate:de] and so on, each cut on "
-        "those that it has the text for; with a translation, a vocabulary that is made has a token for each task",
+        description="tasks to train, such as [transcribe], [translate:en] or [transcribe, translate:de]; each cut is "
+        "used for those that it has the text for; with a translation, a newly trained vocabulary has a token for each "
+        "task",
     )
-    min_duration_s: float = Field(0.1, ge=0, description="train cuts of fewer seconds are left out")
+    min_duration_s: float = Field(0.1, ge=0, description="shorter train cuts, in seconds, are left out")
     max_duration_s: float = Field(
-        30.0, gt=0, description="train cuts of more seconds are left out; lower it where memory is short"
+        30.0, gt=0, description="longer train cuts, in seconds, are left out; lower it if memory is short"
     )
     batch_duration_s: float = Field(
         120.0,
         gt=0,
-        description="seconds of audio in a batch, padding included, of all processes together; lower it where memory "
-        "is short",
+        description="seconds of audio in a batch with its padding, over all processes together; lower it if memory is "
+        "short",
     )
     batch_size: int | None = Field(
-        None, gt=0, description="most utterances in a batch; default: as many as batch_duration_s holds"
+        None, gt=0, description="most utterances in a batch; default: as many as batch_duration_s allows"
     )
     buckets: int = Field(
         10,
         gt=0,
-        description="groups of like length that batches are drawn from: with more there is less padding, and batches "
-        "are less mixed",
+        description="groups of similar length from which batches are drawn: more of them mean less padding, and "
+        "batches that are less mixed",
     )
     workers: int = Field(
         2,
         ge=0,
-        description="processes that load audio for each process that trains; 0: it loads its own; more where run.json "
-        "has a high waited_for_data_s",
+        description="processes that load audio for each training process; 0: it loads its own; take more if "
+        "waited_for_data_s in run.json is high",
     )
     phrases: PhraseListConfig | None = Field(
-        None, description="phrase lists for a model whose decoder has a pointer, {} for their defaults; default: none"
+        None, description="phrase lists for a model whose decoder has a pointer; {}: with their defaults; default: none"
     )
 
     @field_validator("languages")
@@ -119,65 +123,66 @@ class DataConfig(Config):
 
     @property
     def streamed(self) -> bool:
-        """Whether the train cuts are read as they are needed."""
+        """Whether the train cuts are read as they are needed, not into memory."""
         return self.stream or is_folder(self.train)
 
 
 class AugmentConfig(Config):
-    """Changes to the training data; every draw is a function of the seed and of when an utterance comes."""
+    """Augmentation of the training data; a draw depends only on the seed, the utterance and its place in training."""
 
     speeds: tuple[Annotated[float, Field(ge=0.1, le=10)], ...] = Field(
         (1.0,),
         min_length=1,
-        description="speed perturbation (Ko et al. 2015): one factor is drawn for each utterance of those listed, "
-        "such as [0.9, 1.0, 1.1]; [1.0]: off",
+        description="speed perturbation (Ko et al. 2015): factors of which one is drawn for each utterance, such as "
+        "[0.9, 1.0, 1.1]; [1.0]: off",
     )
     join: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="probability that a further clip of the same language is appended to an utterance, then perhaps "
-        "another; 0: off",
+        description="probability that another clip in the same language is appended to an utterance, and after each "
+        "clip that yet another is; 0: off",
     )
-    join_max_s: float = Field(12.0, gt=0, description="seconds beyond which no clip is appended")
+    join_max_s: float = Field(12.0, gt=0, description="longest utterance, in seconds, that may result from joining")
     noise: Path | None = Field(
-        None, description="folder of audio files, noise or music, to mix in; goes with noise_probability"
+        None, description="folder of audio files with noise or music to mix in; goes with noise_probability"
     )
     noise_probability: float = Field(0.0, ge=0, le=1, description="probability that an utterance gets noise; 0: off")
     noise_snr_db: tuple[float, float] = Field(
         (5.0, 20.0),
-        description="[least, most] signal-to-noise ratio in dB, drawn evenly for each utterance; the less, the noisier",
+        description="[lowest, highest] signal-to-noise ratio in dB, drawn uniformly for each utterance",
     )
     time_masks: int = Field(
         0,
         ge=0,
-        description="SpecAugment (Park et al. 2019): masked stretches of frames in each utterance; 0: off, 2 is usual",
+        description="SpecAugment (Park et al. 2019): number of masked spans of frames in each utterance; 0: off, 2 is "
+        "usual",
     )
     time_mask_frames: int = Field(
         40,
         ge=1,
         description="widest time mask, in feature frames (10 ms each, unless features.hop_ms differs); widths are "
-        "drawn from 0 up to it",
+        "drawn from 0 to this",
     )
     time_mask_share: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="largest share of an utterance's frames that its time masks cover together (adaptive, Park et al. "
-        "2020)",
+        description="largest share of an utterance's frames that its time masks may cover together (adaptive, Park et "
+        "al. 2020)",
     )
     freq_masks: int = Field(
-        0, ge=0, description="SpecAugment: masked bands of mel bins in each utterance; 0: off, 2 is usual"
+        0, ge=0, description="SpecAugment: number of masked bands of mel bins in each utterance; 0: off, 2 is usual"
     )
     freq_mask_bins: int = Field(
-        27, ge=1, description="widest frequency mask, in mel bins of features.n_mels; widths are drawn from 0 up to it"
+        27, ge=1, description="widest frequency mask, in mel bins of features.n_mels; widths are drawn from 0 to this"
     )
     token_noise: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="share of the decoder's input tokens that random ones replace in training, with an attention "
-        "decoder (Xie et al. 2017); 0: off",
+        description="share of the decoder's input tokens that are replaced by random ones in training, with an "
+        "attention decoder (Xie et al. 2017); 0: off",
     )
     unpadded: float = Field(
         0.0,

@@ -1,4 +1,4 @@
-"""The options of the search, and of the guards that judge what it finds."""
+"""The options of the search, and of the guards against hallucinated texts."""
 
 from __future__ import annotations
 
@@ -12,36 +12,34 @@ from .base import Config
 
 
 class GuardConfig(Config):
-    """Guards against hallucinations (docs/guards.md); a log-probability is the mean over a text's tokens."""
+    """Guards against hallucinations (docs/guards.md); log-probabilities are means over a text's tokens."""
 
     enabled: bool = Field(
         False,
-        description="whether the guards are at work, for attention decoders; models imported from Whisper have true",
+        description="whether the guards are used, with attention decoders; true in models imported from Whisper",
     )
     silence_db: float = Field(
         -70.0,
         le=0,
-        description="level in dB of full scale; windows without a sample above it are silence, without text",
+        description="level in dB of full scale; windows without a sample above it are silent and get no text",
     )
     doubt_log_prob: float = Field(
         -0.7,
         le=0,
-        description="log-probability below which a text is doubtful, as is one that loops or reaches the length cap; "
-        "only doubtful texts are looked at closely",
+        description="texts of lower log-probability are doubtful, as are texts that loop or reach the length cap; "
+        "only doubtful texts are examined",
     )
     no_speech: float = Field(
         0.6,
         ge=0,
         le=1,
-        description="a doubtful text is dropped if the probability that nobody speaks is above this, and its own "
-        "below no_speech_log_prob (Whisper's rule)",
+        description="a doubtful text is dropped if the no-speech probability is above this and its own "
+        "log-probability below no_speech_log_prob (Whisper's rule)",
     )
     no_speech_log_prob: float = Field(
-        -1.0, le=0, description="log-probability from which on no_speech lets a text pass"
+        -1.0, le=0, description="texts of this log-probability or more pass the no_speech rule"
     )
-    min_log_prob: float = Field(
-        -2.0, le=0, description="a doubtful text of lower log-probability is dropped whatever else speaks for it"
-    )
+    min_log_prob: float = Field(-2.0, le=0, description="a doubtful text of lower log-probability is always dropped")
     heard_share: float = Field(
         0.25,
         ge=0,
@@ -53,46 +51,46 @@ class GuardConfig(Config):
         ge=0,
         le=1,
         description="a doubtful text of 1 to 3 tokens is dropped if attention moves on at none of them and the "
-        "probability that nobody speaks is above this",
+        "no-speech probability is above this",
     )
     stalled_tokens: int = Field(
-        8, ge=2, description="a doubtful text is cut off where attention stands still for so many tokens up to its end"
+        8, ge=2, description="a doubtful text is cut where attention stands still for this many tokens up to its end"
     )
     compression_ratio: float = Field(
         2.4,
         gt=0,
-        description="a text that zlib shortens by a larger factor is doubtful and, where it ends in a loop, cut off "
-        "after the first round",
+        description="a text that zlib compresses by a larger factor is doubtful and, if it ends in a loop, cut after "
+        "the loop's first round",
     )
     loop_times: int = Field(
         4,
         ge=2,
-        description="a text that ends in the same 1 to 8 tokens so many times in a row is in a loop, and doubtful",
+        description="a text that ends in the same 1 to 8 tokens this many times in a row loops and is doubtful",
     )
     temperatures: tuple[Annotated[float, Field(ge=0.01)], ...] = Field(
         (0.2, 0.4, 0.6, 0.8, 1.0),
-        description="a text that was cut off is drawn anew at these temperatures, in turn, until one needs no guard",
+        description="a text that was cut is sampled again at these temperatures in turn, until a sample needs no guard",
     )
     fallback_log_prob: float = Field(
-        -1.0, le=0, description="of texts drawn anew, those of lower log-probability are not taken"
+        -1.0, le=0, description="samples of lower log-probability are not taken in place of the text"
     )
     wider_beam: int = Field(
-        5, ge=1, le=1000, description="beam that improbable texts are searched for again with; 1: they are not"
+        5, ge=1, le=1000, description="beam with which improbable texts are searched for again; 1: they are not"
     )
     wider_log_prob: float = Field(
-        -0.5, le=0, description="log-probability below which a text is searched for again with wider_beam"
+        -0.5, le=0, description="texts of lower log-probability are searched for again with wider_beam"
     )
 
 
 class DecodeConfig(Config):
-    """Beam search, of which greedy search is beam_size 1, or texts drawn at random (temperature above 0)."""
+    """Beam search (greedy search with beam_size 1), or sampling (temperature above 0)."""
 
     beam_size: int = Field(
         1,
         ge=1,
         le=1000,
-        description="hypotheses that are followed at a time; 1: greedy search, and with a temperature; with "
-        "mask_predict: lengths that are tried",
+        description="number of hypotheses followed at a time; 1: greedy search, and required with a temperature; with "
+        "mask_predict: number of lengths tried",
     )
     ctc_weight: float = Field(
         0.0,
@@ -102,72 +100,74 @@ class DecodeConfig(Config):
         "c CTC (joint decoding, Watanabe et al. 2017); 0: the decoder alone",
     )
     length_bonus: float = Field(
-        0.0, description="added to a text's score for each token; above 0 for texts that come out too short"
+        0.0, description="added to a text's score for each token; above 0 if texts come out too short"
     )
     length_penalty: float = Field(
         1.0,
         ge=0,
-        description="finished scores are divided by length ** length_penalty; 0: not at all, 1: a mean over tokens, "
-        "with which length_bonus changes little",
+        description="finished scores are divided by length ** length_penalty; 0: not at all; 1: mean over tokens, "
+        "with which length_bonus has little effect",
     )
-    max_tokens_per_s: float = Field(
-        30.0, gt=0, description="most tokens of a text for each second of audio, beyond 8 that any may have"
-    )
+    max_tokens_per_s: float = Field(30.0, gt=0, description="most tokens of a text per second of audio, plus 8")
     n_best: int = Field(
         1,
         ge=1,
         le=1000,
-        description="texts to give for a window, the best first; at most beam_size, unless they are drawn",
+        description="texts to return for a window, best first; at most beam_size, unless they are sampled",
     )
     temperature: float = Field(
         0.0,
         ge=0,
-        description="0: search; 0.01 or more: n_best texts of an attention decoder are drawn at random, the more "
-        "freely the higher",
+        description="0: search; 0.01 or more: n_best texts of an attention decoder are sampled, more randomly the "
+        "higher it is",
     )
     top_p: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="with a temperature: draw from the fewest tokens that have this probability together (nucleus, "
-        "Holtzman et al. 2020)",
+        description="with a temperature: sample from the fewest tokens whose probabilities add up to this (nucleus "
+        "sampling, Holtzman et al. 2020)",
     )
-    seed: int = Field(0, description="with a temperature: what draws depend on, beside the audio")
+    seed: int = Field(0, description="with a temperature: seed of the samples, which also depend on the audio")
     window_s: float = Field(
-        30.0, gt=0, le=3600, description="recordings of up to so many seconds are decoded whole, longer ones in parts"
+        30.0, gt=0, le=3600, description="recordings up to this many seconds are decoded whole, longer ones in parts"
     )
-    cut_s: float = Field(30.0, gt=0, le=3600, description="most seconds of such a part, if window_s is not less")
-    guards: GuardConfig = Field(
-        GuardConfig(), description="what is done against hallucinations, texts that nobody said"
+    cut_s: float = Field(
+        30.0, gt=0, le=3600, description="longest of these parts in seconds, unless window_s is shorter"
     )
-    max_symbols: int = Field(5, ge=1, le=1000, description="with a transducer: most tokens that one frame may give")
+    guards: GuardConfig = Field(GuardConfig(), description="guards against hallucinations, texts that nobody said")
+    max_symbols: int = Field(5, ge=1, le=1000, description="with a transducer: most tokens that one frame may yield")
     iterations: int = Field(
-        10, ge=1, le=1000, description="with mask_predict and mask_ctc: rounds in which tokens are predicted"
+        10, ge=1, le=1000, description="with mask_predict and mask_ctc: rounds of predicting tokens"
     )
     threshold: float = Field(
-        0.999, ge=0, le=1, description="with mask_ctc: tokens that CTC gives a lower probability are predicted anew"
+        0.999,
+        ge=0,
+        le=1,
+        description="with mask_ctc: tokens to which CTC gives a lower probability are predicted again",
     )
     phrases: Path | None = Field(
-        None, description="text file of names and words to listen for, a line each, with an attention decoder"
+        None, description="text file of names and words to listen for, one per line, with an attention decoder"
     )
     phrase_bonus: float | None = Field(
         None,
         ge=0,
-        description="added to the score for each token along a phrase, in nats; default: 1, and 0 for a decoder with "
-        "a pointer, which reads the phrases itself",
+        description="added to the score for each token along a phrase, in nats; default: 1, or 0 for a decoder with a "
+        "pointer, which reads the phrases itself",
     )
     lm: Path | None = Field(
         None,
-        description="language model for an attention decoder's beam: an ARPA file (.gz too) or asr lm train's folder",
+        description="language model for an attention decoder's beam: an ARPA file (also .gz) or a folder of asr lm "
+        "train",
     )
     lm_weight: float = Field(
         0.3, ge=0, description="weight of the language model's log-probability (shallow fusion); 0: off"
     )
     lm_unit: Literal["token", "word"] = Field(
-        "token", description="what the n-grams of an ARPA file are made of: this model's tokens, or words"
+        "token", description="units of the n-grams in an ARPA file: this model's tokens, or words"
     )
     lm_unknown_penalty: float = Field(
-        10.0, ge=0, description="with lm_unit=word: nats taken off for a word that the language model does not know"
+        10.0, ge=0, description="with lm_unit=word: nats subtracted for a word that the language model does not know"
     )
 
     @model_validator(mode="after")
@@ -182,7 +182,7 @@ class DecodeConfig(Config):
 
 
 class DecodeKeys(TypedDict, total=False):
-    """The keys of DecodeConfig as options of a function, for those who check types; what each means stands there."""
+    """The keys of DecodeConfig, which describes them, as typed keyword arguments of a function."""
 
     beam_size: int
     ctc_weight: float

@@ -1,4 +1,4 @@
-"""The options of decoders, a model of options for each kind."""
+"""The options of decoders, with a model of options for each kind."""
 
 from __future__ import annotations
 
@@ -10,36 +10,38 @@ from .attention import AttentionDropout, Clip, FirstPosition, PositionKind, Scor
 from .base import Config, Layers, Size, by_kind
 from .encoder import Normalization
 
-_KIND = "which decoder: attention, transducer, none (CTC alone), mask_predict or mask_ctc; attention, if left out"
+_KIND = "which decoder: attention, transducer, none (CTC alone), mask_predict or mask_ctc; default: attention"
 MaxLength = Annotated[
     int,
     Field(
         gt=1,
         le=65_536,
-        description="longest text in tokens, start tokens included; cuts with a longer one are left out",
+        description="longest text in tokens, including start tokens; cuts with a longer text are left out",
     ),
 ]
 
 
 class PointerConfig(Config):
-    """A pointer by which the decoder copies from phrase lists (TCPGen, Sun, Zhang & Woodland 2021)."""
+    """A pointer with which the decoder copies from phrase lists (TCPGen, Sun, Zhang & Woodland 2021)."""
 
     size: Size | None = Field(
-        None, description="width of the pointer's queries and keys; default: model.encoder.dim, the decoder's own"
+        None,
+        description="width of the pointer's queries and keys; default: model.encoder.dim, which is also the decoder's "
+        "width",
     )
 
 
 def _outweighed(given: dict[str, Any]) -> bool:
-    """Sines and cosines are of length sqrt(dim / 2), and would drown embeddings, which begin at length 1."""
+    """Scale with sinusoidal positions, whose norm sqrt(dim / 2) would drown embeddings, which start with norm 1."""
     return given.get("position") == "sinusoidal"
 
 
 class TransformerDecoderConfig(Config):
-    """Layers over tokens that attend to the encoder; their width is the encoder's."""
+    """Transformer layers over tokens that attend to the encoder; their width is the encoder's."""
 
     layers: Layers = Field(3, gt=0, description="number of layers")
-    heads: Size = Field(4, description="heads of self-attention, and of attention to the encoder")
-    feed_forward: Size = Field(1024, description="inner width of the feed-forward parts")
+    heads: Size = Field(4, description="heads of self-attention and of cross-attention")
+    feed_forward: Size = Field(1024, description="inner width of the feed-forward blocks")
     dropout: float = Field(
         0.1,
         ge=0,
@@ -49,12 +51,12 @@ class TransformerDecoderConfig(Config):
     attention_dropout: AttentionDropout = 0.0
     norm: Literal["pre", "post"] = Field(
         "pre",
-        description="where norms stand: pre, x + f(norm(x)) (Xiong et al. 2020); post, norm(x + f(x)) (Vaswani et al. "
+        description="where norms are: pre, x + f(norm(x)) (Xiong et al. 2020); post, norm(x + f(x)) (Vaswani et al. "
         "2017)",
     )
     normalization: Normalization = "layer"
     max_length: MaxLength = 448
-    tied_output: bool = Field(True, description="output projection and embedding are one matrix")
+    tied_output: bool = Field(True, description="whether output projection and embedding share one matrix")
     position: PositionKind = "learned"
     clip: Clip = 64
     first_position: FirstPosition = 0
@@ -72,15 +74,15 @@ class TransformerDecoderConfig(Config):
 
 
 class DecoderConfig(TransformerDecoderConfig):
-    """Autoregressive Transformer decoder: token after token, until it says the end."""
+    """Autoregressive Transformer decoder, which predicts one token after another until the end token."""
 
     kind: Literal["attention"] = Field("attention", description=_KIND)
     pointer: PointerConfig | None = Field(
-        None, description="a part that copies from phrase lists, {} for its defaults; trained with data.phrases"
+        None, description="a pointer that copies from phrase lists; {}: with its defaults; trained with data.phrases"
     )
     alignment_heads: tuple[tuple[int, int], ...] = Field(
         (),
-        description="[layer, head] pairs, counted from 0, whose attention to the encoder tells when words were said; "
+        description="cross-attention heads that align words with the audio, as [layer, head] pairs counted from 0; "
         "empty: all heads of the upper half of the layers",
     )
 
@@ -93,27 +95,27 @@ class DecoderConfig(TransformerDecoderConfig):
 
 
 class NoDecoderConfig(Config):
-    """CTC alone (Graves et al. 2006)."""
+    """No decoder, CTC alone (Graves et al. 2006)."""
 
     kind: Literal["none"] = Field("none", description=_KIND)
 
     @property
     def max_length(self) -> int:
-        """The longest target in tokens: the frames alone limit it."""
+        """The longest target in tokens, practically unlimited: CTC targets are limited by the frames."""
         return 65_536
 
 
 class TransducerConfig(Config):
-    """Transducer (Graves 2012): a prediction network over the tokens so far, joined with every frame."""
+    """Transducer (Graves 2012): a prediction network over the previous tokens, joined with every frame."""
 
     kind: Literal["transducer"] = Field("transducer", description=_KIND)
     predictor: Literal["lstm", "convolution"] = Field(
         "lstm",
-        description="the prediction network: lstm, which remembers all tokens so far, or convolution, which sees the "
-        "last few (Ghodsi et al. 2020)",
+        description="the prediction network: lstm, which remembers all previous tokens, or convolution, which sees "
+        "the last few (Ghodsi et al. 2020)",
     )
     layers: int = Field(1, gt=0, le=16, description="with predictor=lstm: number of layers")
-    context: int = Field(2, gt=0, le=64, description="with predictor=convolution: tokens that it sees")
+    context: int = Field(2, gt=0, le=64, description="with predictor=convolution: number of tokens that it sees")
     dim: Size = Field(256, description="width of the embedding and of the prediction network")
     joiner: Size = Field(256, description="width of the joiner, where frames and tokens are added")
     dropout: float = Field(
@@ -130,13 +132,13 @@ class TransducerConfig(Config):
 
 
 class MaskPredictConfig(TransformerDecoderConfig):
-    """Predicts the length, then all tokens at once, and the least sure ones anew (Ghazvininejad et al. 2019)."""
+    """Predicts the length, then all tokens at once, then the least certain ones again (Ghazvininejad et al. 2019)."""
 
     kind: Literal["mask_predict"] = Field("mask_predict", description=_KIND)
 
 
 class MaskCTCConfig(TransformerDecoderConfig):
-    """Predicts those tokens anew of which CTC is not sure (Higuchi et al. 2020)."""
+    """Predicts the tokens again of which CTC is not certain (Higuchi et al. 2020)."""
 
     kind: Literal["mask_ctc"] = Field("mask_ctc", description=_KIND)
 

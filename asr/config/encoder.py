@@ -30,7 +30,7 @@ class SubsamplingConfig(Config):
         "glu: 1-D of width 5 with gated linear units (fairseq's Speech2Text)",
     )
     factor: Literal[2, 4, 8] = Field(
-        4, description="feature frames that become one frame of the encoder; with hops of 10 ms, 4 makes 40 ms"
+        4, description="number of feature frames that become one encoder frame; with hops of 10 ms, 4 makes 40 ms"
     )
     channels: Size | None = Field(
         None, description="channels between the convolutions; default: model.encoder.dim; with conv2d, fewer are faster"
@@ -40,7 +40,7 @@ class SubsamplingConfig(Config):
 Padding = Annotated[
     Literal["mask", "keep", "recall"],
     Field(
-        description="mask: only the recording is heard; keep: so is the silence that fills a window of "
+        description="mask: only the recording is attended to; keep: so is the silence that fills a window of "
         "features.kind=whisper, as in Whisper itself; recall: the model has learned what that silence looks like and "
         "need not compute it (docs/thinned-padding.md)"
     ),
@@ -49,7 +49,7 @@ Padding = Annotated[
 Normalization = Annotated[
     Literal["layer", "rms", "batch", "power"],
     Field(
-        description="what the norms are: over each vector, layer (LayerNorm) or rms (RMSNorm, Zhang & Sennrich 2019); "
+        description="kind of the norms: over each vector, layer (LayerNorm) or rms (RMSNorm, Zhang & Sennrich 2019); "
         "over the batch, with running statistics after training, batch (Ioffe & Szegedy 2015) or power (PowerNorm, "
         "Shen et al. 2020), for training in one process only"
     ),
@@ -57,15 +57,15 @@ Normalization = Annotated[
 
 
 class EncoderConfig(Config):
-    """Subsampling, positions and layers: of the Transformer, of the Conformer or bidirectional LSTMs."""
+    """Subsampling, positions and layers: Transformer, Conformer or bidirectional LSTM."""
 
     subsampling: SubsamplingConfig = Field(
         SubsamplingConfig(), description="convolutions before the layers, which shorten the sequence of frames"
     )
     layer: Literal["transformer", "conformer", "lstm"] = Field(
         "transformer",
-        description="what the layers are: transformer (Vaswani et al. 2017), conformer (Gulati et al. 2020) or lstm, "
-        "in both directions, which goes without heads, feed_forward and positions",
+        description="kind of the layers: transformer (Vaswani et al. 2017), conformer (Gulati et al. 2020) or lstm "
+        "(bidirectional), which has no heads, feed_forward or positions",
     )
     layers: Layers = Field(6, description="number of layers")
     dim: Size = Field(
@@ -73,7 +73,8 @@ class EncoderConfig(Config):
     )
     heads: Size = Field(4, description="heads of self-attention; layer=lstm has none")
     feed_forward: Size = Field(
-        1024, description="inner width of the feed-forward parts, of which a conformer layer has two and an lstm none"
+        1024,
+        description="inner width of the feed-forward blocks, of which a conformer layer has two and an lstm layer none",
     )
     kernel: int = Field(
         15, gt=0, le=1023, description="with layer=conformer: width of the depthwise convolution in frames, odd"
@@ -88,13 +89,13 @@ class EncoderConfig(Config):
     attention_dropout: AttentionDropout = 0.0
     norm: Literal["pre", "post", "none"] = Field(
         "pre",
-        description="where norms stand: pre, x + f(norm(x)) (Xiong et al. 2020); post, norm(x + f(x)) (Vaswani et al. "
+        description="where norms are: pre, x + f(norm(x)) (Xiong et al. 2020); post, norm(x + f(x)) (Vaswani et al. "
         "2017), not for layer=conformer; none, with layer=lstm: neither norms nor residuals",
     )
     normalization: Normalization = "layer"
     padding: Padding = "mask"
     keep_s: float = Field(
-        0.5, ge=0, description="with padding=recall: seconds of silence behind the speech that are still computed"
+        0.5, ge=0, description="with padding=recall: seconds of silence after the speech that are still computed"
     )
     position: PositionKind = "sinusoidal"
     clip: Clip = 64
@@ -102,23 +103,23 @@ class EncoderConfig(Config):
         30.0,
         gt=0,
         le=3600,
-        description="with position=learned: seconds of audio that there are positions for; longer recordings are cut, "
-        "longer training data refused",
+        description="with position=learned: seconds of audio for which there are positions; longer recordings are "
+        "split, longer training data is rejected",
     )
     first_position: FirstPosition = 0
     scaled: Scaled = False
     score: Score = "dot"
     window: WindowConfig | None = Field(
         None,
-        description="self-attention to frames nearby, such as {left: 32, right: 32}, whose cost grows with the length "
-        "and not its square; default: each frame attends to all others",
+        description="self-attention to nearby frames, such as {left: 32, right: 32}, whose cost grows with the "
+        "length, not its square; default: each frame attends to all others",
     )
     chunk: ChunkConfig | None = Field(
-        None, description="self-attention within chunks, such as {frames: 16, left: 1}, in place of a window"
+        None, description="self-attention within chunks, such as {frames: 16, left: 1}, instead of a window"
     )
 
     def padded(self, padding: Padding) -> EncoderConfig:
-        """The same encoder, which treats padding so; without a memory of silence, keep_s has no use."""
+        """Return the same encoder with another padding; keep_s is reset to its default unless padding is "recall"."""
         kept = {} if padding == "recall" else {"keep_s": type(self).model_fields["keep_s"].default}
         return self.model_copy(update={"padding": padding, **kept})
 

@@ -8,27 +8,27 @@ from pydantic import Field, Tag, model_validator
 
 from .base import Config, Rate, by_kind
 
-_KIND = "which front end: log_mel, whisper or kaldi; log_mel, if left out"
-_MELS = "mel bins: how many numbers a frame has"
+_KIND = "which front end: log_mel, whisper or kaldi; default: log_mel"
+_MELS = "number of mel bins in a frame"
 SampleRate = Annotated[
     Rate,
-    Field(description="samples per second that audio is resampled to; 8000 for telephone speech, Whisper has 16000"),
+    Field(description="samples per second to which audio is resampled; 8000 for telephone speech; Whisper uses 16000"),
 ]
-_MOST_SAMPLES = 65_536  # of a frame: its filter bank is as large as that, times n_mels
+_MOST_SAMPLES = 65_536  # of a frame: the filter bank has as many numbers, times n_mels
 
 
 class LogMelConfig(Config):
-    """Log-mel filter bank over frames that lie wholly inside the recording."""
+    """Log-mel filter bank over frames that lie entirely inside the recording."""
 
     kind: Literal["log_mel"] = Field("log_mel", description=_KIND)
     sample_rate_hz: SampleRate = 16_000
     n_mels: int = Field(80, gt=0, le=512, description=_MELS)
     window_ms: float = Field(25.0, ge=1, le=1000, description="length of a frame, in milliseconds")
-    hop_ms: float = Field(10.0, ge=1, le=1000, description="step from one frame to the next, in milliseconds")
+    hop_ms: float = Field(10.0, ge=1, le=1000, description="distance between frames, in milliseconds")
     normalization: Literal["none", "utterance", "global"] = Field(
         "utterance",
-        description="each mel bin gets mean 0 and variance 1 over the frames of its utterance, or (global) of the "
-        "training set; none: it stays as it is",
+        description="utterance: each mel bin gets mean 0 and variance 1 over the frames of its utterance; global: "
+        "over those of the training set; none: no normalisation",
     )
 
     @model_validator(mode="after")
@@ -39,7 +39,7 @@ class LogMelConfig(Config):
 
 
 class WhisperFeaturesConfig(Config):
-    """Whisper's log-mel: centred frames over a window of fixed length, clamped 8 decades below the maximum."""
+    """Whisper's log-mel features: centred frames over a window of fixed length, clamped 8 decades below the maximum."""
 
     kind: Literal["whisper"] = Field("whisper", description=_KIND)
     sample_rate_hz: SampleRate = 16_000
@@ -48,12 +48,13 @@ class WhisperFeaturesConfig(Config):
         30.0,
         gt=0,
         le=3600,
-        description="seconds that the model is given at once: shorter audio is filled up with silence, longer cut up",
+        description="seconds of audio in the model's input: shorter audio is padded with silence, longer audio is "
+        "split",
     )
 
 
 class KaldiFeaturesConfig(Config):
-    """Kaldi's log-mel filter bank of 25 ms every 10 ms, as fairseq's Speech2Text reads it."""
+    """Kaldi's log-mel filter bank, with frames of 25 ms every 10 ms, as fairseq's Speech2Text uses it."""
 
     kind: Literal["kaldi"] = Field("kaldi", description=_KIND)
     sample_rate_hz: SampleRate = 16_000

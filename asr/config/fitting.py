@@ -1,4 +1,4 @@
-"""What a training asks of the model that it trains, whether a YAML describes that or `init` brings it."""
+"""Checks that a training fits its model, whether a YAML file describes the model or `init` brings it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check_fits(config: ExperimentConfig, model: ModelConfig) -> None:
-    """ValueError for a training that such a model has no part for, or whose processes cannot share it."""
+    """Raise ValueError if the training needs a part that the model lacks, or its processes cannot share the model."""
     _check_processes(config, model)
     _check_losses(config, model)
     if config.data.translates and model.decoder.kind in NEED_CTC:
@@ -27,7 +27,11 @@ def check_fits(config: ExperimentConfig, model: ModelConfig) -> None:
 
 
 def _check_processes(config: ExperimentConfig, model: ModelConfig) -> None:
-    """Norms of a batch see but a share of it in each process; shares of weights come together in `forward` alone."""
+    """Reject what several processes cannot train.
+
+    Batch norms would see only a process's share of the batch; fsdp gathers weights only in `forward`, while some
+    decoders use them elsewhere.
+    """
     trainer = config.trainer
     for part in ("encoder", "decoder"):
         norm = getattr(getattr(model, part), "normalization", "layer")

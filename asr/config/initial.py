@@ -1,4 +1,4 @@
-"""What a training starts from, where that is another model."""
+"""The options of a training that starts from another model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .base import Config
 from .decoder import PointerConfig
 from .encoder import Padding
 
-BROUGHT = ("features", "model", "tokenizer")  # by all of a model
+BROUGHT = ("features", "model", "tokenizer")  # the sections that a whole model brings
 
 
 class AdaptConfig(Config):
-    """What is set anew in the model that `init` brings; what is left out stays as it is there."""
+    """Changes to the model that `init` brings; what is left out stays as it is there."""
 
     padding: Padding | None = Field(None, description="model.encoder.padding; default: as the model has it")
     keep_s: float | None = Field(None, ge=0, description="model.encoder.keep_s; default: as the model has it")
@@ -26,12 +26,12 @@ class AdaptConfig(Config):
         None, ge=0, lt=1, description="attention_dropout of encoder and decoder; default: as the model has it"
     )
     pointer: PointerConfig | None = Field(
-        None, description="a pointer, {} for its defaults, that is added, untrained, to a decoder that has none"
+        None, description="a pointer to add, untrained, to a decoder that has none; {}: with its defaults"
     )
 
     @property
     def changes(self) -> dict[str, dict[str, Any]]:
-        """What changes in model.encoder and model.decoder."""
+        """The given changes, separately for model.encoder and model.decoder."""
         given = {name: value for name, value in self if value is not None}
         both = {"dropout", "attention_dropout"}
         sides = {"encoder": {"padding", "keep_s", *both}, "decoder": {"pointer", *both}}
@@ -39,9 +39,9 @@ class AdaptConfig(Config):
 
 
 class InitConfig(Config):
-    """A model that a training starts from, a folder or a name: all of it, or parts with a vocabulary of the run's own.
+    """A model that a training starts from: all of it, or some parts with a new vocabulary.
 
-    A part brings its settings.  Of decoder and ctc, the weights of tokens that both vocabularies have are taken.
+    A part brings its settings.  Of the token weights in decoder and ctc, those of the common tokens are taken.
     """
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
@@ -52,8 +52,8 @@ class InitConfig(Config):
     parts: tuple[Literal["encoder", "decoder", "ctc"], ...] | None = Field(
         None,
         min_length=1,
-        description="what is taken: encoder, which brings the features, and perhaps decoder and ctc; default: the "
-        "whole model, with its vocabulary",
+        description="parts to take: encoder, which brings the features, and optionally decoder and ctc; default: the "
+        "whole model with its vocabulary",
     )
 
     @field_validator("parts")
@@ -65,7 +65,7 @@ class InitConfig(Config):
 
     @property
     def brings(self) -> dict[str, Any]:
-        """The sections of an experiment that come with it, as pydantic leaves them out."""
+        """The sections of an experiment that it brings, in the form of pydantic's `exclude`."""
         if self.parts is None:
             return dict.fromkeys(BROUGHT, True)
         return {"features": True, "model": {"activation", *self.parts}}

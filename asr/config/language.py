@@ -18,16 +18,14 @@ class LanguageModelConfig(Config):
     layers: Layers = Field(4, gt=0, description="number of layers")
     dim: Size = Field(256, description="width of the vectors (d_model): even, a multiple of heads")
     heads: Size = Field(4, description="heads of self-attention")
-    feed_forward: Size = Field(1024, description="inner width of the feed-forward parts")
+    feed_forward: Size = Field(1024, description="inner width of the feed-forward blocks")
     dropout: float = Field(
         0.1,
         ge=0,
         lt=1,
-        description="share of elements zeroed in training; more for little text, which is soon known by heart",
+        description="share of elements zeroed in training; more for little text, which is soon memorised",
     )
-    norm: Literal["pre", "post"] = Field(
-        "pre", description="where norms stand: before each part, or behind its residual"
-    )
+    norm: Literal["pre", "post"] = Field("pre", description="where norms are: before each block, or after its residual")
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> LanguageModelConfig:
@@ -37,13 +35,13 @@ class LanguageModelConfig(Config):
 
 
 class LanguageFolderConfig(Config):
-    """What `config.yaml` of a language model's folder holds."""
+    """The contents of `config.yaml` in a language model's folder."""
 
-    version: Literal[1] = Field(1, description="of what such a file holds")
-    kind: Literal["language_model"] = Field(description="what tells such a folder from a speech model's")
+    version: Literal[1] = Field(1, description="version of the file's format")
+    kind: Literal["language_model"] = Field(description="distinguishes such a folder from a speech model's")
     model: LanguageModelConfig = Field(LanguageModelConfig(), description="the network")
     tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="the speech model's vocabulary")
-    normalizer: NormalizerName = Field("none", description="the text normaliser that training texts went through")
+    normalizer: NormalizerName = Field("none", description="text normaliser of the training texts")
 
 
 def _listed(files: Any) -> Any:
@@ -56,42 +54,42 @@ Files = Annotated[
 
 
 class LanguageDataConfig(Config):
-    """Texts, whatever `asr score` reads; plain text a line each."""
+    """Texts in any format that `asr score` reads; in plain text, one per line."""
 
-    train: Files = Field(description="file of the texts that are trained on, or a list of files")
-    dev: Files = Field(description="file of other texts, or a list of files: the best model is chosen by them")
+    train: Files = Field(description="file of training texts, or a list of files")
+    dev: Files = Field(description="file of other texts, or a list of files, by which the best model is chosen")
     batch_tokens: int = Field(
-        4000, gt=0, description="tokens in a batch, padding included; lower it where memory is short"
+        4000, gt=0, description="tokens in a batch, including padding; lower it if memory is short"
     )
-    max_tokens: int = Field(448, gt=1, description="most tokens of a text; longer ones are cut up")
+    max_tokens: int = Field(448, gt=1, description="most tokens of a text; longer texts are split")
 
 
 class LanguageTrainerConfig(Config):
-    """How long, and how often dev is looked at."""
+    """Length, validations and device of the training."""
 
     max_steps: int = Field(gt=0, description="optimiser steps of the run")
     validate_every_steps: int = Field(
         500,
         gt=0,
-        description="optimiser steps between validations, which measure the perplexity of dev and save a state to go "
-        "on from",
+        description="optimiser steps between validations, which measure the perplexity of dev and save a state to "
+        "resume from",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="what computes; auto: a GPU where torch finds one, else the CPU"
+        "auto", description="device to train on; auto: a GPU if torch finds one, else the CPU"
     )
 
 
 class LanguageExperimentConfig(Config):
-    """One training run of a language model, for the tokens of a speech model."""
+    """One training run of a language model over the tokens of a speech model."""
 
     out: Path = Field(description="folder of the run: states, and the model that is best on dev")
     seed: int = Field(0, description="seed of every random draw: weights, order, dropout")
     speech_model: Path = Field(
-        description="folder or name of the speech model in whose beam it will stand, whose tokens and normaliser it "
-        "takes"
+        description="folder or name of the speech model in whose beam search it will be used; its tokens and "
+        "normaliser are taken"
     )
     model: LanguageModelConfig = Field(LanguageModelConfig(), description="the network")
-    data: LanguageDataConfig = Field(description="texts, and how they are put into batches")
+    data: LanguageDataConfig = Field(description="texts, and how they are batched")
     optimizer: OptimizerConfig = Field(
         OptimizerConfig(), description="optimiser and learning rate, without parts and schedule=plateau"
     )

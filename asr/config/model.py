@@ -1,4 +1,4 @@
-"""The options that make up a model: what the `config.yaml` of a model folder holds, as frozen pydantic models."""
+"""The options of a model, which the `config.yaml` of a model folder holds, as frozen pydantic models."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ def _known(normalizer: str) -> str:
         raise ValueError(e) from None
 
 
-# A name and never a file: model folders hold all that they need.
+# A name, never a file: model folders hold everything they need.
 NormalizerName = Annotated[str, AfterValidator(_known)]
 
 
 class ModelConfig(Config):
     """Encoder, decoder and optional CTC head."""
 
-    encoder: EncoderConfig = Field(EncoderConfig(), description="what hears: from features to vectors")
-    decoder: AnyDecoderConfig = Field(DecoderConfig(), description="what writes: from the encoder's vectors to tokens")
+    encoder: EncoderConfig = Field(EncoderConfig(), description="the encoder, from features to vectors")
+    decoder: AnyDecoderConfig = Field(DecoderConfig(), description="the decoder, from the encoder's vectors to tokens")
     ctc: bool = Field(
         True,
-        description="a CTC head on the encoder: for loss.ctc_weight, for decode.ctc_weight and to tell when words "
-        "were said; false goes with loss.ctc_weight=0",
+        description="a CTC head on the encoder, for loss.ctc_weight, decode.ctc_weight and the times of words; false "
+        "goes with loss.ctc_weight=0",
     )
     activation: Literal["relu", "gelu", "silu"] = Field(
-        "gelu", description="nonlinearity of the feed-forward parts and of conv1d and conv2d; silu is also called swish"
+        "gelu",
+        description="nonlinearity of the feed-forward blocks and of conv1d and conv2d; silu is also called swish",
     )
 
     @model_validator(mode="after")
@@ -57,7 +58,7 @@ class ModelConfig(Config):
 
 
 def check_window(features: FeaturesConfig, model: ModelConfig) -> None:
-    """ValueError if silence is to be remembered where no window is filled up with it, or a window is too long."""
+    """Raise ValueError for padding=recall without windows that are padded with silence, or for too long a window."""
     if model.encoder.padding == "recall" and not isinstance(features, WhisperFeaturesConfig):
         raise ValueError("model.encoder.padding=recall is for features with a window: features.kind=whisper")
     window_s = features.window_s if isinstance(features, WhisperFeaturesConfig) else 0.0
@@ -66,35 +67,35 @@ def check_window(features: FeaturesConfig, model: ModelConfig) -> None:
 
 
 class TokenizerConfig(Config):
-    """Which units the text is cut into; trained on the training split alone."""
+    """The units into which texts are split; they are trained on the training split alone."""
 
     kind: Literal["character", "unigram", "bpe", "whisper", "speech2text"] = Field(
         "character",
-        description="what a token is: a character, or a piece of a word as SentencePiece finds it (unigram, bpe); "
-        "whisper and speech2text come with imported models and cannot be trained",
+        description="units of text: characters, or pieces of words found by SentencePiece (unigram, bpe); whisper and "
+        "speech2text come with imported models and cannot be trained",
     )
     vocab_size: int = Field(
         500,
         gt=4,
         le=1_000_000,
-        description="with kind=unigram and bpe: tokens in all, special ones included; fewer for little text",
+        description="with kind=unigram and bpe: total number of tokens, including special ones; fewer for little text",
     )
     languages: tuple[str, ...] = Field(
         (),
-        description="languages of the speech that the model is told or can detect, such as [en, es], a token each; "
-        "empty: no such tokens",
+        description="languages of the speech that the model is given or can detect, such as [en, es], with a token "
+        "for each; empty: no such tokens",
     )
 
 
 class ModelFolderConfig(Config):
-    """What `config.yaml` of a model folder holds: all that is needed to turn audio into text."""
+    """The contents of `config.yaml` in a model folder: everything that is needed to turn audio into text."""
 
-    version: Literal[1] = Field(1, description="of what such a file holds")
+    version: Literal[1] = Field(1, description="version of the file's format")
     features: FeaturesConfig = Field(LogMelConfig(), description="the front end: from audio to features")
     model: ModelConfig = Field(ModelConfig(), description="the network")
-    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="the vocabulary, which stands beside this file")
-    decode: DecodeConfig = Field(DecodeConfig(), description="how texts are searched for, unless told otherwise")
-    normalizer: NormalizerName = Field("none", description="the text normaliser that training texts went through")
+    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="the vocabulary, whose file is beside this one")
+    decode: DecodeConfig = Field(DecodeConfig(), description="default options of the search")
+    normalizer: NormalizerName = Field("none", description="text normaliser of the training texts")
 
     @model_validator(mode="after")
     def _silence_has_a_window(self) -> ModelFolderConfig:
@@ -103,7 +104,7 @@ class ModelFolderConfig(Config):
 
     @property
     def longest_s(self) -> float:
-        """How much audio the model hears at once; what is behind it would be lost without a word."""
+        """Seconds of audio that the model accepts at once; anything beyond would be lost silently."""
         window_s = self.features.window_s if isinstance(self.features, WhisperFeaturesConfig) else math.inf
         encoder = self.model.encoder
         return min(window_s, encoder.longest_s) if encoder.position == "learned" else window_s

@@ -1,4 +1,4 @@
-"""YAML to options and back: an unknown key, a wrong type or a hostile file is one clear line."""
+"""Conversion between YAML and options; an unknown key, a wrong type or a hostile file becomes a one-line error."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ _Loader.add_implicit_resolver(
 C = TypeVar("C", bound=Config)
 _MAX_YAML_BYTES = 1_000_000
 _MOST_NESTED = 20
-# What pydantic says of these in the terms of Python
+# Replacements for pydantic's messages that speak of Python types.
 _WANTED = {
-    "model_type": "a section of keys has to stand here",
-    "dict_type": "a section of keys has to stand here",
-    "tuple_type": "a list has to stand here",
-    "too_short": "a list of {min_length} or more has to stand here",
-    "path_type": "a path has to stand here",
+    "model_type": "must be a section of keys",
+    "dict_type": "must be a section of keys",
+    "tuple_type": "must be a list",
+    "too_short": "must be a list of {min_length} or more",
+    "path_type": "must be a path",
 }
 
 
 def _check_events(text: str) -> None:
-    """Refuse what makes a short text large or slow: aliases, and nesting, whose parsing takes quadratic time."""
+    """Reject what makes a short text large or slow: aliases, and deep nesting, which takes quadratic time to parse."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
@@ -60,7 +60,7 @@ def _check_events(text: str) -> None:
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Parse safe YAML; `source` is named in errors.  Aliases are refused: a few lines of them can fill the memory."""
+    """Parse safe YAML; `source` is named in errors.  Aliases are rejected: a few lines of them can fill the memory."""
     if len(text) > _MAX_YAML_BYTES:
         raise ConfigError(f"{source}: {len(text)} characters are too many for a configuration")
     try:
@@ -80,7 +80,7 @@ def parse_yaml(text: str, source: str) -> Any:
 def read_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     """Read a YAML file and `a.b=value` overrides into `kind`.
 
-    Raises ConfigError: one line that names the key and the nearest known one.
+    Raises ConfigError, one line that names the wrong key and, for an unknown key, the closest known one.
     """
     tree = read_tree(path)
     for override in overrides:
@@ -89,7 +89,7 @@ def read_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
 
 
 def read_tree(path: Path) -> dict[str, Any]:
-    """Read a YAML file of `key: value` lines; ConfigError, one line, if it is none."""
+    """Read a YAML file of `key: value` lines.  Raises ConfigError, one line, if it is not one."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -112,7 +112,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 
 def set_key(tree: dict[str, Any], key: str, value: Any, source: str) -> None:
-    """Put a value under a dotted key; `source` is named where a part of the key is a value."""
+    """Put a value under a dotted key.  Raises ConfigError, which names `source`, if a part of the key is a value."""
     *parents, last = key.split(".")
     node = tree
     for part in parents:
@@ -135,7 +135,7 @@ def validate(kind: type[C], tree: Any, source: str) -> C:
 
 
 def _explain(kind: type[BaseModel], error: Any) -> str:
-    # pydantic puts the name of a union's chosen member into the path; people did not write it
+    # pydantic puts the name of a union's chosen member into the path, which users did not write
     loc = [str(part) for part in error["loc"]]
     path = [part for before, part in zip(["", *loc], loc, strict=False) if before not in ("features", "decoder")]
     key = ".".join(path)
@@ -179,6 +179,6 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def to_yaml(config: Config) -> str:
-    """Write a configuration in full, in the order of its definition; what `init` brings is left out."""
+    """Return a configuration as YAML, in full and in the order of its definition, without what `init` brings."""
     brought = config.init.brings if isinstance(config, ExperimentConfig) and config.init is not None else None
     return yaml.safe_dump(config.model_dump(mode="json", exclude=brought), sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""The options of a training run: what the YAML files of conf/ hold, as frozen pydantic models."""
+"""The options of a training run, as in the YAML files of conf/, as frozen pydantic models."""
 
 from __future__ import annotations
 
@@ -23,70 +23,76 @@ from .optimizer import OptimizerConfig
 
 Measure = Literal["wer", "cer", "bleu", "chrf", "loss"]
 
-EXPERIMENT = "experiment.yaml"  # in a run's folder: the configuration that it was begun with
+EXPERIMENT = "experiment.yaml"  # in a run's folder: its configuration
 
 
 class TrainerConfig(Config):
-    """How long, in what precision, and what is kept."""
+    """Length of the training, precision, devices, validations, and which states are kept."""
 
     max_epochs: int | None = Field(
         None,
         gt=0,
-        description="passes over the train cuts; give this, max_steps or both, of which the first to come ends the "
-        "run; raised, a finished run goes on",
+        description="passes over the train cuts; give this, max_steps or both; the run ends at the first limit "
+        "reached; if it is raised, a finished run continues",
     )
     max_steps: int | None = Field(
         None,
         gt=0,
-        description="optimiser steps of the run; give this, max_epochs or both; raised, a finished run goes on",
+        description="optimiser steps of the run; give this, max_epochs or both; if it is raised, a finished run "
+        "continues",
     )
     precision: Literal["fp32", "bf16", "auto"] = Field(
         "auto",
-        description="numbers that are computed with: fp32, bf16 (mixed precision, weights stay fp32), or auto, bf16 "
-        "where the device is fast at it",
+        description="numbers to compute with: fp32; bf16, mixed precision with fp32 weights; or auto, bf16 if the "
+        "device is fast at it",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="what computes; auto: a GPU where torch finds one, else the CPU"
+        "auto", description="device to train on; auto: a GPU if torch finds one, else the CPU"
     )
-    devices: int = Field(1, gt=0, description="processes on this machine, a GPU each; they share each step's batch")
-    nodes: int = Field(1, gt=0, description="machines, each with as many processes as devices says")
+    devices: int = Field(
+        1, gt=0, description="number of processes on each machine, with a GPU each; they share each batch"
+    )
+    nodes: int = Field(1, gt=0, description="number of machines, each with as many processes as devices says")
     strategy: Literal["auto", "ddp", "fsdp"] = Field(
         "auto",
-        description="how several processes train: ddp, which auto is, each with all weights; fsdp, each with a share "
-        "of them, for models that outgrow a device",
+        description="how several processes train: ddp, which auto means, each with all weights; fsdp, each with a "
+        "share of them, for models too large for a device",
     )
     accumulate: int = Field(
-        1, gt=0, description="batches of an optimiser step, alike to one large batch, for which memory may be too small"
+        1, gt=0, description="batches per optimiser step, equivalent to one large batch that would not fit into memory"
     )
     validate_every_steps: int = Field(
-        500, gt=0, description="optimiser steps between validations, in which dev is decoded, and the state saved"
+        500, gt=0, description="optimiser steps between validations, in which dev is decoded and the state saved"
     )
     save_every_steps: int = Field(
-        500, gt=0, description="optimiser steps between saved states; a run that was cut off goes on from the last one"
+        500, gt=0, description="optimiser steps between saved states; an interrupted run resumes from the last one"
     )
     keep_best: int = Field(
         3,
         gt=0,
-        description="states kept of those that were best on dev, for asr average; the last two are kept besides",
+        description="number of states to keep of those that are best on dev, for asr average; the last two are kept "
+        "as well",
     )
     choose_by: Measure | None = Field(
         None,
-        description="figure of dev that the best states and the model are chosen by; default: wer, or bleu where "
-        "nothing is transcribed",
+        description="dev measure by which the best states and the model are chosen; default: wer, or bleu if nothing "
+        "is transcribed",
     )
     patience: int | None = Field(
         None,
         gt=0,
-        description="validations in a row without a new best after which the run ends; default: it never does so; "
-        "raised, such a run goes on",
+        description="validations in a row without a new best after which the run ends; default: no such end; if it is "
+        "raised, an ended run continues",
     )
     recompute: bool = Field(
         False,
-        description="compute what is within the encoder's layers again for the gradient instead of keeping it: slower, "
-        "in far less memory (activation checkpointing)",
+        description="recompute the activations within encoder layers for the gradient instead of keeping them: "
+        "slower, but with far less memory (activation checkpointing)",
     )
     plot_utterances: int = Field(
-        2, ge=0, description="dev utterances whose attention is drawn at each validation, the same each time; 0: none"
+        2,
+        ge=0,
+        description="number of dev utterances whose attention is drawn at each validation, the same each time; 0: none",
     )
     log_every_steps: int = Field(20, gt=0, description="optimiser steps between rows of the logs: loss, learning rate")
     step_log: bool = Field(
@@ -101,41 +107,40 @@ class TrainerConfig(Config):
 
 
 class ExperimentConfig(Config):
-    """One training run: what the YAML files of conf/ hold.
+    """One training run, as the YAML files of conf/ describe it.
 
-    With `init` the run starts from that model, a folder or a name, which then brings features, model and tokenizer; or,
-    as {from: FOLDER, parts: [encoder]}, from that part of it.
+    With `init`, the run starts from that model, a folder or a name, which then brings features, model and tokenizer; or
+    from some parts of it, as in {from: FOLDER, parts: [encoder]}.
     """
 
     out: Path = Field(
-        description="folder of the run: states, logs, plots, the final model; a run that was cut off goes on with "
-        "what is there"
+        description="folder of the run: states, logs, plots, the final model; an interrupted run resumes from it"
     )
-    seed: int = Field(0, description="seed of every random draw: weights, order, augmentation, dropout")
+    seed: int = Field(0, description="seed of all random draws: weights, order, augmentation, dropout")
     init: InitConfig | None = Field(
         None,
         description="model to start from, a folder or a name such as whisper-tiny.en, or {from: FOLDER, parts: "
         "[encoder]}; default: none, random weights",
     )
-    adapt: AdaptConfig = Field(AdaptConfig(), description="what changes in the model that init brings")
+    adapt: AdaptConfig = Field(AdaptConfig(), description="changes to the model that init brings")
     features: FeaturesConfig = Field(LogMelConfig(), description="the front end: from audio to features")
     model: ModelConfig = Field(ModelConfig(), description="the network: encoder, decoder, CTC head")
-    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="the units that texts are made of")
+    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="the units into which texts are split")
     decode: DecodeConfig = Field(
         DecodeConfig(),
-        description="how texts are searched for, in validations and by the final model unless told otherwise",
+        description="options of the search in validations, and defaults of the final model",
     )
     normalizer: NormalizerName = Field(
-        "none", description=f"text normaliser of what is trained on, one of {', '.join(NORMALIZERS)} (docs/scoring.md)"
+        "none", description=f"text normaliser of the training texts, one of {', '.join(NORMALIZERS)} (docs/scoring.md)"
     )
     score_normalizer: NormalizerName | None = Field(
-        None, description="normaliser of both sides when dev is scored, of the same names; default: normalizer"
+        None, description="normaliser of both sides when dev is scored, one of the same names; default: normalizer"
     )
-    data: DataConfig = Field(description="speech and texts, and how they are put into batches")
+    data: DataConfig = Field(description="speech and texts, and how they are batched")
     augment: AugmentConfig = Field(AugmentConfig(), description="random changes to the training data")
     loss: LossConfig = Field(LossConfig(), description="training criteria and their weights")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="optimiser and learning rate")
-    trainer: TrainerConfig = Field(description="length, precision, processes, validations, what is kept")
+    trainer: TrainerConfig = Field(description="length, precision, processes, validations, kept states")
 
     @model_validator(mode="after")
     def _methods_have_what_they_need(self) -> ExperimentConfig:
@@ -170,7 +175,7 @@ class ExperimentConfig(Config):
 
     @property
     def chosen_by(self) -> Measure:
-        """What the best states are found by."""
+        """The measure by which the best states are chosen."""
         return self.trainer.choose_by or ("wer" if TRANSCRIBE in self.data.tasks else "bleu")
 
     @model_validator(mode="after")
@@ -191,7 +196,7 @@ class ExperimentConfig(Config):
         return self
 
     def _given(self, brought: dict[str, Any]) -> Iterator[str]:
-        """Sections of this experiment among those that are brought."""
+        """Yield the sections set in this experiment that are among those brought."""
         for name, parts in brought.items():
             if parts is not True:
                 yield from (f"{name}.{part}" for part in parts if part in getattr(self, name).model_fields_set)
