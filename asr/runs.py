@@ -80,7 +80,7 @@ def compare_runs(
     if len(paths) < 2:
         raise ConfigError("give at least two runs to compare")
     if reference is None and "tcwer" in options.metrics:
-        raise ConfigError("runs do not tell when the words of the references were said, which tcwer needs: --reference")
+        raise ConfigError("tcwer needs the times of the reference words, which runs do not record: give --reference")
     if len(set(paths)) < len(paths):
         raise ConfigError("the same run is given twice; it does not differ from itself")
     runs = [find_run(path) for path in paths]

@@ -60,11 +60,11 @@ def parse_grid(words: Sequence[str]) -> dict[str, list[float]]:
     for word in words:
         name, _, values = word.partition("=")
         if name not in TUNED or name in grid:
-            raise ConfigError(f"--grid {printable(word)}: begin with one of {', '.join(TUNED)}, each once, and =")
+            raise ConfigError(f"--grid {printable(word)}: give NAME=VALUES, NAME one of {', '.join(TUNED)}, each once")
         try:
             grid[name] = [float(value) for value in values.split(",")]
         except ValueError:
-            raise ConfigError(f"--grid {printable(word)}: give numbers with commas behind the =") from None
+            raise ConfigError(f"--grid {printable(word)}: give numbers separated by commas after the =") from None
     return grid
 
 

@@ -105,8 +105,8 @@ GOOD = json.dumps(cut("a", 1.0).to_dict())
         ([GOOD, '{"id": "b"}'], "cuts.jsonl:2: neither cut nor recording of lhotse: "),
         (["[" * 100_000], "cuts.jsonl:1: neither cut nor recording of lhotse: "),
         ([GOOD, json.dumps(cut("a", 1.0).supervisions[0].to_dict())], "cuts.jsonl:2: a SupervisionSegment, neither"),
-        ([GOOD, GOOD.replace("1.0", "NaN")], "cuts.jsonl:2: its id is no text, or its duration none"),
-        ([GOOD.replace('"id": "a", "start"', '"id": 7, "start"')], "cuts.jsonl:1: its id is no text"),
+        ([GOOD, GOOD.replace("1.0", "NaN")], "cuts.jsonl:2: its id is not text, or its duration not a number"),
+        ([GOOD.replace('"id": "a", "start"', '"id": 7, "start"')], "cuts.jsonl:1: its id is not text"),
         ([GOOD, GOOD.replace('"a"', '"b"'), GOOD], "cuts.jsonl:3: 'a' is there twice; ids must differ"),
     ],
 )

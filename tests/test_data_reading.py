@@ -120,7 +120,7 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
         "languages.jsonl": (said(language=["en"]), r"a supervision's language is \['en'\], which is no text"),
         "endless.jsonl": (
             json.dumps(good | {"duration": None}),
-            "endless.jsonl:1: its id is no text, or its duration none",
+            "endless.jsonl:1: its id is not text, or its duration not a number",
         ),
         "text.jsonl": ("touch EXECUTED", none),
         "control.jsonl": (json.dumps({"id": "\x1b[31m", "type": "\x1b[31m"}), none),

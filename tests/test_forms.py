@@ -251,7 +251,7 @@ def test_training_beyond_the_learned_positions_is_refused(
     ("encoder", "expected"),
     [
         ("{position: rotary, score: additive}", "score=additive has no dot product that position=rotary could change"),
-        ("{position: shaw, padding: recall}", "padding=recall remembers silence at no distance"),
+        ("{position: shaw, padding: recall}", "padding=recall has no distances to the remembered silence"),
         ("{position: rotary, first_position: 2}", "first_position is for position=sinusoidal"),
         ("{position: rotary, dim: 12, heads: 4}", "heads of width 3 must be even"),
         ("{window: {left: 1, right: 1}, chunk: {frames: 8}}", "give one of them"),
@@ -289,7 +289,7 @@ def test_a_model_with_distances_is_not_adapted_to_remember_silence(path: Path, t
     save_model_folder(tmp_path, untrained(experiment(path, *windowed)))
     given = experiment(path).model_dump(exclude={"features", "model", "tokenizer"}, exclude_unset=True)
     config = ExperimentConfig(**{**given, "init": tmp_path, "adapt": {"padding": "recall"}})
-    with pytest.raises(ConfigError, match=r"adapt changes: .*: padding=recall remembers silence at no distance"):
+    with pytest.raises(ConfigError, match=r"adapt changes: .*: padding=recall has no distances"):
         starting_point(config)
 
 

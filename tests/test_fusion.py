@@ -237,7 +237,7 @@ def test_a_mistake_is_one_line_and_status_2(folder: Path) -> None:
         ),
         ([*tuned, *many], "--grid: 6,250,000 settings are too many; 1,000 is the most"),
         ([*tuned, "--grid", "ctc_weight=2"], "--grid: 'ctc_weight': "),
-        ([*tuned, "--grid", "ctc_weight=x"], "--grid ctc_weight=x: give numbers with commas"),
+        ([*tuned, "--grid", "ctc_weight=x"], "--grid ctc_weight=x: give numbers separated by commas"),
         (["tune", folder / "no.jsonl", "--model", model, "--grid", "beam_size=1"], "no.jsonl: no such manifest"),
         ([*made[:2], folder / "empty.txt", *made[3:]], "empty.txt: there is no text to make a language model of"),
         ([*made, "--order", "0"], "'--order'"),

@@ -167,8 +167,8 @@ def test_a_run_may_start_from_such_a_model(kind: str, runs: dict[str, Path], con
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        (["model.decoder={kind: none}", "model.ctc=false"], "decoder.kind=none finds its texts by a CTC head"),
-        (["model.decoder={kind: mask_ctc}", "model.ctc=false"], "decoder.kind=mask_ctc finds its texts by a CTC head"),
+        (["model.decoder={kind: none}", "model.ctc=false"], "decoder.kind=none needs a CTC head"),
+        (["model.decoder={kind: mask_ctc}", "model.ctc=false"], "decoder.kind=mask_ctc needs a CTC head"),
         (["model.decoder={kind: none}", "loss.ctc_weight=0"], "loss.ctc_weight=0 would not train the CTC head"),
         (["model.decoder={kind: mask_ctc}", "loss.ctc_weight=0"], "loss.ctc_weight=0 would not train the CTC head"),
         (["loss.ctc_weight=1"], "loss.ctc_weight=1 would not train the decoder"),

@@ -106,7 +106,7 @@ def test_mistakes_are_one_line(two: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"different normalisers \(.*a: basic, .*c: english\); choose one"):
         compare_runs([two[0], other], ScoreOptions())
     assert asr("compare", two[0], other, "--normalizer", "none").status == 0
-    with pytest.raises(ConfigError, match="which tcwer needs: --reference"):
+    with pytest.raises(ConfigError, match="tcwer needs the times of the reference words"):
         compare_runs(two, ScoreOptions(metrics=["tcwer"]))
     for paths, says in (
         ([two[0]], "at least two runs"),

@@ -138,7 +138,7 @@ def test_what_a_run_is_chosen_by_has_to_be_measured(config: Path) -> None:
         (["data.tasks=[transcribe, transcribe]"], "a task is given twice"),
         (
             [BOTH, "model.decoder={kind: none}", "loss.guided_attention.weight=0"],
-            "a translation has not the order of the speech",
+            "a translation does not follow the order of the speech",
         ),
         (["loss.ctc_weight=0"], "would leave a CTC head that knows nothing: set model.ctc=false, too"),
     ):
@@ -167,7 +167,7 @@ def test_the_best_states_are_those_of_highest_bleu_or_lowest_wer(config: Path, t
 
 def test_dev_has_what_a_run_is_chosen_by(config: Path, tmp_path: Path) -> None:
     dev = manifest(tmp_path / "dev.jsonl", [clip(tmp_path / "a.wav", white(8000), "one")])
-    alone = f"^{dev}: what is left of it is for transcribe alone, of which there is no bleu: take another data.dev or "
+    alone = f"^{dev}: its usable cuts are only for transcribe, which has no score bleu: take another data.dev or "
     with pytest.raises(DataError, match=alone):
         trained(config, tmp_path / "run", f"data.dev={dev}", BOTH, "trainer.choose_by=bleu")
 
@@ -373,7 +373,7 @@ def test_a_whole_model_needs_the_tasks(folder: Path, config: Path, tmp_path: Pat
         ConfigError, match=r"has no task 'translate:fr': it has transcribe, translate:de; take parts of it"
     ):
         train(experiment(path, f"init={folder}", "data.tasks=[translate:fr]", f"out={tmp_path}"), Console(quiet=True))
-    with pytest.raises(ConfigError, match="decoder and ctc know their encoder alone"):
+    with pytest.raises(ConfigError, match="decoder and ctc only work with their own encoder"):
         experiment(path, f"init={{from: {folder}, parts: [decoder]}}")
     with pytest.raises(ConfigError, match=r"unknown key .init\.form.; did you mean .init\.from."):
         experiment(path, f"init={{form: {folder}}}")

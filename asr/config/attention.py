@@ -89,4 +89,4 @@ def check_reach(position: str, padding: str, window: WindowConfig | None, chunk:
     if (window or chunk) and padding != "mask":
         raise ValueError(f"padding={padding} is for attention to all frames: leave out window and chunk")
     if position in RELATIVE and padding == "recall":
-        raise ValueError(f"padding=recall remembers silence at no distance, and position={position} asks for one")
+        raise ValueError(f"padding=recall has no distances to the remembered silence, which position={position} needs")

@@ -17,8 +17,8 @@ def check_fits(config: ExperimentConfig, model: ModelConfig) -> None:
     _check_losses(config, model)
     if config.data.translates and model.decoder.kind in NEED_CTC:
         raise ValueError(
-            "data.tasks: a translation has not the order of the speech, by which "
-            f"model.decoder.kind={model.decoder.kind} finds its texts: take attention, transducer or mask_predict"
+            "data.tasks: a translation does not follow the order of the speech, on which "
+            f"model.decoder.kind={model.decoder.kind} relies: take attention, transducer or mask_predict"
         )
     if config.data.phrases is not None and getattr(model.decoder, "pointer", None) is None:
         raise ValueError(

@@ -60,7 +60,7 @@ class InitConfig(Config):
     @classmethod
     def _with_the_encoder(cls, parts: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if parts is not None and "encoder" not in parts:
-            raise ValueError("decoder and ctc know their encoder alone: name encoder, too")
+            raise ValueError("decoder and ctc only work with their own encoder: add encoder to parts")
         return parts
 
     @property

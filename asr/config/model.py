@@ -53,7 +53,7 @@ class ModelConfig(Config):
             d = self.decoder
             check_attention(d.position, d.score, d.first_position, head=self.encoder.dim // heads)
         if kind in NEED_CTC and not self.ctc:
-            raise ValueError(f"decoder.kind={kind} finds its texts by a CTC head: ctc=true")
+            raise ValueError(f"decoder.kind={kind} needs a CTC head: set ctc=true")
         return self
 
 

@@ -88,7 +88,7 @@ def _problem(cut: object) -> str | None:
     if not isinstance(cut, Cut):
         return f"a {type(cut).__name__}, neither cut nor recording of lhotse"
     if not isinstance(cut.id, str) or not _is_number(cut.duration) or cut.duration < 0:
-        return "its id is no text, or its duration none"
+        return "its id is not text, or its duration not a number"
     for supervision in cut.supervisions:
         for name in ("text", "language"):
             if not isinstance(value := getattr(supervision, name), str | None):
@@ -116,7 +116,7 @@ class StoredLine(Line):
             channels = [c for source in recording["sources"] for c in source["channels"]]
             recording["sources"] = [{"type": "shar", "channels": channels, "source": ""}]
         except (ValueError, LookupError, TypeError, RecursionError):
-            raise self.fail(f"the manifest of {self.audio.member.name} is none of a recording") from None
+            raise self.fail(f"the manifest of {self.audio.member.name} is not that of a recording") from None
         cut = self._parsed({"recording": recording})
         if not isinstance(cut, DataCut) or cut.recording is None:
             raise self.fail(f"a {type(cut).__name__} has no recording of its own")

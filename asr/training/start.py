@@ -75,7 +75,7 @@ def _check_longest(config: ExperimentConfig, settled: ModelFolderConfig) -> None
         if length_s > settled.longest_s:
             encoder = settled.model.encoder
             learned = encoder.position == "learned" and encoder.longest_s == settled.longest_s
-            limit = "model.encoder.longest_s, behind which are no positions" if learned else "features.window_s"
+            limit = "model.encoder.longest_s, beyond which there are no positions" if learned else "features.window_s"
             raise ConfigError(f"{key}={length_s:g} is longer than the {settled.longest_s:g} s of {limit}")
 
 
@@ -129,7 +129,7 @@ def data_of(config: ExperimentConfig, parts: ModelFolder) -> SpeechData:
     tasks = dict.fromkeys(map(task_of, data.dev_cuts))
     if config.chosen_by not in {"loss", *(name for task in tasks for name in metrics_of(task))}:
         raise DataError(
-            f"{config.data.dev}: what is left of it is for {', '.join(tasks)} alone, of which there is no "
+            f"{config.data.dev}: its usable cuts are only for {', '.join(tasks)}, which has no score "
             f"{config.chosen_by}: take another data.dev or trainer.choose_by"
         )
     return data
