@@ -230,7 +230,7 @@ def test_recordings_beyond_the_learned_positions_are_cut() -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("data.max_duration_s=40", "data.max_duration_s=40 is longer than the 30 s of model.encoder.longest_s, behind"),
+        ("data.max_duration_s=40", "data.max_duration_s=40 is longer than the 30 s of model.encoder.longest_s, beyond"),
         ("augment.join_max_s=50", "augment.join_max_s=50 is longer than"),
     ],
 )
