@@ -1,4 +1,4 @@
-"""Speech in, text out: attention models of speech, trained, applied and scored."""
+"""Speech-to-text with attention models: training, decoding and scoring."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ else:
     _HOMES = {"Recognizer": "asr.recognizer", "load_model": "asr.loading", "score": "asr.scoring"}
 
     def __getattr__(name: str) -> object:
-        # Loaded at first use: `asr --help` and the scorer need no torch.
+        # Imported at first use, so that `asr --help` and the scorer do not load torch.
         if name not in _HOMES:
             raise AttributeError(f"module 'asr' has no attribute {name!r}")
         from importlib import import_module

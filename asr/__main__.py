@@ -1,4 +1,4 @@
-"""`python -m asr` is the command line."""
+"""Run the command line with `python -m asr`."""
 
 from asr.cli import main
 

@@ -1,15 +1,15 @@
-"""Errors that a person can mend: each message is one line that says what is wrong, where, and what to do."""
+"""Errors that the user can fix: each message is one line that says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
 
 def printable(name: object) -> str:
-    """The text of a name on one line: control characters and undecodable bytes become escapes."""
+    """Return a name as one printable line, with control characters and undecodable bytes escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
 class AsrError(Exception):
-    """Something in the input is wrong; the command line prints the message alone, without a traceback."""
+    """Base class of errors in the input; the command line prints the message without a traceback."""
 
 
 class ConfigError(AsrError):
@@ -17,15 +17,15 @@ class ConfigError(AsrError):
 
 
 class AudioError(AsrError):
-    """A file is not audio that can be decoded."""
+    """A file cannot be decoded as audio."""
 
 
 class ArchiveError(AsrError):
-    """An archive is broken, or tries to write where it must not."""
+    """An archive is broken, or one of its members would be written outside the target folder."""
 
 
 class CheckpointError(AsrError):
-    """A model folder or a training state is missing, torn or not what it says it is."""
+    """A model folder or a training state is missing, truncated, or not what it claims to be."""
 
 
 class DataError(AsrError):

@@ -1,7 +1,7 @@
-"""From words with times to subtitle cues.
+"""Making subtitle cues from words with times.
 
-The defaults are common practice: at most two lines of 42 characters, 5/6 to 7 s a cue, 20 characters a second to read
-(Netflix, "Timed Text Style Guide: General Requirements" and "English").
+The defaults follow common practice: at most two lines of 42 characters, 5/6 to 7 s per cue, and a reading speed of 20
+characters per second (Netflix, "Timed Text Style Guide: General Requirements" and "English").
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from asr.errors import ConfigError
 from asr.transcript import Segment, Transcript, Word
 from asr.words import LONG_PAUSE_S, is_clause_end, is_full_stop, is_sentence_end, space_between
 
-# What a break costs, in cues: nothing after a sentence or a long pause.
+# Cost of a break, relative to the cost of one cue; a break after a sentence or a long pause is free.
 _AFTER_CLAUSE, _ANYWHERE, _IN_A_WORD = 0.5, 3.0, 6.0
-_SENTENCE_GOES_ON = 1.25  # a sentence that ends inside a cue
-_TOO_SHORT = 4.0  # a cue that cannot be read at all; less, the nearer it is to what it needs
-_FLASH, _FLASH_S = 4.0, 1.0  # a cue that the next one follows so soon: more than it costs to join it to a neighbour
-_UNEVEN = 0.5  # a cue that is full, by the square of how full it is: of two ways the more even one
+_SENTENCE_GOES_ON = 1.25  # for each sentence that ends inside a cue
+_TOO_SHORT = 4.0  # for a cue with no reading time at all; less, the nearer it is to the time that it needs
+_FLASH, _FLASH_S = 4.0, 1.0  # for a cue that the next one follows this soon: more than it costs to join them
+_UNEVEN = 0.5  # times the square of how full a cue is, which favours evenly filled cues
 _SHORT_PAUSE_S = 0.3
 
 
 @dataclass(frozen=True)
 class SubtitleOptions:
-    """The form of subtitles; a wide (Chinese, Japanese, Korean) character counts as two.
+    """Layout and timing of subtitles; a wide (Chinese, Japanese, Korean) character counts as two.
 
-    Raises ConfigError for a form that no text fits.
+    Raises ConfigError for limits that no text can meet.
     """
 
     max_line_length: int = 42
@@ -47,7 +47,7 @@ class SubtitleOptions:
 
 @dataclass(frozen=True)
 class Cue:
-    """What stands on the screen from start to end, in milliseconds."""
+    """The lines on the screen from start to end, in milliseconds."""
 
     start_ms: int
     end_ms: int
@@ -55,7 +55,7 @@ class Cue:
 
 
 class _Unit(NamedTuple):
-    """A word, or a part of one that is longer than a line.  cost: of a break after it."""
+    """A word, or a part of a word that is longer than a line.  cost: the cost of a break after it."""
 
     text: str
     width: int
@@ -68,11 +68,11 @@ class _Unit(NamedTuple):
 
 
 def cues(transcript: Transcript, options: SubtitleOptions | None = None) -> list[Cue]:
-    """Give the cues of a transcript, in order, none overlapping the next.
+    """Return the cues of a transcript in order, without overlaps.
 
-    Cues end at sentence ends, pauses and commas where that is possible, none before a second has gone that could be
-    joined to a neighbour, and stay into the silence after them for as long as they take to read.  A segment without
-    words is spread evenly over its time.
+    Cues end at sentence ends, pauses and commas where possible; a cue that the next one would replace within a second
+    is joined to a neighbour if it can be.  A cue stays on the screen during the silence after it until it can be read.
+    The text of a segment without words is spread evenly over its time.
     """
     options = options or SubtitleOptions()
     units = _units(transcript, options)
@@ -81,7 +81,7 @@ def cues(transcript: Transcript, options: SubtitleOptions | None = None) -> list
     for i, (start, end) in enumerate(parts):
         chosen = units[start:end]
         until_s = units[parts[i + 1][0]].start_s if i + 1 < len(parts) else max(transcript.duration_s, chosen[-1].end_s)
-        # Words of one moment still need cues one after the other.
+        # Even words with the same times need consecutive cues.
         start_ms = max(round(chosen[0].start_s * 1000), made[-1].end_ms if made else 0)
         columns = sum(unit.space + unit.width for unit in chosen) - chosen[0].space
         wanted_s = max(chosen[-1].end_s, start_ms / 1000 + _needed_s(columns, options))
@@ -91,12 +91,12 @@ def cues(transcript: Transcript, options: SubtitleOptions | None = None) -> list
 
 
 def width(text: str) -> int:
-    """Columns that a text takes: wide characters two, combining marks none."""
+    """Return the number of columns that a text takes: two for wide characters, none for combining marks."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def segments_of(transcript: Transcript) -> tuple[Segment, ...]:
-    """Its segments; the whole text as one where there are none."""
+    """Return the segments of a transcript; if it has none, the whole text as one."""
     if transcript.segments or not transcript.text.strip():
         return transcript.segments
     return (Segment(transcript.text, 0.0, transcript.duration_s),)
@@ -109,7 +109,7 @@ def _units(transcript: Transcript, options: SubtitleOptions) -> list[_Unit]:
         following = words[i + 1] if i + 1 < len(words) else None
         pause_s = following.start_s - word.end_s if following else math.inf
         must, ends = pause_s >= LONG_PAUSE_S, is_sentence_end(word.text, following.text if following else "")
-        # What goes on in small letters behind a full stop is a sentence to those who read it, if not to a counter.
+        # To a reader, a full stop ends a sentence even if lower case follows, where is_sentence_end says no.
         near = pause_s >= _SHORT_PAUSE_S or is_clause_end(word.text) or is_full_stop(word.text)
         cost = 0.0 if must or ends else _AFTER_CLAUSE if near else _ANYWHERE
         parts = list(_cut(" ".join(word.text.split()), options.max_line_length))
@@ -123,7 +123,7 @@ def _units(transcript: Transcript, options: SubtitleOptions) -> list[_Unit]:
 
 
 def _words(transcript: Transcript) -> Iterator[Word]:
-    """All words; the first of a segment with the space that belongs before it."""
+    """Yield all words; the first one of a segment gets the space that belongs before it."""
     before = ""
     for segment in segments_of(transcript):
         words = [w for w in segment.words or _spread(segment) if w.text.strip()]
@@ -144,7 +144,7 @@ def _spread(segment: Segment) -> list[Word]:
 
 
 def _cut(word: str, length: int) -> Iterator[str]:
-    """Parts of a word that fit into a line."""
+    """Split a word into parts that fit into a line."""
     part = ""
     for character in word:
         if part and width(part + character) > length:
@@ -155,12 +155,12 @@ def _cut(word: str, length: int) -> Iterator[str]:
 
 
 def _needed_s(columns: int, options: SubtitleOptions) -> float:
-    """How long this takes to read."""
+    """Return the seconds that a cue should be shown: its reading time, within the limits."""
     return min(options.max_duration_s, max(options.min_duration_s, columns / options.characters_per_s))
 
 
 def _break(units: Sequence[_Unit], options: SubtitleOptions) -> list[tuple[int, int]]:
-    """The cheapest way to part the units into cues, by dynamic programming from the end."""
+    """Split the units into cues at the lowest cost, by dynamic programming from the end."""
     best = [0.0] * (len(units) + 1)
     ends = [0] * (len(units) + 1)
     for start in range(len(units) - 1, -1, -1):
@@ -185,7 +185,10 @@ def _break(units: Sequence[_Unit], options: SubtitleOptions) -> list[tuple[int, 
 
 
 def _possible_ends(units: Sequence[_Unit], start: int, options: SubtitleOptions) -> Iterator[tuple[int, int]]:
-    """Ends of cues that begin at `start`, and their columns: filled line by line, up to the next long pause."""
+    """Yield the possible ends of a cue that begins at `start`, with its columns.
+
+    Lines are filled one after the other, up to the next long pause.
+    """
     lines, used, columns = 1, -units[start].space, -units[start].space
     for i in range(start, len(units)):
         unit = units[i]
@@ -201,7 +204,7 @@ def _possible_ends(units: Sequence[_Unit], start: int, options: SubtitleOptions)
 
 
 def _lines(units: Sequence[_Unit], options: SubtitleOptions) -> tuple[str, ...]:
-    """As few lines as possible, then as even as possible, rather broken where a clause ends."""
+    """Lay out the lines of a cue: as few as possible, then as even as possible, preferably broken after a clause."""
     n, whole = len(units), sum(u.width + u.space for u in units)
     # best[i]: lines, unevenness and end of the first line, for units i to n
     best: list[tuple[int, float, int]] = [(0, 0.0, n)] * (n + 1)

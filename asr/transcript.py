@@ -1,4 +1,7 @@
-"""What recognition gives: a transcript of segments, a segment of words.  Times are seconds from the start."""
+"""Results of recognition: transcripts made of segments, which are made of words.
+
+Times are in seconds from the start of the recording.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Word:
-    """A word with its punctuation, where it was said, and the geometric mean of its tokens' probabilities.
+    """A word with its punctuation, its times, and the geometric mean of its tokens' probabilities.
 
-    White space before the word is part of the text, so that the words of a segment, joined, are its text; the
-    probability leaves punctuation out.
+    `text` includes the white space before the word, so that concatenating the words of a segment gives its text.
+    `probability` ignores punctuation.
     """
 
     text: str
@@ -23,9 +26,9 @@ class Word:
 class Segment:
     """A stretch of speech.
 
-    words: where timestamps were asked for, else empty.  Of the window in which it lies: log_prob, the mean
-    log-probability of the tokens; no_speech, the probability that nobody speaks, where the model tells; guards, the
-    names of those that stepped in.
+    words: empty unless word timestamps were requested.  The other fields describe the window that contains the
+    segment.  log_prob: mean log-probability of its tokens.  no_speech: probability that nobody speaks, if the model
+    estimates it.  guards: names of the guards that intervened.
     """
 
     text: str
@@ -41,9 +44,9 @@ class Segment:
 class Transcript:
     """The text of a recording.
 
-    language: as given, else as detected (in the first window), else None.  alternatives: n-best texts with scores,
-    where the recording fitted into one window.  truncated: a window's text reached the length cap before it ended.
-    complete: False if the work was stopped before the end, which `duration_s` then says how far it came.
+    language: as given, else as detected in the first window, else None.  alternatives: n-best texts with scores, if
+    the recording fits into one window.  truncated: whether the text of some window reached the length cap before it
+    ended.  complete: False if transcription was stopped before the end; `duration_s` is then how far it got.
     """
 
     id: str
@@ -58,7 +61,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Failure:
-    """A recording that could not be transcribed, and why."""
+    """A recording that could not be transcribed, with the reason."""
 
     id: str
     reason: str

@@ -1,4 +1,4 @@
-"""Transcripts to files: plain text, JSON, subtitles (SubRip and WebVTT) and tables."""
+"""Writing transcripts as plain text, JSON, subtitles (SubRip and WebVTT) and tables."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ NEEDS_TIMES = frozenset({"srt", "vtt", "tsv"})
 
 
 def as_txt(transcript: Transcript, options: SubtitleOptions) -> str:
-    """The text and a line end."""
+    """Return the text and a line feed."""
     return transcript.text + "\n"
 
 
 def as_json(transcript: Transcript, options: SubtitleOptions) -> str:
-    """All fields as one line of JSON, segments and words with times to the millisecond."""
+    """Return all fields as one line of JSON; times are rounded to milliseconds."""
     written = {name: _json(value) for name, value in vars(transcript).items() if name != "segments"}
-    # One by one: json works with a list of all the pieces of its text, for ten hours of words 80 MB.
+    # Encoded one by one: json keeps a list of all pieces of its output, 80 MB for the words of ten hours.
     written["segments"] = f"[{', '.join(map(_json, transcript.segments))}]"
     written["alternatives"] = _json([{"text": text, "score": score} for text, score in transcript.alternatives])
     return "{" + ", ".join(f'"{field.name}": {written[field.name]}' for field in fields(transcript)) + "}\n"
 
 
 def as_line(result: Transcript | Failure) -> str:
-    """A result's fields as one line of JSON, without its end."""
+    """Return the fields of a result as one line of JSON, without the line feed."""
     return _json(vars(result)) if isinstance(result, Failure) else as_json(result, SubtitleOptions()).rstrip("\n")
 
 
 def from_line(line: str | bytes) -> Transcript:
-    """The transcript that as_line wrote."""
+    """Parse a transcript that as_line wrote."""
     row = json.loads(line)
     segments = (
         Segment(**segment | {"words": tuple(Word(**w) for w in segment["words"]), "guards": tuple(segment["guards"])})
@@ -47,7 +47,7 @@ def from_line(line: str | bytes) -> Transcript:
 
 
 def as_srt(transcript: Transcript, options: SubtitleOptions) -> str:
-    """SubRip.  It knows no escapes: an arrow of times and what looks like a tag are written with other characters."""
+    """Return SubRip.  The format has no escapes, so "-->" and anything like a tag use look-alike characters."""
     blocks = []
     for number, cue in enumerate(cues(transcript, options), start=1):
         text = re.sub(r"<(/?[A-Za-z][^<>]*)>", r"‹\1›", "\n".join(cue.lines).replace("-->", "→"))
@@ -56,7 +56,7 @@ def as_srt(transcript: Transcript, options: SubtitleOptions) -> str:
 
 
 def as_vtt(transcript: Transcript, options: SubtitleOptions) -> str:
-    """WebVTT (W3C)."""
+    """Return WebVTT (W3C)."""
     blocks = ["WEBVTT\n\n"]
     for cue in cues(transcript, options):
         text = "\n".join(cue.lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -65,7 +65,7 @@ def as_vtt(transcript: Transcript, options: SubtitleOptions) -> str:
 
 
 def as_tsv(transcript: Transcript, options: SubtitleOptions) -> str:
-    """A table of segments: start and end in milliseconds, and the text."""
+    """Return a table of segments: start and end in milliseconds, and the text."""
     rows = [
         f"{round(segment.start_s * 1000)}\t{round(segment.end_s * 1000)}\t{' '.join(segment.text.split())}\n"
         for segment in segments_of(transcript)
@@ -75,7 +75,7 @@ def as_tsv(transcript: Transcript, options: SubtitleOptions) -> str:
 
 
 def clock(ms: int, mark: str) -> str:
-    """Hours (two digits or more), minutes, seconds and, after `mark`, milliseconds."""
+    """Format a time as hours (two digits or more), minutes, seconds and, after `mark`, milliseconds."""
     seconds, ms = divmod(ms, 1000)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
@@ -87,7 +87,7 @@ def _json(value: object) -> str:
 
 
 def _rounded(part: Segment | Word) -> dict[str, object]:
-    """The fields of a segment or a word."""
+    """Return the fields of a segment or a word, with times rounded to milliseconds."""
     return {name: round(value, 3) if name.endswith("_s") else value for name, value in vars(part).items()}
 
 
@@ -101,17 +101,17 @@ WRITERS: dict[str, Callable[[Transcript, SubtitleOptions], str]] = {
 
 
 def needs_times(formats: Iterable[str]) -> bool:
-    """Whether one of these formats tells when words were said."""
+    """Return whether any of these formats needs timestamps."""
     return not NEEDS_TIMES.isdisjoint(formats)
 
 
 class TranscriptWriter:
-    """Writes each transcript in every format: to `folder`/NAME.FORMAT, or to standard output without a folder.
+    """Writer of transcripts in several formats, to `folder`/NAME.FORMAT or, without a folder, to standard output.
 
-    named: there are several recordings: plain text on standard output begins with the recording's id and a tab.
-    subtitles: the form of srt and vtt.  Raises ConfigError for an unknown format, and for several recordings on
-    standard output in a format that does not tell one from the next; the folder is made at once, so that none of this
-    shows only when the work is done.
+    named: whether there are several recordings; each plain text on standard output then begins with the recording's
+    id and a tab.  subtitles: layout of srt and vtt.  Raises ConfigError for an unknown format, and for several
+    recordings on standard output in a format that does not separate them.  The folder is created here, so that every
+    problem shows before the work begins.
     """
 
     def __init__(
@@ -130,12 +130,12 @@ class TranscriptWriter:
         if folder is not None:
             make_folder(folder)
         elif named and needs_times(formats):
-            raise ConfigError(f"{', '.join(formats)}: of several recordings give --out, a folder for a file of each")
+            raise ConfigError(f"{', '.join(formats)}: with several recordings give --out, a folder for their files")
         self.formats, self.folder, self.named = formats, folder, named
         self.subtitles = subtitles or SubtitleOptions()
 
     def write(self, transcript: Transcript, name: str | None = None) -> None:
-        """Write one transcript; a file appears whole or not at all.  name: below the folder, else the id's stem."""
+        """Write one transcript, each file atomically.  name: path below the folder; None: the stem of the id."""
         if self.folder is None:
             with naming("standard output"):
                 self._print(transcript)

@@ -274,7 +274,7 @@ def test_several_formats_at_once_and_the_form_of_subtitles(tmp_path: Path) -> No
 
 
 def test_subtitles_of_several_recordings_are_not_run_together(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match="txt, srt: of several recordings give --out, a folder for a file of each"):
+    with pytest.raises(ConfigError, match="txt, srt: with several recordings give --out, a folder for their files"):
         TranscriptWriter(["txt", "srt"], named=True)
     TranscriptWriter(["srt"]).write(spoken("Hello there."))
     assert capsys.readouterr().out.endswith("Hello there.\n\n")
