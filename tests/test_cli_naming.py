@@ -112,5 +112,5 @@ def test_what_is_there_is_skipped(model: Path, calls: Path, tmp_path: Path) -> N
     assert below(tmp_path / "out") == before
     assert skipped() == ["asr: 4 of 4 left out: their files are there"]
     assert asr("transcribe", calls, "--skip-existing").err == [
-        "asr: --skip-existing: --out is missing, the folder that is looked into"
+        "asr: --skip-existing needs --out, the folder to look in"
     ]

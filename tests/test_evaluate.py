@@ -160,7 +160,7 @@ def test_cuts_that_cannot_be_read_are_named_and_the_others_scored(tmp_path: Path
     for id, reason in (("lost", gone), ("part", gone), ("short", ends)):
         assert f"asr: {cuts}: cut {id} cannot be read: {reason}" in done.err
     assert "1 utterance" in done.out
-    assert "missing from these rates, for they cannot be read: 3\n" in done.out
+    assert "cuts that cannot be read, missing from these rates: 3\n" in done.out
     (told,) = rows(tmp_path / "out" / "evaluation.jsonl")
     assert (told["failed"], told["audio_s"]) == ({"lost": gone, "part": gone, "short": ends}, 0.5)
     none = manifest(tmp_path / "none.jsonl", [lost])

@@ -143,7 +143,7 @@ def test_tune_prints_every_setting_the_best_one_and_what_its_rates_are_of(folder
     assert len(rows) == 2
     (best,) = [row for row in rows if row.startswith("* ")]
     assert least == f"least WER: lm_weight={best.split()[1]} ctc_weight=0.3"
-    assert done.err[-1] == f"asr: these figures are of {folder / 'dev.jsonl'}, which they were tuned on: report others"
+    assert done.err[-1] == f"asr: the weights were tuned on {folder / 'dev.jsonl'}: report scores on other data"
     done = asr(*words, "--grid", "lm_weight=0,0.5", "--json")
     assert [each["setting"] for each in json.loads(done.out)] == [{"lm_weight": 0.0}, {"lm_weight": 0.5}]
 

@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls one function and prints."""
+"""The command line: each command parses its arguments, calls one function and prints the result."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ app.add_typer(lm_app, name="lm")
 
 
 def main() -> None:
-    """Run the command line; exit status 2 is a mistake of input, 1 that some recordings failed."""
+    """Run the command line; exit status 2 means a mistake in the input, 1 that some of the work failed."""
     sys.exit(run(app))
 
 
@@ -112,7 +112,8 @@ def evaluate(
     language: Annotated[str | None, typer.Option(help="Only the cuts in this language.")] = None,
     task: Task = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for hyp.jsonl and evaluation.jsonl. [default: MODEL, a folder]")
+        Path | None,
+        typer.Option("--out", help="Folder for hyp.jsonl and evaluation.jsonl. [default: the folder MODEL]"),
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 5,
     noise: Annotated[Path | None, typer.Option(help="Folder of noise or music to mix in, for a harder test.")] = None,
@@ -126,8 +127,8 @@ def evaluate(
 ) -> None:
     """Decode a manifest and print what `asr score` would: WER and CER with 95 % intervals, and the worst utterances.
 
-    Translations are scored against those that the cuts carry, by BLEU and chrF; cuts without one are left out, and
-    named. A cut whose audio cannot be read is one line on stderr, the others are scored, and the exit status is 1.
+    Translations are scored by BLEU and chrF against those in the cuts; cuts without one are named and left out. A cut
+    whose audio cannot be read is reported on stderr, the others are scored, and the exit status is 1.
 
     Example: `asr evaluate data/prompts/cuts_dev.jsonl.gz --model exp/prompts-en/model --beam-size 5`
     """
@@ -140,7 +141,7 @@ def evaluate(
     snr_db = SNR_DB if snr is None else snr
     recognizer = load_recognizer(model, device, dtype, **searching.given())
     if out is None and not model.is_dir():
-        raise ConfigError(f"give --out FOLDER: {printable(model)} is no folder of yours")
+        raise ConfigError(f"give --out FOLDER: {printable(model)} is not a folder on this machine")
     mixed = {"noise": str(noise), "snr_db": snr_db} if noise else {}
     with progress("decoding") as on_done:
         result = evaluate_cuts(
@@ -199,10 +200,10 @@ def import_(
     ],
     out: Annotated[Path, typer.Argument(help="Model folder to write.")],
     exact: Annotated[
-        bool, typer.Option("--exact", help="Whisper: compute all of a window's silence instead of remembering it.")
+        bool, typer.Option("--exact", help="Whisper: compute all silence of a window instead of remembering it.")
     ] = False,
     vocabulary: Annotated[
-        Path | None, typer.Option(help="With a .pt: its .tiktoken or tokenizer.json. [default: found beside it]")
+        Path | None, typer.Option(help="For a .pt: its .tiktoken or tokenizer.json. [default: found beside it]")
     ] = None,
 ) -> None:
     """Turn a checkpoint of Whisper or Speech2Text into a model folder.

@@ -1,4 +1,4 @@
-"""`asr ablate`: recipes beside each other."""
+"""`asr ablate`: train and compare variants of a recipe."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from asr.cli.terminal import progress, say
 def ablate(
     config: Annotated[Path, typer.Argument(help="YAML of the ablation, such as conf/ablation.yaml.")],
     only: Annotated[
-        str, typer.Option(help="Only these rows, and those that they start from; several with commas.")
+        str, typer.Option(help="Only these rows, and those that they start from; separated by commas.")
     ] = "",
     again: Annotated[
-        str, typer.Option(help="Drop the results of these rows and train them again; several with commas.")
+        str, typer.Option(help="Drop the results of these rows and train them again; separated by commas.")
     ] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Trainings in parallel; they share the cores.")] = 1,
     report: Annotated[bool, typer.Option("--report", help="Train nothing: tabulate the results so far.")] = False,
 ) -> None:
-    """Train a base recipe and variants of it with one change each for equal time, and tabulate the results.
+    """Train a base recipe and variants with one change each, all for the same time, and tabulate the results.
 
-    The same command resumes where it was stopped; what is done is not done again. Exit status 1: rows failed.
+    The same command resumes where it was stopped, without repeating finished rows. Exit status 1: some rows failed.
 
     Example: `asr ablate conf/ablation.yaml --jobs 2`
     """
@@ -38,7 +38,7 @@ def ablate(
     if report:
         print(write_report(settings, config))
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what runs is ended, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that running trainings are stopped, too
     try:
         with progress("ablation", _of_trainings) as on_done:
             done = run(

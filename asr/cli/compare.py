@@ -1,4 +1,4 @@
-"""`asr compare`: runs beside each other."""
+"""`asr compare`: compare runs on the same references."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def compare(
     measuring: TimedMeasuring,
     runs: Annotated[
         list[Path],
-        typer.Argument(help="hyp.jsonl, or folders of asr train, of asr evaluate or of a transcribed corpus."),
+        typer.Argument(help="hyp.jsonl, or folders of asr train, asr evaluate or a transcribed corpus."),
     ],
     reference: Annotated[
         Path | None,
-        typer.Option(help="Reference texts, where the runs have none, and for tcwer: cuts, or what asr score reads."),
+        typer.Option(help="Reference texts, if the runs have none, and for tcwer: cuts, or what asr score reads."),
     ] = None,
     normalizer: Annotated[
-        str | None, typer.Option(help="For both sides. [default: the one that all runs were scored with]")
+        str | None, typer.Option(help="Normaliser for both sides. [default: the one that all runs were scored with]")
     ] = None,
     language: Annotated[str | None, typer.Option(help="For normalisers that need it, such as en.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 0,
@@ -32,7 +32,8 @@ def compare(
 ) -> None:
     """Compare runs on the same references: scores, significance of their differences, and the settings that differ.
 
-    Of a training: its best checkpoint's hypotheses of dev.  Runs that translate are compared by BLEU and chrF.
+    A training run counts with its best checkpoint's hypotheses of the dev set.  Translations are compared by BLEU and
+    chrF.
 
     Example: `asr compare exp/baseline exp/larger`
     """

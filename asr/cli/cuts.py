@@ -1,4 +1,4 @@
-"""`asr cuts`: a table of audio files and their texts to a manifest of cuts."""
+"""`asr cuts`: make a manifest of cuts from a table of audio files and texts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from asr.cli.terminal import of_utterances, progress, say
 
 
 def cuts(
-    table: Annotated[Path, typer.Argument(help="CSV or TSV with a line of column names.")],
+    table: Annotated[Path, typer.Argument(help="CSV or TSV with a header line of column names.")],
     out: Annotated[Path, typer.Option("--out", help="Manifest to write, .jsonl.gz or .jsonl.")],
     language: Annotated[
-        str | None, typer.Option("--language", help="Of the rows that tell none, such as en. [default: none]")
+        str | None, typer.Option("--language", help="Language of rows without one, such as en. [default: none]")
     ] = None,
 ) -> None:
     """Make a manifest of cuts, to train on or to evaluate, from a table of audio files and what is said in them.
 
-    Columns: path (from the table's folder on, if relative) and text; if there are any, id, language, speaker, and
-    start and end of a part of the file, in seconds. Audio and video of every form serve. A row whose audio cannot be
-    read is one line on stderr, the others go on, and the exit status is 1.
+    Columns: path (relative paths start at the table's folder) and text; optionally id, language, speaker, and start
+    and end of a part of the file, in seconds. Any audio or video format will do. A row whose audio cannot be read is
+    reported on stderr and left out, and the exit status is 1.
 
     Example: `asr cuts clips.csv --language en --out data/mine/cuts_train.jsonl.gz`
     """

@@ -1,4 +1,4 @@
-"""From what stands on the command line to audio files and a recogniser."""
+"""Turning command-line arguments into audio files, settings and a recogniser."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ C = TypeVar("C", bound="Config")
 
 
 def names(text: str) -> list[str]:
-    """The parts of 'a,b'."""
+    """Split a comma-separated list such as 'a,b'."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def parse_seconds(text: str) -> float | None:
-    """The seconds of --batch-seconds, None for auto."""
+    """Parse --batch-seconds; None stands for auto.  Raises ConfigError."""
     if text == "auto":
         return None
     try:
@@ -40,7 +40,7 @@ def parse_seconds(text: str) -> float | None:
 
 
 def load_recognizer(model: Path, device: str, dtype: Precision | Literal["auto"], **options: Any) -> Recognizer:
-    """A recogniser on a device, with the options that are not None in place of the model's own."""
+    """Load a recogniser on a device; options that are not None replace the model's own."""
     from asr import loading
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -48,7 +48,7 @@ def load_recognizer(model: Path, device: str, dtype: Precision | Literal["auto"]
 
 
 def read_experiment(kind: type[C], path: Path, changes: list[str] | None, print_config: bool) -> C:
-    """The experiment of a YAML with changes; with --print-config it is printed, and the command ends."""
+    """Read an experiment from YAML and apply changes; with --print-config, print it and end the command."""
     from asr.config import read_config, to_yaml
 
     experiment = read_config(kind, path, changes or [])
@@ -59,10 +59,10 @@ def read_experiment(kind: type[C], path: Path, changes: list[str] | None, print_
 
 
 def find_audio(inputs: list[str]) -> tuple[dict[str, str], list[str], list[str]]:
-    """Find files, problems and remarks: files as given, folders and globs as what is in them, sorted, each once.
+    """Expand files, folders and globs into a mapping of files, a list of problems and a list of remarks.
 
-    Each file comes with its place below --out: its path within the folder that was given, else its name.  Of a folder,
-    see `audio_in`.
+    Each file occurs once, with its place below --out: its path within the folder that was given, else its name.
+    Folders and globs are expanded in sorted order; `audio_in` says which files of a folder count.
     """
     files: dict[str, str] = {}
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""`asr lm`: language models for the beam."""
+"""`asr lm`: make language models for shallow fusion."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ lm_app = typer.Typer(
 @lm_app.command()
 def ngram(
     texts: Annotated[
-        list[Path], typer.Argument(help="Text, one a line, or what asr score reads: cuts, JSONL, CSV; .gz too.")
+        list[Path], typer.Argument(help="Texts, one per line, or what asr score reads: cuts, JSONL, CSV; .gz too.")
     ],
     model: Model,
     out: Annotated[Path, typer.Option("--out", help="ARPA file to write.")],
@@ -31,7 +31,7 @@ def ngram(
 ) -> None:
     """Estimate an n-gram language model with interpolated modified Kneser-Ney smoothing, for shallow fusion.
 
-    Texts go through the normaliser that the model was trained with.
+    Texts are normalised as the model's training texts were.
 
     Example: `asr lm ngram texts.txt --model exp/prompts-en/model --order 6 --out lm.arpa`
     """

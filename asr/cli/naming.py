@@ -1,4 +1,4 @@
-"""What the files about a recording are called below --out: by the recording alone, whatever else was transcribed."""
+"""Names of the output files of recordings below --out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from asr.errors import ConfigError, printable
 
 
 def output_names(places: Mapping[str, str]) -> dict[str, str]:
-    """The names of each recording's files, but for the format: its place without the ending, talk of talk.wav.
+    """Return the output name of each recording, without the format: its place without suffix, `talk` for talk.wav.
 
-    Where recordings would meet, all of them keep their endings: talk.wav and talk.mp3.  places: of each path, below
-    --out.  Raises ConfigError for recordings that meet all the same.
+    Recordings whose names would collide all keep their suffixes: talk.wav and talk.mp3.  places: maps each path to its
+    place below --out.  Raises ConfigError for recordings that collide even so.
     """
     names = {path: os.path.splitext(place)[0] for path, place in places.items()}
     while met := _met(names):
@@ -27,7 +27,7 @@ def output_names(places: Mapping[str, str]) -> dict[str, str]:
 
 
 def _met(names: Mapping[str, str]) -> Sequence[str]:
-    """The first recordings that have a name in common, if there are any."""
+    """Return the first group of recordings that share a name; empty if there is none."""
     paths: dict[str, list[str]] = {}
     for path, name in names.items():
         paths.setdefault(name, []).append(path)
@@ -35,25 +35,25 @@ def _met(names: Mapping[str, str]) -> Sequence[str]:
 
 
 def other_recording(folder: Path, name: str, path: str) -> str | None:
-    """The recording that a JSON of this name is about, where that is surely another one than `path`."""
+    """Return the recording that the JSON file of this name describes if it is certainly not `path`, else None."""
     told = _told(folder / f"{name}.json").get("id")
     if not isinstance(told, str):
         return None
     if os.path.basename(told) != os.path.basename(path):
         return told
-    # It may have been given from another folder: only a file that is there is another one.
+    # The same file may have been given by another path, so only two existing files can be told apart.
     both = os.path.exists(told) and os.path.exists(path)
     return told if both and not os.path.samefile(told, path) else None
 
 
 def is_done(folder: Path, name: str, formats: Sequence[str]) -> bool:
-    """Whether a recording's files are there in all formats, and no JSON says that it was stopped before its end."""
+    """Return whether the files exist in all formats; the JSON, if it is one of them, must be marked as complete."""
     there = all((folder / f"{name}.{kind}").is_file() for kind in formats)
     return there and ("json" not in formats or _told(folder / f"{name}.json").get("complete") is True)
 
 
 def _told(path: Path) -> dict[str, object]:
-    """What a JSON file of ours says; nothing if it is none."""
+    """Return the object in one of our JSON files; {} if the file is missing or holds none."""
     try:
         told = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""`asr normalize`: what a normaliser makes of a text, and by which steps."""
+"""`asr normalize`: show what a normaliser does to texts, step by step if asked."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ NORMALIZER_HELP = "none, basic, english, spoken, chinese, or a file of rules (.y
 
 def normalize(
     normalizer: Annotated[str, typer.Argument(help=f"{NORMALIZER_HELP}.")],
-    file: Annotated[Path, typer.Argument(help="A text a line, UTF-8; - is standard input.")] = Path("-"),
+    file: Annotated[Path, typer.Argument(help="One text per line, UTF-8; - is standard input.")] = Path("-"),
     language: Annotated[str | None, typer.Option(help="For normalisers that need it, such as en.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Show what each step changed.")] = False,
 ) -> None:
-    """Print texts as a normaliser leaves them, line by line: what `asr score --normalizer` compares.
+    """Print normalised texts, line by line, as `asr score --normalizer` compares them.
 
     Example: `echo "Chapter 12: 5% more" | asr normalize spoken --language en --trace`
     """
@@ -39,7 +39,7 @@ def normalize(
 
 
 def _traced(chain: Chain, text: str) -> str:
-    """The text, and below it what each step that changed it made of it."""
+    """Return the text and, below it, the result of each step that changed it."""
     changes = list(chain.trace(text))
     width = max((len(step) for step, _ in changes), default=0)
     rows = [f"  {step:{width}}  {printable(after)}" for step, after in changes]

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _place(text: str) -> Place:
 if TYPE_CHECKING:
     Location = Place
 else:
-    Location = Any  # of what typer finds out about a type, nothing serves here
+    Location = Any  # typer cannot handle this union type and relies on the parser below
 Cuts = Annotated[
     Location,
     typer.Argument(parser=_place, metavar="cuts", help="Manifest of cuts with texts, or a Shar folder; or a URL."),
@@ -35,7 +35,8 @@ NBest = Annotated[
     typer.Option(
         "--n-best",
         min=1,
-        help="Hypotheses per recording in JSON; at most the beam, or so many samples. [default: the model's own]",
+        help="Hypotheses per recording in JSON: at most the beam size, or any number of samples. "
+        "[default: the model's own]",
     ),
 ]
 CtcWeight = Annotated[
@@ -53,10 +54,12 @@ LmWeight = Annotated[
     float | None,
     typer.Option("--lm-weight", min=0, help="Weight of the language model (shallow fusion). [default: 0.3]"),
 ]
-LmUnit = Annotated[Literal["token", "word"] | None, typer.Option("--lm-unit", help="Of n-grams. [default: token]")]
+LmUnit = Annotated[
+    Literal["token", "word"] | None, typer.Option("--lm-unit", help="Unit of an n-gram model. [default: token]")
+]
 Hotwords = Annotated[
     Path | None,
-    typer.Option("--hotwords", help="Contextual biasing: file of names and phrases to listen for, a line each."),
+    typer.Option("--hotwords", help="Contextual biasing: file of names and phrases to listen for, one per line."),
 ]
 Task = Annotated[
     str | None,
@@ -71,42 +74,49 @@ TopP = Annotated[
         "--top-p",
         min=0,
         max=1,
-        help="Nucleus sampling: the smallest token set of this total probability; needs --temperature.",
+        help="Nucleus sampling: keep the smallest set of tokens with this total probability; needs --temperature.",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or, of several GPUs, cuda:1.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or, with several GPUs, cuda:1.")]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],
     typer.Option(
         "--dtype",
-        help="Precision; auto: the fastest here without a noticeable loss of accuracy; float32: a file's text is the "
-        "same alone and beside others.",
+        help="Precision; auto: the fastest here without a noticeable loss of accuracy; float32: a text does not "
+        "depend on the other files of its batch.",
     ),
 ]
 BatchSeconds = Annotated[
-    str, typer.Option("--batch-seconds", help="Seconds of audio in a batch; auto: the fastest that fits.")
+    str, typer.Option("--batch-seconds", help="Seconds of audio in a batch; auto: the fastest batch that fits.")
 ]
 
 # Experiments
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
 
 # How texts are scored
-_METRICS = "several with commas. [default: wer,cer; of translations bleu,chrf]"
+_METRICS = "separated by commas. [default: wer,cer; for translations bleu,chrf]"
 Metric = Annotated[str | None, typer.Option("--metric", help=f"wer, cer, mixed, mer, wil, bleu, chrf, ter; {_METRICS}")]
 TimedMetric = Annotated[
     str | None, typer.Option("--metric", help=f"wer, cer, mixed, mer, wil, tcwer, bleu, chrf, ter; {_METRICS}")
 ]
 Collar = Annotated[
     float,
-    typer.Option("--collar", min=0, help="Of tcwer: seconds before and after a word's middle in which it may match."),
+    typer.Option(
+        "--collar", min=0, help="For tcwer: seconds before and after the middle of a word within which it may match."
+    ),
 ]
 By = Annotated[
     str | None,
-    typer.Option("--by", help="Resample whole groups, such as speakers, for the intervals: a field of the references."),
+    typer.Option(
+        "--by",
+        help="Field of the references, such as speaker, whose groups are resampled as a whole for the intervals.",
+    ),
 ]
 Breakdown = Annotated[
     str,
-    typer.Option("--breakdown", help="Scores by fields of the references, such as speaker, or by length; with commas."),
+    typer.Option(
+        "--breakdown", help="Scores by fields of the references, such as speaker, or by length; separated by commas."
+    ),
 ]
 Confusions = Annotated[
     int,
@@ -114,5 +124,5 @@ Confusions = Annotated[
 ]
 WordList = Annotated[
     Path | None,
-    typer.Option("--word-list", help="File of names or rare words, one a line, to score by themselves (B-WER)."),
+    typer.Option("--word-list", help="File of names or rare words, one per line, to score separately (B-WER)."),
 ]

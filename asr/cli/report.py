@@ -1,4 +1,4 @@
-"""`asr report`: the scores as a page for a browser."""
+"""`asr report`: write the scores as an HTML page."""
 
 from __future__ import annotations
 
@@ -19,22 +19,26 @@ def report(
     scoring: Scoring,
     out: Annotated[Path, typer.Option("--out", help="Folder for report.html.")],
     audio: Annotated[
-        Path | None, typer.Option("--audio", help="To listen to: a folder of files named by id, or a manifest of cuts.")
+        Path | None,
+        typer.Option("--audio", help="Audio to play: a folder of files named by id, or a manifest of cuts."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="To look at: a folder of PNG or JPEG named by id.")
+        Path | None, typer.Option("--images", help="Pictures to show: a folder of PNG or JPEG files named by id.")
     ] = None,
     media: Annotated[
         int, typer.Option("--media", min=0, help="How many of the worst utterances get audio and pictures.")
     ] = 50,
     most: Annotated[
-        int, typer.Option("--utterances", min=1, max=100_000, help="How many the page holds; of more, the worst.")
+        int,
+        typer.Option(
+            "--utterances", min=1, max=100_000, help="At most how many utterances the page shows; of more, the worst."
+        ),
     ] = 20_000,
 ) -> None:
     """Write the scores as one HTML page: rates, differences, charts, and every utterance aligned.
 
-    It opens from disk in any browser and loads nothing. Options of scoring are those of `asr score`. References that
-    are cuts name their own audio: give them to --audio as well.
+    The page opens from disk in any browser and loads nothing. The scoring options are those of `asr score`. If the
+    references are cuts, give them to --audio as well: they name their audio.
 
     Example: `asr report cuts.jsonl.gz small.jsonl large.jsonl --normalizer english --audio cuts.jsonl.gz --out report`
     """

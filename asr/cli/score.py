@@ -1,4 +1,4 @@
-"""`asr score`: files of texts against what was said."""
+"""`asr score`: score texts against reference texts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def score(
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show, aligned.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Score recognised texts against what was said; texts are matched by id, or line by line.
+    """Score recognised texts against references; texts are matched by id, or line by line.
 
-    Several files of hypotheses are compared with each other: are they different, or is it chance?
+    Several files of hypotheses are also compared with each other, with tests of significance.
 
     Example: `asr score ref.txt hyp.txt --metric wer,cer --normalizer english`
     """
@@ -38,7 +38,7 @@ def score(
 
 
 class Printable(Protocol):
-    """What the commands print: a report, or several beside each other."""
+    """Anything that the commands print: one report, or a comparison of several."""
 
     def table(self) -> str: ...
 
@@ -46,17 +46,17 @@ class Printable(Protocol):
 
 
 def print_report(result: Printable, worst: int) -> None:
-    """Print the table, and the worst utterances."""
+    """Print the table and the worst utterances."""
     print(result.table())
     if shown := result.worst(worst):
         print(shown)
 
 
 def print_evaluation(result: Evaluation, worst: int) -> None:
-    """Print what a manifest came to, and on stderr how long it took."""
+    """Print the scores of a manifest and, on stderr, how long decoding took."""
     print_report(result.report, worst)
     if result.failed:
-        print(f"missing from these rates, for they cannot be read: {len(result.failed):,}")
+        print(f"cuts that cannot be read, missing from these rates: {len(result.failed):,}")
     speed = f"{result.audio_s / result.wall_s:.1f} times real time"
     print(
         f"{result.audio_s:.1f} s of audio in {result.wall_s:.1f} s, {speed}; texts in {result.hypotheses}",

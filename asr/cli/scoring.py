@@ -1,4 +1,4 @@
-"""What several commands are told of scoring: what to compute, which files to compare, and how."""
+"""Scoring options shared by several commands: what to compute, which files to compare, and how."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FILES = "text, JSON, JSONL, cuts, CSV, TSV, STM, CTM, TRN, SRT or VTT"
 
 @dataclass(frozen=True, kw_only=True)
 class Measuring:
-    """What is to be computed of texts, each option a field."""
+    """Options that say what to compute, one per field."""
 
     metric: Metric = None
     by: By = None
@@ -36,7 +36,10 @@ class Measuring:
     word_list: WordList = None
 
     def options(self, *, task: str = TRANSCRIBE, **more: Any) -> ScoreOptions:
-        """What `asr.scoring` takes; `more` are fields of it that these do not tell.  task: of the texts."""
+        """Return the options that `asr.scoring` takes.
+
+        task: the task of the texts, which decides the default metrics.  more: further fields of ScoreOptions.
+        """
         from asr.scoring import ScoreOptions, metrics_of
 
         return ScoreOptions(
@@ -51,7 +54,7 @@ class Measuring:
 
 @dataclass(frozen=True, kw_only=True)
 class TimedMeasuring(Measuring):
-    """The same of texts that may tell when each word was said."""
+    """The same for texts that may have word timestamps."""
 
     metric: TimedMetric = None
     collar: Collar = 5.0
@@ -62,25 +65,25 @@ class TimedMeasuring(Measuring):
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(TimedMeasuring):
-    """The arguments and options of scoring files."""
+    """Arguments and options of commands that score files."""
 
     reference: Annotated[Path, typer.Argument(help=f"Reference texts: {_FILES}.")]
     hypothesis: Annotated[
         list[Path],
-        typer.Argument(help="Hypotheses, of the same kinds, or folders of runs; several systems are compared."),
+        typer.Argument(help="Hypotheses in the same formats, or folders of runs; several systems are compared."),
     ]
     normalizer: Annotated[str, typer.Option(help=f"{NORMALIZER_HELP}; for both sides.")] = "none"
-    language: Annotated[str | None, typer.Option(help="For normalisers that need it.")] = None
+    language: Annotated[str | None, typer.Option(help="For normalisers that need it, such as en.")] = None
     form: Annotated[
         Literal["ids", "lines"] | None,
         typer.Option(help="Form of plain text: ids (`id text`) or lines. [default: guessed]"),
     ] = None
     id_column: Annotated[
-        str | None, typer.Option(help="Of CSV, TSV or JSONL: the column of ids. [default: id, path, ...]")
+        str | None, typer.Option(help="Column of the ids in CSV, TSV or JSONL. [default: id, path, ...]")
     ] = None
     ref_column: Annotated[
         str | None,
-        typer.Option(help="Column of the reference texts; of cuts translations.CODE. [default: reference, text, ...]"),
+        typer.Option(help="Column of the reference texts; in cuts, translations.CODE. [default: reference, text, ...]"),
     ] = None
     hyp_column: Annotated[
         str | None, typer.Option(help="Column of the hypotheses. [default: hypothesis, text, ...]")
@@ -94,12 +97,12 @@ class Scoring(TimedMeasuring):
 
     @property
     def references(self) -> Path:
-        """The file of references; of a run's folder its hyp.jsonl."""
+        """The file of references; for the folder of a run, its hyp.jsonl."""
         return _file(self.reference)
 
     @property
     def hypotheses(self) -> list[Path]:
-        """The files of hypotheses; of a run's folder its hyp.jsonl."""
+        """The files of hypotheses; for the folder of a run, its hyp.jsonl."""
         return [_file(path) for path in self.hypothesis]
 
     def options(self, **more: Any) -> ScoreOptions:
@@ -128,7 +131,7 @@ def _file(path: Path) -> Path:
 
 
 def say_left_out(cuts: Place, left_out: Sequence[Dropped], listed: Path | None = None) -> None:
-    """Name the first cuts of a manifest that could not be scored.  listed: where all of them stand."""
+    """Name the first few cuts of a manifest that could not be scored.  listed: the file that lists all of them."""
     for dropped in left_out[:3]:
         say(f"{cuts}: cut {printable(dropped.id)} is left out: {dropped.reason}")
     if (more := len(left_out) - 3) > 0:

@@ -1,4 +1,4 @@
-"""What several commands are told of the search."""
+"""Decoding options shared by several commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from asr.cli.options import (
 
 @dataclass(frozen=True, kw_only=True)
 class Searching:
-    """Keys of `decode` that take the place of the model's own, each option a field."""
+    """Options that replace keys of the model's own `decode` section, one per field."""
 
     beam_size: BeamSize = None
     n_best: NBest = None
@@ -33,6 +33,6 @@ class Searching:
     top_p: TopP = None
 
     def given(self, **more: Any) -> dict[str, Any]:
-        """Those that were given; `more` are keys that this does not tell, None if they were not."""
+        """Return the options that were given.  more: further keys, None if they were not given."""
         found = {field.name: getattr(self, field.name) for field in fields(self)} | more
         return {name: value for name, value in found.items() if value is not None}

@@ -1,4 +1,4 @@
-"""`asr subtitles`: recordings with subtitles to training cuts."""
+"""`asr subtitles`: make training cuts from recordings with subtitles."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ def subtitles(
         Path | None, typer.Option("--subtitles", help="Folder of .srt, .vtt, .ass, .ssa. [default: MEDIA]")
     ] = None,
     language: Annotated[
-        str | None, typer.Option("--language", help="Of all subtitles. [default: from their names, as talk.en.srt]")
+        str | None,
+        typer.Option("--language", help="Language of all subtitles. [default: from their names, as in talk.en.srt]"),
     ] = None,
     times: Annotated[
         str | None,
         typer.Option("--times", help="Language whose cues the cuts follow. [default: the spoken one, else the first]"),
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option("--encoding", help="Of subtitles, such as cp1250. [default: UTF-8, else guessed]")
+        str | None,
+        typer.Option("--encoding", help="Encoding of the subtitles, such as cp1250. [default: UTF-8, else guessed]"),
     ] = None,
     track: Annotated[
         str | None, typer.Option("--track", help="Audio track: its number, from 0, or language. [default: 0]")
@@ -39,7 +41,7 @@ def subtitles(
     align: Annotated[
         bool,
         typer.Option(
-            "--align/--no-align", help="Correct the subtitles' offset and drift (by VAD), or take their times."
+            "--align/--no-align", help="Correct the subtitles' offset and drift (by VAD), or keep their times."
         ),
     ] = True,
     pad: Annotated[float, typer.Option("--pad", help="Padding on either side of a cut, in seconds.")] = 0.3,
@@ -49,14 +51,14 @@ def subtitles(
         float, typer.Option("--min-speech", help="Drop cues with a smaller share of speech (VAD).")
     ] = 0.2,
     min_cps: Annotated[
-        float, typer.Option("--min-cps", help="Drop cues of fewer characters per second; wide ones are two.")
+        float, typer.Option("--min-cps", help="Drop cues with fewer characters per second; wide ones count as two.")
     ] = 1.0,
-    max_cps: Annotated[float, typer.Option("--max-cps", help="Drop cues of more characters per second.")] = 30.0,
+    max_cps: Annotated[float, typer.Option("--max-cps", help="Drop cues with more characters per second.")] = 30.0,
 ) -> None:
     """Make training cuts from recordings with subtitles: align them, split by sentence, drop cues that are not spoken.
 
-    Files belong together by name: film.mkv, film.en.srt, film.zh-TW.vtt. Subtitles in the spoken language become a
-    cut's text, others its translations. How the offset is found and what each rule drops: docs/subtitles.md.
+    Files are matched by name: film.mkv, film.en.srt, film.zh-TW.vtt. Subtitles in the spoken language become a
+    cut's text, others its translations. docs/subtitles.md explains how the offset is found and what each rule drops.
 
     Example: `asr subtitles films --spoken cs --out data/films`
     """
@@ -81,7 +83,7 @@ def subtitles(
 
 
 def _show(report: Report, out: Path) -> None:
-    """Print what became of each recording, and which rules dropped how many cues."""
+    """Print the result for each recording, and how many cues each rule dropped."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees beside the results: one line for each mistake, and a progress bar."""
+"""Messages for the terminal beside the results: one line for each mistake, and a progress bar."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typer.main import get_command
 
 from asr.errors import AsrError, printable
 
-STOPPED = 130  # what shells give for a program that was ended by Ctrl-C
-# Every wrong use of a command derives from this; typer names only one of its children in public.
+STOPPED = 130  # the exit status that shells report for a program ended by Ctrl-C
+# The base class of all usage errors, of which typer exports only a subclass.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
@@ -29,9 +29,9 @@ def say(message: str) -> None:
 
 
 def run(app: typer.Typer) -> int:
-    """Run a command and give its exit status: 2, after one line on stderr, for a mistake of input."""
+    """Run a command and return its exit status: 2, after one line on stderr, for a mistake in the input."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows its number
+        if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot encode are escaped
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
@@ -55,7 +55,7 @@ def run(app: typer.Typer) -> int:
 
 
 def _bare_flags(command: Any) -> Any:
-    """The command, whose help shows no type behind a flag: it reads as if a value had to follow."""
+    """Remove the types that the help shows after flags, which look as if a value had to follow; return the command."""
     for option in command.get_params(typer.Context(command)):
         if getattr(option, "is_flag", False):
             option.metavar = ""
@@ -65,7 +65,7 @@ def _bare_flags(command: Any) -> Any:
 
 
 def _usage(error: Exception) -> int:
-    """Print what is wrong with the command in one line; a command that was given nothing has printed its help."""
+    """Print one line about a wrong use of a command, or its help if it was given no arguments."""
     message = error.format_message()  # type: ignore[attr-defined]
     if type(error).__name__ == "NoArgsIsHelpError":
         print(message, end="", file=sys.stderr)
@@ -92,7 +92,7 @@ def _of_audio(done_s: float, total_s: float, spent_s: float) -> str:
 
 
 def of_utterances(done: float, total: float, spent_s: float) -> str:
-    """What a progress bar says of utterances."""
+    """Format the status of a progress bar that counts utterances."""
     return f"{done:,.0f}/{total:,.0f} utterances, {done / spent_s:,.0f} a second"
 
 
@@ -100,9 +100,10 @@ def of_utterances(done: float, total: float, spent_s: float) -> str:
 def progress(
     what: str, status: Callable[[float, float, float], str] = _of_audio
 ) -> Iterator[Callable[[float, float], None]]:
-    """Show what is done, speed and time left where stderr is a terminal; to be told what is done, and how much in all.
+    """Show a progress bar with speed and time left if stderr is a terminal.
 
-    status: says it, with the seconds spent; by default of seconds of audio.
+    Gives a function to be called with the amount done and the total.  status: formats the amount done, the total and
+    the seconds spent; by default, the amounts are seconds of audio.
     """
     console = Console(stderr=True, soft_wrap=True)
     began = time.monotonic()
@@ -113,7 +114,7 @@ def progress(
         TextColumn("{task.description}"),
         console=console,
         transient=True,
-        # Text that goes to the same terminal is printed above the bar; a file gets it as it is.
+        # On the same terminal, output is printed above the bar; into a file it goes unchanged.
         redirect_stdout=sys.stdout.isatty(),
         disable=not console.is_terminal,
     )
@@ -123,7 +124,7 @@ def progress(
         def on_done(done: float, total: float) -> None:
             spent_s = max(1e-9, time.monotonic() - began)
             left = ""
-            if done > 0:  # else nobody knows
+            if done > 0:  # otherwise the speed is unknown
                 left = f", {timedelta(seconds=round(max(0.0, total - done) * spent_s / done))} left"
             bar.update(task, completed=done, total=total, description=status(done, total, spent_s) + left)
 

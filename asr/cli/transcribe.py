@@ -1,4 +1,4 @@
-"""`asr transcribe`: audio files one by one, or a corpus by any number of workers."""
+"""`asr transcribe`: transcribe audio files one by one, or a corpus with any number of workers."""
 
 from __future__ import annotations
 
@@ -35,38 +35,39 @@ def transcribe(
     formats: Annotated[
         str | None,
         typer.Option(
-            "--format", help="txt, json, srt, vtt, tsv; several with commas. [default: txt; of a corpus none]"
+            "--format", help="txt, json, srt, vtt, tsv; separated by commas. [default: txt; for a corpus none]"
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for one file per recording, and for hyp.jsonl of a corpus.")
+        Path | None, typer.Option("--out", help="Folder for one file per recording, and for the hyp.jsonl of a corpus.")
     ] = None,
     shard: Annotated[
-        str | None, typer.Option("--shard", help="Of a corpus: the part that this worker does, such as 3/8.")
+        str | None, typer.Option("--shard", help="For a corpus: the part that this worker does, such as 3/8.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Of a corpus: processes on this machine. [default: 1]")
+        int | None, typer.Option("--workers", min=1, help="For a corpus: processes on this machine. [default: 1]")
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Of a corpus: try failed recordings again.")
+        bool, typer.Option("--retry-failed", help="For a corpus: try failed recordings again.")
     ] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Of files: leave out those whose files in --out are all there.")
+        bool, typer.Option("--skip-existing", help="For files: skip recordings whose output files in --out all exist.")
     ] = False,
     language: Annotated[
-        str | None, typer.Option("--language", help="Of the speech, such as en or English. [default: detected]")
+        str | None,
+        typer.Option("--language", help="Language of the speech, such as en or English. [default: detected]"),
     ] = None,
     task: Task = None,
     prompt: Annotated[
         str | None,
-        typer.Option("--prompt", help="Initial prompt of Whisper: text said before, names, a style of writing."),
+        typer.Option("--prompt", help="Initial prompt for Whisper: preceding text, names, a style of writing."),
     ] = None,
     words: Annotated[bool, typer.Option("--words", help="Word timestamps, in the JSON.")] = False,
     hotwords: Hotwords = None,
     hotword_bonus: Annotated[
         float | None,
         typer.Option(
-            "--hotword-bonus", min=0, help="Of hotwords: nats for every token. [default: 1; with a pointer 0]"
+            "--hotword-bonus", min=0, help="Bonus per token of a hotword, in nats. [default: 1; with a pointer 0]"
         ),
     ] = None,
     guards: Annotated[
@@ -87,8 +88,8 @@ def transcribe(
 ) -> None:
     """Transcribe audio files; text goes to standard output, or to files with --out.
 
-    A corpus goes to OUT/hyp.jsonl; the same command resumes where it was stopped, and workers that each do a
-    --shard of it need share no more than that folder.
+    The transcripts of a corpus go to OUT/hyp.jsonl; the same command resumes where it was stopped, and workers that
+    each do a --shard of it need to share only that folder.
 
     Example: `asr transcribe talk.mp3 calls/ --model whisper-tiny.en --format txt,json --out texts`
 
@@ -123,11 +124,11 @@ def transcribe(
         if shard is not None or workers is not None or retry_failed:
             raise ConfigError("--shard, --workers and --retry-failed are for one manifest (.jsonl) or list (.txt)")
         if skip_existing and out is None:
-            raise ConfigError("--skip-existing: --out is missing, the folder that is looked into")
+            raise ConfigError("--skip-existing needs --out, the folder to look in")
         _transcribe_files(inputs, out, settings, writing, skip_existing)
         return
     if skip_existing:
-        raise ConfigError(f"{printable(manifest)}: --skip-existing is for files; a corpus goes on where it was stopped")
+        raise ConfigError(f"{printable(manifest)}: --skip-existing is for files; a corpus resumes where it was stopped")
     if out is None:
         raise ConfigError(f"{printable(manifest)}: --out is missing, the folder for its results")
     writer = None if formats is None else writing(out)
@@ -135,7 +136,7 @@ def transcribe(
 
 
 def _only_manifest(inputs: Sequence[str]) -> Path | None:
-    """The manifest, where nothing else is given; beside audio it is left out."""
+    """Return the manifest if all inputs are manifests, None if there is audio.  Raises ConfigError for several."""
     from asr.corpus import is_manifest
 
     if not all(map(is_manifest, inputs)):
@@ -178,7 +179,7 @@ def _transcribe_files(
                 if isinstance(result, Failure):
                     say(result.reason)
                     failed += 1
-                elif result.complete or not skip_existing:  # which would take a part for the whole the next time
+                elif result.complete or not skip_existing:  # else the next run would take a part for the whole
                     writer.write(result, names[result.id])
     if failed:
         say(f"{failed} of {count} failed")
@@ -186,7 +187,7 @@ def _transcribe_files(
 
 
 def _names(places: Mapping[str, str], out: Path | None, problems: list[str]) -> dict[str, str]:
-    """How the files about each recording are called; one that would replace another's text becomes a problem."""
+    """Return the output name of each recording; one that would overwrite another recording's text is a problem."""
     if out is None:
         return dict(places)
     names = output_names(places)
@@ -229,7 +230,7 @@ def _transcribe_corpus(
 
 
 def _tell(report: Report, shard: str) -> None:
-    """Say what has become of a shard, and of all."""
+    """Print the result of a shard or, once all are done, of the corpus."""
     done = f"{report.recordings - report.failed} of {report.recordings} recordings"
     if report.hypotheses is not None:
         print(f"{report.hypotheses}: {done}")

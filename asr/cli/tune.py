@@ -1,4 +1,4 @@
-"""`asr tune`: weights of the search that suit a dev set."""
+"""`asr tune`: find the decoding weights that suit a dev set best."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def tune(
     beam_size: BeamSize = None,
     metric: Annotated[
         Measured | None,
-        typer.Option("--metric", help="Metric of the best setting. [default: wer; of translations bleu]"),
+        typer.Option(
+            "--metric", help="Metric that decides which setting is best. [default: wer; for translations bleu]"
+        ),
     ] = None,
     normalizer: Annotated[
         str | None, typer.Option(help=f"{NORMALIZER_HELP}; for both sides. [default: the model's own]")
@@ -47,10 +49,10 @@ def tune(
     batch_seconds: BatchSeconds = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Grid-search decoding weights on a dev set, of which no result is to be reported: the weights fit it too well.
+    """Grid-search decoding weights on a dev set; do not report its scores, as the weights are fitted to it.
 
     A grid may have lm_weight, ctc_weight, length_bonus, length_penalty, phrase_bonus and beam_size.  Translations are
-    scored by BLEU and chrF against those that the cuts carry; cuts without one are left out, and named.
+    scored by BLEU and chrF against those in the cuts; cuts without one are named and left out.
 
     Example: `asr tune dev.jsonl.gz --model exp/en/model --lm lm.arpa --grid lm_weight=0,0.2,0.4 --grid ctc_weight=0.5`
     """
@@ -80,7 +82,7 @@ def tune(
         print(json.dumps([each.as_dict() for each in found.tried], ensure_ascii=False))
         return
     _print(found.tried, metric or measured[0])
-    say(f"these figures are of {cuts}, which they were tuned on: report others")
+    say(f"the weights were tuned on {cuts}: report scores on other data")
 
 
 def _print(tried: Sequence[Tried], metric: str) -> None:
