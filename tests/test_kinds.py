@@ -272,7 +272,7 @@ def test_words_have_times_in_order_whatever_stands_beside(kind: str, ctc: bool) 
 
 def test_without_ctc_and_an_alignment_of_its_own_a_model_tells_no_times() -> None:
     recognizer = Recognizer(small_model(decoder=SMALL["mask_predict"], ctc=False))
-    with pytest.raises(ConfigError, match="decoders of kind mask_predict tell when words were said by a CTC head"):
+    with pytest.raises(ConfigError, match="decoders of kind mask_predict need a CTC head for word times"):
         recognizer.decoder(*pad_audio(noises(1.0)), [None], words=True)
 
 

@@ -99,7 +99,7 @@ def test_a_source_in_a_language_that_the_model_lacks_fails_alone() -> None:
     first, second = sources(noises(1.0, 0.5))
     recognizer = Recognizer(small_model(["en", "es"]))
     failed, done = recognizer.transcribe_sources([first._replace(language="xx"), second])
-    assert failed == Failure("0", "0: its language 'xx' is none of this model's: en, es")
+    assert failed == Failure("0", "0: its language 'xx' is not one of this model's: en, es")
     assert [done] == list(recognizer.transcribe_sources([second]))
     (unknowing,) = Recognizer(small_model()).transcribe_sources([first._replace(language="xx")])
     assert isinstance(unknowing, Transcript)

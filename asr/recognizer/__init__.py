@@ -1,4 +1,4 @@
-"""Audio in, text out: cut into windows, batch by length, decode, join.
+"""The recogniser: cuts audio into windows, batches them by length, decodes them and joins the texts.
 
 Shapes: B windows, N samples.
 """
@@ -39,9 +39,9 @@ Decode = Callable[[Tensor, Tensor, Sequence[str | None]], list[Decoded]]
 
 
 class Recognizer:
-    """A model folder at work.
+    """A speech recogniser, made of the parts of a model folder.
 
-    detector: finds the speech in recordings that are longer than a window; without one they are cut at quiet places.
+    detector: finds the speech in recordings that are longer than a window; without it, they are cut at quiet places.
 
     >>> Recognizer.load("exp/prompts-en/model").transcribe("hello.wav").text   # doctest: +SKIP
     """
@@ -72,7 +72,7 @@ class Recognizer:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return self.decoder.device
 
     def decode(
@@ -83,11 +83,11 @@ class Recognizer:
         tasks: Sequence[str | None] | None = None,
         memory: Memory | None = None,
     ) -> list[list[Hypothesis]]:
-        """Find the n best token sequences of each waveform, by the search alone: no guards, as a validation wants it.
+        """Return the n-best hypotheses of each waveform from the search alone, without guards, as validation needs it.
 
-        languages: of the speech, one per waveform; None lets a multilingual model detect it.  tasks: of each; None is
-        what the model does if it is not told.  memory: what the encoder gave, if that is known.  Waveforms are at the
-        front end's rate and at most one window long.
+        Waveforms are at the front end's rate and at most one window long.  languages: language of the speech in each
+        waveform; None lets a multilingual model detect it.  tasks: task for each waveform; None is the model's first.
+        memory: the encoder output of these waveforms, if it has been computed already.
         """
         languages, tasks = languages or [None] * len(len_B), tasks or [None] * len(len_B)
         found: dict[int, list[Hypothesis]] = {}
@@ -101,7 +101,7 @@ class Recognizer:
         return [found[row] for row in range(len(len_B))]
 
     def decoder_for(self, task: str | None) -> BatchDecoder:
-        """What decodes for a task: CTC, which spells what is said, has no part in a translation."""
+        """Return the decoder for a task; for translations it does without CTC, which spells what is said."""
         if self.options.ctc_weight == 0 or into(chosen(task, self.tokenizer.tasks)) is None:
             return self.decoder
         return self.decoder.varied(self.options.model_copy(update={"ctc_weight": 0.0}))
@@ -122,9 +122,9 @@ class Recognizer:
     ) -> Transcript:
         """Transcribe one recording.
 
-        audio: a path ("-" is standard input), a file that is open in binary mode, or mono samples from -1 to 1 as a
-        NumPy array or a tensor of floats (N,), with their `sample_rate` in hertz.  All else as for transcribe_sources.
-        Raises AudioError for what cannot be read.
+        audio: a path ("-" is standard input), a file open in binary mode, or mono samples from -1 to 1 as a NumPy array
+        or a tensor of floats (N,), with their `sample_rate` in hertz.  The other arguments are those of
+        transcribe_sources.  Raises AudioError if the audio cannot be read.
         """
         (result,) = self.transcribe_sources(
             [self.source(audio, sample_rate=sample_rate)],
@@ -142,11 +142,11 @@ class Recognizer:
         return result
 
     def source(self, audio: Sound, *, sample_rate: int | None = None) -> Source:
-        """What `transcribe` takes as a source, to be transcribed beside others by transcribe_sources."""
+        """Turn what `transcribe` takes into a source, to be transcribed with others by transcribe_sources."""
         return to_source(audio, self.rate, sample_rate)
 
     def files(self, paths: Iterable[str | Path]) -> list[Source]:
-        """Audio files, and all those in folders, as sources; each is opened when its turn comes."""
+        """Return audio files, and all those in folders, as sources; each is opened only when its turn comes."""
         return [source for path in paths for source in file_sources(path, self.rate)]
 
     def transcribe_sources(
@@ -162,31 +162,35 @@ class Recognizer:
         batch_s: float | None = None,
         on_done: OnDone | None = None,
     ) -> Iterator[Transcript | Failure]:
-        """Transcribe recordings of any length and number in little memory.
+        """Transcribe any number of recordings of any length in little memory.
 
-        Results come in the order of the sources, each as soon as it is known, the first ones early.  A source that
-        raises AsrError becomes a Failure and the others go on.  Interrupted (Ctrl-C), it first gives what it has of the
-        recordings at hand, `complete` being False of a part.  A collection that makes each source as it is asked for
-        may be of any length.  language: of the speech, its code or its English name; None: each source's own, else
-        detected, where the model has language tokens.  task: as asr.tasks names it, or translate (into English, or what
-        else the model can); None: the model's first.  words: tell when each word was said.  prompt: what was said
-        before each window, as far as the model is to believe: names and a style of writing.  hotwords: phrases to
-        listen for, a list of them or a file with one a line; None: those of the model's options.  hotword_bonus: for
-        each of their tokens, in nats; None: that of the options.  batch_s: seconds of padded audio in a batch, two of
-        which are decoded at a time on a CPU; None: as many as are fastest and fit into the memory that is free.  Where
-        they do not fit, it goes on with fewer.
-        on_done is called after each batch with the seconds that are done and those in all, estimated until the last
-        source is open.
+        Yields results in the order of the sources, each as soon as it is known.  A source that raises AsrError becomes
+        a Failure, and the others go on.  On KeyboardInterrupt, yields what is known of the recordings in progress
+        (partial ones have `complete` False) before raising.
+
+        sources: a sized collection may be of any length if it makes each source on demand; others are put into a list.
+        language: code or English name of the language of the speech; None: that of each source, else detected, if the
+            model has language tokens.
+        task: a task of asr.tasks, or "translate" for the model's only translation, else that into English; None: the
+            model's first.
+        words: whether to find the times of words.
+        prompt: text that the model takes for what was said before each window, to suggest names and a style.
+        hotwords: phrases to listen for, as a list or a file with one per line; None: those of the model's options.
+        hotword_bonus: bonus for each of their tokens, in nats; None: that of the options.
+        batch_s: seconds of padded audio in a batch, two of which are decoded at a time on a CPU; None: as many as are
+            fastest and fit into free memory.  Batches that do not fit after all are made smaller.
+        on_done: called after each batch with the seconds done and the total, an estimate until the last source is open.
+
         Raises AsrError for a language, a task or a prompt that the model has no token for.
         """
         task = chosen(task, self.tokenizer.tasks)
         if language is not None:
             language = language_code(language)
-            self.tokenizer.prefix(language, task)  # wrong: an error before any work
+            self.tokenizer.prefix(language, task)  # a wrong language or task fails before any work
         if words and into(task) is not None and self.config.model.decoder.kind != "attention":
             raise AsrError(f"task {task}: only an attention decoder can tell when the words of a translation were said")
         if words:
-            self.decoder.timer(task)  # what it lacks shows before any work
+            self.decoder.timer(task)  # a model that cannot find times fails before any work
         todo = sources if isinstance(sources, Sized) else list(sources)
         reader = Reader(self.rate, self.window_s, self.cut)
         progress = Progress(reader, len(todo), on_done)
@@ -213,18 +217,18 @@ class Recognizer:
             raise
 
     def _in_language(self, source: Source, language: str | None) -> Source:
-        """The source in the language that is given, else its own; one that the model lacks is the source's failure."""
+        """Return the source with the given language, else its own; one that the model lacks makes the source fail."""
         found, known = language or source.language, self.tokenizer.languages
         if found is None and not self.decoder.detects:
             problem = f"{source.id}: {self.decoder.asks_language}"
         elif known and found is not None and found not in known:
-            problem = f"{source.id}: its language {found!r} is none of this model's: {', '.join(known)}"
+            problem = f"{source.id}: its language {found!r} is not one of this model's: {', '.join(known)}"
         else:
             return source._replace(language=found)
         return source._replace(language=None, open=partial(refuse, problem))
 
     def _batches(self, pools: Iterable[Sequence[Piece]], budget: Budget) -> Iterator[list[Piece] | None]:
-        """Windows of much the same length, of any recordings, to be decoded together; None where there are none yet."""
+        """Yield batches of windows of similar length, from any recordings; None while there are none yet."""
         for pool in pools:
             if not pool:
                 yield None
@@ -238,7 +242,7 @@ class Recognizer:
         return len(piece.samples_N) / self.rate
 
     def _hear_languages(self, pool: Sequence[Piece], budget: Budget) -> None:
-        """Where it is not given, a recording of several windows is in the language of its first one, all of it."""
+        """Detect unknown languages of recordings with several windows: that of the first window holds for all."""
         first = [piece for piece in pool if piece.number == 0 and piece.recording.language is None]
         first = [piece for piece in first if not piece.recording.whole or len(piece.recording.found) > 1]
         if not self.decoder.listens or not first:
@@ -254,7 +258,7 @@ class Recognizer:
                 piece.recording.language = language
 
     def _decode_into(self, pieces: Sequence[Piece], decode: Decode, budget: Budget) -> None:
-        """Decode windows together, as many as fit into memory, into their recordings: at Ctrl-C, too, it is there."""
+        """Decode windows together and store the results in their recordings, where they survive a Ctrl-C."""
 
         def together(some: Sequence[Piece]) -> list[Decoded]:
             audio_BN, len_B = pad_audio([piece.samples_N for piece in some])
@@ -285,7 +289,7 @@ class Recognizer:
         )
 
     def _segments(self, start_s: float, end_s: float, found: Decoded) -> list[Segment]:
-        """The text of a window that began at `start_s`, cut up where its words have times."""
+        """Return the text of a window from `start_s` to `end_s`, split into segments if its words have times."""
         text = self.decoder.text(found.hypotheses[0])
         if not text and not found.guards:
             return []

@@ -1,4 +1,4 @@
-"""A batch of windows to texts: encode, find the language, search, guard, and tell when each word was said.
+"""Decoding of a batch of windows: encode, detect the language, search, apply guards, and find the times of words.
 
 Shapes: B windows, N samples, P start tokens, L tokens, R rows encoded at once.
 """
@@ -38,14 +38,14 @@ from asr.recognizer.searchers import build_searcher, check_options, posteriors, 
 from asr.recognizer.timers import Timer, build_timer
 from asr.tasks import chosen, into
 
-# Encoding on a CPU is fastest with few rows of equal length, decoding with many rows: a batch is encoded in parts.
+# On a CPU, encoding is fastest with few rows of equal length, decoding with many: a batch is encoded in parts.
 ENCODE_S = {"cpu": 30.0}
-# Whose part of a hypothesis tells how probable it is.
+# The part of a hypothesis's score that gives its log-probability: the first of these that it has.
 _MAIN = ("attention", "transducer", "mask_predict", "mask_ctc", "ctc")
 
 
 class _Windows(NamedTuple):
-    """Windows that are decoded together, encoded; `fed_BL` are the start tokens with what is fed before them."""
+    """Encoded windows that are decoded together; `fed_BL`: what the decoder is fed, a prompt and the start tokens."""
 
     audio_BN: Tensor
     len_B: Tensor
@@ -55,22 +55,22 @@ class _Windows(NamedTuple):
     caps: Sequence[int]
 
     def part(self, rows: Sequence[int]) -> _Windows:
-        """Some of the windows, nothing being encoded again."""
+        """Return some of the windows, without encoding them again."""
         at = list(rows)
         memory = self.memory.part(at)
         caps = [self.caps[row] for row in at]
         return _Windows(self.audio_BN[at], self.len_B[at], memory, self.prefix_BP[at], self.fed_BL[at], caps)
 
     def seeds(self, run: str = "") -> list[int]:
-        """Of random draws: made from the sound itself, so that a text depends on nothing that stands beside it."""
+        """Return sampling seeds derived from the audio itself, so that no text depends on what shares its batch."""
         begin, pairs = zlib.crc32(run.encode()), zip(self.audio_BN, self.len_B.tolist(), strict=True)
         return [zlib.crc32(audio_N[:count].cpu().numpy().tobytes(), begin) for audio_N, count in pairs]
 
 
 class BatchDecoder:
-    """Turns waveforms of at most a window, batch by batch, into hypotheses; one set of options for all.
+    """Decoder of batches of waveforms, each at most a window long, with one set of options.
 
-    Raises ConfigError for options that the model does not have the parts for.
+    Raises ConfigError for options that need parts that the model does not have.
     """
 
     def __init__(self, parts: ModelFolder, options: DecodeConfig, precision: Precision = "float32") -> None:
@@ -88,18 +88,18 @@ class BatchDecoder:
         self.searcher = build_searcher(parts, options, self._search)
 
     def varied(self, options: DecodeConfig) -> BatchDecoder:
-        """The same decoder with other weights and widths of the search; files are not read again."""
+        """Return this decoder with other search options, such as weights and beam size; no file is read again."""
         check_options(self.config.model, options)
         other = copy(self)
         other.options = options
-        other.__dict__.pop("footprint", None)  # which hangs on the beam
+        other.__dict__.pop("footprint", None)  # it depends on the beam
         other.searcher = build_searcher(self.parts, options, other._search)
         return other
 
     def listening(self, phrases: Sequence[Phrase] | None, bonus: float | None = None) -> BatchDecoder:
-        """The same decoder with these phrases and their bonus in place of its own, each None where it is to be kept.
+        """Return this decoder with other phrases and another bonus; None keeps its own.
 
-        Raises ConfigError where it cannot use any, and for a bonus without phrases or below 0.
+        Raises ConfigError if the model cannot use phrases, and for a bonus without phrases or below 0.
         """
         if self.kind != "attention":
             raise ConfigError(f"hotwords are for decoders of kind attention; this model's is {self.kind}")
@@ -115,10 +115,10 @@ class BatchDecoder:
     def _listen(self, phrases: Sequence[Phrase]) -> None:
         self.phrases = PhraseScorer(phrases, Speller(self.tokenizer)) if phrases else None
         tree = None if self.phrases is None else PhraseTree.of([self.phrases.paths])
-        self.reader = copying(self.model.decoder, tree)  # of the list, in search
+        self.reader = copying(self.model.decoder, tree)  # with a pointer, the search copies from the list
 
     def timer(self, task: str | None = None) -> Timer:
-        """What tells when words of a task's texts were said.  Raises ConfigError for a model that cannot."""
+        """Return the timer for the words of a task's texts.  Raises ConfigError for a model that cannot time words."""
         spoken = into(chosen(task, self.tokenizer.tasks)) is None
         if spoken not in self._timers:
             self._timers[spoken] = build_timer(self.parts, self.frame_s, spoken=spoken)
@@ -126,22 +126,22 @@ class BatchDecoder:
 
     @cached_property
     def footprint(self) -> Footprint:
-        """What decoding takes of the device's memory; few windows are searched again with a wider beam."""
+        """Device memory that decoding takes; the wider beam of the guards, needed by few windows, is not counted."""
         return footprint(self.parts, self.options)
 
     @property
     def detects(self) -> bool:
-        """Whether a language need not be given."""
+        """Whether the language may be left out."""
         return self.kind in ("attention", "none") or len(self.tokenizer.languages) < 2
 
     @property
     def asks_language(self) -> str:
-        """What to tell who has not given one that has to be."""
+        """The error message for a missing language."""
         return f"this model cannot detect the language: give it, one of {', '.join(self.tokenizer.languages)}"
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return next(self.model.parameters()).device
 
     @torch.inference_mode()
@@ -157,11 +157,11 @@ class BatchDecoder:
         previous: Sequence[int] = (),
         memory: Memory | None = None,
     ) -> list[Decoded]:
-        """Decode waveforms at the front end's rate; a language that is None is detected, where the model can.
+        """Decode waveforms at the front end's rate; a language that is None is detected, if the model can do so.
 
-        previous: tokens that the decoder is fed before the start tokens, see `previous`.  They serve the search alone:
-        language, guards and times of words come from the sound and the text that was found.  memory: what `encode` gave
-        for these waveforms, where they are decoded several times.
+        previous: tokens that the decoder is fed before the start tokens, see `previous`.  Only the search uses them:
+        language, guards and word times depend on the audio and the text that was found.  memory: the result of `encode`
+        for these waveforms, to decode them several times.
         """
         audio_BN, len_B = audio_BN.to(self.device), len_B.to(self.device)
         memory = self.encode(audio_BN, len_B) if memory is None else memory
@@ -187,14 +187,14 @@ class BatchDecoder:
     def _search(
         self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int], beam_size: int | None = None
     ) -> list[list[Hypothesis]]:
-        """The search of an attention decoder, perhaps with another beam than that of the options."""
+        """Run the search of an attention decoder; `beam_size` replaces that of the options."""
         options = search_options(self.options)
         if beam_size is not None:
             options = replace(options, beam_size=beam_size)
         return search(self._scorers(prefix_BP.shape[1]), memory, prefix_BP, self.tokenizer.eos_id, caps, options)
 
     def _drawn(self, windows: _Windows) -> list[list[Hypothesis]]:
-        """Texts of an attention decoder that are drawn at random."""
+        """Sample texts from an attention decoder, best first."""
         o = self.options
         seeds_KB = [windows.seeds(f"{o.seed} {number}") for number in range(o.n_best)]
         seeds_BK = list(zip(*seeds_KB, strict=True))
@@ -202,16 +202,16 @@ class BatchDecoder:
         return [ranked(texts) for texts in drawn]
 
     def _searched(self, windows: _Windows) -> tuple[list[Weighted], Memory, Tensor, int, Sequence[int], SearchOptions]:
-        """What it takes to draw texts."""
+        """Return the arguments that `sample` needs."""
         scorers, options = self._scorers(windows.fed_BL.shape[1]), search_options(self.options)
         return scorers, windows.memory, windows.fed_BL, self.tokenizer.eos_id, windows.caps, options
 
     def _prefix(self, language: str | None, task: str | None) -> list[int]:
-        """The start tokens of a text; CTC alone has no place for any."""
+        """Return the start tokens of a text; a CTC model takes none."""
         return [] if self.kind == "none" else self.tokenizer.prefix(language, task)
 
     def _guard(self, results: Sequence[Decoded], windows: _Windows) -> list[Decoded]:
-        """What the guards leave of each best text."""
+        """Apply the guards to the best text of each window."""
         wider: dict[int, list[Hypothesis]] = {}
 
         def listen(rows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
@@ -234,7 +234,7 @@ class BatchDecoder:
         options = self.options.guards
         found = [self._found(result.hypotheses[0]) for result in results]
         quiet = silent(windows.audio_BN, windows.len_B, options).tolist()
-        nothing = Found((), "", 0.0)  # of which no guard asks more
+        nothing = Found((), "", 0.0)  # an empty text, which no guard checks further
         found = [nothing if q else f for f, q in zip(found, quiet, strict=True)]
         narrow = options.wider_beam > self.options.beam_size and self.options.temperature == 0
         kept = guarded(found, redo, widen if narrow else None, listen, options)
@@ -245,19 +245,19 @@ class BatchDecoder:
         return [result.guarded(g, wider.get(i)) for i, (result, g) in enumerate(zip(results, kept, strict=True))]
 
     def _found(self, hypothesis: Hypothesis) -> Found:
-        ended = self.kind == "attention" and not hypothesis.truncated  # with a token that says so
+        ended = self.kind == "attention" and not hypothesis.truncated  # its end token counts, too
         count = max(1, len(hypothesis.tokens) + ended)
         log_prob = next((hypothesis.parts[name] for name in _MAIN if name in hypothesis.parts), 0.0) / count
         return Found(hypothesis.tokens, self.text(hypothesis), log_prob, hypothesis.truncated, hypothesis.score)
 
     def text(self, hypothesis: Hypothesis) -> str:
-        """The text of a hypothesis."""
+        """Return the text of a hypothesis."""
         return self.tokenizer.decode(list(hypothesis.tokens)).strip()
 
     def previous(self, prompt: str) -> list[int]:
-        """A text as the model is told of what was said before, at most half of what the decoder can be fed: its end.
+        """Return a prompt as tokens for the decoder, shortened to its end so as to fill at most half of the context.
 
-        Raises AsrError where the vocabulary has no token that announces it.
+        Raises AsrError if the vocabulary has no token that announces a prompt.
         """
         if self.kind != "attention" or self.tokenizer.previous_id is None:
             raise AsrError("this model takes no prompt: its vocabulary has no token for it (Whisper's has)")
@@ -266,18 +266,18 @@ class BatchDecoder:
 
     @property
     def listens(self) -> bool:
-        """Whether a language that is not given is found in the sound."""
+        """Whether the model detects a missing language from the audio."""
         return self.kind == "attention" and len(self.tokenizer.languages) > 1
 
     @torch.inference_mode()
     def languages(self, audio_BN: Tensor, len_B: Tensor) -> list[str | None]:
-        """The language of each of these waveforms."""
+        """Detect the language of each waveform."""
         memory = self.encode(audio_BN.to(self.device), len_B.to(self.device))
         return list(self._fill_in([None] * len(audio_BN), memory))
 
     @torch.inference_mode()
     def encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
-        """What the encoder hears in waveforms on its device."""
+        """Return the encoder output for waveforms on the model's device."""
         seconds = ENCODE_S.get(audio_BN.device.type)
         rows = len(audio_BN) if seconds is None else max(1, int(seconds * self.rate / audio_BN.shape[1]))
         return Memory.join(
@@ -288,13 +288,13 @@ class BatchDecoder:
         )
 
     def _caps(self, memory: Memory, fed: int) -> list[int]:
-        """The most tokens that each text may have, after `fed` tokens."""
+        """Return the maximum number of tokens of each text, after `fed` tokens."""
         room = self.config.model.decoder.max_length - fed
         seconds_B = (memory.len_B * self.frame_s).tolist()
         return [min(room, 8 + math.ceil(s * self.options.max_tokens_per_s)) for s in seconds_B]
 
     def _scorers(self, fed: int) -> list[Weighted]:
-        """The weighted parts of the score, after `fed` tokens that are not scored."""
+        """Return the weighted scorers of the search; `fed` start tokens are not scored."""
         forbid = ForbidScorer(
             self.tokenizer.vocab_size,
             self.tokenizer.suppressed_ids,
@@ -308,7 +308,7 @@ class BatchDecoder:
             scorers.append(Weighted("ctc", ctc, share))
         if self.phrases is not None:
             pointed = getattr(self.model.decoder, "pointer", None) is not None
-            usual = 0.0 if pointed else 1.0  # both together make more errors than either (docs/methods.md)
+            usual = 0.0 if pointed else 1.0  # with both, errors rise above those of either alone (docs/methods.md)
             given = self.options.phrase_bonus
             scorers.append(Weighted("phrases", self.phrases, usual if given is None else given))
         if self.lm is not None:
@@ -316,9 +316,10 @@ class BatchDecoder:
         return [s for s in scorers if s.weight > 0]
 
     def _fill_in(self, languages: Sequence[str | None], memory: Memory) -> Sequence[str | None]:
-        """For languages that are not given, that of the most probable language token, if there are any.
+        """Replace each language that is None by the one with the most probable language token.
 
-        Only an attention decoder can tell; CTC alone need not know.
+        Only an attention decoder can detect it; a CTC model does not need it.  Raises AsrError if the language is
+        needed and cannot be detected.
         """
         known = list(self.tokenizer.languages)
         if not known or None not in languages or self.kind == "none":

@@ -1,4 +1,4 @@
-"""How much is decoded at once, so that a device's memory holds it."""
+"""Limits on how much is decoded at once, so that it fits into the memory of the device."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ from asr.model.padding import cells
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-FASTEST_S = {"cpu": 240.0}  # more at once is hardly faster there, see docs/long-recordings.md
-SHARE = 0.5  # of the free memory that is counted on: the sizes below are no more than estimates
+FASTEST_S = {"cpu": 240.0}  # larger batches are hardly faster, see docs/long-recordings.md
+SHARE = 0.5  # of the free memory that is used, as the sizes below are only estimates
 TOKENS_PER_S = 4.0  # of speech
 REAL = 4  # bytes of a float32
 M_ARENA_MAX = -8  # glibc's malloc.h
 
-# oneDNN, and torch for each thread besides, keep what was prepared for each size of product, and search has hundreds of
-# sizes: half a gigabyte after the 551 English prompts.  With so few it is as fast.  Both are read at the first product.
+# oneDNN, and torch in each thread, cache prepared kernels for each size of matrix product, and search has hundreds of
+# sizes: half a gigabyte after the 551 English prompts.  Caches this small are as fast.  Both variables are read at the
+# first product.
 for _name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_name, "32")
 
 
 class Footprint(NamedTuple):
-    """Bytes that decoding holds for every second of audio, and for every window besides."""
+    """Bytes that decoding needs for every second of audio and, in addition, for every window."""
 
     second: float
     window: float
 
 
 def footprint(parts: ModelFolder, options: DecodeConfig) -> Footprint:
-    """What decoding with a model takes, by its sizes.
+    """Estimate the memory of decoding from the sizes of the model.
 
-    For each frame: its state, twice, and its keys and values in each layer of the decoder, those of one layer twice
-    while they are made.  For each hypothesis: keys and values of its tokens, with room for as many again, and twice
-    when hypotheses are dropped; and the probabilities of the vocabulary in four forms.  Silence that fills a window
-    is frames, too.  CTC alone holds the probabilities of the vocabulary for each frame, in four forms, and beside an
-    attention decoder in three of twice the precision; a transducer holds less.
+    For each frame: two copies of its state, and its keys and values in each layer of the decoder, with a second copy
+    for one layer while they are computed.  For each hypothesis: the keys and values of its tokens, with room for as
+    many more, copied once when hypotheses are dropped; and four copies of the probabilities of the vocabulary.  The
+    silence that fills a window consists of frames, too.  A CTC model holds the probabilities of the vocabulary for each
+    frame in four copies; CTC beside an attention decoder holds three in double precision; a transducer holds less.
     """
     beam_size = options.n_best if options.temperature > 0 else options.beam_size
     config, model, tokenizer = parts
@@ -57,7 +58,7 @@ def footprint(parts: ModelFolder, options: DecodeConfig) -> Footprint:
         bytes_each = model.decoder.embedding.weight.element_size()
         key_value = 2 * decoder.layers * encoder.dim * bytes_each
         frame = (1 + 1 / decoder.layers) * key_value + 2 * encoder.dim * bytes_each
-        if isinstance(decoder, MaskPredictConfig):  # each length has its own
+        if isinstance(decoder, MaskPredictConfig):  # each length has a copy
             frame *= beam_size
         if options.ctc_weight > 0:
             frame += 6 * REAL * tokenizer.vocab_size
@@ -78,22 +79,22 @@ _TOO_LITTLE = "out of memory", "allocate memory", "not enough memory", "DefaultC
 
 
 class Budget:
-    """How many windows are decoded at once; it shrinks where that has turned out to be too many.
+    """The size of a batch in seconds of padded audio; it shrinks when a batch turns out to be too large.
 
-    seconds: of padded audio, where each window counts for `extra_s` more.
+    seconds: that size, to which each window counts `extra_s` more than its length.
     """
 
     def __init__(self, size: Footprint, device: torch.device, batch_s: float | None = None, batches: int = 1) -> None:
-        """`batch_s` seconds; None: as many as are fastest, so many batches together in half of the free memory."""
+        """Use `batch_s`; None: the fastest size with which `batches` batches fit into half of the free memory."""
         self.device, self.extra_s = device, size.window / size.second
         if batch_s is None:
             batch_s = min(FASTEST_S.get(device.type, math.inf), SHARE * free_bytes(device) / size.second / batches)
         self.seconds = batch_s
 
     def batches(self, lengths_s: Sequence[float]) -> Iterator[Sequence[int]]:
-        """Group indices by length, the group of the lowest one first, so that what came first is done first.
+        """Group indices by length; the group with the lowest index comes first, so that early windows are done early.
 
-        One window always goes.  Looks at `seconds` before each batch.
+        A batch has at least one window.  `seconds` is read again before each batch.
         """
         order = sorted(range(len(lengths_s)), key=lambda i: -lengths_s[i])
         while order:
@@ -111,16 +112,16 @@ class Budget:
     def fitting(
         self, items: Sequence[Item], length_s: Callable[[Item], float], work: Callable[[Sequence[Item]], list[Result]]
     ) -> list[Result]:
-        """Results of windows that are worked on together; where memory is too small for that, half of them by half.
+        """Return the results of `work` for all items, halving the batch as often as memory is too small.
 
-        Raises AsrError where it is too small for one.
+        Raises AsrError if memory is too small for a single item.
         """
         try:
             return work(items)
         except (RuntimeError, MemoryError) as e:
             if not out_of_memory(e):
                 raise
-        # Only here, behind the error, has its traceback let go of what had been computed.
+        # Only outside the except clause has the traceback released the tensors of the failed attempt.
         lengths_s = [length_s(item) for item in items]
         if len(items) == 1:
             hint = "take a smaller --beam-size, a smaller model or --dtype bfloat16"
@@ -130,21 +131,21 @@ class Budget:
         return [x for part in (items[:half], items[half:]) for x in self.fitting(part, length_s, work)]
 
     def shrink(self, lengths_s: Sequence[float]) -> None:
-        """These windows at once were too many: from now on, half of that at most."""
+        """Limit future batches to half the size of this one, which did not fit."""
         self.seconds = min(self.seconds, len(lengths_s) * (max(lengths_s) + self.extra_s) / 2)
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device had too little memory; torch raises RuntimeError for it on most."""
+    """Return whether an error means that memory ran out; for most devices, torch raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _TOO_LITTLE)
 
 
 def release() -> None:
-    """Give memory that batches have left behind back to the system.
+    """Return memory freed after batches to the system.
 
-    glibc keeps what is freed in pieces of less than 32 MB, and batches of other lengths fit between them badly: after
-    the 551 English prompts nearly 400 MB more were held than in use.  After every batch it would save 50 to 100 MB
-    more, and cost 4 to 7 % of the speed, to be given the same pages again.
+    glibc keeps freed pieces below 32 MB, into which batches of other lengths fit badly: after the 551 English prompts
+    nearly 400 MB more were held than in use.  Doing this after every batch would save another 50 to 100 MB, but cost
+    4 to 7 % of the speed, as the same pages are requested again.
     """
     if trim := _libc("malloc_trim"):
         trim(0)
@@ -153,7 +154,8 @@ def release() -> None:
 def share_heap() -> None:
     """Let threads that start from now on share one heap.
 
-    With a heap each, glibc cannot give what one thread has freed to another: 50 to 70 MB more, and no faster.
+    With a heap per thread, glibc cannot reuse in one thread what another has freed, which takes 50 to 70 MB more and is
+    no faster.
     """
     if set_option := _libc("mallopt"):
         set_option(M_ARENA_MAX, 1)
@@ -165,7 +167,7 @@ def _libc(name: str) -> Callable[..., int] | None:
 
 
 def free_bytes(device: torch.device) -> float:
-    """The memory of a device that is free, as far as it can be known."""
+    """Return the free memory of a device, infinite if it is unknown."""
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + kept)
@@ -176,13 +178,13 @@ def _machine_has() -> float:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # not Linux: half of what is built in
+    except (OSError, StopIteration):  # not Linux: half of the physical memory
         known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 if known else math.inf
 
 
 def _container_leaves(folder: Path = Path("/sys/fs/cgroup")) -> float:
-    """What the limit of a control group (version 2) leaves; its files in memory would give way."""
+    """Return what the memory limit of a control group (version 2) leaves; inactive page cache counts as free."""
     try:
         most, used, kinds = ((folder / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
         if most.strip() == "max":

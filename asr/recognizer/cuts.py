@@ -1,4 +1,4 @@
-"""Cuts of a manifest as sources; apart from audio files, as importing lhotse takes seconds.
+"""Cuts of a manifest as sources.  A module of its own, because importing lhotse takes seconds.
 
 Shapes: N samples.
 """
@@ -18,9 +18,10 @@ from asr.recognizer.pool import Opened, Source
 
 
 def cut_source(cut: Cut, rate: int, noise: NoiseMixer | None = None) -> Source:
-    """A cut, in its own language if it tells one; a whole recording is read block by block, a part of one at once.
+    """Return a cut as a source, with its own language if it has one.
 
-    noise: is mixed in, the same each time; a cut is then read at once.
+    A cut of a whole file is read block by block, a part of a file at once.  noise: mixed in, the same on every call;
+    such cuts are always read at once.
     """
     path = whole_file(cut)
     load = partial(_load, cut, rate, noise) if path is None or noise is not None else partial(open_file, path, rate)
@@ -28,7 +29,7 @@ def cut_source(cut: Cut, rate: int, noise: NoiseMixer | None = None) -> Source:
 
 
 def waveform(cut: Cut, rate: int) -> Tensor:
-    """What is heard in a cut, (N,); a whole file of silence, which load_audio refuses, is silence."""
+    """Return the samples of a cut, (N,); unlike load_audio, accept a whole file of digital silence."""
     path = whole_file(cut)
     return load_audio(cut, rate) if path is None else torch.cat([torch.zeros(0), *open_file(path, rate).blocks])
 

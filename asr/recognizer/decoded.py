@@ -1,4 +1,4 @@
-"""What was found in a window of audio."""
+"""The result of decoding a window of audio."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from asr.transcript import Word
 
 @dataclass(frozen=True)
 class Decoded:
-    """What was found in a window: hypotheses, best first, its language, and of the best one more.
+    """The result of decoding a window: its hypotheses, best first, its language, and details of the best hypothesis.
 
-    log_prob: the mean of its tokens.  words: with times, if asked for.  no_speech: the probability that nobody speaks,
-    where that was looked at.  guards: those that stepped in.
+    log_prob: mean log-probability of its tokens.  words: its words with times, if requested.  no_speech: probability
+    that nobody speaks, if it was computed.  guards: names of the guards that intervened.
     """
 
     hypotheses: list[Hypothesis]
@@ -25,13 +25,13 @@ class Decoded:
     guards: tuple[str, ...] = ()
 
     def guarded(self, kept: Guarded, wider: list[Hypothesis] | None) -> Decoded:
-        """What the guards leave of it; `wider`: what a wider beam found, if it was asked."""
+        """Apply the decision of the guards; `wider`: the hypotheses of a wider beam, if one was tried."""
         if not kept.guards:
             return replace(self, no_speech=kept.no_speech)
         if wider is not None and kept.tokens == wider[0].tokens:
             hypotheses = wider
         else:
-            # What else the search found has not been looked at.
+            # The guards have not checked the other hypotheses of the search.
             score = kept.log_prob * max(1, len(kept.tokens))
             hypotheses = [Hypothesis(kept.tokens, score, {}, kept.truncated)]
         return replace(

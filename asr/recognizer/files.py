@@ -1,4 +1,4 @@
-"""Audio as sources: files by path, files that are open, and samples in memory.
+"""Audio as sources: paths, open files, and samples in memory.
 
 Shapes: N samples.
 """
@@ -25,15 +25,15 @@ from asr.recognizer.pool import Opened, Source
 from asr.resampling import resample_blocks
 
 Sound = str | os.PathLike[str] | Readable | NDArray[np.floating[Any]] | Tensor
-# Floats may go a little beyond 1; whole numbers of 16 bits that were only cast go far beyond.
+# Floats may exceed 1 a little; 16-bit integers that were cast without scaling exceed it by far.
 _LOUDEST = 16.0
 _BLOCK_S = 30.0
 
 
 def to_source(sound: object, rate: int, sample_rate: int | None = None) -> Source:
-    """What somebody has of a recording (a Sound) as a source: a path, a file open in binary mode, or mono samples.
+    """Turn a Sound into a source: a path, a file open in binary mode, or mono samples.
 
-    sample_rate: of samples, in hertz; files tell their own.  Raises AudioError, one line, for anything else.
+    sample_rate: the rate of samples in hertz; for files it must be None.  Raises AudioError for anything else.
     """
     if isinstance(sound, np.ndarray | Tensor):
         samples_N = _checked(sound)
@@ -52,15 +52,15 @@ def to_source(sound: object, rate: int, sample_rate: int | None = None) -> Sourc
 
 
 def file_source(path: str | Path, rate: int) -> Source:
-    """An audio file, opened when its turn comes and read as far as it is needed; its id is the path.
+    """Return an audio file as a source, which is opened when its turn comes and read on demand; its id is the path.
 
-    One of digital silence alone is a recording that failed: AudioError at its end.
+    A file of nothing but digital silence fails: AudioError at its end.
     """
     return Source(str(path), partial(_open_sounding, path, rate, str(path)))
 
 
 def file_sources(path: str | Path, rate: int) -> Iterator[Source]:
-    """A file as a source; of a folder all audio files in it, and each thing that is wrong with it as one that fails."""
+    """Yield a file as a source; for a folder, its audio files, and each of its problems as a source that fails."""
     if not os.path.isdir(path):
         yield file_source(path, rate)
         return
@@ -70,23 +70,23 @@ def file_sources(path: str | Path, rate: int) -> Iterator[Source]:
 
 
 def refuse(problem: str) -> Opened:
-    """Open nothing: what is wrong with a source before it is opened is its failure."""
+    """Raise AsrError: the `open` of a source with a problem that is known before it is opened."""
     raise AsrError(printable(problem))
 
 
 def open_file(file: str | Path | Readable, rate: int, name: str | None = None) -> Opened:
-    """Open an audio file, its blocks at `rate` hertz; AudioError, under the name, if it cannot be read."""
+    """Open an audio file as blocks at `rate` hertz.  Raises AudioError, naming `name`, if it cannot be read."""
     stream = stream_audio(file, name=name)
     blocks = (torch.from_numpy(block_N) for block_N in stream)
     return Opened(_closing(stream, resample_blocks(blocks, stream.sample_rate_hz, rate)), stream.duration_s)
 
 
 def _open_file_source(file: Readable, rate: int) -> Source:
-    named = getattr(file, "name", None)  # that of a descriptor is its number, of memory there is none
+    named = getattr(file, "name", None)  # an int for a file opened by its descriptor, absent for BytesIO
     name = named if isinstance(named, str) else "open file"
     try:
         data = file.read(0)
-    except (OSError, ValueError) as e:  # it is closed, or open for writing alone
+    except (OSError, ValueError) as e:  # closed, or opened for writing only
         raise AudioError(f"{printable(name)}: cannot be read: {printable(e)}") from None
     if not isinstance(data, bytes):
         raise AudioError(f"{printable(name)}: is open as text; open it in binary mode, 'rb'")
@@ -104,7 +104,7 @@ def _open_array(samples_N: Tensor, from_hz: int, rate: int) -> Opened:
 
 
 def _checked(sound: NDArray[Any] | Tensor) -> Tensor:
-    """A copy of samples as float32 on the CPU; AudioError for what are none."""
+    """Return a copy of the samples as float32 on the CPU.  Raises AudioError if they are not mono floats in range."""
     shape = tuple(sound.shape)
     if len(shape) != 1:
         raise AudioError(f"array: samples are those of one channel, (N,), not of shape {shape}; mix them down")

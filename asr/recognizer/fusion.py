@@ -1,4 +1,4 @@
-"""The language model that the options of the search name."""
+"""Loading the language model for shallow fusion."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from asr.tokenizer import Tokenizer
 
 
 def open_language_model(options: DecodeConfig, tokenizer: Tokenizer) -> Scorer | None:
-    """A folder is a language model trained here, a file n-grams; None for none.
+    """Open the language model of the options: a folder of `asr lm train`, or a file of n-grams; None if they name none.
 
-    Raises AsrError, one line, for what is neither or does not fit the vocabulary.
+    Raises AsrError, one line, for anything else and for a model with another vocabulary.
     """
     if options.lm is None:
         return None
     if not options.lm.is_dir():
         return read_ngrams(options.lm, tokenizer, options.lm_unit, options.lm_unknown_penalty)
     if options.lm_unit == "word":
-        raise ConfigError(f"{printable(options.lm)}: a language model of tokens; leave out lm_unit: word")
+        raise ConfigError(f"{printable(options.lm)}: this is a language model of tokens; leave out lm_unit: word")
     _, model, own = load_language_model(options.lm)
     tokens = list(range(tokenizer.vocab_size))
     if own.vocab_size != tokenizer.vocab_size or own.pieces(tokens) != tokenizer.pieces(tokens):

@@ -1,4 +1,4 @@
-"""Batches side by side on the cores of a machine."""
+"""Decoding several batches at once on the cores of a machine."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 
 from asr.recognizer.budget import Item, Result, share_heap
 
-# Products in search are small: two cores give more with a batch each than with one batch together.
+# Matrix products in search are small: two cores do more with a batch each than with one batch together.
 WORKERS = 2
 
 
 class Workers:
-    """Threads that share the cores, for functions that spend their time in torch; an accelerator gets one.
+    """Threads that share the CPU cores, for functions that spend their time in torch; an accelerator gets one thread.
 
-    Inside `with`, this thread computes with as few cores as each of the workers.
+    Inside `with`, the calling thread, too, is limited to the share of one worker.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -37,13 +37,13 @@ class Workers:
         torch.set_num_threads(self.cores)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-        """Each item with its result, in order; items are taken one ahead of the workers, in this thread."""
+        """Yield each item with its result, in order; items are read in this thread, one ahead of the workers."""
         return (done for done in self.as_read(function, items) if done is not None)
 
     def as_read(
         self, function: Callable[[Item], Result], items: Iterable[Item | None]
     ) -> Iterator[tuple[Item, Result] | None]:
-        """As map; an item that is None is no work, but a moment to give the results that are there, and then None."""
+        """Like map, but an item that is None is no work: it yields the results that are ready, and then None."""
         under_way: deque[tuple[Item, Future[Result]]] = deque()
         for item in items:
             if item is not None:

@@ -1,4 +1,4 @@
-"""Recordings on their way: opened in turn, cut into windows, pooled, so that little of them is in memory.
+"""Recordings in progress: opened in turn, cut into windows and pooled, so that few are in memory at a time.
 
 Shapes: N samples.
 """
@@ -17,23 +17,23 @@ from asr.errors import AsrError
 from asr.recognizer.decoded import Decoded
 from asr.windows import Window, WindowMaker
 
-# So much audio is in memory at a time: batches by length need a choice, a recording or a folder may be endless.
+# Seconds of audio in memory at a time: batching by length needs a choice, but a recording or a folder may be endless.
 POOL_S = 900.0
-FIRST_POOL_S = 240.0  # so that whoever waits soon sees the first texts
-MOST_WAITING = 1000  # recordings, where some of them have no windows
+FIRST_POOL_S = 240.0  # small, so that the first texts appear early
+MOST_WAITING = 1000  # waiting recordings, above which one without windows ends a pool early
 
 OnDone = Callable[[float, float], None]
 
 
 class Opened(NamedTuple):
-    """A recording that is open: its blocks (N,) at the front end's rate, and its length in seconds, if known."""
+    """An open recording: its blocks (N,) at the front end's rate, and its length in seconds, if known."""
 
     blocks: Iterable[Tensor]
     duration_s: float | None
 
 
 class Source(NamedTuple):
-    """A recording to be: its id, what opens it when its turn comes, and its language, if known."""
+    """A recording to transcribe: its id, a function that opens it when its turn comes, and its language, if known."""
 
     id: str
     open: Callable[[], Opened]
@@ -42,11 +42,11 @@ class Source(NamedTuple):
 
 @dataclass
 class Recording:
-    """A recording on its way.
+    """A recording in progress.
 
-    expected_s: its length as far as known.  heard_s: how much of it has been cut into windows.  whole: all of it.
-    problem: what is wrong with it.  windows: where they start and end, in seconds.  found: what was found in each,
-    None before it is decoded.
+    expected_s: its length, 0 if unknown.  heard_s: seconds read so far.  whole: whether it has been read to its end.
+    problem: why it failed.  windows: start and end of each window, in seconds.  found: the result for each window, None
+    until it is decoded.
     """
 
     id: str
@@ -60,7 +60,10 @@ class Recording:
 
 
 class Piece(NamedTuple):
-    """A window that is to be decoded: the number `number` of its recording, `heard_s` further than the last one."""
+    """A window to decode.
+
+    number: its index in the recording.  heard_s: seconds of audio read since the previous piece.
+    """
 
     recording: Recording
     number: int
@@ -69,21 +72,21 @@ class Piece(NamedTuple):
 
 
 class Reader:
-    """Opens sources one after the other; those longer than `window_s` are cut up by `cut`.
+    """Reader that opens sources one after the other; `cut` divides those longer than `window_s`.
 
-    waiting: recordings that have been opened and not been finished.
+    waiting: recordings that have been opened but not finished.
     """
 
     def __init__(self, rate: int, window_s: float, cut: WindowMaker) -> None:
         self.rate, self.window_s, self.cut = rate, window_s, cut
         self.waiting: deque[Recording] = deque()
-        self._heard_s = self._in_pieces_s = 0.0  # of all recordings
+        self._heard_s = self._in_pieces_s = 0.0  # sums over all recordings
         self._count = 0
-        self._expected_s = 0.0  # of those before the last
+        self._expected_s = 0.0  # sum over the recordings before the last one
         self._last: Recording | None = None
 
     def pools(self, sources: Iterable[Source]) -> Iterator[list[Piece]]:
-        """Windows of about POOL_S, of any recordings; after each that is read none, a moment to tell what is known."""
+        """Yield pools of about POOL_S of windows; an empty pool after each window lets the caller report results."""
         pool: list[Piece] = []
         pooled, most_s = 0, min(FIRST_POOL_S, POOL_S)
         for source in sources:
@@ -103,13 +106,13 @@ class Reader:
         yield pool
 
     def finished(self) -> Iterator[Recording]:
-        """Take away the recordings, in order, that are decoded to their end."""
+        """Remove and yield, in order, the recordings that are decoded to their end."""
         while self.waiting and self.waiting[0].whole and None not in self.waiting[0].found:
             yield self.waiting.popleft()
 
     @property
     def mean_s(self) -> float:
-        """The length of a recording, by those that have been opened."""
+        """Mean length of the recordings opened so far, in seconds."""
         if self._last is None:
             return 0.0
         return (self._expected_s + max(self._last.expected_s, self._last.heard_s)) / self._count
@@ -128,7 +131,7 @@ class Reader:
         return piece
 
     def _windows(self, source: Source, recording: Recording) -> Iterator[Window]:
-        """The windows of a recording; what is wrong with it ends up in `problem`."""
+        """Yield the windows of a recording; an AsrError is stored in its `problem`."""
         try:
             opened = source.open()
             recording.expected_s = opened.duration_s or 0.0
@@ -154,14 +157,14 @@ class Reader:
 
 
 class Progress:
-    """Tells how many seconds are done and how many there are, as far as is known."""
+    """Reports the seconds of audio done and an estimate of the total."""
 
     def __init__(self, reader: Reader, count: int, on_done: OnDone | None) -> None:
         self.reader, self.count, self.on_done = reader, count, on_done
         self._done_s = 0.0
 
     def add(self, pieces: Iterable[Piece]) -> None:
-        """These have been decoded, too."""
+        """Count pieces that have been decoded, and report."""
         self._done_s += sum(piece.heard_s for piece in pieces)
         if self.on_done is not None:
             self.on_done(self._done_s, self.reader.mean_s * self.count)

@@ -1,4 +1,4 @@
-"""Which search the texts of a model come from: the one place that asks what kind its decoder is.
+"""The search for each kind of decoder, and the check that decoding options fit the kind.
 
 Shapes: B windows, P start tokens, T frames, V vocabulary.
 """
@@ -40,23 +40,23 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "guards": ("attention",),
 }
 _WEIGHTS = {"lm_weight": "lm", "lm_unit": "lm", "lm_unknown_penalty": "lm", "phrase_bonus": "phrases"}
-# What the command line calls them, where that is not the key with hyphens
+# Names on the command line that are not the key with hyphens.
 _OPTIONS = {"phrases": "--hotwords", "phrase_bonus": "--hotword-bonus"}
 _NO_OPTION = ("length_penalty", "max_symbols", "iterations", "threshold", "lm_unknown_penalty")
 
 
 class Searcher(Protocol):
-    """Finds texts in what the encoder heard.
+    """A search for texts, given the encoder output.
 
-    prefix_BP: what a decoder is fed before the text.  caps: the most tokens of each text.  Hypotheses come best first,
-    their tokens without start and end; `parts` names what their scores are made of.
+    prefix_BP: tokens that the decoder is fed before the text.  caps: maximum number of tokens of each text.  Returns
+    hypotheses, best first, without start and end tokens; their `parts` name the components of the score.
     """
 
     def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]: ...
 
 
 def build_searcher(parts: ModelFolder, options: DecodeConfig, attention: Searcher) -> Searcher:
-    """The search for a model's decoder; `attention` is that of an autoregressive one."""
+    """Return the search for a model's decoder; `attention` is the one for autoregressive decoders."""
     searchers: dict[str, Callable[[], Searcher]] = {
         "attention": lambda: attention,
         "none": lambda: CTCSearcher(posteriors(parts), parts.tokenizer.blank_id, search_options(options)),
@@ -68,10 +68,10 @@ def build_searcher(parts: ModelFolder, options: DecodeConfig, attention: Searche
 
 
 def options_with(own: DecodeConfig, given: Mapping[str, Any], source: str) -> DecodeConfig:
-    """A model's own options with those that are given in their place; own ones that lose their use so fall away.
+    """Return a model's own options updated with the given ones; own options that thereby lose their use are reset.
 
-    Of its own n_best as many are left as the beam is wide.  source: is named in errors.  Raises ConfigError, one line,
-    for what is given if it is no option, or a weight of nothing.
+    The model's own n_best is limited to the beam size.  source: named in errors.  Raises ConfigError, one line, if a
+    given name is not an option, or a given weight has nothing to weight.
     """
     tree = own.model_dump()
     if isinstance(guards := given.get("guards"), Mapping):
@@ -90,18 +90,18 @@ def options_with(own: DecodeConfig, given: Mapping[str, Any], source: str) -> De
 
 
 def _idle(options: DecodeConfig) -> Iterator[tuple[str, str]]:
-    """Options that have no use beside the others, and why."""
+    """Yield the options that have no effect given the others, and why."""
     for name, weighed in _WEIGHTS.items():
         if getattr(options, weighed) is None:
             yield name, f"needs {_named(weighed)}"
     if options.lm_unit == "token":
         yield "lm_unknown_penalty", f"needs {_named('lm_unit')} word"
     if options.temperature > 0:
-        yield "beam_size", f"is for search, and {_named('temperature')} for drawing: leave out one of them"
+        yield "beam_size", f"is for beam search and {_named('temperature')} for sampling: leave out one of them"
 
 
 def check_options(model: ModelConfig, options: DecodeConfig) -> None:
-    """ConfigError, one line, for options of decoding that such a model has no use for."""
+    """Raise ConfigError, one line, for decoding options that a model cannot use."""
     if options.ctc_weight > 0 and not model.ctc:
         raise ConfigError(f"{_named('ctc_weight')}: this model has no CTC head; leave it out")
     kind = model.decoder.kind
@@ -118,23 +118,23 @@ def check_options(model: ModelConfig, options: DecodeConfig) -> None:
 
 
 def _named(name: str) -> str:
-    """A key of `decode` as both a YAML and the command line know it."""
+    """Return a key of `decode` as it is called in YAML and, if it has an option, on the command line."""
     option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
     return f"decode.{name}" if name in _NO_OPTION else f"decode.{name} ({option})"
 
 
 def search_options(options: DecodeConfig) -> SearchOptions:
-    """What the searches need of the options."""
+    """Return the options that the searches need."""
     return SearchOptions(options.beam_size, options.length_bonus, options.length_penalty, options.n_best)
 
 
 def no_text_ids(tokenizer: Tokenizer) -> list[int]:
-    """Tokens that a search without an end token must never produce, blanks apart."""
+    """Return the tokens, apart from the blank, that a search without an end token must never produce."""
     return sorted({*tokenizer.suppressed_ids, tokenizer.eos_id} - {tokenizer.blank_id})
 
 
 def posteriors(parts: ModelFolder) -> Callable[[Memory], tuple[Tensor, Tensor]]:
-    """What gives the CTC head's log-probabilities (B, T, V) of blank and text tokens, and lengths (B,)."""
+    """Return a function that gives the CTC log-probabilities (B, T, V) of blank and text tokens, and lengths (B,)."""
     head, never = parts.model.ctc, no_text_ids(parts.tokenizer)
     assert head is not None
 
@@ -148,7 +148,7 @@ def posteriors(parts: ModelFolder) -> Callable[[Memory], tuple[Tensor, Tensor]]:
 
 
 class CTCSearcher:
-    """CTC alone: the best path with a beam of 1, else prefix beam search.  The prefix plays no part."""
+    """Search for CTC models: the best path with a beam of 1, else prefix beam search.  It ignores the prefix."""
 
     def __init__(
         self, posteriors: Callable[[Memory], tuple[Tensor, Tensor]], blank_id: int, options: SearchOptions
@@ -164,7 +164,7 @@ class CTCSearcher:
 
 
 class TransducerSearcher:
-    """A transducer: the prediction network reads the prefix before the text."""
+    """Search for transducers; the prediction network reads the prefix before the text."""
 
     def __init__(self, parts: ModelFolder, options: DecodeConfig) -> None:
         self.transducer, self.blank_id = parts.model.decoder, parts.tokenizer.blank_id
@@ -180,7 +180,7 @@ class TransducerSearcher:
 
 
 class MaskPredictSearcher:
-    """As many lengths as the beam is wide, the most probable ones; the best text is that of the surest tokens.
+    """Search for mask-predict decoders: fills texts of the most probable lengths, one per beam, and ranks them.
 
     The score is the sum of the tokens' log-probabilities, divided by length ** length_penalty.
     """
@@ -209,9 +209,10 @@ class MaskPredictSearcher:
         return found
 
     def _lengths(self, memory: Memory, caps: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The most probable lengths, (B, K), and their log-probabilities: 0 alone if it is the most probable of all.
+        """Return the K most probable lengths and their log-probabilities, each (B, K).
 
-        Else a text of no token, of which nothing is unsure, would beat all others.
+        Length 0 is the only candidate if it is the most probable one, and is excluded otherwise: an empty text has no
+        uncertain token and would beat all others.
         """
         log_prob_BX = self.decoder.length(memory)
         most_B1 = torch.tensor(caps, device=log_prob_BX.device).clamp(min=0)[:, None]
@@ -229,9 +230,9 @@ class MaskPredictSearcher:
 
 
 class MaskCTCSearcher:
-    """CTC's best path; those of its tokens that are less probable than the threshold are predicted by the decoder.
+    """Search for Mask-CTC: takes CTC's best path and lets the decoder predict its tokens below the threshold again.
 
-    The score is the sum of the tokens' log-probabilities, those that stand by CTC, the others by the decoder.
+    The score is the sum of the tokens' log-probabilities: CTC's for those that are kept, the decoder's for the others.
     """
 
     def __init__(self, parts: ModelFolder, options: DecodeConfig) -> None:
@@ -255,7 +256,7 @@ class MaskCTCSearcher:
 
 
 def _padded(rows: Sequence[Sequence[float]]) -> Tensor:
-    """Rows of any lengths as (B, L), padded with 0."""
+    """Pad rows of any lengths with 0 to (B, L)."""
     return pad_sequence([torch.tensor(row, dtype=torch.double) for row in rows], batch_first=True)
 
 

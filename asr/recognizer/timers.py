@@ -1,4 +1,4 @@
-"""What tells when words were said, by what a model has for it."""
+"""Timers that find when words were said, depending on the parts of the model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asr.transcript import Word
 
 
 class Timer(Protocol):
-    """Finds the words of texts that are known, see WordTimer."""
+    """A way to find the times of the words in known texts; see WordTimer."""
 
     def words(
         self,
@@ -32,10 +32,10 @@ class Timer(Protocol):
 
 
 def build_timer(parts: ModelFolder, frame_s: float, *, spoken: bool) -> Timer:
-    """By CTC and the cross-attention of an attention decoder, else by CTC, else by a transducer's own alignment.
+    """Return the timer for a model: by cross-attention and CTC for an attention decoder, else by CTC or a transducer.
 
-    spoken: whether the texts are what is said; of a translation CTC knows nothing.  Raises ConfigError for a model that
-    has none of them.
+    spoken: whether the texts are what is said; for translations CTC is no help.  Raises ConfigError for a model with
+    none of these.
     """
     config, model, tokenizer = parts
     if isinstance(config.model.decoder, DecoderConfig):
@@ -47,5 +47,5 @@ def build_timer(parts: ModelFolder, frame_s: float, *, spoken: bool) -> Timer:
         own = TransducerAligner(model.decoder, tokenizer.blank_id)
         return FrameTimer(own, tokenizer, model.front_end.sample_rate_hz, frame_s)
     raise ConfigError(
-        f"decoders of kind {config.model.decoder.kind} tell when words were said by a CTC head: none here"
+        f"decoders of kind {config.model.decoder.kind} need a CTC head for word times; this model has none"
     )
