@@ -47,7 +47,7 @@ def test_a_finished_write_replaces_the_file(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="is no file to be written anew"), write_atomically(tmp_path / "pipe"):
+    with pytest.raises(OSError, match="is not a regular file"), write_atomically(tmp_path / "pipe"):
         pytest.fail("nothing is to be written")
     assert (tmp_path / "pipe").is_fifo()
 

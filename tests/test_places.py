@@ -69,9 +69,9 @@ def test_a_path_stays_a_path_and_a_url_is_a_folder_unless_it_ends_as_a_manifest(
 
 @pytest.mark.parametrize("url", ["file:///etc", "ssh://host/x", "zip://x::s3://y", "simplecache::s3://x", "dask://x"])
 def test_other_protocols_are_refused(path: Path, url: str) -> None:
-    with pytest.raises(ValueError, match=r":// is none of http, https, s3,"):
+    with pytest.raises(ValueError, match=r":// is not one of http, https, s3,"):
         to_place(url)
-    with pytest.raises(ConfigError, match=r"'data\.train': [\w:/]+:// is none of"):
+    with pytest.raises(ConfigError, match=r"'data\.train': [\w:/]+:// is not one of"):
         experiment(path, f"data.train={url}")
 
 
@@ -158,7 +158,7 @@ def test_a_model_is_trained_and_evaluated_from_urls(path: Path, served: Web, tmp
     assert len((tmp_path / "model" / "hyp.jsonl").read_text().splitlines()) == 4
     refused = command("evaluate", "file:///etc", "--model", tmp_path / "model")
     assert refused.status == 2
-    assert "file:// is none of http" in refused.err[-1]
+    assert "file:// is not one of http" in refused.err[-1]
 
 
 # ---- what cannot be read ----------------------------------------------------------------------------------------

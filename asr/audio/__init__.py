@@ -1,10 +1,8 @@
-"""Audio files in, samples out: `open_audio` at once, `stream_audio` block by block; there is no other way in.
-`audio_tracks` says what a container holds.
+"""Decoding of audio files: `open_audio` reads them at once, `stream_audio` block by block.
 
-Of a file that stands in an archive, `open_audio_within` decodes a copy.
-
-The bytes of a file are never parsed in this process.  A child decodes them (asr/_decoder.py); it may be killed, has a
-memory limit, and answers with plain numbers.
+`open_audio_within` decodes a copy of a file in an archive, and `audio_tracks` lists the audio tracks of a container.
+There is no other way in: the bytes of a file are never parsed in this process.  A child process decodes them
+(asr/_decoder.py); it can be killed, has a memory limit, and answers with plain numbers.
 """
 
 from asr._decoder import RATES_HZ

@@ -1,4 +1,4 @@
-"""The processes that decode: one is started, kept and shared; a stream has one to itself while it runs."""
+"""The child processes that decode: one is kept and shared; a stream has one to itself while it is open."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _SCRIPT = os.path.abspath(_decoder.__file__)
 
 
 class GoneError(Exception):
-    """The decoder has closed its pipe."""
+    """The decoder process has closed its pipe."""
 
 
 class Patience:
-    """Seconds that are left to wait, counted in short looks: while this process is stopped (Ctrl-Z), none pass."""
+    """A time limit, counted in short waits so that time while this process is stopped (Ctrl-Z) does not count."""
 
     LOOK_S = 0.5
 
@@ -37,7 +37,7 @@ class Patience:
         self.left_s = seconds
 
     def wait(self, poll: select.poll) -> None:
-        """Wait until there is something to read. Raises TimeoutError."""
+        """Wait until there is something to read.  Raises TimeoutError."""
         while self.left_s > 0:
             look_s, began = min(self.left_s, self.LOOK_S), time.monotonic()
             ready = poll.poll(math.ceil(look_s * 1000))
@@ -48,13 +48,13 @@ class Patience:
 
 
 class Decoder:
-    """One child process and the pipes to it."""
+    """A decoding child process and the pipes to it."""
 
     known: ClassVar[weakref.WeakSet[Decoder]] = weakref.WeakSet()
 
     def __init__(self) -> None:
-        # -I and -S: no environment, working folder or .pth file decides what the child imports, only the
-        # parent's own module folders. One thread for NumPy, whose pool would cost more than the decoding.
+        # -I and -S: what the child imports depends only on the parent's module folders, not on the environment, the
+        # working folder or .pth files.  One thread for NumPy, whose thread pool would cost more than the decoding.
         folders = [folder for folder in sys.path if os.path.isabs(folder)]
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-S", _SCRIPT, *folders],
@@ -64,7 +64,7 @@ class Decoder:
             bufsize=0,
             cwd="/",
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is the parent's to handle, and ffmpeg can be killed along
+            start_new_session=True,  # the parent handles Ctrl-C, and ffmpeg can be killed with the child
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -75,7 +75,7 @@ class Decoder:
 
     @classmethod
     def started(cls) -> Decoder:
-        """A decoder that is ready. Raises AudioError."""
+        """Start a decoder and wait until it is ready.  Raises AudioError."""
         decoder = cls()
         try:
             _, hello = decoder.receive(0, Patience(_START_TIMEOUT_S))
@@ -90,12 +90,12 @@ class Decoder:
         return decoder
 
     def send(self, request: dict[str, Any]) -> None:
-        """Ask; an answer must be awaited before the next question."""
+        """Send a request; its answer must be read before the next request."""
         data = json.dumps(request).encode()
         self.requests.write(len(data).to_bytes(4, "little") + data)
 
     def receive(self, max_bytes: int, patience: Patience) -> tuple[bytearray, dict[str, Any]]:
-        """Read up to the closing message. Raises as `message` does."""
+        """Read the samples and the closing message of an answer.  Raises as `message` does."""
         samples = bytearray()
         while True:
             kind, data = self.message(patience)
@@ -106,7 +106,7 @@ class Decoder:
             samples += data
 
     def message(self, patience: Patience) -> tuple[bytes, bytearray]:
-        """Read one message, its kind and what it says. Raises GoneError, TimeoutError or, on nonsense, ValueError."""
+        """Read a message and return its kind and data.  Raises GoneError, TimeoutError or, if malformed, ValueError."""
         kind, size = HEADER.unpack(self._read(HEADER.size, patience))
         if kind == SAMPLES:
             allowed = size % 4 == 0 and size <= 4 * BLOCK_SAMPLES
@@ -128,7 +128,7 @@ class Decoder:
         return data
 
     def fail(self, error: Exception, limit: str) -> str:
-        """Stop a decoder whose answer failed like that, and say in words what happened."""
+        """Stop a decoder whose answer failed with this error, and return a description of what happened."""
         if isinstance(error, TimeoutError):
             self.stop()
             return f"took longer than {limit}"
@@ -138,7 +138,7 @@ class Decoder:
         return "the decoder gave an answer that makes no sense"
 
     def stop(self, grace_s: float = 0.0) -> str:
-        """Kill the child, and ffmpeg with it, unless it ends by itself within `grace_s`; how it ended."""
+        """Kill the child, and ffmpeg with it, unless it ends by itself within `grace_s`; return how it ended."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(grace_s)
         ended = self.process.returncode
@@ -150,7 +150,7 @@ class Decoder:
         return signal.Signals(-ended).name if ended is not None and ended < 0 else f"exit status {ended}"
 
     def abandon(self) -> None:
-        """Close the pipes and leave the child alone: in a forked process it belongs to the parent."""
+        """Close the pipes without ending the child, which in a forked process belongs to the parent."""
         self.requests.close()
         self.answers.close()
         self.process.returncode = self.process.returncode or 0
@@ -164,7 +164,7 @@ _closes_at_exit = False
 
 
 def ask(request: dict[str, Any]) -> tuple[bytearray, dict[str, Any]]:
-    """Have this process's decoder (started if need be) answer a request; a failure is an answer too."""
+    """Have the shared decoder, started if necessary, answer a request; failures are answers with an "error"."""
     global _shared
     with _lock:
         _ensure()
@@ -177,13 +177,13 @@ def ask(request: dict[str, Any]) -> tuple[bytearray, dict[str, Any]]:
             decoder, _shared = _shared, None
             problem = decoder.fail(error, f"{request['timeout_s']:g} s to decode")
         except BaseException:
-            _close()  # half an answer may stand in the pipe
+            _close()  # the rest of an answer may still be in the pipe
             raise
     return bytearray(), {"error": problem}
 
 
 def borrow() -> Decoder:
-    """A decoder for one answer that takes its time: the shared one if it is idle, else one more."""
+    """Return a decoder for one long answer: the shared one if it is idle, else a new one."""
     global _shared
     decoder = None
     if _lock.acquire(blocking=False):
@@ -197,7 +197,7 @@ def borrow() -> Decoder:
 
 
 def give_back(decoder: Decoder) -> None:
-    """Keep a decoder whose answer has ended, unless there is one by now."""
+    """Keep a decoder whose answer has ended as the shared one, unless there is one again."""
     global _shared
     kept = False
     if _lock.acquire(blocking=False):
@@ -220,8 +220,8 @@ def _ensure() -> None:
 def _register() -> None:
     global _closes_at_exit
     if not _closes_at_exit:
-        # Unlike atexit this also runs at the end of a data loader's worker; both end the child by its
-        # closed pipe anyway, this one leaves no process behind that nobody has waited for.
+        # Unlike atexit, this also runs when a data loader's worker ends.  The closed pipe would end the child in any
+        # case; this also waits for it, so that no zombie process is left.
         Finalize(None, _close, exitpriority=0)
         _closes_at_exit = True
 
@@ -234,7 +234,7 @@ def _close() -> None:
 
 
 def _after_fork() -> None:
-    """Forget the parent's decoders and a lock that some thread of it may hold."""
+    """Forget the decoders of the parent, and its lock, which one of its threads may hold."""
     global _lock, _shared, _closes_at_exit
     for decoder in list(Decoder.known):
         decoder.abandon()

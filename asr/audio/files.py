@@ -1,4 +1,4 @@
-"""Whole files, or parts of them, at once.
+"""Reading audio files, or parts of them, at once.
 
 Shapes: N samples.
 """
@@ -29,14 +29,14 @@ _COPY_BYTES = 1 << 20
 
 @runtime_checkable
 class Readable(Protocol):
-    """A file that is open in binary mode, as far as it is used here."""
+    """A file open in binary mode, of which only `read` is used."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """A recording: `samples_N` mono float32, nominally within -1 and 1, and the file's own rate in hertz."""
+    """A decoded recording: mono float32 samples (N,), nominally from -1 to 1, and the file's own rate in hertz."""
 
     samples_N: NDArray[np.float32]
     sample_rate_hz: int
@@ -48,7 +48,7 @@ class Audio:
 
 
 class AudioLength(NamedTuple):
-    """How many samples each channel of a file has, and their rate in hertz."""
+    """The number of samples per channel of a file, and their rate in hertz."""
 
     samples: int
     sample_rate_hz: int
@@ -68,16 +68,15 @@ def open_audio(
     timeout_s: float = TIMEOUT_S,
     max_bytes: int = MAX_BYTES,
 ) -> Audio:
-    """Decode a file that libsndfile or ffmpeg reads, at its own rate: the mean of all channels, or of `channels`.
+    """Decode a file that libsndfile or ffmpeg can read, at its own rate: the mean of all channels, or of `channels`.
 
-    `offset_s` and `duration_s` pick a part, in whole samples, so that adjoining parts tile the recording; a
-    part that reaches past the end is shorter. With ffmpeg a part costs decoding from the start.
-    Raises AudioError, one line that names the file, when it is missing, not a regular file, not readable,
-    empty, without a channel that is asked for, not audio, without samples, silent (every sample zero: only when
-    the whole is read), not finite, longer than `max_bytes` of float32 samples, or takes longer than `timeout_s`
-    to decode. A file that holds less than its header promises is an error too, as half a text would pass for
-    the whole; what promises nothing (ADTS, MP3 without a length, a WAV streamed without one) is decoded as far
-    as it goes.
+    `offset_s` and `duration_s` select a part, rounded to whole samples so that adjacent parts tile the recording; a
+    part that extends past the end is shorter.  With ffmpeg, a part costs decoding from the start of the file.
+    Raises AudioError, one line that names the file, if it is missing, not a regular file, not readable, empty, without
+    a requested channel, not audio, without samples, silent (every sample zero; only when the whole file is read), not
+    finite, longer than `max_bytes` of float32 samples, or takes longer than `timeout_s` to decode.  A file that holds
+    less than its header promises is an error, too, as half a text would pass for the whole; a file that promises
+    nothing (ADTS, MP3 without a length, a WAV streamed without one) is decoded as far as it goes.
     """
     return _open(path, path, timeout_s, max_bytes, offset_s, duration_s, channels)
 
@@ -94,10 +93,10 @@ def open_audio_within(
     timeout_s: float = TIMEOUT_S,
     max_bytes: int = MAX_BYTES,
 ) -> Audio:
-    """Decode an audio file that stands in another file, such as a tar, as the `size` bytes from `start` on.
+    """Decode an audio file within another file, such as a tar: its `size` bytes from `start` on.
 
-    `name` is for messages alone.  Raises AudioError as `open_audio` does, naming the archive and `name`; DataError for
-    an archive behind a URL that cannot be read.
+    `name` is only for messages.  Raises AudioError as `open_audio` does, naming the archive and `name`, and DataError
+    if an archive behind a URL cannot be read.
     """
     where = f"{archive}: {name}"
     problem = problem_of(archive) if isinstance(archive, Path) else None
@@ -126,9 +125,9 @@ def _open(
 
 
 def audio_length(path: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S) -> AudioLength:
-    """How long a file is, from its header where libsndfile trusts that, else counted by decoding.
+    """Return the length of a file, from its header if libsndfile trusts that, else counted by decoding.
 
-    Raises AudioError as `open_audio` does, except that samples are not looked at.
+    Raises AudioError as `open_audio` does, but without checking the samples.
     """
     _, answer = _ask(path, path, timeout_s, 0, count_only=True)
     return AudioLength(int(answer["frames"]), int(answer["rate"]))
@@ -137,7 +136,7 @@ def audio_length(path: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S) 
 def _ask(
     path: str | os.PathLike[str], name: str | os.PathLike[str], timeout_s: float, max_bytes: int, **part: Any
 ) -> tuple[bytearray, dict[str, Any]]:
-    """Check that the file can be opened at all, then let the decoder have it; `name` is for messages."""
+    """Check that the file can be opened, then ask the decoder; `name` is for messages."""
     problem = problem_of(path)
     if problem is None:
         data, answer = ask(request_for(path, timeout_s, max_bytes, **part))
@@ -149,9 +148,10 @@ def _ask(
 
 @contextmanager
 def temporary_copy(source: Readable, name: str, size: int | None = None) -> Iterator[str]:
-    """The path of a file that holds `size` bytes of a source, or all, until the end of the `with` statement.
+    """Copy `size` bytes of a source, or all of it, to a temporary file, and give its path.
 
-    Some formats, MP4 for one, are read from both ends.  Raises AudioError, naming `name`.
+    A copy is needed because some formats, such as MP4, are read from both ends.  It is gone after the `with` statement.
+    Raises AudioError, naming `name`.
     """
     with ExitStack() as stack:
         try:
@@ -161,14 +161,14 @@ def temporary_copy(source: Readable, name: str, size: int | None = None) -> Iter
             ):
                 file.write(data)
             file.flush()
-        except OSError as error:  # the disk is full, or there is no folder for such files
+        except OSError as error:  # the disk is full, or there is no temporary folder
             problem = f"cannot be copied to a temporary file ({error.strerror}); set TMPDIR"
             raise AudioError(f"{printable(name)}: {problem}") from None
         yield file.name
 
 
 def request_for(path: str | os.PathLike[str], timeout_s: float, max_bytes: int, **part: Any) -> dict[str, Any]:
-    """What the decoder is asked."""
+    """Return a request to the decoder; `part` replaces defaults."""
     return {
         "path": os.path.abspath(path),
         "timeout_s": min(timeout_s, 1e6),
@@ -186,12 +186,12 @@ def request_for(path: str | os.PathLike[str], timeout_s: float, max_bytes: int, 
 
 
 def error_about(name: str | os.PathLike[str], problem: str) -> AudioError:
-    """One line that names the file."""
+    """Return an error whose message is one line that names the file."""
     return AudioError(f"{printable(name)}: {printable(problem)[:300]}")
 
 
 def problem_of(path: str | os.PathLike[str]) -> str | None:
-    """Why a file cannot be opened at all, if so."""
+    """Return why a file cannot be opened, None if it can."""
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):

@@ -1,4 +1,4 @@
-"""Recordings block by block, as they are asked for: of a file of any length, little is ever held.
+"""Reading recordings block by block on demand, so that a file of any length takes little memory.
 
 Shapes: N samples.
 """
@@ -23,10 +23,10 @@ STDIN = "standard input"
 
 
 class AudioStream:
-    """A recording on its way in: an iterator of blocks, mono float32 (N,) at the file's own rate.
+    """An iterator of the blocks of a recording, mono float32 (N,) at the file's own rate.
 
-    sample_rate_hz: that rate.  duration_s: how long the recording is by its header, None where that does not tell.
-    Close it, or use it in a `with` statement, unless it is read to its end.
+    sample_rate_hz: that rate.  duration_s: length according to the header, None if it does not say.  Close the stream,
+    or use it in a `with` statement, unless it is read to its end.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class AudioStream:
         self.close()
 
     def close(self) -> None:
-        """Read no further; blocks that nobody has asked for are dropped."""
+        """Stop reading, and drop blocks that have not been requested yet."""
         self._parts, self._held, self._decoder, self._problem = [], 0, None, None
         self._stop()
 
@@ -86,14 +86,14 @@ class AudioStream:
         return block_N
 
     def _next_message(self, expected: bytes, request: dict[str, Any] | None = None) -> bytearray | None:
-        """What the decoder says next; None once it has ended, `_problem` then holding what is wrong, if anything."""
+        """Return the data of the next message; None at the end, where `_problem` says what is wrong, if anything."""
         decoder = self._decoder
         if decoder is None:
             return None
         try:
             if request is not None:
                 decoder.send(request)
-            # What the consumer does between two blocks does not count, and ffmpeg has its own limit inside the child.
+            # The time between two requests for blocks does not count, and ffmpeg has its own limit inside the child.
             kind, data = decoder.message(Patience(self._timeout_s + 0.5))
             if kind == expected:
                 return data
@@ -103,7 +103,7 @@ class AudioStream:
         except FAILURES as error:
             self._problem = decoder.fail(error, f"{self._timeout_s:g} s to decode a block")
         except BaseException:
-            self.close()  # half a message may stand in the pipe
+            self.close()  # the rest of a message may still be in the pipe
             raise
         else:
             self._stop.detach()
@@ -122,16 +122,16 @@ def stream_audio(
 ) -> AudioStream:
     """Decode a recording of any length in blocks of `block_s` seconds; "-" stands for standard input.
 
-    `track` is the number of an audio track, from 0 on, of a container that has several (`audio_tracks`); `name` is
-    what messages call a file that is given open.
+    `track` is the number, from 0, of an audio track of the container (see `audio_tracks`); `name` is what messages call
+    a file that is given open.
 
-    Joined, the blocks are what `open_audio` gives.  Decoding goes no further ahead than a block, so little memory is
-    needed; several streams may be open at a time.  Standard input, as any file that is open, is first copied to a
-    temporary file, which is gone once this function returns: some formats, MP4 for one, are read from both ends.
-    Raises AudioError as `open_audio` does, here and from the stream, with these differences.  A file that ends early
-    or is damaged gives the blocks that are there, and then the error.  Silence is no error: what matters in a long
-    recording is found by those who listen to the blocks, and before its end nobody can tell whether all of it is
-    silent.  There is no limit to the length, and `timeout_s` is the longest that decoding one block may take.
+    Concatenated, the blocks are what `open_audio` returns.  Decoding runs at most a block ahead, so little memory is
+    needed; several streams may be open at a time.  Standard input, like any open file, is first copied to a temporary
+    file, because some formats, such as MP4, are read from both ends; the copy is deleted before this function returns.
+    Raises AudioError as `open_audio` does, both here and from the stream, with these differences.  A file that ends
+    early or is damaged yields the blocks that can be decoded, and then the error.  Silence is not an error, as only the
+    end of the recording shows whether all of it is silent; callers can check the blocks.  The length is unlimited, and
+    `timeout_s` limits the time to decode one block.
     """
     if not 0 < block_s < 1e6:
         raise AudioError(f"{printable(name or path)}: block_s must be above 0 and below 1e6, not {block_s}")

@@ -1,4 +1,4 @@
-"""What audio a file holds: a film may have a track for each language."""
+"""The audio tracks of a file: a film may have one for each language."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asr.audio.files import TIMEOUT_S, error_about, problem_of, request_for
 
 @dataclass(frozen=True)
 class Track:
-    """An audio track; language and title as the container gives them, None where it does not."""
+    """An audio track, with the language and title that the container states, None if it states none."""
 
     index: int
     language: str | None
@@ -20,10 +20,10 @@ class Track:
 
 @dataclass(frozen=True)
 class Tracks:
-    """The audio tracks of a file, of which there is at least one.
+    """The audio tracks of a file, at least one.
 
-    plain: libsndfile reads the file, so that a part of it costs no decoding from the start.  duration_s: by the
-    header, None where that does not tell.
+    plain: whether libsndfile reads the file, so that any part can be read without decoding from the start.
+    duration_s: length according to the header, None if it does not say.
     """
 
     tracks: tuple[Track, ...]
@@ -32,7 +32,7 @@ class Tracks:
 
 
 def audio_tracks(path: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S) -> Tracks:
-    """Find the audio tracks of a file, without decoding it.  Raises AudioError as `open_audio` does."""
+    """Return the audio tracks of a file without decoding it.  Raises AudioError as `open_audio` does."""
     problem = problem_of(path)
     if problem is None:
         _, answer = ask(request_for(path, timeout_s, 0, describe=True))

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and archives read without trusting them."""
+"""Atomic writing of files, reading of files on disks and behind URLs, and safe reading of untrusted archives."""
 
 from .archive import extract_archive
 from .kinds import audio_by_name, audio_in

@@ -1,4 +1,4 @@
-"""Archives, unpacked without trusting them."""
+"""Safe unpacking of untrusted archives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .writing import NO_ROOM
 MAX_BYTES = 64 << 30
 TIMEOUT_S = 3600.0
 
-# Speech and text never shrink two-hundredfold; an archive that claims so is a bomb.
+# Speech and text never compress two-hundredfold; an archive that claims so is a bomb.
 _MAX_RATIO = 200
 _RATIO_SLACK = 64 << 20
 _COPY_BYTES = 64 << 10
@@ -53,23 +53,22 @@ def extract_archive(
     max_bytes: int = MAX_BYTES,
     timeout_s: float = TIMEOUT_S,
 ) -> list[Path]:
-    """Unpack a .deb, .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip file into a folder; returns the files written.
+    """Unpack a .deb, .tar, .tar.gz, .tgz, .tar.xz, .tar.bz2 or .zip file into a folder; return the files written.
 
-    `keep` is asked for each member with its name ('usr/share/x.wav', without './'); a member it turns down
-    is not written, whatever it is, and so is not judged. Folders are made for the files in them; an empty one
-    is not. Modes, owners and times are not taken over.
-    Raises ArchiveError, one line with archive and member, for an absolute name, '..', a backslash or a
-    control character in a name, a link, a device, a sparse file, a name twice, contents that differ from the
-    declared size or checksum, an unpacked size above `max_bytes` or far beyond any real compression, a cut or
-    broken archive, or more than `timeout_s`. Then nothing has been written: the files come into `into` once
-    all are unpacked (at once if it is not there or empty, else one by one over those that are there).
+    `keep` is called with the name of each member ('usr/share/x.wav', without './'); members that it rejects are neither
+    written nor checked.  Folders are created only for the files in them.  Modes, owners and times are not restored.
+    Raises ArchiveError, one line with archive and member, for an absolute name, '..', a backslash or a control
+    character in a name, a link, a device, a sparse file, a duplicate name, contents that differ from the declared size
+    or checksum, an unpacked size above `max_bytes` or beyond any real compression ratio, a truncated or broken archive,
+    or if unpacking takes longer than `timeout_s`.  Nothing has been written then: files are moved to `into` once all
+    are unpacked (in one step if `into` is missing or empty, else one by one, replacing existing files).
     """
     job = _Extraction(Path(archive), Path(into), keep or (lambda name: True), max_bytes, timeout_s)
     return job.run()
 
 
 class _Extraction:
-    """One archive on its way into one folder, by way of a hidden folder beside it."""
+    """The extraction of one archive into a folder, by way of a hidden folder beside it."""
 
     def __init__(
         self, archive: Path, into: Path, keep: Callable[[str], bool], max_bytes: int, timeout_s: float
@@ -109,12 +108,12 @@ class _Extraction:
         except ArchiveError:
             raise
         except OSError as error:
-            if error.errno in NO_ROOM:  # no fault of the archive, which may stand on another disk
+            if error.errno in NO_ROOM:  # not the fault of the archive, which may be on another disk
                 raise self.fail(f"cannot be unpacked into {self.into}: {error.strerror}") from None
             raise self.fail(error.strerror or f"broken: {error}") from None
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
             raise self.fail(f"broken: {error or type(error).__name__}") from None
-        # What the libraries raise on headers they did not foresee (numbers, encodings, compression kinds).
+        # Raised by the libraries for headers that they do not expect (numbers, encodings, compression methods).
         except (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:
             raise self.fail(f"broken ({type(error).__name__}: {error})") from None
         finally:
@@ -123,7 +122,7 @@ class _Extraction:
     # --- members --------------------------------------------------------------------------------------
 
     def wanted(self, name: str) -> PurePosixPath | None:
-        """The safe relative path of a member, None if it is not to be kept. Raises ArchiveError."""
+        """Return the safe relative path of a member, None if it is not to be kept.  Raises ArchiveError."""
         path = PurePosixPath(name)
         if not self.keep(str(path)):
             return None
@@ -138,7 +137,7 @@ class _Extraction:
         return path
 
     def count(self, size: int) -> None:
-        """Note bytes that were unpacked, and check both limits."""
+        """Count unpacked bytes, and check the limits of size and time."""
         self.read_bytes += size
         if self.read_bytes > self.max_bytes:
             raise self.fail(f"unpacks to more than {self.max_bytes} bytes (max_bytes, or {_MAX_RATIO} times its size)")
@@ -146,7 +145,7 @@ class _Extraction:
             raise self.fail(f"takes longer than {self.timeout_s:g} s to unpack")
 
     def write(self, path: PurePosixPath, name: str, size: int, source: IO[bytes]) -> None:
-        """Copy one member into the hidden folder."""
+        """Copy a member into the hidden folder."""
         target = self.staging / path
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +172,7 @@ class _Extraction:
     def _unpack_zip(self) -> None:
         with zipfile.ZipFile(self.archive) as archive:
             for info in archive.infolist():
-                # zipfile cuts a name at a zero byte; judge it as it stands in the archive.
+                # zipfile cuts names at a zero byte; check the name as it is in the archive.
                 path = self.wanted(info.orig_filename)
                 mode = info.external_attr >> 16
                 if path is None:
@@ -196,7 +195,7 @@ class _Extraction:
                 process = subprocess.Popen(command, stdin=null, stdout=pipe, stderr=errors)
             except FileNotFoundError:
                 raise self.fail("dpkg-deb is needed to unpack it: install dpkg") from None
-            # Reading its pipe could wait for ever; killed, it ends.
+            # Reading from its pipe could block for ever; killing the process ends that.
             timer = threading.Timer(self.timeout_s, process.kill)
             timer.start()
             try:
@@ -215,7 +214,7 @@ class _Extraction:
             try:
                 self._unpack_tar(process.stdout)
             except (tarfile.TarError, EOFError):
-                # Most likely dpkg-deb broke off; then what it says is worth more.
+                # Most likely dpkg-deb failed; then its own message says more.
                 while data := process.stdout.read(_COPY_BYTES):
                     self.count(len(data))
                 if process.wait() == 0:
@@ -242,7 +241,7 @@ class _Extraction:
 
     def _publish(self) -> list[Path]:
         files = [self.into / path for path in self.names]
-        with suppress(OSError):  # works where the folder is missing or empty, and is atomic
+        with suppress(OSError):  # succeeds if the folder is missing or empty, and is atomic
             os.rename(self.staging, self.into)
             return files
         root = self.into.resolve()
@@ -258,7 +257,7 @@ class _Extraction:
 
 
 class _Stream(TarInput):
-    """A tar that comes out of a pipe or is being uncompressed: counted, and read forward only."""
+    """A tar from a pipe or a decompressor: bytes are counted and read only forwards."""
 
     def __init__(self, job: _Extraction, stream: IO[bytes]) -> None:
         super().__init__(job.fail)
@@ -283,6 +282,6 @@ class _Stream(TarInput):
             pass
 
     def drain(self) -> None:
-        """Read to the end of the stream, where the checksums of gzip and xz stand."""
+        """Read to the end of the stream, where gzip and xz have their checksums."""
         while self.read(_COPY_BYTES):
             pass

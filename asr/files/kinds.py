@@ -1,4 +1,4 @@
-"""What a file holds, by the end of its name, and the audio files in a folder."""
+"""Kinds of files by their names, and the audio files in a folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from asr.errors import printable
 
-# Python's own table alone, so that every machine sees the same files.
+# Only Python's built-in table, so that results do not depend on the machine.
 _TYPES = mimetypes.MimeTypes(filenames=())
 
 
 def audio_by_name(name: str) -> bool | None:
-    """Whether a file is audio or video; None if its name does not tell."""
+    """Return whether a file is audio or video according to its name; None if the name does not tell."""
     kind, packing = _TYPES.guess_type(name)
     if packing is not None:
         return False
@@ -21,7 +21,7 @@ def audio_by_name(name: str) -> bool | None:
 
 
 class AudioFolder(NamedTuple):
-    """The audio files in a folder, sorted, and in words what is wrong with it and what was left out."""
+    """The audio files in a folder, sorted; messages about problems; and remarks about files that were left out."""
 
     files: list[str]
     problems: list[str]
@@ -29,7 +29,7 @@ class AudioFolder(NamedTuple):
 
 
 def audio_in(folder: str) -> AudioFolder:
-    """The files of a folder and of those within; hidden ones and those that by name are no audio are left out."""
+    """Find the files in a folder and its subfolders, except hidden ones and those whose names exclude audio."""
     found: list[str] = []
     other: list[str] = []
     problems: list[str] = []

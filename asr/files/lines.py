@@ -1,4 +1,4 @@
-"""Manifests, lists and texts, a line at a time."""
+"""Reading and writing manifests, lists and texts line by line."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _LINE_ENDS, _BYTE_ORDER_MARK = b"\r\n", b"\xef\xbb\xbf"
 
 
 def json_line(value: Any, **options: Any) -> bytes:
-    """A value as JSON with a line feed; options: of json.dumps.
+    """Encode a value as JSON with a line feed; options are those of json.dumps.
 
-    What is no text in it (in a file's name, say) is a lone surrogate, for which JSON's own escape is written.
+    Undecodable bytes, for example of a file's name, are lone surrogates in a str; they are written as JSON escapes.
     """
     return json.dumps(value, ensure_ascii=False, **options).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def numbered_lines(path: Place) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file, unpacked if its name ends in .gz, with their numbers and without their ends.
+    """Yield the lines of a file, decompressed if its name ends in .gz, with their numbers and without line ends.
 
-    Only a line feed parts lines.  Raises DataError naming the file, and the line where it is damaged or longer than
+    Only line feeds separate lines.  Raises DataError naming the file, and the line if it is damaged or longer than
     16 MiB.
     """
     read = None
@@ -48,12 +48,12 @@ def numbered_lines(path: Place) -> Iterator[tuple[int, bytes]]:
 
 
 def filled_lines(path: Place) -> Iterator[tuple[int, bytes]]:
-    """Those of `numbered_lines` that hold more than white space."""
+    """Yield the lines of `numbered_lines` that hold more than white space."""
     return ((number, line) for number, line in numbered_lines(path) if line.strip())
 
 
 def count_lines(path: Place) -> int:
-    """How many line feeds a file has: what a progress bar needs to know; 0 if it cannot be read."""
+    """Return the number of line feeds in a file, for a progress bar; 0 if it cannot be read."""
     try:
         with _open(path) as file:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))

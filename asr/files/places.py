@@ -1,4 +1,4 @@
-"""Where a corpus is: on a disk, or behind a URL that fsspec reads, such as s3://bucket/corpus."""
+"""Places of files: paths on a disk, or URLs that fsspec reads, such as s3://bucket/corpus."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 Place: TypeAlias = Union[Path, "UPath"]
 Result = TypeVar("Result")
 
-# fsspec knows more, some of which run commands or unpack archives.
+# fsspec supports more protocols, some of which run commands or unpack archives.
 PROTOCOLS = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "hf")
 MANIFESTS = (".jsonl", ".jsonl.gz")
-PAUSES_S = (1.0, 5.0)  # before what failed is tried again
+PAUSES_S = (1.0, 5.0)  # before each retry
 _BUFFER_BYTES = 1 << 16
 _MOST_WITHIN_BYTES = 1 << 30
 _NAME = re.compile(r"[\w.-]{1,255}")
 
 
 def to_place(where: str | Place) -> Place:
-    """The place that a path or a URL names.  Raises ValueError for a URL that is not read."""
+    """Turn a path or a URL into a place.  Raises ValueError for a URL that is not supported."""
     text = str(where)
     protocol, is_url, rest = text.partition("://")
     if not is_url:
         return Path(text)
     if protocol not in PROTOCOLS:
-        raise ValueError(f"{printable(protocol)}:// is none of {', '.join(PROTOCOLS)}")
-    # What a URL says is written down with a run and its results.
+        raise ValueError(f"{printable(protocol)}:// is not one of {', '.join(PROTOCOLS)}")
+    # URLs are recorded with runs and results, so they must not contain secrets.
     if "@" in rest.partition("/")[0]:
         raise ValueError(
             f"{protocol}://: names, passwords and accounts are not taken from a URL; fsspec has files for them"
         )
     if "::" in rest or "?" in rest:
-        raise ValueError(f"{printable(text)}: a URL with '::' or '?' is not read")
-    from upath import UPath  # 0.1 s, for few
+        raise ValueError(f"{printable(text)}: a URL with '::' or '?' is not supported")
+    from upath import UPath  # takes 0.1 s, and few runs need it
 
     return UPath(text, **_options(protocol))
 
@@ -49,20 +49,20 @@ def to_place(where: str | Place) -> Place:
 def _options(protocol: str) -> dict[str, Any]:
     if not protocol.startswith("http"):
         return {}
-    from aiohttp import ClientTimeout  # which by default ends a file that is read for longer than five minutes
+    from aiohttp import ClientTimeout  # whose default aborts any download that takes more than five minutes
 
     return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=30, sock_read=60)}}
 
 
 def is_folder(place: Place) -> bool:
-    """Whether it is a folder; a URL is one unless it ends as a manifest does."""
+    """Return whether a place is a folder; a URL counts as one unless it ends like a manifest."""
     return place.is_dir() if isinstance(place, Path) else not place.name.endswith(MANIFESTS)
 
 
 def files_in(folder: Place) -> list[Place]:
-    """What is in a folder, in order; behind a URL, what has a name of letters, digits, '.', '-' and '_'.
+    """List a folder in sorted order; behind a URL, only names of letters, digits, '.', '-' and '_' are listed.
 
-    Raises DataError where a URL cannot be listed.
+    Raises DataError if a URL cannot be listed.
     """
     if isinstance(folder, Path):
         return sorted(folder.iterdir())
@@ -72,12 +72,12 @@ def files_in(folder: Place) -> list[Place]:
 
 
 def open_place(place: Place) -> IO[bytes]:
-    """Open a file that is read from its beginning on.  Raises DataError for a URL that cannot be read, also later."""
+    """Open a file to be read from its start.  Raises DataError, now or while reading, if a URL cannot be read."""
     return place.open("rb") if isinstance(place, Path) else io.BufferedReader(_Remote(place), _BUFFER_BYTES)
 
 
 def open_within(place: Place, start: int, size: int) -> IO[bytes]:
-    """Open a file at `start`; behind a URL, of which nothing else is fetched, it ends after `size` bytes.
+    """Open a file at `start`; behind a URL, only `size` bytes are fetched, and the file ends after them.
 
     Raises as `open_place` does.
     """
@@ -94,13 +94,13 @@ def open_within(place: Place, start: int, size: int) -> IO[bytes]:
 
 
 def _tried(place: UPath, action: Callable[[], Result]) -> Result:
-    """What an action gives, tried again where a network may fail.  Raises DataError, one line, whatever it raises."""
+    """Return the result of an action, with retries after network errors.  Raises DataError for any exception."""
     pauses_s = iter(PAUSES_S)
     while True:
         try:
             return action()
         except Exception as e:  # whatever the libraries below fsspec raise
-            reason = e.__cause__ or e  # fsspec tells of most failures as FileNotFoundError
+            reason = e.__cause__ or e  # fsspec reports most failures as FileNotFoundError
             pause_s = next(pauses_s, None)
             if pause_s is None or _final(reason):
                 told = " ".join(str(reason).split())
@@ -110,7 +110,7 @@ def _tried(place: UPath, action: Callable[[], Result]) -> Result:
 
 
 def _final(reason: BaseException) -> bool:
-    """Whether it would be the same the next time."""
+    """Return whether a retry would fail in the same way."""
     status = getattr(reason, "status", None)
     if isinstance(status, int):
         return 400 <= status < 500 and status not in (408, 429)
@@ -118,11 +118,11 @@ def _final(reason: BaseException) -> bool:
 
 
 class _Remote(io.RawIOBase):
-    """A file behind a URL, whose every failure is one line."""
+    """A file behind a URL; every failure is a DataError of one line."""
 
     def __init__(self, place: UPath) -> None:
         self.place = place
-        self._file: Any = None  # close() runs, too, where opening fails
+        self._file: Any = None  # close() also runs if opening fails
         self._file = _tried(place, lambda: place.fs.open(place.path, "rb"))
 
     def readable(self) -> bool:
@@ -142,10 +142,10 @@ class _Remote(io.RawIOBase):
         at = self.tell()
 
         def read() -> int:
-            if self._file.tell() != at:  # it failed on the way
+            if self._file.tell() != at:  # an earlier attempt failed midway
                 self._file.seek(at)
             data = self._file.read(len(view))
-            view[: len(data)] = data  # ValueError where there is more than was asked for
+            view[: len(data)] = data  # ValueError if there is more than was requested
             return len(data)
 
         return _tried(self.place, read)

@@ -1,4 +1,4 @@
-"""Tar archives whose files are left where they stand."""
+"""Reading of tar archives in place, without unpacking them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from asr.errors import ArchiveError, printable
 
 from .places import Place, open_place
 
-# tarfile reads a header's extension (a long name, pax records) into memory in one go and searches it with
-# regular expressions: real ones are a few hundred bytes.
+# tarfile reads a header's extension (a long name, pax records) into memory at once and searches it with regular
+# expressions; real ones have a few hundred bytes.
 MAX_TAR_READ = 64 << 10
 
-Fail = Callable[..., ArchiveError]  # takes what is wrong, and the name of the member that it is wrong with
+Fail = Callable[..., ArchiveError]  # takes the problem and the name of the member that has it
 
 
 class TarMember(NamedTuple):
-    """A file in a tar: its name, which is never taken for a path, and where its bytes stand."""
+    """A file in a tar: its name, which is never used as a path, and the offset and number of its bytes."""
 
     name: str
     start: int
@@ -28,13 +28,13 @@ class TarMember(NamedTuple):
 
 
 class TarInput(ABC):
-    """What tarfile reads headers from: never much at a time.  `last` is what it read last."""
+    """The input from which tarfile reads headers, in limited amounts.  last: the bytes that were read last."""
 
     def __init__(self, fail: Fail) -> None:
         self.fail, self.last = fail, b""
 
     def read(self, size: int) -> bytes:
-        """Raises the error of `fail` for more than a header may hold."""
+        """Read bytes.  Raises the error of `fail` for more than a header may hold."""
         if not 0 <= size <= MAX_TAR_READ:
             raise self.fail(f"broken: a header of {size} bytes")
         self.last = self.take(size)
@@ -42,29 +42,29 @@ class TarInput(ABC):
 
     @abstractmethod
     def take(self, size: int) -> bytes:
-        """The next bytes, fewer only at the end."""
+        """Return the next bytes, fewer only at the end."""
 
     @abstractmethod
     def tell(self) -> int:
-        """Where the next byte stands."""
+        """Return the offset of the next byte."""
 
     @abstractmethod
     def seek(self, position: int) -> None:
-        """Go to where a byte stands."""
+        """Move to an offset."""
 
 
 def tar_entries(archive: tarfile.TarFile, source: TarInput) -> Iterator[tarfile.TarInfo]:
-    """Everything in a tar, of which nothing is kept.  Raises EOFError if it ends without its end mark."""
+    """Yield all entries of a tar without keeping them in memory.  Raises EOFError if the end mark is missing."""
     while (entry := archive.next()) is not None:
         cast(Any, archive).members.clear()  # tarfile would keep them all
         yield entry
-    # tarfile takes a torn header for the end; the real end is a block of zeros.
+    # tarfile takes a truncated header for the end; the real end is a block of zeros.
     if source.last != bytes(tarfile.BLOCKSIZE):
         raise EOFError("it ends without its end mark, so something is missing")
 
 
 def refuse_odd(entry: tarfile.TarInfo, fail: Fail) -> None:
-    """Raise the error of `fail` for what is no regular file."""
+    """Raise the error of `fail` unless the entry is a regular file."""
     if entry.issparse() or entry.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         raise fail("a link, a device or a sparse file", entry.name)
     if entry.size < 0:
@@ -72,11 +72,10 @@ def refuse_odd(entry: tarfile.TarInfo, fail: Fail) -> None:
 
 
 class Tar:
-    """The regular files of an uncompressed tar, in order, found by their headers alone.
+    """The regular files of an uncompressed tar, in order; only the headers are read to find them.
 
-    Raises ArchiveError, one line with archive and member, for a link, a device or a sparse file, a header that makes no
-    sense, and an archive that is cut short; OSError, or of a URL DataError, if it cannot be opened.  Use it in a `with`
-    statement.
+    Use it in a `with` statement.  Raises ArchiveError, one line with archive and member, for a link, a device, a sparse
+    file, an invalid header, and a truncated archive; OSError, or DataError for a URL, if it cannot be opened.
     """
 
     def __init__(self, path: Place) -> None:
@@ -100,12 +99,12 @@ class Tar:
                 yield TarMember(entry.name, entry.offset_data, entry.size)
         except (tarfile.TarError, EOFError) as error:
             raise self.fail(f"broken: {error}") from None
-        # What tarfile raises on headers that it did not foresee.
+        # Raised by tarfile for headers that it does not expect.
         except (ValueError, ArithmeticError, LookupError, RuntimeError) as error:
             raise self.fail(f"broken ({type(error).__name__}: {error})") from None
 
     def read(self, member: TarMember, most: int) -> bytes:
-        """What is in a member of at most `most` bytes."""
+        """Return the contents of a member.  Raises ArchiveError if it has more than `most` bytes or ends early."""
         if member.size > most:
             raise self.fail(f"{member.size} bytes, more than the {most} expected", member.name)
         self._file.seek(member.start)
@@ -115,13 +114,13 @@ class Tar:
         return data
 
     def fail(self, problem: str, member: str | None = None) -> ArchiveError:
-        """One line that names the archive, and the member."""
+        """Return an error whose message is one line that names the archive and the member."""
         where = "" if member is None else f": member '{printable(member)[:200]}'"
         return ArchiveError(f"{printable(self.path)}{where}: {printable(problem)[:300]}")
 
 
 class _Headers(TarInput):
-    """A file's headers: what lies between them is passed over unread."""
+    """The headers of a tar file; the bytes between them are skipped unread."""
 
     def __init__(self, fail: Fail, file: IO[bytes]) -> None:
         super().__init__(fail)

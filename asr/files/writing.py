@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all; what a killed writer leaves, the next one takes away."""
+"""Atomic writing of files; what a killed writer leaves behind, the next one removes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # whose errors often name no file
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # their OSErrors often name no file
 _PREFIX = ".writing-"
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:
-    """Make a folder that is to be written to, and those above it, unless it is there; then it is swept.
+    """Create a folder for output, with its parents, unless it exists, and sweep it.
 
-    Raises OSError, naming the folder, if it is a file or nothing can be written into it: now, before any work.
+    Raises OSError, naming the folder, if it is a file or not writable, so that this shows before any work.
     """
     folder = Path(path)
     try:
@@ -34,9 +34,9 @@ def make_folder(path: str | os.PathLike[str]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Take away what killed calls of write_atomically left in a folder; what is being written now stays."""
+    """Remove what killed calls of write_atomically left in a folder, but not what is being written now."""
     for torn in folder.glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # another program is writing there, or was faster, or the file system has no locks
+        with suppress(OSError):  # being written by another process, already removed, or a file system without locks
             fd = os.open(torn, os.O_RDONLY)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,25 +47,24 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path on the same file system, and put what is written there in place of `path` at the end.
+    """Give a temporary path on the same file system, and move the file written there to `path` at the end.
 
-    The temporary has the name of `path`, for writers that choose a format by the suffix, in a hidden folder of its
-    own beside it, where libraries may have temporaries of theirs; whoever writes it holds a lock on that folder.
-    Whoever looks at `path` sees the old file or the new one, after a power cut too; if the body fails, the old one,
-    and nothing else.  The file's permissions follow the umask, whoever writes it.  OSError, naming `path`, if it
-    cannot be written there.
+    The temporary file has the name of `path`, for writers that choose a format by the suffix, in a hidden folder of its
+    own beside it, where libraries may put temporary files, too; the writer holds a lock on that folder.  Readers of
+    `path` see either the old file or the new one, even after a power failure; if the body raises, only the old one
+    remains.  The permissions of the file follow the umask.  Raises OSError, naming `path`, if it cannot be written.
     """
     target = Path(path)
     with naming(target):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
-        if target.exists() and not target.is_file():  # a device would be gone
-            raise OSError(errno.EINVAL, "is no file to be written anew", str(target))
+        if target.exists() and not target.is_file():  # replacing a device would remove it
+            raise OSError(errno.EINVAL, "is not a regular file", str(target))
         with _own_folder(target.parent) as folder:
             temporary = folder / target.name
             mode = _usual_mode(temporary)
             yield temporary
-            os.chmod(temporary, mode)  # safetensors, for one, makes files that only their owner may read
+            os.chmod(temporary, mode)  # safetensors, for example, creates files that only their owner can read
             _sync(temporary)
             os.replace(temporary, target)
             _sync(target.parent)
@@ -73,7 +72,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Make errors of the system name `path` instead of a temporary, or of nothing where a disk is full or closed."""
+    """Make OSErrors name `path` if they name a temporary file, or no file because the disk is full or read-only."""
     try:
         yield
     except OSError as e:
@@ -83,7 +82,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def drop_torn_line(path: Path) -> None:
-    """Cut off the last line of a file, if there is one, that a killed writer or a full disk left without its end."""
+    """Remove the last line of a file, if the file exists, that a killed writer or a full disk left incomplete."""
     if not path.exists():
         return
     with path.open("rb+") as f:
@@ -93,7 +92,7 @@ def drop_torn_line(path: Path) -> None:
 
 @contextmanager
 def _own_folder(parent: Path) -> Iterator[Path]:
-    """A new hidden folder under a lock, gone at the end."""
+    """Create a locked hidden folder, and remove it at the end."""
     folder, fd = _locked_folder(parent)
     try:
         yield folder
@@ -105,9 +104,9 @@ def _own_folder(parent: Path) -> Iterator[Path]:
 def _locked_folder(parent: Path) -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        with suppress(FileNotFoundError):  # swept before it was locked: once more
+        with suppress(FileNotFoundError):  # swept before it was locked: try again
             fd = os.open(folder, os.O_RDONLY)
-            with suppress(OSError):  # a file system without locks, where nobody sweeps either
+            with suppress(OSError):  # a file system without locks, where sweep does nothing
                 fcntl.flock(fd, fcntl.LOCK_EX)
             if folder.exists():
                 return folder, fd
@@ -115,7 +114,7 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
 
 
 def _usual_mode(temporary: Path) -> int:
-    """The permissions of a plain new file in this folder: only making one tells, without changing the umask."""
+    """Return the permissions of a new file in this folder: creating one shows them without changing the umask."""
     temporary.touch(exist_ok=False)
     mode = stat.S_IMODE(temporary.stat().st_mode)
     temporary.unlink()  # so that a body which writes nothing is an error, not an empty file
