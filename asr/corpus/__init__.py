@@ -1,9 +1,9 @@
-"""A corpus transcribed by any number of workers, on any machines, that share nothing but a folder.
+"""Transcription of a corpus by any number of workers, on any machines, that share only a folder.
 
-A manifest is divided into shards; a worker does the shard that it is told to do, whatever others do.  What is done is
-known by its position in the manifest, so that a worker which is started again goes on behind what it left, and the
-number of shards may change.  Two workers at one shard do the work twice, and the result is there once.  Nobody claims
-anything: a claim would need a lock, and a lock of a process that was killed a time at which it no longer counts.
+A manifest is divided into shards, and each worker does the shard that it is given, independently of the others.
+Finished work is identified by its position in the manifest, so that a restarted worker continues where it stopped, and
+the number of shards may change.  If two workers do the same shard, the work is done twice, but each result is used
+once.  Workers never claim work: that would need locks, and the locks of killed processes would need a timeout.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ HYPOTHESES, FAILED, PARTS = "hyp.jsonl", "failed.jsonl", "parts"
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a shard or, once all are done, of the corpus.
+    """The result of a shard or, once all shards are done, of the corpus.
 
-    recordings, failed: of it.  unfinished: shards that are not done.  hypotheses: the file with all texts, if none is
-    missing; the failures stand beside it.
+    recordings, failed: counts for the shard or the corpus.  unfinished: shards that are not done.  hypotheses: the file
+    with all texts once the corpus is complete; the list of failures is beside it.
     """
 
     recordings: int
@@ -58,14 +58,19 @@ def transcribe_corpus(
     say: Say | None = None,
     on_done: OnDone | None = None,
 ) -> Report:
-    """Transcribe what is left to do of a shard of a manifest and, when all shards are done, write `output`/hyp.jsonl.
+    """Transcribe the rest of a shard of a manifest and, when all shards are done, write `output`/hyp.jsonl.
 
-    manifest: cuts or recordings of lhotse (.jsonl, .jsonl.gz), or paths of audio files, one a line (.txt).  hyp.jsonl
-    has a transcript a line, in the order of the manifest, and failed.jsonl the recordings that could not be
-    transcribed, with reasons, which are not tried again unless `retry_failed`.  workers: processes that share the
-    cores of this machine.  writer: gets each transcript, too, when all are there.  say: gets a line for each failure.
+    hyp.jsonl has one transcript per line, in the order of the manifest; failed.jsonl lists the recordings that could
+    not be transcribed, with reasons.
+
+    manifest: lhotse cuts or recordings (.jsonl, .jsonl.gz), or paths of audio files, one per line (.txt).
+    workers: number of processes that share the cores of this machine.
+    retry_failed: whether to try failed recordings again.
+    writer: also receives each transcript, once all shards are done.
+    say: receives a line for each failure.
     on_done: as for Recognizer.transcribe_sources.
-    Raises DataError for a manifest that cannot be used, and if `output` was begun with another one or other settings.
+
+    Raises DataError for an unusable manifest, and if `output` was begun with another manifest or other settings.
     """
     corpus = read_manifest(manifest)
     parts = Parts(output / PARTS, settings.job(corpus))
@@ -85,7 +90,7 @@ def transcribe_corpus(
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done, how, and where the results are."""
+    """The work on a corpus: what to do, with which settings, and where the results are."""
 
     manifest: Manifest
     settings: Settings
@@ -93,7 +98,7 @@ class Work:
     retry_failed: bool
 
     def __call__(self, shard: Shard, number: int, say: Say, on_done: OnDone) -> None:
-        """Transcribe what is left of a shard, as the worker of that number on this machine."""
+        """Transcribe the rest of a shard, as worker `number` on this machine."""
         span = self.manifest.span(shard)
         todo = self._todo(span)
         if len(todo):
@@ -103,13 +108,13 @@ class Work:
                 for result in self.settings.transcribe(recognizer, turn, on_done):
                     if isinstance(result, Failure):
                         say(result.reason)
-                    elif not result.complete:  # Ctrl-C came; what is there of it does not count
+                    elif not result.complete:  # interrupted by Ctrl-C; a partial result does not count
                         continue
                     write(turn.position_of(result), result)
         self.parts.finish(span)
 
     def _todo(self, span: range) -> NDArray[np.intp]:
-        """The positions within a span that have no result."""
+        """Return the positions within a span that still need a result."""
         done_N = np.zeros(len(span), bool)
         for row in self.parts.rows(span):
             done_N[row.position - span.start] = not (row.failed and self.retry_failed)
@@ -117,7 +122,7 @@ class Work:
 
 
 class _Turn:
-    """Sources of the recordings at these positions, each made when it is asked for."""
+    """The sources of the recordings at these positions, each created on demand."""
 
     def __init__(self, manifest: Manifest, positions_N: NDArray[np.intp], rate: int) -> None:
         self.manifest, self.positions_N, self.rate = manifest, positions_N, rate
@@ -132,12 +137,12 @@ class _Turn:
             yield source
 
     def position_of(self, result: Transcript | Failure) -> int:
-        """Where the recording of a result stands in the manifest; asked once."""
+        """Return the position of a result's recording in the manifest; works once per recording."""
         return self._under_way.pop(result.id)
 
 
 def _merge(corpus: Manifest, parts: Parts, output: Path, writer: TranscriptWriter | None) -> Report:
-    """All results in the order of the manifest, each once; the files appear when they are whole."""
+    """Write all results, each once and in the order of the manifest; the files are written atomically."""
     count = failed = 0
     taken: set[str] = set()
     with (
@@ -154,7 +159,7 @@ def _merge(corpus: Manifest, parts: Parts, output: Path, writer: TranscriptWrite
             if writer is not None:
                 name = _free_name(
                     corpus.form.stem(json.loads(row.json)["id"]), taken
-                )  # a failure's, too: all keep theirs
+                )  # for failures, too, so that names never shift
                 if not row.failed:
                     writer.write(from_line(row.json), name)
         if count < len(corpus):
@@ -163,7 +168,7 @@ def _merge(corpus: Manifest, parts: Parts, output: Path, writer: TranscriptWrite
 
 
 def _free_name(stem: str, taken: set[str]) -> str:
-    """The first of `stem`, `stem`-2, `stem`-3 ... that is not taken; now it is."""
+    """Return the first of `stem`, `stem`-2, `stem`-3 ... that is not taken, and add it to `taken`."""
     name, number = stem, 1
     while name in taken:
         number += 1
@@ -178,4 +183,4 @@ def _lost(corpus: Manifest, parts: Parts, position: int) -> DataError:
 
 
 def _ignore(*_: object) -> None:
-    """Tell nobody."""
+    """Do nothing: the default callback."""

@@ -1,4 +1,4 @@
-"""What a corpus consists of: cuts or recordings of lhotse, or paths of audio files, one a line, and its shards."""
+"""Manifests of corpora, with lhotse cuts or recordings or paths of audio files, one per line, and their shards."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ LONGEST_STEM = 200  # bytes, of the 255 that file systems allow
 
 @dataclass(frozen=True)
 class Shard:
-    """The share `number` of `count`, from 1."""
+    """Share `number`, counted from 1, of `count` shares."""
 
     number: int
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read "3/8"; ConfigError if it is no share."""
+        """Parse "3/8".  Raises ConfigError if it is not a shard."""
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
             raise ConfigError(f"shard {printable(text)}: give K/N, the K-th of N shares, such as 3/8")
         return cls(int(match[1]), int(match[2]))
 
     def split(self, count: int) -> list[Shard]:
-        """The shares of this share."""
+        """Divide this shard into `count` shards."""
         return [Shard((self.number - 1) * count + i, self.count * count) for i in range(1, count + 1)]
 
     def __str__(self) -> str:
@@ -47,9 +47,10 @@ class Shard:
 
 
 class Form(NamedTuple):
-    """How a line is read: to the id and the seconds of a recording (1 if they are not told), and to its source.
+    """The format of a manifest's lines.
 
-    stem: how files about a recording are named, by its id.
+    read: parses a line into the id and the length of a recording in seconds (1 if unknown).  source: turns a line into
+    a source at a given rate.  stem: turns an id into the name for the recording's files, without suffix.
     """
 
     read: Callable[[bytes], tuple[str, float]]
@@ -66,7 +67,7 @@ def _path_source(line: bytes, rate: int) -> Source:
 
 
 def _read_cut(line: bytes) -> tuple[str, float]:
-    from asr.data.sources import parse_cut  # lhotse takes seconds to import, which a list need not wait for
+    from asr.data.sources import parse_cut  # importing lhotse takes seconds, and lists of paths do not need it
 
     cut = parse_cut(line)
     return cut.id, cut.duration
@@ -84,7 +85,7 @@ def _path_stem(id: str) -> str:
 
 
 def _cut_stem(id: str) -> str:
-    """An id may hold what a file's name may not, and be longer."""
+    """Turn an id into a file name: replace characters that file names cannot have, and shorten it."""
     name = "".join(c if c.isprintable() and c != "/" else "_" for c in id)
     return name.encode()[:LONGEST_STEM].decode(errors="ignore") or "_"
 
@@ -94,15 +95,15 @@ FORMS = {".txt": PATHS, ".jsonl": CUTS, ".jsonl.gz": CUTS}
 
 
 def is_manifest(name: str) -> bool:
-    """Whether a name is that of a manifest or a list, not of audio."""
+    """Return whether a file name is that of a manifest or a list, not of audio."""
     return name.endswith(tuple(FORMS))
 
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """A manifest that has been looked through: what tells it from others, and the seconds of each recording.
+    """A manifest that has been scanned: its digest, and the length of each recording in seconds.
 
-    Of a recording, 16 bytes are held; all else is read again when its turn comes.
+    Only 16 bytes per recording are kept in memory; everything else is read again when its turn comes.
     """
 
     path: Path
@@ -118,26 +119,26 @@ class Manifest:
         return np.asarray(np.cumsum(self.seconds) - self.seconds / 2)
 
     def span(self, shard: Shard) -> range:
-        """The recordings of a shard: neighbours, in each shard about as many seconds."""
+        """Return the recordings of a shard: a contiguous range; all shards have about the same total length."""
         return range(self._end(shard.number - 1, shard.count), self._end(shard.number, shard.count))
 
     def _end(self, number: int, count: int) -> int:
         if number in (0, count):
             return len(self) if number else 0
-        # All machines must come to the same recording: numpy's sum adds up in an order that depends on the processor,
-        # its cumsum does not.  And of 2/4 and 4/8 the quotient is the very same number.
+        # All machines must get the same result: the order of summation in numpy's sum depends on the processor, that of
+        # its cumsum does not.  And the quotients of 2/4 and 4/8 are exactly equal.
         total_s = self._middles_s[-1] + self.seconds[-1] / 2
         return int(np.searchsorted(self._middles_s, total_s * (number / count)))
 
     def shards_in(self, spans: Sequence[range], count: int) -> Iterator[Shard]:
-        """The shards, of so many, that hold recordings of these spans."""
+        """Yield those of `count` shards that contain recordings of these spans."""
         for shard in (Shard(number, count) for number in range(1, count + 1)):
             own = self.span(shard)
             if any(max(own.start, span.start) < min(own.stop, span.stop) for span in spans):
                 yield shard
 
     def sources(self, positions: Iterable[int], rate: int) -> Iterator[tuple[int, Source]]:
-        """The recordings at these positions, which ascend, at `rate` hertz."""
+        """Yield the positions, which must ascend, each with the source of its recording at `rate` hertz."""
         lines = enumerate(filled_lines(self.path))
         for wanted in positions:
             line = next((line for i, (_, line) in lines if i == wanted), None)
@@ -147,10 +148,10 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Look through a manifest (.jsonl, .jsonl.gz) or a list of audio files (.txt).
+    """Scan a manifest (.jsonl, .jsonl.gz) or a list of audio files (.txt).
 
-    Raises DataError, one line that names file and line, for one that is missing or empty, a line that is neither cut
-    nor recording, and an id that is there twice.
+    Raises DataError, one line that names file and line, if it is missing or empty, if a line is neither a cut nor a
+    recording, or if an id occurs twice.
     """
     if not path.is_file():
         raise DataError(printable(f"{path}: no such manifest"))
@@ -171,7 +172,10 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _refuse_twice(path: Path, form: Form, hashes: NDArray[np.int64]) -> None:
-    """Ids are compared by hash, which millions of them leave room for, and as they are where hashes are equal."""
+    """Raise DataError if an id occurs twice.
+
+    Hashes are compared first, which saves memory for millions of ids; only ids with equal hashes are compared as text.
+    """
     ordered = np.sort(hashes)
     doubtful = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
     seen: set[str] = set()

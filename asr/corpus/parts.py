@@ -1,9 +1,9 @@
-"""What workers leave in a shared folder: files that are written by one process each, and read together as one.
+"""Results of workers in a shared folder: files that are each written by one process, and read together as one.
 
-No process writes into another's file, so that nothing need be locked, on file systems that several machines share
-neither.  A file begins with a line that tells the job; then each line has a recording's position in the manifest, how
-it went, and the JSON of the result, with tabs between.  Whatever was cut off, done twice or divided into other shards
-before counts as far as it goes: of a recording that is there more than once one line is taken.
+No process writes to another's file, so no locks are needed, even on file systems shared by several machines.  The
+first line of a file describes the job; each further line has a recording's position in the manifest, its status, and
+the result as JSON, separated by tabs.  Results remain valid after a worker was killed, did work twice, or used other
+shards: if a recording occurs more than once, one line is used.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Write = Callable[[int, Transcript | Failure], None]
 _PART = re.compile(r"(\d{9,18})-(\d{9,18})\.[0-9a-f]{8}\.part")
 _DONE = re.compile(r"(\d{9,18})-(\d{9,18})\.done")
 _ROW = re.compile(rb"(\d{1,18})\t(done|failed)\t(.*)", re.DOTALL)
-DIGESTS = ("manifest", "model", "phrases", "lm")  # of which a job has no more than what tells them apart
+DIGESTS = ("manifest", "model", "phrases", "lm")  # keys whose values are digests
 
 
 class Row(NamedTuple):
-    """The result of the recording at a position of the manifest, as JSON; a transcript sorts before a failure."""
+    """The result for a position of the manifest, as JSON; transcripts sort before failures."""
 
     position: int
     failed: bool
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A file of results within a span of positions."""
+    """A file with results for positions from `first` up to, but not including, `end`."""
 
     first: int
     end: int
@@ -50,7 +50,7 @@ class Part(NamedTuple):
 
 
 class Parts:
-    """The results of a job in a folder, which is made; DataError where it holds those of another job."""
+    """The results of a job in a folder, which is created.  Raises DataError if it holds results of another job."""
 
     def __init__(self, folder: Path, job: Job) -> None:
         make_folder(folder)
@@ -58,12 +58,12 @@ class Parts:
         self.check()
 
     def check(self) -> None:
-        """DataError, one line that says in what they differ, if a file belongs to another job."""
+        """Raise DataError, one line that names the differences, if a file belongs to another job."""
         for part in self._parts():
             next(self._read(part), None)
 
     def rows(self, span: range) -> Iterator[Row]:
-        """The results within a span in order, one for each recording that has any."""
+        """Yield the results within a span in order, one for each recording that has any."""
         parts = [part for part in self._parts() if part.first < span.stop and span.start < part.end]
         for position, rows in groupby(self._merged(parts), key=lambda row: row.position):
             if position in span:
@@ -71,9 +71,9 @@ class Parts:
 
     @contextmanager
     def writing(self, span: range) -> Iterator[Write]:
-        """Write results within a span, in ascending order, into a new file, which is removed if none comes.
+        """Give a function that writes results within a span, in ascending order, to a new file.
 
-        Each line is given to the system at once, so that a process that is killed loses none.
+        Each line is flushed at once, so that a killed process loses none.  A file without results is removed.
         """
         path = self.folder / f"{_name(span)}.{secrets.token_hex(4)}.part"
         written = 0
@@ -90,20 +90,20 @@ class Parts:
         try:
             with path.open("xb") as file:
                 put(json.dumps(self.job))
-                self.check()  # another job may have begun at the very same time
+                self.check()  # another job may have begun at the same time
                 yield write
-                os.fsync(file.fileno())  # before finish() says so
+                os.fsync(file.fileno())  # before finish() marks the span as done
         finally:
             if not written:
                 path.unlink(missing_ok=True)
 
     def finish(self, span: range) -> None:
-        """Say that all recordings within a span have a result."""
+        """Mark a span as done: all its recordings have a result."""
         if span:
             (self.folder / f"{_name(span)}.done").touch()
 
     def gaps(self, span: range) -> Iterator[range]:
-        """The positions within a span that no worker has called done."""
+        """Yield the parts of a span that no worker has marked as done."""
         reached = span.start
         for first, end, _ in _named(self.folder, _DONE):
             if reached < min(first, span.stop):
@@ -116,7 +116,7 @@ class Parts:
         return _named(self.folder, _PART)
 
     def _merged(self, parts: Iterable[Part]) -> Iterator[Row]:
-        """All results in order; a file is open from its first position to its last, of thousands few at a time."""
+        """Merge the results of all files in order; a file is open only from its first position to its last."""
         heap: list[tuple[Row, int, Iterator[Row]]] = []
 
         def push(number: int, rows: Iterator[Row]) -> None:
@@ -136,10 +136,10 @@ class Parts:
             yield pop()
 
     def _read(self, part: Part) -> Iterator[Row]:
-        """The rows of a file, up to what was cut off; DataError if it belongs to another job."""
+        """Yield the rows of a file up to an incomplete line.  Raises DataError if it belongs to another job."""
         try:
             file = part.path.open("rb")
-        except FileNotFoundError:  # its worker had nothing to put into it
+        except FileNotFoundError:  # removed by its worker, which had no results
             return
         with file:
             lines = (line[:-1] for line in takewhile(lambda line: line.endswith(b"\n"), file))
@@ -160,13 +160,13 @@ def _name(span: range) -> str:
 
 
 def _named(folder: Path, pattern: re.Pattern[str]) -> list[Part]:
-    """The files of such names, in the order of their positions."""
+    """Return the files with matching names, ordered by position."""
     matches = (pattern.fullmatch(name) for name in os.listdir(folder))
     return sorted(Part(int(m[1]), int(m[2]), folder / m[0]) for m in matches if m)
 
 
 def _differences(job: Job, head: bytes) -> str:
-    """In what the job that a file begins with is another one; "" if it is not."""
+    """Describe how the job in a file's first line differs from this one; "" if it does not."""
     try:
         theirs = json.loads(head)
         names = [name for name in {**job, **theirs} if job.get(name) != theirs.get(name)]

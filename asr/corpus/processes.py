@@ -1,4 +1,4 @@
-"""Workers of one machine: processes that share its cores, and its GPUs if it has several."""
+"""Worker processes that share the cores of a machine, and its GPUs if it has several."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ Task = Callable[[Shard, int, Say, OnDone], None]
 
 
 def side_by_side(task: Task, shards: Sequence[Shard], say: Say, on_done: OnDone) -> None:
-    """Do each shard in a process of its own: `task(shard, number of the process, say, on_done)`.
+    """Run `task(shard, number of the process, say, on_done)` for each shard in a process of its own.
 
-    say: is given each line that a process has to say, and each warning.  on_done: the seconds done and in all.
-    If a process raises or is killed, the others go on to their end; then its error is raised, an AsrError if killed.
+    say: receives the messages and warnings of all processes.  on_done: receives the seconds done and the total.
+    If a process raises or is killed, the others continue to their end; then its error is raised, an AsrError if it was
+    killed.
     """
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // len(shards))
@@ -67,7 +68,7 @@ def _listen(running: dict[Connection, tuple[Shard, BaseProcess]], say: Say, on_d
             else:
                 seconds[link] = message
                 done_s, total_s = map(sum, zip(*seconds.values(), strict=True))
-                on_done(done_s, total_s * len(running) / len(seconds))  # those not heard of have as much to do
+                on_done(done_s, total_s * len(running) / len(seconds))  # workers not heard from count as average
     if errors:
         raise errors[0]
 
@@ -81,19 +82,19 @@ def _loss(shard: Shard, process: BaseProcess) -> list[Exception]:
 
 
 def _work(task: Task, shard: Shard, number: int, threads: int, link: Connection) -> None:
-    """A process."""
+    """Run the task of one worker process."""
     torch.set_num_threads(threads)
     warnings.showwarning = lambda message, *_, **__: link.send(" ".join(str(message).split()))
     try:
         task(shard, number, link.send, lambda *seconds: link.send(seconds))
     except (AsrError, OSError) as e:
-        if not isinstance(e, BrokenPipeError):  # the first process is gone, and nobody waits for this one
+        if not isinstance(e, BrokenPipeError):  # the parent is gone
             link.send(e)
 
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that are started meanwhile leave Ctrl-C to the one that started them."""
+    """Make processes that are started meanwhile ignore Ctrl-C, which the parent handles."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

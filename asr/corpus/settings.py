@@ -1,4 +1,4 @@
-"""How recordings are transcribed, told once for all of them."""
+"""Transcription settings shared by all recordings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from asr.transcript import Failure, Transcript
 
 @dataclass(frozen=True)
 class Settings:
-    """How recordings are transcribed: see asr.load_model, which gets `search`, and Recognizer.transcribe_sources."""
+    """How to transcribe; `search` holds options of asr.load_model, for the rest see Recognizer.transcribe_sources."""
 
     model: str | Path
     device: str = "auto"
@@ -35,7 +35,7 @@ class Settings:
     batch_s: float | None = None
 
     def job(self, manifest: Manifest) -> Job:
-        """What must be the same for all workers, and whenever work goes on: all that the texts depend on."""
+        """Return everything that the texts depend on, which must not differ between workers or when work is resumed."""
         model = find_model(self.model)
         own = load_tokenizer_of(model)[0].decode
         files = {name: self.search.get(name, getattr(own, name)) for name in ("phrases", "lm")}
@@ -45,7 +45,7 @@ class Settings:
         return {**digests, **given, **self.search, **of_files}
 
     def recognizer(self, number: int = 0) -> Recognizer:
-        """The recogniser of the worker of that number; several GPUs are taken in turn."""
+        """Load the recogniser of worker `number`; workers take turns over several GPUs."""
         gpus = torch.cuda.device_count() if self.device in ("auto", "cuda") else 0
         device = f"cuda:{number % gpus}" if gpus > 1 else self.device
         return loading.load_model(self.model, device=device, dtype=self.dtype, **self.search)
@@ -53,7 +53,7 @@ class Settings:
     def transcribe(
         self, recognizer: Recognizer, sources: Iterable[Source], on_done: OnDone
     ) -> Iterator[Transcript | Failure]:
-        """What becomes of sources."""
+        """Transcribe sources with these settings."""
         return recognizer.transcribe_sources(
             sources,
             language=self.language,
