@@ -307,7 +307,7 @@ def test_a_name_that_is_no_text_is_a_recording_like_others(tmp_path: Path) -> No
 def test_what_cannot_begin_is_one_line(tmp_path: Path) -> None:
     assert "there is no audio or video file" in run(tmp_path, status=2).err[0]
     talk(tmp_path)
-    assert "is no language code" in run(tmp_path, "--spoken", "klingonish", status=2).err[0]
+    assert "is not a language code" in run(tmp_path, "--spoken", "klingonish", status=2).err[0]
     assert "min_s < max_s" in run(tmp_path, "--spoken", "cs", "--max-duration", "0.1", status=2).err[0]
 
 

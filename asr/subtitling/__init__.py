@@ -1,6 +1,6 @@
-"""From a folder of recordings and subtitle files to training cuts: `make_cuts`.
+"""Making training cuts from a folder of recordings and subtitle files: `make_cuts`.
 
-asr.subtitles writes subtitles; this is the way back.
+asr.subtitles does the reverse: it makes subtitles from transcripts.
 """
 
 from asr.subtitling.cutting import Rules

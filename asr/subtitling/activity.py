@@ -1,4 +1,4 @@
-"""Where a recording has speech: found in one pass, kept as one number for every few hundredths of a second.
+"""Speech activity of recordings: found in one pass, stored as one probability per detector frame.
 
 Shapes: T frames, R stretches of speech.
 """
@@ -20,15 +20,16 @@ from asr.files import make_folder, write_atomically
 from asr.windows import MIN_SPEECH_S, OFF, ON, Detector
 
 Floats = NDArray[np.floating[Any]]
-LoadDetector = Callable[[int], Detector]  # for recordings at so many hertz
+LoadDetector = Callable[[int], Detector]  # takes the sample rate in hertz
 
 _MIN_SILENCE_S = 0.1
 
 
 class Activity:
-    """The speech of a recording.
+    """The speech activity of a recording.
 
-    prob_T: the probability of speech in every `frame_s` seconds.  duration_s, samples, rate: of the recording.
+    prob_T: probability of speech for each frame of `frame_s` seconds.  duration_s, samples, rate: length of the
+    recording in seconds and samples, and its sample rate.
     """
 
     def __init__(self, prob_T: NDArray[np.float32], frame_s: float, samples: int, rate: int) -> None:
@@ -39,30 +40,30 @@ class Activity:
         self.regions = regions(prob_T, frame_s)
 
     def until_s(self, time_s: Floats) -> Floats:
-        """Seconds of speech from the start up to each time; times before the start and after the end count as those."""
+        """Return the seconds of speech before each time; times outside the recording are clipped to it."""
         return np.interp(time_s, self._edge_s, self._sum_s)
 
     def speech_s(self, start_s: float, end_s: float) -> float:
-        """Seconds of speech between two times."""
+        """Return the seconds of speech between two times."""
         before, after = self.until_s(np.array([start_s, end_s]))
         return float(after - before)
 
     def when(self, start_s: float, speech_s: float) -> float:
-        """The time at which there were so many seconds of speech after `start_s`."""
+        """Return the time by which there have been `speech_s` seconds of speech since `start_s`."""
         wanted = self.until_s(np.array([start_s]))[0] + speech_s
         return float(np.interp(wanted, self._sum_s, self._edge_s))
 
     def regions_within(self, start_s: float, end_s: float) -> Floats:
-        """Those stretches of speech (R, 2), in seconds, that lie between two times at least in part."""
+        """Return the stretches of speech (R, 2), in seconds, that overlap the time between two times."""
         first, last = np.searchsorted(self.regions[:, 1], start_s, "right"), np.searchsorted(self.regions[:, 0], end_s)
         return self.regions[first:last]
 
 
 def regions(prob_T: NDArray[np.float32], frame_s: float) -> Floats:
-    """Stretches of speech (R, 2), in seconds, in order.
+    """Return the stretches of speech (R, 2), in seconds, in order.
 
-    Speech begins where its probability reaches 0.5 and lasts until it falls below 0.35; pauses shorter than 0.1 s do
-    not part it, and less than 0.25 s of it is none.
+    Speech begins where its probability reaches 0.5 and lasts until it falls below 0.35.  Pauses shorter than 0.1 s are
+    bridged, and stretches shorter than 0.25 s are dropped.
     """
     known_T = np.where(prob_T >= ON, 1, np.where(prob_T < OFF, 0, -1))
     last_T = np.maximum.accumulate(np.where(known_T >= 0, np.arange(len(prob_T)), -1))
@@ -77,9 +78,9 @@ def regions(prob_T: NDArray[np.float32], frame_s: float) -> Floats:
 
 
 def listen(path: Path, load_detector: LoadDetector, on_block: Callable[[float], None]) -> Activity:
-    """Find the speech of a file in one pass that holds a block at a time.
+    """Find the speech of a file in one pass, with one block in memory at a time.
 
-    on_block: told the seconds that each block lasts.  Raises AudioError as `stream_audio` does.
+    on_block: called with the length of each block in seconds.  Raises AudioError as `stream_audio` does.
     """
     with stream_audio(path) as stream:
         detector = load_detector(stream.sample_rate_hz)
@@ -97,7 +98,7 @@ def listen(path: Path, load_detector: LoadDetector, on_block: Callable[[float], 
 
 
 def listen_once(path: Path, memory: Path, load_detector: LoadDetector, on_block: Callable[[float], None]) -> Activity:
-    """`listen`, unless the file `memory` holds what was found in this very file before; it does afterwards."""
+    """Return the result for this version of the file from the cache `memory`, or run `listen` and cache its result."""
     status = path.stat()
     heard_of = np.array([str(path.resolve()), str(status.st_mtime_ns), str(status.st_size)])
     known = _recall(memory, heard_of)

@@ -1,24 +1,24 @@
-"""How far a subtitle file is off: one offset and one drift, found by matching the times of its cues to speech.
+"""Alignment of a subtitle file: finds one offset and one drift by matching the times of its cues to speech.
 
-True time = offset + (1 + drift) * cue time.  Subtitles are made for another release of a film more often than not: a
-longer intro is an offset, another frame rate a drift.  What speaks for an offset and a drift is the speech that the
-cues then cover.
+True time = offset + (1 + drift) * cue time.  Most subtitles were made for another release of a film: a longer intro
+shows as an offset, another frame rate as a drift.  An offset and a drift are judged by the speech that the cues cover
+with them.
 
-1. For every drift of a grid (-0.2 % to 0.2 %), the covered speech at all offsets by cross-correlation (FFT) in frames
-   of 0.1 s; the drifts are compared by the correlation coefficient, as slower cues cover more.
-2. Cues stay on the screen longer than the speech lasts, for people to read, and would fit as well a little earlier.
-   By how much they linger is found by cutting it off: speech that is covered counts for a cue, silence against it.
-   (The speech between the two times of a cue is a difference of a running sum.)  Offset and drift are then refined by
-   how well cues begin where speech sets in and, with half the weight, end where it stops.
-3. On a short recording some drift always fits a little better by chance.  So it is shrunk towards none, by how well so
-   many cues, so far apart, can tell a drift at all (the mean of a normal posterior).
-4. The ratios between the frame rates of film and PAL video, which are far from none, are tried in the same way; one of
-   them is taken if the cues, one by one, gain by it (a paired t-test).
-5. The confidence is the share of bootstrap resamples of the cues whose best offset is the same: cues that fit by
-   chance agree on nothing.
+1. For every drift of a grid (-0.2 % to 0.2 %), the covered speech at all offsets is computed by cross-correlation (FFT)
+   in frames of 0.1 s.  Drifts are compared by the correlation coefficient, as stretched cues cover more.
+2. Cues stay on the screen longer than the speech lasts, so that they can be read, and would fit as well a little
+   earlier.  How long they linger is found by shortening them: covered speech counts for a cue, covered silence against
+   it.  (The speech between the two times of a cue is a difference of a running sum.)  Offset and drift are then refined
+   by how well cues begin where speech sets in and, with half the weight, end where it stops.
+3. On a short recording, some drift always fits a little better by chance.  The drift is therefore shrunk towards zero
+   (to the mean of a normal posterior), depending on how well this number of cues, this far apart, determines a drift.
+4. The ratios between the frame rates of film and PAL video, which are far from zero drift, are tried in the same way;
+   one of them is chosen if the cues gain by it individually (a paired t-test).
+5. The confidence is the share of bootstrap resamples of the cues that have the same best offset: cues that fit by
+   chance do not agree.
 
-This is our own code, with NumPy alone, since it decides what is trained on: the programs that align subtitles
-(ffsubsync, alass) write a subtitle file and tell no confidence by which to leave a recording out.
+This is our own code, on NumPy alone, because it decides what is trained on: existing programs that align subtitles
+(ffsubsync, alass) write a subtitle file, but report no confidence by which a recording could be rejected.
 
 Shapes: C cues, L offsets, D drifts, T frames, K resamples.
 """
@@ -34,22 +34,22 @@ from asr.subtitling.activity import Activity, Floats
 
 MAX_OFFSET_S = 60.0
 MAX_DRIFT = 0.002
-# Film shown as PAL video and back.  (24 for 23.976 frames a second is 0.1 %, on the grid.)
+# Film shown as PAL video and back.  (24 instead of 23.976 frames per second is 0.1 %, which the grid covers.)
 CLASSIC_RATIOS = (25 / 23.976, 23.976 / 25, 25 / 24, 24 / 25)
 MAX_LINGER_S = 2.0
 MIN_CONFIDENCE = 0.8
 MIN_CUES = 5
 
 _FRAME_S = 0.1
-_SHORTEST_S = 0.5  # of a cue, whatever it lingers
-_SAME_S = 0.5  # offsets as near as this are the same one
+_SHORTEST_S = 0.5  # least length of a shortened cue
+_SAME_S = 0.5  # offsets this close count as the same
 _FINE_S = 0.02
-_MISFIT_S = 0.3  # between neighbours of the grid of drifts, at the ends of the recording
-_DRIFT_SPREAD, _TIME_SPREAD_S = 0.001, 0.4  # standard deviations: of drifts, and of the times of cues
-_LEAST_SHARE = 0.5  # of the usual speech in a cue, less of which is taken for a pause after it
+_MISFIT_S = 0.3  # difference between neighbouring drifts of the grid at the end of the recording
+_DRIFT_SPREAD, _TIME_SPREAD_S = 0.001, 0.4  # standard deviations of drifts and of cue times
+_LEAST_SHARE = 0.5  # of the usual speech in a cue; time with less of it counts as a pause after the cue
 _MIN_GAIN = 3.0  # standard errors
 _RESAMPLES = 200
-_EDGE_S = 0.5  # standard deviation of the Gaussian that speech is smoothed by; about twice that of the times of cues
+_EDGE_S = 0.5  # standard deviation of the Gaussian that smooths speech, about twice that of cue times
 _WEIGHT_OF_ENDS = 0.5
 
 
@@ -57,8 +57,8 @@ _WEIGHT_OF_ENDS = 0.5
 class Alignment:
     """True time = offset_s + (1 + drift) * cue time.
 
-    linger_s: how long cues stay after what is said in them.  confidence: the share of resamples of the cues that
-    agree, 0 to 1.  rival: the speech covered at the best offset that is another one, as a share of that at the best.
+    linger_s: how long cues stay after their speech has ended.  confidence: share of resamples of the cues that agree, 0
+    to 1.  rival: speech covered at the best of the other offsets, as a share of that at the chosen one.
     """
 
     offset_s: float
@@ -72,7 +72,7 @@ class Alignment:
         return self.confidence >= MIN_CONFIDENCE
 
     def time_s(self, cue_s: float) -> float:
-        """The recording's time of a time in the subtitle file."""
+        """Convert a time in the subtitle file into a time in the recording."""
         return self.offset_s + (1 + self.drift) * cue_s
 
 
@@ -82,7 +82,7 @@ class _Peak(NamedTuple):
 
 
 class _Fit(NamedTuple):
-    """A peak, and the cues without what they linger."""
+    """A peak, and the cues shortened by how long they linger."""
 
     peak: _Peak
     cues_C2: Floats
@@ -92,7 +92,7 @@ class _Fit(NamedTuple):
 def align(activity: Activity, cues_C2: Floats) -> Alignment:
     """Find the offset and drift of cues, given by their starts and ends in seconds.
 
-    Confidence is 0 where there are fewer than five cues or no speech: nothing can be found.
+    With fewer than five cues or no speech nothing can be found, and the confidence is 0.
     """
     if len(cues_C2) < MIN_CUES or activity.until_s(np.array([activity.duration_s]))[0] <= 0:
         return Alignment(0.0, 0.0, 0.0, 0.0, 1.0)
@@ -106,13 +106,13 @@ def align(activity: Activity, cues_C2: Floats) -> Alignment:
 
 
 def drifts(duration_s: float) -> Floats:
-    """The grid: -0.2 % to 0.2 %, so dense that neighbours hardly differ over the recording."""
+    """Return the grid of drifts, -0.2 % to 0.2 %, so fine that neighbours hardly differ over the recording."""
     steps = max(1, int(np.ceil(MAX_DRIFT * duration_s / _MISFIT_S)))
     return np.arange(-steps, steps + 1) * (MAX_DRIFT / steps)
 
 
 def _fitted(activity: Activity, cues_C2: Floats, drifts_D: Floats) -> _Fit:
-    """The best offset and drift near one of those given."""
+    """Return the best offset, and the best drift near one of the given drifts."""
     fit = _without_linger(activity, cues_C2, _coarse(activity, cues_C2, drifts_D))
     half_s = max(1.0, float(cues_C2.max() - cues_C2.min()) / 2)
     drifts_D = fit.peak.drift + np.arange(-2, 2.01, 0.25) * _MISFIT_S / half_s
@@ -120,11 +120,11 @@ def _fitted(activity: Activity, cues_C2: Floats, drifts_D: Floats) -> _Fit:
 
 
 def _coarse(activity: Activity, cues_C2: Floats, drifts_D: Floats) -> _Peak:
-    """The drift and offset of the highest correlation coefficient between cues and speech, both 0 outside."""
+    """Return the drift and offset with the highest correlation of cues and speech, which are both 0 outside."""
     reach = round(MAX_OFFSET_S / _FRAME_S)
-    last_s = activity.duration_s + MAX_OFFSET_S  # later cues fit nowhere, whatever hour a file may name
+    last_s = activity.duration_s + MAX_OFFSET_S  # later cues fit nowhere; this also limits absurd times
     frames = int(np.ceil(last_s / _FRAME_S)) + 1
-    size = 1 << (frames + 2 * reach - 1).bit_length()  # so long that nothing wraps around
+    size = 1 << (frames + 2 * reach - 1).bit_length()  # long enough that nothing wraps around
     edge_s = np.arange(frames + 1) * _FRAME_S
     speech_T = np.diff(activity.until_s(edge_s)) / _FRAME_S
     spectrum_X = np.fft.rfft(speech_T, size)
@@ -144,7 +144,7 @@ def _coarse(activity: Activity, cues_C2: Floats, drifts_D: Floats) -> _Peak:
 
 
 def _shown_s(cues_C2: Floats, edge_s: Floats) -> Floats:
-    """For how long cues were shown up to each time; those that overlap count once."""
+    """Return for how long cues have been shown before each time; overlapping cues count once."""
     cues_C2 = cues_C2[np.argsort(cues_C2[:, 0])]
     ends = np.maximum.accumulate(cues_C2[:, 1])
     starts = np.maximum(cues_C2[:, 0], np.concatenate([[0.0], ends[:-1]]))
@@ -154,14 +154,14 @@ def _shown_s(cues_C2: Floats, edge_s: Floats) -> Floats:
 
 
 def _covered(activity: Activity, cues_C2: Floats, drift: float, offsets_L: Floats) -> Floats:
-    """Seconds of speech that each cue covers at each offset, (C, L)."""
+    """Return the seconds of speech that each cue covers at each offset, (C, L)."""
     times_2C1 = (cues_C2 * (1 + drift)).T[..., None]
     start_CL, end_CL = (activity.until_s(times_C1 + offsets_L) for times_C1 in times_2C1)
     return np.asarray(end_CL - start_CL)
 
 
 def _without_linger(activity: Activity, cues_C2: Floats, peak: _Peak) -> _Fit:
-    """By how much cues linger after speech, near a peak."""
+    """Find how long cues linger after speech, near a peak, and shorten them by that."""
     best, found = -np.inf, _Fit(peak, cues_C2, 0.0)
     at_peak_C = _covered(activity, cues_C2, peak.drift, np.array([peak.offset_s]))[:, 0]
     usual = float(at_peak_C.sum() / (cues_C2[:, 1] - cues_C2[:, 0]).sum())
@@ -177,7 +177,7 @@ def _without_linger(activity: Activity, cues_C2: Floats, peak: _Peak) -> _Fit:
 
 
 def _shrunk(activity: Activity, fit: _Fit) -> _Peak:
-    """The drift that is to be expected of one that was found, and its best offset."""
+    """Shrink the drift that was found to its posterior mean, and return it with its best offset."""
     peak, cues_C2, _ = fit
     spread = _TIME_SPREAD_S / (np.sqrt(len(cues_C2)) * max(1.0, float(cues_C2.mean(axis=1).std())))
     drift = peak.drift / (1 + (spread / _DRIFT_SPREAD) ** 2)
@@ -185,9 +185,9 @@ def _shrunk(activity: Activity, fit: _Fit) -> _Peak:
 
 
 def _best_of(activity: Activity, cues_C2: Floats, peak: _Peak, drifts_D: Floats) -> _Peak:
-    """The drift, of several, and the offset near a peak by which cues begin and end with speech, on a fine grid.
+    """Return the drift and, on a fine grid near a peak, the offset with which cues best begin and end with speech.
 
-    Cues are turned about their middle, so that another drift needs no other offset.
+    The drift is applied around the middle of the cues, so that the grid of offsets fits every drift.
     """
     middle_s = float(cues_C2.mean())
     at_s = peak.offset_s + peak.drift * middle_s
@@ -208,7 +208,7 @@ def _best_of(activity: Activity, cues_C2: Floats, peak: _Peak, drifts_D: Floats)
 
 
 def _rise(activity: Activity) -> tuple[Floats, Floats]:
-    """How fast speech, smoothed, sets in (above 0) and stops (below), and the times (T,) of that."""
+    """Return the slope of smoothed speech, above 0 where it sets in and below where it stops, and its times (T,)."""
     reach = round(4 * _EDGE_S / activity.frame_s)
     from_middle = np.arange(-reach, reach + 1) * activity.frame_s / _EDGE_S
     weights = np.exp(-0.5 * np.square(from_middle))
@@ -218,7 +218,7 @@ def _rise(activity: Activity) -> tuple[Floats, Floats]:
 
 
 def _gain(activity: Activity, cues_C2: Floats, one: _Peak, two: _Peak) -> float:
-    """By how many standard errors each cue, on average, covers more of its time with speech at the second."""
+    """Return how many standard errors the mean share of speech per cue is higher at the second peak."""
     shares = [
         _covered(activity, cues_C2, peak.drift, np.array([peak.offset_s]))[:, 0] / (1 + peak.drift)
         for peak in (one, two)
@@ -228,7 +228,7 @@ def _gain(activity: Activity, cues_C2: Floats, one: _Peak, two: _Peak) -> float:
 
 
 def _agreement(activity: Activity, fit: _Fit) -> tuple[float, float]:
-    """The share of resamples that agree with the peak, and how much the best other offset covers beside it."""
+    """Return the share of resamples that agree with the peak, and the relative coverage of the best other offset."""
     peak, cues_C2, _ = fit
     first, last = (round((edge_s - peak.offset_s) / _FRAME_S) for edge_s in (-MAX_OFFSET_S, MAX_OFFSET_S))
     offsets_L = peak.offset_s + np.arange(min(first, 0), max(last, 0) + 1) * _FRAME_S

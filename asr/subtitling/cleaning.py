@@ -1,4 +1,4 @@
-"""What was said, of what a cue shows: without markup, speakers' names, descriptions of sounds, music and credits."""
+"""Cleaning of cues: removes markup, speakers' names, sound descriptions, music and credits, and leaves the speech."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from asr.words import together
 NEGATIVE, EMPTY, MUSIC, CREDITS = "negative length", "empty", "music", "credits"
 SOUND, NO_WORDS, DUPLICATE = "sound description", "no words", "duplicate"
 
-_NAMED_OFTEN = 3  # as often a name before a colon stands in a file for it to be a speaker
-_NO_GAP_S = 0.05  # less than a frame or two, which parts cues that were made by a person
+_NAMED_OFTEN = 3  # times that a name before a colon must occur in a file to count as a speaker
+_NO_GAP_S = 0.05  # less than the frame or two that people leave between cues
 
 _MARKUP = regex.compile(r"</?[\p{L}/][^<>]*>|\{[^{}]*\}")
 _NOTES = regex.compile(r"[♩♪♫♬🎵🎶]|^#\s|\s#$")
@@ -43,17 +43,17 @@ _WORD = regex.compile(r"[\p{L}\p{N}]")
 
 
 class _Text(NamedTuple):
-    """The lines that are left; reason: why there are none."""
+    """The lines that are left, or the reason why there are none."""
 
     lines: tuple[str, ...]
     reason: str | None
 
 
 def clean(cues: Iterable[Cue]) -> tuple[list[Cue], list[Dropped]]:
-    """Cues in the order of time with what is said in them, on one line, and those in which nothing is.
+    """Return cues in the order of time, each with its speech on one line, and the cues that were dropped.
 
-    A cue that says again what the one before says, without a pause, makes that one longer; one that repeats its lines
-    and adds others (roll-up captions) keeps the others.
+    A cue that repeats the previous one without a pause lengthens that one; a cue that repeats its lines and adds others
+    (roll-up captions) keeps only the others.
     """
     cues = list(cues)
     names = speakers(cue.text for cue in cues)
@@ -77,9 +77,9 @@ def clean(cues: Iterable[Cue]) -> tuple[list[Cue], list[Dropped]]:
 
 
 def speakers(texts: Iterable[str]) -> Set[str]:
-    """Names that stand before a colon at least three times, at the beginnings of lines.
+    """Return the names that occur before a colon at the start of at least three lines.
 
-    Those in capitals are taken for names without that; of others one cannot know ("Remember: ...").
+    `clean` takes labels in capitals for names even if they are rare; others could be plain text ("Remember: ...").
     """
     counts: Counter[str] = Counter()
     for text in texts:
@@ -93,7 +93,7 @@ def speakers(texts: Iterable[str]) -> Set[str]:
 
 
 def _said(text: str, names: Set[str]) -> _Text:
-    """The lines of a cue, cleaned, if they hold a word."""
+    """Return the cleaned lines of a cue that contain a word, or the reason why there are none."""
     text = "".join(
         c for c in html.unescape(_MARKUP.sub("", text)) if c in "\n\u200c\u200d" or unicodedata.category(c) != "Cf"
     )
@@ -112,7 +112,7 @@ def _said(text: str, names: Set[str]) -> _Text:
 
 
 def _without_sounds(text: str) -> str:
-    while (shorter := _BRACKETS.sub(" ", text)) != text:  # brackets within brackets
+    while (shorter := _BRACKETS.sub(" ", text)) != text:  # again, for nested brackets
         text = shorter
     return _HALF_BRACKETS.sub(" ", text)
 
@@ -126,6 +126,6 @@ def _plain_line(line: str, names: Set[str]) -> str:
 
 
 def _repeated(before: Sequence[str], lines: Sequence[str]) -> int:
-    """How many of the first lines are the last ones of the cue before."""
+    """Return how many of the first lines repeat the last lines of the previous cue."""
     most = min(len(before), len(lines))
     return next((n for n in range(most, 0, -1) if tuple(before[-n:]) == tuple(lines[:n])), 0)

@@ -1,4 +1,4 @@
-"""A cue: what a subtitle file shows from one time to another."""
+"""Cues of subtitle files."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class Cue(NamedTuple):
-    """Text on the screen from start to end.
+    """Text that is shown from start to end.
 
-    numbers: which cues of the file it is made of, counted from 1.  Times are in seconds: the file's own as it is
-    read, the recording's once it is aligned.
+    numbers: the cues of the file that it is made of, counted from 1.  Times are in seconds: those of the file when it
+    is read, those of the recording once it is aligned.
     """
 
     numbers: tuple[int, ...]
@@ -23,12 +23,12 @@ class Cue(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """A cue that makes no cut, and the rule that says so."""
+    """A cue that becomes no cut, and the rule that dropped it."""
 
     cue: Cue
     reason: str
 
 
 def overlap_s(one: Cue, two: Cue) -> float:
-    """For how long both are there; below 0, the time between them."""
+    """Return for how many seconds both cues are shown; a negative value is the time between them."""
     return min(one.end_s, two.end_s) - max(one.start_s, two.start_s)

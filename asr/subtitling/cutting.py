@@ -1,4 +1,4 @@
-"""Sentences with their true times to stretches of the recording that can be trained on: edges, padding, rules."""
+"""Cutting aligned sentences out of the recording as stretches to train on: edges, padding and rules."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ TOO_FAST, TOO_SLOW = "too many characters per second", "too few characters per s
 
 _MOST_OVERLAP_S = 0.5
 _MOST_OUTSIDE_S = 0.5
-# How far a cue's edge may be from where speech begins or ends, to be moved there: outwards, and inwards at the start
-# and at the end, where cues linger.
+# How far the edge of a cue may be moved to where speech begins or ends: outwards, inwards at the start, and inwards at
+# the end, where cues linger.
 _OUTWARDS_S, _STARTS_EARLY_S, _ENDS_LATE_S = 0.5, 1.0, 2.0
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What makes a cue a cut.
+    """The rules by which a cue becomes a cut.
 
-    min_s, max_s: seconds from where speech begins to where it ends.  min_speech: the share of a cue in which somebody
-    speaks.  min_cps, max_cps: characters by second; wide (Chinese, Japanese, Korean) ones count as two.  pad_s: added
-    on either side, as far as the neighbours leave room.  Raises ConfigError for rules that nothing fits.
+    min_s, max_s: limits on the seconds from the start to the end of speech.  min_speech: least share of a cue in which
+    somebody speaks.  min_cps, max_cps: limits on characters per second; wide (Chinese, Japanese, Korean) ones count as
+    two.  pad_s: padding on either side, as far as the neighbours leave room.  Raises ConfigError for rules that no cue
+    can meet.
     """
 
     pad_s: float = 0.3
@@ -48,7 +49,7 @@ class Rules:
 
 
 class Stretch(NamedTuple):
-    """A part of a recording with what is said in it: the cue, and from where to where its cut lasts."""
+    """A part of a recording: the cue that is said in it, and the start and end of its cut."""
 
     cue: Cue
     start_s: float
@@ -56,7 +57,7 @@ class Stretch(NamedTuple):
 
 
 def cut(cues: Sequence[Cue], activity: Activity, rules: Rules) -> tuple[list[Stretch], list[Dropped]]:
-    """Aligned cues in the order of time to stretches, and those that a rule drops: the first that holds."""
+    """Turn aligned cues, in the order of time, into stretches; return also dropped cues, each with the first reason."""
     overlapping = _overlapping(cues)
     moved = _on_speech(cues, activity)
     kept: list[Cue] = []
@@ -71,9 +72,9 @@ def cut(cues: Sequence[Cue], activity: Activity, rules: Rules) -> tuple[list[Str
 
 
 def _overlapping(cues: Sequence[Cue]) -> set[int]:
-    """Those that share too much time with another: nobody can tell which of them is heard."""
+    """Return the indices of cues that overlap another too much to tell which of them is heard."""
     found: set[int] = set()
-    last = 0  # of those so far, the one that ends last
+    last = 0  # the cue so far that ends last
     for i in range(1, len(cues)):
         shorter_s = min(cues[last].duration_s, cues[i].duration_s)
         if overlap_s(cues[last], cues[i]) > min(_MOST_OVERLAP_S, shorter_s / 2):
@@ -83,9 +84,9 @@ def _overlapping(cues: Sequence[Cue]) -> set[int]:
 
 
 def _on_speech(cues: Sequence[Cue], activity: Activity) -> list[Cue]:
-    """Cues whose edges are moved to where the speech that they show begins and ends, if that is near.
+    """Move the edges of cues to where their speech begins and ends, if that is near.
 
-    No edge goes past the middle between its neighbour and itself.
+    No edge moves past the middle of the gap or overlap between neighbouring cues.
     """
     middles = [(one.end_s + two.start_s) / 2 for one, two in pairwise(cues)]
     bounds = zip([-float("inf"), *middles], [*middles, float("inf")], strict=True) if cues else ()
@@ -104,7 +105,7 @@ def _on_speech(cues: Sequence[Cue], activity: Activity) -> list[Cue]:
 
 
 def _problem(cue: Cue, moved: Cue, activity: Activity, rules: Rules) -> str | None:
-    """The first rule that drops a cue, given where its edges are moved to."""
+    """Return the first rule that drops a cue, None if it is kept; `moved` is the cue with its edges moved."""
     if cue.start_s < -_MOST_OUTSIDE_S or cue.end_s > activity.duration_s + _MOST_OUTSIDE_S:
         return OUTSIDE
     if activity.speech_s(cue.start_s, cue.end_s) < max(rules.min_speech * cue.duration_s, 1e-3):
@@ -120,7 +121,7 @@ def _problem(cue: Cue, moved: Cue, activity: Activity, rules: Rules) -> str | No
 
 
 def _padded(kept: Sequence[Cue], all_cues: Sequence[Cue], duration_s: float, pad_s: float) -> list[Stretch]:
-    """Stretches with padding, up to half of the way to the next cue, kept or dropped, and within the recording."""
+    """Pad stretches up to half of the way to the next cue, kept or dropped, and within the recording."""
     starts = [*sorted(cue.start_s for cue in all_cues), float("inf")]
     ends = [-float("inf"), *sorted(cue.end_s for cue in all_cues)]
     stretches = []

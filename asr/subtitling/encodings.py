@@ -1,7 +1,7 @@
-"""In which encoding a subtitle file is written: by its marks, by its bytes, and by the language that it is in.
+"""Detection of the encoding of a subtitle file from its byte order mark, its bytes, and its language.
 
-Statistics over all encodings that there are take a page with a few letters of French for Estonian; among the two or
-three in which a language was ever written they seldom err.
+Statistics over all existing encodings may take a page of French with few accented letters for Estonian; among the two
+or three encodings that were used for a language they are seldom wrong.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Of each script the encodings in use before UTF-8.  Where a page of ISO 8859 comes first, its bytes 0x80 to 0x9F, which
-# are control characters there and letters or quotation marks in Windows' page, tell the two apart.
+# For each script, the encodings used before UTF-8.  Where a page of ISO 8859 comes first, the bytes 0x80 to 0x9F tell
+# it from the Windows page: they are control characters in the one, letters or quotation marks in the other.
 _PAGES: dict[tuple[str, ...], str] = {
     ("iso8859_15", "cp1252"): "af ca da de en es et eu fi fo fr ga gl id is it ms nb nl nn no pt sq sv sw tl",
     ("iso8859_2", "cp1250"): "bs cs hr hu pl ro sk sl",
@@ -41,14 +41,14 @@ _PAGES: dict[tuple[str, ...], str] = {
     ("cp949",): "ko",
 }
 _OF_LANGUAGE = {code: pages for pages, codes in _PAGES.items() for code in codes.split()}
-_MOSTLY = 5  # times as much good UTF-8 as broken: a file that somebody broke
+_MOSTLY = 5  # with this many times more valid UTF-8 characters than invalid ones, a file is damaged UTF-8
 
 
 def encoding_of(data: bytes, path: Path, language: str) -> str:
-    """The encoding of a file's content, which has no byte order mark.
+    """Return the encoding of a file's content without a byte order mark.
 
-    language: its code.  Raises DataError, naming the file, if nothing tells the encoding, or it is UTF-8 with a few
-    bytes that are not.
+    language: code of its language.  Raises DataError, naming the file, if the encoding cannot be found, or if the file
+    is UTF-8 with a few invalid bytes.
     """
     try:
         data.decode("utf-8")
@@ -69,7 +69,7 @@ def encoding_of(data: bytes, path: Path, language: str) -> str:
 
 
 def marked_encoding(data: bytes) -> str | None:
-    """The encoding that a byte order mark tells, None without one."""
+    """Return the encoding that a byte order mark indicates, None without one."""
     return next((name for mark, name in _MARKS if data.startswith(mark)), None)
 
 

@@ -1,4 +1,4 @@
-"""The whole way of a recording: its audio, the speech in it, its subtitles, their offset, cuts and a picture."""
+"""The pipeline for each recording: its audio, speech activity, subtitles, alignment, cuts and a picture."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Choices:
-    """What a user may choose.
+    """The user's choices.
 
-    spoken: the language of the speech.  language: of all subtitle files, in place of what their names say.  times:
-    the subtitles whose cues the cuts follow; None: those in the spoken language, else the first.  track: an audio
-    track by number or language.  rate: of audio that has to be extracted, in hertz.  align: whether an offset and
-    a drift are looked for; without, the files' times are taken as they are.
+    spoken: language of the speech.  language: language of all subtitle files, instead of what their names say.  times:
+    language of the subtitles whose cues the cuts follow; None: the spoken one, else the first.  encoding: encoding of
+    subtitle files; None: detected.  track: audio track, by number or language.  rate: sample rate of extracted audio,
+    in hertz.  align: whether to correct offset and drift; if not, the files' times are taken as they are.
     """
 
     spoken: str
@@ -55,7 +55,7 @@ class Choices:
 
     @classmethod
     def checked(cls, spoken: str, language: str | None, times: str | None, **others: Any) -> Choices:
-        """With language codes in their usual form.  Raises DataError for what is none."""
+        """Create choices with standardised language codes.  Raises DataError for an invalid code."""
         subtitles, reference = (None if code is None else standard(code) for code in (language, times))
         return cls(standard(spoken), subtitles, reference, **others)
 
@@ -70,9 +70,9 @@ def make_cuts(
 ) -> Report:
     """Write lhotse cuts of all recordings that have subtitles: cuts.jsonl.gz, report.json, dropped.jsonl and pictures.
 
-    A recording, or a subtitle file, that cannot be used is named in the report, and the others go on.  What takes long,
-    the extracted audio and where it has speech, is kept and not made again.  on_done: told
-    the seconds that are done and how many there are.  Raises DataError where there is nothing to begin with.
+    A recording or subtitle file that cannot be used is named in the report, and the others go on.  The slow results,
+    extracted audio and speech activity, are kept for the next run.  on_done: called with the seconds done and the
+    total.  Raises DataError if a folder is missing or has no media.
     """
     matches = match(media, subtitles, choices.language, out)
     make_folder(out)
@@ -95,7 +95,7 @@ def make_cuts(
 
 
 class _Progress:
-    """Seconds that are done, of all recordings; those to be extracted count twice."""
+    """Counts the seconds done over all recordings; recordings to be extracted count twice."""
 
     def __init__(self, titles: Sequence[Title], on_done: OnDone) -> None:
         self.on_done, self.done_s = on_done, 0.0
@@ -109,14 +109,14 @@ class _Progress:
 def _work_s(title: Title) -> float:
     try:
         found = audio_tracks(title.media)
-    except AsrError:  # it is named when its turn comes
+    except AsrError:  # reported when its turn comes
         return 0.0
     return (found.duration_s or 0.0) * (1 if found.plain else 2)
 
 
 @dataclass
 class _Making:
-    """What is the same for all recordings.  on_block: told the seconds of each block of audio."""
+    """The settings shared by all recordings.  on_block: called with the length of each block of audio in seconds."""
 
     out: Path
     choices: Choices
@@ -124,7 +124,7 @@ class _Making:
     on_block: Callable[[float], None]
 
     def title(self, title: Title, report: TitleReport) -> tuple[list[MonoCut], Rows]:
-        """The cuts of a recording, and rows of what is dropped.  Raises AsrError where there can be none."""
+        """Return the cuts of a recording, and rows about dropped cues.  Raises AsrError if no cut can be made."""
         choices = self.choices
         times = choices.times or next((code for code in title.subtitles if same_language(code, choices.spoken)), None)
         times = times or next(iter(title.subtitles))
@@ -158,7 +158,7 @@ class _Making:
         return cuts, rows
 
     def _aligned(self, name: str, file: FileReport, activity: Activity, rows: Rows) -> list[Cue]:
-        """The cleaned cues of a file at the recording's times.  Raises DataError if those cannot be trusted."""
+        """Return the cleaned, aligned cues of a file.  Raises DataError if the alignment cannot be trusted."""
         found = read_cues(Path(file.path), file.language, self.choices.encoding)
         file.encoding, file.cues = found.encoding, len(found.cues)
         cues, dropped = clean(found.cues)
@@ -219,7 +219,7 @@ class _Making:
 
 
 def described(alignment: Alignment | None) -> str:
-    """An alignment in words."""
+    """Describe an alignment in words."""
     if alignment is None:
         return "times as they are in the file"
     drift = f"{100 * alignment.drift:+.3f} %"

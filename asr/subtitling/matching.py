@@ -1,4 +1,4 @@
-"""Which subtitle file belongs to which recording, and its language: by their names."""
+"""Matching of subtitle files to recordings, and detection of their languages, by file names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEDIA = frozenset(
         *(".rmvb", ".ts", ".vob", ".webm", ".wmv"),
     }
 )
-FORCED = "forced"  # of what is said, the part that is in another language than the rest
+FORCED = "forced"  # subtitles only of speech in another language than the rest
 _FLAGS = frozenset(("sdh", "cc", "default", "full", "hi", FORCED))
 
 
@@ -35,7 +35,7 @@ class Title:
 
 @dataclass
 class Matches:
-    """Recordings with subtitles, in the order of their names, and a line for every file that fits none."""
+    """Recordings with subtitles, sorted by name, and a line for every file that could not be matched."""
 
     titles: list[Title]
     problems: list[str]
@@ -44,8 +44,8 @@ class Matches:
 def match(media_dir: Path, subtitles_dir: Path, language: str | None, leave_out: Path) -> Matches:
     """Match talk.mkv with talk.srt, talk.en.srt and talk.zh-TW.sdh.vtt, in subfolders of the same names as well.
 
-    language: of every file, instead of what their names say.  leave_out: a folder that is not looked into.  Raises
-    DataError for a folder that is none, or one without media.
+    language: language of all subtitle files, instead of what their names say.  leave_out: a folder that is skipped.
+    Raises DataError if a folder does not exist, or there are no media.
     """
     problems: list[str] = []
     titles: dict[str, Title] = {}
@@ -65,19 +65,19 @@ def match(media_dir: Path, subtitles_dir: Path, language: str | None, leave_out:
 
 
 def standard(language: str) -> str:
-    """A language code in its usual form: en for eng, zh-TW for zh_tw.  Raises DataError for what is none."""
+    """Standardise a language code: en for eng, zh-TW for zh_tw.  Raises DataError for an invalid code."""
     if not langcodes.tag_is_valid(language):
-        raise DataError(f"{printable(language)!r} is no language code; give one such as en, cs or zh-TW")
+        raise DataError(f"{printable(language)!r} is not a language code; give one such as en, cs or zh-TW")
     return langcodes.standardize_tag(language)
 
 
 def same_language(one: str, two: str) -> bool:
-    """Whether two codes are of one language, be it written or spoken in different places."""
+    """Return whether two codes mean the same language, regardless of script and region."""
     return langcodes.Language.get(one).language == langcodes.Language.get(two).language
 
 
 def _assign(path: Path, name: str, titles: dict[str, Title], language: str | None) -> Iterator[str]:
-    """Give a subtitle file to its title; a line if it cannot be."""
+    """Assign a subtitle file to its title; yield a line if that is not possible."""
     shown = printable(path)
     title, marks = _owner(name.removesuffix(path.suffix), titles)
     found = language or next((standard(mark) for mark in marks[:1] if mark not in _FLAGS or mark == "hi"), None)
@@ -95,7 +95,7 @@ def _assign(path: Path, name: str, titles: dict[str, Title], language: str | Non
 
 
 def _owner(stem: str, titles: dict[str, Title]) -> tuple[Title | None, list[str]]:
-    """The title whose name the stem is or begins with, and what else stands in it: a language, then flags."""
+    """Return the title whose name the stem equals or begins with, and the marks after it: a language, then flags."""
     marks: list[str] = []
     while stem not in titles:
         stem, dot, mark = stem.rpartition(".")

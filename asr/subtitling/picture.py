@@ -1,4 +1,4 @@
-"""A few cues over the spectrogram of their recording, by which a person sees whether the offset is right.
+"""Pictures of cues over the spectrogram of their recording, to check the alignment by eye.
 
 Shapes: N samples, T frames.
 """
@@ -31,7 +31,7 @@ _WIDE = ("Noto Sans CJK TC", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi 
 
 
 def draw_cues(path: Path, audio: Path, activity: Activity, cues: Sequence[Cue], title: str) -> None:
-    """Draw 20 s near the beginning, middle and end of aligned cues: log-mel, the probability of speech, the cues."""
+    """Draw 20 s near the start, middle and end of aligned cues: log-mel spectrogram, speech probability and cues."""
     places = [cues[round(place * (len(cues) - 1))] for place in _PLACES] if cues else []
     figure = Figure(figsize=(11, 1.0 + 2.7 * len(places)), layout="constrained")
     figure.suptitle(printable(title).replace("$", r"\$"), fontsize=9)
@@ -73,6 +73,6 @@ def _draw_cues(axis: Axes, activity: Activity, cues: Sequence[Cue], start_s: flo
 
 
 def _fonts() -> list[str]:
-    """DejaVu, and of the usual fonts for Chinese, Japanese and Korean those that are installed."""
+    """Return DejaVu Sans and the installed ones of the usual fonts for Chinese, Japanese and Korean."""
     there = set(font_manager.get_font_names())
     return [_PLAIN, *(name for name in _WIDE if name in there)]

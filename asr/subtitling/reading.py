@@ -1,4 +1,4 @@
-"""Subtitle files of any encoding to cues: SubRip, WebVTT, SubStation Alpha, by pysubs2."""
+"""Reading of cues from SubRip, WebVTT and SubStation Alpha files in any encoding, with pysubs2."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from asr.subtitling.encodings import encoding_of, marked_encoding
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 UNREADABLE = "unreadable time"
 
-_KINDS, _HEAD = {"srt", "vtt", "ass", "ssa"}, 10_000  # pysubs2 knows others, too
-_MAX_BYTES = 16 << 20  # of the longest films a few hundred kB
+_KINDS, _HEAD = {"srt", "vtt", "ass", "ssa"}, 10_000  # pysubs2 supports other formats, too
+_MAX_BYTES = 16 << 20  # those of the longest films have a few hundred kB
 _BROKEN = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ufffd]")
 _INLINE_TIME = re.compile(r"<[\d:.]+>")
 
 
 class CueFile(NamedTuple):
-    """What a file holds.  encoding: as which it was read; unread: how many arrows have no times beside them."""
+    """The contents of a file.
+
+    encoding: the one that it was read with.  unread: number of "-->" lines whose times could not be read.
+    """
 
     cues: list[Cue]
     encoding: str
@@ -34,9 +37,9 @@ class CueFile(NamedTuple):
 def read_cues(path: Path, language: str, encoding: str | None = None) -> CueFile:
     """Read the cues of a file in its own order, numbered from 1, with markup and line breaks.
 
-    language: its code, by which one that is not UTF-8 is read (asr.subtitling.encodings), unless `encoding` says as
-    what.  Raises DataError, naming the file, for one that is none of these formats, has no cue, or is not text in that
-    encoding.
+    language: code of its language, which helps to detect an encoding other than UTF-8 (asr.subtitling.encodings) unless
+    `encoding` is given.  Raises DataError, naming the file, if it is in none of these formats, has no cue, or is not
+    text in that encoding.
     """
     text, used = _decoded(path, language, encoding)
     if text.lstrip().startswith("WEBVTT"):
@@ -45,7 +48,7 @@ def read_cues(path: Path, language: str, encoding: str | None = None) -> CueFile
         kind = autodetect_format(text[:_HEAD])
         events = list(pysubs2.SSAFile.from_string(text, kind, keep_unknown_html_tags=True)) if kind in _KINDS else []
         shown = [event for event in events if event.is_text]
-    except (Pysubs2Error, ValueError, IndexError, KeyError, TypeError):  # its parsers raise what they run into
+    except (Pysubs2Error, ValueError, IndexError, KeyError, TypeError):  # raised by its parsers for malformed files
         shown = []
     cues = [
         Cue((n,), event.start / 1000, event.end / 1000, _own_text(event.plaintext))
@@ -72,10 +75,12 @@ def _decoded(path: Path, language: str, encoding: str | None) -> tuple[str, str]
     if broken := _BROKEN.search(text):
         line = text.count("\n", 0, broken.start()) + 1
         raise DataError(
-            printable(f"{path}:{line}: a character that no text has; if it is not {used}, name the right --encoding")
+            printable(
+                f"{path}:{line}: a character that text does not have; if it is not {used}, give the right --encoding"
+            )
         )
     if _read_twice(text):
-        raise DataError(printable(f"{path}: UTF-8 that was once read as Windows-1252 and saved so; repair the file"))
+        raise DataError(printable(f"{path}: UTF-8 that was once read as Windows-1252 and saved again; repair the file"))
     return text.replace("\r\n", "\n").replace("\r", "\n"), used
 
 
@@ -91,7 +96,7 @@ def _strictly(data: bytes, encoding: str, path: Path) -> str:
 
 
 def _own_text(text: str) -> str:
-    """Without what follows an arrow of times that could not be read: other cues, which pysubs2 takes for its text."""
+    """Cut off the text at a "-->" with unreadable times: pysubs2 takes the cue there for a part of this one."""
     lines = text.split("\n")
     if (arrow := next((i for i, line in enumerate(lines) if "-->" in line), None)) is None:
         return text
@@ -99,7 +104,7 @@ def _own_text(text: str) -> str:
 
 
 def _read_twice(text: str) -> bool:
-    """Whether all of a text is what UTF-8 looks like as Windows-1252, two letters for one that is not ASCII."""
+    """Return whether a text is UTF-8 that was decoded as Windows-1252 (double encoding)."""
     if text.isascii():
         return False
     try:
@@ -110,7 +115,7 @@ def _read_twice(text: str) -> bool:
 
 
 def _cues_alone(text: str) -> str:
-    """WebVTT without what pysubs2 would take for the text of a cue: comments, styles, names of cues, times of words."""
+    """Remove from WebVTT what pysubs2 would take for cue text: comments, styles, cue identifiers, word times."""
     blocks = re.split(r"\n[ \t]*\n", text)
     cues = ["WEBVTT"]
     for block in blocks:

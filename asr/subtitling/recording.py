@@ -1,4 +1,4 @@
-"""The audio of a film as cuts can name it: the file itself where it can be entered anywhere, else FLAC."""
+"""The audio file that cuts refer to: the recording itself if it allows random access, else extracted FLAC."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from asr.subtitling.matching import same_language, standard
 
 
 def choose_track(path: Path, found: Tracks, wanted: str | None) -> int:
-    """The number of an audio track.  wanted: a number, or a language; None is the first track.
+    """Return the index of an audio track.  wanted: an index or a language; None means the first track.
 
-    Raises AudioError, with what there is, if there is no such track.
+    Raises AudioError, which lists the tracks, if there is no such track.
     """
     if wanted is None:
         return 0
@@ -31,25 +31,25 @@ def choose_track(path: Path, found: Tracks, wanted: str | None) -> int:
         for track in found.tracks:
             if track.language and _is(track.language, language):
                 return track.index
-    shown = ", ".join(f"{track.index} ({track.language or 'language not told'})" for track in found.tracks)
+    shown = ", ".join(f"{track.index} ({track.language or 'language unknown'})" for track in found.tracks)
     raise AudioError(f"{printable(path)}: no audio track {printable(wanted)}; there are: {printable(shown)}")
 
 
 def _is(tag: str, language: str) -> bool:
     try:
         return same_language(tag, language)
-    except ValueError:  # containers may hold any word there
+    except ValueError:  # containers may have any word as a language
         return False
 
 
 def audio_of(
     path: Path, name: str, wanted: str | None, folder: Path, rate: int, on_block: Callable[[float], None]
 ) -> Path:
-    """A file that libsndfile reads with the chosen audio track: `path` itself, or FLAC, made once, below `folder`.
+    """Return a file with the chosen audio track that libsndfile reads: `path` itself, or FLAC extracted to `folder`.
 
-    FLAC is mono, at `rate` hertz, 16 bits; it appears whole or not at all, and has the time of the file that it is
-    made of, by which it is known again.  on_block: told the seconds of each block that is extracted.  Raises
-    AudioError as `open_audio` does, also if the track cannot be decoded to its end.
+    The FLAC file is mono, 16 bits, at `rate` hertz.  It is written atomically and gets the modification time of its
+    source, so that later runs can tell whether it is up to date.  on_block: called with the length of each extracted
+    block in seconds.  Raises AudioError as `open_audio` does, also if the track cannot be decoded to its end.
     """
     found = audio_tracks(path)
     track = choose_track(path, found, wanted)

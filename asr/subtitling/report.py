@@ -1,4 +1,4 @@
-"""What became of recordings and their subtitles: counts, offsets, and what is wrong."""
+"""Reports about recordings and their subtitles: counts, offsets and problems."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from asr.subtitling.cues import Dropped
 
 @dataclass
 class FileReport:
-    """A subtitle file.
+    """Report about a subtitle file.
 
-    cues: how many it holds.  alignment: None where none was asked for or the file cannot be read.  dropped: cues by
-    the rule that drops them.  problem: why the file is not used, in one line that names it.
+    cues: number of cues in it.  alignment: None if none was requested or the file cannot be read.  dropped: number of
+    cues dropped by each rule.  problem: one line that names the file and says why it is not used.
     """
 
     path: str
@@ -28,12 +28,12 @@ class FileReport:
     problem: str | None = None
 
     def count(self, dropped: Iterable[Dropped]) -> None:
-        """Add cues that are left out; of a sentence, each of its cues."""
+        """Count dropped cues; a dropped sentence counts with each of its cues."""
         for cue, reason in dropped:
             self.dropped[reason] += len(cue.numbers)
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain data; offsets in seconds."""
+        """Return the report as plain data, with offsets in seconds."""
         found = self.alignment
         alignment = None if found is None else {**_rounded(vars(found)), "trusted": found.trusted}
         return {**vars(self), "alignment": alignment, "dropped": dict(self.dropped)}
@@ -41,10 +41,10 @@ class FileReport:
 
 @dataclass
 class TitleReport:
-    """A recording.
+    """Report about a recording.
 
-    times: the language whose cues the cuts follow.  missing: by language, cuts without its text because its cues do
-    not agree with theirs.  problem: why the recording gives no cut.
+    times: language of the subtitles whose cues the cuts follow.  missing: for each language, number of cuts without its
+    text, because its cues do not match theirs or its file cannot be used.  problem: why the recording gives no cut.
     """
 
     name: str
@@ -58,20 +58,20 @@ class TitleReport:
     problem: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the report as plain data."""
         files = [file.as_dict() for file in self.files]
         return {**_rounded(vars(self)), "missing": dict(self.missing), "files": files}
 
 
 @dataclass
 class Report:
-    """All recordings, and a line for each file that could not be used."""
+    """Report about all recordings, with a line for each file that could not be used."""
 
     titles: list[TitleReport]
     problems: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain data, with sums."""
+        """Return the report as plain data, with totals."""
         return {
             "recordings": len(self.titles),
             "cuts": sum(title.cuts for title in self.titles),
@@ -82,7 +82,7 @@ class Report:
         }
 
     def dropped(self) -> Counter[str]:
-        """How many cues each rule drops, the most frequent first."""
+        """Return how many cues each rule dropped, most frequent first."""
         counts: Counter[str] = Counter()
         for title in self.titles:
             for file in title.files:
@@ -91,7 +91,7 @@ class Report:
 
 
 def dropped_rows(name: str, language: str, dropped: Sequence[Dropped]) -> list[dict[str, Any]]:
-    """Cues that are left out as rows of a table: which of the file, what they say, and why."""
+    """Return dropped cues as rows of a table: their numbers in the file, their text, and the reason."""
     return [
         {"recording": name, "language": language, "cues": cue.numbers, "text": cue.text, "reason": reason}
         for cue, reason in dropped

@@ -1,4 +1,4 @@
-"""Cues to sentences: those that hold several are parted where there is a pause, parts of one are joined."""
+"""Turning cues into sentences: cues with several sentences are split at pauses, parts of a sentence are joined."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from asr.subtitling.activity import Activity
 from asr.subtitling.cues import Cue
 from asr.words import is_sentence_end, together
 
-JOIN_GAP_S = 1.0  # a longer pause parts a sentence, too
-_PUNCTUATED = 0.3  # the share of cues that end a sentence, in a file that has full stops at all
+JOIN_GAP_S = 1.0  # a longer pause separates even parts of one sentence
+_PUNCTUATED = 0.3  # least share of cues that end a sentence for a file to count as punctuated
 _PAUSE_S = 0.3
-_NEAR_S, _NEAR_SHARE = 1.0, 0.25  # how far from where the text's share of the speech puts it a pause may be
+_NEAR_S, _NEAR_SHARE = 1.0, 0.25  # how far a pause may be from its place by share of text: seconds, share of speech
 
-# A word, or of a script that writes no spaces what ends with a full stop.
+# A word or, in scripts without spaces, what ends with a full stop.
 _PIECE = regex.compile(r"[^\s。！？]*[。！？]+[」』”’）]*|[^\s。！？]+")
 _WIDE_END = regex.compile(r"[。！？][」』”’）]*$")
 _TRAILING, _LEADING = regex.compile(r"\s*(?:\.{2,}|…+|‥)$"), regex.compile(r"^(?:\.{2,}|…+|‥)\s*")
 
 
 def to_sentences(cues: Sequence[Cue], activity: Activity, max_s: float) -> list[Cue]:
-    """Part and join aligned cues in the order of time.
+    """Split and join aligned cues, given in the order of time.
 
-    max_s: no joined sentence is longer.  Subtitles without full stops, as Chinese ones mostly are, keep their cues,
-    but for those that say by "..." that they go on.
+    max_s: maximum length of a joined sentence.  Subtitles without full stops, as Chinese ones mostly are, keep their
+    cues, except that cues with "..." to show that they continue are joined.
     """
     parts = [part for cue in cues for part in _parted(cue, activity)]
     ends = sum(_is_end(part.text) for part in parts)
@@ -40,7 +40,7 @@ def to_sentences(cues: Sequence[Cue], activity: Activity, max_s: float) -> list[
 
 
 def sentence_ends(text: str) -> list[int]:
-    """Where the sentences of a text end, as numbers of characters; the last is all of them."""
+    """Return the end of each sentence of a text as a number of characters; the last is the length of the text."""
     words = [(piece.start(), piece.end()) for piece in _PIECE.finditer(text)]
     ends = []
     for (start, end), (next_start, next_end) in zip(words, words[1:], strict=False):
@@ -50,7 +50,7 @@ def sentence_ends(text: str) -> list[int]:
 
 
 def _parted(cue: Cue, activity: Activity) -> Iterable[Cue]:
-    """The sentences of a cue, where there is a pause about where each but the last should end by its length."""
+    """Split a cue into sentences wherever there is a pause near the end of a sentence, as expected by its length."""
     ends = sentence_ends(cue.text)
     speech_s = activity.speech_s(cue.start_s, cue.end_s)
     pauses = _pauses(cue, activity) if len(ends) > 1 else []
@@ -67,7 +67,7 @@ def _parted(cue: Cue, activity: Activity) -> Iterable[Cue]:
 
 
 def _pauses(cue: Cue, activity: Activity) -> list[tuple[float, float]]:
-    """Pauses between stretches of speech within a cue."""
+    """Return the pauses between stretches of speech within a cue."""
     regions = activity.regions_within(cue.start_s, cue.end_s)
     gaps = zip(regions[:-1, 1].tolist(), regions[1:, 0].tolist(), strict=True)
     return [(a, b) for a, b in gaps if b - a >= _PAUSE_S and a > cue.start_s and b < cue.end_s]
@@ -80,7 +80,7 @@ def _is_end(text: str) -> bool:
 def _goes_on(before: Cue, part: Cue, punctuated: bool, max_s: float) -> bool:
     if part.start_s - before.end_s > JOIN_GAP_S or part.end_s - before.start_s > max_s:
         return False
-    if before.numbers[-1] == part.numbers[0]:  # parted a moment ago
+    if before.numbers[-1] == part.numbers[0]:  # both come from one cue that was just split
         return False
     if _LEADING.search(part.text):
         return not _is_end(before.text)

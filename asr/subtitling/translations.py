@@ -1,4 +1,4 @@
-"""Subtitles in further languages: which of their text belongs to a stretch that another language's cues give."""
+"""Assigning the text of subtitles in other languages to stretches of a recording."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ WITHIN, COVERED = 0.7, 0.5
 
 
 def text_within(cues: Sequence[Cue], start_s: float, end_s: float) -> str | None:
-    """The text of aligned cues, in the order of time, between two times; None where they do not agree with those.
+    """Return the text of aligned cues, given in the order of time, between two times; None if they do not match.
 
-    They agree if every cue that is there has at least 70 % of its time within or at least 70 % outside, and those
-    within cover at least half of the stretch.
+    They match if every overlapping cue has at least 70 % of its time inside or at least 70 % outside, and those inside
+    cover at least half of the stretch.
     """
     last = bisect_left(cues, end_s, key=lambda cue: cue.start_s)
-    # Cues may overlap, so one that ends late may stand before one that ends early: a minute is more than any lasts.
+    # Cues may overlap, so their ends need not be in order; no cue lasts a minute.
     first = bisect_right(cues, start_s - 60, hi=last, key=lambda cue: cue.start_s)
     inside, covered_s = [], 0.0
     for cue in cues[first:last]:
