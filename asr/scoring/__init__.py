@@ -1,4 +1,4 @@
-"""Score recognised texts against what was said: files or mappings in; counts, tables and the worst cases out."""
+"""Score recognised texts against references: counts, rates, significance and the worst utterances."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ OnDone = Callable[[float, float], None]
 
 
 def metrics_of(task: str) -> tuple[str, ...]:
-    """What a task is measured by, unless somebody asks for more."""
+    """Return the default metrics of a task."""
     return RATES if into(task) is None else ("bleu", "chrf")
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What to compute, and how files are read: each field is what `score` says of its argument of that name."""
+    """What to compute and how to read files; each field has the meaning of the argument of `score` with that name."""
 
     metrics: Sequence[str] = RATES
     normalizer: str = "none"
@@ -96,21 +96,22 @@ def score(
     words: PathLike | None = None,
     collar_s: float = COLLAR_S,
 ) -> ScoreReport:
-    """Score recognised texts against what was said.
+    """Score recognised texts against references.
 
-    reference, hypothesis: each a file, whose suffix tells what it is (docs/scoring.md), a list of texts, matched by
-    number, or a dict from id to text.  metrics: of wer, cer, mer, wil, mixed, tcwer, bleu, chrf and ter; one, or a
-    list.  normalizer: applied to both sides, a name such as "basic" or "english", or a file of rules.  language: of
-    utterances for which neither side tells it.  form: of plain text, "ids" (`id text`) or "lines" (a text a line),
-    where it shall not be guessed.  columns: names in tables and JSON, of the references and of the hypotheses.
-    missing_as_empty: texts that the hypotheses lack are empty instead of an error.  ignore_extra: those that the
-    references lack are left out instead.  by: a field of the references (a column, a key, a cut's speaker) whose
-    utterances the bootstrap keeps together.  worst: how many of the worst utterances to keep.  breakdown: fields of
-    the references whose groups are scored by themselves; "length" is the number of words.  confusions: how many of the
-    most frequent errors of each kind to show.  words: a file of words and phrases, one a line, to score by themselves.
-    collar_s: of tcWER, which takes STM and CTM by recording.
-    BLEU, chrF, TER and tcWER of STM and CTM need all texts in memory at once.
-    Raises DataError and ConfigError, one line each, for what cannot be read or matched and for unknown names.
+    reference, hypothesis: each a file, whose suffix tells its format (docs/scoring.md), a list of texts, matched by
+    number, or a dict from id to text.  metrics: one or more of wer, cer, mer, wil, mixed, tcwer, bleu, chrf and ter.
+    normalizer: applied to both sides: a name such as "basic" or "english", or a file of rules.  language: used for
+    utterances without one of their own.  form: of plain text, "ids" (`id text`) or "lines" (one text a line); None:
+    guess it.  columns: names of table columns and JSON keys, in the references and in the hypotheses.
+    missing_as_empty: treat texts missing from the hypotheses as empty instead of raising an error.  ignore_extra: skip
+    hypotheses without a reference instead of raising an error.  by: a field of the references (a column, a key, a
+    cut's speaker); the bootstrap draws the utterances of each of its values as one block.  worst: how many of the worst
+    utterances to keep.  breakdown: fields of the references; each of their groups gets scores of its own; "length" is
+    the number of words.  confusions: how many of the most frequent errors of each kind to show.  words: a file with one
+    word or phrase a line, to be scored separately.  collar_s: of tcWER, which scores STM and CTM by recording.
+    BLEU, chrF, TER, and tcWER of STM and CTM, hold all texts in memory at once.
+    Raises DataError and ConfigError, with one line of text, for input that cannot be read or matched and for unknown
+    names.
 
     >>> score(["hello world"], ["hello word"]).rates["wer"].errors
     1
@@ -138,24 +139,24 @@ def score(
 def compare(
     reference: PathLike, hypotheses: Sequence[PathLike], options: ScoreOptions, on_done: OnDone | None = None
 ) -> Comparison:
-    """Score files against one, and every two of them against each other; only counts are kept of an utterance.
+    """Score several hypothesis files against one reference and test every pair of them; keeps only counts in memory.
 
-    The suffix tells what a file is, before an optional `.gz`:
+    The suffix tells a file's format; `.gz` may follow it:
 
-    - `.jsonl`: an object a line, with an id, a text and perhaps "language", or a lhotse cut (the texts of its
-      supervisions in order of time, joined).
-    - `.json`: the same; a single line beside plain text without ids is all that was said.
-    - `.csv`, `.tsv`: the first line names the columns; for their usual names see `asr.scoring.columns`.
-    - `.trn`, `.stm`, `.ctm`: the formats of NIST's sclite. Beside an STM, the words of a CTM go to its segments by
-      file, channel and time; beside anything else they are one text for each file.
-    - `.srt`, `.vtt`, the `.tsv` of `asr transcribe`: cues or segments joined; the other file's texts are joined too.
-    - All else is plain text: "ids" (`id text`) or "lines" (a text a line, matched by number). Where `form` does not
-      say which, the reference decides for both files: "ids" if the other file has ids of its own, or if the first
-      words of its lines are all different and each holds a digit, an underscore or a slash.
+    - `.jsonl`: one object a line, with an id, a text and optionally "language", or a lhotse cut (the texts of its
+      supervisions, joined in order of time).
+    - `.json`: the same; a single line beside plain text without ids is compared with the whole of that text.
+    - `.csv`, `.tsv`: the first line names the columns; `asr.scoring.columns` has the usual names.
+    - `.trn`, `.stm`, `.ctm`: the formats of NIST's sclite. Beside an STM, the words of a CTM are assigned to its
+      segments by file, channel and time; beside anything else they make one text for each file.
+    - `.srt`, `.vtt`, the `.tsv` of `asr transcribe`: cues or segments are joined, and so are the other file's texts.
+    - Everything else is plain text: "ids" (`id text`) or "lines" (one text a line, matched by number). If `form` does
+      not say which, the reference decides for both files: "ids" if the other file has ids of its own, or if the first
+      words of its lines are all different and each contains a digit, an underscore or a slash.
 
-    on_done: told the utterances done, and about how many there are.
-    Raises DataError, with file and line, for what cannot be read, and for ids that are missing (unless
-    `missing_as_empty`), extra (unless `ignore_extra`) or there twice; ConfigError for an unknown metric or normaliser.
+    on_done: called with the number of utterances done and an estimate of their total.
+    Raises DataError, with file and line, for input that cannot be read, and for ids that are missing (unless
+    `missing_as_empty`), extra (unless `ignore_extra`) or duplicate; ConfigError for an unknown metric or normaliser.
     """
     places = "wer" in options.metrics and len(hypotheses) > 1
     lines = count_lines(Path(reference)) if on_done else 0
@@ -178,7 +179,7 @@ def compare(
 def texts_of(
     reference: PathLike, hypothesis: PathLike, options: ScoreOptions, wanted: Container[int]
 ) -> Iterator[Pair]:
-    """The utterances of these numbers as `compare` compared them, read once more; the order is that of the files."""
+    """Read the files once more and yield, in file order, the normalised pairs with the wanted utterance numbers."""
     refs, hyps = _open(reference, hypothesis, options)
     pairs = (pair for pair in _paired(refs, hyps, options) if pair.number in wanted)
     for portion in normalised(pairs, open_normalizer(options.normalizer), options.language):
@@ -192,10 +193,10 @@ def score_texts(
     languages: Mapping[str, str | None] | None = None,
     **options: Any,
 ) -> ScoreReport:
-    """Normalise both sides in the same way and compare texts of the same id; options are those of `ScoreOptions`.
+    """Normalise both sides and compare texts with the same id; options are those of `ScoreOptions`.
 
-    `languages` gives the language of single utterances, `language` that of all others.
-    Raises DataError for ids that only one side has, or an utterance that cannot be normalised, by its id.
+    `languages` gives the language of individual utterances, `language` that of all others.
+    Raises DataError for ids that only one side has, and, with its id, for an utterance that cannot be normalised.
     """
     refs = Source(NAMES[0], None, partial(in_memory, references, NAMES[0], languages))
     hyps = Source(NAMES[1], None, partial(in_memory, hypotheses, NAMES[1]))
@@ -210,7 +211,7 @@ def score_sources(
     places: bool = False,
     on_done: Callable[[float], None] | None = None,
 ) -> ScoreReport:
-    """Score rows from anywhere.  places: keep where the errors stand, for comparisons."""
+    """Score rows from any source.  places: keep the positions of errors, for comparisons."""
     metrics = check_metrics(options.metrics, METRICS)
     normalizer = open_normalizer(options.normalizer)
     tally = _tally(metrics, options, normalizer, places)
@@ -225,7 +226,7 @@ def score_sources(
         done += len(portion)
         if on_done:
             on_done(done)
-    held.sort(key=lambda pair: pair.number)  # the order of the references, as of all counts
+    held.sort(key=lambda pair: pair.number)  # in the order of the references, like all counts
     texts = [pair.reference for pair in held], [pair.hypothesis for pair in held]
     languages = {pair.language or options.language for pair in held}
     counts = tally.counts()

@@ -1,4 +1,4 @@
-"""Where it goes wrong: which words, and in which utterances."""
+"""Where the errors are: which words are confused, and in which groups of utterances."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from asr.metrics import Counts, Kind, Unit, WordError
 from asr.scoring.rates import MEASURES, in_blocks, points, spelled
 from asr.scoring.translation import TranslationScore
 
-_LENGTHS = (1, 6, 11, 21, 41)  # words or characters at which a longer group begins
-_MOST_VALUES = 12  # of a field of numbers, before they are put into quarters
+_LENGTHS = (1, 6, 11, 21, 41)  # lower bounds of the length groups, in words or characters
+_MOST_VALUES = 12  # a numeric field with more distinct values is divided into quartiles
 MOST_ROWS = 20
 _MOST_KEPT = 500_000
 _HEADS: dict[Kind, str] = {"substitute": "substituted", "delete": "deleted", "insert": "inserted"}
@@ -25,9 +25,9 @@ _HEADS: dict[Kind, str] = {"substitute": "substituted", "delete": "deleted", "in
 
 @dataclass(frozen=True)
 class Groups:
-    """A field of the references, its values, and which of them each utterance has.
+    """A field of the references, its values, and the value of each utterance.
 
-    ordered: the values stand in an order of their own.
+    of_utterance: for each utterance an index into `names`.  ordered: the values have an order that tables keep.
     """
 
     field: str
@@ -37,7 +37,7 @@ class Groups:
 
 
 class Confusions:
-    """How often which word was taken for which; beyond half a million different ones those seen once are forgotten."""
+    """How often each word was recognised as which other; beyond 500,000 distinct errors those seen once are dropped."""
 
     def __init__(self) -> None:
         self._seen: Counter[tuple[Kind, str, str]] = Counter()
@@ -48,19 +48,19 @@ class Confusions:
             self._seen = Counter({error: count for error, count in self._seen.items() if count > 1})
 
     def most_common(self, kind: Kind, count: int) -> list[tuple[str, str, int]]:
-        """Word of the reference, of the hypothesis, and how often; the alphabet decides between equals."""
+        """Return reference word, hypothesis word and count of the most frequent errors; ties in alphabetical order."""
         found = [(ref, hyp, times) for (k, ref, hyp), times in self._seen.items() if k == kind]
         return sorted(found, key=lambda row: (-row[2], row[:2]))[:count]
 
     def as_dict(self, count: int) -> dict[str, list[dict[str, Any]]]:
-        """The most frequent of each kind, as values for JSON."""
+        """Return the most frequent errors of each kind as JSON values."""
         return {
             head: [{"reference": r, "hypothesis": h, "times": n} for r, h, n in self.most_common(kind, count)]
             for kind, head in _HEADS.items()
         }
 
     def table(self, count: int) -> str:
-        """The most frequent of each kind, a line each."""
+        """Return the most frequent errors as text, one line for each kind."""
         rows = []
         for kind, head in _HEADS.items():
             found = [f"{' > '.join(filter(None, (r, h)))} ({n})" for r, h, n in self.most_common(kind, count)]
@@ -69,7 +69,7 @@ class Confusions:
 
 
 def by_length(counts: Counts, unit: Unit = "word") -> Groups:
-    """Utterances by the number of words, or characters, in the reference."""
+    """Group utterances by the number of words, or characters, in the reference."""
     ends = [*(start - 1 for start in _LENGTHS[1:]), None]
     spans = (f"{s}-{e} {unit}s" if e else f"{s} {unit}s or more" for s, e in zip(_LENGTHS, ends, strict=True))
     names = [f"0 {unit}s", *spans]
@@ -77,9 +77,9 @@ def by_length(counts: Counts, unit: Unit = "word") -> Groups:
 
 
 def in_quarters(groups: Groups) -> Groups:
-    """Groups by the quartiles of their values where these are many numbers (durations, say); else as they are.
+    """Regroup a field with many distinct numbers (durations, for instance) by quartile; return other fields unchanged.
 
-    Digits alone are taken for names, as those of speakers are.
+    Values that all consist of digits only are taken for names, such as speaker numbers.
     """
     if all(name.isdigit() for name in groups.names):
         return groups
@@ -96,10 +96,10 @@ def in_quarters(groups: Groups) -> Groups:
 
 
 class GroupScores(NamedTuple):
-    """What one group was scored with.
+    """The scores of one group.
 
-    length: of the references, in the words or characters of the first rate; None where there is none.  values: rates,
-    and scores of translations, by their names.
+    length: of the references, in the unit of the first rate; None if there is no rate.  values: rates and translation
+    scores by metric name.
     """
 
     name: str
@@ -108,16 +108,16 @@ class GroupScores(NamedTuple):
     values: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """As values for JSON."""
+        """Return the scores as JSON values."""
         return {"name": self.name, "utterances": self.utterances, "reference_length": self.length, **self.values}
 
 
 def scores(
     groups: Groups, counts: Mapping[str, Counts], translation: Mapping[str, TranslationScore] = MappingProxyType({})
 ) -> list[GroupScores]:
-    """The rates and scores of each group; the largest groups first.
+    """Return the rates and scores of each group, largest group first unless the groups are ordered.
 
-    counts: of the utterances, by the rates that are made of them.
+    counts: by rate, the counts [utterances, 4] that it is computed from.
     """
     times = np.bincount(groups.of_utterance)
     sums = {name: in_blocks(rows, groups.of_utterance) for name, rows in counts.items()}
@@ -139,7 +139,7 @@ def scores(
 
 
 def table(field: str, found: Sequence[GroupScores]) -> str:
-    """The scores as plain text."""
+    """Format the scores of the groups as a plain-text table."""
     width = max(len(field), *(len(group.name) for group in found[:MOST_ROWS]))
     first = found[0]
     heads = [f"{'reference':>11}"] if first.length is not None else []
@@ -155,6 +155,6 @@ def table(field: str, found: Sequence[GroupScores]) -> str:
 
 
 def _used(groups: Groups) -> Groups:
-    """The groups that have an utterance."""
+    """Drop groups without utterances."""
     used, of_utterance = np.unique(groups.of_utterance, return_inverse=True)
     return Groups(groups.field, tuple(groups.names[i] for i in used), of_utterance, groups.ordered)

@@ -1,4 +1,4 @@
-"""Which column of a table, or key of JSON, holds what."""
+"""Which column of a table, or key of a JSON object, holds the id and which the text."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _TEXTS = ("text", "sentence", "transcript", "transcription")
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns or JSON keys; None: the first of the usual names that is there.
+    """Names of columns or JSON keys; for None, the first of the usual names that is present.
 
-    Of cuts, the text `translations.CODE` is their translation into a language.
+    For cuts, the text name `translations.CODE` selects their translation into that language.
     """
 
     id: str | None = None
@@ -26,7 +26,7 @@ class Columns:
 
     @property
     def code(self) -> str | None:
-        """The language whose translations are meant, if they are."""
+        """The language whose translations are selected, or None."""
         before, dot, code = (self.text or "").partition(".")
         return code if dot and before == "translations" else None
 
@@ -39,9 +39,9 @@ class Columns:
         return cls(id, text, ("hypothesis", "hyp", "prediction", "pred_text", *_TEXTS))
 
     def among(self, names: Collection[str], what: str, where: str) -> tuple[str, str]:
-        """The names of the id and of the text; DataError where there is none.
+        """Return the names of the id and the text column; raise DataError if one is missing.
 
-        what: the names are, "column" or "key", and where they stand, for the message.
+        what, where: for the message: "column" or "key", and the place they were read from.
         """
         told = f"there are: {printable(', '.join(names)) or 'none'}; say which with"
         found = []
@@ -57,10 +57,10 @@ class Columns:
         return found[0], found[1]
 
     def id_of(self, name: str, value: str) -> str:
-        """The id that the column of this name gives: of a path that was not asked for by name, the file's stem."""
+        """Return the id that a value of this column gives: the file's stem for a path column not chosen by name."""
         return stem(value) if name in _PATHS and self.id is None else value
 
 
 def stem(path: str) -> str:
-    """The name of a file without folders and suffix."""
+    """Return a file's name without its folders and suffix."""
     return os.path.splitext(os.path.basename(path))[0]

@@ -1,4 +1,4 @@
-"""Several systems on the same references: one table, and whether they differ."""
+"""Several systems scored on the same references: a common table, and tests of whether they differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIGNIFICANT = 0.05
 
 
 class Contest(NamedTuple):
-    """Two systems by one metric; MAPSSWE is defined for word errors only."""
+    """Two systems compared by one metric; MAPSSWE is defined for word errors only."""
 
     first: str
     second: str
@@ -25,7 +25,7 @@ class Contest(NamedTuple):
     mapsswe: MatchedPairs | None
 
     def sentence(self) -> str:
-        """Difference, interval and both p-values in words."""
+        """Return the difference, its interval and the p-values as a sentence."""
         value, low, high = (points(self.metric, end) for end in (self.difference.value, *self.difference.interval[:2]))
         gain = value if self.metric in MORE_IS_BETTER else -value
         words = [
@@ -47,12 +47,12 @@ class Contest(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found, a report for each system."""
+    """The result of `compare`: one report for each system."""
 
     reports: tuple[ScoreReport, ...]
 
     def contests(self) -> Iterator[Contest]:
-        """Every two systems, by every metric."""
+        """Yield every pair of systems, compared by every metric."""
         for first, second in combinations(self.reports, 2):
             for metric in first.intervals:
                 rows, rate, resamples = first.drawn(metric)
@@ -63,7 +63,7 @@ class Comparison:
                 yield Contest(first.name, second.name, metric, difference, mapsswe)
 
     def as_dict(self) -> dict[str, Any]:
-        """The result as values for JSON; rates and their differences are fractions, scores of translations are not."""
+        """Return the result as JSON values; rates and their differences are fractions, translation scores are not."""
         return {
             "systems": [{"name": report.name, **report.as_dict()} for report in self.reports],
             "contests": [
@@ -82,12 +82,12 @@ class Comparison:
         }
 
     def worst(self, count: int = 5) -> str:
-        """The worst utterances of each system."""
+        """Return the worst utterances of each system as text."""
         shown = [f"{report.name}\n{worst}" for report in self.reports if (worst := report.worst(count))]
         return "\n\n".join(shown)
 
     def table(self) -> str:
-        """A line for each system, and a sentence for every two."""
+        """Return the result as text: a line for each system and a sentence for each pair of systems."""
         first = self.reports[0]
         rows = [first.heading()]
         width = max(len(report.name) for report in self.reports)

@@ -1,4 +1,4 @@
-"""What is counted beside the rates while pairs go by: each finding has a file of its own."""
+"""Statistics that are gathered along with the error rates; each kind of finding has its own module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asr.scoring.rates import Counted
 
 
 class Finding(Protocol):
-    """What was found: values for JSON under a name, and plain text."""
+    """A result of a watcher: JSON values under a name, and a plain-text table."""
 
     @property
     def name(self) -> str: ...
@@ -23,10 +23,13 @@ class Finding(Protocol):
 
 
 class Watcher(Protocol):
-    """Sees all pairs, normalised and in portions; then tells what it found, None where there was nothing."""
+    """Collects statistics over all normalised pairs, which arrive in portions; `found` returns None for no finding."""
 
     def add(self, pairs: Sequence[Pair]) -> None: ...
 
     def found(self, counts: Mapping[Counted, Counts], groups: Groups | None) -> Finding | None:
-        """counts: [utterances, 4] of each unit, in the order of the references.  groups: what is drawn together."""
+        """Return the finding.
+
+        counts: [utterances, 4] for each unit, in the order of the references.  groups: the blocks of the bootstrap.
+        """
         ...

@@ -1,6 +1,6 @@
-"""Files of texts by their suffix: JSONL and lhotse cuts, tables, sclite's formats, subtitles, plain text.
+"""Readers of texts by file suffix: JSONL and lhotse cuts, tables, sclite's formats, subtitles, plain text.
 
-A source only opens its file when its rows are asked for, so that files of any length go by.
+A source opens its file only when its rows are requested and streams them, so files may be of any length.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from asr.scoring.columns import Columns, stem
 from asr.scoring.rows import Form, Ids, PathLike, Row, Source, lines
 from asr.text.scripts import one_after_another
 
-# What tells a Kaldi-style id ("1089-134686-0000", "en/vm-goodbye", "spk_utt") from the first word of a sentence.
+# What distinguishes a Kaldi-style id ("1089-134686-0000", "en/vm-goodbye", "spk_utt") from a sentence's first word.
 _ID_LIKE = re.compile(r"[\d_/]")
 _TRN = re.compile(r"(?P<text>.*)\((?P<id>[^()\s]+)\)\s*")
 
-_SPEAKER_END = re.compile("[-_]")  # of an id of TRN, as sclite has it for `-i spu_id`
+_SPEAKER_END = re.compile("[-_]")  # ends the speaker in a TRN id, as for sclite's `-i spu_id`
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-_SEGMENTS = "start\tend\ttext"  # how the .tsv of `asr transcribe` begins
+_SEGMENTS = "start\tend\ttext"  # the first line of the .tsv of `asr transcribe`
 _ANY = Columns()
 
 
 def open_texts(path: PathLike, *, form: Literal["ids", "lines"] | None = None, columns: Columns = _ANY) -> Source:
-    """The texts of a file, whose suffix tells what it is; see `asr.scoring.compare` for the forms.
+    """Return the texts of a file, whose suffix tells its format; `asr.scoring.compare` lists the formats.
 
-    form: of plain text, where it shall not be guessed.
+    form: of plain text; None: guess it.
     """
     name = os.fspath(path)
     kind = suffix(path)
@@ -61,29 +61,29 @@ def open_texts(path: PathLike, *, form: Literal["ids", "lines"] | None = None, c
 
 
 def suffix(path: PathLike) -> str:
-    """The suffix in lower case, without that of gzip; '' where it says nothing of the form."""
+    """Return the suffix in lower case, ignoring `.gz`; '' for a suffix that names no known format."""
     end = os.path.splitext(os.fspath(path).lower().removesuffix(".gz"))[1]
     return end if end in (".jsonl", ".json", ".csv", ".tsv", ".trn", ".stm", ".ctm", ".srt", ".vtt") else ""
 
 
 def is_one_text(path: PathLike) -> bool:
-    """Whether all that a file holds is said in one recording: subtitles, or the segments of `asr transcribe`'s .tsv."""
+    """Return whether all texts of a file belong to one recording: subtitles, or the .tsv of `asr transcribe`."""
     kind = suffix(path)
     return kind in (".srt", ".vtt") or (kind == ".tsv" and [line for _, line in islice(lines(path), 1)] == [_SEGMENTS])
 
 
 def is_one_recording(path: PathLike) -> bool:
-    """Whether a file is a .json of a single line, as `asr transcribe` writes one of a recording."""
+    """Return whether a file is a .json of a single line, as `asr transcribe` writes for one recording."""
     return suffix(path) == ".json" and sum(bool(line.strip()) for _, line in islice(lines(path), 2)) == 1
 
 
 def joined(source: Source) -> Source:
-    """All of a source's texts as one."""
+    """Join all texts of a source into one."""
     return replace(source, rows=lambda: iter([Row("all", one_after_another(row.text for row in source.rows()))]))
 
 
 def _has_ids(path: PathLike) -> bool:
-    """Whether the first words of the lines are all different, and each like an id."""
+    """Return whether the lines begin with distinct words that all look like ids."""
     ids = Ids()
     for _, line in lines(path):
         first = line.split(maxsplit=1)[:1]
@@ -113,7 +113,7 @@ def _from_trn(path: PathLike) -> Iterator[Row]:
 
 
 def _segments(path: PathLike) -> Iterator[Row]:
-    """Rows of the .tsv that `asr transcribe` writes, numbered from 1."""
+    """Yield the segments of a .tsv of `asr transcribe`, numbered from 1."""
     for number, line in islice(lines(path), 1, None):
         fields = line.split("\t", 2)
         if len(fields) < 3:
@@ -122,16 +122,16 @@ def _segments(path: PathLike) -> Iterator[Row]:
 
 
 def _transcripts(path: PathLike, columns: Columns) -> Iterator[Row]:
-    """Rows of .json, an object a line; of the path that `asr transcribe` writes as the id the file's stem stays."""
+    """Yield the rows of a .json, one object a line; ids that `asr transcribe` wrote as paths become file stems."""
     for row in _from_json(path, columns):
         ours = columns.id is None and row.fields.keys() >= {"id", "segments"}
         yield row._replace(id=stem(row.id)) if ours else row
 
 
 def _from_table(path: PathLike, columns: Columns, kind: str) -> Iterator[Row]:
-    """Rows of .csv, quoted as RFC 4180 says, or of .tsv, where a quotation mark is a character as any other.
+    """Yield the rows of a .csv, quoted as in RFC 4180, or of a .tsv, where quotation marks have no special meaning.
 
-    What parts columns of .csv is a comma, a semicolon or a tab: what parts the first line into most.
+    A .csv is delimited by commas, semicolons or tabs: whichever occurs most often in its first line.
     """
     name = os.fspath(path)
     rows = (f"{line}\n" for _, line in lines(path))
@@ -154,7 +154,7 @@ def _from_table(path: PathLike, columns: Columns, kind: str) -> Iterator[Row]:
 
 
 def _from_json(path: PathLike, columns: Columns) -> Iterator[Row]:
-    """Rows of JSON, an object a line; the first that is no cut decides which keys are read."""
+    """Yield the rows of JSONL; the first object that is not a cut decides which keys are read."""
     name = os.fspath(path)
     keys: tuple[str, str] | None = None
     for number, line in lines(path):
@@ -181,9 +181,10 @@ def _checked(id: Any, text: Any, language: Any, fields: Mapping[str, Any]) -> Ro
 
 
 def of_cut(row: Mapping[str, Any], code: str | None = None) -> Row:
-    """Read a cut as plain JSON: lhotse itself takes seconds to import, which is longer than most scores.
+    """Convert a cut, given as plain JSON, to a row.
 
-    code: of the language whose translations are wanted in place of what is said.
+    lhotse itself is not used: importing it takes seconds, longer than most scoring runs.
+    code: language whose translations to return instead of the transcripts.
     """
     tracks = row.get("tracks") or [{"cut": row}]
     spoken = [
@@ -196,10 +197,10 @@ def of_cut(row: Mapping[str, Any], code: str | None = None) -> Row:
     texts = [part.get("text") if code is None else _translation(row["id"], part, code) for part in parts]
     text = one_after_another(text for text in texts if text)
     fields: dict[str, Any] = {"duration": row.get("duration"), **(row.get("custom") or {})}
-    fields["tracks"] = tracks  # with the times of what is said, for those who need them
+    fields["tracks"] = tracks  # holds the times, for tcWER
     for key in ("speaker", "gender", "language"):
         values = {part.get(key) for part in parts}
-        fields[key] = values.pop() if len(values) == 1 else None  # of two speakers in a cut, none for certain
+        fields[key] = values.pop() if len(values) == 1 else None  # None if the supervisions disagree
     for part in parts if len(parts) == 1 else ():
         fields = {**(part.get("custom") or {}), **fields}
     return _checked(row["id"], text, code or fields["language"], fields)

@@ -1,4 +1,4 @@
-"""What Python callers score: files, or texts that they hold in lists and dicts."""
+"""Inputs of the Python interface: files, or texts in lists and dicts."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def open_given(
     columns: tuple[Columns, Columns],
     recordings: bool,
 ) -> tuple[Source, Source]:
-    """Both sides as sources; of a file beside a list each line is a text, beside a dict it is read by id.
+    """Open both sides as sources; a file beside a list is read as one text a line, a file beside a dict by id.
 
-    Raises DataError for what is no text, and for lists that are not of one length.
+    Raises DataError for values that are not texts, for a list beside a dict, and for lists of different lengths.
     """
     sides = ref, hyp = _side(reference), _side(hypothesis)
     if isinstance(ref, _PATH) and isinstance(hyp, _PATH):
@@ -51,7 +51,7 @@ def open_given(
 def in_memory(
     texts: list[Any] | Mapping[Any, Any], name: str, languages: Mapping[str, str | None] | None = None
 ) -> Iterator[Row]:
-    """A row for each text, those of a list numbered as the lines of a file; DataError for what is none."""
+    """Yield a row for each text, those of a list numbered from 1; raise DataError for a value that is not a str."""
     known = languages or {}
     for id, text in texts.items() if isinstance(texts, Mapping) else enumerate(texts, start=1):
         if not isinstance(text, str):
@@ -60,7 +60,7 @@ def in_memory(
 
 
 def _side(texts: Any) -> PathLike | list[Any] | Mapping[Any, Any]:
-    """A path as it is, texts as a list or a dict; DataError for a string that names no file, most likely a text."""
+    """Return a path as it is and texts as a list or dict; raise DataError for a string that names no existing file."""
     if isinstance(texts, str) and not os.path.exists(texts):
         raise DataError(f"{printable(texts)[:100]}: no such file; texts themselves are given in a list or a dict")
     if isinstance(texts, str | os.PathLike | Mapping):

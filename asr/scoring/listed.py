@@ -1,4 +1,4 @@
-"""Words and phrases of a list (names, rare words): how many are found, how many are made up, and the WER on them."""
+"""Scores of listed words and phrases (names, rare words): recall, precision, and WER on and off the list."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_SHOWN = 10
 
 
 class Place(NamedTuple):
-    """Where an entry of the list stands: its number there, its first word and how many it has."""
+    """An occurrence of a list entry in a text: the entry's number, its first word and its length in words."""
 
     entry: int
     start: int
@@ -36,16 +36,16 @@ class Place(NamedTuple):
 
 
 class _EntryError(DataError):
-    """An entry that the normaliser does not take."""
+    """An entry that the normaliser rejects."""
 
 
 class Listed:
-    """Sees what became of the entries of a list, which go through the texts' normaliser.
+    """Counts the entries of a list, which are normalised like the texts, in references and hypotheses.
 
-    An entry is right where all its words are, next to each other on both sides.  The words of the list are those
-    of the reference that stand in an entry.  As in Le et al., "Contextualized Streaming End-to-End Speech Recognition
-    with Trie-Based Deep Biasing and Shallow Fusion", Interspeech 2021, B-WER has their substitutions and deletions and
-    what is inserted of the list, over their number; U-WER has all other errors, over all other words.
+    An entry is right if all its words are aligned as hits that are adjacent on both sides.  Words of the list are the
+    reference words that belong to an entry.  As in Le et al., "Contextualized Streaming End-to-End Speech Recognition
+    with Trie-Based Deep Biasing and Shallow Fusion", Interspeech 2021, B-WER is their substitutions and deletions, plus
+    insertions of listed words, over their number; U-WER is all other errors over all other words.
     """
 
     def __init__(self, path: PathLike, normalizer: Normalizer, language: str | None) -> None:
@@ -55,9 +55,9 @@ class Listed:
             raise DataError(f"{path}: no words in the list; it holds a word or a phrase a line")
         self._finder: Callable[[str | None], _Finder] = cache(self._in_language)
         try:
-            self._finder(language)  # what cannot be normalised shows before anything is read
+            self._finder(language)  # reports entries that cannot be normalised before anything is read
         except _EntryError:
-            if language is not None:  # else it may be that only the language is missing, which each utterance tells
+            if language is not None:  # otherwise only the language may be missing, and utterances may have their own
                 raise
         self.said, self.put, self.right = Counter[str](), Counter[str](), Counter[str]()
         self._rows = Sparse(5)
@@ -122,7 +122,7 @@ class Listed:
 
 
 class _Finder:
-    """Finds entries in texts by their first words."""
+    """Finds the entries of a list in texts, indexed by their first words."""
 
     def __init__(self, entries: Mapping[tuple[str, ...], str]) -> None:
         self.names = list(entries.values())
@@ -131,7 +131,7 @@ class _Finder:
             self._by_first[words[0]].append((number, list(words)))
 
     def places(self, words: Sequence[str]) -> list[Place]:
-        """All places, overlapping ones too."""
+        """Return all occurrences, including overlapping ones."""
         return [
             Place(entry, start, len(wanted))
             for start in range(len(words))
@@ -142,7 +142,7 @@ class _Finder:
 
 @dataclass(frozen=True)
 class ListedWords:
-    """What became of a list of words: how often each was said, written, and right."""
+    """The result for a list: how often each entry was said (`said`), written (`put`) and right."""
 
     entries: int
     shares: Mapping[str, Share]
@@ -183,7 +183,7 @@ class ListedWords:
 
 
 def _most(counts: Counter[str]) -> str:
-    """The most frequent, the alphabet deciding between equals."""
+    """Format the most frequent entries; ties are in alphabetical order."""
     found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
     return ", ".join(f"{name} ({times})" for name, times in found[:_MOST_SHOWN]) + more or "none"

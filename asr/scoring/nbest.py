@@ -1,4 +1,4 @@
-"""How much better the best of n texts would be than the first: the oracle WER of n-best lists."""
+"""The oracle WER of n-best lists: the WER if the best of the first n texts were always chosen."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 class NBest:
-    """Sees the lists that come with the hypotheses; an utterance without one has its text alone."""
+    """Collects the n-best lists of the hypotheses; an utterance without a list counts with its text alone."""
 
     def __init__(self) -> None:
         self.longest = 1
-        self._errors = Sparse(len(_DEPTHS) + 1)  # the last: of the whole list
+        self._errors = Sparse(len(_DEPTHS) + 1)  # the last column is for the whole list
 
     def add(self, pairs: Sequence[Pair]) -> None:
         for pair in pairs:
@@ -51,7 +51,7 @@ class NBest:
 
 @dataclass(frozen=True)
 class Oracle:
-    """The WER if always the best of the first n texts were chosen, by n; `lists` utterances have a list."""
+    """The WER, by n, if the best of the first n texts were always chosen; lists: number of utterances with a list."""
 
     lists: int
     rates: Mapping[int, Share]

@@ -1,4 +1,4 @@
-"""Both sides of a score through one normaliser."""
+"""Normalise both sides of a score in the same way."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _PAIRS_AT_ONCE = 2000
 
 
 def normalised(pairs: Iterable[Pair], normalizer: Normalizer, language: str | None) -> Iterator[list[Pair]]:
-    """The pairs in portions, both texts of each normalised in its language; DataError names the utterance.
+    """Yield the pairs in portions, with both texts normalised in the pair's language.
 
-    Warns, once, of a normaliser that a second pass would take further.
+    Warns once if a second pass of the normaliser would change a text further.
+    Raises DataError, with the utterance's id, for a text that cannot be normalised.
     """
     of_language = cache(normalizer.of_language)
-    # A language that it cannot treat is the user's slip, not an utterance's.
+    # Raises here, without naming an utterance, if the normaliser cannot treat the language that the user chose.
     plain = not of_language(language).steps
     settles = normalizer.idempotent
     going = iter(pairs)

@@ -1,4 +1,4 @@
-"""What was said beside what was recognised, matched by id while both files go by."""
+"""Match references with hypotheses by id while both files are streamed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from asr.scoring.timed import by_time
 
 
 class Pair(NamedTuple):
-    """The number of an utterance among the references, and both of its texts.
+    """An utterance's number among the references, and both of its texts.
 
-    fields: of the reference.  alternatives: the n-best list of the hypothesis, where there is one.  spoken: what both
-    sides say of times, where that was asked for.
+    fields: of the reference.  alternatives: the n-best list of the hypothesis, if any.  spoken: the timed words of both
+    sides, if they were requested.
     """
 
     number: int
@@ -43,9 +43,9 @@ def open_pair(
     columns: tuple[Columns, Columns],
     recordings: bool = False,
 ) -> tuple[Source, Source]:
-    """Open both files so that their rows match: each is read as the other one needs it.
+    """Open both files so that their rows match: the format of each affects how the other is read.
 
-    recordings: STM and CTM give a row for each recording, with its times.
+    recordings: read STM and CTM as one row for each recording, with its times.
     """
     ref_columns, hyp_columns = columns
     kinds = suffix(reference), suffix(hypothesis)
@@ -68,7 +68,7 @@ def open_pair(
 
 
 def _one_said(reference: PathLike, hypothesis: PathLike, form: Literal["ids", "lines"] | None) -> bool:
-    """Whether a transcript of one recording stands beside plain text without ids, which is then all that was said."""
+    """Return whether a transcript of one recording stands beside plain text without ids, to be compared as a whole."""
     return any(
         is_one_recording(one) and not suffix(other) and (form or open_texts(other).form) == "lines"
         for one, other in ((reference, hypothesis), (hypothesis, reference))
@@ -84,10 +84,10 @@ def paired(
     timed: bool = False,
     hint: str = "",
 ) -> Iterator[Pair]:
-    """The pairs, as soon as both texts of one have gone by: only what is out of order is held in memory.
+    """Yield each pair as soon as both of its texts have been read; only rows that are out of order are held in memory.
 
-    Raises DataError, at the end, for ids that stand there twice, or on one side only; with `missing_as_empty` a
-    text that the hypotheses lack is the empty one, and with `ignore_extra` what only they have is left out with a
+    Raises DataError, at the end, for duplicate ids and for ids that only one side has; with `missing_as_empty` a text
+    missing from the hypotheses is empty, and with `ignore_extra` hypotheses without a reference are left out with a
     warning, unless texts are matched by line number.
     """
     ref_ids, hyp_ids = Ids(), Ids()
@@ -136,7 +136,7 @@ def _pair(number: int, ref: Row, hyp: Row, timed: bool) -> Pair:
 
 
 def _duration_s(fields: Mapping[str, Any]) -> float | None:
-    """The "duration" or "duration_s" of a row, None where there is none that makes sense."""
+    """Return the "duration" or "duration_s" of a row, or None unless it is a positive finite number."""
     try:
         duration_s = float(fields.get("duration") or fields.get("duration_s") or 0)
     except (TypeError, ValueError, OverflowError):
@@ -145,7 +145,7 @@ def _duration_s(fields: Mapping[str, Any]) -> float | None:
 
 
 def _alternatives(hyp: Row) -> tuple[str, ...]:
-    """The texts of "nbest" or "alternatives", best first: a list of texts or of objects with "text", else DataError."""
+    """Return the texts of "nbest" or "alternatives", best first; raise DataError if they are not texts."""
     found = hyp.fields.get("nbest") or hyp.fields.get("alternatives")
     if not isinstance(found, list):
         return ()
@@ -159,6 +159,6 @@ def _check_ids(ref_name: str, hyp_name: str, missing: Collection[str], extra: Co
     problems = [f"{hyp_name} lacks {some(missing)} of {ref_name}"] if missing else []
     problems += [f"{hyp_name} has {some(extra)} that {ref_name} lacks"] if extra else []
     if problems:
-        both = missing and extra  # as where the ids of one file are made otherwise
+        both = missing and extra  # then the ids of the two files are probably built differently
         mend = "" if both else f" ({'--missing-as-empty' if missing else '--ignore-extra'} goes on)"
         raise DataError("; ".join(problems) + mend + hint)

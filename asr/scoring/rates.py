@@ -1,4 +1,4 @@
-"""The measures that are made of an alignment's counts, on arrays of them."""
+"""Measures computed from alignment counts, vectorised over arrays of them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Sums = npt.NDArray[np.integer[Any]]
 
 
 class Measure(NamedTuple):
-    """A measure as a fraction of two or three sums.
+    """A measure as a function of two or three sums.
 
-    parts: the sums [4, K] as multiples of hits, substitutions, deletions and insertions.  ratio: of the sums [..., K].
+    parts: [4, K], the sums' weights of hits, substitutions, deletions, insertions.  ratio: of sums [..., K].
     """
 
     unit: Counted
@@ -28,7 +28,7 @@ class Measure(NamedTuple):
     ratio: Callable[[Sums], Values]
 
     def of(self, counts: Counts) -> Values:
-        """The measure of each corpus with counts [..., 4]."""
+        """Return the measure for each row of counts [..., 4]."""
         return self.ratio(counts @ self.parts)
 
 
@@ -37,7 +37,7 @@ _SAID, _RECOGNISED, _ALL = [1, 1, 1, 0], [1, 1, 0, 1], [1, 1, 1, 1]
 
 
 def share(sums: Sums) -> Values:
-    """The first of two sums as a share of the second; of nothing, the first itself."""
+    """Return the first of two sums as a share of the second; if the second is 0, the first itself."""
     return sums[..., 0] / np.maximum(1, sums[..., 1])
 
 
@@ -63,7 +63,7 @@ MEASURES: dict[str, Measure] = {
 
 
 def in_blocks(rows_NK: Sums, block_N: Sums | None) -> Sums:
-    """The sums of the rows of each block; without blocks the rows themselves."""
+    """Return the sum of the rows of each block; without blocks the rows themselves."""
     if block_N is None:
         return rows_NK
     sums = np.zeros((int(block_N.max()) + 1, rows_NK.shape[1]), dtype=np.int64)
@@ -72,17 +72,17 @@ def in_blocks(rows_NK: Sums, block_N: Sums | None) -> Sums:
 
 
 def points(name: str, value: float) -> float:
-    """A value as people read it: of these measures per cent, of translation's as it is."""
+    """Return a value as it is displayed: per cent for error rates, unchanged for translation scores."""
     return 100 * value if name in MEASURES else value
 
 
 def spelled(name: str) -> str:
-    """A measure's name as papers write it."""
+    """Return a metric's name as papers spell it."""
     return {"chrf": "chrF", "tcwer": "tcWER"}.get(name, name.upper())
 
 
 def check_metrics(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """The names without repetition; ConfigError for none and for an unknown one."""
+    """Return the names without duplicates; raise ConfigError for an unknown name or an empty list."""
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]

@@ -1,4 +1,4 @@
-"""hyp.jsonl: what was recognised beside what was said, a line for each utterance."""
+"""hyp.jsonl: for each utterance one line with the recognised text and the reference."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from asr.scoring.rows import Row, Source
 from asr.tasks import TRANSCRIBE
 
 HYPOTHESES = "hyp.jsonl"
-EVALUATION = "evaluation.jsonl"  # how they came about, and the scores
+EVALUATION = "evaluation.jsonl"  # how the hypotheses were decoded, and their scores
 WRITES_ONE = "asr evaluate MANIFEST --model MODEL --out FOLDER writes one"
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """A reference, the text that was recognised, and the n best texts with their scores if there are several.
+    """A reference, the recognised text, and the n-best texts with their scores if there are several.
 
-    task: what was to be made of the speech.
+    task: what the model was asked to do, transcribe or translate.
     """
 
     reference: Row
@@ -32,7 +32,7 @@ class Recognised:
 
     @property
     def row(self) -> dict[str, Any]:
-        """The values of its line."""
+        """The values of its line in hyp.jsonl."""
         ref = self.reference
         row: dict[str, Any] = {"id": ref.id, "text": self.text, "reference": ref.text, "language": ref.language}
         if self.task != TRANSCRIBE:
@@ -43,7 +43,7 @@ class Recognised:
 
 
 def hypotheses_in(folder: Path) -> Path:
-    """The hyp.jsonl that a run left in its folder; DataError where there is none."""
+    """Return the path of the hyp.jsonl in a run's folder; raise DataError if there is none."""
     places = folder / HYPOTHESES, folder / "model" / HYPOTHESES
     if found := next((place for place in places if place.is_file()), None):
         return found
@@ -51,13 +51,13 @@ def hypotheses_in(folder: Path) -> Path:
 
 
 def write_recognised(path: Path, recognised: Iterable[Recognised]) -> None:
-    """Write hyp.jsonl, which appears whole or not at all."""
+    """Write hyp.jsonl atomically."""
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         file.writelines(json_line(each.row) for each in recognised)
 
 
 def read_recognised(path: Path) -> list[Recognised]:
-    """What write_recognised wrote, but for the n best texts."""
+    """Read a file written by `write_recognised`, without the n-best texts."""
     rows = [json.loads(line) for _, line in filled_lines(path)]
     return [
         Recognised(Row(row["id"], row["reference"], row["language"]), row["text"], task=row.get("task", TRANSCRIBE))
@@ -66,7 +66,7 @@ def read_recognised(path: Path) -> list[Recognised]:
 
 
 def sources(recognised: Sequence[Recognised]) -> tuple[Source, Source]:
-    """References and hypotheses as `score_sources` takes them."""
+    """Return references and hypotheses as sources for `score_sources`."""
     refs = Source("the references", None, lambda: (each.reference for each in recognised))
     hyps = Source("the hypotheses", None, lambda: (Row(e.reference.id, e.text, None, e.row) for e in recognised))
     return refs, hyps

@@ -1,4 +1,4 @@
-"""What scoring found: values for JSON, and tables of plain text that can be copied as they are."""
+"""The result of scoring one system: as JSON values and as plain-text tables."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _READ = {"lines": ", a text a line", "ids": ", read as id and text"}
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """What `score` found of one system.
+    """The result of scoring one system.
 
-    counts: of every unit, [utterances, 4] in the order of the references.  groups: what the bootstrap draws
-    together; None: it draws utterances.
+    counts: by unit, [utterances, 4] in the order of the references.  groups: the blocks that the bootstrap draws; None:
+    it draws single utterances.
     """
 
     metrics: tuple[str, ...]
     counts: dict[Counted, Counts]
     normalizer: str
     language: str | None = None
-    form: Form | None = None  # how the reference file was read; None where no file was
+    form: Form | None = None  # how the reference file was read; None for texts in memory
     name: str = "the hypotheses"
     utterances: int = 0
     translation: dict[str, TranslationScore] = field(default_factory=dict)
@@ -53,24 +53,24 @@ class ScoreReport:
 
     @cached_property
     def rates(self) -> dict[str, ErrorRate]:
-        """The counts behind every metric that has some, all utterances together."""
+        """Total counts of every metric that is an error rate."""
         return {n: ErrorRate(*self.totals[MEASURES[n].unit].tolist()) for n in self.metrics if n in MEASURES}
 
     @cached_property
     def values(self) -> dict[str, float]:
-        """Every metric: rates as fractions, BLEU, chrF and TER from 0 to 100."""
+        """The value of every metric: rates as fractions, BLEU, chrF and TER from 0 to 100."""
         found = {n: float(MEASURES[n].of(self.totals[MEASURES[n].unit])) for n in self.metrics if n in MEASURES}
         return found | {n: score.value for n, score in self.translation.items()}
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
-        """The 95 % intervals of all metrics."""
+        """The 95 % interval of every metric."""
         return {n: interval(*self.drawn(n)) for n in (*self.rates, *self.translation)}
 
     def drawn(self, metric: str) -> tuple[Counts, Rate, int | None]:
-        """Sums, a row for what the bootstrap draws together, what makes the metric of them, and how many resamples.
+        """Return the bootstrap's input: a row of sums for each block, the metric as a function of it, the resamples.
 
-        The last is None where that depends on the rows.
+        The number of resamples is None if it depends on the rows.
         """
         rows: Counts
         rate: Rate
@@ -82,7 +82,7 @@ class ScoreReport:
         return in_blocks(rows, self.groups.of_utterance if self.groups else None), rate, resamples
 
     def bootstrap(self) -> str:
-        """How the intervals were found, in words."""
+        """Describe how the intervals were computed."""
         drawn = f"{self.groups.field} ({len(self.groups.names):,})" if self.groups else "utterance"
         many = [f"{min(self.intervals[n].resamples for n in self.rates):,} resamples"] if self.rates else []
         if self.translation:
@@ -91,7 +91,7 @@ class ScoreReport:
         return f"95 % intervals: bootstrap by {drawn}, {' and '.join(many)}{collar}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The result as values for JSON; rates are fractions."""
+        """Return the result as JSON values; rates are fractions."""
         rows: dict[str, dict[str, Any]] = {}
         for n in self.metrics:
             low, high, resamples = self.intervals[n]
@@ -119,7 +119,7 @@ class ScoreReport:
         return {"utterances": self.utterances, **made, "metrics": rows, **details}
 
     def by_group(self, groups: Groups) -> list[GroupScores]:
-        """Every metric of each group."""
+        """Return every metric of each group."""
         counts = {name: self.counts[MEASURES[name].unit] for name in self.rates}
         return breakdown.scores(groups, counts, self.translation)
 
@@ -127,7 +127,7 @@ class ScoreReport:
         return f"{self.utterances} utterances{_READ.get(self.form or '', '')}, normalizer {self.normalizer}"
 
     def table(self) -> str:
-        """The result as plain text; below the counts their share of the reference in per cent."""
+        """Return the result as plain text; below each count stands its percentage of the reference length."""
         rows = [self.heading()]
         width = max([4, *map(len, self.metrics)])
         if self.rates:
@@ -150,7 +150,7 @@ class ScoreReport:
         return "\n".join([*rows, *self.details()])
 
     def details(self) -> Iterator[str]:
-        """Where it goes wrong, as far as that was asked for: plain text."""
+        """Yield the requested breakdowns, confusions and findings as plain text."""
         for groups in self.breakdowns:
             yield f"\n{breakdown.table(groups.field, self.by_group(groups))}"
         if self.confusions:
@@ -159,7 +159,7 @@ class ScoreReport:
             yield f"\n{finding.table()}"
 
     def worst(self, count: int = 5, *, width: int = 100) -> str:
-        """The utterances with most errors by the first metric, aligned; those without an error are left out."""
+        """Return alignments of the utterances with most errors by the first rate; those without errors are left out."""
         if not self.rates:
             return ""
         first = MEASURES[next(iter(self.rates))].unit

@@ -1,4 +1,4 @@
-"""What is scored, as a row for each utterance, read from a file as it goes by."""
+"""Rows of texts to score, one for each utterance, streamed from files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_FIELDS: Mapping[str, Any] = {}
 
 
 class Row(NamedTuple):
-    """One utterance of a file; fields: what else the file says of it, by name."""
+    """One utterance of a file; fields: everything that the file says about it, by name."""
 
     id: str
     text: str
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Texts under a name for messages; each call of `rows` reads them from the start."""
+    """Texts with a name for messages; each call of `rows` reads them from the start."""
 
     name: str
     form: Form | None
@@ -40,7 +40,7 @@ class Source:
 
 
 class Ids:
-    """The ids that have gone by, in eight bytes each."""
+    """The ids seen so far, stored as hashes of eight bytes each."""
 
     def __init__(self) -> None:
         self._hashes = array("q")
@@ -52,13 +52,13 @@ class Ids:
         return len(self._hashes)
 
     def all_different(self) -> bool:
-        """Two ids of one hash may still differ, once in billions of files."""
+        """Return whether all hashes differ; False is, very rarely, a hash collision."""
         hashes = np.frombuffer(self._hashes, dtype=np.int64)
         return len(np.unique(hashes)) == len(hashes)
 
 
 def check_twice(source: Source, ids: Ids) -> None:
-    """Raise DataError, naming them, if some of a source's ids stand there more than once."""
+    """Raise DataError naming the ids that occur more than once in a source."""
     if ids.all_different():
         return
     counts = Counter(row.id for row in source.rows())
@@ -68,14 +68,14 @@ def check_twice(source: Source, ids: Ids) -> None:
 
 
 def some(ids: Collection[str]) -> str:
-    """The number of ids and the first of them, for a message."""
+    """Return the number of ids and the first ten of them, for a message."""
     shown = printable(", ".join(list(ids)[:10]))
     more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
     return f"{len(ids)} id{'s' * (len(ids) > 1)} ({shown}{more})"
 
 
 def lines(path: PathLike) -> Iterator[tuple[int, str]]:
-    """Number and text of each line of a UTF-8 file, as `numbered_lines` parts it; DataError for what is not UTF-8."""
+    """Yield number and text of each line, as split by `numbered_lines`; raise DataError if the file is not UTF-8."""
     for number, line in numbered_lines(Path(path)):
         try:
             yield number, line.decode("utf-8")

@@ -1,4 +1,4 @@
-"""Rates of parts of the utterances, with their intervals."""
+"""Rates over parts of the utterances, with their confidence intervals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asr.scoring.significance import Interval, interval
 
 
 class Sparse:
-    """A few small numbers of those utterances that have any, by the number of the utterance."""
+    """A few small integers for each of the utterances that have any, by utterance number."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -29,7 +29,7 @@ class Sparse:
         self._values.extend(values)
 
     def put(self, into_NK: Counts) -> Counts:
-        """Write the rows that there are over those of an array."""
+        """Overwrite the rows of an array [utterances, width] with the stored ones, and return it."""
         into_NK[np.array(self._numbers, dtype=np.int64)] = np.array(self._values, dtype=np.int64).reshape(
             -1, self.width
         )
@@ -37,7 +37,7 @@ class Sparse:
 
 
 class Share:
-    """A part of a whole, and its 95 % interval; rows [utterances, 2] hold both."""
+    """A part as a share of a whole, with its 95 % interval; rows [utterances, 2] hold part and whole."""
 
     def __init__(self, rows_N2: Counts, groups: Groups | None) -> None:
         self._rows_N2, self._groups = rows_N2, groups
@@ -52,6 +52,6 @@ class Share:
         return {"rate": self.rate, "interval_95": [low, high], part: self.part, whole: self.whole}
 
     def row(self) -> str:
-        """Rate and interval in per cent, part and whole: columns of a table."""
+        """Return rate and interval in per cent, part and whole, as columns of a table."""
         low, high = (100 * end for end in self.interval()[:2])
         return f" {100 * self.rate:9.2f} {f'{low:.2f} to {high:.2f}':>17} {self.part:9} {self.whole:9}"

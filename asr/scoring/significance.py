@@ -1,6 +1,6 @@
-"""How sure a rate is, and whether two systems differ: the bootstrap, and matched pairs of segments.
+"""Confidence intervals of a rate and tests of whether two systems differ: the bootstrap, and matched pairs.
 
-N: blocks that are drawn together (utterances or speakers), K: their counts, B: resamples.
+N: blocks that are drawn as a whole (utterances or speakers), K: counts of each block, B: resamples.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy.typing as npt
 from asr.scoring.rates import Sums, Values
 from asr.scoring.tally import Places
 
-# Draws are cheap where many utterances have the same counts; where they have not, fewer must do.
+# Resampling is fast if many utterances have the same counts; the more distinct counts, the fewer resamples.
 _RESAMPLES, _FEWEST_RESAMPLES, _DRAWS = 10_000, 1_000, 10_000_000
 _SEED = 20040517
 _WEIGHTS_AT_ONCE = 4_000_000
-_GOOD_WORDS = 2  # what parts two segments: Gillick and Cox, and sc_stats by default
+_GOOD_WORDS = 2  # correct words that separate two segments: Gillick and Cox, and the default of sc_stats
 
 Rows = Sums
 Rate = Callable[[Rows], Values]
 
 
 class Interval(NamedTuple):
-    """The middle 95 % of so many resamples."""
+    """A 95 % percentile interval over this number of resamples."""
 
     low: float
     high: float
@@ -34,7 +34,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The second system's rate less the first one's: of the whole corpus, its interval and the p-value."""
+    """The second system's rate minus the first one's on the whole corpus, its interval and the p-value."""
 
     value: float
     interval: Interval
@@ -42,9 +42,9 @@ class Difference(NamedTuple):
 
 
 class MatchedPairs(NamedTuple):
-    """Segments that hold an error, the mean difference of errors in them (first less second), z and two-sided p.
+    """The number of segments with an error, their mean difference in errors (first minus second), z and two-sided p.
 
-    z: None where all differences are the same.
+    z: None if all differences are equal.
     """
 
     segments: int
@@ -54,11 +54,11 @@ class MatchedPairs(NamedTuple):
 
 
 def resample(rows_NK: Rows, resamples: int | None = None, seed: int = _SEED) -> Rows:
-    """Sums [B, K] of N rows drawn with replacement, B times over.
+    """Return the sums [B, K] of N rows drawn with replacement, B times.
 
-    How often each row is drawn follows a multinomial distribution. Rows with the same counts need not be told
-    apart, so one draw for all of them does: a million utterances have a few thousand different counts. Without
-    `resamples` it is 10,000, or down to 1,000 for more than 1,000 different rows.
+    The number of times each row is drawn follows a multinomial distribution. Rows with equal counts are
+    interchangeable, so they are drawn together: a million utterances have only a few thousand distinct counts.
+    By default B is 10,000, and falls to 1,000 as the number of distinct rows grows beyond 1,000.
     """
     different_UK, times_U = _unique(rows_NK)
     resamples = resamples or max(_FEWEST_RESAMPLES, min(_RESAMPLES, _DRAWS // len(different_UK)))
@@ -73,7 +73,7 @@ def resample(rows_NK: Rows, resamples: int | None = None, seed: int = _SEED) -> 
 
 
 def interval(rows_NK: Rows, rate: Rate, resamples: int | None = None) -> Interval:
-    """The bootstrap's 95 % interval (percentiles) of a rate of summed counts.
+    """Return the bootstrap's 95 % percentile interval of a rate of summed counts.
 
     Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004.
     """
@@ -81,11 +81,12 @@ def interval(rows_NK: Rows, rate: Rate, resamples: int | None = None) -> Interva
 
 
 def paired_bootstrap(first_NK: Rows, second_NK: Rows, rate: Rate, resamples: int | None = None) -> Difference:
-    """Both systems on the same resamples (Bisani and Ney 2004).
+    """Compare both systems on the same resamples (Bisani and Ney 2004).
 
-    p is twice the smaller share of resamples in which the difference is not of one sign; with the corpus itself as
-    one more of either, so that it is never 0 and identical systems have 1.  Few blocks cannot tell much, however their
-    resamples fall: p is at least that of a sign test in which all blocks where the systems differ favour one.
+    p is twice the smaller of two shares of resamples: those with a difference <= 0 and those with one >= 0. The corpus
+    itself counts as one more resample in both, so p is never 0, and 1 for identical systems.  A few blocks cannot be
+    strong evidence, however their resamples fall: p is at least that of a sign test in which every block where the
+    systems differ favours the same one.
     """
     sums = resample(np.concatenate([first_NK, second_NK], axis=1), resamples)
     width = first_NK.shape[1]
@@ -97,19 +98,19 @@ def paired_bootstrap(first_NK: Rows, second_NK: Rows, rate: Rate, resamples: int
 
 
 def matched_pairs(first: Places, second: Places) -> MatchedPairs:
-    """Matched-pairs sentence-segment word error test, MAPSSWE.
+    """Run the matched-pairs sentence-segment word error test, MAPSSWE.
 
     Gillick and Cox, "Some statistical issues in the comparison of speech recognition algorithms", ICASSP 1989. A
-    segment ends with its utterance, or where both systems have two words in a row right; those without an error
-    of either system tell nothing and do not count. The mean of the differences is held against the normal
-    distribution, two-sided; where all are the same, and so have no deviation, p is that of the sign test.
+    segment ends with its utterance, or where both systems have two words in a row right; segments in which neither
+    system has an error are not counted. The mean difference is tested against the normal distribution, two-sided; if
+    all differences are equal, so that their deviation is 0, p is that of the sign test.
     """
     utterances = np.concatenate([first.utterances, second.utterances])
     slots = np.concatenate([first.slots, second.slots])
     sign = np.repeat([1, -1], [len(first.slots), len(second.slots)])
     order = np.lexsort((slots, utterances))
     utterances, slots, sign = utterances[order], slots[order], sign[order]
-    # Words of the reference between one error and the next: slot 2i stands before word i, 2i + 1 on it.
+    # Correct reference words between consecutive errors: slot 2i lies before word i, slot 2i + 1 on it.
     between = slots[1:] // 2 - (slots[:-1] + 1) // 2
     begins = (utterances[1:] != utterances[:-1]) | (between >= _GOOD_WORDS)
     segment = np.concatenate([[0], np.cumsum(begins)])[: len(slots)]
@@ -128,7 +129,7 @@ def _middle(values: Values) -> Interval:
 
 
 def _unique(rows_NK: Rows) -> tuple[Rows, npt.NDArray[np.int64]]:
-    """The different rows and how often each is there; by one number for each row, which sorts quickly."""
+    """Return the distinct rows and their counts; rows are encoded as single integers, which sort faster."""
     widths = [int(most) + 1 for most in rows_NK.max(0)]
     if math.prod(widths) >= 2**62:
         return np.unique(rows_NK, axis=0, return_counts=True)

@@ -1,4 +1,4 @@
-"""What was written where nobody speaks: utterances whose reference has no words."""
+"""Words that were recognised in utterances whose reference is empty."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from asr.scoring.rates import Counted
 
 @dataclass
 class Silence:
-    """The utterances without words in the reference, and the words that were written all the same.
+    """Utterances with an empty reference, and the words that were recognised in them.
 
-    written_in: utterances with such a word.  seconds, timed_words: of those whose duration is known.
+    written_in: how many of them have a recognised word.  seconds, timed_words: of those with a known duration.
     """
 
     utterances: int = 0
@@ -44,7 +44,7 @@ class Silence:
 
     @property
     def words_per_hour(self) -> float | None:
-        """Words for an hour of the time that is known."""
+        """Words recognised per hour, over the utterances with a known duration."""
         return 3600 * self.timed_words / self.seconds if self.seconds else None
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What files say of times: recordings of STM and CTM as one stream of words each, and the times in JSON and cuts."""
+"""Times of words: the recordings of STM and CTM as one stream of words each, and the times in JSON and cuts."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Opener = Callable[[PathLike, Literal["ids", "lines"] | None, Columns], Source]
 
 
 def opener(*paths: PathLike) -> Opener:
-    """How to open these files so that STM and CTM give a row for each recording, with its stretches of words.
+    """Return a function that opens a file; STM and CTM among `paths` yield one row per recording, with its stretches.
 
-    A recording is a file, or `file_channel` where one of the files has several channels of it.  Words of a CTM in
-    segments that an STM does not want scored are left out.
+    A recording is a file, or `file_channel` if either side has several channels of the file.  CTM words in segments
+    that an STM excludes from scoring are left out.
     """
     found: dict[PathLike, _Recordings] = {}
     ignored: _Spans = {}
@@ -80,7 +80,7 @@ def _of_ctm(path: PathLike, ignored: _Spans) -> _Recordings:
 
 
 def spoken(row: Row) -> Spoken:
-    """When the words of a row were said: its words, else its segments, or those of a cut; DataError if it tells none.
+    """Return the timed words of a row, or its timed segments, or those of a cut; raise DataError if it has no times.
 
     A text without words needs no times.
     """
@@ -106,7 +106,7 @@ def _parts(fields: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _of_cut(tracks: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The supervisions of a cut: their words where they have an alignment, all in seconds of the cut."""
+    """Yield the supervisions of a cut, with the words of their alignment if any; times are relative to the cut."""
     for track in tracks:
         offset_s = track.get("offset", 0.0)
         for part in track["cut"].get("supervisions", ()):
@@ -121,7 +121,7 @@ def _of_cut(tracks: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 
 
 def _of_part(part: Mapping[str, Any]) -> list[Stretch]:
-    """A segment as one stretch, or as its words where it has them."""
+    """Return a segment as one stretch, or as a stretch for each of its words if it has them."""
     words = part.get("words")
     if words:
         return [Stretch(_text(word), _time(word, "start"), _time(word, "end")) for word in words]

@@ -1,4 +1,4 @@
-"""Counting while pairs go by: of an utterance only small numbers are kept, and the few worst ones whole."""
+"""Count errors while pairs stream by: only a few integers are kept of each utterance, and the worst ones in full."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from asr.scoring.tcwer import COLLAR_S, constrained_counts, times_of
 
 
 class Utterance(NamedTuple):
-    """One pair as it was compared: after normalisation.  counts: hits, substitutions, deletions, insertions."""
+    """One pair after normalisation, as it was compared.  counts: hits, substitutions, deletions, insertions."""
 
     id: str
     reference: str
@@ -33,18 +33,18 @@ class Utterance(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where each word error stands: the utterance's number, and twice the word's, one more if it is on the word."""
+    """Positions of word errors: the utterance's number, and a slot: 2i for an insertion before word i, else 2i + 1."""
 
     utterances: npt.NDArray[np.int64]
     slots: npt.NDArray[np.int64]
 
 
 class Tally:
-    """What is counted of a corpus.  All that it gives is in the order of the references.
+    """Counts of a corpus; all results are in the order of the references.
 
-    units: what to count; the first one tells which utterances are the worst.  fields: of the references, whose values
-    are kept for each utterance.  places: whether to keep where the errors stand.  confusions: takes the errors.
-    watchers: see every pair.  collar_s: of words with times.
+    units: what to count; the first one decides which utterances are the worst.  fields: of the references, whose values
+    are kept for each utterance.  places: keep the positions of errors.  confusions: receives all word errors.
+    watchers: see every pair.  collar_s: of tcWER.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Tally:
         self._at_utterance, self._at_slot = array("q"), array("q")
 
     def add(self, pairs: Sequence[Pair]) -> None:
-        """Count pairs whose texts are normalised."""
+        """Count pairs whose texts are already normalised."""
         counts = {unit: self._count(pairs, unit) for unit in self._units}
         for unit, rows in counts.items():
             self._counts[unit].append(rows)
@@ -109,26 +109,26 @@ class Tally:
 
     @property
     def worst(self) -> tuple[Utterance, ...]:
-        """The worst first."""
+        """The utterances with most errors, worst first."""
         return tuple(entry[-1] for entry in sorted(self._worst, key=lambda e: e[:3], reverse=True))
 
     def counts(self) -> dict[Counted, Counts]:
-        """Counts [utterances, 4] of every unit."""
+        """Return the counts [utterances, 4] of every unit."""
         order = self._order()
         return {unit: np.concatenate(rows)[order] for unit, rows in self._counts.items()}
 
     def groups(self, field: str) -> Groups:
-        """The values of a field, and for each utterance which of them it has."""
+        """Return the values of a field, and the value of each utterance."""
         codes = self._fields[field]
         found = np.array(codes.codes)[self._order()]
-        # Numbered as they come in the references, whatever the order of the hypotheses: systems are compared by them.
+        # Numbered in the order of the references, not of the hypotheses: comparisons of systems rely on equal numbers.
         used, first, group = np.unique(found, return_index=True, return_inverse=True)
         order = np.argsort(first)
         names = list(codes.names)
         return Groups(field, tuple(names[code] for code in used[order]), np.argsort(order)[group])
 
     def findings(self, counts: Mapping[Counted, Counts], by: str | None) -> tuple[Finding, ...]:
-        """What the watchers found.  by: the field whose utterances are drawn together."""
+        """Return the findings of all watchers.  by: the field whose utterances the bootstrap draws as blocks."""
         groups = self.groups(by) if by else None
         found = (watcher.found(counts, groups) for watcher in self._watchers)
         return tuple(finding for finding in found if finding is not None)
@@ -147,7 +147,7 @@ def _timed_counts(pair: Pair, collar_s: float) -> tuple[int, int, int, int]:
 
 
 class _Codes:
-    """A number for each value of a field, and that of each utterance."""
+    """Numbers the values of a field, and keeps the number of each utterance's value."""
 
     def __init__(self, field: str) -> None:
         self.field = field
