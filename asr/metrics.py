@@ -1,7 +1,7 @@
-"""Word and character error rates, and the alignments behind them, all as jiwer finds them.
+"""Word and character error rates and the alignments behind them, with the results of jiwer.
 
-jiwer keeps an object for each stretch of each alignment. Where only counts are wanted its engine, rapidfuzz, is asked
-itself, as jiwer asks it, and nothing is kept.
+jiwer creates an object for each chunk of each alignment. Where only counts are needed, its engine, rapidfuzz, is
+called directly in the same way, without keeping anything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 
 @dataclass(frozen=True)
 class ErrorRate:
-    """Counts of an alignment; two of them add up to the counts of both together."""
+    """Counts of an alignment; adding two of them gives the counts of both together."""
 
     hits: int = 0
     substitutions: int = 0
@@ -40,7 +40,7 @@ class ErrorRate:
 
     @property
     def reference_length(self) -> int:
-        """Units of the reference."""
+        """Number of units in the reference."""
         return self.hits + self.substitutions + self.deletions
 
     @property
@@ -50,9 +50,9 @@ class ErrorRate:
 
     @property
     def rate(self) -> float:
-        """Errors per unit of reference, 0.05 for 5 %.
+        """Errors per unit of reference: 0.05 for 5 %.
 
-        Above an empty reference it is the number of insertions, as in jiwer: finite, and 0 if nothing was inserted.
+        For an empty reference it is the number of insertions, as in jiwer: finite, and 0 if nothing was inserted.
         """
         return self.errors / max(1, self.reference_length)
 
@@ -67,7 +67,7 @@ class ErrorRate:
 
 @dataclass(frozen=True)
 class Edit:
-    """One step of an alignment: a token of the reference against one of the hypothesis ('' where there is none)."""
+    """One step of an alignment: a token of the reference and one of the hypothesis, '' where one side has none."""
 
     kind: Kind
     reference: str
@@ -75,18 +75,18 @@ class Edit:
 
 
 def error_rate(references: Sequence[str], hypotheses: Sequence[str], unit: Unit = "word") -> ErrorRate:
-    """Count the errors of hypotheses against references, pair by pair, and sum them up.
+    """Sum the errors of hypotheses against references, compared pair by pair.
 
-    Words are what white space parts. Characters are code points and include the spaces between words, as in
-    jiwer, while white space at both ends is no part of a text. Tokens are those of `mixed_tokens`: characters of
-    Chinese and other scripts without spaces, words of all others. Empty texts are allowed on either side.
-    Raises DataError when the two sides differ in number.
+    Words are separated by white space. Characters are code points and include the spaces between words, as in
+    jiwer, but not white space at either end. Tokens are those of `mixed_tokens`: characters of Chinese and other
+    scripts without spaces, words of all others. Either side may have empty texts.
+    Raises DataError if the two sides differ in number.
     """
     return ErrorRate(*error_counts(references, hypotheses, unit).sum(0).tolist())
 
 
 def error_counts(references: Sequence[str], hypotheses: Sequence[str], unit: Unit = "word") -> Counts:
-    """Count the errors of each pair by itself, as an array [pairs, 4]; otherwise like `error_rate`."""
+    """Return the counts of each pair as an array [pairs, 4]; otherwise like `error_rate`."""
     if len(references) != len(hypotheses):
         raise DataError(
             f"{len(references)} references but {len(hypotheses)} hypotheses: they are compared pair by pair"
@@ -97,7 +97,7 @@ def error_counts(references: Sequence[str], hypotheses: Sequence[str], unit: Uni
 
 
 class WordError(NamedTuple):
-    """One error, and before which word of the reference it stands, or on which."""
+    """One error; at: the index of the reference word that it affects, or before which a word is inserted."""
 
     kind: Kind
     at: int
@@ -106,7 +106,7 @@ class WordError(NamedTuple):
 
 
 def word_errors(reference: str, hypothesis: str) -> list[WordError]:
-    """The errors of one pair in order; '' where a side has no word."""
+    """Return the errors of one pair in order; '' where a side has no word."""
     refs, hyps = reference.split(), hypothesis.split()
     found = []
     edits: Any = Levenshtein.editops(refs, hyps).as_list()
@@ -118,25 +118,25 @@ def word_errors(reference: str, hypothesis: str) -> list[WordError]:
 
 
 class Matches(NamedTuple):
-    """Of an alignment of words: which word of the hypothesis each one that is right is, and which are inserted."""
+    """A word alignment.  hits: maps reference indices to hypothesis indices.  inserted: indices in the hypothesis."""
 
     hits: dict[int, int]
     inserted: list[int]
 
 
 def word_matches(refs: Sequence[str], hyps: Sequence[str]) -> Matches:
-    """What is right and what is inserted, by the alignment that all counts come from."""
+    """Return hits and insertions of the alignment on which all counts are based."""
     edits: Any = Levenshtein.editops(refs, hyps)
     hits = {b.a + i: b.b + i for b in edits.as_matching_blocks() for i in range(b.size)}
     return Matches(hits, [against for tag, _, against in edits.as_list() if tag == "insert"])
 
 
 def align(reference: str, hypothesis: str, unit: Unit = "word") -> list[Edit]:
-    """Return the edits that turn the reference into the hypothesis, in order, as few as possible."""
+    """Return a minimal sequence of edits that turns the reference into the hypothesis."""
     if unit == "character":
         out = jiwer.process_characters(reference, hypothesis)
     else:
-        # jiwer parts words at single spaces only: tabs, no-break and ideographic spaces count here as well.
+        # jiwer splits words at single spaces only; tabs, no-break and ideographic spaces must count as well.
         out = jiwer.process_words(*(" ".join(_PARTS[unit](text)) for text in (reference, hypothesis)))
     edits: list[Edit] = []
     for chunk in out.alignments[0]:
@@ -149,12 +149,12 @@ def align(reference: str, hypothesis: str, unit: Unit = "word") -> list[Edit]:
 
 
 def show_alignment(edits: Iterable[Edit], *, width: int = 100, gap: str = " ") -> str:
-    """Draw an alignment as lines of plain text: REF over HYP over a mark (S, D, I) below each error.
+    """Draw an alignment as plain text: REF over HYP over a mark (S, D, I) below each error.
 
-    Stars stand where one side has nothing. Blocks of three lines are folded at `width` columns; East Asian wide
+    Stars fill the side that has no token. Blocks of three lines are wrapped at `width` columns; East Asian wide
     characters take two columns, combining marks none. Control characters are shown as ``\\x1b``, so that a
-    transcript cannot play with the terminal, and a space that is a token itself as ``␣``. `gap` parts tokens: ''
-    suits characters.
+    transcript cannot manipulate the terminal, and a space that is itself a token as ``␣``. `gap` separates tokens;
+    use '' for characters.
     """
     head = ("REF: ", "HYP: ", "     ")
     blocks: list[list[str]] = []
@@ -175,7 +175,7 @@ def show_alignment(edits: Iterable[Edit], *, width: int = 100, gap: str = " ") -
 
 
 def _count(ref: Sequence[str], hyp: Sequence[str]) -> tuple[int, int, int, int]:
-    """Hits, substitutions, deletions, insertions.  rapidfuzz tells words apart by their 64-bit hashes."""
+    """Return hits, substitutions, deletions, insertions.  rapidfuzz compares words by their 64-bit hashes."""
     if ref == hyp:
         return len(ref), 0, 0, 0
     substitutions = deletions = insertions = 0
@@ -193,6 +193,6 @@ def _count(ref: Sequence[str], hyp: Sequence[str]) -> tuple[int, int, int, int]:
 def _visible(token: str) -> str:
     if token == " ":
         return "␣"
-    # Cc: control; Cf: format, which includes the marks that turn the direction of a whole line.
+    # Cc: control; Cf: format, which includes the marks that reverse the direction of a whole line.
     hidden = {"Cc", "Cf", "Zl", "Zp", "Cs"}
     return "".join(ascii(c)[1:-1] if unicodedata.category(c) in hidden else c for c in token)

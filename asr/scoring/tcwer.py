@@ -1,9 +1,9 @@
-"""Word errors under a constraint of time: words only match where they were said at nearly the same time.
+"""Time-constrained word errors: words only match if they were said at nearly the same time.
 
 tcWER of von Neumann, Boeddeker, Delcroix and Haeb-Umbach, "MeetEval: A Toolkit for Computation of Word Error Rates for
-Meeting Transcription Systems", CHiME 2023, for one stream of words.  As in MeetEval, words of a longer stretch share
-its time by their characters; a word of the hypothesis may meet those of the reference whose time overlaps the one from
-a collar before its middle to a collar after it; all errors weigh 1.
+Meeting Transcription Systems", CHiME 2023, for a single stream of words.  As in MeetEval, the words of a stretch divide
+its time in proportion to their characters; a hypothesis word may match reference words whose time overlaps the interval
+from a collar before its middle to a collar after it; all errors have weight 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Spans = npt.NDArray[np.float64]  # [words, 2]: start and end in seconds
 
 
 class Stretch(NamedTuple):
-    """Words that were said from start to end: a word, or a whole segment."""
+    """Words said between start and end: a single word, or a whole segment."""
 
     text: str
     start_s: float
@@ -33,21 +33,22 @@ class Stretch(NamedTuple):
 def constrained_counts(
     refs: Sequence[str], ref_R2: Spans, hyps: Sequence[str], hyp_H2: Spans, collar_s: float
 ) -> tuple[int, int, int, int]:
-    """Hits, substitutions, deletions and insertions; of alignments with equally few errors one with most hits."""
+    """Return hits, substitutions, deletions, insertions; of the alignments with fewest errors, one with most hits."""
     middle_H = hyp_H2.mean(1)
     return _count(refs, ref_R2, hyps, np.stack([middle_H - collar_s, middle_H + collar_s], axis=1))
 
 
 def _count(refs: Sequence[str], ref_R2: Spans, hyps: Sequence[str], reach_H2: Spans) -> tuple[int, int, int, int]:
-    """Row by row of the reference; of a row only the words that it, or what comes before or after it, can meet.
+    """Fill the alignment table by reference word, restricted to the hypothesis words that can matter in each row.
 
-    An error costs more than all hits together gain, so that both are read off the cheapest alignment's cost.
+    An error costs more than all hits together gain, so errors and hits can both be read off the cheapest alignment's
+    cost.
     """
     error = min(len(refs), len(hyps)) + 1
     numbers = {word: number for number, word in enumerate({*refs, *hyps})}
     hyp_H = np.array([numbers[word] for word in hyps], dtype=np.int64)
     first_R, last_R = _windows(ref_R2, reach_H2)
-    cost: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)  # [j]: of the reference so far against at + j words
+    cost: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)  # [j]: of the reference so far and at + j words
     at = 0
     for word, (start_s, end_s), first, last in zip(refs, ref_R2, first_R.tolist(), last_R.tolist(), strict=True):
         cost, at = _inserted(cost, at, first, last, error), first
@@ -65,7 +66,7 @@ def _count(refs: Sequence[str], ref_R2: Spans, hyps: Sequence[str], reach_H2: Sp
 
 
 def _windows(ref_R2: Spans, reach_H2: Spans) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """For each word of the reference the first word that it or a later one can meet, and the end of those before."""
+    """Return, for each reference word, the range of hypothesis words that its row of the table must cover."""
     ends_H = np.maximum.accumulate(reach_H2[:, 1])
     starts_H = np.minimum.accumulate(reach_H2[::-1, 0])[::-1]
     first_R = np.searchsorted(ends_H, np.minimum.accumulate(ref_R2[::-1, 0])[::-1], side="right")
@@ -74,7 +75,7 @@ def _windows(ref_R2: Spans, reach_H2: Spans) -> tuple[npt.NDArray[np.intp], npt.
 
 
 def _inserted(cost: npt.NDArray[np.int64], at: int, first: int, last: int, error: int) -> npt.NDArray[np.int64]:
-    """The costs from `first` to `last`: beyond those that are known, words can only be inserted."""
+    """Return the costs from `first` to `last`; beyond the computed ones, words can only be inserted."""
     more = last - (at + len(cost)) + 1
     if more > 0:
         cost = np.concatenate([cost, cost[-1] + error * np.arange(1, more + 1)])
@@ -82,10 +83,10 @@ def _inserted(cost: npt.NDArray[np.int64], at: int, first: int, last: int, error
 
 
 def times_of(words: Sequence[str], stretches: Sequence[Stretch]) -> Spans:
-    """When each word of a normalised text was said.
+    """Return the times of the words of a normalised text.
 
-    Words that a normaliser left or only wrote otherwise keep their time; those that it put in place of others share
-    the time of those.
+    Words that the normaliser left or only respelled keep their times; words that replace others divide the time of
+    those that they replace.
     """
     tokens = [token for stretch in stretches for token in stretch.text.split()]
     spans = [span for stretch in stretches for span in _shared(stretch.text.split(), stretch.start_s, stretch.end_s)]
@@ -100,7 +101,7 @@ def _carried(words: Sequence[str], tokens: Sequence[str], spans: Sequence[Span])
     edits: Any = Levenshtein.editops([_bare(token) for token in tokens], [_bare(word) for word in words])
     found: list[Span] = []
     start = 0
-    for block in edits.as_matching_blocks():  # the last one is empty and stands behind all
+    for block in edits.as_matching_blocks():  # the last block is empty and marks the end
         found += _between(words[len(found) : block.b], spans, start, block.a)
         start = block.a + block.size
         found += spans[block.a : start]
@@ -108,7 +109,7 @@ def _carried(words: Sequence[str], tokens: Sequence[str], spans: Sequence[Span])
 
 
 def _between(words: Sequence[str], spans: Sequence[Span], start: int, end: int) -> Sequence[Span]:
-    """Times for words that came in place of those of spans[start:end]."""
+    """Return times for words that replace the words of spans[start:end]."""
     if len(words) == end - start:
         return spans[start:end]
     begin_s = spans[start][0] if start < len(spans) else spans[-1][1]
@@ -120,7 +121,7 @@ def _bare(word: str) -> str:
 
 
 def _shared(words: Sequence[str], start_s: float, end_s: float) -> list[Span]:
-    """The time of a stretch, to each word as its characters are to all."""
+    """Divide the time of a stretch among its words in proportion to their characters."""
     ends = list(accumulate(map(len, words), initial=0))
     each_s = (end_s - start_s) / max(1, ends[-1])
     return [(start_s + each_s * a, start_s + each_s * b) for a, b in pairwise(ends)]

@@ -1,4 +1,4 @@
-"""Texts with times: STM and CTM of NIST's sclite, and subtitles."""
+"""Texts with times: sclite's STM and CTM, and subtitles."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ class TimedWord(NamedTuple):
 
 
 def refuse_alternatives(path: PathLike, number: int, text: str) -> None:
-    """Raise DataError where sclite would choose among texts: only one text can be scored here."""
+    """Raise DataError for alternative texts in curly brackets, which sclite accepts but this project does not."""
     if "{" in text.split():
         raise DataError(f"{os.fspath(path)}:{number}: alternatives in curly brackets are not read; choose one of them")
 
 
 def segments(path: PathLike) -> Iterator[Segment]:
-    """The lines of STM: `file channel speaker begin end [<label>] text`; a line that begins with ;; is a comment.
+    """Yield the lines of an STM: `file channel speaker begin end [<label>] text`; lines starting with ;; are comments.
 
-    Segments whose text is IGNORE_TIME_SEGMENT_IN_SCORING come too.
+    Includes segments whose text is IGNORE_TIME_SEGMENT_IN_SCORING.
     """
     for number, line in lines(path):
         if not line.strip() or line.startswith(";;"):
@@ -82,7 +82,7 @@ def segments(path: PathLike) -> Iterator[Segment]:
 
 
 def timed_words(path: PathLike) -> Iterator[TimedWord]:
-    """The lines of CTM: `file channel begin duration word [confidence]`; lines that begin with ;; are comments."""
+    """Yield the lines of a CTM: `file channel begin duration word [confidence]`; ;; begins a comment line."""
     for number, line in lines(path):
         if not line.strip() or line.startswith(";;"):
             continue
@@ -96,7 +96,7 @@ def timed_words(path: PathLike) -> Iterator[TimedWord]:
 
 
 def read_stm(path: PathLike) -> Iterator[Row]:
-    """A row for each segment that is to be scored."""
+    """Yield a row for each segment that is scored."""
     for segment in segments(path):
         if segment.scored:
             fields = {k: getattr(segment, k) for k in ("file", "channel", "speaker", "label")}
@@ -105,7 +105,7 @@ def read_stm(path: PathLike) -> Iterator[Row]:
 
 
 def read_ctm(path: PathLike) -> Iterator[Row]:
-    """A row for each file (named `file`, or `file_channel` where it has several), its words in order of time."""
+    """Yield a row for each file (or `file_channel` if it has several channels), with its words in order of time."""
     spoken: dict[str, dict[str, list[TimedWord]]] = defaultdict(lambda: defaultdict(list))
     for word in timed_words(path):
         spoken[word.file][word.channel].append(word)
@@ -117,12 +117,12 @@ def read_ctm(path: PathLike) -> Iterator[Row]:
 
 
 def by_time(reference: Source, hypothesis: Source) -> Source:
-    """The words of a CTM as texts of the segments of an STM, by file and channel.
+    """Assign the words of a CTM to the segments of an STM, by file and channel.
 
-    As in sclite, the words go by in order of their beginnings and the segments with them: a word whose middle is
-    not before the end of a segment, and all after it, belong to a later one, if there is one.  Words in segments
-    that are not scored go with them; words of files and channels that the STM does not have are an error
-    (DataError), as only a slip explains them.
+    As in sclite, words are taken in order of their starts and segments in order of time: a word whose middle lies at
+    or after the end of a segment belongs, with all words after it, to a later one, if there is one.  Words in segments
+    that are not scored are dropped with them.  Raises DataError for words of a file and channel that the STM lacks, as
+    they can only be a mistake.
     """
     return Source(hypothesis.name, "ctm", lambda: _in_segments(reference.name, hypothesis.name))
 
@@ -140,7 +140,7 @@ def _in_segments(stm: PathLike, ctm: PathLike) -> Iterator[Row]:
         )
     for place, there in plan.items():
         if place not in words:
-            continue  # a file that was not recognised is missing, and said to be
+            continue  # reported as missing when the ids are matched
         ordered = sorted(there, key=lambda s: (s.start_s, s.end_s))
         texts: list[list[str]] = [[] for _ in ordered]
         at = 0
@@ -154,17 +154,17 @@ def _in_segments(stm: PathLike, ctm: PathLike) -> Iterator[Row]:
 
 
 def read_subtitles(path: PathLike) -> Iterator[Row]:
-    """The cues of SubRip or WebVTT in the order of the file, numbered from 1, without tags.
+    """Yield the cues of SubRip or WebVTT without tags, in file order and numbered from 1.
 
-    A cue is what stands below a line with an arrow between two times, up to an empty line or the next cue; all else is
-    passed over.
+    A cue is the text below a line with an arrow between two times, up to an empty line or the next cue; everything else
+    is ignored.
     Raises DataError for a file without cues.
     """
     number = 0
     text: list[str] | None = None
     for _, line in lines(path):
         if _ARROW.search(line):
-            if text is not None:  # no empty line before it; in SubRip the last one is this cue's number
+            if text is not None:  # no empty line before this one; in SubRip the last line of text is this cue's number
                 yield _cue(number, text[:-1] if text and text[-1].strip().isdecimal() else text)
             number, text = number + 1, []
         elif not line.strip() and text is not None:

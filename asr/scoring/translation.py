@@ -1,6 +1,6 @@
-"""BLEU, chrF and TER, as sacrebleu computes them.
+"""BLEU, chrF and TER, computed by sacrebleu.
 
-Shapes: N texts, K counts of each.
+Shapes: N texts, K statistics of each.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from asr.scoring.rates import Sums, Values
 
 TRANSLATION = ("bleu", "chrf", "ter")
 MORE_IS_BETTER = ("bleu", "chrf")
-_AT_ONCE = 1_000  # texts, of whose references sacrebleu holds all n-grams
-RESAMPLES = 1_000  # sacrebleu's own number; each is a score that Python computes
+_AT_ONCE = 1_000  # texts at once: sacrebleu holds all n-grams of their references
+RESAMPLES = 1_000  # as in sacrebleu; each resample's score is computed in Python
 _CUT = {"zh": "zh"} | dict.fromkeys(("ja", "th", "lo", "km", "my"), "char")
 
 
 class TranslationScore(NamedTuple):
-    """A score on sacrebleu's scale of 0 to 100, and the signature that tells how it was computed.
+    """A score on sacrebleu's scale of 0 to 100, and sacrebleu's signature of how it was computed.
 
-    counts_NK: what it is made of, by text.  metric: sacrebleu's, which makes scores of their sums.
+    counts_NK: sufficient statistics of each text.  metric: the sacrebleu object that turns sums of them into scores.
     """
 
     value: float
@@ -31,7 +31,7 @@ class TranslationScore(NamedTuple):
     metric: Any
 
     def ratio(self, sums: Sums) -> Values:
-        """The scores of corpora with these sums [..., K]."""
+        """Return the score for each row of sums [..., K]."""
         return np.apply_along_axis(self._of_sums, -1, sums)
 
     def _of_sums(self, sums_K: Sums) -> float:
@@ -39,7 +39,7 @@ class TranslationScore(NamedTuple):
 
 
 def cutting(languages: Collection[str | None]) -> dict[str, str]:
-    """How sacrebleu's BLEU is told to cut texts of these languages."""
+    """Return the tokenizer option of sacrebleu's BLEU for texts in these languages."""
     codes = {(code or "").replace("_", "-").partition("-")[0].lower() for code in languages}
     cut = _CUT.get(codes.pop()) if len(codes) == 1 else None
     return {"tokenize": cut} if cut else {}
@@ -48,16 +48,16 @@ def cutting(languages: Collection[str | None]) -> dict[str, str]:
 def translation_score(
     name: str, references: Sequence[str], hypotheses: Sequence[str], languages: Collection[str | None] = ()
 ) -> TranslationScore:
-    """The score of a corpus with one reference a text.
+    """Score a corpus with one reference for each text.
 
-    name: of TRANSLATION.  languages: of the texts.  BLEU cuts Chinese as sacrebleu does, and texts of other scripts
-    without spaces into characters; all else, and texts of several languages, into the words of mteval-v13a.
+    name: one of TRANSLATION.  languages: of the texts.  BLEU tokenizes Chinese with sacrebleu's `zh`, other scripts
+    without spaces into characters, and everything else, including texts in several languages, with mteval-v13a.
     """
-    import sacrebleu  # only where it is asked for
+    import sacrebleu  # imported only when needed
 
     metrics: dict[str, Any] = {"bleu": sacrebleu.BLEU, "chrf": sacrebleu.CHRF, "ter": sacrebleu.TER}
     metric = metrics[name](**(cutting(languages) if name == "bleu" else {}))
-    # What corpus_score sums up; nothing public gives it by text, which intervals and groups need.
+    # The statistics that corpus_score sums up: no public method returns them by text, as intervals and groups need.
     counts_NK = np.concatenate(
         [
             np.array(metric._extract_corpus_statistics(hypotheses[part], [references[part]]), dtype=np.int32)

@@ -1,4 +1,4 @@
-"""A WER of Chinese, Japanese or Thai as it is written compares whole sentences: notice it, and say so."""
+"""Warn if WER is computed on Chinese, Japanese or Thai without word spaces, where it compares whole sentences."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from asr.scoring.pairs import Pair
 from asr.scoring.rates import Counted
 from asr.text.scripts import HAN_OR_KANA, SOUTH_EAST_ASIAN
 
-_LOOKED_AT = 100  # references of each portion
-_LONGEST_WORD = 3.0  # on average; where words are parted they have fewer than two Chinese characters
-# It takes about two letters of these alphabets to say what a Chinese character says.
+_LOOKED_AT = 100  # references examined of each portion
+_LONGEST_WORD = 3.0  # mean length in characters; segmented Chinese words have fewer than two on average
+# About two letters of these alphabets carry as much as one Chinese character.
 _WEIGHTS = ((regex.compile(HAN_OR_KANA), 1.0), (regex.compile(SOUTH_EAST_ASIAN), 0.5))
 
 
 class Unspaced:
-    """Looks at references as they go by."""
+    """Detects references that are written without spaces between words."""
 
     def __init__(self) -> None:
         self._length = 0.0
         self._words = self._others = 0
 
     def look_at(self, pairs: Sequence[Pair]) -> None:
-        """Take the first few references of a portion into account."""
+        """Examine the first references of a portion."""
         for pair in pairs[:_LOOKED_AT]:
             words = pair.reference.split()
             if pair.reference.isascii():
@@ -38,7 +38,7 @@ class Unspaced:
                 self._others += length == 0
 
     def warn(self, units: Collection[Counted]) -> None:
-        """Warn where words were counted that are none."""
+        """Warn if words are counted in references without word spaces."""
         if "word" in units and self._length > max(self._others, _LONGEST_WORD * self._words):
             warnings.warn(
                 "the references have no spaces between words (as Chinese, Japanese and Thai are written), so WER "
