@@ -1,6 +1,6 @@
-"""The scores of one or several systems as a page for a browser: one HTML file that loads nothing.
+"""The scores of one or more systems as a page for a browser: a single HTML file without external resources.
 
-Its figures are those of `asr.scoring`, and its alignments jiwer's.
+The figures come from `asr.scoring`, the alignments from jiwer.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def write_report(
     failed: Callable[[str], None] = lambda line: None,
     bar: Bar = lambda what: nullcontext(lambda done, total: None),
 ) -> Path:
-    """Score files as `compare` does and write `folder`/report.html, whose path is given back.
+    """Score files as `compare` does, write `folder`/report.html and return its path.
 
-    utterances: how many of them the page holds, those with most errors.  audio: a folder of files named by id, or a
-    manifest of cuts; images: a folder of PNG or JPEG named by id; media: how many of the worst utterances get some.
-    failed: told, a line each, what of that cannot be read.  bar: a progress bar under a name.
-    Raises what `compare` raises, and DataError for a file in place of the page that is no such page.
+    utterances: number of utterances on the page, those with most errors.  audio: a folder of files named by id, or a
+    manifest of cuts; images: a folder of PNG or JPEG named by id; media: how many of the worst utterances get media.
+    failed: called with a one-line message for each medium that cannot be read.  bar: opens a progress bar with a title.
+    Raises whatever `compare` raises, and DataError if the file to write exists but is not such a page.
     """
     path = claim(folder)
-    # The length counts words, whatever the metrics.
+    # Utterances are always grouped by length, which counts words whatever the metrics.
     options = replace(options, breakdown=("length", *options.breakdown))
     with bar("scoring") as on_done:
         comparison = compare(reference, hypotheses, options, on_done)
@@ -51,7 +51,7 @@ def write_report(
     with_media = worst(shown, media) if audio or images else []
     sources: list[Source] = [pictures_in(images)] if images else []
     if audio:
-        from asr.report.clips import clips_from  # torch and lhotse take seconds
+        from asr.report.clips import clips_from  # imports torch and lhotse, which takes seconds
 
         sources.append(clips_from(audio, {utterance.id for utterance in with_media}))
     with bar("writing") as on_done:

@@ -1,6 +1,7 @@
-"""The sound of an utterance: a clip as FLAC, and its log-mel picture.
+"""Audio of an utterance for the page: a clip as FLAC, and a picture of its log-mel features.
 
-Whatever a file holds, the page gets samples that `asr.audio` decoded, written anew.  Shapes: N samples.
+Whatever the source file's format, the page gets samples that `asr.audio` decoded and that are encoded anew.
+Shapes: N samples.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ RATE_HZ = 16000
 LONGEST_S = 60.0
 _N_MELS, _WINDOW_MS, _HOP_MS = 80, 25.0, 10.0
 
-Load = Callable[[str], Tensor]  # the samples (N,) of an id at RATE_HZ, at most LONGEST_S of them
+Load = Callable[[str], Tensor]  # from an id to its samples (N,) at RATE_HZ, at most LONGEST_S of them
 
 
 def clips_from(source: Path, ids: Collection[str]) -> Source:
-    """Clips and their pictures, from a folder of audio files named by id or from a manifest of cuts."""
+    """Return a source of clips and their pictures, from a folder of audio files named by id or a manifest of cuts."""
     load = _from_folder(source) if source.is_dir() else _from_manifest(source, ids)
     log_mel = LogMel(RATE_HZ, _N_MELS, _WINDOW_MS, _HOP_MS)
 
@@ -59,7 +60,7 @@ def _from_folder(folder: Path) -> Load:
 
 
 def _from_manifest(path: Path, ids: Collection[str]) -> Load:
-    """Only the wanted cuts are kept, of however many."""
+    """Keep only the lines of the wanted cuts in memory."""
     lines: dict[str, bytes] = {}
     for number, line in filled_lines(path):
         try:

@@ -1,4 +1,4 @@
-"""What the page says above its utterances: the figures of `asr score`, and where bars and marks stand, in per cent."""
+"""Figures at the top of the page: those of `asr score`, and positions of bars and marks in per cent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asr.scoring.breakdown import MOST_ROWS, Groups, GroupScores, scores
 
 
 class System(NamedTuple):
-    """A system under the letter that stands for it where its name is too long."""
+    """A system, with the letter that stands for it where its name is too long."""
 
     letter: str
     name: str
@@ -28,7 +28,7 @@ class Scale(NamedTuple):
 
     @classmethod
     def up_to(cls, most: float) -> Scale:
-        """The axis that holds `most`, with at most six marks, at round numbers."""
+        """Return the axis that reaches at least `most`, with at most six ticks at round numbers."""
         most = most if most > 0 else 0.01
         power = 10.0 ** math.floor(math.log10(most / 5))
         step = next(power * factor for factor in (1, 2, 5, 10) if most / (power * factor) <= 5)
@@ -36,12 +36,12 @@ class Scale(NamedTuple):
         return cls(count * step, tuple(number * step for number in range(count + 1)))
 
     def at(self, value: float) -> float:
-        """Where a value stands, in per cent of the width."""
+        """Return the position of a value in per cent of the axis."""
         return round(100 * value / self.end, 3)
 
 
 class RateRow(NamedTuple):
-    """A system by one rate: value and 95 % interval as fractions, and the counts behind them."""
+    """A system's value of one rate, with its 95 % interval as fractions, and the counts behind it."""
 
     system: System
     value: float
@@ -51,7 +51,7 @@ class RateRow(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """One rate of all systems."""
+    """One rate for all systems."""
 
     metric: str
     scale: Scale
@@ -59,7 +59,7 @@ class Rates(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One kind of error, as a share of the reference's length; start: what the kinds before it sum up to."""
+    """One kind of error as a share of the reference length; start: the sum of the kinds before it."""
 
     mark: str
     name: str
@@ -68,7 +68,7 @@ class Part(NamedTuple):
 
 
 class KindsRow(NamedTuple):
-    """A system's kinds of error."""
+    """The kinds of error of one system."""
 
     system: System
     parts: list[Part]
@@ -82,7 +82,7 @@ class Kinds(NamedTuple):
 
 
 class GroupRow(NamedTuple):
-    """The utterances of one value of a field, and a measure of them by every system."""
+    """The utterances with one value of a field, and a measure of them for every system."""
 
     name: str
     utterances: int
@@ -92,7 +92,7 @@ class GroupRow(NamedTuple):
 
 @dataclass(frozen=True)
 class ByField:
-    """A measure by the values of a field, as fractions (BLEU and the like of 100); more: how many are left out."""
+    """A measure by the values of a field, as fractions (translation scores divided by 100); more: values not shown."""
 
     measure: str
     field: str
@@ -102,14 +102,14 @@ class ByField:
 
 
 def systems_of(comparison: Comparison) -> list[System]:
-    """The systems with letters, or with numbers where there are too many for that."""
+    """Return the systems with a letter each, or with numbers if there are more than 26."""
     reports = comparison.reports
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if len(reports) <= 26 else [str(n + 1) for n in range(len(reports))]
     return [System(letter, report.name, report) for letter, report in zip(letters, reports, strict=False)]
 
 
 def rates_of(systems: Sequence[System]) -> Iterator[Rates]:
-    """Every rate with its interval, as the reports have them."""
+    """Yield every rate with its interval."""
     for metric in systems[0].report.rates:
         rows = []
         for system in systems:
@@ -119,7 +119,7 @@ def rates_of(systems: Sequence[System]) -> Iterator[Rates]:
 
 
 def kinds_of(systems: Sequence[System], unit: Unit) -> Kinds:
-    """Of every system substitutions, deletions and insertions, one behind the other."""
+    """Return substitutions, deletions and insertions of every system as stacked bars."""
     rows = [KindsRow(system, _parts(ErrorRate(*system.report.totals[unit].tolist()))) for system in systems]
     return Kinds(Scale.up_to(max(sum(part.share for part in row.parts) for row in rows)), rows)
 
@@ -133,7 +133,7 @@ def _parts(counts: ErrorRate) -> list[Part]:
 
 
 def by_fields(systems: Sequence[System], fields: Iterable[Groups], unit: Unit, rate: str) -> Iterator[ByField]:
-    """The rate of errors that the page aligns by, and scores of translations, by each of the fields."""
+    """Yield, for each field, the error rate in the page's unit and the translation scores by its values."""
     for groups in fields:
         found = [scores(groups, {rate: system.report.counts[unit]}, system.report.translation) for system in systems]
         for measure in found[0][0].values:

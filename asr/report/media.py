@@ -1,6 +1,7 @@
-"""What can be heard and seen of an utterance: a clip, its log-mel picture, and pictures made elsewhere.
+"""Media of an utterance: an audio clip, its log-mel picture, and pictures made elsewhere.
 
-A page is one file, so that it can be sent and kept: its media stand in it, and so only the worst utterances have some.
+The page is one file, so that it can be sent and archived: its media are embedded, hence only the worst utterances
+have any.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _OF_STEP = re.compile(r"-step-\d+$")  # the attention maps that training draws: 
 
 
 class Content(NamedTuple):
-    """A file for the page; kind: what it shows, type: of MIME."""
+    """The data of a file to embed; kind: what it shows, type: its MIME type."""
 
     kind: str
     type: str
@@ -31,14 +32,14 @@ class Content(NamedTuple):
 
 
 class Medium(NamedTuple):
-    """A file of the utterance `number`, as a data URI: a type and letters of base64, nothing else."""
+    """A file of the utterance `number`, as a data URI that consists of a MIME type and base64 only."""
 
     number: int
     kind: str
     uri: str
 
 
-Source = Callable[[str], Iterator[Content]]  # from an id; raises AsrError
+Source = Callable[[str], Iterator[Content]]  # from an id to its media; raises AsrError
 
 
 def media_of(
@@ -48,9 +49,9 @@ def media_of(
     failed: Callable[[str], None],
     on_done: Callable[[float, float], None],
 ) -> Iterator[Medium]:
-    """The files of utterances, as long as all of them are less than MOST_BYTES.
+    """Yield the media of utterances until their data URIs would exceed MOST_BYTES in total.
 
-    failed: told, a line each, what cannot be read; the others go on.
+    failed: called with a one-line message for each file that cannot be read; the rest is still yielded.
     """
     used = 0
     for done, utterance in enumerate(utterances, start=1):
@@ -70,16 +71,16 @@ def media_of(
 
 
 def worst(utterances: Sequence[Shown], count: int) -> list[Shown]:
-    """Those with most errors, and at least one."""
+    """Return up to `count` utterances with most errors, leaving out those without errors."""
     by_errors = sorted((u for u in utterances if u.errors), key=lambda u: -u.errors)
     return list(islice(by_errors, count))
 
 
 def files_by_id(folder: Path, fit: Callable[[Path], int]) -> dict[str, Path]:
-    """The files of a folder by what an id may call them: the path within it, or that without its suffix.
+    """Index the files of a folder by the ids that may name them: the relative path, with and without its suffix.
 
-    fit: how well a file fits, 0 not at all; of files that differ in their suffix alone the best is taken.  Nothing
-    outside the folder can be named so.  Raises DataError where there is no such folder.
+    fit: how well a file is suited, 0 for not at all; of files that differ only in suffix the best is taken.  Files
+    outside the folder cannot be addressed.  Raises DataError if the folder does not exist.
     """
     if not folder.is_dir():
         raise DataError(f"{printable(folder)}: there is no such folder")
@@ -92,12 +93,12 @@ def files_by_id(folder: Path, fit: Callable[[Path], int]) -> dict[str, Path]:
 
 
 def of_id(files: Mapping[str, Path], id: str) -> Path | None:
-    """The file of an utterance; for a slash in its id a dash may stand, as in the pictures of training."""
+    """Return the file of an utterance; slashes of the id may be dashes in its name, as in pictures from training."""
     return files.get(id) or files.get(id.replace("/", "-"))
 
 
 def pictures_in(folder: Path) -> Source:
-    """PNG and JPEG named by id; of those that training draws the last step."""
+    """Return a source of the PNG and JPEG files named by id; of pictures from training the last step is used."""
     files = {
         _OF_STEP.sub("", name): path
         for name, path in files_by_id(folder, lambda path: path.suffix.lower() in _SUFFIXES).items()

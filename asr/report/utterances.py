@@ -1,4 +1,4 @@
-"""The utterances that the page shows, each aligned with what every system made of it, as lines of JSON."""
+"""The utterances on the page, each aligned with the hypothesis of every system, as lines of JSON."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from asr.scoring.rows import PathLike
 
 OnDone = Callable[[float, float], None]
 Run = tuple[str, str | int]
-_TOLD = 100  # utterances, between one look of a progress bar and the next
+_TOLD = 100  # utterances between updates of the progress bar
 
 
 class Shown(NamedTuple):
-    """An utterance of the page: its number among the references, the errors of all systems, and its line of JSON."""
+    """An utterance on the page: its number among the references, its errors over all systems, and its JSON line."""
 
     number: int
     id: str
@@ -30,13 +30,13 @@ class Shown(NamedTuple):
 
 
 def unit_of(comparison: Comparison) -> Unit:
-    """What the page aligns: words or characters, as the first of the rates counts them."""
+    """Return the unit in which the page aligns: that of the first rate, words for tcWER or if there is no rate."""
     first = MEASURES[next(iter(comparison.reports[0].rates), "wer")].unit
     return "word" if first == "timed word" else first
 
 
 def fields_of(comparison: Comparison, unit: Unit) -> list[Groups]:
-    """What utterances are told apart by: the length of the reference, and the fields of the breakdown."""
+    """Return the fields by which utterances can be filtered: the reference length, and those of the breakdown."""
     first = comparison.reports[0]
     return [by_length(first.counts[unit], unit), *(groups for groups in first.breakdowns if groups.field != "length")]
 
@@ -50,11 +50,11 @@ def aligned(
     most: int,
     on_done: OnDone,
 ) -> list[Shown]:
-    """The utterances in the order of the references; of more than `most`, those with most errors.
+    """Return the `most` utterances with most errors, in the order of the references.
 
-    The files are read once more, for counting keeps no text.  A line has "number", "id", "ref" (its words with spaces
-    between, or its characters), for each system "counts" (hits, substitutions, deletions, insertions) and "hyps" (the
-    runs of `runs`), and in "groups" which value of each of the fields it has.
+    The files are read a second time, as counting keeps no texts.  A line has "number", "id", "ref" (words separated by
+    spaces, or characters), for each system "counts" (hits, substitutions, deletions, insertions) and "hyps" (the result
+    of `runs`), and "groups", the index of its value in each of the fields.
     """
     unit = unit_of(comparison)
     gap = "" if unit == "character" else " "
@@ -79,9 +79,9 @@ def aligned(
 
 
 def runs(edits: Iterable[Edit], gap: str) -> list[Run]:
-    """An alignment in short: "=" or "D" and how many, "S" or "I" and the tokens of the hypothesis.
+    """Encode an alignment compactly: "=" or "D" with a length, "S" or "I" with the tokens of the hypothesis.
 
-    Beside the reference that is all there is to know.
+    Together with the reference this determines the alignment.
     """
     found: list[Run] = []
     for kind, same in groupby(edits, key=lambda edit: edit.kind):
@@ -91,7 +91,7 @@ def runs(edits: Iterable[Edit], gap: str) -> list[Run]:
 
 
 def script_json(value: object) -> str:
-    """A value as JSON that can stand in a script element: nothing in it ends the element or begins a comment."""
+    """Encode a value as JSON that is safe in a script element: it cannot end the element or begin a comment."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

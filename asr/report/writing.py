@@ -1,4 +1,4 @@
-"""From figures, utterances and media to one HTML file that needs nothing beside it."""
+"""Write figures, utterances and media to one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ NAME = "report.html"
 _HEAD_BYTES = 1024
 _SCRIPTS = ("alignment.js", "rows.js", "main.js")
 _RATES: dict[Unit, str] = {"word": "WER", "character": "CER", "token": "MIXED"}
-_MOST_VALUES = 500  # of a field, to choose among
+_MOST_VALUES = 500  # values of a field offered as a filter
 
 
 def claim(folder: Path) -> Path:
-    """Make the folder of a report, and give the path of its page.
+    """Make the folder of a report and return the path of its page.
 
-    Raises DataError if a file of that name is there which is no such page.
+    Raises DataError if a file with that name exists that is not such a page.
     """
     make_folder(folder)
     path = folder / NAME
@@ -45,10 +45,10 @@ def claim(folder: Path) -> Path:
 def write_page(
     path: Path, comparison: Comparison, utterances: Sequence[Shown], media: Iterable[Medium] | None, title: str
 ) -> None:
-    """Write the page; media, where some are wanted, are asked for one by one while it is written, and not kept."""
+    """Write the page; media are requested one by one while it is written, and not kept in memory."""
     page = _environment().get_template("report.html")
     with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        # What is no text stands as a lone surrogate; backslashreplace writes it as JSON's escapes do.
+        # Undecodable bytes are lone surrogates; backslashreplace writes them in the form of JSON's escapes.
         values = _values(comparison, utterances, title)
         file.writelines(page.generate(**values, media=media or (), has_media=media is not None))
 
@@ -93,7 +93,7 @@ def _confusions(report: ScoreReport) -> dict[str, list[dict[str, Any]]]:
 
 
 def _environment() -> jinja2.Environment:
-    """Every value is escaped but what the template marks as safe, and a slip in a name is an error."""
+    """Return an environment that escapes all values unless marked as safe, and raises an error for unknown names."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("asr.report", "page"),
         autoescape=True,
@@ -112,5 +112,5 @@ def _part(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """As a Content-Security-Policy names the only script or style that may run."""
+    """Return the hash by which a Content-Security-Policy allows this script or style only."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
