@@ -1,6 +1,6 @@
-"""Text normalisers, named or in a file of rules: the same function treats both sides of a score.
+"""Text normalisers, built in or from a file of rules; the same normaliser is applied to both sides of a score.
 
-Those that have a name prepare training texts too, and stand in model folders.
+The built-in ones also prepare training texts, and model folders record their names.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NORMALIZERS: tuple[str, ...] = tuple(_MAKERS)
 
 
 class Normalizer(NamedTuple):
-    """What results say of a normaliser, what it is in a language, and whether it is known to settle at once."""
+    """A normaliser: its name for results, its chain as a function of language, and whether it is surely idempotent."""
 
     name: str
     of_language: Callable[[str | None], Chain]
@@ -41,7 +41,7 @@ class Normalizer(NamedTuple):
 def normalizer(name: str, language: str | None = None) -> Chain:
     """Return the normaliser of that name.
 
-    Every one of them is idempotent: normalised text comes back unchanged.
+    All of them are idempotent: normalised text is returned unchanged.
 
     - ``none``: the text as it is.
     - ``basic``: Unicode NFKC, lower case, punctuation and symbols (apostrophes too) to a space, white space
@@ -50,16 +50,16 @@ def normalizer(name: str, language: str | None = None) -> Chain:
       They leave stray full stops and spaces behind, which a second pass of the same rules removes ("wait..."
       becomes "wait ." becomes "wait"), so they are repeated until nothing changes.
     - ``spoken``: the words as they are said. NFKC, lower case, punctuation to a space except apostrophes
-      inside a word; hyphens part words. Words in brackets of any kind are stage directions and go. Digits
-      are spelled out in `language`: "3D" is "three d", "1st" "first", "1990s" "nineteen nineties", but one
+      inside a word; hyphens separate words. Words in brackets of any kind are stage directions and are removed.
+      Digits are spelled out in `language`: "3D" is "three d", "1st" "first", "1990s" "nineteen nineties", but one
       at a time after a word such as "dial" ("dial 500": "five zero zero"), after a single letter ("H.323"),
       after a leading zero, and from seven digits on. ``# * % & + = @ $ € £ №`` become words in en, es, fr,
-      it and ru; elsewhere they are dropped, as are all other symbols (a minus sign too) everywhere. In
-      Russian ё becomes е, and a Latin letter inside a Cyrillic word the Cyrillic one that looks the same.
+      it and ru and are dropped in other languages; all other symbols (minus signs too) are always dropped. In
+      Russian, ё becomes е, and Latin letters inside a Cyrillic word become the Cyrillic letters they look like.
     - ``chinese``: Chinese, alone or mixed with other languages, whatever `language` says; see
       `asr.text.chinese`.
 
-    `language` is a code such as "en" or "en-US". `spoken` without it takes text that has no digits.
+    `language` is a code such as "en" or "en-US". Without it, `spoken` only accepts texts without digits.
 
     Raises ConfigError for an unknown name, or `english` with another language; the function returned by
     `spoken` raises DataError for digits that it has no language to spell in.
@@ -68,7 +68,7 @@ def normalizer(name: str, language: str | None = None) -> Chain:
 
 
 def check_name(name: str) -> str:
-    """The name itself; ConfigError, with the nearest name, if no normaliser has it."""
+    """Return the name itself; raise ConfigError, suggesting the nearest name, if there is no such normaliser."""
     if name in NORMALIZERS:
         return name
     if name.endswith(RULE_FILES):
@@ -78,7 +78,7 @@ def check_name(name: str) -> str:
 
 
 def open_normalizer(name: str) -> Normalizer:
-    """The normaliser of a name, or of a file of rules (`asr.text.rules`), whose name ends in .yaml or .yml.
+    """Return the normaliser of a name, or of a file of rules (`asr.text.rules`), whose name ends in .yaml or .yml.
 
     Raises ConfigError for an unknown name, and for a file that cannot be read or used.
     """

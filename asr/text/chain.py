@@ -1,4 +1,4 @@
-"""A normaliser is a chain of named steps, so that what each one did can be shown."""
+"""Normalisers as chains of named steps, so that the effect of each step can be shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Step(NamedTuple):
-    """One change of a text, and what to call it."""
+    """One change of a text, with a name for it."""
 
     name: str
     apply: Callable[[str], str]
@@ -16,7 +16,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Chain:
-    """Steps, one after the other; called with a text it gives the normalised text."""
+    """Steps applied one after the other; calling it with a text returns the normalised text."""
 
     steps: tuple[Step, ...] = ()
 
@@ -26,7 +26,7 @@ class Chain:
         return text
 
     def trace(self, text: str) -> Iterator[tuple[str, str]]:
-        """The steps that change a text, by name, each with the text after it."""
+        """Yield the steps that change a text: the name, and the text after the step."""
         for step in self.steps:
             before, text = text, step.apply(text)
             if text != before:
@@ -34,14 +34,14 @@ class Chain:
 
 
 class Settled(Chain):
-    """Steps that are repeated until nothing changes: idempotent, whatever each of them leaves behind."""
+    """Steps repeated until nothing changes, and therefore idempotent."""
 
     def __call__(self, text: str) -> str:
         seen: list[str] = []
         while text not in seen:
             seen.append(text)
             text = super().__call__(text)
-        # Should the rules ever turn two texts into each other, the lesser one stands for both.
+        # If the rules ever cycle between several texts, the smallest one represents them all.
         return min(seen[seen.index(text) :])
 
     def trace(self, text: str) -> Iterator[tuple[str, str]]:

@@ -1,13 +1,13 @@
-"""`chinese`: one way of writing for what the same Chinese words can be written as, English words among them included.
+"""`chinese`: one written form for Chinese words that can be written in several ways, with or without English.
 
-- Script: traditional characters become simplified ones, by OpenCC's phrases (t2s); 著 becomes 着, which Taiwan does not
-  tell apart. One way only: a simplified character may stand for several traditional ones.
-- Width and case: NFKC and lower case, so that ＡＢＣ１２３ is abc123.
-- Numbers: digits become the Chinese numerals that are read; see `asr.text.numerals`.
-- Punctuation of all scripts goes; an apostrophe inside a word stays ("don't").
+- Script: traditional characters become simplified ones, by OpenCC's phrases (t2s); 著 becomes 着, as Taiwan does not
+  distinguish them. Not the other way round: a simplified character may stand for several traditional ones.
+- Width and case: NFKC and lower case, so ＡＢＣ１２３ becomes abc123.
+- Numbers: digits become Chinese numerals as they are read; see `asr.text.numerals`.
+- Punctuation of all scripts is removed; an apostrophe inside a word stays ("don't").
 - Spaces: none between Chinese characters, one between words of other scripts, and between these and Chinese.
 
-Fillers (嗯) and erhua stay: they are words that somebody said.
+Fillers (嗯) and erhua stay, as they were said.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from asr.text.numerals import read_numbers
 from asr.text.scripts import HAN_OR_KANA
 
 _CHARACTERS = regex.compile(rf"{HAN_OR_KANA}(?:\s*{HAN_OR_KANA})*")
-# A fraction or a circled number is not the end of the number before it: 3½ is not 31/2.
+# Separate a fraction or circled number from the number before it, as 3½ is not 31/2.
 _NUMBER_SIGN = regex.compile(r"(?<=\p{Nd})(?=\p{No})")
 
 
 @lru_cache(maxsize=1)
 def chinese(_language: str | None = None) -> Settled:
-    """The normaliser; it takes any language, as utterances of mixed corpora are labelled either way."""
-    from opencc import OpenCC  # reads its dictionaries: only when asked for
+    """Return the normaliser; the language is ignored, as utterances of mixed corpora are labelled with either one."""
+    from opencc import OpenCC  # reads its dictionaries, so imported only when needed
 
     simplify = OpenCC("t2s").convert
     return Settled(
@@ -44,7 +44,7 @@ def chinese(_language: str | None = None) -> Settled:
 
 
 def _fold(text: str) -> str:
-    text = text.encode("utf-8", errors="ignore").decode("utf-8")  # half a surrogate pair is no character
+    text = text.encode("utf-8", errors="ignore").decode("utf-8")  # removes lone surrogates
     return plain_digits(fold(_NUMBER_SIGN.sub(" ", plain_apostrophes(text))))
 
 

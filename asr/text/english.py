@@ -1,4 +1,4 @@
-"""`english`: the rules that Whisper is scored with."""
+"""`english`: the rules by which Whisper is scored."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from asr.text.chain import Settled, Step
 
 
 def english(language: str | None) -> Settled:
-    """Radford et al. 2022, appendix C, from whisper-normalizer, repeated until nothing changes.
+    """Return the rules of Radford et al. 2022, appendix C, from whisper-normalizer, repeated until nothing changes.
 
-    Raises ConfigError for another language.
+    Raises ConfigError for a language other than English.
     """
     if language is not None and language.replace("_", "-").split("-")[0].lower() != "en":
         raise ConfigError(f"normalizer 'english' cannot treat language {language!r}: use 'basic' or 'spoken'")
@@ -20,7 +20,7 @@ def english(language: str | None) -> Settled:
 
 @lru_cache(maxsize=1)
 def _rules() -> Settled:
-    # It reads its spelling table: only when asked for.
+    # Reads its spelling table, so imported only when needed.
     from whisper_normalizer.english import EnglishTextNormalizer
 
     whisper = EnglishTextNormalizer()

@@ -1,15 +1,15 @@
-"""Numbers in Chinese as they are read: 2024年3月15日 is 二零二四年三月十五日, 3.5% 百分之三点五, 1,200 一千二百.
+"""Chinese numbers as they are read: 2024年3月15日 is 二零二四年三月十五日, 3.5% 百分之三点五, 1,200 一千二百.
 
-Chinese numerals are the canonical form, not digits, since 一 and 万 stand in words that are no numbers (一起, 万一).
-No library is used: num2words has no Chinese, and cn2an reads dates, codes and long numbers in other ways than speakers.
+The canonical form is Chinese numerals, not digits, as 一 and 万 also occur in words that are not numbers (一起, 万一).
+No library is used: num2words has no Chinese, and cn2an reads dates, codes and long numbers differently from speakers.
 
 - Years of four digits before 年 are read digit by digit, and dates such as 2024-03-15 as year, month and day.
 - Digits are read one by one after a leading zero, after a letter (g101: g一零一), after words such as 电话 or 密码, in
-  telephone numbers of three groups, and from seven digits on, where no commas say that it is a number.
-- All else is a number: 12:30 十二点三十分, 1/2 二分之一, 3-5 三到五, -5 负五, $5 五美元, 25℃ 二十五摄氏度.
+  telephone numbers of three groups, and from seven digits on, unless commas mark a number.
+- Everything else is a number: 12:30 十二点三十分, 1/2 二分之一, 3-5 三到五, -5 负五, $5 五美元, 25℃ 二十五摄氏度.
 - 两 becomes 二, and 〇 零, everywhere; 幺 becomes 一 beside another numeral. 一十五 is 十五, and 一百十五 一百一十五.
 
-Formal numerals (壹, 贰) stay, as they stand in names and words too (大陆, 队伍).
+Formal numerals (壹, 贰) stay, as they also occur in names and words (大陆, 队伍).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import regex
 _DIGITS = "零一二三四五六七八九"
 _UNITS = ((10**8, "亿"), (10**4, "万"), (1000, "千"), (100, "百"), (10, "十"))
 _MOST_DIGITS = 16
-_CODE_DIGITS = 7  # a number as long as that, without commas, is a code
+_CODE_DIGITS = 7  # a number with this many digits and without commas is a code
 
-Match = Any  # the types of regex are variables
+Match = Any  # regex exposes its types as variables only
 Rule = tuple[regex.Pattern, str | Callable[[Match], str]]
 
 
 def in_words(number: int) -> str:
-    """A whole number below 10^16 as it is read: 10 is 十, 110 一百一十, 10,005 一万零五."""
+    """Return how a whole number below 10^16 is read: 10 is 十, 110 一百一十, 10,005 一万零五."""
     words = _counted(number)
     return words[1:] if words.startswith("一十") else words
 
@@ -44,7 +44,7 @@ def _counted(number: int) -> str:
 
 
 def one_by_one(text: str) -> str:
-    """Each ASCII digit of a text by itself; all else goes."""
+    """Read each ASCII digit of a text by itself; all other characters are dropped."""
     return "".join(_DIGITS[int(c)] for c in text if c.isdigit())
 
 
@@ -58,7 +58,7 @@ def _number(match: Match) -> str:
     whole, *rest = match[0].split(".")
     if len(rest) == 1:
         return f"{_whole(whole)}点{one_by_one(rest[0])}"
-    return "点".join(map(_whole, (whole, *rest)))  # a version
+    return "点".join(map(_whole, (whole, *rest)))  # a version number
 
 
 def _code(match: Match) -> str:
@@ -87,11 +87,11 @@ _RISING = rf"(?<![\d.,-])(?P<low>{_SHORT})(?P<sign>%|°c?)?\s*[-~–—〜]\s*(?
 
 
 def _rules(*rules: tuple[str, str | Callable[[Match], str]]) -> tuple[Rule, ...]:
-    # ASCII: regex knows digits that Python is too old for.
+    # ASCII: regex's \d includes digits of newer Unicode versions that Python cannot convert.
     return tuple((regex.compile(pattern, regex.ASCII), how) for pattern, how in rules)
 
 
-# What is written with digits, in simplified text whose punctuation is still there.
+# Digits, in simplified text that still has its punctuation.
 _DIGIT_RULES = _rules(
     (rf"(?<![\d.,$€£¥])\d{{{_CODE_DIGITS},}}(?!\d|[.,]\d|\s*[万亿元块])", _code),
     (r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)", lambda m: m[0].replace(",", "")),
@@ -113,7 +113,7 @@ _DIGIT_RULES = _rules(
     (r"(?<=\d)\s*°", "度"),
     (r"\d+(?:\.\d+)*", _number),
 )
-# What is written with numerals, in more ways than one.
+# Numerals that can be written in several ways.
 _NUMERAL_RULES = _rules(
     ("[两兩]", "二"),
     (f"(?<=[{_DIGITS}〇])[○◯]+|(?<![○◯])[○◯]++(?=[{_DIGITS}〇])", lambda m: "零" * len(m[0])),
@@ -126,7 +126,7 @@ _NUMERAL_RULES = _rules(
 
 
 def read_numbers(text: str) -> str:
-    """A folded, simplified text with its digits (ASCII) and numerals in the one form."""
+    """Convert the ASCII digits and the numerals of a folded, simplified text to their canonical form."""
     for pattern, how in (*(_DIGIT_RULES if any(map(str.isdigit, text)) else ()), *_NUMERAL_RULES):
         text = pattern.sub(how, text)
     return text

@@ -1,4 +1,4 @@
-"""One rule of a pattern and what replaces it, kept from taking for ever and from filling the memory."""
+"""A single rule, a pattern and its replacement, with limits on time and memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asr.errors import ConfigError, DataError, printable
 SECONDS = 1.0  # of processor time, for one rule on one text
 
 _LONGEST_PATTERN, _LONGEST_REPLACEMENT = 5_000, 1_000
-# regex writes out what is repeated {so many} times: a few dozen characters could fill the memory.
+# regex expands {n} repetitions: a pattern of a few dozen characters could fill the memory.
 _MOST_REPEATS = 100_000
 _MOST_GROWTH, _FREE_CHARACTERS = 10, 10_000
 _REPEATS = regex.compile(r"\{(\d{1,9})\d*,?\d*\}")
@@ -20,9 +20,9 @@ _REPEATS = regex.compile(r"\{(\d{1,9})\d*,?\d*\}")
 
 @dataclass(frozen=True)
 class Replacement:
-    """What a rule does to a text; where: the file and line that stands in, for messages.
+    """One rule as a function of a text; where: file and line of the rule, for messages.
 
-    Calling it raises DataError for a text on which the pattern takes too long, or that grows beyond reason.
+    Calling it raises DataError for a text on which the pattern takes too long, or that grows too much.
     """
 
     where: str
@@ -46,7 +46,7 @@ class Replacement:
 
 
 def replacement(where: str, pattern: str, by: str) -> Replacement:
-    """The rule; ConfigError for a pattern or a replacement that regex refuses, or that would fill the memory."""
+    """Compile a rule; raise ConfigError for a pattern or replacement that is too large or that regex rejects."""
     repeats = math.prod(max(1, int(count)) for count in _REPEATS.findall(pattern))
     if len(pattern) > _LONGEST_PATTERN or repeats > _MOST_REPEATS:
         raise ConfigError(f"the pattern is too large: {pattern[:60]!r}")
@@ -56,7 +56,7 @@ def replacement(where: str, pattern: str, by: str) -> Replacement:
         raise ConfigError("the pattern is empty")
     try:
         compiled = regex.compile(pattern)
-        # A replacement is only looked at when there is a match: here with nothing, which this always finds.
+        # regex checks a replacement only when it matches: the empty alternative always does.
         regex.compile(f"(?:{pattern}\n)|").sub(by, "")
     except (regex.error, IndexError) as e:
         raise ConfigError(f"{pattern!r} -> {by!r}: {e}") from None

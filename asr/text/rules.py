@@ -1,12 +1,12 @@
-r"""Rules of one's own, from a YAML file: a list that is gone through from top to bottom.
+r"""User-defined rules from a YAML file: a list that is applied from top to bottom.
 
-    - '(\d+) ?%': '\1 percent'     # a pattern and what replaces it
-    - basic                        # a normaliser by its name
+    - '(\d+) ?%': '\1 percent'     # a pattern and its replacement
+    - basic                        # a normaliser by name
     - gonna: going to
-    - '\b(uh|um)\b':               # nothing replaces it
+    - '\b(uh|um)\b':               # an empty replacement
 
-Patterns are those of the `regex` module: of Python's `re`, with \p{Han} and the like. At the end white space
-is collapsed.
+Patterns are those of the `regex` module: Python's `re`, plus \p{Han} and the like. At the end, white space is
+collapsed.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ Make = Callable[[str | None], Step]
 
 @dataclass(frozen=True)
 class Rules:
-    """What a file of rules holds.  name: for results, the file's and a digest of what is in it."""
+    """The rules of a file.  name: for results, made of the file's name and a digest of its contents."""
 
     name: str
     makers: tuple[Make, ...]
 
     def of_language(self, language: str | None) -> Chain:
-        """The rules, with the normalisers among them in that language."""
+        """Return the rules as a chain, with the normalisers among them in that language."""
         steps = [make(language) for make in self.makers]
         return Chain((*steps, Step("white space", lambda text: " ".join(text.split()))))
 
@@ -54,10 +54,11 @@ class _Item(NamedTuple):
 
 
 def read_rules(path: Path, find: Find, check_name: Callable[[str], str]) -> Rules:
-    """Read a file of rules.  find: a normaliser by name and language; check_name: raises ConfigError for no such name.
+    """Read a file of rules.
 
-    Raises ConfigError, with file and line, for what is no list of rules, for a pattern or replacement that cannot be
-    used and for an unknown name. As for the texts that the rules refuse, see `Replacement`.
+    find: returns a normaliser by name and language.  check_name: raises ConfigError for an unknown normaliser.
+    Raises ConfigError, with file and line, for a file that is not a list of rules, for a pattern or replacement that
+    cannot be used and for an unknown name. `Replacement` describes the errors that rules raise on texts.
     """
     try:
         with path.open("rb") as file:
@@ -98,7 +99,7 @@ def _items(text: str) -> Iterator[_Item]:
         parts = list(node.value[0]) if isinstance(node, yaml.MappingNode) and len(node.value) == 1 else [node]
         if not all(isinstance(part, yaml.ScalarNode) for part in parts):
             raise ConfigError(f"{line}: {_SHAPE}")
-        # Patterns are texts, whatever YAML may take them for: no is a word, 10 too.
+        # Patterns are always text: YAML must not turn no into a boolean or 10 into a number.
         values = [part.value for part in parts]
         if any(ord(c) < 32 and c not in "\t\n" for value in values for c in value):
             raise ConfigError(f'{line}: "\\b" in double quotes is a control character; {_QUOTES}')
@@ -106,7 +107,7 @@ def _items(text: str) -> Iterator[_Item]:
 
 
 def _parse(text: str) -> yaml.Node | None:
-    """The nodes of a document that is no deeper than rules are: parsing what is nested takes quadratic time."""
+    """Parse a document, rejecting deep nesting first, as composing nested documents takes quadratic time."""
     depth = 0
     event: Any
     try:
@@ -119,5 +120,5 @@ def _parse(text: str) -> yaml.Node | None:
         mark: Any = getattr(e, "problem_mark", None)
         problem = getattr(e, "problem", None) or str(e).splitlines()[0]
         raise ConfigError(f"{mark.line + 1 if mark else 1}: not valid YAML: {problem}; {_QUOTES}") from None
-    except ValueError as e:  # an escape that names no letter
+    except ValueError as e:  # an escape that is not a valid character
         raise ConfigError(f"1: not valid YAML: {e}; {_QUOTES}") from None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import regex
 
-# A letter or digit of such a script, with the marks that stand on it. The standard library knows no scripts.
+# A letter or digit of such a script, with the marks on it. Python's re has no script properties.
 HAN_OR_KANA = r"(?=[\p{L}\p{N}])[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}]\p{M}*"
 SOUTH_EAST_ASIAN = r"(?=[\p{L}\p{N}])[\p{scx=Thai}\p{scx=Lao}\p{scx=Khmer}\p{scx=Myanmar}]\p{M}*"
 _UNSPACED = f"{HAN_OR_KANA}|{SOUTH_EAST_ASIAN}"
@@ -17,12 +17,12 @@ _TOKEN = regex.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED}).)+", regex.DOTALL)
 
 
 def mixed_tokens(text: str) -> list[str]:
-    """Each letter of a script without spaces by itself, and whole words of all others.
+    """Split a text into single letters of scripts without spaces, and whole words of all other scripts.
 
-    So "我用 app 打卡" is 我, 用, app, 打, 卡: what the mixed error rates of SEAME (Lyu et al., Interspeech 2010) and
-    ASCEND (Lovenia et al., LREC 2022) count in Mandarin with English. Kana and bopomofo are taken like Han, and so
-    are Thai, Lao, Khmer and Burmese, whose marks go with their letters; Korean parts its words by spaces, so Hangul
-    makes words.
+    "我用 app 打卡" becomes 我, 用, app, 打, 卡: the units of the mixed error rates of SEAME (Lyu et al., Interspeech
+    2010) and ASCEND (Lovenia et al., LREC 2022) for Mandarin with English. Kana and bopomofo are treated like Han, and
+    so are Thai, Lao, Khmer and Burmese, whose marks stay with their letters; Korean puts spaces between words, so
+    Hangul forms words.
     """
     if text.isascii():
         return text.split()
@@ -30,9 +30,9 @@ def mixed_tokens(text: str) -> list[str]:
 
 
 def one_after_another(texts: Iterable[str]) -> str:
-    """Texts as one, with a space between two unless Chinese or Japanese, which has none, stands on both sides.
+    """Join texts, with a space between two unless both sides of the seam are Chinese or Japanese.
 
-    Thai, Lao, Khmer and Burmese have no spaces between words, but between sentences.
+    Thai, Lao, Khmer and Burmese have no spaces between words, but do have them between sentences.
     """
     whole = ""
     for text in filter(None, map(str.strip, texts)):

@@ -1,4 +1,4 @@
-"""`spoken`: the words as they are said."""
+"""`spoken`: texts as the words that are said."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _SIGNS = "#*%&+=@$€£№"
 
 @dataclass(frozen=True)
 class _Reading:
-    """How one language says what is written with signs and digits."""
+    """How a language reads signs and digits."""
 
     signs: Mapping[str, str]
     dot: str  # in an internet address
-    point: str  # between whole and fraction; empty: num2words knows better (Russian)
-    thousands: str  # characters that part groups of three digits
-    dialled: str  # words after which a number is a code; regular expression
-    ordinal: str  # endings that make a number an ordinal; regular expression
+    point: str  # between the whole part and the fraction; empty: num2words reads the whole number (Russian)
+    thousands: str  # characters that separate groups of three digits
+    dialled: str  # regular expression for words after which a number is a code
+    ordinal: str  # regular expression for endings that make a number an ordinal
 
 
 def _signs(words: str) -> dict[str, str]:
     return {sign: word.replace("_", " ") for sign, word in zip(_SIGNS, words.split(), strict=True)}
 
 
-# The words for # and * are those that the speakers of the telephone prompts say.
+# The words for # and * are those that speakers of telephone prompts use.
 _READINGS: dict[str, _Reading] = {
     "en": _Reading(
         _signs("pound star percent and plus equals at dollars euros pounds number"),
@@ -84,12 +84,12 @@ _LATIN_LOOKALIKES = str.maketrans("aceopxy", "асеорху")
 
 
 def spoken(language: str | None) -> Chain:
-    """The normaliser of one language; DataError for digits in a text that it has no language to spell in."""
+    """Return the normaliser of one language; it raises DataError for digits that it cannot spell in that language."""
     return _Spoken(language).chain()
 
 
 class _Spoken:
-    """The rules of one language."""
+    """The rules for one language."""
 
     def __init__(self, language: str | None) -> None:
         self.language = language
@@ -109,7 +109,7 @@ class _Spoken:
 
     def chain(self) -> Chain:
         steps = [
-            # Groups of thousands are seen before NFKC turns the narrow spaces between them into common ones.
+            # Thousands come before NFKC, which turns the narrow spaces between their groups into ordinary ones.
             Step("apostrophes", plain_apostrophes),
             Step("thousands", self._join_thousands),
             Step("NFKC, lower case", self._fold),
@@ -162,13 +162,13 @@ class _Spoken:
             words = words[:-1] + "ies" if words.endswith("y") else words + "s"
         elif match["plural"]:
             words += " s"
-        # "l'8" is one word when spoken as well: no space after an elision.
+        # "l'8" is also spoken as one word: no space after an elision.
         return f"{words} " if match["elided"] is not None else f" {words} "
 
     def _whole(self, digits: str) -> str:
         if len(digits) > 12 or (len(digits) > 1 and digits[0] == "0"):
             return " ".join(self._whole(digit) for digit in digits)
-        # English reads four digits as two pairs: years, but fifteen hundred people too.
+        # English reads four digits as two pairs: in years, but also in "fifteen hundred people".
         year = self.base == "en" and len(digits) == 4 and 1100 <= int(digits) < 2100
         words = _say(int(digits), self.voice, to="year" if year else "cardinal")
         if not words and len(digits) == 1:
@@ -178,9 +178,9 @@ class _Spoken:
     def _decimal(self, whole: str, fraction: str) -> str:
         if not self.reading.point and max(len(whole), len(fraction)) <= 6:
             words = _say(f"{whole}.{fraction}", self.voice)
-            if words and words != _say(int(whole), self.voice):  # some of its languages forget the fraction
+            if words and words != _say(int(whole), self.voice):  # num2words omits the fraction in some languages
                 return words
-        # num2words loses the fraction in Italian and zeros at the end everywhere.
+        # num2words loses the fraction in Italian, and trailing zeros everywhere.
         return " ".join([self._whole(whole), self.reading.point, *map(self._whole, fraction)])
 
     def _ordinal(self, digits: str, ending: str) -> str:
@@ -201,8 +201,8 @@ class _Spoken:
 
 
 def _stage_directions_out(text: str) -> str:
-    """Without what stands in brackets, the innermost first."""
-    for _ in range(4):  # as deep as people nest them; without a limit, a hostile line would take quadratic time
+    """Remove text in brackets, the innermost first."""
+    for _ in range(4):  # enough for real texts; without a limit, a hostile line would take quadratic time
         text = re.sub(r"\([^()]*\)|\[[^\[\]]*\]|<[^<>]*>", " ", text)
     return text
 
@@ -214,8 +214,8 @@ def _russian(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _say(number: int | str, voice: str, **how: str) -> str:
-    """Words for a number; empty where num2words has none (it fails in many ways)."""
-    if voice == "am" and len(str(number)) > 6:  # for Amharic it never returns
+    """Return the words for a number; empty if num2words fails, which it does with many kinds of exception."""
+    if voice == "am" and len(str(number)) > 6:  # num2words never returns for Amharic
         return ""
     try:
         words = str(num2words(number, lang=voice, **how))
