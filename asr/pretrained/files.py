@@ -1,4 +1,4 @@
-"""Files of other projects: their settings and their weights, read without trusting them."""
+"""Files of other projects: settings and weights, read without trusting them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asr.tokenizer.base import first_problem
 MOST_JSON_BYTES = 16 << 20
 SAFE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
-# Far above any use, so that no setting alone can ask for much memory.
+# Far above any real use, so that no single setting can request much memory.
 Count = Annotated[int, Field(strict=True, gt=0, le=65_536)]
 VocabSize = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
 Id = Annotated[int, Field(strict=True, ge=0)]
@@ -28,9 +28,10 @@ Heads = tuple[tuple[Id, Id], ...]
 
 
 class Pretrained(NamedTuple):
-    """A model of another project in our terms, not built yet.
+    """Another project's model with our configuration and parameter names, not built yet.
 
-    path: the file of its weights.  size: how many numbers that file holds.  whose: its family, in the genitive.
+    path: the file of its weights.  size: number of elements in that file.  whose: its family in the genitive, for
+    messages.
     """
 
     whose: str
@@ -42,7 +43,7 @@ class Pretrained(NamedTuple):
 
 
 class Settings(BaseModel):
-    """The part of somebody's JSON file that matters here; other keys are ignored."""
+    """The relevant part of another project's JSON file; other keys are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
@@ -51,14 +52,14 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 class _Index(Settings):
-    """Which file holds each tensor of weights that are spread over several files."""
+    """The index of weights that are split over several files: the file of each tensor."""
 
     weight_map: dict[str, str] = Field(min_length=1)
 
 
 def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
-    """The content of a small file; CheckpointError if it is missing, unreadable or of more than `most` bytes."""
-    if not path.is_file():  # a named pipe would block for ever
+    """Read a small file; raise CheckpointError if it is missing, unreadable or larger than `most` bytes."""
+    if not path.is_file():  # a named pipe would block forever
         raise CheckpointError(f"{path}: there is no such file")
     try:
         if path.stat().st_size > most:
@@ -69,7 +70,7 @@ def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
 
 
 def read_json(kind: type[SettingsT], path: Path) -> SettingsT:
-    """Settings from a JSON file; CheckpointError, one line that names the key, if it is missing or malformed."""
+    """Read settings from a JSON file; raise CheckpointError, naming the key, if it is missing or malformed."""
     try:
         return kind.model_validate_json(read_bytes(path))
     except ValidationError as e:
@@ -77,7 +78,7 @@ def read_json(kind: type[SettingsT], path: Path) -> SettingsT:
 
 
 def folder_config(tree: dict[str, object], whose: str, path: Path) -> ModelFolderConfig:
-    """The configuration of a model folder; CheckpointError if `path` asks for what no model of ours can have."""
+    """Build the configuration of a model folder; raise CheckpointError if the settings at `path` are unsupported."""
     try:
         return validate(ModelFolderConfig, tree, f"{path}: not {whose} settings")
     except ConfigError as e:
@@ -85,9 +86,10 @@ def folder_config(tree: dict[str, object], whose: str, path: Path) -> ModelFolde
 
 
 def hugging_face_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The weights of a Hugging Face folder and the file that holds or lists them; CheckpointError if torn or missing.
+    """Return the file that holds or lists the weights of a Hugging Face folder, and the weights by name.
 
-    They stay on disk until they are used.  safetensors, in one file or several, come before pickles.
+    They stay on disk until they are used.  safetensors, in one file or several, take precedence over pickles.
+    Raises CheckpointError if the weights are damaged or missing.
     """
     if (folder / SAFE).is_file():
         return folder / SAFE, load_tensors(folder / SAFE)
@@ -99,7 +101,7 @@ def hugging_face_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
 
 
 def tensors_by_name(path: Path, content: object) -> dict[str, Tensor]:
-    """The weights that a pickle turned out to hold; CheckpointError if it is anything else."""
+    """Return the content of a pickle if it is a dict of tensors by name; raise CheckpointError otherwise."""
     if isinstance(content, dict) and content:
         named = (isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
         if all(named):

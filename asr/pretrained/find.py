@@ -1,4 +1,4 @@
-"""A model folder for a name: a folder as it is, else one from the cache, which is filled at first use."""
+"""Find the model folder for a name: a folder as it is, otherwise one from the cache, which is filled on first use."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from asr.files import make_folder
 from asr.pretrained.convert import import_model
 from asr.pretrained.fetch import fetch, known_name, no_name
 
-STALE_S = 24 * 3600  # a temporary folder so old was left by a program that was killed
+STALE_S = 24 * 3600  # a temporary folder older than this was left behind by a killed program
 
 
 def cache_folder() -> Path:
-    """Where imported models are kept: `models` in ASR_CACHE, else in `asr` of XDG_CACHE_HOME, else of ~/.cache."""
+    """Return where imported models are kept: ASR_CACHE/models, else asr/models in XDG_CACHE_HOME, else in ~/.cache."""
     if own := os.environ.get("ASR_CACHE"):
         return Path(own) / "models"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr" / "models"
 
 
 def find_model(name: str | Path) -> Path:
-    """The model folder that `name` stands for.
+    """Return the model folder for `name`.
 
-    Looked up in this order: a model folder of that path; the cache (see cache_folder); an installed package that
-    carries the weights; the Hugging Face hub, where `whisper-small` is openai/whisper-small and
-    `s2t-small-librispeech-asr` facebook/s2t-small-librispeech-asr.  What comes from the last two is imported into
-    the cache.  Raises CheckpointError, one line that says what to do, if nothing is found.
+    Tried in this order: a model folder with that path; the cache (see cache_folder); an installed package that contains
+    the weights; the Hugging Face hub, where `whisper-small` is openai/whisper-small and `s2t-small-librispeech-asr`
+    facebook/s2t-small-librispeech-asr.  Models from the last two are imported into the cache.
+    Raises CheckpointError, one line that says what to do, if nothing is found.
     """
     path = Path(name)
     if (path / CONFIG).is_file():
@@ -50,8 +50,8 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _is_something_else(path: Path) -> bool:
-    """Whether this is a path after all, though it has the form of a name."""
-    if len(path.parts) > 1:  # a folder of that owner's name is here, so the rest is mistyped
+    """Return whether `path` must be meant as a path, although it has the form of a name."""
+    if len(path.parts) > 1:  # if a folder with the owner's name exists here, the rest is a mistyped path
         return path.exists() or path.parent.is_dir()
     return path.exists() and (path.is_file() or _is_foreign(path))
 
@@ -69,7 +69,7 @@ def _hint(path: Path) -> str:
 
 
 def _import_into(folder: Path, source: Path) -> None:
-    """Import under another name beside `folder`, then rename: whoever looks sees all of the model or nothing."""
+    """Import under a temporary name beside `folder`, then rename, so that others see the whole model or nothing."""
     try:
         make_folder(folder.parent)
         _sweep(folder.parent)
@@ -88,12 +88,12 @@ def _rename(temporary: Path, folder: Path) -> None:
     try:
         os.rename(temporary, folder)
     except OSError:
-        if not (folder / CONFIG).is_file():  # else another program was faster
+        if not (folder / CONFIG).is_file():  # otherwise another program was faster
             raise
 
 
 def _sweep(folder: Path) -> None:
     for path in folder.glob(".*-????????"):
-        with suppress(FileNotFoundError):  # another program has just renamed its own
+        with suppress(FileNotFoundError):  # another program has just renamed its own folder
             if time.time() - path.stat().st_mtime > STALE_S:
                 shutil.rmtree(path, ignore_errors=True)

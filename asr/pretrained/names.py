@@ -1,15 +1,15 @@
-"""What other projects call the parts of a Transformer.
+"""Names that other projects give to the parts of a Transformer.
 
-Each of these models is one like ours; they differ in what its parts are called and in whether queries, keys and
-values are one matrix.
+Their models have the same architecture as ours; they differ in the names of the parts and in whether queries, keys
+and values share one matrix.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The parts of a decoder layer, each with what it is called elsewhere; several names are stacked.  An encoder layer
-# has the same without cross-attention.
+# Parts of a decoder layer here, each with its name elsewhere; several names mean that their matrices are stacked.
+# An encoder layer has the same parts except cross-attention.
 HUGGING_FACE = {
     "self_attention.qkv": "self_attn.q_proj self_attn.k_proj self_attn.v_proj",
     "self_attention.out": "self_attn.out_proj",
@@ -50,7 +50,7 @@ CTRANSLATE2 = {
 
 @dataclass(frozen=True)
 class WhisperNames:
-    """What a project calls the parts of Whisper."""
+    """Names that a project gives to the parts of Whisper."""
 
     parts: dict[str, str]
     encoder: str

@@ -1,6 +1,6 @@
-"""Weights in torch's own format, whose index is a pickle: the only place that reads such files.
+"""Read weights in torch's own format, whose index is a pickle; no other module reads such files.
 
-A pickle is a program.  Before torch's restricted interpreter runs it, every name in it is held against the few that
+A pickle is a program.  Before torch's restricted unpickler runs it, every name in it is checked against the few that
 a dictionary of tensors needs, and every size against that of the file.
 """
 
@@ -25,24 +25,24 @@ _NAMES = {
 
 
 def load_pickled(path: Path) -> Any:
-    """What torch.save wrote of plain values and tensors, which stay on disk until they are used.
+    """Load plain values and tensors that torch.save wrote; the tensors stay on disk until they are used.
 
-    Raises CheckpointError, one line, if the file is torn, holds anything else, or names any other function.
+    Raises CheckpointError, one line, if the file is damaged, holds anything else, or names any other function.
     """
     try:
         _check_names(path)
-        # First without memory for any tensor, to see what the file asks for.
+        # First without allocating any tensor, to see the sizes that the file declares.
         _check_sizes(path, torch.load(path, map_location="meta", weights_only=True))
         return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except CheckpointError:
         raise
-    except (Exception, RecursionError) as e:  # whatever a wrong index makes torch stumble over
+    except (Exception, RecursionError) as e:  # a malformed index can make torch raise almost anything
         reason = " ".join(str(e).split())[:200] or type(e).__name__
         raise CheckpointError(printable(f"{path}: torn, or no weights of torch: {reason}")) from None
 
 
 def _check_names(path: Path) -> None:
-    """Read the index as data, without running it."""
+    """Check the names in the index, parsed as data without running it."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -62,7 +62,7 @@ def _check_names(path: Path) -> None:
 
 
 def _check_sizes(path: Path, content: Any) -> None:
-    """Refuse tensors that are together larger than the file; twice as large, for one may go by two names."""
+    """Reject tensors that together exceed twice the file's size, which leaves room for tensors that share storage."""
     room = 2 * path.stat().st_size
     todo, seen = [content], set()
     while todo:

@@ -1,4 +1,4 @@
-"""What a model remembers of the silence behind speech, taken from its own hearing of a made voice.
+"""Fill a model's memory of the silence behind speech, from its own states for a synthetic voice.
 
 Shapes: T frames of a window, C cells of silence, X stages, D width.
 """
@@ -25,16 +25,16 @@ MEMORY = "encoder.padding.silence_MXCD"
 POINTER = "decoder.pointer."
 VOICES = (Voice(110.0, 1.0), Voice(200.0, 1.17))
 SENTENCE_S = 1.4
-EDGE_S = 0.1  # of noise alone, before and behind the speech
+EDGE_S = 0.1  # noise alone, before and after the speech
 PAUSE_S = 0.2
 SHORTEST_S = 0.3
 NOISE = 0.001
 
 
 def resettled(parts: ModelFolder, config: ModelFolderConfig) -> ModelFolder:
-    """The same weights under other settings; as these treat padding, memory of silence is dropped or taken.
+    """Return the same weights under other settings, with the memory of silence dropped or filled as they require.
 
-    A pointer that is new keeps the weights that it begins with.
+    A newly added pointer keeps its initial weights.
     """
     model = build_model(config.features, config.model, parts.tokenizer.vocab_size)
     made = model.state_dict()
@@ -42,7 +42,7 @@ def resettled(parts: ModelFolder, config: ModelFolderConfig) -> ModelFolder:
     memory = made.get(MEMORY)
     known = weights.pop(MEMORY, None)
     if config.model.encoder.keep_s < parts.config.model.encoder.keep_s:
-        known = None  # nothing has been heard of the frames that are to be remembered besides
+        known = None  # it lacks the frames that were computed before and must now be recalled
     if memory is not None:
         weights[MEMORY] = memory if known is None else known
     model.load_state_dict(weights)
@@ -53,7 +53,7 @@ def resettled(parts: ModelFolder, config: ModelFolderConfig) -> ModelFolder:
 
 
 def with_padding(parts: ModelFolder, padding: Padding) -> ModelFolder:
-    """The same model, which treats padding so, in evaluation mode."""
+    """Return the same model with another treatment of padding, in evaluation mode."""
     model = parts.config.model
     padded = model.model_copy(update={"encoder": model.encoder.padded(padding)})
     changed = resettled(parts, parts.config.model_copy(update={"model": padded}))
@@ -62,7 +62,7 @@ def with_padding(parts: ModelFolder, padding: Padding) -> ModelFolder:
 
 @torch.no_grad()
 def remember_silence(model: SpeechModel) -> None:
-    """Fill the memory of an encoder with `padding: recall`: what its layers have of computed silence, on average.
+    """Fill the memory of an encoder with `padding: recall` with its layers' mean states over computed silence.
 
     The model must be in evaluation mode.
     """
@@ -70,7 +70,7 @@ def remember_silence(model: SpeechModel) -> None:
     assert isinstance(padding, RecallSilence)
     memory_GNXCD = padding.silence_MXCD.data.unflatten(0, (len(LEVELS), len(LENGTHS_S)))
     todo = [(g, n) for n in range(len(LENGTHS_S)) for g in range(len(LEVELS))]
-    half_s = (int(padding.end_C[-1]) - padding.keep) * padding.frame_s / 2  # of small windows, so that silence is left
+    half_s = (int(padding.end_C[-1]) - padding.keep) * padding.frame_s / 2  # leaves silence in small windows
     bar = Console(stderr=True)
     for g, n in track(todo, "remembering silence", console=bar, transient=True, disable=not bar.is_terminal):
         sums, counts_C = torch.zeros_like(memory_GNXCD[g, n]), torch.zeros(len(padding.end_C))
@@ -82,14 +82,14 @@ def remember_silence(model: SpeechModel) -> None:
             counts_C += inside_TC.sum(0)
             sums += torch.stack([inside_TC.float().T @ state_TD for state_TD in states])
         memory_GNXCD[g, n] = sums / counts_C[:, None].clamp(min=1)
-        # Where there has been speech: as behind shorter speech, or as the first of the silence.
+        # Cells that held speech throughout: as after shorter speech, or else like the first silent cell.
         heard = int((counts_C == 0).sum())
         earlier_XCD = memory_GNXCD[g, n - 1] if n else memory_GNXCD[g, n, :, min(heard, len(counts_C) - 1), None]
         memory_GNXCD[g, n, :, :heard] = earlier_XCD[:, :heard]
 
 
 def _heard(model: SpeechModel, recording_N: Tensor) -> tuple[list[Tensor], int]:
-    """What each stage has of a recording and the silence behind it (T, D), and how many frames are the recording."""
+    """Return each stage's states (T, D) for a recording followed by silence, and the recording's number of frames."""
     encoder = model.encoder
     features = model.front_end(recording_N[None], torch.tensor([len(recording_N)]))
     x_1TD, computed_1, weight_1T, len_1, _ = KeepSilence()(encoder.subsampling, features)
@@ -104,14 +104,14 @@ def _heard(model: SpeechModel, recording_N: Tensor) -> tuple[list[Tensor], int]:
 
 
 def _at_level(model: SpeechModel, recording_N: Tensor, level: float) -> Tensor:
-    """The recording as loud as makes the silence behind it that feature: four decades of power are one there."""
+    """Scale a recording so that the silence after it has the feature value `level`; 1 is four decades of power."""
     features = model.front_end(recording_N[None], torch.tensor([len(recording_N)]))
     return recording_N * 10.0 ** (2 * (level - float(features.x_BTF[0, -1, 0])))
 
 
 @functools.cache
 def _recordings(seconds: float, rate: int) -> list[Tensor]:
-    """Noise so soft that it is hardly heard, and in it one sentence or several, by each voice in turn."""
+    """Return a recording for each voice: one or more sentences in barely audible noise."""
     speech_s = seconds - 2 * EDGE_S
     count = max(1, round((speech_s + PAUSE_S) / (SENTENCE_S + PAUSE_S)))
     each_s = (speech_s + PAUSE_S) / count - PAUSE_S

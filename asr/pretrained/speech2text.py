@@ -1,4 +1,4 @@
-"""Speech2Text of fairseq (Wang et al. 2020) as Hugging Face spreads it: models of LibriSpeech and MuST-C."""
+"""fairseq's Speech2Text (Wang et al. 2020) as published on Hugging Face: models of LibriSpeech and MuST-C."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PLACES = {side: f"model.{side}.layers.{{i}}" for side in ("encoder", "decoder")}
 
 
 def from_hugging_face(folder: Path) -> Pretrained:
-    """Speech2Text of a Hugging Face folder: model, filter bank and vocabulary."""
+    """Read a Speech2Text model from a Hugging Face folder: weights, filter bank and vocabulary."""
     path = folder / "config.json"
     config = read_json(_HuggingFace, path)
     convs = config.num_conv_layers
@@ -55,7 +55,7 @@ def from_hugging_face(folder: Path) -> Pretrained:
 
 
 class _HuggingFace(Settings):
-    """`config.json`; what it leaves out has the library's default."""
+    """`config.json`; missing keys have the library's defaults."""
 
     vocab_size: VocabSize
     d_model: Count
@@ -84,13 +84,13 @@ class _Features(Settings):
     """`preprocessor_config.json`."""
 
     sampling_rate: Count = 16_000
-    do_ceptral_normalize: bool = True  # so spelled
+    do_ceptral_normalize: bool = True  # the library's spelling
     normalize_means: bool = True
     normalize_vars: bool = True
 
 
 class _Processor(Settings):
-    """`processor_config.json`, in whose place newer versions of the library have the features' settings."""
+    """`processor_config.json`, where newer versions of the library keep the feature settings."""
 
     feature_extractor: _Features = _Features()
 
@@ -102,7 +102,7 @@ class _Spelling(Settings):
 
 
 def _config(config: _HuggingFace, features: _Features) -> dict[str, object]:
-    # fairseq counts positions from the one after the padding token's number.
+    # fairseq counts positions from the id after that of the padding token.
     both = {"dropout": config.dropout, "attention_dropout": config.attention_dropout}
     both |= {"first_position": config.pad_token_id + 1, "scaled": config.scale_embedding}
     stem = {"kind": "glu", "factor": 2**config.num_conv_layers, "channels": config.conv_channels // 2}
@@ -146,7 +146,7 @@ def _state(weights: Weights, config: _HuggingFace, model: ModelConfig) -> State:
     state["decoder.embedding.weight"] = weights[embedding]
     assert isinstance(model.decoder, DecoderConfig)
     state["decoder.output.weight"] = weights[embedding if model.decoder.tied_output else output]
-    # The sinusoids, which some files hold, are computed here.
+    # Some files contain the sinusoids, which are computed here.
     weights.skip(output, *(f"model.{side}.embed_positions.weights" for side in PLACES))
     weights.refuse_rest()
     return state

@@ -1,4 +1,4 @@
-"""Whisper's vocabulary in the forms in which it is spread, as the one that our tokenizer reads: `tokenizer.json`."""
+"""Convert Whisper's vocabulary from its published forms to the one that our tokenizer reads: `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JSON, PIECES, MERGES, ADDED = "tokenizer.json", "vocab.json", "merges.txt", "add
 TIKTOKEN = {False: "gpt2.tiktoken", True: "multilingual.tiktoken"}  # by whether it is multilingual
 RANKS = {False: 50_256, True: 50_257}
 LONGEST_PIECE = 512
-# Whisper's languages in the order of their tokens; large-v3 came with the last one.
+# Whisper's languages in the order of their tokens; the last one was added in large-v3.
 _CODES = (
     "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt "
     "la mi ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc "
@@ -32,18 +32,18 @@ BEFORE_LANGUAGES = ("<|endoftext|>", "<|startoftranscript|>")
 AFTER_LANGUAGES = (
     *("<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"),
 )
-# What subtitles write and nobody says: brackets, notes, speaker marks.  Whisper learnt them from its training texts.
+# Non-speech marks of subtitles: brackets, notes, speaker marks.  Whisper learnt them from its training texts.
 MARKS = (
     *'"#()*+/:;<=>@[\\]^_`{|}~「」『』',
     *("<<", ">>", "<<<", ">>>", "--", "---", "-(", "-[", "('", '("', "((", "))", "(((", ")))", "[[", "]]", "{{", "}}"),
     *("♪♪", "♪♪♪"),
 )
-NOTES = "♩♪♫♬♭♮♯"  # several bytes each, which begin alike
+NOTES = "♩♪♫♬♭♮♯"  # several tokens each, of which the first is suppressed
 _Ids = TypeAdapter(dict[str, int])
 
 
 def hugging_face_vocabulary(folder: Path) -> tuple[Path, bytes]:
-    """The file to name in errors, and the content of `tokenizer.json`, made from the older files if it is missing."""
+    """Return the file to name in errors and the content of `tokenizer.json`, converted from older files if missing."""
     if (folder / JSON).is_file() or not (folder / PIECES).is_file():
         return folder / JSON, read_bytes(folder / JSON)
     pieces, added = _read_ids(folder / PIECES), {}
@@ -56,9 +56,9 @@ def hugging_face_vocabulary(folder: Path) -> tuple[Path, bytes]:
 
 
 def openai_vocabulary(weights: Path, given: Path | None, vocab_size: int) -> tuple[Path, bytes]:
-    """The file to name in errors, and the content of `tokenizer.json`, for weights of OpenAI, which hold none.
+    """Return the file to name in errors and the content of `tokenizer.json` for OpenAI's weights, which contain none.
 
-    `given` or, by default, what stands beside the weights or in OpenAI's installed package.
+    It is read from `given`, by default from a file beside the weights or in OpenAI's installed package.
     """
     path = given or _beside(weights, multilingual=vocab_size >= MULTILINGUAL_SIZE)
     if path.suffix == ".json":
@@ -70,8 +70,8 @@ def openai_vocabulary(weights: Path, given: Path | None, vocab_size: int) -> tup
 
 
 def non_speech(tokenizer: WhisperTokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Tokens that OpenAI's own decoding never lets Whisper produce, and those that it does not let it begin with."""
-    hyphen, apostrophe = (tokenizer.encode_as_is(text)[0] for text in (" -", " '"))  # within words they are speech
+    """Return the tokens that OpenAI's decoding always suppresses, and those that it suppresses at the beginning."""
+    hyphen, apostrophe = (tokenizer.encode_as_is(text)[0] for text in (" -", " '"))  # speech only inside words
     ids = {hyphen, apostrophe}
     for mark in [*MARKS, *NOTES]:
         for pieces in (tokenizer.encode_as_is(mark), tokenizer.encode_as_is(f" {mark}")):
@@ -86,7 +86,7 @@ def non_speech(tokenizer: WhisperTokenizer) -> tuple[tuple[int, ...], tuple[int,
 def _beside(weights: Path, *, multilingual: bool) -> Path:
     name = TIKTOKEN[multilingual]
     places = [weights.parent / JSON, weights.parent / name]
-    package = find_spec("whisper")  # finds the package without running it
+    package = find_spec("whisper")  # finds the package without importing it
     places += [Path(place) / "assets" / name for place in (package and package.submodule_search_locations) or ()]
     for place in places:
         if place.is_file():
@@ -107,7 +107,7 @@ def _tokenizer_json(pieces: dict[str, int], merges: list[str], added: dict[str, 
 
 
 def _from_tiktoken(content: bytes, vocab_size: int) -> bytes:
-    """From lines of a piece, in base 64, and its rank; special tokens follow, in the order that all Whispers share."""
+    """Convert lines of a base64 piece and its rank; special tokens follow in the order common to all Whisper models."""
     try:
         lines = [line.split() for line in content.splitlines() if line]
         ranks = {base64.b64decode(piece): int(rank) for piece, rank in lines}
@@ -132,7 +132,7 @@ def _from_tiktoken(content: bytes, vocab_size: int) -> bytes:
 
 
 def _letters() -> list[str]:
-    """The printable character that byte-level BPE (Radford et al. 2019) writes for each byte."""
+    """Return, for each byte, the printable character by which byte-level BPE (Radford et al. 2019) represents it."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = (byte for byte in range(256) if byte not in plain)
     letters = {byte: chr(byte) for byte in plain} | {byte: chr(256 + i) for i, byte in enumerate(others)}
@@ -140,7 +140,7 @@ def _letters() -> list[str]:
 
 
 def _halves(piece: bytes, rank: int, ranks: dict[bytes, int]) -> list[bytes]:
-    """The two pieces that were joined into this one: what the merges before it make of its bytes."""
+    """Return the two pieces that were merged into this one: the result of all earlier merges on its bytes."""
     parts = [piece[i : i + 1] for i in range(len(piece))]
     while len(parts) > 2:
         pairs = [ranks.get(a + b, rank) for a, b in zip(parts, parts[1:], strict=False)]

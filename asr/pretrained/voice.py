@@ -1,8 +1,8 @@
-"""A voice made of sines, for what a model has to hear speech for and which speech is all the same.
+"""A synthetic voice, for models that need to hear some speech, no matter which.
 
-Vowels and glides alone, by formant synthesis: the harmonics of a falling pitch, each as loud as the resonances of the
-mouth make it (Klatt 1980, on the spectrum instead of by filters).  Whisper tiny.en takes the first sentence for "We
-were away a year ago".  Shapes: N samples, F control frames, S sounds, H harmonics.
+Only vowels and glides, by formant synthesis: the harmonics of a falling pitch, weighted by the resonances of the vocal
+tract (Klatt 1980, applied to the spectrum instead of by filters).  Whisper tiny.en recognises the first sentence as
+"We were away a year ago".  Shapes: N samples, F control frames, S sounds, H harmonics.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Three resonances in hertz of a grown man, and how loud: after Peterson & Barney 1952 and Klatt 1980.
+# Three formants of an adult man in hertz, and the loudness: after Peterson & Barney 1952 and Klatt 1980.
 SOUNDS = {
     "a": (720.0, 1150.0, 2500.0, 1.0),
     "e": (450.0, 2000.0, 2600.0, 1.0),
@@ -43,23 +43,23 @@ SENTENCES = (
     "aU3lOj3wIlnoU",  # our lawyer will know
     "r@naweInaU",  # run away now
 )
-HIGHER = (3500.0, 4500.0)  # resonances that hardly move
+HIGHER = (3500.0, 4500.0)  # formants that hardly vary
 BANDWIDTHS = (70.0, 100.0, 140.0, 200.0, 260.0)
 FRAME_S = 0.005
 
 
 class Voice(NamedTuple):
-    """Its pitch in hertz, and its resonances above those of SOUNDS."""
+    """A voice: its pitch in hertz, and the factor by which its formants are higher than those of SOUNDS."""
 
     pitch: float
     scale: float
 
 
 def say(sentence: str, seconds: float, rate: int, voice: Voice) -> Tensor:
-    """Say a sentence of SOUNDS in so many seconds: (N,) at `rate` hertz, 0.1 in the mean square's root."""
+    """Say a sentence of SOUNDS in the given time; return samples (N,) at `rate` hertz with an RMS of 0.1."""
     n = round(seconds * rate)
     sound_SX = torch.tensor([SOUNDS[sound] for sound in sentence])
-    # Each sound is held for a while, then glides into the next.
+    # Each sound is held for a while and then glides into the next.
     frames = math.ceil(seconds / FRAME_S) + 1
     at_F = (torch.linspace(0, len(sentence), frames) - 0.5).clamp(0, len(sentence) - 1)
     first_F = at_F.long().clamp(max=max(0, len(sentence) - 2))
@@ -71,7 +71,7 @@ def say(sentence: str, seconds: float, rate: int, voice: Voice) -> Tensor:
     pitch_F = voice.pitch * (1.15 - 0.35 * t_F + 0.06 * torch.sin(2 * math.pi * 2.3 * seconds * t_F + 1))
     harmonic_H = torch.arange(1, int(0.47 * rate / float(pitch_F.max())) + 1)
     frequency_HF = harmonic_H[:, None] * pitch_F
-    loud_HF = sound_FX[:, 3] / harmonic_H[:, None]  # of the glottis with the radiation from the lips
+    loud_HF = sound_FX[:, 3] / harmonic_H[:, None]  # glottal spectrum, with radiation from the lips
     resonances = (*sound_FX[:, :3].unbind(1), *(torch.full((frames,), x) for x in HIGHER))
     for resonance_F, width in zip(resonances, BANDWIDTHS, strict=True):
         squared_F = (resonance_F * voice.scale).square()

@@ -1,4 +1,4 @@
-"""Another project's weights under the names of ours; what they call the parts stands in names.py."""
+"""Map another project's weights to our parameter names; its names of the parts are in names.py."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ State = dict[str, Tensor]
 
 
 def same(name: str) -> str:
-    """The spelling of those who write names as we do."""
+    """Return the name unchanged: the spelling of files that use dotted names like ours."""
     return name
 
 
 class Weights:
-    """The tensors of a file or folder; `spell` turns a name with dots into the file's own.
+    """The tensors of a file or folder; `spell` converts a dotted name to the file's own spelling.
 
-    It notes what was asked for, so that nothing is left behind unseen.
+    It records which tensors were requested, so that none is overlooked.
     """
 
     def __init__(self, path: Path, tensors: Mapping[str, Tensor], spell: Callable[[str], str] = same) -> None:
         self.path = path
-        # A tensor that goes by many names is there once.
+        # A tensor with several names is counted once.
         self.size = sum({t.data_ptr(): t.numel() for t in tensors.values()}.values())
         self._tensors, self._spell = tensors, spell
         self._asked: set[str] = set()
@@ -37,7 +37,7 @@ class Weights:
         return self._spell(name) in self._tensors
 
     def __getitem__(self, name: str) -> Tensor:
-        """A tensor of floating point; KeyError with the file's own name for it if there is none."""
+        """Return a floating-point tensor; raise KeyError with the file's own name for it if it is missing."""
         spelled = self._spell(name)
         tensor = self._tensors[spelled]
         if not tensor.is_floating_point():
@@ -46,17 +46,17 @@ class Weights:
         return tensor
 
     def skip(self, *names: str) -> None:
-        """Leave these out on purpose, if they are there."""
+        """Ignore these tensors deliberately, if they exist."""
         self._asked.update(map(self._spell, names))
 
     def refuse_rest(self) -> None:
-        """ValueError if there is anything that was not asked for: the model would not be the one in the file."""
+        """Raise ValueError if any tensor was not requested: the model would not be the one in the file."""
         rest = sorted(self._tensors.keys() - self._asked)
         if rest:
             raise ValueError(f"there are {len(rest)} more than it has, such as {rest[0]!r}")
 
     def part(self, names: str) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the parts `names`, stacked."""
+        """Return weight and bias of the parts in `names`, stacked."""
         weights = [self[f"{name}.weight"] for name in names.split()]
         biases = [self._bias(name, weight) for name, weight in zip(names.split(), weights, strict=True)]
         if len(weights) == 1:
@@ -64,7 +64,7 @@ class Weights:
         return torch.cat(weights), torch.cat(biases)
 
     def _bias(self, name: str, weight: Tensor) -> Tensor:
-        if f"{name}.bias" not in self and name.endswith(("k_proj", "key")):  # it would change no attention
+        if f"{name}.bias" not in self and name.endswith(("k_proj", "key")):  # it has no effect on attention
             return weight.new_zeros(len(weight))
         return self[f"{name}.bias"]
 
@@ -77,12 +77,12 @@ _ENCODER = {
 
 
 def layers(weights: Weights, theirs: Mapping[str, str], places: Mapping[str, str], model: ModelConfig) -> State:
-    """The state of all Transformer layers; `places` says by side where a layer `{i}` stands in their model."""
+    """Return the state of all Transformer layers; `places` gives, by side, the path of their layer `{i}`."""
     state: State = {}
     assert isinstance(model.decoder, DecoderConfig)
     for side, count in (("encoder", model.encoder.layers), ("decoder", model.decoder.layers)):
         parts = theirs
-        if side == "encoder":  # it has one attention, so that it needs no other name
+        if side == "encoder":  # its only attention has a different name here
             own = {part: names for part, names in theirs.items() if not part.startswith("cross_")}
             parts = {_ENCODER.get(part, part): names for part, names in own.items()}
         for i in range(count):
@@ -93,13 +93,13 @@ def layers(weights: Weights, theirs: Mapping[str, str], places: Mapping[str, str
 
 
 def put(state: State, ours: str, weights: Weights, theirs: str) -> None:
-    """Put weight and bias of one part of theirs, or of several stacked, under our name."""
+    """Add weight and bias of one of their parts, or of several stacked ones, under our name."""
     state[f"{ours}.weight"], state[f"{ours}.bias"] = weights.part(theirs)
 
 
 @contextmanager
 def expecting(whose: str, path: Path) -> Iterator[None]:
-    """Name the file where weights are missing, or have shapes that such a model's never have."""
+    """Turn errors from missing weights or wrong shapes into a CheckpointError that names the file."""
     try:
         yield
     except KeyError as e:

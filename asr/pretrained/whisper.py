@@ -1,6 +1,6 @@
-"""Whisper (Radford et al. 2023) as its three projects spread it: OpenAI, Hugging Face and CTranslate2.
+"""Whisper (Radford et al. 2023) in its three published formats: OpenAI, Hugging Face and CTranslate2.
 
-All sizes, English-only and multilingual, the 128 mel bins and 100 languages of large-v3 included.
+All sizes, English-only and multilingual, including large-v3 with its 128 mel bins and 100 languages.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from asr.tokenizer.base import first_problem
 from asr.tokenizer.whisper import TIME_STAMPS
 
 WHOSE = "Whisper's"
-FRAMES_PER_S = 50  # of the encoder: a hop of 10 ms, halved
+FRAMES_PER_S = 50  # of the encoder: a hop of 10 ms, subsampled by 2
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What there is to choose about a Whisper; frames and tokens are the most that it has positions for."""
+    """The sizes of a Whisper model; frames, tokens: the number of positions of encoder and decoder."""
 
     n_mels: int
     dim: int
@@ -59,7 +59,7 @@ class _Sizes:
 
 
 def from_hugging_face(folder: Path) -> Pretrained:
-    """Whisper of a Hugging Face folder, with the settings of `generate` that belong to the model."""
+    """Read a Whisper model from a Hugging Face folder, with the generation settings that belong to the model."""
     config = read_json(_HuggingFace, folder / "config.json")
     generation = _Generation()
     if (folder / "generation_config.json").is_file():
@@ -94,7 +94,7 @@ def from_hugging_face(folder: Path) -> Pretrained:
 
 
 def from_openai(path: Path, vocabulary: Path | None) -> Pretrained:
-    """Whisper of OpenAI's own `.pt`, with the tokens left out that OpenAI's decoding leaves out."""
+    """Read a Whisper model from OpenAI's own `.pt`, suppressing the tokens that OpenAI's decoding suppresses."""
     content = load_pickled(path)
     if not isinstance(content, dict) or not {"dims", "model_state_dict"} <= content.keys():
         raise CheckpointError(f"{path}: not OpenAI's Whisper: it has no dims and model_state_dict")
@@ -121,7 +121,7 @@ def from_openai(path: Path, vocabulary: Path | None) -> Pretrained:
 
 
 def from_ctranslate2(folder: Path) -> Pretrained:
-    """Whisper of a CTranslate2 folder, as faster-whisper's models are spread; int8 and int16 weights are restored."""
+    """Read a Whisper model from a CTranslate2 folder, the format of faster-whisper; int8 and int16 are dequantised."""
     ct2 = read_ct2(folder / "model.bin")
     settings = read_ct2_config(folder)
     weights = Weights(ct2.path, ct2.weights(), _spell_ctranslate2)
@@ -150,7 +150,7 @@ def from_ctranslate2(folder: Path) -> Pretrained:
 
 
 class _HuggingFace(Settings):
-    """`config.json` of a Hugging Face folder; what it leaves out has the library's default."""
+    """`config.json` of a Hugging Face folder; missing keys have the library's defaults."""
 
     d_model: Count
     encoder_layers: Count
@@ -218,9 +218,9 @@ def _tokenizer(
     multilingual: bool | None = None,
     start_id: int | None = None,
 ) -> WhisperTokenizer:
-    """The tokenizer, once it is clear that it is that of the weights; CheckpointError naming `path` otherwise.
+    """Build the tokenizer; raise CheckpointError naming `path` unless it matches the weights.
 
-    start_id: the start token that the weights' own settings name, if they name one.
+    start_id: the start token that the weights' own settings name, if any.
     """
     try:
         tokenizer = WhisperTokenizer(
@@ -236,7 +236,7 @@ def _tokenizer(
     if start_id is not None and start_id != tokenizer.start_id:
         problem = f"its texts begin with token {tokenizer.start_id}, those of the weights with {start_id}"
         raise CheckpointError(f"{path}: this vocabulary does not fit the weights: {problem}")
-    # If the start is the right one, a larger embedding, filled up to a round size, is no sign of a mistake.
+    # If the start token matches, an embedding with more rows, padded to a round size, is not an error.
     if end > vocab_size or (start_id is None and end < vocab_size):
         raise CheckpointError(f"{path}: a vocabulary of {end} tokens does not fit these weights of {vocab_size}")
     return tokenizer
@@ -250,7 +250,7 @@ def _pretrained(
     tokenizer: WhisperTokenizer,
     heads: Heads,
 ) -> Pretrained:
-    # Distilled models keep the list of their larger teacher, heads in layers that they have not.
+    # Distilled models keep their teacher's list, which names heads of layers that they lack.
     heads = tuple((layer, head) for layer, head in heads if layer < sizes.layers[1] and head < sizes.heads[1])
     config = folder_config(_config(sizes, heads), WHOSE, settings)
     with expecting(WHOSE, weights.path):
@@ -268,7 +268,7 @@ def _config(sizes: _Sizes, alignment_heads: Heads) -> dict[str, object]:
     decoder = side(1) | {"max_length": sizes.tokens, "tied_output": sizes.tied, "alignment_heads": alignment_heads}
     return {
         "features": {"kind": "whisper", "n_mels": sizes.n_mels, "window_s": sizes.frames / FRAMES_PER_S},
-        # Attention over 30 s costs more than it helps: on dev parts of 12 s were better, and faster.
+        # Attention over 30 s costs more than it gains: parts of 12 s were both more accurate and faster on dev.
         "decode": {"guards": {"enabled": True}, "window_s": sizes.frames / FRAMES_PER_S, "cut_s": 12.0},
         "model": {"encoder": encoder, "decoder": decoder, "ctc": False, "activation": sizes.activation},
         "tokenizer": {"kind": "whisper"},

@@ -1,8 +1,9 @@
-"""Text to token ids and back: characters, SentencePiece pieces, the vocabularies of Whisper and Speech2Text.
+"""Tokenizers between text and token ids: characters, SentencePiece, and the vocabularies of Whisper and Speech2Text.
 
-Vocabularies trained here begin with `<blank>` 0, `<s>` 1, `</s>` 2, `<unk>` 3, language
-tokens `<|xx|>` and task tokens `<|transcribe|>`, `<|translate:xx|>`.
-None of the tokenizers changes the text (case, punctuation, Unicode form): that is what `asr.text` is for.
+Vocabularies trained here begin with `<blank>` 0, `<s>` 1, `</s>` 2, `<unk>` 3, language tokens `<|xx|>` and task
+tokens `<|transcribe|>`, `<|translate:xx|>`.
+Speech2Text normalises texts by its SentencePiece model; the others leave case, punctuation and Unicode form alone,
+which are the task of `asr.text`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = [
 
 
 def load_tokenizer(folder: str | Path, kind: str) -> Tokenizer:
-    """The tokenizer of a model folder; kind is "character", "unigram", "bpe", "whisper" or "speech2text"."""
+    """Load the tokenizer of a model folder; kind is "character", "unigram", "bpe", "whisper" or "speech2text"."""
     loaders: dict[str, Callable[[Path], Tokenizer]] = {
         "character": CharacterTokenizer.load,
         "unigram": SentencePieceTokenizer.load,

@@ -1,4 +1,4 @@
-"""What every tokenizer offers, and how their files are read and written."""
+"""The interface of all tokenizers, and helpers to read and write their files."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ FileT = TypeVar("FileT", bound=BaseModel)
 
 
 class Tokenizer(Protocol):
-    """What training and search need to know about a vocabulary of V tokens."""
+    """What training and search need to know of a vocabulary of V tokens."""
 
     @property
     def vocab_size(self) -> int: ...
 
     @property
     def blank_id(self) -> int:
-        """The blank of CTC; never part of a text."""
+        """The blank of CTC, which is never part of a text."""
 
     @property
     def eos_id(self) -> int: ...
 
     @property
     def no_speech_id(self) -> int | None:
-        """The token that the decoder predicts after the start token if nobody speaks, where there is one."""
+        """The token that the decoder predicts after the start token if nobody speaks; None if there is none."""
 
     @property
     def previous_id(self) -> int | None:
-        """The token that announces, ahead of the start token, a text that was said before, where there is one."""
+        """The token that introduces, before the start token, the text said earlier; None if there is none."""
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Codes of the languages that have a token; empty when the model has no language tokens."""
+        """Codes of the languages that have a token; empty if the vocabulary has no language tokens."""
 
     @property
     def suppressed_ids(self) -> tuple[int, ...]:
@@ -49,40 +49,40 @@ class Tokenizer(Protocol):
 
     @property
     def names(self) -> list[str]:
-        """What each token is called, by id; what two vocabularies call alike is the same."""
+        """The name of each token, by id; tokens with the same name in two vocabularies are the same token."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What the model was trained for, as `asr.tasks` names it; the first is what it does if it is not told."""
+        """The tasks that the model was trained for, as named in `asr.tasks`; the first is the default."""
 
     def prefix(self, language: str | None = None, task: str | None = None) -> list[int]:
-        """What the decoder is fed first; language: of the speech.
+        """Return the tokens that start the decoder.  language: of the speech.
 
         Raises AsrError for a language or task that the vocabulary lacks.
         """
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text alone: no start, no end, and never a special token, whatever the text spells."""
+        """Return the ids of the text alone: no start, no end, and never a special token, whatever the text spells."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of the ids; special tokens and ids outside the vocabulary are skipped."""
+        """Return the text of the ids; special tokens and ids outside the vocabulary are skipped."""
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The text that each token adds, one per id: joined and stripped they are the text of the ids.
+        """Return the text that each token adds, one string per id: joined and stripped they are the decoded text.
 
-        White space stands before a word.  A character that takes several tokens belongs to the last of them; these
-        and what is no text add "".
+        White space precedes its word.  A character of several tokens is added by the last of them; the tokens before it
+        and special tokens add "".
         """
 
     def spelled(self, id: int) -> bytes:
-        """What a token is in UTF-8, white space before it; of byte-level vocabularies perhaps a part of a character."""
+        """Return a token in UTF-8, with the white space before it; a byte-level token may be part of a character."""
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's file into an existing model folder."""
 
 
 class OwnFile(BaseModel):
-    """A JSON file that this project writes: exactly these keys, exactly these types."""
+    """A JSON file written by this project, with exactly these keys and types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -108,7 +108,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def one_line(message: str) -> str:
-    """What a file made somebody's library say, fit for a terminal."""
+    """Make a library's message about a file fit for a terminal: one line, printable, at most 200 characters."""
     return "".join(c if c.isprintable() else " " for c in message)[:200]
 
 

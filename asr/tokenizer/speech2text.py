@@ -1,4 +1,4 @@
-"""The vocabulary of fairseq's Speech2Text as Hugging Face spreads it: SentencePiece pieces, numbered by a list."""
+"""The vocabulary of fairseq's Speech2Text as published on Hugging Face: SentencePiece pieces, numbered by a list."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from asr.tokenizer.trained import SPACE_MARK
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 LANGUAGE = re.compile(f"<lang:({LANGUAGE_CODE})>")
 MOST_PIECES = 1_000_000
-MOST_UNKNOWN_SHARE = 0.01  # of a list's pieces; fairseq fills up some lists with made-up words
+MOST_UNKNOWN_SHARE = 0.01  # of a list's pieces: fairseq pads some lists with made-up words
 _Vocabulary = TypeAdapter(dict[str, int])
 
 
 class Speech2TextTokenizer:
-    """SentencePiece pieces with fairseq's numbers (Wang et al. 2020): `</s>` begins a text as well as ending it.
+    """SentencePiece pieces with fairseq's numbering (Wang et al. 2020): `</s>` both begins and ends a text.
 
-    Multilingual models of MuST-C choose the language of the text by a token `<lang:xx>` after it.  With
-    `upper_case` the pieces are in lower case and texts are written in capitals.  Text is normalised as the
-    SentencePiece model says (NFKC, as a rule).  There is no blank of CTC; `<pad>`, which is never produced, serves.
+    Multilingual models of MuST-C select the language of the text by a token `<lang:xx>` after it.  With `upper_case`
+    the pieces are in lower case and texts are written in capitals.  The SentencePiece model normalises the text
+    (usually by NFKC).  The vocabulary has no CTC blank; `<pad>`, which is never produced, serves as one.
     """
 
     FILE = "sentencepiece.bpe.model"
@@ -41,7 +41,7 @@ class Speech2TextTokenizer:
     def __init__(
         self, model: bytes, pieces: str | bytes, *, vocab_size: int | None = None, upper_case: bool = False
     ) -> None:
-        """From a SentencePiece model and the JSON of its pieces' ids; ValueError if they do not fit each other.
+        """Build it from a SentencePiece model and the JSON of its pieces' ids; raise ValueError if they do not match.
 
         `vocab_size` is the number of rows of the model's embedding; by default that of the list.
         """
@@ -71,7 +71,7 @@ class Speech2TextTokenizer:
         self.suppressed_ids = tuple(i for i in range(self.vocab_size) if i not in self._text and i != self.eos_id)
 
     def _text_pieces(self) -> dict[int, str]:
-        """The pieces that text is made of, by id."""
+        """Return the pieces that texts consist of, by id."""
         special = {*(self._ids[piece] for piece in SPECIALS), *self.language_ids.values()}
         listed = {i: piece for piece, i in self._ids.items() if i not in special}
         unknown = self._processor.unk_id()
@@ -82,9 +82,9 @@ class Speech2TextTokenizer:
         return text
 
     def prefix(self, language: str | None = None, task: str | None = None) -> list[int]:
-        """`</s>`, then the token of the text's language (not the speech's) if the vocabulary has languages.
+        """Return `</s>`, then the token of the text's language (not the speech's) if the vocabulary has languages.
 
-        What is said in another language such a model translates, and knows of no other task.
+        Speech in another language is translated into it; `transcribe` is the only task.
         """
         chosen(task, self.tasks)
         if not self.languages:
@@ -99,7 +99,7 @@ class Speech2TextTokenizer:
     def encode(self, text: str) -> list[int]:
         pieces = self._processor.encode(text.lower() if self.upper_case else text, out_type=str)
         ids = (self._ids.get(piece, self.unknown_id) for piece in pieces)
-        # Language tokens are pieces of the SentencePiece model, so that a text could spell them.
+        # Language tokens are pieces of the SentencePiece model, so a text could spell them.
         return [i if i in self._text else self.unknown_id for i in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -121,12 +121,12 @@ class Speech2TextTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Speech2TextTokenizer:
-        """Read a model folder's three files; CheckpointError if one is missing or torn."""
+        """Read a model folder's three files; raise CheckpointError if one is missing or damaged."""
         return cls.from_folder(folder, **parse(_Speech2TextOptions, Path(folder) / cls.OPTIONS_FILE).model_dump())
 
     @classmethod
     def from_folder(cls, folder: Path, **options: Any) -> Speech2TextTokenizer:
-        """Read anybody's SentencePiece model and list of pieces; CheckpointError names the folder."""
+        """Read another project's SentencePiece model and list of pieces; CheckpointError names the folder."""
         folder = Path(folder)
         try:
             return cls(read(folder / cls.FILE), read(folder / cls.LIST_FILE), **options)

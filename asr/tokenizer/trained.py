@@ -1,4 +1,4 @@
-"""Vocabularies that are trained here: characters and SentencePiece pieces."""
+"""Vocabularies trained by this project: characters and SentencePiece pieces."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from asr.tasks import LANGUAGE_CODE, TASK, TRANSCRIBE, chosen
 from asr.tokenizer.base import OwnFile, language_id, one_line, parse, read, write
 
 SPECIALS = ("<blank>", "<s>", "</s>", "<unk>")
-SPACE_MARK = "\u2581"  # what SentencePiece writes for a space
+SPACE_MARK = "\u2581"  # SentencePiece's symbol for a space
 
 
 class _Vocabulary:
-    """The layout that vocabularies trained here share: four specials, tokens of the languages, tokens of the tasks.
+    """The common layout of vocabularies trained here: four special tokens, language tokens, task tokens, text tokens.
 
-    A vocabulary without task tokens is one of models that transcribe.
+    Without task tokens the only task is `transcribe`.
     """
 
     blank_id = 0
@@ -44,9 +44,9 @@ class _Vocabulary:
         self.suppressed_ids = (self.blank_id, self.start_id, self.unknown_id, *told)
 
     def prefix(self, language: str | None = None, task: str | None = None) -> list[int]:
-        """`<s>`, then the tokens of the speech's language and of the task, of each if the vocabulary has any.
+        """Return `<s>`, then the tokens of the speech's language and of the task, if the vocabulary has such tokens.
 
-        A vocabulary without language tokens takes any language; one with a single language needs none named.
+        A vocabulary without language tokens accepts any language; one with a single language uses it by default.
         """
         start, task = [self.start_id], chosen(task, self.tasks)
         if self.languages:
@@ -70,7 +70,7 @@ class CharacterTokenizer(_Vocabulary):
     def train(
         cls, texts: Iterable[str], languages: Sequence[str] = (), tasks: Sequence[str] = ()
     ) -> CharacterTokenizer:
-        """Collect the characters; DataError if there are none, ConfigError for a bad language code or task."""
+        """Collect the characters; raise DataError if there are none, ConfigError for a bad language code or task."""
         _check_names(languages, tasks)
         characters = sorted(set().union(*texts))
         if not characters:
@@ -101,7 +101,7 @@ class CharacterTokenizer(_Vocabulary):
 
     @classmethod
     def load(cls, folder: Path) -> CharacterTokenizer:
-        """Read `characters.json`; CheckpointError if it is missing, torn or something else."""
+        """Read `characters.json`; raise CheckpointError if it is missing, damaged or something else."""
         path = Path(folder) / cls.FILE
         file = parse(_CharacterFile, path)
         for what in (file.characters, file.languages, file.tasks):
@@ -113,13 +113,13 @@ class CharacterTokenizer(_Vocabulary):
 class SentencePieceTokenizer(_Vocabulary):
     """Sub-word pieces by a unigram language model (Kudo 2018) or byte-pair encoding (Sennrich et al. 2016).
 
-    White space is one space between words; the text is otherwise left as it is.
+    White space becomes single spaces between words; otherwise the text is not changed.
     """
 
     FILE = "sentencepiece.model"
 
     def __init__(self, model: bytes) -> None:
-        """From the bytes of a SentencePiece model with this project's layout; ValueError for any other."""
+        """Build it from a SentencePiece model with this project's layout; raise ValueError for any other model."""
         processor = sentencepiece.SentencePieceProcessor()
         try:
             processor.LoadFromSerializedProto(model)
@@ -149,10 +149,10 @@ class SentencePieceTokenizer(_Vocabulary):
         kind: Literal["unigram", "bpe"] = "unigram",
         vocab_size: int = 1000,
     ) -> SentencePieceTokenizer:
-        """Train on the texts, each on its own; the same texts give the same model, byte for byte.
+        """Train on the texts as separate sentences; the same texts give the same model, byte for byte.
 
-        `vocab_size` counts everything, specials included. ConfigError names the largest or smallest size that
-        the texts allow; DataError if there is no text.
+        `vocab_size` counts all tokens, special ones included. Raises ConfigError, with the largest or smallest size
+        that the texts allow, and DataError if there is no text.
         """
         _check_names(languages, tasks)
         sentences = [sentence for sentence in (" ".join(text.split()) for text in texts) if sentence]
@@ -165,7 +165,7 @@ class SentencePieceTokenizer(_Vocabulary):
                 sentence_iterator=iter(sentences),
                 model_writer=model,
                 model_type=kind,
-                # Below the number of specials the library would not say how many pieces it needs.
+                # With a size below the number of specials the library would not report how many pieces it needs.
                 vocab_size=max(vocab_size, len(SPECIALS) + len(languages) + len(tasks)),
                 pad_id=cls.blank_id,
                 bos_id=cls.start_id,
@@ -179,7 +179,7 @@ class SentencePieceTokenizer(_Vocabulary):
                 normalization_rule_name="identity",
                 character_coverage=1.0,
                 byte_fallback=False,
-                # Longer ones would be left out silently; the library refuses a limit below 10.
+                # Longer sentences would be skipped silently; the library rejects a limit below 10.
                 max_sentence_length=max(10, *(len(sentence.encode()) + 1 for sentence in sentences)),
                 shuffle_input_sentence=False,
                 num_threads=1,
@@ -211,7 +211,7 @@ class SentencePieceTokenizer(_Vocabulary):
 
     @classmethod
     def load(cls, folder: Path) -> SentencePieceTokenizer:
-        """Read `sentencepiece.model`; CheckpointError if it is missing, torn or of another layout."""
+        """Read `sentencepiece.model`; raise CheckpointError if it is missing, damaged or of another layout."""
         path = Path(folder) / cls.FILE
         try:
             return cls(read(path))

@@ -18,18 +18,18 @@ from asr.tokenizer.base import OwnFile, first_problem, language_id, one_line, pa
 LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 TIME_STAMPS = 1501  # 0.00 to 30.00 s in steps of 0.02 s, right after <|notimestamps|>
 MULTILINGUAL_SIZE = 51865  # smaller vocabularies are English-only
-# Byte-level BPE writes a byte as a printable character: as itself in Latin-1, the others from U+0100 on, in order.
+# Byte-level BPE writes each byte as a printable character: Latin-1 where printable, the rest from U+0100 in order.
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
 BYTES = {chr(b): b for b in _PRINTABLE} | {chr(0x100 + i): b for i, b in enumerate(_OTHERS)}
 
 
 class WhisperTokenizer:
-    """Byte-level BPE of Whisper (Radford et al. 2023): English-only, multilingual and v3 layouts.
+    """Byte-level BPE of Whisper (Radford et al. 2023): the English-only, multilingual and v3 layouts.
 
-    Special tokens are found by name. Texts get a leading space, as Whisper's own do, and lose it in decoding.
-    Whisper has no blank of CTC; its no-speech token, which search suppresses anyway, serves as one, so that a
-    CTC head can share the vocabulary.
+    Special tokens are found by name. Texts get a leading space, as in Whisper's training, and lose it in decoding.
+    Whisper has no CTC blank; its no-speech token, which search suppresses anyway, serves as one, so that a CTC head
+    can share the vocabulary.
     """
 
     FILE = "tokenizer.json"
@@ -44,10 +44,10 @@ class WhisperTokenizer:
         suppressed_ids: Sequence[int] = (),
         suppressed_first_ids: Sequence[int] = (),
     ) -> None:
-        """From the content of a Hugging Face `tokenizer.json`; ValueError if it is not Whisper's.
+        """Build it from the content of a Hugging Face `tokenizer.json`; raise ValueError if it is not Whisper's.
 
-        `vocab_size` is the number of rows of the model's embedding; by default the time stamps, which
-        many files leave out, close the vocabulary. `multilingual` is by default inferred from that size.
+        `vocab_size` is the number of rows of the model's embedding; by default the vocabulary ends with the time
+        stamps, which many files omit. `multilingual` is by default inferred from that size.
         """
         try:
             file = _WhisperFile.model_validate_json(source)
@@ -67,7 +67,7 @@ class WhisperTokenizer:
         self.multilingual = self.vocab_size >= MULTILINGUAL_SIZE if multilingual is None else multilingual
         matches = [(LANGUAGE.fullmatch(name), i) for name, i in self.special_ids.items()]
         # English-only files list the languages too, but their models were never trained with them.
-        # Hebrew had its old code, iw, in the first files.
+        # The first files use the old code for Hebrew, iw.
         codes = {"iw": "he"}
         self.language_ids = {codes.get(match[1], match[1]): i for match, i in matches if match and self.multilingual}
         self.languages = tuple(self.language_ids)
@@ -82,7 +82,7 @@ class WhisperTokenizer:
         self._space_ids = self._bpe.encode(" ").ids
 
     def prefix(self, language: str | None = None, task: str | None = None) -> list[int]:
-        """Start, then language and task if the model is multilingual, then no time stamps."""
+        """Return the start token, language and task if the model is multilingual, and the token for no time stamps."""
         if self.multilingual:
             task_id = self._task_ids[chosen(task, self.tasks)]
             return [self.start_id, language_id(language, self.language_ids), task_id, self.no_time_stamps_id]
@@ -99,11 +99,11 @@ class WhisperTokenizer:
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._bpe.encode(f" {text.strip()}").ids
-        # Where no piece begins with a space (Chinese, say) it would be a token, which Whisper never writes.
+        # If no piece begins with a space (e.g. in Chinese), the space would be a token, which Whisper never writes.
         return ids[1:] if ids[:1] == self._space_ids else ids
 
     def encode_as_is(self, text: str) -> list[int]:
-        """Ids of a text that is no whole one: no space is put before it or taken away."""
+        """Return the ids of a fragment of text, without adding or removing a leading space."""
         return list(self._bpe.encode(text).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -129,13 +129,13 @@ class WhisperTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> WhisperTokenizer:
-        """Read `tokenizer.json` and `whisper.json`; CheckpointError if one is missing or torn."""
+        """Read `tokenizer.json` and `whisper.json`; raise CheckpointError if one is missing or damaged."""
         options = parse(_WhisperOptions, Path(folder) / cls.OPTIONS_FILE)
         return cls.from_file(Path(folder) / cls.FILE, **options.model_dump())
 
     @classmethod
     def from_file(cls, path: Path, **options: Any) -> WhisperTokenizer:
-        """Read anybody's `tokenizer.json`, with the constructor's options; CheckpointError names the file."""
+        """Read any `tokenizer.json`, with the constructor's options; CheckpointError names the file."""
         try:
             return cls(read(path), **options)
         except ValueError as error:
@@ -176,7 +176,7 @@ class _WhisperFile(_Part):
 
 
 def _byte_level_bpe(model: _Bpe) -> tokenizers.Tokenizer:
-    """Vocabulary and merges alone: without the file's added tokens no text can spell a special token."""
+    """Build the BPE from vocabulary and merges only: without added tokens, no text can spell a special token."""
     try:
         merges = [pair if isinstance(pair, tuple) else _pair(pair) for pair in model.merges]
         bpe = tokenizers.Tokenizer(tokenizers.models.BPE(model.vocab, merges))
@@ -188,12 +188,12 @@ def _byte_level_bpe(model: _Bpe) -> tokenizers.Tokenizer:
 
 
 def _bytes(token: str) -> bytes:
-    """What a token of byte-level BPE stands for; one that is not written so stands for itself."""
+    """Return the bytes of a byte-level BPE token; a token in any other form stands for its own UTF-8."""
     return bytes(BYTES[c] for c in token) if BYTES.keys() >= set(token) else token.encode()
 
 
 def _named(token: str) -> str:
-    """The text of a token, or the bytes of one that is no whole text."""
+    """Return the text of a token, or its bytes in hexadecimal if they are not valid UTF-8."""
     held = _bytes(token)
     try:
         return held.decode()
