@@ -1,4 +1,4 @@
-"""Archives of a corpus, unpacked once into folders that appear whole or not at all."""
+"""Unpack the archives of a corpus, once, into folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TIMEOUT_S = 12 * 3600.0  # the largest archive of a recipe has 50 GB
 
 
 def unpacked(archives: Sequence[Path], place: Path, *, keep: Callable[[str], bool], max_bytes: int) -> Path:
-    """Unpack what `keep` wants of some archives into `place`, unless it is there.
+    """Unpack the members of some archives that `keep` accepts into `place`, unless it exists.
 
-    max_bytes: of an archive, unpacked.  Raises: asr.errors.ArchiveError, naming archive and member.
+    max_bytes: limit for an unpacked archive.  Raises: asr.errors.ArchiveError, naming archive and member.
     """
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -33,8 +33,8 @@ def unpacked(archives: Sequence[Path], place: Path, *, keep: Callable[[str], boo
 class Archive(NamedTuple):
     """An archive of a corpus.
 
-    name: where it stands below a mirror.  folder: what it unpacks to.  max_bytes: how large that is at most.  keep: the
-    members that are wanted.
+    name: its path on a mirror.  folder: the folder that it contains.  max_bytes: limit for its unpacked size.  keep:
+    whether a member is needed.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Archive(NamedTuple):
 
 @dataclass(frozen=True)
 class Supply:
-    """Where archives come from: the folder `source`, or a server; what is fetched and unpacked is put below `out`."""
+    """The source of archives: the folder `source`, or a server; downloaded and unpacked files are kept below `out`."""
 
     out: Path
     source: Path | None
     mirror: str
 
     def folder(self, archive: Archive, console: Console) -> Path:
-        """The folder of an archive, in `source` perhaps unpacked already.
+        """Return the unpacked folder of an archive, which `source` may already contain.
 
         Raises: AsrError that says what is missing where.
         """

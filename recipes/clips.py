@@ -1,4 +1,4 @@
-"""Clips with their texts, on their way from a corpus's files to lhotse cuts; the split and what keeps splits apart."""
+"""Clips and their texts between a corpus's files and lhotse cuts, and the checks that keep splits apart."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Clip:
     """One recording and its text.
 
-    name: within its language.  group: what must not stand in two splits, in any language.  split: train, dev or test.
-    translations: the same in other languages.  sha256: over the decoded samples, so a new header hides no copy.
+    name: unique within its language.  group: splits must not share it, in any language.  split: train, dev or test.
+    translations: the text in other languages.  sha256: of the decoded samples, so that copies with other headers match.
     """
 
     language: str
@@ -42,7 +42,7 @@ class Clip:
 
     @property
     def label(self) -> str:
-        """What a report calls it."""
+        """Its name in reports."""
         return self.name
 
     @property
@@ -55,7 +55,7 @@ class Clip:
 
     @property
     def start_s(self) -> float:
-        """Where in the recording it begins."""
+        """The time at which it begins in the recording."""
         return 0.0
 
     @property
@@ -65,9 +65,9 @@ class Clip:
 
 @dataclass(frozen=True)
 class Utterance(Clip):
-    """A clip that its corpus names, perhaps a span of a longer recording.
+    """A clip that has an id in its corpus and may be a span of a longer recording.
 
-    part: of the corpus, such as test-clean.  where: file and line of its text.  end_s: None at the recording's end.
+    part: of the corpus, such as test-clean.  where: file and line of its text.  end_s: None for the recording's end.
     """
 
     part: str = ""
@@ -101,7 +101,7 @@ AnyClip = TypeVar("AnyClip", bound=Clip)
 
 
 class Dropped(NamedTuple):
-    """A clip that is left out, and why."""
+    """A clip that is left out, and the reason."""
 
     language: str
     name: str
@@ -110,10 +110,9 @@ class Dropped(NamedTuple):
 
 
 def drop_copies(clips: Sequence[AnyClip]) -> tuple[list[AnyClip], list[Dropped]]:
-    """Leave out clips whose audio also stands in a split that ranks higher: test, then dev, then train.
+    """Leave out clips whose audio also occurs in a split of higher rank: test, then dev, then train.
 
-    So the held-out parts keep their size and nothing trained on is ever heard in a test. Copies within one
-    split stay.
+    So the held-out parts keep their size, and no test contains audio from training. Copies within one split stay.
     """
     rank = {split: place for place, split in enumerate(reversed(SPLITS))}
     best: dict[str, AnyClip] = {}
@@ -131,7 +130,7 @@ def drop_copies(clips: Sequence[AnyClip]) -> tuple[list[AnyClip], list[Dropped]]
 
 
 def assign(clips: Iterable[AnyClip]) -> dict[str, list[AnyClip]]:
-    """Split -> its clips in the order of their ids."""
+    """Return the clips of each split, sorted by id."""
     splits: dict[str, list[AnyClip]] = {split: [] for split in SPLITS}
     for clip in sorted(clips, key=lambda clip: clip.id):
         splits[clip.split].append(clip)
@@ -139,7 +138,7 @@ def assign(clips: Iterable[AnyClip]) -> dict[str, list[AnyClip]]:
 
 
 def check_apart(splits: Mapping[str, Sequence[Clip]]) -> None:
-    """Refuse splits that share a group or a recording, and ids that stand twice.
+    """Check that splits share no group and no recording, and that ids are unique.
 
     Raises: DataError that names the first offender and both places.
     """
@@ -154,16 +153,16 @@ def check_apart(splits: Mapping[str, Sequence[Clip]]) -> None:
                 other_split, other = seen.setdefault(key(clip), (split, clip))
                 if other_split != split:
                     raise DataError(
-                        f"leak: the {what} of {clip.id} ({split}) also stands in {other_split} "
+                        f"leak: the {what} of {clip.id} ({split}) is also in {other_split} "
                         f"as {other.id}: look at {clip.path} and {other.path}"
                     )
     ids = [clip.id for clips in splits.values() for clip in clips]
     if len(ids) != len(set(ids)):
-        raise DataError(f"cut {next(name for name in ids if ids.count(name) > 1)!r} stands twice")
+        raise DataError(f"cut {next(name for name in ids if ids.count(name) > 1)!r} occurs twice")
 
 
 def texts_also_in_train(splits: Mapping[str, Sequence[Clip]]) -> dict[tuple[str, str], int]:
-    """(language, split) -> clips of dev or test whose words, case and punctuation aside, are in train too."""
+    """Count, by language and split, the clips of dev and test whose words, ignoring case, also occur in train."""
 
     def words(clip: Clip) -> tuple[str, ...]:
         return clip.language, *re.findall(r"\w+", clip.text.casefold())
@@ -177,14 +176,14 @@ def texts_also_in_train(splits: Mapping[str, Sequence[Clip]]) -> dict[tuple[str,
 
 
 def groups_also_in_train(splits: Mapping[str, Sequence[Clip]]) -> int:
-    """How many groups of dev or test are in train, too."""
+    """Return the number of groups of dev and test that also occur in train."""
     known = {clip.group for clip in splits["train"]}
     return len({clip.group for split in ("dev", "test") for clip in splits[split]} & known)
 
 
 def as_cuts(clips: Iterable[Clip]) -> Iterator[MonoCut]:
-    """The clips as lhotse's cuts; a supervision's custom field `translations` holds texts by language."""
-    # Imports torch, for which a run that has nothing to do need not wait.
+    """Convert clips to lhotse cuts; a supervision's custom field `translations` holds texts by language."""
+    # Imports torch, which takes time that a run without work need not spend.
     from lhotse import MonoCut, Recording, SupervisionSegment
     from lhotse.audio import AudioSource
 

@@ -1,4 +1,4 @@
-"""Fetching without root: Debian packages by apt, release files over HTTP with resume and checks."""
+"""Download files without root: Debian packages by apt, and release files over HTTP with resume and checksums."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from asr.errors import AsrError
 CHUNK_BYTES = 1 << 16
 TIMEOUT_S = 30.0  # of silence, not of the whole transfer
 ATTEMPTS = 3
-MAX_BYTES = 1 << 30  # no file but an archive of hours is near this; an endless answer must not fill the disk
+MAX_BYTES = 1 << 30  # larger than all files but big archives; an endless response must not fill the disk
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar that counts bytes."""
+    """Return a progress bar that counts bytes."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -44,13 +44,13 @@ def progress_bar(console: Console) -> Progress:
 def apt_download(packages: Sequence[str], folder: Path, console: Console) -> list[Path]:
     """Download Debian packages into `folder` as any user; apt checks their signatures and hashes.
 
-    Where `apt-get update` was never run, the package lists are read into `folder` first; nothing outside it
-    is touched. A package that is in `folder` already is not fetched again.
+    If `apt-get update` was never run, the package lists are first downloaded into `folder`; nothing outside it is
+    touched. A package that is already in `folder` is not downloaded again.
 
     Raises: AsrError with apt's own reason.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(".part-*"):  # of a run that was killed
+    for stale in folder.glob(".part-*"):  # left by a killed run
         shutil.rmtree(stale, ignore_errors=True)
     missing = [name for name in packages if not _package_file(folder, name)]
     if missing:
@@ -60,7 +60,7 @@ def apt_download(packages: Sequence[str], folder: Path, console: Console) -> lis
             options = _own_apt_state(folder, console)
             listing = _apt([*options, "--print-uris", "download", *missing], folder)
         _check_apt(listing, missing)
-        # A line each: 'URI' file-name size hash.
+        # One line for each package: 'URI' file-name size hash.
         total = sum(int(size) for size in re.findall(r"^'[^']*' \S+ (\d+)", listing.stdout, re.MULTILINE))
         with progress_bar(console) as progress:
             task = progress.add_task("Debian packages", total=total)
@@ -72,7 +72,7 @@ def apt_download(packages: Sequence[str], folder: Path, console: Console) -> lis
 
 
 def _apt_download_one(name: str, options: Sequence[str], folder: Path, progress: Progress, task: TaskID) -> None:
-    """One package by way of its own folder: an apt that outlives a killed run writes where no one looks."""
+    """Download one package in a folder of its own, so that an apt that outlives a killed run does no harm."""
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
     before = progress.tasks[0].completed
     process = subprocess.Popen(
@@ -100,7 +100,7 @@ def _apt_download_one(name: str, options: Sequence[str], folder: Path, progress:
         _keep(package, folder / package.name)
     shutil.rmtree(part)
     if not _package_file(folder, name):
-        raise AsrError(f"apt-get download {name}: no file came of it in {folder}")
+        raise AsrError(f"apt-get download {name}: produced no file in {folder}")
 
 
 def _package_file(folder: Path, name: str) -> Path | None:
@@ -108,7 +108,7 @@ def _package_file(folder: Path, name: str) -> Path | None:
 
 
 def _own_apt_state(folder: Path, console: Console) -> list[str]:
-    """Options that keep apt's lists and caches in `folder`, after an `apt-get update` into it."""
+    """Return options that keep apt's lists and caches in `folder`, after running `apt-get update` with them."""
     lists, cache = folder / "apt" / "lists", folder / "apt" / "cache"
     (lists / "partial").mkdir(parents=True, exist_ok=True)
     (cache / "archives" / "partial").mkdir(parents=True, exist_ok=True)
@@ -153,10 +153,10 @@ def _check_apt(result: subprocess.CompletedProcess[str], packages: Sequence[str]
 def http_download(
     url: str, path: Path, console: Console, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S
 ) -> Path:
-    """Download `url` to `path`, checked against `url`.sha1 where the server has one.
+    """Download `url` to `path` and check it against `url`.sha1 if the server has that file.
 
-    An interrupted download is continued from `path`.part; `path` itself appears only when it is whole, and is
-    then taken as it is.
+    An interrupted download is continued from `path`.part; `path` itself appears only when it is complete, and is not
+    downloaded again if it exists.
 
     Raises: AsrError that names the URL and the reason.
     """
@@ -174,14 +174,14 @@ def http_download(
             if expected is None or _sha1(part) == expected:
                 _keep(part, path)
                 return path
-            part.unlink()  # perhaps the beginning was of another file: once more from nothing
+            part.unlink()  # the partial file may have been of another version: download once more from the start
             if restart:
                 break
     raise AsrError(f"{url}: its SHA-1 is not the one in {url}.sha1: try another --mirror")
 
 
 def _sha1_of(url: str, timeout_s: float) -> str | None:
-    """The digest in `url`.sha1 ("digest  file"), None where the server has no such file."""
+    """Return the digest in `url`.sha1 ("digest  file"), or None if the server has no such file."""
     try:
         with urllib.request.urlopen(f"{url}.sha1", timeout=timeout_s) as reply:
             match = re.match(rb"\s*([0-9a-fA-F]{40})\b", reply.read(1024))
@@ -203,12 +203,12 @@ def _sha1(path: Path) -> str:
 
 
 def _transfer(url: str, part: Path, progress: Progress, task: TaskID, max_bytes: int, timeout_s: float) -> None:
-    """Bring `part` to the full length, going on from what it holds; a few attempts."""
+    """Complete the file `part` from where it ends, in a limited number of attempts."""
     for attempt in range(ATTEMPTS):
         try:
             return _request(url, part, progress, task, max_bytes, timeout_s)
         except urllib.error.HTTPError as error:
-            if error.code == 416 and part.exists():  # already whole, or another file
+            if error.code == 416 and part.exists():  # it was already complete, or is of another file
                 part.unlink()
             elif error.code < 500 or attempt == ATTEMPTS - 1:
                 _fail(url, error)
@@ -224,7 +224,7 @@ def _request(url: str, part: Path, progress: Progress, task: TaskID, max_bytes: 
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     with urllib.request.urlopen(request, timeout=timeout_s) as reply:
         if reply.status != 206 or not reply.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            start = 0  # the server sends the whole
+            start = 0  # the server sends the whole file
         total = None if reply.length is None else start + int(reply.length)
         if (total or 0) > max_bytes:
             raise AsrError(f"{url}: {total} bytes are more than any file of this recipe: check --mirror")
@@ -245,7 +245,7 @@ def _fail(url: str, error: Exception) -> NoReturn:
 
 
 def _keep(part: Path, path: Path) -> None:
-    """Give a whole file its name, once its bytes are on the disk."""
+    """Rename a complete file after its bytes are on the disk."""
     with part.open("rb") as stream:
         os.fsync(stream.fileno())
     os.replace(part, path)

@@ -1,4 +1,4 @@
-"""What only decoding a recording tells: its rate, its length, and whether it is audio at all."""
+"""Decode recordings for what only that can tell: rate, length, and whether the file is audio at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recipes.processes import each
 
 
 class Heard(NamedTuple):
-    """What decoding a file tells; sha256: over its rate and samples."""
+    """Properties of a decoded file; sha256: over its rate and samples."""
 
     sample_rate_hz: int
     n_samples: int
@@ -25,15 +25,15 @@ class Heard(NamedTuple):
 
 
 def heard(clip: AnyClip) -> AnyClip:
-    """The clip with what decoding its file tells.
+    """Return the clip with the properties of its decoded file.
 
-    Raises: asr.errors.AudioError, naming the file, for anything that is not audio.
+    Raises: asr.errors.AudioError, naming the file, if it is not audio.
     """
     return replace(clip, **_hear(clip.path)._asdict())
 
 
 def listen(clips: Sequence[AnyClip], console: Console, jobs: int = 1) -> tuple[list[AnyClip], list[Dropped]]:
-    """The same of many, a file that several have in common once; clips of files that cannot be read are left out."""
+    """Do the same for many clips, decoding each file once; clips whose files cannot be read are left out."""
     paths = list(dict.fromkeys(clip.path for clip in clips))
     results = each(_attempt, paths, jobs, at_once=16)
     progress = track(
@@ -56,7 +56,7 @@ def listen(clips: Sequence[AnyClip], console: Console, jobs: int = 1) -> tuple[l
 
 
 def _hear(path: Path) -> Heard:
-    from asr.audio import open_audio  # numpy and the decoder: not needed when nothing has changed
+    from asr.audio import open_audio  # imports numpy and the decoder, which an unchanged corpus does not need
 
     audio = open_audio(path)
     digest = hashlib.sha256(f"{audio.sample_rate_hz}:".encode())
@@ -65,7 +65,7 @@ def _hear(path: Path) -> Heard:
 
 
 def _attempt(path: Path) -> Heard | str:
-    """What is heard, or why nothing is."""
+    """Return the properties of a file, or the reason why it cannot be read."""
     try:
         return _hear(path)
     except AudioError as error:

@@ -1,4 +1,4 @@
-"""Options that the recipes of published corpora have in common."""
+"""Common options of the recipes for published corpora."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ Out = Annotated[Path, typer.Option(help="Folder for the cuts and what is fetched
 Source = Annotated[Path | None, typer.Option(help="Folder with the corpus or its archives; then nothing is fetched.")]
 Unpacked = Annotated[Path, typer.Option("--source", help="Folder with the corpus, unpacked.")]
 Mirror = Annotated[str, typer.Option(help="Fetch archives from here.")]
-Shar = Annotated[int | None, typer.Option(min=1, help="Write shards of so many cuts with their audio, too (Shar).")]
+Shar = Annotated[int | None, typer.Option(min=1, help="Also write shards of this many cuts with their audio (Shar).")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that read recordings.")]

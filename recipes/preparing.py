@@ -1,4 +1,4 @@
-"""What the recipes' prepare.py share: one run at a time, nothing done twice, manifests of the same bytes."""
+"""Shared parts of the recipes' prepare.py: exclusive runs, no repeated work, reproducible manifests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TORN = ".part-"
 
 @contextmanager
 def whole_folder(place: Path) -> Iterator[Path]:
-    """A folder, not made yet, that at the end takes the place of `place`; nothing of it stays if the body fails."""
+    """Yield the path of a folder to make, which replaces `place` at the end, or vanishes if the body fails."""
     with tempfile.TemporaryDirectory(prefix=_TORN, dir=place.parent) as part:
         into = Path(part, "files")
         yield into
@@ -36,14 +36,14 @@ def whole_folder(place: Path) -> Iterator[Path]:
 
 
 def sweep_torn(folder: Path) -> None:
-    """Remove what a run that was killed had begun to make in a folder."""
+    """Remove unfinished folders of a killed run."""
     for torn in folder.glob(f"{_TORN}*"):
         shutil.rmtree(torn)
 
 
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Keep a second run out of the folder; the system lets go of the lock however a run ends."""
+    """Exclude other runs from the folder; the system releases the lock however a run ends."""
     with (out / ".lock").open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,13 +53,13 @@ def alone(out: Path) -> Iterator[None]:
 
 
 def split_of(key: str) -> str:
-    """The split of a prompt, a level or whatever must not stand in two: a tenth test, a tenth dev, the rest train."""
+    """Return the split for a key (a prompt, a level) that must stay in one split: 10 % test, 10 % dev, 80 % train."""
     digit = int(hashlib.sha1(key.encode()).hexdigest()[:8], 16) % 10
     return {0: "test", 1: "dev"}.get(digit, "train")
 
 
 def parse_languages(text: str, known: Iterable[str]) -> list[str]:
-    """The chosen languages in the corpus's own order, so that the order of asking changes nothing."""
+    """Return the chosen languages in the corpus's order, so that the order on the command line has no effect."""
     languages = list(known)
     chosen = {part.strip() for part in text.split(",") if part.strip()}
     if not chosen or chosen - set(languages):
@@ -68,22 +68,22 @@ def parse_languages(text: str, known: Iterable[str]) -> list[str]:
 
 
 def manifest_path(out: Path, name: str) -> Path:
-    """Where the cuts of a split, or a part of one, stand."""
+    """Return the path of the manifest of a split, or of a part of one."""
     return out / f"cuts_{name}.jsonl.gz"
 
 
 def manifests(out: Path) -> list[Path]:
-    """Those that are there."""
+    """Return the manifests that exist."""
     return sorted(out.glob("cuts_*.jsonl.gz"))
 
 
 def name_of(manifest: Path) -> str:
-    """The split, or the part of one, that a manifest is of."""
+    """Return the split, or part of one, to which a manifest belongs."""
     return manifest.name.removeprefix("cuts_").removesuffix(".jsonl.gz")
 
 
 def write_cuts(cuts: Iterable[MonoCut], path: Path) -> None:
-    """Write lhotse cuts, the same bytes for the same cuts (lhotse's own writer adds the time of writing)."""
+    """Write lhotse cuts reproducibly, byte for byte (lhotse's own writer includes the time)."""
     with (
         write_atomically(path) as part,
         part.open("wb") as raw,
@@ -94,7 +94,7 @@ def write_cuts(cuts: Iterable[MonoCut], path: Path) -> None:
 
 
 def state_of(paths: Iterable[Path]) -> str:
-    """A digest of the names, sizes and times of files: cheap to compare."""
+    """Return a digest of the names, sizes and modification times of files, which is fast to compute."""
     lines = []
     for path in paths:
         try:
@@ -108,7 +108,7 @@ def state_of(paths: Iterable[Path]) -> str:
 def write_stamp(
     out: Path, settings: Mapping[str, Any], sources: Sequence[Mapping[str, Any]], states: Sequence[str], report: Report
 ) -> None:
-    """Write down what was done: with it the next run sees that there is nothing to do."""
+    """Record what was done, so that the next run can see that nothing needs to be done."""
     stamp = {
         "settings": settings,
         "manifests": _digests(out),
@@ -120,7 +120,7 @@ def write_stamp(
 
 
 def finished(out: Path, settings: Mapping[str, Any], state: Callable[[Mapping[str, Any]], str]) -> Report | None:
-    """The report of a run with these settings whose manifests and sources are still as it left them."""
+    """Return the report of a run with these settings if its manifests and sources are unchanged since; else None."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         stamp = json.loads((out / STAMP).read_text(encoding="utf-8"))
         same = stamp["settings"] == settings and stamp["manifests"] == _digests(out)
@@ -131,7 +131,7 @@ def finished(out: Path, settings: Mapping[str, Any], state: Callable[[Mapping[st
 
 
 def digest_of_code(*folders: Path) -> str:
-    """A digest of a recipe's code and of what recipes share: a changed rule makes new manifests."""
+    """Return a digest of a recipe's code and of the shared code, so that changed rules lead to new manifests."""
     digest = hashlib.sha256()
     for path in (path for folder in (*folders, Path(__file__).parent) for path in sorted(folder.glob("*.py"))):
         digest.update(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Work on many files in several processes."""
+"""Process many files in parallel."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ Result = TypeVar("Result")
 
 
 def each(function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, at_once: int = 1) -> Iterator[Result]:
-    """What a function that can be imported makes of each task, in order, by so many processes.
+    """Yield the results of an importable function for each task, in order, computed by `jobs` processes.
 
-    at_once: how many tasks a process takes at a time.  Raises: what the function raises; AsrError if a process was
-    killed.
+    at_once: tasks handed to a process at a time.  Raises: what the function raises; AsrError if a process was killed.
     """
     if jobs == 1:
         yield from map(function, tasks)

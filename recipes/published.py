@@ -1,4 +1,4 @@
-"""Corpora whose splits and names are published: found or fetched, read, listened to, and written as cuts or shards."""
+"""Prepare corpora with published splits and ids: find or fetch, read, decode, and write as cuts or shards."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from recipes.shards import shards_path, write_shards
 
 
 class Place(NamedTuple):
-    """Where a part of a corpus stands: its folder, and files elsewhere."""
+    """The location of a part of a corpus: its folder, and files elsewhere."""
 
     folder: Path
     files: tuple[Path, ...] = ()
 
 
 class Part(NamedTuple):
-    """A part of a corpus as it is published, such as test-clean, and the split that it belongs to."""
+    """A part of a corpus as published, such as test-clean, and the split to which it belongs."""
 
     name: str
     split: str
@@ -63,7 +63,7 @@ class Part(NamedTuple):
         span_s: tuple[float, float | None] = (0.0, None),
         translations: Mapping[str, str] = MappingProxyType({}),
     ) -> Utterance:
-        """Something that is said in it.  where: file and line of the text."""
+        """Return an utterance of this part.  where: file and line of the text."""
         begin_s, end_s = span_s
         return Utterance(
             self.language,
@@ -81,20 +81,20 @@ class Part(NamedTuple):
         )
 
     def dropped(self, name: str, reason: str) -> Dropped:
-        """What is left out of it."""
+        """Return a record of something in this part that is left out."""
         return Dropped(self.language, printable(name), self.split, reason)
 
     def without_text(self, files: Iterable[Path], told: Mapping[str, Any] | set[str]) -> Iterator[Dropped]:
-        """The audio files of which no text tells."""
+        """Yield the audio files without a text as left out."""
         return (self.dropped(str(path), "no text") for path in sorted(files) if path.stem not in told)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a recipe tells of its corpus.
+    """The description of a corpus by its recipe.
 
-    code: the folders of the recipe.  find: where a part stands, which may have to be fetched.  read: what is said in a
-    part, and what is left out.  splits: the parts of each.  sizes: utterances of whole parts, where that is known.
+    code: the folders of the recipe.  find: locates a part, fetching it if necessary.  read: yields the utterances of a
+    part, and what is left out.  splits: the parts of each.  sizes: utterances of complete parts, if known.
     """
 
     code: Sequence[Path]
@@ -105,14 +105,14 @@ class Corpus:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
     def parts(self, console: Console) -> list[Part]:
-        """Its parts, those first whose utterances count where two parts have the same."""
+        """Return its parts, those first whose utterances are kept if two parts contain the same."""
         names = [(name, split) for split in reversed(SPLITS) for name in self.splits[split]]
         return [Part(name, split, self.language, self.find(name, console)) for name, split in names]
 
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """What a person can mend is a line, and the exit status 1."""
+    """Report errors that the user can fix as a single line, with exit status 1."""
     try:
         yield
     except (AsrError, OSError) as error:
@@ -123,16 +123,16 @@ def one_line() -> Iterator[None]:
 def run(corpus: Corpus, out: Path, shar: int | None, jobs: int, options: Mapping[str, Any]) -> None:
     """Prepare a corpus and show what was prepared and left out.
 
-    options: what else the cuts depend on.  Raises: AsrError.
+    options: other settings on which the cuts depend.  Raises: AsrError.
     """
     report = prepare(corpus, out, shar, jobs, options)
     show(report, out, report["notes"], apart="no recording")
 
 
 def prepare(corpus: Corpus, out: Path, shar: int | None, jobs: int, options: Mapping[str, Any]) -> Report:
-    """Make the manifests below `out`, unless they are there and nothing they rest on has changed.
+    """Make the manifests below `out`, unless they exist and nothing that they depend on has changed.
 
-    Raises: AsrError for a part that cannot be had, or in which nothing can be used.
+    Raises: AsrError for a part that is unavailable or contains nothing usable.
     """
     make_folder(out)
     out = out.resolve()
@@ -149,7 +149,7 @@ def _make(corpus: Corpus, out: Path, shar: int | None, jobs: int, settings: Mapp
     console = Console(stderr=True)
     parts = corpus.parts(console)
     sources = [_named(place) for place in dict.fromkeys(part.place for part in parts)]
-    states = [_state(source) for source in sources]  # taken first: a file that changes now is seen later
+    states = [_state(source) for source in sources]  # before reading, so that later changes are noticed
     utterances, dropped = _read(corpus, parts, jobs, console)
     splits = assign(utterances)
     for split in SPLITS:
@@ -186,7 +186,7 @@ def _read(corpus: Corpus, parts: Sequence[Part], jobs: int, console: Console) ->
     whole, unheard = listen(told, console, jobs)
     inside = [one for one in whole if one.duration_s > 0]
     late = [
-        Dropped(one.language, one.label, one.split, "lies behind the end of its recording")
+        Dropped(one.language, one.label, one.split, "starts after the end of its recording")
         for one in whole
         if one.duration_s <= 0
     ]
@@ -200,14 +200,14 @@ def _problem(utterance: Utterance, names: set[str]) -> str | None:
     if any("\ufffd" in text for text in (utterance.text, *utterance.translations.values())):
         return "not UTF-8"
     if utterance.name in names:
-        return "second text of an id"
+        return "duplicate id"
     return None if utterance.path.is_file() else "no audio"
 
 
 def _lists(splits: Mapping[str, Sequence[Utterance]]) -> Iterator[tuple[str, Sequence[Utterance]]]:
-    """What becomes a manifest: the splits, and the parts of dev and test where they have several.
+    """Yield name and utterances of each manifest: the splits, and the parts of dev and test if there are several.
 
-    Train is in an order without meaning, for readers that shuffle no more than a buffer at a time.
+    Train is in pseudo-random order, for readers that only shuffle a buffer at a time.
     """
     yield "train", sorted(splits["train"], key=lambda one: hashlib.sha1(one.id.encode()).digest())
     for split in ("dev", "test"):
@@ -220,7 +220,7 @@ def _lists(splits: Mapping[str, Sequence[Utterance]]) -> Iterator[tuple[str, Seq
 def _write(
     lists: Iterable[tuple[str, Sequence[Utterance]]], out: Path, shar: int | None, jobs: int, console: Console
 ) -> list[dict[str, Any]]:
-    """Write the manifests, and the shards, which are named; those of a former run that have no part in this one go."""
+    """Write the manifests and shards, remove stale ones of earlier runs, and return the sources of the shards."""
     former, shards = manifests(out), []
     stale = {*former, *(shards_path(out, name_of(path)) for path in former)}
     for name, utterances in lists:
@@ -244,7 +244,7 @@ def _notes(corpus: Corpus, parts: Sequence[Part], splits: Mapping[str, Sequence[
         if usual is not None and count != usual:
             yield f"{part.name} has {count:,} utterances and should have {usual:,}: is {part.place.folder} complete?"
     if shared := groups_also_in_train(splits):
-        yield f"speakers of dev or test that are in train, too: {shared:,}"
+        yield f"speakers of dev or test that are also in train: {shared:,}"
 
 
 def _named(place: Place) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What was prepared and what was left out: as plain data for prepared.json, and as tables for a person."""
+"""Report what was prepared and left out: as plain data for prepared.json, and as tables for people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = 2
 
 
 def summarize(folders: Mapping[str, Path], splits: Mapping[str, Sequence[Clip]], dropped: Sequence[Dropped]) -> Report:
-    """Counts and minutes by language and split, and every clip left out with its reason; folders by language."""
+    """Return clips and minutes by language and split, and every clip left out with its reason; folders: by language."""
     shared = texts_also_in_train(splits)
     languages = []
     for language, folder in folders.items():
@@ -38,17 +38,17 @@ def summarize(folders: Mapping[str, Path], splits: Mapping[str, Sequence[Clip]],
 
 
 def show(report: Report, out: Path, notes: Iterable[str], apart: str = "nothing") -> None:
-    """Print the tables and notes; to a pipe or a file they are plain text.  apart: what stands in one split only."""
+    """Print tables and notes, as plain text to a pipe or file.  apart: what no two splits have in common."""
     console = Console()
     console.print(_clips_table(report))
     if any(item["dropped"] for item in report["languages"]):
         console.print(_dropped_table(report))
-    for line in (*(f"note: {note}" for note in notes), f"{apart} stands in two splits; cuts in {out}"):
+    for line in (*(f"note: {note}" for note in notes), f"{apart} is in two splits; cuts in {out}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def incomplete(report: Report, expected: Mapping[str, int], release: str) -> Iterator[str]:
-    """A note on each language that has not the clips of the release.  expected: clips by language in it."""
+    """Yield a note on each language that lacks clips of the release.  expected: clips in the release, by language."""
     for item in report["languages"]:
         clips = sum(cell["clips"] for cell in item["splits"].values())
         usual = expected[item["language"]]

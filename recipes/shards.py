@@ -1,4 +1,4 @@
-"""lhotse's Shar: cuts and their audio in shards of so many, for corpora that outgrow one disk or machine."""
+"""Write lhotse's Shar: shards of cuts with their audio, for corpora that outgrow one disk or machine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def shards_path(out: Path, name: str) -> Path:
-    """Where the shards of a split, or a part of one, stand."""
+    """Return the folder for the shards of a split, or of a part of one."""
     return out / f"shar_{name}"
 
 
 def write_shards(cuts: Sequence[MonoCut], folder: Path, size: int, jobs: int, console: Console) -> None:
-    """Write cuts, in their order, with what is heard in them as FLAC; the folder appears whole or not at all.
+    """Write cuts in their order with their audio as FLAC; the folder appears whole or not at all.
 
     size: cuts in a shard.  Raises: asr.errors.AudioError.
     """
@@ -49,7 +49,7 @@ class _Shard(NamedTuple):
 
 
 def _write(shard: _Shard) -> None:
-    """lhotse's SharWriter, but for how audio is read."""
+    """Write one shard like lhotse's SharWriter, but with our own reading of audio."""
     from lhotse.shar.utils import to_shar_placeholder
     from lhotse.shar.writers import AudioTarWriter
     from lhotse.shar.writers.cut import JsonlShardWriter

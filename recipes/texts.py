@@ -1,4 +1,4 @@
-"""Transcripts of published corpora, line by line: a broken line is told of, and the next one is read."""
+"""Read transcripts of published corpora line by line, so that a broken line can be reported and skipped."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from asr.files import numbered_lines
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Each line without the blanks around it, and where it stands (file:line); what is not UTF-8 becomes U+FFFD."""
+    """Yield place (file:line) and text, without spaces at the ends, of each line; invalid UTF-8 becomes U+FFFD."""
     for number, line in numbered_lines(path):
         yield f"{printable(path)}:{number}", line.decode(errors="replace").strip(" ")
 
 
 def filled_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Those that are not empty."""
+    """Yield the lines that are not empty."""
     return ((where, line) for where, line in read_lines(path) if line)
 
 
 def read_tsv(path: Path, columns: Sequence[str], escape: str | None = None) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a table with a header, tabs and no quotes, and where each stands; empty for one of another width.
+    """Yield place and row of each line of an unquoted tab-separated table with a header; {} for a row of wrong width.
 
-    columns: those that must be there.  escape: makes a plain character of the next one.  Raises: DataError, naming the
-    file, if it cannot be read or has no such columns.
+    columns: required columns.  escape: makes the following character literal.  Raises: DataError, naming the file, if
+    it cannot be read or lacks a column.
     """
     lines = ((where, _fields(line, escape)) for where, line in filled_lines(path))
     _, header = next(lines, ("", []))

@@ -77,7 +77,7 @@ def test_levels_go_to_splits_with_their_subtitles(game: Path, tmp_path: Path) ->
         "no text in this language": [f"{TRAIN}/bare"],
         "no text": [f"{TRAIN}/unknown"],
     }
-    assert f"passed over {game}/script/{TRAIN}/dialogs_cs.lua:9: " in output
+    assert f"skipped {game}/script/{TRAIN}/dialogs_cs.lua:9: " in output
 
 
 def test_a_recording_that_cannot_be_read_is_left_out(game: Path, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_scripts_are_read_line_by_line(tmp_path: Path) -> None:
     )
     lines, faults = read_dialogs(path)
     assert lines == {"a": Line("font_big", "One \\ two", "Jedna/dvě")}
-    assert faults == [f"{path}:5: not a call of so many strings"]
+    assert faults == [f"{path}:5: a call with wrong arguments"]
     path.write_bytes(b'dialogStr("\xff")')
     with pytest.raises(DataError, match="not a script in UTF-8"):
         read_dialogs(path)

@@ -74,7 +74,7 @@ def test_transcript_lines(tmp_path: Path) -> None:
     path.write_bytes("\ufeff; Elenco\n\nx: uno: due\n  ; no\ny : tre\r\nx: altro\n".encode())
     texts, dropped = corpus.read_transcripts(path, "it")
     assert {prompt: text.strip() for prompt, text in texts.items()} == {"x": "uno: due", "y": "tre"}
-    assert dropped == [Dropped("it", "x", split_of("x"), "second text of an id")]
+    assert dropped == [Dropped("it", "x", split_of("x"), "duplicate id")]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_cuts_and_report(tmp_path: Path) -> None:
         wav(folder / f"{name}.wav", 1000 + number)
     wav(folder.parent.parent / "outside.wav", 999)
     output = run("--languages", "it,en", "--source", tmp_path / "s", "--out", tmp_path / "o")
-    assert "nothing stands in two splits" in output
+    assert "nothing is in two splits" in output
 
     assert ids(tmp_path / "o", "train") == [
         "en/agent-user",
@@ -139,7 +139,7 @@ def test_cuts_and_report(tmp_path: Path) -> None:
         "no audio": ["../../outside", "nowhere"],
         "empty text": ["empty"],
         "no text": ["untold"],
-        "second text of an id": ["added"],
+        "duplicate id": ["added"],
     }
     assert reasons(tmp_path / "o", "it") == {}
 
@@ -231,7 +231,7 @@ def test_a_leak_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(folder / "added.wav", folder / "agent-user.wav")
     monkeypatch.setattr(recipe, "drop_copies", lambda clips: (list(clips), []))
     line = fails("--languages", "en", "--source", tmp_path / "s", "--out", tmp_path / "o")
-    assert "leak: the audio of en/added (test) also stands in train as en/agent-user" in line
+    assert "leak: the audio of en/added (test) is also in train as en/agent-user" in line
     assert not list((tmp_path / "o").glob("cuts_*"))
 
 
@@ -241,7 +241,7 @@ def test_an_id_in_two_splits_fails() -> None:
 
     with pytest.raises(DataError, match="leak: the group of it/added"):
         check_apart({"train": [clip("en", "a")], "dev": [], "test": [clip("it", "b")]})
-    with pytest.raises(DataError, match="'en/added' stands twice"):
+    with pytest.raises(DataError, match="'en/added' occurs twice"):
         check_apart({"train": [clip("en", "a"), clip("en", "a")], "dev": [], "test": []})
 
 

@@ -26,8 +26,8 @@ def spoil_librispeech(tree: Tree) -> dict[str, list[str]]:
     with told.open("ab") as file:
         file.write(b"HELLO THERE\n\n100-7-0003 AGAIN\n100-7-0010\n100-7-0011 \xff\n../../x-1-2 OUT\n")
     return {
-        "no line of 'SPEAKER-CHAPTER-NUMBER TEXT'": [f"{told}:5", f"{told}:10"],
-        "second text of an id": [f"100-7-0003 ({told}:7)"],
+        "not in the form 'SPEAKER-CHAPTER-NUMBER TEXT'": [f"{told}:5", f"{told}:10"],
+        "duplicate id": [f"100-7-0003 ({told}:7)"],
         "empty text": [f"100-7-0010 ({told}:8)"],
         "not UTF-8": [f"100-7-0011 ({told}:9)"],
         "no audio": [f"100-7-0002 ({told}:3)"],
@@ -43,7 +43,7 @@ def spoil_aishell(tree: Tree) -> dict[str, list[str]]:
     with told.open("a", encoding="utf-8") as file:
         file.write("BAC009S0002W0500 没有 声音\nBAC009S0002W0501\n没有 声音\n")
     return {
-        "no line of 'ID WORDS'": [f"{told}:10", f"{told}:11"],
+        "not in the form 'ID WORDS'": [f"{told}:10", f"{told}:11"],
         "no audio": [f"BAC009S0002W0500 ({told}:9)"],
         "no text": [str(speaker / "BAC009S0002W0900.wav")],
         "is empty (0 bytes)": [f"BAC009S0002W0000 ({told}:1)"],
@@ -67,11 +67,11 @@ def spoil_tedlium(tree: Tree) -> dict[str, list[str]]:
         "Short_2010 1",
     )
     return {
-        "no line of STM": [f"{stm / 'Short_2010.stm'}:{number}" for number in (3, 4, 6)],
+        "not a line of STM": [f"{stm / 'Short_2010.stm'}:{number}" for number in (3, 4, 6)],
         "empty text": [f"Short_2010-4 ({stm / 'Short_2010.stm'}:5)"],
         "no audio": [f"Lost_2010-0 ({stm / 'Lost_2010.stm'}:1)"],
         "no text": [str(sph / "Untold_2010.sph")],
-        "lies behind the end of its recording": [f"Short_2010-1 ({stm / 'Short_2010.stm'}:2)"],
+        "starts after the end of its recording": [f"Short_2010-1 ({stm / 'Short_2010.stm'}:2)"],
         "*": [f"Torn_2010-0 ({stm / 'Torn_2010.stm'}:1)"],
     }
 
@@ -84,9 +84,9 @@ def spoil_commonvoice(tree: Tree) -> dict[str, list[str]]:
         file.write("x\tcommon_voice_fr_02.mp3\tEncore\t2\nx\tcommon_voice_fr_77.mp3\tMoitié\n")
         file.write("x\t../clips/common_voice_fr_10.mp3\tDehors\t2\n")
     return {
-        "second text of an id": [f"common_voice_fr_02 ({table}:6)"],
-        "not as wide as the table": [f"{table}:7"],
-        "no name of a file as its path": [f"{table}:8"],
+        "duplicate id": [f"common_voice_fr_02 ({table}:6)"],
+        "wrong number of columns": [f"{table}:7"],
+        "path is not a file name": [f"{table}:8"],
         "no audio": [f"common_voice_fr_01 ({table}:3)"],
         "*": [f"common_voice_fr_00 ({table}:2)"],
     }
@@ -98,7 +98,7 @@ def spoil_covost2(tree: Tree) -> dict[str, list[str]]:
     with table.open("a", encoding="utf-8") as file:
         file.write("common_voice_fr_66.mp3\tNever said\ttrain\ncommon_voice_fr_67.mp3\ttrain\n")
     return {
-        "not as wide as the table": [f"{table}:12"],
+        "wrong number of columns": [f"{table}:12"],
         "not in validated.tsv": [f"{table}:11"],
         "no audio": [f"common_voice_fr_01 ({tree.folder / 'validated.tsv'}:3)"],
     }
@@ -115,7 +115,7 @@ def spoil_mustc(tree: Tree) -> dict[str, list[str]]:
     lines(txt / "train.en", *(txt / "train.en").read_text().splitlines(), "Out.", "")
     lines(txt / "train.de", *(txt / "train.de").read_text().splitlines(), "Hinaus.", "Nichts.")
     return {
-        "no segment": [f"{txt / 'train.yaml'}:2", f"{txt / 'train.yaml'}:5"],
+        "not a segment": [f"{txt / 'train.yaml'}:2", f"{txt / 'train.yaml'}:5"],
         "no audio": [f"ted_9_0 ({txt / 'train.yaml'}:3)"],
         "empty text": [f"ted_1_2 ({txt / 'train.yaml'}:6)"],
     }
@@ -187,5 +187,5 @@ def test_files_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
     with (tree.folder / "data/dev/txt/dev.de").open("a") as file:
         file.write("Zu viel.\n")
     counts = "dev.yaml 2, dev.en 2, dev.de 3"
-    assert run(tree, out, status=1).endswith(f"dev/txt: the files have not the same number of lines: {counts}\n")
+    assert run(tree, out, status=1).endswith(f"dev/txt: the files differ in their number of lines: {counts}\n")
     assert not list(out.glob("cuts_*"))

@@ -2,7 +2,7 @@
 
     python recipes/aishell/prepare.py --out data/aishell
 
-Below --out stand cuts_{train,dev,test}.jsonl.gz and prepared.json (what was done, with everything left out and why).
+Writes cuts_{train,dev,test}.jsonl.gz and prepared.json (what was done, and everything left out with reasons) to --out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-if not __package__:  # run as a script: its own folder stands first on the path, where the repository belongs
+if not __package__:  # run as a script: replace its own folder, first on the path, by the repository
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from asr.errors import DataError
@@ -50,7 +50,7 @@ def main(
 
 
 def find(supply: Supply, name: str, console: Console) -> Place:
-    """The folder of a split, and the transcript of all; speakers come as archives in the archive."""
+    """Return the folder of a split and the common transcript; speakers are archives within the archive."""
     root = supply.folder(ARCHIVE, console)
     wav = root / "wav"
     if not (wav / name).is_dir() and (speakers := sorted(wav.glob("*.tar.gz"))):
@@ -64,7 +64,7 @@ def find(supply: Supply, name: str, console: Console) -> Place:
 
 
 def read(part: Part) -> Iterator[Utterance | Dropped]:
-    """One transcript for all splits, an id and its words in a line; wav/SPLIT/SPEAKER/ID.wav."""
+    """Yield the utterances of a split from the common transcript, lines of ID WORDS, and wav/SPLIT/SPEAKER/ID.wav."""
     from lhotse.recipes.aishell import text_normalize
 
     texts, faults = {}, []
@@ -73,13 +73,13 @@ def read(part: Part) -> Iterator[Utterance | Dropped]:
         if re.fullmatch(r"BAC\d+S\d+W\d+", name) and words:
             texts[name] = where, text_normalize("".join(words))
         else:
-            faults.append(part.dropped(where, "no line of 'ID WORDS'"))
+            faults.append(part.dropped(where, "not in the form 'ID WORDS'"))
     files = {path.stem: path for path in sorted(part.place.folder.rglob("*.wav"))}
     for name in sorted(files.keys() & texts.keys()):
         where, text = texts[name]
         yield part.utterance(name, files[name].parent.name, text, files[name], where)
     yield from part.without_text(files.values(), texts)
-    if part.split == "train":  # ids do not tell their split: what is in none is told of once
+    if part.split == "train":  # ids do not tell their split: report those without a recording once
         anywhere = {path.stem for path in part.place.folder.parent.rglob("*.wav")}
         lost = [part.dropped(f"{name} ({texts[name][0]})", "no audio") for name in sorted(texts.keys() - anywhere)]
         yield from [*faults, *lost]

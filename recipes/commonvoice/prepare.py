@@ -2,7 +2,7 @@
 
     python recipes/commonvoice/prepare.py --source cv-corpus-22.0-2025-06-20 --language fr --out data/commonvoice-fr
 
-Below --out stand cuts_{train,dev,test}.jsonl.gz and prepared.json (what was done, with everything left out and why).
+Writes cuts_{train,dev,test}.jsonl.gz and prepared.json (what was done, and everything left out with reasons) to --out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-if not __package__:  # run as a script: its own folder stands first on the path, where the repository belongs
+if not __package__:  # run as a script: replace its own folder, first on the path, by the repository
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from asr.errors import AsrError, DataError
@@ -46,7 +46,7 @@ def main(
 
 
 def language_folder(source: Path, language: str) -> Path:
-    """The folder of a language: below a release, or itself.  Raises: AsrError."""
+    """Return the folder of a language: inside a release, or `source` itself.  Raises: AsrError."""
     for folder in (source / language, source):
         if (folder / "clips").is_dir():
             return folder
@@ -54,7 +54,7 @@ def language_folder(source: Path, language: str) -> Path:
 
 
 def find(folder: Path, name: str, console: Console) -> Place:
-    """The clips of all splits, and the table of one."""
+    """Return the common folder of clips, and the table of a split."""
     table = folder / f"{name}.tsv"
     if not table.is_file():
         raise DataError(f"{table}: is missing")
@@ -62,16 +62,16 @@ def find(folder: Path, name: str, console: Console) -> Place:
 
 
 def read(part: Part) -> Iterator[Utterance | Dropped]:
-    """SPLIT.tsv, a line for each clip, and clips/PATH."""
+    """Yield the utterances of a split from SPLIT.tsv, one row for each clip, and clips/PATH."""
     for where, row in read_tsv(part.place.files[0], COLUMNS):
-        yield clip(part, row, where, {}) if row else part.dropped(where, "not as wide as the table")
+        yield clip(part, row, where, {}) if row else part.dropped(where, "wrong number of columns")
 
 
 def clip(part: Part, row: Mapping[str, str], where: str, translations: Mapping[str, str]) -> Utterance | Dropped:
-    """What a line of a table tells of a clip."""
+    """Return the utterance in a row of a table."""
     file = Path(row["path"])
     if file.name != row["path"]:
-        return part.dropped(where, "no name of a file as its path")
+        return part.dropped(where, "path is not a file name")
     audio = part.place.folder / (file if file.suffix else f"{file}.mp3")
     return part.utterance(
         audio.stem, row["client_id"], row["sentence"].strip(), audio, where, translations=translations

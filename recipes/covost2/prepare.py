@@ -2,8 +2,8 @@
 
     python recipes/covost2/prepare.py --source cv-corpus-4 --language fr --to en --out data/covost2-fr-en
 
-A cut's supervision has what is said, and in its custom field `translations` the translation by its language.  Below
---out stand cuts_{train,dev,test}.jsonl.gz and prepared.json (what was done, with everything left out and why).
+A cut's supervision has the transcript, and in its custom field `translations` the translation by language.  Writes
+cuts_{train,dev,test}.jsonl.gz and prepared.json (what was done, and everything left out with reasons) to --out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-if not __package__:  # run as a script: its own folder stands first on the path, where the repository belongs
+if not __package__:  # run as a script: replace its own folder, first on the path, by the repository
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from asr.errors import DataError
@@ -62,7 +62,7 @@ def main(
 
 
 def find(folder: Path, table: str, supply: Supply, name: str, console: Console) -> Place:
-    """The clips, and CoVoST's table of a split, or that of all translations beside Common Voice's validated.tsv."""
+    """Return the clips, and CoVoST's table of a split, or its table of all splits and Common Voice's validated.tsv."""
     ready, whole, texts = (folder / file for file in (f"{table}.{name}.tsv", f"{table}.tsv", "validated.tsv"))
     if ready.is_file():
         return Place(folder / "clips", (ready,))
@@ -75,13 +75,13 @@ def find(folder: Path, table: str, supply: Supply, name: str, console: Console) 
 
 
 def read(to: str, part: Part) -> Iterator[Utterance | Dropped]:
-    """The tables of the split, and clips/PATH."""
+    """Yield the utterances of a split from its tables and clips/PATH."""
     rows = _ready if len(part.place.files) == 1 else _joined
     for where, row in rows(part):
         if "path" in row and "translation" in row:
             yield clip(part, row, where, {to: row["translation"].strip()})
         else:
-            yield part.dropped(where, row.get("problem", "not as wide as the table"))
+            yield part.dropped(where, row.get("problem", "wrong number of columns"))
 
 
 def _ready(part: Part) -> Iterator[tuple[str, dict[str, str]]]:
@@ -89,13 +89,13 @@ def _ready(part: Part) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _joined(part: Part) -> Iterator[tuple[str, dict[str, str]]]:
-    """What CoVoST's get_covost_splits.py makes of the table of translations and of Common Voice's."""
+    """Join the table of translations with Common Voice's table, as CoVoST's get_covost_splits.py does."""
     whole, texts = part.place.files
     wanted = {}
     for where, row in read_tsv(whole, ("path", "translation", "split"), ESCAPE):
         if row.get("split") in LABELS[part.name]:
             wanted[row["path"]] = where, row["translation"]
-        elif not row and part.split == "train":  # it does not tell its split: it is told of once
+        elif not row and part.split == "train":  # its split is unknown, so it is reported once
             yield where, row
     for where, row in read_tsv(texts, COLUMNS, ESCAPE):
         if row.get("path") in wanted:

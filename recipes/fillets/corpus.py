@@ -1,4 +1,4 @@
-"""The dialogues of Fish Fillets NG as a corpus: levels, voices, subtitles, and which recording has which texts."""
+"""The dialogues of Fish Fillets NG as a corpus: levels, voices, subtitles, and the texts of each recording."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ GAME = Path("usr/share/games/fillets-ng")
 
 
 def levels(game: Path) -> list[str]:
-    """The names of the levels that have scripts."""
+    """Return the names of the levels that have scripts."""
     return sorted(path.name for path in (game / "script").iterdir() if path.is_dir())
 
 
 class Game:
-    """The game's files; faults: what was passed over in its scripts."""
+    """The game's files; faults: the parts of its scripts that were skipped."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -30,10 +30,11 @@ class Game:
         self._said = cache(self._read)
 
     def clips(self, language: str) -> tuple[list[Clip], list[Dropped]]:
-        """A clip of every recording in a language that has a text, and the rest with its reason.
+        """Return a clip for every recording in a language that has a text, and the rest with reasons.
 
-        The split is by level, the same in every language, so that no scene is heard or read in two splits.  Raises:
-        DataError if there is none.
+        The split depends on the level, in every language alike, so that no scene occurs in two splits.
+
+        Raises: DataError if there is no clip.
         """
         clips: list[Clip] = []
         dropped: list[Dropped] = []
@@ -70,7 +71,7 @@ def _problem(line: Line | None) -> str:
 
 
 def _translations(name: str, line: Line, subtitles: Mapping[str, Mapping[str, Line]]) -> Iterator[tuple[str, str]]:
-    """The same line in other languages; the English text stands in every script."""
+    """Yield the line in other languages; every script contains the English text."""
     for to, lines in subtitles.items():
         other = lines.get(name)
         text = line.english if to == "en" else other.text if other else None

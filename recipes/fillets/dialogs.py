@@ -1,6 +1,6 @@
-"""The game's dialogue scripts: Lua files of calls dialogId("ID", "FONT", "English text") and dialogStr("text").
+"""Parse the game's dialogue scripts: Lua files of calls dialogId("ID", "FONT", "English text") and dialogStr("text").
 
-They are read as text; nothing of them is run.
+They are only read as text, never run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from asr.errors import DataError
 
-MAX_BYTES = 1 << 20  # the largest has 20 kB
+MAX_BYTES = 1 << 20  # the largest script has 20 kB
 _STRING = r'"((?:[^"\\]|\\.)*)"'
 _CALL = re.compile(
     rf"dialogId\(\s*{_STRING}\s*,\s*{_STRING}\s*,\s*{_STRING}\s*\)|dialogStr\(\s*{_STRING}\s*\)", re.DOTALL
@@ -22,7 +22,7 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Line(NamedTuple):
-    """What a character says: its font tells who speaks; text is in the language of the file, None where it has none."""
+    """A character's line: the font tells who speaks; text is in the language of the file, None if it is missing."""
 
     font: str
     english: str
@@ -30,10 +30,10 @@ class Line(NamedTuple):
 
 
 def read_dialogs(path: Path) -> tuple[dict[str, Line], list[str]]:
-    """The lines of a level in one language by their ids, of two with the same id the first; and what is amiss.
+    """Return the lines of a level in one language by id, the first of each id, and a list of faults.
 
-    The latter names file and line of each call that is not of so many strings; it is passed over.  Raises: DataError
-    for a file that is no script.
+    A fault names file and line of a call with unexpected arguments, which is skipped.  Raises: DataError for a file
+    that is not a script.
     """
     try:
         content = path.read_bytes()
@@ -47,7 +47,7 @@ def read_dialogs(path: Path) -> tuple[dict[str, Line], list[str]]:
     for beginning in _BEGINNING.finditer(script):
         call = _CALL.match(script, beginning.start(1))
         if call is None:
-            faults.append(f"{path}:{script.count(chr(10), 0, beginning.start(1)) + 1}: not a call of so many strings")
+            faults.append(f"{path}:{script.count(chr(10), 0, beginning.start(1)) + 1}: a call with wrong arguments")
             last = None
             continue
         name, font, english, text = (None if part is None else _plain(part) for part in call.groups())

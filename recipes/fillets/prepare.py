@@ -2,9 +2,9 @@
 
     python recipes/fillets/prepare.py --out data/fillets
 
-Below --out stand cuts_{train,dev,test}.jsonl.gz, prepared.json (what was done, with every line left out and why) and
-what had to be fetched.  A cut's supervision has the text that is said, and its custom field `translations` the
-subtitles by language.  The cuts name the audio by absolute path.
+Writes cuts_{train,dev,test}.jsonl.gz, prepared.json (what was done, and every line left out with reasons) and the
+downloads to --out.  A cut's supervision has the transcript, and its custom field `translations` the subtitles by
+language.  The cuts contain absolute paths of the audio.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-if not __package__:  # run as a script: its own folder stands first on the path, where the repository belongs
+if not __package__:  # run as a script: replace its own folder, first on the path, by the repository
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from asr.errors import AsrError, DataError
@@ -44,7 +44,7 @@ from recipes.preparing import (
 from recipes.report import incomplete, show, summarize
 
 PACKAGES = ("fillets-ng-data", *(f"fillets-ng-data-{language}" for language in SPOKEN))
-MAX_UNPACKED_BYTES = 1 << 30  # the three unpack to 150 MB
+MAX_UNPACKED_BYTES = 1 << 30  # the three packages unpack to 150 MB
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
@@ -64,13 +64,13 @@ def main(
         raise typer.Exit(1) from None
     show(report, out, incomplete(report, SPOKEN, "release 1.0.1"))
     for fault in report["faults"]:
-        typer.echo(f"passed over {fault}", err=True)
+        typer.echo(f"skipped {fault}", err=True)
 
 
 def prepare(languages: Sequence[str], out: Path, source: Path | None) -> Report:
-    """Make the manifests below `out`, unless they are there and nothing they rest on has changed.
+    """Make the manifests below `out`, unless they exist and nothing that they depend on has changed.
 
-    Raises: AsrError for a source that cannot be had or read, or when two splits share a level or audio.
+    Raises: AsrError for an unavailable or unreadable source, or if two splits share a level or audio.
     """
     make_folder(out)
     out = out.resolve()
@@ -95,7 +95,7 @@ def _make(languages: Sequence[str], out: Path, source: Path | None, settings: di
     console = Console(stderr=True)
     folder = locate(out, source, console)
     found = [{"folder": str(folder)}]
-    states = [_state(item) for item in found]  # taken first: a file that changes now is seen later
+    states = [_state(item) for item in found]  # before reading, so that later changes are noticed
     game = Game(folder)
     clips, dropped = _read(game, languages, console)
     splits = assign(clips)
@@ -116,14 +116,14 @@ def _read(game: Game, languages: Sequence[str], console: Console) -> tuple[list[
         clips += usable
         dropped += rest
     whole, unheard = listen(clips, console)
-    kept, copies = drop_copies(whole)  # the release holds files without a sample
+    kept, copies = drop_copies(whole)  # several files of the release have no samples
     return kept, [*dropped, *unheard, *copies]
 
 
 def locate(out: Path, source: Path | None, console: Console) -> Path:
-    """The game's folder: below --source, installed, below `out`, or from Debian's packages.
+    """Return the game's folder: below --source, installed, below `out`, or from Debian's packages.
 
-    Raises: AsrError with what to pass.
+    Raises: AsrError that says what to pass.
     """
     if source is not None:
         if not source.is_dir():
@@ -161,7 +161,7 @@ def _unpacked(archives: Sequence[Path], place: Path) -> Path:
 
 
 def _wanted(name: str) -> bool:
-    """Speech, music, scripts and the words of the licence; no pictures or fonts."""
+    """Keep speech, music, scripts and the licence, but not pictures and fonts."""
     return name.endswith((".ogg", "copyright")) or ("/script/" in name and name.endswith(".lua"))
 
 

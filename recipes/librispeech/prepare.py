@@ -2,8 +2,8 @@
 
     python recipes/librispeech/prepare.py --parts train-clean-100,dev-clean,dev-other,test-clean,test-other
 
-Below --out stand cuts_{train,dev,test}.jsonl.gz, a manifest for each part of dev and test, and prepared.json (what was
-done, with everything left out and why).
+Writes cuts_{train,dev,test}.jsonl.gz, a manifest for each part of dev and test, and prepared.json (what was done, and
+everything left out with reasons) to --out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-if not __package__:  # run as a script: its own folder stands first on the path, where the repository belongs
+if not __package__:  # run as a script: replace its own folder, first on the path, by the repository
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from asr.errors import AsrError
@@ -29,7 +29,7 @@ from recipes.preparing import SPLITS
 from recipes.published import Corpus, Part, Place, one_line, run
 from recipes.texts import filled_lines
 
-# Utterances in each part; the last two are mini LibriSpeech, to try things out.
+# Utterances in each part; the last two are mini LibriSpeech, for quick trials.
 SIZES = {
     "train-clean-100": 28_539,
     "train-clean-360": 104_014,
@@ -65,7 +65,7 @@ def main(
 
 
 def parse_parts(text: str) -> dict[str, list[str]]:
-    """The chosen parts by their splits, in the order of the corpus.  Raises: AsrError."""
+    """Return the chosen parts by split, in the corpus's order.  Raises: AsrError."""
     chosen = {name.strip() for name in text.split(",")}
     if unknown := sorted(chosen - set(SIZES)):
         raise AsrError(f"--parts: there is no {', '.join(unknown)}; choose from {', '.join(SIZES)}")
@@ -76,20 +76,20 @@ def parse_parts(text: str) -> dict[str, list[str]]:
 
 
 def find(supply: Supply, name: str, console: Console) -> Place:
-    """The folder of a part."""
+    """Return the folder of a part."""
     number = 31 if name in MINI else 12
     archive = Archive(f"{number}/{name}.tar.gz", f"LibriSpeech/{name}", MAX_BYTES, _wanted)
     return Place(supply.folder(archive, console))
 
 
 def read(part: Part) -> Iterator[Utterance | Dropped]:
-    """Files of a chapter: SPEAKER-CHAPTER.trans.txt, with an id and what is said in a line, and ID.flac."""
+    """Yield the utterances of a part from SPEAKER-CHAPTER.trans.txt, lines of an id and its text, and ID.flac."""
     told = set()
     for transcript in sorted(part.place.folder.rglob("*.trans.txt")):
         for where, line in filled_lines(transcript):
             name, *text = line.split(maxsplit=1)
             if not re.fullmatch(r"\d+-\d+-\d+", name):
-                yield part.dropped(where, "no line of 'SPEAKER-CHAPTER-NUMBER TEXT'")
+                yield part.dropped(where, "not in the form 'SPEAKER-CHAPTER-NUMBER TEXT'")
                 continue
             told.add(name)
             speaker = name.partition("-")[0]

@@ -2,9 +2,9 @@
 
     python recipes/mustc/prepare.py --source MUSTC_v1.0 --to de --out data/mustc-en-de
 
-A cut's supervision has what is said, and in its custom field `translations` the translation by its language.  Below
---out stand cuts_{train,dev,test}.jsonl.gz, a manifest for each of tst-COMMON and tst-HE, and prepared.json (what was
-done, with everything left out and why).
+A cut's supervision has the transcript, and in its custom field `translations` the translation by language.  Writes
+cuts_{train,dev,test}.jsonl.gz, a manifest for each of tst-COMMON and tst-HE, and prepared.json (what was done, and
+everything left out with reasons) to --out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import typer
 import yaml
 from rich.console import Console
 
-if not __package__:  # run as a script: its own folder stands first on the path, where the repository belongs
+if not __package__:  # run as a script: replace its own folder, first on the path, by the repository
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from asr.errors import AsrError, DataError
@@ -32,7 +32,7 @@ from recipes.texts import read_lines
 
 SPLITS = {"train": ["train"], "dev": ["dev"], "test": ["tst-COMMON", "tst-HE"]}
 SPOKEN = "en"
-MAX_LINE = 1000  # a segment has some 100 characters; YAML may be slow or deep
+MAX_LINE = 1000  # a segment has about 100 characters; on longer lines YAML could be slow or nest deeply
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -54,7 +54,7 @@ def main(
 
 
 def pair_folder(source: Path, pair: str) -> Path:
-    """The folder of a pair of languages: below a release, or itself.  Raises: AsrError."""
+    """Return the folder of a pair of languages: inside a release, or `source` itself.  Raises: AsrError."""
     for folder in (source / pair, source):
         if folder.name == pair and (folder / "data").is_dir():
             return folder
@@ -62,7 +62,7 @@ def pair_folder(source: Path, pair: str) -> Path:
 
 
 def find(folder: Path, to: str, name: str, console: Console) -> Place:
-    """The folder of a part."""
+    """Return the folder of a part."""
     place = folder / "data" / name
     for file in (place / "wav", *(place / "txt" / f"{name}.{end}" for end in ("yaml", SPOKEN, to))):
         if not file.exists():
@@ -79,20 +79,20 @@ class Segment(NamedTuple):
 
 
 def read(to: str, part: Part) -> Iterator[Utterance | Dropped]:
-    """txt/PART.yaml, txt/PART.en and txt/PART.TO, line by line, and wav/TALK.wav.
+    """Yield the utterances of a part from txt/PART.yaml, txt/PART.en and txt/PART.TO, line by line, and wav/TALK.wav.
 
-    Raises: DataError if they have not the same number of lines.
+    Raises: DataError if the files differ in their number of lines.
     """
     wav, txt = part.place.folder / "wav", part.place.folder / "txt"
     files = [txt / f"{part.name}.{end}" for end in ("yaml", SPOKEN, to)]
     columns = [list(read_lines(file)) for file in files]
     if len({len(column) for column in columns}) > 1:
         counts = ", ".join(f"{file.name} {len(column)}" for file, column in zip(files, columns, strict=True))
-        raise DataError(f"{txt}: the files have not the same number of lines: {counts}")
+        raise DataError(f"{txt}: the files differ in their number of lines: {counts}")
     numbers: Counter[str] = Counter()
     for (where, line), (_, said), (_, translation) in zip(*columns, strict=True):
         if (segment := parse(line)) is None:
-            yield part.dropped(where, "no segment")
+            yield part.dropped(where, "not a segment")
             continue
         talk = Path(segment.wav).stem
         name = f"{talk}_{numbers[talk]}"
@@ -109,7 +109,7 @@ def read(to: str, part: Part) -> Iterator[Utterance | Dropped]:
 
 
 def parse(line: str) -> Segment | None:
-    """A segment, which the YAML of a part has in a line each."""
+    """Parse a segment, which is one line of a part's YAML; None if it is malformed."""
     if len(line) > MAX_LINE:
         return None
     try:

@@ -1,6 +1,6 @@
-"""The prompts as a corpus: voices, transcripts, and which recording has which text.
+"""The prompts as a corpus: voices, transcripts, and the text of each recording.
 
-Nothing here fetches or writes; `sources.py` finds the files and `prepare.py` writes the cuts.
+Nothing here downloads or writes files; `sources.py` finds them and `prepare.py` writes the cuts.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from asr.errors import DataError
 from recipes.clips import Clip, Dropped
 from recipes.preparing import split_of
 
-MAX_TRANSCRIPT_BYTES = 4 << 20  # the real ones have 30 kB; a compressed one must not fill the memory
+MAX_TRANSCRIPT_BYTES = 4 << 20  # real ones have 30 kB; a compressed one must not fill the memory
 
 
 @dataclass(frozen=True)
 class Voice:
-    """One language of the corpus: the folder that names its speaker, and what release 1.6.1 holds."""
+    """One language of the corpus: its speaker's folder, and the number of clips in release 1.6.1."""
 
     language: str
     speaker: str
@@ -41,8 +41,8 @@ VOICES = {
     )
 }
 
-# In these four texts the words in parentheses are spoken (each recording was checked); everywhere else an
-# aside is a note: a symbol ("at [@]"), a remark ("(note: does not say ...)") or words the voice left out.
+# In these four texts the words in parentheses are spoken (each recording was checked); in all others an aside is a
+# note: a symbol ("at [@]"), a remark ("(note: does not say ...)") or words that the speaker omitted.
 SPOKEN_ASIDES = {
     ("fr", "priv-callee-options"),
     ("fr", "screen-callee-options"),
@@ -54,10 +54,10 @@ _STRAY_STOP = re.compile(r"(?<=[.!?])\s+\.$")  # "... key. (a remark)." without 
 
 
 def spoken_text(language: str, prompt: str, text: str) -> str:
-    """The text without its asides; empty for a text that opens with one.
+    """Return the text without its asides; '' for a text that begins with one.
 
-    A text that opens with an aside names a sound ("[ascending tones]"); the two Italian ones in which words
-    follow are left out with the rest, which keeps to the published size of the corpus.
+    A text that begins with an aside names a sound ("[ascending tones]"). This also leaves out two Italian texts with
+    words after the aside, which keeps to the published size of the corpus.
     """
     text = " ".join(text.split())
     if text[:1] in ("[", "(", "<"):
@@ -68,7 +68,7 @@ def spoken_text(language: str, prompt: str, text: str) -> str:
 
 
 def read_transcripts(path: Path, language: str) -> tuple[dict[str, str], list[Dropped]]:
-    """Prompt id -> raw text from a `core-sounds-LL.txt` or `.txt.gz`, and the lines that name an id again."""
+    """Return the raw texts of a `core-sounds-LL.txt` or `.txt.gz` by prompt id, and the lines with duplicate ids."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             content = stream.read(MAX_TRANSCRIPT_BYTES + 1)
@@ -87,20 +87,20 @@ def read_transcripts(path: Path, language: str) -> tuple[dict[str, str], list[Dr
         if not colon or not prompt:
             raise DataError(f"{path}:{number}: expected 'id: text', found {line.strip()[:60]!r}")
         if prompt in texts:
-            dropped.append(Dropped(language, prompt, split_of(prompt), "second text of an id"))
+            dropped.append(Dropped(language, prompt, split_of(prompt), "duplicate id"))
         else:
             texts[prompt] = text
     return texts, dropped
 
 
 def audio_files(folder: Path) -> dict[str, Path]:
-    """Prompt id -> WAV file below a voice folder."""
+    """Return the WAV files below a voice folder by prompt id."""
     files = (Path(base, name) for base, _, names in os.walk(folder) for name in names)
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files if path.suffix == ".wav"}
 
 
 def pair(language: str, texts: dict[str, str], files: dict[str, Path]) -> tuple[list[Clip], list[Dropped]]:
-    """A clip of everything that is speech with a text, and the rest with its reason."""
+    """Return a clip for every recording of speech with a text, and the rest with reasons."""
     clips = []
     dropped = []
     for prompt in sorted(texts.keys() | files.keys()):
@@ -125,7 +125,7 @@ def pair(language: str, texts: dict[str, str], files: dict[str, Path]) -> tuple[
 
 
 def with_translations(clips: Sequence[Clip]) -> list[Clip]:
-    """The clips with the texts of the same prompt in the other languages."""
+    """Add to each clip the texts of the same prompt in the other languages."""
     texts: dict[str, dict[str, str]] = defaultdict(dict)
     for clip in clips:
         texts[clip.name][clip.language] = clip.text

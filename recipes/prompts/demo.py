@@ -1,4 +1,4 @@
-"""The whole way on real speech: Whisper tiny.en before and after training on the English prompts.
+"""Demonstrate the whole process on real speech: Whisper tiny.en before and after training on the English prompts.
 
 Run `make demo`; the corpus must be prepared.
 """

@@ -2,9 +2,9 @@
 
     python recipes/prompts/prepare.py --languages en --out data/prompts
 
-Below --out stand cuts_{train,dev,test}.jsonl.gz, prepared.json (what was done, with every prompt left out and
-why) and what had to be fetched. The cuts name the audio by absolute path, so that they work from any working
-folder; after moving --out, run the same command on the new place, which fetches nothing again.
+Writes cuts_{train,dev,test}.jsonl.gz, prepared.json (what was done, and every prompt left out with reasons) and the
+downloads to --out. The cuts contain absolute paths of the audio, so that they work from any working folder; after
+moving --out, run the same command with the new path, which downloads nothing again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-if not __package__:  # run as a script: its own folder stands first on the path, where the repository belongs
+if not __package__:  # run as a script: replace its own folder, first on the path, by the repository
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from asr.errors import AsrError, DataError
@@ -73,11 +73,11 @@ def main(
 
 
 def prepare(languages: Sequence[str], out: Path, source: Path | None, mirror: str | None) -> Report:
-    """Make the manifests below `out`, unless they are there and nothing they rest on has changed.
+    """Make the manifests below `out`, unless they exist and nothing that they depend on has changed.
 
-    Killed at any point and run again, it ends with the same bytes.
+    A run that is killed at any point and repeated ends with the same bytes.
 
-    Raises: AsrError for a source that cannot be had or read, or when two splits share a prompt or audio.
+    Raises: AsrError for an unavailable or unreadable source, or if two splits share a prompt or audio.
     """
     make_folder(out)
     out = out.resolve()
@@ -99,7 +99,7 @@ def _make(
     sweep_torn(out / "unpacked")
     console = Console(stderr=True)
     found = [sources.locate(language, out, source, mirror, console) for language in languages]
-    states = [sources.state(item) for item in found]  # taken first: a file that changes now is seen later
+    states = [sources.state(item) for item in found]  # before reading, so that later changes are noticed
     clips, dropped = _read(found, console)
     splits = assign(clips)
     check_apart(splits)
@@ -120,7 +120,7 @@ def _named(found: Found) -> dict[str, Any]:
 
 
 def _read(found: Sequence[Found], console: Console) -> tuple[list[Clip], list[Dropped]]:
-    """Every usable clip of the languages and everything left out."""
+    """Return every usable clip of the languages, and everything left out."""
     clips: list[Clip] = []
     dropped: list[Dropped] = []
     for item in found:
@@ -138,7 +138,7 @@ def _read(found: Sequence[Found], console: Console) -> tuple[list[Clip], list[Dr
 
 
 def _state(source: Mapping[str, Any]) -> str:
-    """That of a source as prepared.json names it."""
+    """Return the state of a source as recorded in prepared.json."""
     archives = tuple(map(Path, source["archives"]))
     return sources.state(Found(source["language"], Path(source["folder"]), Path(source["transcript"]), archives))
 

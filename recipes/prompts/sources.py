@@ -1,4 +1,4 @@
-"""Where the recordings come from: installed files, a folder, Debian's packages or the upstream release."""
+"""Find the recordings: installed files, a folder, Debian's packages or the upstream release."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_UNPACKED_BYTES = 256 << 20  # a language unpacks to about 22 MB
 
 @dataclass(frozen=True)
 class Found:
-    """The files of one language: voice folder, transcript, and the user's archives that they came from."""
+    """The files of one language: voice folder, transcript, and the user's archives that contained them, if any."""
 
     language: str
     folder: Path
@@ -34,12 +34,12 @@ class Found:
 
 
 def locate(language: str, out: Path, source: Path | None, mirror: str | None, console: Console) -> Found:
-    """Find the files of a language, fetching and unpacking them below `out` where that is needed.
+    """Find the files of a language, fetching and unpacking them below `out` if necessary.
 
-    `source` alone is used when given, then `mirror`; otherwise installed files, what `out` holds already,
-    Debian's packages by apt, and last the upstream release.
+    If `source` is given, only that is used, otherwise `mirror`; without either, these are tried in turn: installed
+    files, the contents of `out`, Debian's packages by apt, and the upstream release.
 
-    Raises: AsrError with what was tried and what to pass.
+    Raises: AsrError that says what was tried and what to pass.
     """
     if source is not None:
         return _from_source(language, out, source)
@@ -68,20 +68,20 @@ def locate(language: str, out: Path, source: Path | None, mirror: str | None, co
 
 
 def state(found: Found) -> str:
-    """A digest of the names, sizes and times of everything read for a language."""
+    """Return a digest of the names, sizes and times of all files that are read for a language."""
     recordings = sorted(corpus.audio_files(found.folder).values())
     return state_of([*recordings, found.transcript, *found.archives])
 
 
 def _look(language: str, root: Path) -> Found | None:
-    """The layouts of the Debian packages, a voice folder, an Asterisk server and the release tarball."""
+    """Look for the layouts of the Debian packages, a voice folder, an Asterisk server and the release tarball."""
     speaker = VOICES[language].speaker
     names = [f"core-sounds-{language}.txt", f"core-sounds-{language}.txt.gz"]
     documents = root / "usr/share/doc" / f"asterisk-core-sounds-{language}"
     for folder in (root / "usr/share/asterisk/sounds" / speaker, root / speaker, root / language, root):
         if not folder.is_dir():
             continue
-        # A transcript beside the WAVs tells whose they are; the bare root counts only with one.
+        # A transcript beside the WAVs tells their language; the bare root counts only if it contains one.
         beside = [folder] if folder == root else [folder, documents, root]
         for transcript in (place / name for place in beside for name in names):
             if transcript.is_file() and any(folder.rglob("*.wav")):
@@ -95,7 +95,7 @@ def _from_source(language: str, out: Path, source: Path) -> Found:
     if found := _look(language, source.resolve()):
         return found
     stem = f"asterisk-core-sounds-{language}"
-    # The recordings and the transcripts are two packages; a release tarball has both.
+    # Recordings and transcripts are separate packages; a release tarball has both.
     archives = _newest(source, f"{stem}-wav_*.deb", f"{stem}_*.deb") or _newest(source, f"{stem}-wav-*.tar.gz")
     if not archives:
         raise AsrError(
@@ -108,7 +108,7 @@ def _from_source(language: str, out: Path, source: Path) -> Found:
 
 
 def _newest(folder: Path, *patterns: str) -> list[Path]:
-    """A file for each pattern, the last by name; none unless each has one."""
+    """Return the last file by name for each pattern; [] unless every pattern matches."""
     files = [max(folder.glob(pattern), default=None) for pattern in patterns]
     return [path for path in files if path] if None not in files else []
 
@@ -131,6 +131,6 @@ def _unpacked(language: str, archives: Sequence[Path], place: Path) -> Found:
 
 
 def _wanted(name: str) -> bool:
-    """Recordings, transcripts and the words of the licence; no program, manual or index."""
+    """Keep recordings, transcripts and the licence, but no program, manual or index."""
     last = name.rpartition("/")[2]
     return last.endswith(".wav") or last.startswith(("core-sounds-", "copyright", "LICENSE", "CREDITS"))

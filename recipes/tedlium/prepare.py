@@ -2,7 +2,7 @@
 
     python recipes/tedlium/prepare.py --out data/tedlium
 
-Below --out stand cuts_{train,dev,test}.jsonl.gz and prepared.json (what was done, with everything left out and why).
+Writes cuts_{train,dev,test}.jsonl.gz and prepared.json (what was done, and everything left out with reasons) to --out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-if not __package__:  # run as a script: its own folder stands first on the path, where the repository belongs
+if not __package__:  # run as a script: replace its own folder, first on the path, by the repository
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from asr.errors import DataError
@@ -47,7 +47,7 @@ def main(
 
 
 def _wanted(name: str) -> bool:
-    """Speech and texts where they are files: in legacy/train and speaker-adaptation there are links to data."""
+    """Keep audio and texts where they are real files: legacy/train and speaker-adaptation hold links to data."""
     parts = name.split("/")
     return name.endswith((".sph", ".stm")) and parts[1:2] in (["data"], ["legacy"]) and "train" not in parts
 
@@ -56,7 +56,7 @@ ARCHIVE = Archive("51/TEDLIUM_release-3.tgz", "TEDLIUM_release-3", 128 << 30, _w
 
 
 def find(supply: Supply, name: str, console: Console) -> Place:
-    """The folder of a split of the `legacy` distribution, whose training talks are all that stand in data."""
+    """Return the folder of a split of the `legacy` distribution, which uses all talks in data for training."""
     root = supply.folder(ARCHIVE, console)
     folder = root / "data" if name == "train" else root / "legacy" / name
     for path in (folder / "stm", folder / "sph"):
@@ -66,7 +66,7 @@ def find(supply: Supply, name: str, console: Console) -> Place:
 
 
 def read(part: Part) -> Iterator[Utterance | Dropped]:
-    """stm/TALK.stm, with TALK CHANNEL SPEAKER BEGIN END LABEL WORDS in a line, and sph/TALK.sph."""
+    """Yield the segments in stm/TALK.stm, lines of TALK CHANNEL SPEAKER BEGIN END LABEL WORDS, and sph/TALK.sph."""
     from lhotse.recipes.utils import normalize_text_tedlium
 
     folder, told = part.place.folder, set()
@@ -76,7 +76,7 @@ def read(part: Part) -> Iterator[Utterance | Dropped]:
             fields = line.split(maxsplit=6)
             span = _span(fields)
             if span is None:
-                yield part.dropped(where, "no line of STM")
+                yield part.dropped(where, "not a line of STM")
             elif fields[6] != NOT_SCORED:
                 text = normalize_text_tedlium(fields[6].replace("{NOISE}", "[NOISE]"), "kaldi")
                 audio = folder / "sph" / f"{path.stem}.sph"
@@ -85,7 +85,7 @@ def read(part: Part) -> Iterator[Utterance | Dropped]:
 
 
 def _span(fields: list[str]) -> tuple[float, float] | None:
-    """Begin and end in seconds."""
+    """Return begin and end in seconds, or None if the line is malformed."""
     try:
         begin_s, end_s = float(fields[3]), float(fields[4])
     except (ValueError, IndexError):
