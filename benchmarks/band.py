@@ -1,9 +1,9 @@
-"""What the encoder takes as recordings grow: attention to all frames beside attention to a window of them.
+"""Time and memory of the encoder as recordings grow: attention to all frames compared with a window of frames.
 
-Run `python benchmarks/band.py`.  The encoder of conf/ablation/en.yaml, with sinusoidal positions unless told
-otherwise and seeded weights, reads noise in one piece, one thread, float32; each figure is of a process of its own.
-Seconds are those of the processor, the least of the rounds, without features; MB are what the process held at most
-beyond what it had when it began to encode (Linux).
+Run `python benchmarks/band.py`.  The encoder of conf/ablation/en.yaml, with sinusoidal positions by default and seeded
+weights, encodes noise in one piece, on one thread, in float32; each measurement has a process of its own.  Seconds are
+processor time, the minimum over rounds, without features; MB are the peak memory beyond what the process held before
+encoding (Linux).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main(
 
 
 def asked(length_s: int, position: str, window: str, rounds: int) -> dict[str, Any]:
-    """What another process measures."""
+    """Measure in another process."""
     options = ["--position", position, "--window", window, "--rounds", str(rounds)]
     command = [sys.executable, __file__, str(length_s), *options]
     return dict(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout))
@@ -66,7 +66,7 @@ def asked(length_s: int, position: str, window: str, rounds: int) -> dict[str, A
 
 @torch.inference_mode()
 def measured(length_s: int, position: str, window: str, rounds: int) -> dict[str, Any]:
-    """Encode in this process."""
+    """Measure the encoder in this process."""
     torch.set_num_threads(1)
     chosen = [f"model.encoder.position={position}", f"model.encoder.window={window}"]
     config = read_config(ExperimentConfig, CONF, chosen)
@@ -74,7 +74,7 @@ def measured(length_s: int, position: str, window: str, rounds: int) -> dict[str
     model = build_model(config.features, config.model, 50).eval()
     rate = model.front_end.sample_rate_hz
     features = model.front_end(torch.randn(1, length_s * rate), torch.tensor([length_s * rate]))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before, seconds = held_mb("VmRSS"), []
     for _ in range(rounds):
         began = time.process_time()
@@ -84,7 +84,7 @@ def measured(length_s: int, position: str, window: str, rounds: int) -> dict[str
 
 
 def held_mb(kind: str) -> float:
-    """Memory of this process: VmRSS now, VmHWM at most."""
+    """Return this process's memory: VmRSS is the current one, VmHWM the peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) / 1024
 

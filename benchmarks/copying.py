@@ -1,8 +1,8 @@
-"""What a learned pointer into a phrase list does, beside shallow fusion and beside nothing, with lists of many sizes.
+"""Compare a learned pointer into a phrase list with shallow fusion and with no list, for lists of several sizes.
 
-Run `python benchmarks/copying.py exp/prompts-copying-tiny-en/model`.  Lists hold words of the texts that are rare in
-training, at most half of the list, and distractors: other words of the training texts, then pairs of neighbouring
-ones.  For each list: recall and precision of its words, the word error rate on them (B-WER) and on all others (U-WER).
+Run `python benchmarks/copying.py exp/prompts-copying-tiny-en/model`.  At most half of a list are words of the texts
+that are rare in training, the rest distractors: other words of the training texts, then pairs of adjacent ones.  For
+each list: recall and precision of its words, the word error rate on them (B-WER) and on all others (U-WER).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RATE = 16_000
 
 
 class System(NamedTuple):
-    """How a list is used: by the pointer, if there is to be one, and by a bonus in nats."""
+    """How a list is used: whether by the pointer, and with which bonus in nats."""
 
     name: str
     pointer: bool
@@ -103,7 +103,7 @@ def list_of(
     seed: int,
     names: Sequence[str] | None = None,
 ) -> list[str]:
-    """Rare words that are said, or given names, at most half of the list, and distractors that nobody says."""
+    """Return rare words that are said, or given names, up to half of the list, and distractors that are not said."""
     normal, draw = normalizer("english"), random.Random(seed)
     texts = [normal(text).split() for text in trained]
     counts = Counter(word for words in texts for word in words)
@@ -124,7 +124,7 @@ def list_of(
 def recognised(
     model: Path, audio: dict[str, torch.Tensor], system: System, phrases: Path | None, beam: int
 ) -> dict[str, str]:
-    """What is heard, by id."""
+    """Return the recognised texts by id."""
     parts = load_model_folder(model)
     if parts.model.decoder.pointer is None:
         raise AsrError(f"{model}: its decoder has no pointer")
@@ -139,7 +139,7 @@ def recognised(
 
 
 def row(said: dict[str, str], heard: dict[str, str], phrases: Path) -> list[str]:
-    """The cells of a line of the table."""
+    """Return the cells of a row of the table."""
     pairs = [Recognised(Row(id, text, "en"), heard[id]) for id, text in said.items()]
     report = score_sources(*scored(pairs), ScoreOptions(normalizer="english", words=phrases))
     (listed,) = (found for found in report.findings if isinstance(found, ListedWords))

@@ -1,18 +1,18 @@
-"""Episodes with subtitles that are wrong on purpose: lines of a corpus with English translations, joined, over music.
+"""Build episodes with deliberately wrong subtitles: lines of a corpus with English translations, joined, over music.
 
-An episode is a FLAC of 16 kHz and an SRT in English whose times are off by an offset of up to 30 s, a drift of 0.1 %
-either way, and an error of each edge of each cue (normal, 0.3 s), seen from where the voice begins and ends, as clips
-have silence at their ends; 5 % of the cues are missing and as many are alien: texts of other episodes when nobody
-speaks.  With a linger, cues stay on the screen up to so many seconds longer, where there is room, as people's do.
-Every draw is a function of the seed and the episode's name.
+An episode is a FLAC of 16 kHz and an SRT in English.  The times of the SRT are off by an offset of up to 30 s, a drift
+of 0.1 % in either direction, and a random error of each edge of each cue (normal, 0.3 s).  They refer to where the
+voice begins and ends, as clips have silence at their ends.  5 % of the cues are missing, and as many are alien: texts
+of other episodes at times when nobody speaks.  With a linger, cues stay on the screen up to that many seconds longer,
+if there is room, as human-made ones do.  Every draw is a function of the seed and the episode's name.
 
     OUT/cs/train/media/cs-airplane.flac
     OUT/cs/train/subtitles/cs-airplane.en.srt
-    OUT/cs/train/cuts_true.jsonl.gz     the same lines at their true times, with all that the corpus' cuts tell
+    OUT/cs/train/cuts_true.jsonl.gz     the same lines at their true times, with all fields of the corpus's cuts
     OUT/cs/train/episodes.json          the true offset, drift, signal-to-noise ratio, ...
 
-The split is the corpus'.  Lines whose ids have the same folder, as a level of fillets, are an episode, and so are 20
-lines without one.  Shapes: N samples.
+The split is that of the corpus.  Lines whose ids share a folder, such as a level of fillets, make an episode, and so do
+every 20 lines without a folder.  Shapes: N samples.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from recipes.preparing import manifest_path, write_cuts
 EPISODES = "episodes.json"
 RATE = 16000
 LINES = 20  # of an episode of a corpus without scenes; the median of fillets
-LEAD_S = 35.0  # the title: longer than the largest offset, so that no cue would begin before its file does
+LEAD_S = 35.0  # silence before the first line: longer than the largest offset, so that no cue begins before 0
 PAUSES_S = (0.5, 6.0)
 OFFSET_S, DRIFT, JITTER_S, MISSING, ALIEN = 30.0, 0.001, 0.3, 0.05, 0.05
 SNRS_DB = (None, 20, 10, 5)  # None: no music
-SPEECH_DB = -20.0  # of full scale: the level that clips are brought to
+SPEECH_DB = -20.0  # the level of all clips, relative to full scale
 
 
 @dataclass(frozen=True)
 class Episode:
-    """What an episode is made of; offset and drift lead from the times of its subtitles to the true ones.
+    """The properties of an episode; offset and drift map the times of its subtitles to the true ones.
 
-    said_s: where the first line begins and the last one ends.  aliens: texts that nobody says.
+    said_s: start of the first line and end of the last one.  aliens: texts that nobody says.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Episode:
 
 
 class Line(NamedTuple):
-    """A clip of the corpus and where it stands in the episode, in seconds; said: where its sound does."""
+    """A clip of the corpus and its times in the episode, in seconds; said: the times of its sound."""
 
     cut: MonoCut
     start_s: float
@@ -93,7 +93,7 @@ def build(
     linger_s: float,
     on_done: Callable[[float, float], None],
 ) -> list[Episode]:
-    """Make the episodes of a split and a language in a folder and give what they are; every draw follows the seed."""
+    """Build the episodes of a split and a language in a folder and return their properties."""
     for part in ("media", "subtitles"):
         make_folder(folder / part)
     cuts = read_split(manifest_path(data, split), [language])
@@ -126,7 +126,7 @@ def build(
 
 
 def read_episodes(folder: Path, seed: int, linger_s: float) -> list[Episode] | None:
-    """What `build` made with that seed and linger; None if it is not there."""
+    """Return the episodes that `build` made with that seed and linger, or None."""
     path = folder / EPISODES
     if not path.is_file():
         return None
@@ -136,7 +136,7 @@ def read_episodes(folder: Path, seed: int, linger_s: float) -> list[Episode] | N
 
 
 def by_scene(cuts: Sequence[MonoCut]) -> dict[str, list[MonoCut]]:
-    """The lines of each episode, in the order of their ids: cs/airplane/... to cs-airplane, fr/... to fr-000."""
+    """Group lines into episodes, in the order of their ids: cs/airplane/... into cs-airplane, fr/... into fr-000."""
     scenes: dict[str, list[MonoCut]] = defaultdict(list)
     alone: Counter[str] = Counter()
     for cut in sorted(cuts, key=lambda cut: cut.id):
@@ -153,14 +153,14 @@ def _english(cut: MonoCut) -> str:
 
 
 def music_in(folder: Path) -> list[Path]:
-    """The pieces of music, Ogg Vorbis, in a folder or below it.  Raises DataError if there are none."""
+    """Return the pieces of music, Ogg Vorbis, in a folder or below it.  Raises DataError if there are none."""
     if found := sorted(folder.rglob("*.ogg")):
         return found
     raise DataError(f"{folder}: no music (.ogg) in it; recipes/fillets/prepare.py unpacks the game's")
 
 
 def joined(cuts: Sequence[MonoCut], draw: random.Random) -> tuple[Tensor, list[Line]]:
-    """The clips at one level, pauses between them, silence before and behind."""
+    """Join clips at the same level, with pauses between them and silence before and after."""
     pieces, lines = [torch.zeros(round(LEAD_S * RATE))], []
     at = len(pieces[0])
     for cut in cuts:
@@ -178,7 +178,7 @@ def joined(cuts: Sequence[MonoCut], draw: random.Random) -> tuple[Tensor, list[L
 def with_music(
     audio_N: Tensor, lines: Sequence[Line], music: Sequence[Path], snr_db: int | None, draw: random.Random
 ) -> Tensor:
-    """The same with a piece of music under all of it, over and over, so many dB below the speech."""
+    """Add a piece of music, repeated, at the given number of dB below the speech."""
     if snr_db is None:
         return audio_N
     audio = open_audio(draw.choice(music))
@@ -192,7 +192,7 @@ def with_music(
 def cues_of(
     lines: Sequence[Line], others: Sequence[str], duration_s: float, linger_s: float, draw: random.Random
 ) -> tuple[list[tuple[float, float, str]], list[str]]:
-    """The cues at the times of the sound but for the errors of their edges, in order, and the texts that are alien."""
+    """Return the cues in order, at the times of the sound with random errors at the edges, and the alien texts."""
     cues = []
     for line in lines:
         start_s, end_s = (edge_s + draw.gauss(0, JITTER_S) for edge_s in line.said)
@@ -214,7 +214,7 @@ def cues_of(
 
 
 def write_srt(path: Path, cues: Sequence[tuple[float, float, str]], offset_s: float, drift: float) -> None:
-    """Write cues at times from which offset and drift lead back to the true ones."""
+    """Write cues at times that offset and drift map back to the true ones."""
     file = pysubs2.SSAFile()
     for start_s, end_s, text in cues:
         start_ms, end_ms = (round(1000 * (edge_s - offset_s) / (1 + drift)) for edge_s in (start_s, end_s))
@@ -224,7 +224,7 @@ def write_srt(path: Path, cues: Sequence[tuple[float, float, str]], offset_s: fl
 
 
 def true_cuts(name: str, path: Path, samples: int, lines: Sequence[Line]) -> list[MonoCut]:
-    """The lines as cuts of the episode, whole clips; the supervision lies where the sound does."""
+    """Return the lines as cuts of the episode, whole clips whose supervision spans the sound."""
     recording = Recording(name, [AudioSource("file", [0], str(path.resolve()))], RATE, samples, samples / RATE)
     cuts = []
     for line in lines:

@@ -1,10 +1,9 @@
-"""Fine-tuning of Whisper beside the transformers library's own: the same weights, batches, steps and learning rates.
+"""Compare fine-tuning of Whisper with the transformers library: same weights, batches, steps and learning rates.
 
 Run `python benchmarks/finetune.py conf/prompts/finetune-tiny-en.yaml --test data/prompts-en/cuts_test.jsonl.gz`.  Every
-training has a process of its own, and the engines take turns, since machines are noisy: the ratio is what to look at.
-Theirs is the usual loop: WhisperFeatureExtractor, which pads to 30 s, WhisperForConditionalGeneration and AdamW.
-All models are decoded by ours, greedily and without guards, so that only the
-training differs.
+training has a process of its own, and the engines take turns, as machines are noisy: compare ratios.  The transformers
+training is the usual loop: WhisperFeatureExtractor, which pads to 30 s, WhisperForConditionalGeneration and AdamW.  All
+models are decoded by ours, greedily and without guards, so that only the training differs.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ PADDING: dict[str, Padding] = {"full": "keep", "remembered": "recall", "none": "
 
 
 class Clock(NamedTuple):
-    """Seconds of wall and processor time; the latter, of all threads, bears a busy machine."""
+    """Seconds of wall time, and of processor time of all threads, which is less affected by a busy machine."""
 
     wall_s: float
     cpu_s: float
@@ -61,12 +60,12 @@ class Clock(NamedTuple):
         return cls(time.perf_counter(), time.process_time())
 
     def since(self, before: Clock, steps: int = 1) -> Clock:
-        """The mean of so many steps."""
+        """Return the mean time per step."""
         return Clock((self.wall_s - before.wall_s) / steps, (self.cpu_s - before.cpu_s) / steps)
 
 
 class Trained(NamedTuple):
-    """A model folder, how long its training took, model loading and scores on dev included, and when steps began."""
+    """A model folder, the time of its whole training (with loading and scoring on dev), and the start of each step."""
 
     folder: Path
     whole: Clock
@@ -74,7 +73,7 @@ class Trained(NamedTuple):
 
     @property
     def step(self) -> Clock:
-        """Mean of the steps but the last, after which ours validates."""
+        """Mean over all steps but the last, after which ours validates."""
         return self.starts[-1].since(self.starts[0], len(self.starts) - 1)
 
 
@@ -206,7 +205,7 @@ def _transformers(config: ExperimentConfig, *, bf16: bool) -> tuple[Path, list[C
         optimizer.zero_grad()
     saved, folder = config.out / "saved", config.out / "model"
     _save(model, parts, saved)
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier measurement
+    shutil.rmtree(folder, ignore_errors=True)  # left by an earlier measurement
     import_model(saved, folder, exact=True)
     return folder, starts
 
@@ -215,7 +214,7 @@ def _transformers(config: ExperimentConfig, *, bf16: bool) -> tuple[Path, list[C
 
 
 def _as_theirs(parts: ModelFolder) -> Any:
-    """The same weights as a WhisperForConditionalGeneration."""
+    """Return a WhisperForConditionalGeneration with the same weights."""
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     encoder, decoder, tokenizer = parts.config.model.encoder, parts.config.model.decoder, parts.tokenizer
@@ -259,12 +258,12 @@ def _their_state(parts: ModelFolder) -> Iterator[tuple[str, Tensor]]:
         several = theirs.split()
         for kind in ("weight", "bias"):
             for name, piece in zip(several, ours[f"{own}.{kind}"].chunk(len(several)), strict=True):
-                if not (name.endswith("k_proj") and kind == "bias"):  # Whisper's keys have none
+                if not (name.endswith("k_proj") and kind == "bias"):  # Whisper's keys have no bias
                     yield f"{name}.{kind}", piece
 
 
 def _save(model: Any, parts: ModelFolder, folder: Path) -> None:
-    """The model as a Hugging Face folder, with its vocabulary."""
+    """Save the model as a Hugging Face folder with its vocabulary."""
     from transformers import GenerationConfig
 
     tokenizer = parts.tokenizer

@@ -1,8 +1,8 @@
-"""How much of a GPU's arithmetic a training step uses, and how fast recordings become text there: two tables.
+"""Measure the arithmetic throughput of training steps on a GPU, and the speed of transcription there: two tables.
 
 Run `python benchmarks/gpu.py data/prompts-en/cuts_*.jsonl.gz`.  The model is that of `benchmarks/train.py` at width 512
 with 8 heads; utterances of 6 to 10 s, label smoothing and CTC, bfloat16, a fused AdamW.  `--device cpu` with a small
-`--audio` only shows that it runs.
+`--audio` only shows that the script runs.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main(
     if device == "cuda" and not torch.cuda.is_available():
         raise AsrError("torch sees no GPU here; --device cpu --audio 32 --steps 1 shows that the script runs")
     where = torch.device(device)
-    console = Console(file=ANSWERS, width=120)  # the workers of `train.py` keep standard output for it
+    console = Console(file=ANSWERS, width=120)  # the imported workers of `train.py` redirect standard output
     sizes = [float(s) for s in audio.split(",")]
     console.print(_training(where, sizes, {**SIZE, "dim": dim, "heads": heads}, steps, peak, compiled))
     if cuts:
@@ -105,7 +105,7 @@ def _training(
 
 
 def _batch(audio_s: float, device: torch.device) -> StepBatch:
-    """So many seconds of utterances of 6 to 10 s, longest first: noise as features, 24 to 40 tokens each."""
+    """Make a batch of about `audio_s` seconds, utterances of 6 to 10 s, longest first: noise, 24 to 40 tokens each."""
     random = torch.Generator().manual_seed(0)
     count = max(1, round(audio_s / 8))
     frames_B, len_B = (
@@ -120,7 +120,7 @@ def _batch(audio_s: float, device: torch.device) -> StepBatch:
 
 
 def _steps(model: nn.Module, loss_of: Callable[[StepBatch], Tensor], batch: StepBatch, steps: int) -> tuple[float, int]:
-    """Seconds of a step, the median, and its floating point operations."""
+    """Return the median time of a step in seconds, and its number of floating-point operations."""
     device = batch.x_BTF.device
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     if device.type == "cuda":
@@ -149,7 +149,7 @@ def _seconds(function: Callable[[], object], device: torch.device) -> float:
 
 
 def _matrix_rate(device: torch.device) -> float:
-    """Floating point operations a second of a large product in bfloat16."""
+    """Return the floating-point operations per second of a large matrix product in bfloat16."""
     n = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
     return 2 * n**3 / min(_seconds(lambda: a @ b, device) for _ in range(20))
@@ -170,7 +170,7 @@ def _transcribing(device: str, manifests: Sequence[Path]) -> Table:
 
 
 def _texts(recognizer: Recognizer, audio: dict[str, Tensor], device: str) -> tuple[float, dict[str, str]]:
-    """Seconds that the recordings take, the least of three, and what is heard in each."""
+    """Return the seconds for all recordings, the minimum of three runs, and the texts by id."""
     texts: dict[str, str] = {}
 
     def run() -> None:

@@ -1,13 +1,14 @@
-"""Words that Whisper tiny.en writes where nobody speaks, and what keeping them out costs where somebody does.
+"""Count words that Whisper tiny.en writes where nobody speaks, and what suppressing them costs where somebody does.
 
 Digital silence, synthetic noise and hum, and real music, as recordings of a minute or more and cut into clips of 1 to
-10 s; speech as clips and joined into recordings of a minute.  The music is in two packages of Debian, without root:
+10 s; speech as clips and joined into recordings of a minute.  The music is in two Debian packages, available without
+root:
 
     apt-get download asterisk-moh-opsound-wav fillets-ng-data
     for p in *.deb; do dpkg-deb -x $p music; done
     python benchmarks/guards.py data/prompts-en/cuts_dev.jsonl.gz --music music
 
-Thresholds were chosen with the part `dev`: some of the music, and noise of one seed.  The part `test` holds the rest.
+Thresholds were chosen on the part `dev`: some of the music, and noise of one seed.  The part `test` has the rest.
 docs/guards.md explains the guards.  Shapes: N samples.
 """
 
@@ -48,7 +49,7 @@ Part = Literal["dev", "test"]
 
 
 class Setting(NamedTuple):
-    """What is switched on."""
+    """Which protections are enabled."""
 
     name: str
     guards: bool
@@ -129,7 +130,7 @@ def _words(text: str) -> int:
 
 
 def _silence() -> list[Tensor]:
-    """Two recordings: zeros behind a first sample of one step of 16 bits (all zero would be refused), and dither."""
+    """Return two recordings: zeros after a first sample of one 16-bit step (all zeros would be refused), and dither."""
     zeros_N = torch.zeros(SILENCE_MIN * 60 * RATE // 2)
     zeros_N[0] = 2.0**-15
     dither_N = torch.randint(-1, 2, zeros_N.shape, generator=torch.Generator().manual_seed(0)) * 2.0**-15
@@ -137,7 +138,7 @@ def _silence() -> list[Tensor]:
 
 
 def _synthetic(make: Callable[[np.random.Generator, int], np.ndarray], minutes: int, seed: int) -> list[Tensor]:
-    """Recordings of a minute, each at a level of its own between -20 and -60 dB of full scale."""
+    """Return recordings of a minute, each at a random level between -20 and -60 dB relative to full scale."""
     draw = np.random.default_rng(seed)
     recordings = []
     for _ in range(minutes):
@@ -148,13 +149,13 @@ def _synthetic(make: Callable[[np.random.Generator, int], np.ndarray], minutes: 
 
 
 def _noise(draw: np.random.Generator, n: int) -> np.ndarray:
-    """White, pink, brown or between; of a steady level, or swelling and fading as wind does."""
+    """Return white, pink or brown noise or something between; steady, or swelling and fading like wind."""
     x_N = _coloured(draw, n, draw.uniform(0, 2))
     return x_N * (1.2 + np.sin(_phase(draw, n, draw.uniform(0.1, 3)))) if draw.random() < 0.5 else x_N
 
 
 def _hum(draw: np.random.Generator, n: int) -> np.ndarray:
-    """The mains' 50 or 60 Hz with overtones and some noise."""
+    """Return mains hum of 50 or 60 Hz with overtones and some noise."""
     base_hz = draw.choice([50, 60])
     x_N = sum(draw.random() / h * np.sin(_phase(draw, n, base_hz * h)) for h in (1, 2, 3, 5, 7, 9))
     return x_N / np.std(x_N) + 10 ** (draw.uniform(-40, -5) / 20) * _coloured(draw, n, 1.0)
@@ -165,7 +166,7 @@ def _phase(draw: np.random.Generator, n: int, hz: float) -> np.ndarray:
 
 
 def _coloured(draw: np.random.Generator, n: int, slope: float) -> np.ndarray:
-    """Noise of variance 1 whose power falls as frequency ** -slope, above 20 Hz."""
+    """Return noise of variance 1 whose power falls as frequency ** -slope above 20 Hz."""
     spectrum_X = np.fft.rfft(draw.standard_normal(n))
     hz_X = np.fft.rfftfreq(n, 1 / RATE)
     x_N = np.fft.irfft(spectrum_X * np.where(hz_X < 20, 0, np.maximum(hz_X, 20) ** (-slope / 2)), n)
@@ -173,7 +174,7 @@ def _coloured(draw: np.random.Generator, n: int, slope: float) -> np.ndarray:
 
 
 def _music(folder: Path, part: Part) -> Iterator[Tensor]:
-    """The pieces of a part; a digest of the name decides, so that the parts stay the same on every machine."""
+    """Yield the pieces of a part; a digest of the name decides, so that the parts are the same on every machine."""
     found = (p for kind in ("moh/*.wav", "music/*.ogg") for p in folder.rglob(kind))
     paths = sorted(found, key=lambda path: path.name)
     if not paths:
@@ -188,7 +189,7 @@ def _music(folder: Path, part: Part) -> Iterator[Tensor]:
 
 
 def _clips(recordings: list[Tensor]) -> list[Tensor]:
-    """The same audio in clips of 1 to 10 s."""
+    """Cut the same audio into clips of 1 to 10 s."""
     draw = random.Random(0)
     clips: list[Tensor] = []
     for x_N in recordings:
@@ -200,7 +201,7 @@ def _clips(recordings: list[Tensor]) -> list[Tensor]:
 
 
 def _joined(clips: list[Tensor], texts: list[str]) -> tuple[list[Tensor], list[str]]:
-    """Recordings of at least a minute, 0.5 s between clips; a rest that is shorter joins the last one."""
+    """Join clips, 0.5 s apart, into recordings of at least a minute; a shorter rest is added to the last one."""
     groups: list[list[int]] = [[]]
     length_s = 0.0
     for i, clip_N in enumerate(clips):

@@ -1,8 +1,8 @@
-"""What a phrase list (--hotwords) does to the names in it and to everything else: Whisper tiny.en.
+"""Measure the effect of a phrase list (--hotwords) on its names and on everything else: Whisper tiny.en.
 
 Run `python benchmarks/hotwords.py data/prompts-en/cuts_dev.jsonl.gz`.  For each bonus: how many of the listed names
-that are said are found, how often one is written that nobody said, and the word error rates of clips that hold a name
-and of those that hold none.
+that are said are recognised, how many are written without being said, and the word error rates of clips with and
+without a name.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def _any_of(names: set[str]) -> re.Pattern[str]:
-    """Matches a name as whole words, the longest where several fit."""
+    """Return a pattern that matches a name as whole words, the longest one if several match."""
     longest_first = sorted(names, key=lambda name: (-len(name), name))
     return re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, longest_first))})(?!\S)")
 

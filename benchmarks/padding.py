@@ -1,7 +1,8 @@
-"""Does padding or batching ever change a result?  Real clips, a trained model, float32.
+"""Check that padding and batching never change a result, on real clips with a trained model in float32.
 
-Each clip alone against batches of 2, 8 and 32 in shuffled order and against 0.1, 1 and 30 s of further padding: the
-largest difference of the encoder's output, and how many clips keep their tokens.  Exit status 1 if one does not.
+Each clip alone is compared with batches of 2, 8 and 32 in shuffled order and with 0.1, 1 and 30 s of additional
+padding: the largest difference in the encoder's output, and the number of clips whose tokens stay the same.  The exit
+status is 1 if any tokens differ.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def main(
 
 @torch.inference_mode()
 def _results(recognizer: Recognizer, audio: list[Tensor], size: int, padding_s: float, name: str) -> Iterator[Result]:
-    """Each clip's encoder output (T, D) over its speech and its best tokens, in the order of `audio`."""
+    """Return each clip's encoder output (T, D) over its speech and its best tokens, in the order of `audio`."""
     order = list(range(len(audio)))
     random.Random(size).shuffle(order)
     found: dict[int, Result] = {}

@@ -1,8 +1,8 @@
-"""How soon training has its first batch, and what memory that takes, as a corpus grows; manifests without audio.
+"""Measure time to the first training batch, and memory, as a corpus grows; manifests without audio.
 
-For each size a manifest is made in a temporary folder (10 million cuts: 0.9 GB) and a process of its own does what
-`asr train` does before and between steps, but for audio and the model's work: the vocabulary from the texts, the model,
-then batches.
+For each size a manifest is written to a temporary folder (10 million cuts: 0.9 GB), and a process of its own does what
+`asr train` does before and between steps, except audio and the model's computation: it trains the vocabulary on the
+texts, builds the model and then makes batches.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ trainer: {{max_steps: 100000, device: cpu}}
 
 
 class Taken(NamedTuple):
-    """What one size took: seconds, those of the processor (imports included), and the process's peak."""
+    """Measurements for one size: seconds, processor seconds (imports included), and the process's peak memory."""
 
     vocabulary_s: float
     first_s: float
@@ -100,7 +100,7 @@ def main(
 
 
 def write(folder: Path, size: int, stream: bool) -> None:
-    """A manifest of so many cuts of 1 to 20 s, two or three words a second, one of four cuts, and a configuration."""
+    """Write a manifest of `size` cuts of 1 to 20 s with 2.5 words a second, one of four cuts, and a configuration."""
     draw = random.Random(0)
     words = ["".join(draw.choices(SYLLABLES, k=draw.choice((1, 2, 2, 3)))) for _ in range(20_000)]
     texts = [[" ".join(draw.choices(words, k=round(2.5 * s))) for _ in range(500)] for s in range(1, 21)]
@@ -114,7 +114,7 @@ def write(folder: Path, size: int, stream: bool) -> None:
 
 
 def measured(folder: Path) -> Taken:
-    """Do what training does with its cuts, in this process."""
+    """Do in this process what training does with its cuts."""
     from asr.config import ExperimentConfig, read_config
     from asr.training.start import data_of, starting_point
 

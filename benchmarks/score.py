@@ -1,7 +1,7 @@
-"""How fast errors are counted, and in what memory: `asr score` beside jiwer, kaldialign and sclite.
+"""Measure speed and memory of error counting: `asr score` compared with jiwer, kaldialign and sclite.
 
-Each row is a process of its own that reads the same two files of made texts and counts.  Engines that are not installed
-get a row that says so (`pip install kaldialign`; Debian: `apt-get install sctk`).
+Each row is a process of its own that reads the same two files of synthetic texts and counts.  Engines that are not
+installed are marked as such (`pip install kaldialign`; Debian: `apt-get install sctk`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-# What one writes who calls jiwer for these files.
+# What a user of jiwer would write for these files.
 _JIWER = """
 import sys, jiwer
 def texts(path):
@@ -53,7 +53,7 @@ print(rate.substitutions, rate.deletions, rate.insertions)
 
 
 class Run(NamedTuple):
-    """What a process took, and the substitutions, deletions and insertions that it printed."""
+    """Time and memory of a process, and the substitutions, deletions and insertions that it printed."""
 
     wall_s: float
     cpu_s: float
@@ -67,7 +67,7 @@ def main(
     runs: Annotated[int, typer.Option(min=1, help="How often; the quickest is shown.")] = 3,
     only_ours: Annotated[bool, typer.Option("--only-ours", help="Leave the others out.")] = False,
 ) -> None:
-    """Measure them on texts with about 10 % of errors.
+    """Measure all engines on texts with about 10 % errors.
 
     Example: `python benchmarks/score.py --pairs 100000`
     """
@@ -88,7 +88,7 @@ def main(
 
 
 def make_texts(folder: Path, pairs: int, words: int) -> tuple[Path, Path]:
-    """References and hypotheses, `id text` a line: words of 2 to 9 letters out of 20,000, the lower the likelier."""
+    """Write references and hypotheses, `id text` a line, of 20,000 words of 2 to 9 letters with skewed frequencies."""
     draw = random.Random(1)
     known = ["".join(draw.choices("etaoinshrdlucmfwypvbgkqjxz", k=draw.randint(2, 9))) for _ in range(20_000)]
     refs, hyps = folder / "ref.txt", folder / "hyp.txt"
@@ -101,7 +101,7 @@ def make_texts(folder: Path, pairs: int, words: int) -> tuple[Path, Path]:
 
 
 def noisy(draw: random.Random, ref: list[str], known: list[str]) -> list[str]:
-    """Of a hundred words six replaced, two lost and two doubled."""
+    """Replace about 6 % of the words, delete 2 % and double 2 %."""
     hyp: list[str] = []
     for word in ref:
         lot = draw.random()
@@ -110,7 +110,7 @@ def noisy(draw: random.Random, ref: list[str], known: list[str]) -> list[str]:
 
 
 def engines(unit: str, metric: str, ref: Path, hyp: Path) -> dict[str, list[str] | None]:
-    """The command of each engine; None where it is not installed."""
+    """Return the command of each engine; None if it is not installed."""
     python, files = [sys.executable, "-c"], [str(ref), str(hyp)]
     sides = {side: f"{side}.split()" if unit == "words" else f"list({side})" for side in ("ref", "hyp")}
     found: dict[str, list[str] | None] = {
@@ -118,7 +118,7 @@ def engines(unit: str, metric: str, ref: Path, hyp: Path) -> dict[str, list[str]
         "jiwer": [*python, _JIWER.format(unit=unit), *files],
         "kaldialign": [*python, _KALDIALIGN.format(**sides), *files] if find_spec("kaldialign") else None,
     }
-    if unit == "words":  # by characters sclite counts without the spaces
+    if unit == "words":  # for characters, sclite does not count spaces
         program = next((words for words in (["sclite"], ["sctk", "sclite"]) if shutil.which(words[0])), None)
         trn = [str(_as_trn(path)) for path in (ref, hyp)] if program else []
         options = ["-i", "spu_id", "-o", "rsum", "-O", str(ref.parent), "-n", "sclite"]
@@ -136,7 +136,7 @@ def _as_trn(path: Path) -> Path:
 
 
 def measured(command: list[str], folder: Path) -> Run:
-    """Run a command to its end; RuntimeError with what it says if it fails."""
+    """Run a command to its end; raise RuntimeError with its output if it fails."""
     with (folder / "out").open("w+b") as out:
         began = time.monotonic()
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)

@@ -1,4 +1,4 @@
-"""How a benchmark is run from the command line."""
+"""Running a benchmark from the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asr.errors import AsrError
 
 
 def run_script(main: Callable[..., None]) -> None:
-    """Run `main` with what the command line says; what cannot be done is one line."""
+    """Run `main` with the command-line arguments; an AsrError is reported as a single line."""
     try:
         typer.run(main)
     except AsrError as e:

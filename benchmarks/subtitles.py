@@ -1,10 +1,10 @@
-"""How well `asr subtitles` finds an offset and a drift, and what its cuts are worth: on episodes with known times.
+"""Measure how well `asr subtitles` finds offset and drift, and the quality of its cuts, on episodes with known times.
 
-Run `python benchmarks/subtitles.py data/fillets --out exp/episodes`.  The episodes (benchmarks/episodes.py) are built
-unless they are there, and go through the same function as the command's.  The error of an episode's offset is that of
-the mapped times in the middle of what is said; at its beginning or end it is larger, as far as the drift is wrong, too.
-The goal is an offset within 0.2 s on 95 % of them.  Thresholds were chosen on train alone.  OUT/cs/train/recovered has
-what the command writes, OUT/cs/train/cuts_true.jsonl.gz the truth.
+Run `python benchmarks/subtitles.py data/fillets --out exp/episodes`.  Missing episodes are built first
+(benchmarks/episodes.py); all go through the function behind the command.  The error of an episode's offset is that of
+the mapped times in the middle of the speech; if the drift is wrong, it is larger at the beginning and end.  The goal is
+an offset within 0.2 s on 95 % of the episodes.  Thresholds were chosen on train only.  OUT/cs/train/recovered has the
+output of the command, OUT/cs/train/cuts_true.jsonl.gz the truth.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from script import run_script
 
-sys.path.append(str(Path(__file__).parents[1]))  # where the recipes are, which are no installed package
+sys.path.append(str(Path(__file__).parents[1]))  # for the recipes, which are not an installed package
 
 from episodes import Episode, build, music_in, read_episodes
 
@@ -40,7 +40,7 @@ LENGTHS = (10, 20, 40)  # cues
 
 
 class Outcome(NamedTuple):
-    """An episode and what was found.  error_s: of mapped times, in the middle; worst_s: where it is largest."""
+    """An episode and the result for it.  error_s: of mapped times, in the middle; worst_s: the largest error."""
 
     episode: Episode
     file: FileReport
@@ -91,13 +91,13 @@ def main(
 
 
 def judged(episodes: Sequence[Episode], report: Report) -> list[Outcome]:
-    """Each episode with its error."""
+    """Return each episode with its result and errors."""
     found = {title.name: title.files[0] for title in report.titles}
     return [Outcome(episode, found[episode.name], *errors_s(episode, found[episode.name])) for episode in episodes]
 
 
 def errors_s(episode: Episode, file: FileReport) -> tuple[float, float]:
-    """The error of the mapped times, in seconds: in the middle between the first line and the last, and the largest."""
+    """Return the error of mapped times in seconds: midway between the first and last line, and the larger at an end."""
     if file.alignment is None:
         return float("inf"), float("inf")
     edges = episode.said_s
@@ -107,7 +107,7 @@ def errors_s(episode: Episode, file: FileReport) -> tuple[float, float]:
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Shares of all episodes in percent, and the errors of those that are trusted."""
+    """Return percentages over all episodes, and statistics of the errors of those that are trusted."""
     errors = sorted(o.error_s for o in outcomes if not o.refused)
     worst = sorted(o.worst_s for o in outcomes if not o.refused)
     count = max(1, len(outcomes))
@@ -126,7 +126,7 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def show(split: str, outcomes: Sequence[Outcome]) -> None:
-    """Print the table of a split: all, by cues and by music."""
+    """Print the table of a split: all episodes, by number of cues and by music."""
     groups: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         groups["all"].append(outcome)
@@ -148,7 +148,7 @@ def show(split: str, outcomes: Sequence[Outcome]) -> None:
 
 
 def row(outcome: Outcome) -> dict[str, Any]:
-    """An episode as plain data."""
+    """Return the result for an episode as plain data."""
     episode, found = outcome.episode, outcome.file.alignment
     values: dict[str, Any] = {"name": episode.name, "cues": episode.cues, "snr_db": episode.snr_db}
     values |= {
@@ -164,10 +164,10 @@ def row(outcome: Outcome) -> dict[str, Any]:
 
 
 def against_truth(folder: Path, episodes: Sequence[Episode]) -> dict[str, Any]:
-    """What the recovered cuts are worth: whether their text is what is said in them, and how their edges lie.
+    """Compare the recovered cuts with the truth: is their text what is said in them, and are their edges right?
 
-    whole: the text of all lines of which more than half lie in the cut, so that its edges can be compared.  part: of
-    the text of lines that lie in it at least a little.
+    whole: the text is that of all lines of which more than half lies in the cut; their edges are compared.  part: the
+    text is part of the lines that overlap the cut at all.
     """
     truth: dict[str, list[Cut]] = defaultdict(list)
     for cut in read_cuts(folder / "cuts_true.jsonl.gz"):
@@ -204,12 +204,12 @@ def against_truth(folder: Path, episodes: Sequence[Episode]) -> dict[str, Any]:
 
 
 def english(lines: Sequence[Cut]) -> str:
-    """The translation of true lines."""
+    """Return the English translation of true lines."""
     return " ".join(line.supervisions[0].custom["translations"]["en"] for line in lines)
 
 
 def letters(text: str) -> str:
-    """A text without what cleaning may take away."""
+    """Reduce a text to what cleaning leaves unchanged."""
     return "".join(c for c in text.casefold() if c.isalnum())
 
 

@@ -1,10 +1,10 @@
-"""What is lost with a window's silence: Whisper tiny.en with all of it, with a few frames of it, and with memory of it.
+"""Measure the cost of thinning a window's silence: Whisper tiny.en with all of it, a few frames, or a memory of it.
 
-Run `python benchmarks/thinned_padding.py data/prompts-en/cuts_dev.jsonl.gz`.  Each way is held against full
+Run `python benchmarks/thinned_padding.py data/prompts-en/cuts_dev.jsonl.gz`.  Each variant is compared with full
 padding: the relative error of the speech frames after each encoder layer and after the last norm, that of the first
-token's logits (their mean subtracted), the divergence of the next token's distribution along the text that full
-padding gives, how many texts keep every token, and the word error rate of greedy search.  docs/thinned-padding.md
-explains the method.
+token's logits (with their mean subtracted), the divergence of the next token's distribution along the text decoded with
+full padding, the number of texts that keep every token, and the word error rate of greedy search.
+docs/thinned-padding.md explains the method.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ LAYERS = ("layer 1", "2", "3", "4", "norm")
 
 
 class Thinned(nn.Module):
-    """Silence behind the first `keep` frames in cells, whose middle frames are computed and stand for them.
+    """Groups the silence after the first `keep` frames into cells, each represented by its middle frame.
 
-    own: how much of its own place a kept frame's position is; the rest is the mean of its cell's.
+    own: weight of a frame's own position in its positional encoding; the rest is the mean over its cell.
     """
 
     def __init__(self, encoder: Encoder, keep: int, sizes: Callable[[int], list[int]], own: float = 1.0) -> None:
@@ -56,18 +56,18 @@ class Thinned(nn.Module):
         total_TD = torch.cat([self.table_TD.new_zeros(1, x_BTD.shape[2]), self.table_TD.double().cumsum(0)])
         mean_TD = (total_TD[start_T + size_T] - total_TD[start_T]) / size_T[:, None]
         place_TD = self.own * self.table_TD[at_T] + (1 - self.own) * mean_TD
-        # The encoder adds positions as if these frames came one after the other.
+        # The encoder adds positions as if these frames were consecutive.
         x_BTD = x_BTD[:, at_T] + (place_TD - self.table_TD[: len(at_T)]).to(x_BTD.dtype)
         return Padded(x_BTD, len_B.new_tensor([len(at_T)]), size_T.float().log()[None], len_B)
 
 
 def evenly(rest: int) -> list[int]:
-    """Cells of 8; the last may be smaller."""
+    """Return cells of 8 frames; the last may be smaller."""
     return [8] * (rest // 8) + [rest % 8] * (rest % 8 > 0)
 
 
 def growing(rest: int) -> list[int]:
-    """Cells that grow by half from the speech on as far as 24 frames, up to the window's end."""
+    """Return cells that grow by half from the speech to the window's end, up to 24 frames."""
     sizes, grown = [], 1.0
     while rest:
         grown = min(1.5 * grown, 24)
@@ -77,7 +77,7 @@ def growing(rest: int) -> list[int]:
 
 
 def both_ends(rest: int) -> list[int]:
-    """The same from both ends."""
+    """Return cells that grow in the same way from both ends."""
     left: list[int] = []
     right = [1] * min(2, rest)
     rest, grown = rest - len(right), 1.0
@@ -90,14 +90,14 @@ def both_ends(rest: int) -> list[int]:
 
 
 def remembering(exact: ModelFolder, keep_s: float = 0.5) -> ModelFolder:
-    """The model with remembered silence, so much behind the speech computed."""
+    """Return the model with recalled silence, of which the first `keep_s` seconds are computed."""
     encoder = exact.config.model.encoder.model_copy(update={"keep_s": keep_s})
     model = exact.config.model.model_copy(update={"encoder": encoder})
     return with_padding(exact._replace(config=exact.config.model_copy(update={"model": model})), "recall")
 
 
 def thinned(exact: ModelFolder, keep: int, sizes: Callable[[int], list[int]], own: float = 1.0) -> ModelFolder:
-    """The model with thinned silence."""
+    """Return the model with thinned silence."""
     changed = with_padding(exact, "keep")
     changed.model.encoder.padding = Thinned(changed.model.encoder, keep, sizes, own)
     return changed
@@ -117,7 +117,7 @@ WAYS: dict[str, Callable[[ModelFolder], ModelFolder]] = {
 
 
 class Pass(NamedTuple):
-    """A clip under one way: speech frames (T, D) after each layer and the norm, logits (L, V), frames computed."""
+    """The result for a clip: speech frames (T, D) after each layer and the norm, logits (L, V), frames computed."""
 
     states: list[Tensor]
     logits_LV: Tensor
@@ -182,7 +182,7 @@ def _row(passes: list[Pass], exact: list[Pass]) -> list[str]:
 
 
 def _apart(a: Tensor, b: Tensor) -> float:
-    """How far a is from b, relative to b."""
+    """Return the distance of a from b, relative to b."""
     return float((a - b).norm() / b.norm())
 
 

@@ -1,10 +1,10 @@
-"""How long a training step takes, beside transformers, SpeechBrain and ESPnet2: the same size, the same batch.
+"""Time training steps, compared with transformers, SpeechBrain and ESPnet2: the same model size and the same batch.
 
-Run `python benchmarks/train.py`.  12 encoder and 6 decoder layers of width 256 and feed-forward 2048, four times
-shortened by convolutions, 1,000 tokens, dropout 0.1; 16 utterances of 6 to 10 s as 80 features a frame; forward,
-backward, clipping, AdamW.  What differs between the packages is the loss and the convolution, so ours is built both
-ways: as transformers has it (cross entropy, 1-D) and as the others do (label smoothing and CTC, 2-D).  Each package is
-installed from PyPI into an environment of its own, with our version of torch; all take turns in one run.
+Run `python benchmarks/train.py`.  12 encoder and 6 decoder layers of width 256 and feed-forward 2048, convolutional
+subsampling by 4, 1,000 tokens, dropout 0.1; 16 utterances of 6 to 10 s with 80 features a frame; forward, backward,
+clipping, AdamW.  The packages differ in loss and convolution, so ours is built both ways: like transformers (cross
+entropy, 1-D) and like the others (label smoothing and CTC, 2-D).  Each package is installed from PyPI into an
+environment of its own, with our version of torch; all take turns in one run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PEERS = {"transformers": "transformers", "speechbrain": "speechbrain", "espnet":
 
 
 class Setup(NamedTuple):
-    """A package in one form: the worker's script, its form, what it optimises, and ours that does the same."""
+    """A package in one form: the worker's script, its form, its losses, and the setup of ours to compare with."""
 
     package: str
     kind: str
@@ -88,7 +88,7 @@ def main(
 
 
 def _batch() -> dict[str, np.ndarray]:
-    """16 utterances of 6 to 10 s, longest first: noise as features, 24 to 40 tokens."""
+    """Make 16 utterances of 6 to 10 s, longest first: noise features, 24 to 40 tokens."""
     random = np.random.default_rng(0)
     frames_B, len_B = (np.sort(random.integers(*span, 16))[::-1] for span in ((600, 1001), (24, 41)))
     x_BTF = np.zeros((16, frames_B[0], 80), np.float32)
@@ -100,7 +100,7 @@ def _batch() -> dict[str, np.ndarray]:
 
 
 def _python(package: str, folder: Path) -> Path:
-    """The interpreter that has the package; its environment is made where there is none."""
+    """Return the interpreter with the package, creating its environment if necessary."""
     if package == "asr":
         return Path(sys.executable)
     python = folder.absolute() / package / "bin" / "python"
@@ -141,7 +141,7 @@ class _Worker:
 def _worker(name: str, python: Path, batch: Path, precision: str, threads: int) -> Iterator[_Worker]:
     setup = SETUPS[name]
     command = [str(python), str(STEPS / f"step_{setup.package}.py"), str(batch), precision, str(threads), setup.kind]
-    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would fill up
+    with tempfile.TemporaryFile("w+") as log:  # an unread pipe would fill up
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
             yield _Worker(name, process, log)
@@ -175,7 +175,7 @@ def _table(
 
 
 def _matrix_rate(dtype: torch.dtype, threads: int) -> float:
-    """Floating point operations a second of a large matrix product."""
+    """Return the floating-point operations per second of a large matrix product."""
     torch.set_num_threads(threads)
     a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
     seconds = []

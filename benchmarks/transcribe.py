@@ -1,8 +1,8 @@
-"""How fast recordings become text, beside faster-whisper: the same weights, clips, beam and threads.
+"""Measure transcription speed, compared with faster-whisper: the same weights, clips, beam and threads.
 
 Run `make bench`, or `python benchmarks/transcribe.py data/prompts-en/cuts_*.jsonl.gz`.  Every engine has a process of
-its own, and they take turns, since machines are noisy: the ratio of medians is what to look at.  The audio stands in
-memory at 16 kHz, the models are loaded, before the clock runs.
+its own, and they take turns, as machines are noisy: compare ratios of medians.  Before timing starts, the audio is in
+memory at 16 kHz and the models are loaded.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Engine = Callable[[dict[str, Tensor]], Texts]
 
 
 class Variant(NamedTuple):
-    """An engine's name and how it is made: kind, precision, and whether all of the padded silence is computed."""
+    """An engine: its name, kind and precision, and whether all of the padding silence is computed."""
 
     name: str
     kind: str
@@ -63,7 +63,7 @@ VARIANTS = {
 
 
 class Result(NamedTuple):
-    """One pass of one engine."""
+    """One run of one engine."""
 
     seconds: float
     texts: Texts
@@ -91,15 +91,15 @@ def main(
     context = multiprocessing.get_context("spawn")
     pipes, found = [], {v: [] for v in chosen}
     with tempfile.TemporaryDirectory() as folder:
-        save_file(audio, Path(folder, "audio"))  # through a pipe it would stand in the engine's memory twice
+        save_file(audio, Path(folder, "audio"))  # sent through a pipe, it would be in the engine's memory twice
         for variant in chosen:
             ours, theirs = context.Pipe()
             weights = Path(folder, str(len(pipes)))
-            if variant.kind == "ours":  # not in the engine's process: the memory it takes there is looked at
+            if variant.kind == "ours":  # not in the engine's process, whose memory is measured
                 import_model("whisper-tiny.en", weights, exact=variant.exact)
             options = (variant, Path(folder, "audio"), beam, threads, batch_s, weights)
             context.Process(target=_work, args=(theirs, *options), daemon=True).start()
-            theirs.close()  # so that the end of its process is the end of the pipe
+            theirs.close()  # so that the end of the process closes the pipe
             pipes.append(ours)
             _answer(ours)
         for _ in track(range(runs), description="timing", transient=True):
@@ -111,7 +111,7 @@ def main(
 
 
 def _recordings(manifests: Sequence[Path], joined: int) -> tuple[Texts, dict[str, Tensor]]:
-    from asr.data.cuts import load_audio, read_cuts, text_of  # lhotse would count as memory of the engines
+    from asr.data.cuts import load_audio, read_cuts, text_of  # lhotse would count towards the engines' memory
 
     cuts = sorted((cut for path in manifests for cut in read_cuts(path)), key=lambda cut: cut.id)
     texts, audio = {}, {}
@@ -183,7 +183,7 @@ def _work(
 
 
 def _peak_mb() -> float:
-    """The most memory that this process has held; what getrusage tells would be that of its parent, if that is more."""
+    """Return this process's peak memory; getrusage would report its parent's peak if that is higher."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 

@@ -1,8 +1,8 @@
-"""Where the time goes when recordings become text, and what the machine would need at the least.
+"""Profile transcription, and compare it with the least time that the machine would need.
 
 Run `python benchmarks/where_time_goes.py data/prompts-en/cuts_dev.jsonl.gz`.  One thread, so that parts add up:
-processor time by part; then the multiplications of encoder and decoder and the bytes that each step of search reads,
-held against how fast this machine multiplies and reads when it does nothing else.
+processor time by part; then the multiplications of encoder and decoder and the bytes that each search step reads,
+compared with how fast this machine multiplies and reads when it does nothing else.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ RATE = 16_000
 
 
 class Clock:
-    """Processor seconds of functions, without those of the timed functions that they call."""
+    """Processor seconds of functions, without those of timed functions that they call."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self._inner: list[float] = []
 
     def watch(self, owner: Any, name: str, part: str, note: Callable[..., None] | None = None) -> None:
-        """Time `owner.name` under `part`; `note` is told its arguments."""
+        """Time `owner.name` under `part`; `note` is called with its arguments."""
         function = getattr(owner, name)
 
         def timed(*args: Any, **options: Any) -> Any:
@@ -64,14 +64,14 @@ class Clock:
 
 
 class Work:
-    """What has been multiplied and read: frames of the encoder, keys for them, tokens, bytes of keys and values."""
+    """Work done: encoder frames, keys for them, query-key pairs, tokens, steps, and bytes of keys and values."""
 
     def __init__(self) -> None:
         self.frames = self.attended = self.pairs = self.tokens = self.steps = self.key_bytes = 0.0
 
     def encoded(self, x_ND: Tensor, rows: Rows, weight_B11T: Tensor, *_: Any) -> None:
         B, T = rows.shape
-        keys = weight_B11T.shape[-1]  # cells of remembered silence are attended, too
+        keys = weight_B11T.shape[-1]  # includes cells of recalled silence
         self.frames += len(x_ND)
         self.attended += B * keys
         self.pairs += B * T * keys
@@ -129,7 +129,7 @@ def _table(title: str, seconds: dict[str, float], whole: float) -> Table:
 
 
 def _floor(recognizer: Recognizer, work: Work) -> Table:
-    """The least time of the products and of the bytes, at the rates that this machine reaches with them alone."""
+    """Return the least time for products and memory reads, at the rates that this machine reaches with each alone."""
     encoder, decoder = recognizer.config.model.encoder, recognizer.config.model.decoder
     dim, vocabulary = encoder.dim, recognizer.tokenizer.vocab_size
     exact = 2 * work.frames * encoder.layers * dim**2 + 4 * work.pairs * encoder.layers * dim
@@ -160,7 +160,7 @@ def _floor(recognizer: Recognizer, work: Work) -> Table:
 
 
 def _rates(dim: int) -> tuple[float, float, float]:
-    """Products in bfloat16 and in 8 bits (billions a second, many rows), and bytes summed up from memory (billions)."""
+    """Return products in bfloat16 and in 8 bits, and bytes read from memory, in billions per second."""
     x_MK, weight_NK = torch.randn(1600, dim).bfloat16(), torch.randn(4 * dim, dim).bfloat16()
     bf16 = 2 * x_MK.numel() * 4 * dim / _fastest(lambda: F.linear(x_MK, weight_NK))
     a_MK = torch.randint(-127, 127, (1600, dim), dtype=torch.int8)

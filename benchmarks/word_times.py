@@ -1,9 +1,9 @@
-"""How well the times of words fit: clips joined into one recording, 0.5 s apart, and where each begins and ends.
+"""Measure the accuracy of word times on clips joined into one recording, 0.5 s apart.
 
 Run `python benchmarks/word_times.py data/prompts-en/cuts_dev.jsonl.gz`.  The start of a clip's first word and the end
-of its last are held against two truths: where the clip itself begins and ends, and where its sound does (10 ms within
-35 dB of the clip's loudest), since clips have silence at their ends, too.  Words are matched to clips by aligning the
-characters of both texts.  Shapes: N samples.
+of its last are compared with two truths: start and end of the clip, and of its sound (within 35 dB of its loudest 10
+ms), as clips have silence at their ends.  Words are matched to clips by aligning the characters of both texts.
+Shapes: N samples.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ normal = normalizer("basic")
 
 
 class Clip(NamedTuple):
-    """A clip in the recording: its text, where it stands and where its sound does, in seconds."""
+    """A clip in the recording: its text, its times and those of its sound, in seconds."""
 
     text: str
     clip: Stretch
@@ -87,10 +87,9 @@ def _joined(parts: list[tuple[str, Tensor]], rate: int) -> tuple[Tensor, list[Cl
 
 
 def _found(clips: list[Clip], words: list[Word]) -> dict[int, Stretch]:
-    """Where each clip's first word begins and its last one ends.
+    """Return the start of each clip's first word and the end of its last one.
 
-    A word belongs to the clip that most of its characters stand against in the alignment; one that was made up
-    belongs to none.
+    A word belongs to the clip with which most of its characters are aligned; an inserted word belongs to none.
     """
     said = [(c, i) for i, clip in enumerate(clips) for c in normal(clip.text).replace(" ", "")]
     heard = [(c, i) for i, word in enumerate(words) for c in normal(word.text).replace(" ", "")]

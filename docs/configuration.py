@@ -1,6 +1,6 @@
-"""Write docs/configuration.md from the options themselves: `python -m docs.configuration`.
+"""Generate docs/configuration.md from the configuration classes: `python -m docs.configuration`.
 
-Keys, defaults, descriptions, choices and bounds are those of the JSON schema that `asr config schema` prints.
+Keys, defaults, descriptions, choices and bounds come from the JSON schema that `asr config schema` prints.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _COMMANDS: tuple[tuple[type[Config], str, str], ...] = (
     (LanguageExperimentConfig, "Language models: `asr lm train`", " of language models"),
     (AblationConfig, "Ablations: `asr ablate`, whose YAML has all of it", " of ablations"),
 )
-_LAST = ("init", "adapt")  # they name what others explain
+_LAST = ("init", "adapt")  # they refer to sections that other keys introduce
 _GUARD = 100  # a bound above this only stops hostile files
 
 Schema = dict[str, Any]
 
 
 def page() -> str:
-    """The page as the options are now."""
+    """Return the page for the current options."""
     blocks, shown = [_HEAD], dict[str, str]()
     for kind, title, suffix in _COMMANDS:
         schema = kind.model_json_schema()
@@ -48,18 +48,18 @@ def page() -> str:
 
 
 class _Command:
-    """The sections of a command.  shown: titles of those on the page, by their models; none is written twice."""
+    """Writes the sections of a command.  shown: titles of sections already on the page; none is repeated."""
 
     def __init__(self, models: dict[str, Schema], suffix: str, shown: dict[str, str]) -> None:
         self.models, self.suffix, self.shown = models, suffix, shown
 
     def section(self, model: Schema, prefix: str, first: Schema | None = None) -> Iterator[str]:
-        """What a section is, its keys, the sections in it; of a further kind the keys that differ from the first's."""
+        """Yield a section's description, table of keys and subsections; with `first`, only keys that differ from it."""
         rows, same, below = [["key", "default", "what it is"], ["---"] * 3], [], list[tuple[str, str, str]]()
         for name, prop in sorted(model["properties"].items(), key=lambda item: item[0] in _LAST):
             if first and first["properties"].get(name) == prop:
                 same.append(f"`{name}`")
-            elif "const" not in prop:  # a kind, which stands in the title
+            elif "const" not in prop:  # the title already names the kind
                 inner = re.findall(r'"\$ref": "#/\$defs/(\w+)"', json.dumps(prop))
                 key = f"{prefix}{name}.NAME" if inner and prop.get("type") == "object" else f"{prefix}{name}"
                 below += [(ref, key, inner[0]) for ref in inner if ref not in self.shown]
@@ -80,7 +80,7 @@ class _Command:
     def _row(self, key: str, prop: Schema, required: bool, inner: Sequence[str]) -> list[str]:
         default = f"`{_shown(prop['default'])}`" if "default" in prop else "required" if required else "depends"
         told = f"{_choices(prop)}{prop['description']}{_bounds(prop)}"
-        # What GitHub calls a heading.
+        # GitHub's anchor for a heading.
         links = [f"(#{re.sub(r'[^a-z0-9_ -]', '', self.shown[ref].lower()).replace(' ', '-')})" for ref in inner]
         if len(inner) > 1:
             kinds = ", ".join(f"[{_kind(self.models[ref])}]{link}" for ref, link in zip(inner, links, strict=True))
@@ -101,7 +101,7 @@ def _shown(value: Any) -> str:
 
 
 def _choices(prop: Schema) -> str:
-    given = prop.get("anyOf", [prop])[0]  # where it is not null
+    given = prop.get("anyOf", [prop])[0]  # the alternative that is not null
     found = [f"`{choice}`" for choice in given.get("items", given).get("enum", ())]
     return f"{'list of ' if 'items' in given else ''}{', '.join(found[:-1])} or {found[-1]}: " if found else ""
 

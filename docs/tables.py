@@ -1,6 +1,6 @@
-"""Fill the tables of docs/methods.md from the ablation's results: `python -m docs.tables`.
+"""Fill the tables of docs/methods.md with the ablation's results: `python -m docs.tables`.
 
-A table stands between `<!-- ablation: ROW ROW -->` and `<!-- end -->`, so that no figure is copied by hand.
+A table is placed between `<!-- ablation: ROW ROW -->` and `<!-- end -->`, so that no figure is copied by hand.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Table = Mapping[str, Line]
 
 
 def filled(text: str, conf: Path) -> str:
-    """The Markdown with its tables as the results of an ablation are now.
+    """Return the Markdown with its tables filled from an ablation's current results.
 
     Raises ConfigError for a row that the ablation does not have.
     """
@@ -46,7 +46,7 @@ def filled(text: str, conf: Path) -> str:
 
 
 def _with_results(rows: Sequence[str], corpora: Mapping[str, Table]) -> Mapping[str, Table]:
-    """The corpora on which a row besides base has results, else all."""
+    """Return the corpora on which a row other than base has results; all corpora if there is none."""
     others = [row for row in rows if row != BASE]
     found = {corpus for corpus, table in corpora.items() for row in others if row in table and table[row].outcomes}
     return {corpus: table for corpus, table in corpora.items() if corpus in found} or corpora
@@ -68,7 +68,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _step(found: Sequence[Line | None], corpora: Mapping[str, Table]) -> str:
-    """Time of a step beside base's, on the first corpus that the row is for."""
+    """Return the time of a step relative to base, on the first corpus for which it is known."""
     for line, table in zip(found, corpora.values(), strict=True):
         if line and line.step_s and (base_s := table[BASE].step_s):
             return f"{line.step_s / base_s:.2f}"
@@ -92,7 +92,7 @@ def main(
     path: Annotated[Path, typer.Argument(help="Markdown whose tables are filled.")] = Path("docs/methods.md"),
     conf: Annotated[Path, typer.Option(help="The ablation.")] = Path("conf/ablation.yaml"),
 ) -> None:
-    """Fill the tables that stand between `<!-- ablation: ROW ROW -->` and `<!-- end -->`.
+    """Fill the tables between `<!-- ablation: ROW ROW -->` and `<!-- end -->`.
 
     Example: `python -m docs.tables`
     """
