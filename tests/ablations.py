@@ -19,7 +19,7 @@ ROWS: dict[str, Any] = {
 
 
 def tree(folder: Path, experiment: Path, **changes: Any) -> dict[str, Any]:
-    """An ablation as its YAML says it."""
+    """Return an ablation as the tree of its YAML."""
     found = {
         "runs": str(folder / "runs"),
         "results": str(folder / "results.jsonl"),

@@ -1,4 +1,4 @@
-"""A way to watch what a program does with files that mean harm: `audited`."""
+"""Watch what a program does with malicious files: `audited`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEVER = {
 
 @dataclass(frozen=True)
 class Audited:
-    """What came of each file ('' where it was accepted), what must not happen, and what was left behind."""
+    """For each file its message ('' if accepted); tracebacks, forbidden events, and files left behind."""
 
     messages: list[str]
     tracebacks: list[str]
@@ -38,10 +38,10 @@ def audited(
 ) -> Audited:
     """Run `act(path)`, which the source `setup` defines, on each path in a process of its own.
 
-    After `warm_up` (good files, so that lazy imports are over) a hook notes every execution: unpickled names,
-    compiled or executed code that comes from no installed file, connections, and programs other than the
-    audio decoder and those in `programs`. An AsrError gives a message, any other exception a traceback. The
-    process runs in an empty folder; what lies there afterwards is in `left`.
+    After `warm_up` (good files, so that lazy imports are done) a hook records every execution: unpickled names,
+    compiled or executed code that is not from an installed file, connections, and programs other than the audio
+    decoder and those in `programs`. An AsrError becomes a message, any other exception a traceback. The process runs
+    in an empty folder; files in it afterwards are reported as `left`.
     """
     plan = {
         "setup": setup,
@@ -66,7 +66,7 @@ def audited(
 
 
 def expect_refused(report: Audited, cases: Sequence[tuple[Path, str]]) -> None:
-    """Check that nothing was executed, and that each file got one printable line that matches its pattern."""
+    """Check that nothing was executed, and that each file was refused with one printable line matching its pattern."""
     assert len(cases) >= 10
     assert report.tracebacks == []
     assert report.forbidden == []

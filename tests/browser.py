@@ -1,4 +1,4 @@
-"""A headless Chromium for pages that are opened from disk."""
+"""A headless Chromium for pages opened from disk."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _PATIENCE_S = 30
 
 
 class Browser:
-    """One window; what it asks for and what goes wrong in it is kept."""
+    """One window; its requests and the errors in it are recorded."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
     def open(self, page: Path, width: int = 1280, height: int = 2400) -> None:
-        """Show a page in a window of this size; what was noted before is forgotten."""
+        """Show a page in a window of this size, and forget earlier requests and errors."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.get("about:blank")
@@ -53,30 +53,30 @@ class Browser:
         return self.driver.find_element("css selector", selector)
 
     def texts(self, selector: str) -> list[str]:
-        """The texts of all such elements, taken at one moment."""
+        """Return the texts of all matching elements, read at one moment."""
         return self.run("return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)", selector)
 
     def until(self, true: Callable[[], Any]) -> Any:
         return WebDriverWait(self.driver, _PATIENCE_S, poll_frequency=0.05).until(lambda _: true())
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the last call."""
+        """Return the addresses requested since the last call."""
         messages = (json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance"))
         return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
 
     def complaints(self) -> list[str]:
-        """What the console said since the last call: errors, and what the security policy forbade."""
+        """Return the console's messages since the last call: errors, and violations of the security policy."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def tree(self) -> list[dict[str, Any]]:
-        """What a screen reader gets: nodes with role and name."""
+        """Return the accessibility tree that a screen reader gets: nodes with role and name."""
         nodes = self.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
         return [node for node in nodes if not node["ignored"]]
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Start Chromium, and end it."""
+    """Start Chromium, and quit it at the end."""
     options = Options()
     options.binary_location = str(CHROMIUM)
     for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--mute-audio", "--lang=en"):

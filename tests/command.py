@@ -1,4 +1,4 @@
-"""The command line run in this process."""
+"""Run the command line in this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asr.cli import main
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left: its exit status, standard output, and the lines of stderr."""
+    """The result of a command: exit status, standard output, and the lines of standard error."""
 
     status: int
     out: str
@@ -21,7 +21,7 @@ class Outcome:
 
 
 def asr(*words: object) -> Outcome:
-    """Run `asr` with these words."""
+    """Run `asr` with these arguments."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     argv = ["asr", *map(str, words)]
     with mock.patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):

@@ -1,4 +1,4 @@
-"""What several test files start from."""
+"""Fixtures and settings common to several test files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 from synthetic import experiment_file
 
-settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.register_profile("untimed", deadline=None)  # a slow, busy machine must not fail a test
 settings.load_profile("untimed")
 
 

@@ -1,7 +1,6 @@
-"""Small models of the transformers library, with seeded weights, as the folders and files of other projects.
+"""Small models of the transformers library, with seeded weights, in the file formats of other projects.
 
-The names of OpenAI and CTranslate2 are mapped here once more, without a line of `asr`, so that one mistake can't hide
-in both.
+The names of OpenAI and CTranslate2 are mapped independently of `asr`, so that a mistake cannot be the same in both.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ logging.disable_progress_bar()
 RATE = 16_000
 WINDOW_S = 3
 POSITIONS = 60
-ENDING = 0.6  # by so much wants a text more to end with every token
+ENDING = 0.6  # how much the end becomes likelier with every token
 PIECES = 60
 MUSTC = ("pt", "fr", "ru", "nl", "ro", "it", "es", "de")
 SIZES: dict[str, Any] = {
@@ -57,7 +56,7 @@ def sounds(*lengths_s: float) -> list[Tensor]:
 
 
 def spread(model: PreTrainedModel, seed: int, eos_id: int, eos_bias: float) -> None:
-    """Make the tokens depend on the audio and stand apart from each other, and let the end come now and then."""
+    """Make tokens depend on the audio and differ in probability, and let texts end now and then."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -74,9 +73,9 @@ def spread(model: PreTrainedModel, seed: int, eos_id: int, eos_bias: float) -> N
 def searched(
     model: PreTrainedModel, features: dict[str, Tensor], prefix: list[int], suppressed: Sequence[int], **options: Any
 ) -> tuple[list[list[int]], list[float]]:
-    """Token lists, without prefix and end, and scores that the library's own search finds; all hypotheses in a row.
+    """Return tokens, without prefix and end, and scores of all hypotheses that the library's own search finds.
 
-    Whisper's `generate` does more around the search, which is left out here.
+    What Whisper's `generate` does around the search is left out.
     """
     config = model.generation_config
     ids = {name: getattr(config, name) for name in ("eos_token_id", "pad_token_id", "decoder_start_token_id")}
@@ -114,7 +113,7 @@ def hf_whisper(
     vocab_size: int | None = None,
     **options: Any,
 ) -> WhisperForConditionalGeneration:
-    """Write a Whisper with a window of 3 s as save_pretrained does, and give it."""
+    """Write a Whisper with a window of 3 s, as save_pretrained does, and return it."""
     tokenizer = WhisperTokenizer(whisper_json(), multilingual=multilingual, vocab_size=vocab_size)
     ids = tokenizer.special_ids
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_id)
@@ -123,7 +122,7 @@ def hf_whisper(
     config = WhisperConfig(**(SIZES | special | sizes | {"vocab_size": tokenizer.vocab_size} | options))
     model = WhisperForConditionalGeneration(config).eval()
     spread(model, seed, tokenizer.eos_id, 0.0)
-    with torch.no_grad():  # the longer a text is, the more does it want to end
+    with torch.no_grad():  # the longer a text, the likelier its end
         end_D = model.get_output_embeddings().weight[tokenizer.eos_id]
         model.model.decoder.embed_positions.weight.add_(
             torch.arange(POSITIONS)[:, None] * ENDING * end_D / end_D.norm()
@@ -132,7 +131,7 @@ def hf_whisper(
         **special,
         suppress_tokens=sorted({3, 4, *ids.values()} - {tokenizer.eos_id}),
         begin_suppress_tokens=[7, tokenizer.eos_id],
-        alignment_heads=[[1, 0], [0, 1], [7, 0]],  # the last as distilled models have them, from their teacher
+        alignment_heads=[[1, 0], [0, 1], [7, 0]],  # the last is a teacher's head, as in distilled models
         is_multilingual=multilingual,
     )
     model.save_pretrained(folder)
@@ -141,13 +140,13 @@ def hf_whisper(
 
 
 def hf_whisper_features(waveforms: Sequence[Tensor], n_mels: int = 80) -> Tensor:
-    """The library's own features (B, F, T) of a window of 3 s."""
+    """Return the library's own features (B, F, T) for a window of 3 s."""
     extractor = WhisperFeatureExtractor(feature_size=n_mels, chunk_length=WINDOW_S)
     return extractor([w.numpy() for w in waveforms], sampling_rate=RATE, return_tensors="pt").input_features
 
 
 def openai_content(model: WhisperForConditionalGeneration) -> dict[str, Any]:
-    """What OpenAI's `.pt` of the same weights holds."""
+    """Return the content of OpenAI's `.pt` with the same weights."""
     parts = {
         **{"self_attn": "attn", "encoder_attn": "cross_attn", "self_attn_layer_norm": "attn_ln"},
         **{"encoder_attn_layer_norm": "cross_attn_ln", "fc1": "mlp.0", "fc2": "mlp.2", "final_layer_norm": "mlp_ln"},
@@ -175,9 +174,9 @@ def openai_content(model: WhisperForConditionalGeneration) -> dict[str, Any]:
 
 
 def ct2_whisper(folder: Path, model: WhisperForConditionalGeneration, kind: int = FLOAT32) -> None:
-    """Write the CTranslate2 folder of the same weights, all in one type, as its converter does.
+    """Write the CTranslate2 folder with the same weights, all of one type, as its converter does.
 
-    kind: FLOAT32, FLOAT16 or INT8, where every row of a matrix has its scale and biases and norms stay as they are.
+    kind: FLOAT32, FLOAT16, or INT8, where each row of a matrix has a scale and biases and norms stay floats.
     """
     folder.mkdir(parents=True)
     state, config = model.model.state_dict(), model.config
@@ -243,7 +242,7 @@ def ct2_whisper(folder: Path, model: WhisperForConditionalGeneration, kind: int 
 def hf_speech2text(
     folder: Path, *, multilingual: bool = False, seed: int = 11, eos_bias: float = 4.0, **options: Any
 ) -> Speech2TextForConditionalGeneration:
-    """Write a Speech2Text, with its vocabulary and the settings of its features, as the library does, and give it."""
+    """Write a Speech2Text with its vocabulary and feature settings, as the library does, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     pieces, numbers = speech2text_files(MUSTC if multilingual else (), PIECES)
     (folder / "sentencepiece.bpe.model").write_bytes(pieces)

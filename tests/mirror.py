@@ -1,4 +1,4 @@
-"""A server of files on this machine."""
+"""A local HTTP server for files in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from web import serving
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves `files`; the first `cuts` answers to a tarball break off half way; `ranges` may be off."""
+    """Serves `files`; the first `cuts` responses other than .sha1 break off half-way; `ranges` can be disabled."""
 
     daemon_threads = True
 
@@ -54,11 +54,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def served(files: dict[str, bytes]) -> AbstractContextManager[Mirror]:
-    """A server of files by their paths, until the end of the `with` statement."""
+    """Serve files by path until the end of the `with` statement."""
     return serving(Mirror(files))
 
 
 def without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no setting of this machine come between."""
+    """Remove this machine's proxy settings."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)

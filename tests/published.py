@@ -1,4 +1,4 @@
-"""Tiny trees of public corpora, with the folders and file formats that they are published in, and noise for speech."""
+"""Tiny trees of public corpora, in the folders and file formats in which they are published, with noise as speech."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ SAID = ("alpha bravo", "charlie delta", "echo foxtrot", "golf hotel")
 
 @dataclass(frozen=True)
 class Tree:
-    """A corpus on disk: the recipe's command with what it is given, and the texts by split and id that it should find.
+    """A corpus on disk: the recipe's command with its arguments, and the expected texts by split and id.
 
-    spans: begin and end in seconds of utterances that are parts of recordings.  translations: by id.
+    spans: start and end in seconds of utterances within longer recordings.  translations: by id.
     """
 
     app: typer.Typer
@@ -46,25 +46,25 @@ class Tree:
 
 
 def run(tree: Tree, out: Path, *words: object, status: int = 0) -> str:
-    """The recipe's command in this process; its standard output and error."""
+    """Run the recipe's command in this process; return its standard output and error."""
     result = CliRunner().invoke(tree.app, [str(w) for w in (*tree.words, "--out", out, "--jobs", 1, *words)])
     assert result.exit_code == status, (result.output, result.exception)
     return result.output
 
 
 def cuts(out: Path, name: str) -> CutSet:
-    """What was prepared of a split, or a part of one."""
+    """Return the cuts prepared for a split, or a part of one."""
     return CutSet.from_file(out / f"cuts_{name}.jsonl.gz")
 
 
 def left_out(out: Path) -> dict[str, dict[str, list[str]]]:
-    """Names of what was left out, by reason and split."""
+    """Return the names of what was left out, by reason and split."""
     (item,) = json.loads((out / "prepared.json").read_text())["report"]["languages"]
     return {reason: {s: n for s, n in by_split.items() if n} for reason, by_split in item["dropped"].items()}
 
 
 def noise(path: Path, duration_s: float = 1.0, rate: int = 16_000, **how: str) -> None:
-    """Write noise that differs from file to file, in the format of the file's name or as `how` says."""
+    """Write noise that differs from file to file, in the format of the file's suffix or of the options `how`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(list(path.name.encode()))
     soundfile.write(path, draw.normal(0, 0.1, round(duration_s * rate)).clip(-0.9, 0.9), rate, **how)
@@ -76,7 +76,7 @@ def lines(path: Path, *content: str) -> None:
 
 
 def small_librispeech(folder: Path) -> Tree:
-    """LibriSpeech/PART/SPEAKER/CHAPTER: FLAC, and a file of transcripts in capitals."""
+    """Write LibriSpeech/PART/SPEAKER/CHAPTER: FLAC, and a file of transcripts in capitals."""
     parts = {
         "train-clean-100": "train",
         "dev-clean": "dev",
@@ -96,7 +96,7 @@ def small_librispeech(folder: Path) -> Tree:
 
 
 def small_aishell(folder: Path) -> Tree:
-    """data_aishell: WAV below wav/SPLIT/SPEAKER, and one transcript of words with spaces between them."""
+    """Write data_aishell: WAV below wav/SPLIT/SPEAKER, and one transcript with spaces between words."""
     tree = Tree.of(aishell.app, ("--source", folder), folder / "data_aishell", "zh")
     told = []
     for number, split in enumerate(COUNTS, start=2):
@@ -110,7 +110,7 @@ def small_aishell(folder: Path) -> Tree:
 
 
 def small_tedlium(folder: Path) -> Tree:
-    """TEDLIUM_release-3: talks in SPH with STM; the training talks of `legacy` are links to `data`."""
+    """Write TEDLIUM_release-3: talks in SPH with STM; the training talks of `legacy` are links to `data`."""
     tree = Tree.of(tedlium.app, ("--source", folder), folder / "TEDLIUM_release-3", "en")
     for split, count in COUNTS.items():
         place = tree.folder / ("data" if split == "train" else f"legacy/{split}")
@@ -133,7 +133,7 @@ def small_tedlium(folder: Path) -> Tree:
 
 
 def small_commonvoice(folder: Path) -> Tree:
-    """RELEASE/LANGUAGE: clips in MP3, and a table for each split; quotes stand for themselves."""
+    """Write RELEASE/LANGUAGE: clips in MP3, and a table for each split in which quotes are literal."""
     tree = Tree.of(commonvoice.app, ("--source", folder, "--language", "fr"), folder / "fr", "fr")
     for split, rows in common_voice_rows(tree).items():
         lines(tree.folder / f"{split}.tsv", "client_id\tpath\tsentence\tup_votes", *(f"{row}\t2" for row in rows))
@@ -141,7 +141,7 @@ def small_commonvoice(folder: Path) -> Tree:
 
 
 def common_voice_rows(tree: Tree) -> dict[str, list[str]]:
-    """Write clips; client, path and sentence of each by split."""
+    """Write clips; return client, path and sentence of each, by split."""
     rows: dict[str, list[str]] = {}
     for number, split in enumerate(COUNTS):
         for i in range(COUNTS[split]):
@@ -154,7 +154,7 @@ def common_voice_rows(tree: Tree) -> dict[str, list[str]]:
 
 
 def small_covost2(folder: Path) -> Tree:
-    """Common Voice 4 with validated.tsv, and CoVoST's table of translations, whose backslashes escape."""
+    """Write Common Voice 4 with validated.tsv, and CoVoST's table of translations with backslash escapes."""
     tree = Tree.of(covost2.app, ("--source", folder, "--language", "fr", "--to", "en"), folder / "fr", "fr")
     rows = common_voice_rows(tree)
     told = [row for split in rows for row in rows[split]]
@@ -171,7 +171,7 @@ def small_covost2(folder: Path) -> Tree:
 
 
 def small_mustc(folder: Path) -> Tree:
-    """en-de/data/PART: talks in WAV, and a segment and its texts in the same line of three files."""
+    """Write en-de/data/PART: talks in WAV, and three files with a segment and its texts on corresponding lines."""
     tree = Tree.of(mustc.app, ("--source", folder, "--to", "de"), folder / "en-de", "en")
     for part, split, talk in (
         ("train", "train", 1),

@@ -1,7 +1,7 @@
-"""Whisper of the transformers library with the weights of a CTranslate2 folder: the reference that parity tests use.
+"""The transformers library's Whisper with the weights of a CTranslate2 folder, as the reference of parity tests.
 
-It reads the container and maps the names on its own, without a line of `asr`, so that one mistake can't
-hide in both. It trusts its input; `asr.pretrained.ct2` is the reader for files that may be broken.
+It reads the container and maps the names independently of `asr`, so that a mistake cannot be the same in both. It
+trusts its input; `asr.pretrained.ct2` is the reader for files that may be broken.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
 NUMPY_TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
-TIME_STAMPS = 1501  # <|0.00|> to <|30.00|> close every Whisper vocabulary, right after <|notimestamps|>
+TIME_STAMPS = 1501  # <|0.00|> to <|30.00|> end every Whisper vocabulary, right after <|notimestamps|>
 
 
 def hf_whisper_from_ct2(folder: str | Path) -> WhisperForConditionalGeneration:
-    """Whisper in float32 and evaluation mode, its generation settings filled in, from a CTranslate2 folder.
+    """Load a CTranslate2 folder as Whisper in float32 and evaluation mode, with its generation settings.
 
-    Only float weights (float32, float16) are supported. English-only and multilingual vocabularies are told
-    apart by their size, as OpenAI does; `generate` of a multilingual model still wants `language` and `task`.
+    Only float weights (float32, float16) are supported. English-only and multilingual vocabularies are distinguished
+    by size, as OpenAI does; `generate` of a multilingual model still needs `language` and `task`.
     """
     folder = Path(folder)
     weights = _read(folder / "model.bin")
@@ -150,7 +150,7 @@ def _attention(state: dict, to: str, weights: dict, source: str, stacks: tuple[s
         for part in ("weight", "bias"):
             pieces = np.split(weights[f"{source}/linear_{index}/{part}"], len(stack))
             for letter, piece in zip(stack, pieces, strict=True):
-                if (letter, part) != ("k", "bias"):  # Whisper's keys have no bias: the stack holds zeros there
+                if (letter, part) != ("k", "bias"):  # Whisper's keys have no bias: the stack has zeros for it
                     state[f"{to}.{names[letter]}.{part}"] = piece
                 elif piece.any():
                     raise ValueError(f"{source}: the bias of the keys is not zero")

@@ -1,4 +1,4 @@
-"""Cues and speech for the tests of asr.subtitling: where somebody speaks is given, not found."""
+"""Cues and speech for the tests of asr.subtitling: the times of speech are given, not detected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cue(number: int, start_s: float, end_s: float, text: str) -> Cue:
 
 
 def activity_of(speech: Iterable[tuple[float, float]], duration_s: float) -> Activity:
-    """A recording in which somebody speaks from each start to its end."""
+    """Return the activity of a recording with speech at the given times."""
     prob_T = np.zeros(round(duration_s / FRAME_S), np.float32)
     for start_s, end_s in speech:
         prob_T[round(start_s / FRAME_S) : round(end_s / FRAME_S)] = 1
@@ -29,7 +29,7 @@ def activity_of(speech: Iterable[tuple[float, float]], duration_s: float) -> Act
 
 
 class LoudIsSpeech:
-    """Takes what is loud for speech; made for recordings at `rate` hertz."""
+    """A detector that takes loud audio for speech; made for recordings at `rate` hertz."""
 
     frame_s = FRAME_S
 
@@ -43,7 +43,7 @@ class LoudIsSpeech:
 
 
 def bursts(speech: Sequence[tuple[float, float]], duration_s: float, rate: int = RATE) -> NDArray[np.float32]:
-    """Noise where somebody speaks, next to nothing elsewhere: samples (N,)."""
+    """Return samples (N,) with noise at the times of speech and near silence elsewhere."""
     rng = np.random.default_rng(0)
     audio_N = rng.normal(0, 1e-4, round(duration_s * rate))
     for start_s, end_s in speech:
@@ -53,7 +53,7 @@ def bursts(speech: Sequence[tuple[float, float]], duration_s: float, rate: int =
 
 
 def conversation(turns: int, seed: int, lead_s: float = 10.0) -> list[tuple[float, float]]:
-    """Turns of 1 to 4 s with pauses of 0.4 to 5 s between them."""
+    """Return turns of 1 to 4 s with pauses of 0.4 to 5 s between them."""
     rng = np.random.default_rng(seed)
     made, at_s = [], lead_s
     for _ in range(turns):

@@ -1,4 +1,4 @@
-"""Corpora of seeded noise with a few words of text, and small experiments on them."""
+"""Corpora of seeded noise with short texts, and small experiments on them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def cut(
     language: str | None = "en",
     rate: int = RATE,
 ) -> MonoCut:
-    """A cut of a recording at `path`, which need not be there."""
+    """Return a cut of a recording at `path`, which need not exist."""
     n = round(duration_s * rate)
     recording = Recording(id, [AudioSource("file", [0], str(path or f"{id}.wav"))], rate, n, n / rate)
     segment = SupervisionSegment(id, id, 0.0, n / rate, text=text, language=language)
@@ -70,52 +70,52 @@ def cut(
 def clip(
     path: Path, samples_N: NDArray[np.floating], text: str = "one", language: str | None = "en", rate: int = RATE
 ) -> MonoCut:
-    """Write samples and give their cut, whose id is the file's name."""
+    """Write samples to a file and return their cut, whose id is the file's stem."""
     sf.write(path, samples_N.astype(np.float32), rate, subtype="FLOAT")
     return cut(path.stem, len(samples_N) / rate, text, path=path, language=language, rate=rate)
 
 
 def manifest(path: Path, cuts: Sequence[MonoCut]) -> Path:
-    """Write a manifest of cuts."""
+    """Write a manifest of cuts and return its path."""
     CutSet.from_cuts(cuts).to_file(path)
     return path
 
 
 def short_cuts(count: int = 60, languages: Sequence[str] = ("en",)) -> list[Cut]:
-    """Cuts of half a second to two, without audio, each with a word of its own."""
+    """Return cuts of 0.5 to 2 s without audio, each with its own word."""
     draw = random.Random(1)
     durations_s = [draw.uniform(0.5, 2.0) for _ in range(count)]
     return [cut(f"c{i}", s, f"word{i}", language=languages[i % len(languages)]) for i, s in enumerate(durations_s)]
 
 
 def logged_steps(out: Path, rank: int = 0) -> list[dict[str, Any]]:
-    """What a process of a run wrote of its steps so far; a line that it is writing just now is left out."""
+    """Return the steps that a process of a run has logged so far, without a line that is still being written."""
     path = out / ("steps.jsonl" if rank == 0 else f"steps.{rank}.jsonl")
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def described(cuts: Iterable[Cut]) -> list[tuple[str, float, str]]:
-    """What tells cuts apart: id, duration and text of each."""
+    """Return what distinguishes cuts: id, duration and text of each."""
     return [(c.id, c.duration, text_of(c)) for c in cuts]
 
 
 def white(samples: int, seed: int = 0) -> NDArray[np.floating]:
-    """White noise."""
+    """Return white noise."""
     return np.random.default_rng(seed).normal(0, 0.1, samples)
 
 
 def mixer(
     folder: Path, samples_N: NDArray[np.floating], snr_db: tuple[float, float] = (5.0, 20.0), probability: float = 1.0
 ) -> NoiseMixer:
-    """A mixer for a new folder that holds one file of noise."""
+    """Return a mixer for a new folder with one file of noise."""
     folder.mkdir()
     clip(folder / "noise.wav", samples_N)
     return NoiseMixer(AugmentConfig(noise=folder, noise_probability=probability, noise_snr_db=snr_db), RATE, seed=1)
 
 
 def corpus(folder: Path, split: str, count: int, seed: int, languages: Sequence[str | None] = ("en",)) -> Path:
-    """Clips of noise, half a second to two long, with one or two words of text each."""
+    """Write clips of noise, 0.5 to 2 s long, with one or two words of text each, and return their manifest."""
     draw, cuts = random.Random(seed), []
     for i in range(count):
         n = draw.randrange(RATE // 2, 2 * RATE)
@@ -125,7 +125,7 @@ def corpus(folder: Path, split: str, count: int, seed: int, languages: Sequence[
 
 
 def experiment_file(folder: Path, train: int = 40, dev: int = 4) -> Path:
-    """Write a corpus of so many clips and a YAML that trains a small model on it."""
+    """Write a corpus of the given size and the YAML of a small experiment on it; return the YAML's path."""
     path = folder / "run.yaml"
     manifests = {"train": corpus(folder, "train", train, 1), "dev": corpus(folder, "dev", dev, 2)}
     path.write_text(CONFIG.format(folder=folder, **manifests))
@@ -133,12 +133,12 @@ def experiment_file(folder: Path, train: int = 40, dev: int = 4) -> Path:
 
 
 def experiment(path: Path, *overrides: str) -> ExperimentConfig:
-    """Read such a YAML with changes."""
+    """Read the configuration of such a YAML with overrides."""
     return read_config(ExperimentConfig, path, overrides)
 
 
 def untrained(config: ExperimentConfig) -> ModelFolder:
-    """The experiment's model with seeded weights and a vocabulary of the corpora's characters."""
+    """Return the experiment's model with seeded weights and a vocabulary of the corpora's characters."""
     tokenizer = CharacterTokenizer.train([" ".join(WORDS)], config.tokenizer.languages)
     folder = ModelFolderConfig(features=config.features, model=config.model, normalizer=config.normalizer)
     torch.manual_seed(0)
@@ -146,7 +146,7 @@ def untrained(config: ExperimentConfig) -> ModelFolder:
 
 
 def speech_data(config: ExperimentConfig, parts: ModelFolder, frames_per_s: float | None = 25.0) -> SpeechData:
-    """The experiment's data for a model whose encoder gives so many frames a second, None for one without CTC."""
+    """Return the experiment's data for an encoder with that many frames a second, None for a model without CTC."""
     return SpeechData(
         config,
         parts.tokenizer,
@@ -158,6 +158,6 @@ def speech_data(config: ExperimentConfig, parts: ModelFolder, frames_per_s: floa
 
 
 def translated(one: MonoCut, translations: Any) -> MonoCut:
-    """The cut with translations by language, or what stands in their place."""
+    """Return the cut with translations by language, or any other value in their place."""
     (supervision,) = one.supervisions
     return replace(one, supervisions=[replace(supervision, custom={"translations": translations})])

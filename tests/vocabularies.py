@@ -1,4 +1,4 @@
-"""A small tokenizer of each kind, and files laid out as those of others."""
+"""A small tokenizer of each kind, and files in the formats of other projects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPELLED = "<blank><s></s><unk><|en|><|0.00|><|endoftext|><|startoftranscript|><l
 def whisper_json(
     languages: tuple[str, ...] = ("en", "zh", "haw"), time_stamps: int = 0, silence: str = "<|nospeech|>"
 ) -> str:
-    """A file laid out as Whisper's, with two merges only."""
+    """Return a file in the layout of Whisper's `tokenizer.json`, with two merges only."""
     pieces = [*sorted(ByteLevel.alphabet()), "Ġt", "he"]
     names = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{code}|>" for code in languages)]
     names += [
@@ -47,7 +47,7 @@ def whisper_json(
 
 
 def speech2text_files(languages: tuple[str, ...] = (), vocab_size: int = 60) -> tuple[bytes, str]:
-    """A SentencePiece model and the list of its pieces, laid out as fairseq's."""
+    """Return a SentencePiece model and the list of its pieces, in the layout of fairseq's."""
     tokens = [f"<lang:{code}>" for code in languages]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -60,7 +60,7 @@ def speech2text_files(languages: tuple[str, ...] = (), vocab_size: int = 60) -> 
         minloglevel=2,
     )
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    # The list alone decides: here its numbers are not those of the SentencePiece model.
+    # Only the list counts: its ids differ here from those of the SentencePiece model.
     names = [processor.id_to_piece(i) for i in range(vocab_size)]
     names = [*names[:4], *reversed(names[4 + len(tokens) :]), *tokens]
     return model.getvalue(), json.dumps({name: i for i, name in enumerate(names)})

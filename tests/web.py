@@ -1,4 +1,4 @@
-"""A web server of a folder on this machine, which lists it and gives parts of its files."""
+"""A local web server for a folder, which lists it and supports range requests."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Server = TypeVar("Server", bound=ThreadingHTTPServer)
 
 
 class Web(ThreadingHTTPServer):
-    """parts: whether it gives parts of files.  asked: the path of each request, and the part.  busy: how many requests
-    from here on it turns away.  more: bytes that it gives beyond a part.
+    """parts: whether range requests are supported.  asked: path and range of each request.  busy: how many of the next
+    requests to refuse.  more: number of bytes to send beyond a requested range.
     """
 
     daemon_threads = True
@@ -64,7 +64,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def serving(server: Server) -> Iterator[Server]:
-    """Have a server answer until the end of the `with` statement."""
+    """Run a server until the end of the `with` statement."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
