@@ -92,7 +92,7 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise AsrError(f"--sizes {text}: numbers with commas between them are wanted, such as 10,100") from None
+        raise AsrError(f"--sizes {text}: expected numbers separated by commas, such as 10,100") from None
 
 
 def list_of(

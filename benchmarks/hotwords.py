@@ -74,7 +74,7 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise AsrError(f"--bonus {text}: numbers with commas between them are wanted, such as 0.5,1") from None
+        raise AsrError(f"--bonus {text}: expected numbers separated by commas, such as 0.5,1") from None
 
 
 def _any_of(names: set[str]) -> re.Pattern[str]:

@@ -84,5 +84,5 @@ class Supply:
 
     def _checked(self, folder: Path) -> Path:
         if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder came out of the archive: remove that, and run this again")
+            raise DataError(f"{folder}: not contained in the archive: remove the archive, and run this again")
         return folder

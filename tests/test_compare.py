@@ -178,7 +178,7 @@ def test_systems_whose_texts_are_cut_in_different_ways_are_not_compared(tmp_path
     ref, plain, told = (tmp_path / f"{name}.jsonl" for name in ("ref", "plain", "told"))
     for path, language in ((ref, {}), (plain, {}), (told, {"language": "zh"})):
         path.write_text(json.dumps({"id": "a", "text": "他今天去了北京吗", **language}) + "\n")
-    with pytest.raises(DataError, match=r"told\.jsonl: bleu cuts .* than those of .*plain\.jsonl, .* --language"):
+    with pytest.raises(DataError, match=r"told\.jsonl: bleu tokenizes .* from those of .*plain\.jsonl, .* --language"):
         compare(ref, [plain, told], ScoreOptions(metrics=["bleu"]))
     both = compare(ref, [plain, told], ScoreOptions(metrics=["bleu"], language="zh"))
     assert [report.values["bleu"] for report in both.reports] == pytest.approx([100.0, 100.0])
@@ -216,13 +216,13 @@ def test_the_command_goes_on_without_texts_if_told_to(files: list[Path]) -> None
     done = asr("score", *files[:2])
     assert done.status == 2
     assert done.err == [
-        f"asr: {files[1]} lacks 2 ids (u_198, u_199) of {files[0]} (--missing-as-empty goes on) "
+        f"asr: {files[1]} lacks 2 ids (u_198, u_199) of {files[0]} (--missing-as-empty accepts this) "
         f"({files[0]} was read as `id text`; form 'lines' matches lines by number)"
     ]
     assert asr("score", *files[:2], "--missing-as-empty").status == 0
     done = asr("score", *files[1::-1])
     assert (done.status, len(done.err)) == (2, 1)
-    assert f"{files[0]} has 2 ids (u_198, u_199) that {files[1]} lacks (--ignore-extra goes on)" in done.err[0]
+    assert f"{files[0]} has 2 ids (u_198, u_199) that {files[1]} lacks (--ignore-extra accepts this)" in done.err[0]
     done = asr("score", *files[1::-1], "--ignore-extra")
     assert (done.status, done.out.splitlines()[0][:15]) == (0, "198 utterances,")
     assert done.err == [f"asr: {files[0]}: left out 2 ids (u_198, u_199) that {files[1]} lacks"]

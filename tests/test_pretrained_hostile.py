@@ -122,8 +122,8 @@ def pickles(good: dict[str, Any]) -> Iterator[tuple[str, bytes, str]]:
     yield "list", saved([1, 2]), "not OpenAI's Whisper: it has no dims"
     yield "tensor", saved(torch.zeros(3)), "not OpenAI's Whisper: it has no dims"
     yield "bare", saved(good["model_state_dict"]), "not OpenAI's Whisper: it has no dims"
-    yield "no-weights", saved({"dims": good["dims"], "model_state_dict": {"a": 1}}), "something else than weights"
-    yield "numbered", saved(good | {"model_state_dict": {1: torch.zeros(3)}}), "something else than weights by name"
+    yield "no-weights", saved({"dims": good["dims"], "model_state_dict": {"a": 1}}), "does not hold weights"
+    yield "numbered", saved(good | {"model_state_dict": {1: torch.zeros(3)}}), "does not hold weights by name"
     yield "listed", saved(good | {"dims": [1, 2]}), "not OpenAI's Whisper: dims: "
     yield "bad-dims", saved(good | {"dims": good["dims"] | {"n_vocab": -1}}), "not OpenAI's Whisper: dims: n_vocab: "
     yield "many-layers", saved(good | {"dims": good["dims"] | {"n_text_layer": 60_000}}), "decoder.layers"
@@ -185,7 +185,7 @@ def folders(good: Path) -> Iterator[tuple[str, Callable[[Path], None], str]]:
     yield "too-deep", config(encoder_layers=10**9), "encoder_layers: "
     yield "odd", config(encoder_attention_heads=5), r"config\.json: not Whisper's settings: 'model\.encoder'"
     yield "activation", config(activation_function="swish"), "'model.activation'"
-    yield "few-layers", config(encoder_layers=1), "more than it has, such as 'model.encoder.layers.1."
+    yield "few-layers", config(encoder_layers=1), "of them, such as 'model.encoder.layers.1."
     yield "words", config(vocab_size=900_000), "far fewer"
     yield "start", config(decoder_start_token_id=0), "begin with token 259, those of the weights with 0"
     yield "few-words", config(vocab_size=1700), "vocabulary of 1770 tokens does not fit"
@@ -221,7 +221,7 @@ def folders(good: Path) -> Iterator[tuple[str, Callable[[Path], None], str]]:
     yield (
         "pickled-dims",
         lambda folder: ((folder / name).unlink(), _put(folder / "pytorch_model.bin", saved({"a": {"b": 1}}))),
-        "holds something else than weights",
+        "does not hold weights",
     )
 
 

@@ -151,7 +151,7 @@ def test_the_models_own_settings_are_used(tmp_path: Path) -> None:
         ("config.json", {"decoder_start_token_id": 0}, "texts begin with another token"),
         ("config.json", {"vocab_size": 50}, "ids outside the vocabulary of 50"),
         ("config.json", {"vocab_size": 61}, "size mismatch for decoder"),
-        ("config.json", {"decoder_layers": 1}, "more than it has, such as 'model.decoder.layers.1."),
+        ("config.json", {"decoder_layers": 1}, "of them, such as 'model.decoder.layers.1."),
         ("config.json", {"decoder_layers": 3}, "'model.decoder.layers.2.self_attn.q_proj.weight' is missing"),
         ("config.json", {"max_target_positions": 10**9}, "max_target_positions: "),
         ("vocab.json", {"another": 60}, "ids outside the vocabulary of 60, or twice"),

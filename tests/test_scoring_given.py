@@ -51,14 +51,14 @@ def test_one_metric_may_be_given_by_its_name_alone() -> None:
 @pytest.mark.parametrize(
     ("reference", "hypothesis", "says"),
     [
-        ("hello there", "hello", "hello there: no such file; texts themselves are given in a list or a dict"),
-        (["a"], ["a", "b"], "1 references and 2 hypotheses: texts of lists go by number"),
+        ("hello there", "hello", "hello there: no such file; give texts themselves in a list or a dict"),
+        (["a"], ["a", "b"], "1 references and 2 hypotheses: lists are matched by number"),
         (["a"], {"a": "b"}, "matched by number, those of a dict by id: give both in lists or in dicts"),
         ({"a": "b"}, {"b": "b"}, "the hypotheses lacks 1 id (a)"),
-        (["a", 1], ["a", "b"], "the references: that of 2 is to be a text, a str, not int"),
-        ({"a": "a"}, {"a": None}, "the hypotheses: that of 'a' is to be a text, a str, not NoneType"),
-        (None, ["a"], "a list of str or a dict of them, not NoneType"),
-        (b"ab", ["a"], "a list of str or a dict of them, not bytes"),
+        (["a", 1], ["a", "b"], "the references: the text of 2 must be a str, not int"),
+        ({"a": "a"}, {"a": None}, "the hypotheses: the text of 'a' must be a str, not NoneType"),
+        (None, ["a"], "a list of str or a dict of str, not NoneType"),
+        (b"ab", ["a"], "a list of str or a dict of str, not bytes"),
         ([], [], "nothing to score"),
     ],
 )

@@ -157,10 +157,10 @@ def test_files_in_another_order_and_missing_texts(tmp_path: Path) -> None:
         (
             "x.csv",
             "id,words\n",
-            r":1: columns parted by commas: none .*there are: id, words; say which with --ref",
+            r":1: columns separated by commas: none .*there are: id, words; say which with --ref",
         ),
-        ("x.csv", "id;words\n", r":1: columns parted by semicolons: none of .*there are: id, words; say"),
-        ("x.csv", "id\twords\n", r":1: columns parted by tabs: none of .*there are: id, words; say"),
+        ("x.csv", "id;words\n", r":1: columns separated by semicolons: none of .*there are: id, words; say"),
+        ("x.csv", "id\twords\n", r":1: columns separated by tabs: none of .*there are: id, words; say"),
         ("x.json", '[{"id": "a",\n"text": "b"}]', r":1: not a JSON object on one line"),
         ("x.tsv", "start\tend\ttext\n0\t1\n", r":2: needs start, end and text with tabs"),
         ("x.csv", "id,text\na\n", r":2: 1 columns, but the first line names 2"),

@@ -72,7 +72,7 @@ def test_a_result_names_the_file_and_its_digest(rules: Path, tmp_path: Path) -> 
         (r"- a: '\q'", "bad escape"),
         ("- a: b\n- basik", ":2: unknown normalizer 'basik'; did you mean 'basic'?"),
         ("- gonna => going to", "a rule is one `pattern: replacement`"),
-        ("- other.yaml", ":1: 'other.yaml': a file of rules cannot stand here"),
+        ("- other.yaml", ":1: 'other.yaml': a file of rules cannot be used here"),
         ("a: b", ":1: no list of rules"),
         ("", ":1: no list of rules"),
         ("- a: b\n  c: d", ":1: a rule is one"),

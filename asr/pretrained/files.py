@@ -106,7 +106,7 @@ def tensors_by_name(path: Path, content: object) -> dict[str, Tensor]:
         named = (isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
         if all(named):
             return content
-    raise CheckpointError(f"{path}: holds something else than weights by name")
+    raise CheckpointError(f"{path}: does not hold weights by name")
 
 
 def _sharded(folder: Path) -> dict[str, Tensor]:

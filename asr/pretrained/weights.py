@@ -53,7 +53,7 @@ class Weights:
         """Raise ValueError if any tensor was not requested: the model would not be the one in the file."""
         rest = sorted(self._tensors.keys() - self._asked)
         if rest:
-            raise ValueError(f"there are {len(rest)} more than it has, such as {rest[0]!r}")
+            raise ValueError(f"the model has no place for {len(rest)} of them, such as {rest[0]!r}")
 
     def part(self, names: str) -> tuple[Tensor, Tensor]:
         """Return weight and bias of the parts in `names`, stacked."""

@@ -168,11 +168,11 @@ def compare(
     for name, score in reports[0].translation.items():
         if other := next((r for r in reports if r.translation[name].signature != score.signature), None):
             raise DataError(
-                f"{other.name}: {name} cuts its texts otherwise than those of {reports[0].name}, as their languages "
-                "differ; --language gives one for all"
+                f"{other.name}: {name} tokenizes its texts differently from those of {reports[0].name}, as "
+                "their languages differ; give one language for all with --language"
             )
     if len({report.utterances for report in reports}) > 1:
-        raise DataError(f"{reference}: was not read in the same way beside every other file; compare files of one kind")
+        raise DataError(f"{reference}: is read differently beside some of these files; compare files of the same kind")
     return Comparison(tuple(reports))
 
 

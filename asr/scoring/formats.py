@@ -106,7 +106,7 @@ def _from_trn(path: PathLike) -> Iterator[Row]:
         if not line.strip() or line.startswith(";;"):
             continue
         if (match := _TRN.fullmatch(line)) is None:
-            raise DataError(f"{os.fspath(path)}:{number}: a line of .trn ends with the id in round brackets")
+            raise DataError(f"{os.fspath(path)}:{number}: a line of .trn ends with the id in parentheses")
         timed.refuse_alternatives(path, number, match["text"])
         fields = {"speaker": _SPEAKER_END.split(match["id"], maxsplit=1)[0]}
         yield Row(match["id"], match["text"].strip(), None, fields)
@@ -141,7 +141,7 @@ def _from_table(path: PathLike, columns: Columns, kind: str) -> Iterator[Row]:
     table = csv.reader(chain([first], rows), delimiter=delimiter, quoting=quoting, strict=True)
     try:
         head = next(table, [])
-        id_name, text_name = columns.among(head, "column", f"{name}:1: columns parted by {_DELIMITERS[delimiter]}")
+        id_name, text_name = columns.among(head, "column", f"{name}:1: columns separated by {_DELIMITERS[delimiter]}")
         id_at, text_at = head.index(id_name), head.index(text_name)
         for row in table:
             if row and len(row) != len(head):

@@ -37,7 +37,7 @@ def open_given(
     if len(lists) == 1 and (isinstance(ref, Mapping) or isinstance(hyp, Mapping)):
         raise DataError("texts of a list are matched by number, those of a dict by id: give both in lists or in dicts")
     if len(lists) == 2 and len(lists[0]) != len(lists[1]):
-        raise DataError(f"{len(lists[0])} references and {len(lists[1])} hypotheses: texts of lists go by number")
+        raise DataError(f"{len(lists[0])} references and {len(lists[1])} hypotheses: lists are matched by number")
     beside: Literal["ids", "lines"] = "lines" if lists else "ids"
     refs, hyps = (
         open_texts(side, form=beside, columns=own)
@@ -55,16 +55,16 @@ def in_memory(
     known = languages or {}
     for id, text in texts.items() if isinstance(texts, Mapping) else enumerate(texts, start=1):
         if not isinstance(text, str):
-            raise DataError(f"{name}: that of {id!r} is to be a text, a str, not {type(text).__name__}")
+            raise DataError(f"{name}: the text of {id!r} must be a str, not {type(text).__name__}")
         yield Row(str(id), text, known.get(str(id)))
 
 
 def _side(texts: Any) -> PathLike | list[Any] | Mapping[Any, Any]:
     """Return a path as it is and texts as a list or dict; raise DataError for a string that names no existing file."""
     if isinstance(texts, str) and not os.path.exists(texts):
-        raise DataError(f"{printable(texts)[:100]}: no such file; texts themselves are given in a list or a dict")
+        raise DataError(f"{printable(texts)[:100]}: no such file; give texts themselves in a list or a dict")
     if isinstance(texts, str | os.PathLike | Mapping):
         return texts
     if isinstance(texts, Iterable) and not isinstance(texts, bytes | bytearray):
         return list(texts)
-    raise DataError(f"texts are given as a file's path, a list of str or a dict of them, not {type(texts).__name__}")
+    raise DataError(f"expected the path of a file, a list of str or a dict of str, not {type(texts).__name__}")

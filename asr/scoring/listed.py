@@ -52,7 +52,7 @@ class Listed:
         self._path, self._normalizer, self._language = path, normalizer, language
         self._entries = [(number, line.strip()) for number, line in lines(path) if line.strip()]
         if not self._entries:
-            raise DataError(f"{path}: no words in the list; it holds a word or a phrase a line")
+            raise DataError(f"{path}: no words in the list; write one word or phrase a line")
         self._finder: Callable[[str | None], _Finder] = cache(self._in_language)
         try:
             self._finder(language)  # reports entries that cannot be normalised before anything is read

@@ -151,7 +151,7 @@ def _alternatives(hyp: Row) -> tuple[str, ...]:
         return ()
     texts: list[Any] = [each.get("text") if isinstance(each, dict) else each for each in found]
     if not all(isinstance(text, str) for text in texts):
-        raise DataError(f'utterance {hyp.id!r}: its n-best list is to be texts, or objects with "text", best first')
+        raise DataError(f'utterance {hyp.id!r}: its n-best list must have texts, or objects with "text", best first')
     return tuple(texts)
 
 
@@ -160,5 +160,5 @@ def _check_ids(ref_name: str, hyp_name: str, missing: Collection[str], extra: Co
     problems += [f"{hyp_name} has {some(extra)} that {ref_name} lacks"] if extra else []
     if problems:
         both = missing and extra  # then the ids of the two files are probably built differently
-        mend = "" if both else f" ({'--missing-as-empty' if missing else '--ignore-extra'} goes on)"
+        mend = "" if both else f" ({'--missing-as-empty' if missing else '--ignore-extra'} accepts this)"
         raise DataError("; ".join(problems) + mend + hint)

@@ -72,7 +72,7 @@ def check_name(name: str) -> str:
     if name in NORMALIZERS:
         return name
     if name.endswith(RULE_FILES):
-        raise ConfigError(f"{name!r}: a file of rules cannot stand here; give one of {', '.join(NORMALIZERS)}")
+        raise ConfigError(f"{name!r}: a file of rules cannot be used here; give one of {', '.join(NORMALIZERS)}")
     near = difflib.get_close_matches(name, NORMALIZERS, n=1, cutoff=0.0)[0]
     raise ConfigError(f"unknown normalizer {name!r}; did you mean {near!r}? Known: {', '.join(NORMALIZERS)}")
 
