@@ -123,7 +123,8 @@ def small_tedlium(folder: Path) -> Tree:
                 f"{talk} 1 {talk} {begin_s:.2f} {begin_s + 1.25:.2f} <o,f0,male> it 's {{NOISE}} talk <unk> {SAID[i]}"
             )
             tree.texts.setdefault(split, {})[f"{talk}-{i + 1}"] = f"it's talk {SAID[i]}"
-            tree.spans[f"{talk}-{i + 1}"] = begin_s, begin_s + 1.25
+            span = begin_s, begin_s + 1.25
+            (tree.spans[f"{talk}-{i + 1}"],) = tedlium.extended([span]) if split == "train" else [span]
         lines(place / "stm" / f"{talk}.stm", *stm)
     legacy = tree.folder / "legacy" / "train"
     legacy.mkdir()

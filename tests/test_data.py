@@ -33,7 +33,7 @@ from asr.data.batch import Batch, Example, collate
 from asr.data.corpus import Drawn
 from asr.data.cuts import read_cuts
 from asr.data.module import SpeechData
-from asr.data.stream import CutBatch, Position, TrainingStream
+from asr.data.stream import CutBatch, Position, Share, TrainingStream
 from asr.errors import AudioError, DataError
 
 # ---- the training stream --------------------------------------------------------------------------------------
@@ -195,6 +195,17 @@ def test_dev_batches_cover_dev_once_within_the_budget(path: Path, overrides: tup
         assert len(batch.ids) <= (data.config.data.batch_size or 4)
         assert not batch.applied
     assert [c.id for c in data.dev_cuts] == [f"dev-{i}" for i in range(4)]
+
+
+def test_processes_share_dev_in_batches_no_larger_than_their_part(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    for rank in range(3):
+        monkeypatch.setattr(SpeechData, "share", Share(rank, 3))
+        data = module(path, "data.batch_duration_s=6")
+        batches = list(data.val_dataloader())
+        assert all(len(batch.ids) == 1 or batch.audio_BN.numel() <= 2 * RATE for batch in batches)
+        found += [id for batch in batches for id in batch.ids]
+    assert set(found) == {f"dev-{i}" for i in range(4)}
 
 
 @pytest.mark.parametrize(

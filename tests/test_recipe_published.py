@@ -16,6 +16,7 @@ from published import TREES, Tree, cuts, left_out, lines, noise, run
 
 from asr.data.cuts import load_audio
 from recipes.preparing import SPLITS
+from recipes.tedlium.prepare import AFTER_S, BEFORE_S, extended
 
 
 @pytest.fixture(params=TREES)
@@ -60,6 +61,8 @@ def told_by_lhotse(tree: Tree, out: Path, name: str) -> dict[str, list[Any]]:
     if name == "tedlium":  # whose recipe needs a program for SPH
         talks = {part: (tree.folder / "legacy" / part / "stm").glob("*.stm") for part in SPLITS}
         found = {part: [s for stm in talks[part] for s in _parse_stm_file(stm, "kaldi")] for part in talks}
+        for segment in found["train"]:  # which are cut too close
+            segment.start, segment.duration = segment.start - BEFORE_S, segment.duration + BEFORE_S + AFTER_S
     else:
         made = prepare_librispeech(tree.folder) if name == "librispeech" else prepare_aishell(tree.folder.parent)
         found = {part: manifests["supervisions"] for part, manifests in made.items()}
@@ -87,6 +90,12 @@ def test_lhotse_finds_the_same(name: str, tmp_path: Path) -> None:
             for c in cuts(tmp_path / "o", split)
         ]
         assert sorted(found) == sorted(segments)
+
+
+def test_segments_of_tedlium_are_extended_up_to_their_neighbours() -> None:
+    spans = [(0.1, 1.0), (1.05, 2.0), (2.0, 3.0), (9.0, 10.0), (9.5, 9.8)]  # begun too early, close, touching, within
+    longer = [(0.0, 1.05), (1.0, 2.0), (2.0, 3.1), (8.85, 10.1), (9.35, 9.9)]
+    assert extended(spans) == [pytest.approx(span) for span in longer]
 
 
 # --- splits that must not touch ----------------------------------------------------------------------------

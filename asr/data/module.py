@@ -121,9 +121,11 @@ class SpeechData(L.LightningDataModule):
         return Share(trainer.global_rank, trainer.world_size) if isinstance(trainer, L.Trainer) else ALONE
 
     def _dev_batches(self) -> list[CutBatch]:
+        """Return batches of dev, each for one process, and so no larger than its share of a batch of training."""
         cuts, data, rate = list(self.dev_cuts), self.config.data, self.sample_rate_hz
         samples = [round(cut.duration * rate) for cut in cuts]
-        batches = batches_by_length(samples, round(data.batch_duration_s * rate), data.batch_size)
+        most = round(data.batch_duration_s / self.share.processes * rate)
+        batches = batches_by_length(samples, most, data.batch_size)
         return [CutBatch(CutSet.from_cuts([cuts[c] for c in batch]), Position(0, i)) for i, batch in enumerate(batches)]
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from recipes.texts import filled_lines
 
 SIZES = {"dev": 507, "test": 1_155}
 NOT_SCORED = "ignore_time_segment_in_scoring"
+BEFORE_S, AFTER_S = 0.15, 0.1  # are added to segments of train, which are cut too close, as Kaldi's recipe does
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
@@ -72,6 +74,7 @@ def read(part: Part) -> Iterator[Utterance | Dropped]:
     folder, told = part.place.folder, set()
     for path in sorted((folder / "stm").glob("*.stm")):
         told.add(path.stem)
+        segments: list[tuple[str, str, str, tuple[float, float]]] = []
         for index, (where, line) in enumerate(filled_lines(path)):
             fields = line.split(maxsplit=6)
             span = _span(fields)
@@ -79,9 +82,24 @@ def read(part: Part) -> Iterator[Utterance | Dropped]:
                 yield part.dropped(where, "not a line of STM")
             elif fields[6] != NOT_SCORED:
                 text = normalize_text_tedlium(fields[6].replace("{NOISE}", "[NOISE]"), "kaldi")
-                audio = folder / "sph" / f"{path.stem}.sph"
-                yield part.utterance(f"{path.stem}-{index}", path.stem, " ".join(text.split()), audio, where, span)
+                segments.append((f"{path.stem}-{index}", " ".join(text.split()), where, span))
+        spans = [span for *_, span in segments]
+        kept = extended(spans) if part.split == "train" else spans
+        for (name, text, where, _), span in zip(segments, kept, strict=True):
+            yield part.utterance(name, path.stem, text, folder / "sph" / f"{path.stem}.sph", where, span)
     yield from part.without_text((folder / "sph").glob("*.sph"), told)
+
+
+def extended(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return segments, in seconds, with BEFORE_S and AFTER_S added as far as no other segment begins or ends there."""
+    ends, begins = sorted(end_s for _, end_s in spans), sorted(begin_s for begin_s, _ in spans)
+    longer = []
+    for begin_s, end_s in spans:
+        before, after = bisect_right(ends, begin_s), bisect_left(begins, end_s)
+        earliest_s = ends[before - 1] if before else 0.0
+        latest_s = begins[after] if after < len(begins) else math.inf
+        longer.append((max(earliest_s, begin_s - BEFORE_S), min(latest_s, end_s + AFTER_S)))
+    return longer
 
 
 def _span(fields: list[str]) -> tuple[float, float] | None:
