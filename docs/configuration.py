@@ -20,13 +20,14 @@ from benchmarks.script import run_script
 _HEAD = """\
 # Configuration: every key, its default and what it is
 
-- A YAML file holds what differs from the defaults, nothing else: `asr train conf/prompts/en.yaml`.
-- On the command line `key=value` changes a key, values as in YAML: `trainer.max_steps=2000 'augment.speeds=[0.9, 1]'`.
-- `--print-config` shows all keys with their values and trains nothing.
+- A YAML file holds only what differs from the defaults: `asr train conf/prompts/en.yaml`.
+- On the command line `key=value` changes a key; values are YAML: `trainer.max_steps=2000 'augment.speeds=[0.9, 1]'`.
+- `--print-config` prints all keys with their values and trains nothing.
+- `asr config schema > experiment.schema.json` writes a JSON schema, with which editors complete and check keys.
 
-`null` stands for none; `{}` brings such a section with its defaults, as in `data.phrases={}`. A key without a default
-here is a section. What methods do and how they compare: [methods.md](methods.md). `python -m docs.configuration` writes
-this page."""
+`null` means none; `{}` turns on such a section with its defaults, as in `data.phrases={}`. A key without a default
+here is a section. What the methods do and how they compare: [methods.md](methods.md). This page is written by
+`python -m docs.configuration`."""
 _COMMANDS: tuple[tuple[type[Config], str, str], ...] = (
     (ExperimentConfig, "Experiments: `asr train`", ""),
     (LanguageExperimentConfig, "Language models: `asr lm train`", " of language models"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -78,20 +79,33 @@ def test_importing_asr_loads_nothing_else() -> None:
     assert not {"torch", "numpy", "pydantic"} & set(done.stdout.split("'"))
 
 
-@pytest.mark.filterwarnings("ignore:.*length cap")
-def test_what_the_readme_shows_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, shown = (ROOT / "README.md").read_text(encoding="utf-8").split("In Python:\n\n", 1)
-    code = textwrap.dedent(shown[: shown.index("\n\n`")]).replace("Asterisk", "hello")  # in the letters of the model
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with the files and the model that the documents name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ASR_CACHE", str(tmp_path / "cache"))
     save_model_folder(tmp_path / "cache" / "models" / "whisper-small", small_model(["en", "fr"]))
     (tmp_path / "calls").mkdir()
-    samples = noises(1.0)[0].numpy()
     for name in ("talk.mp3", "calls/a.wav"):
-        sf.write(tmp_path / name, samples, 8000, format="WAV")
+        sf.write(tmp_path / name, noises(1.0)[0].numpy(), 8000, format="WAV")
     for name in ("ref.txt", "hyp.txt"):
         (tmp_path / name).write_text("hello world\n")
-    exec(compile(code, "README.md", "exec"), {"samples": np.repeat(samples, 6)})
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.filterwarnings("ignore:.*length cap")
+def test_what_the_readme_shows_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    _, shown = (ROOT / "README.md").read_text(encoding="utf-8").split("In Python:\n\n", 1)
+    code = textwrap.dedent(shown[: shown.index("\n\n`")]).replace("Asterisk", "hello")  # in the letters of the model
+    exec(compile(code, "README.md", "exec"), {"samples": np.repeat(noises(1.0)[0].numpy(), 6)})
     assert capsys.readouterr().out.count("WER") == 2
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.filterwarnings("ignore:.*length cap")
+def test_what_the_page_on_python_shows_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    shown, names = (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), dict[str, Any]()
+    for code in re.findall(r"^    .*\n(?:\n?    .*\n)*", shown, re.MULTILINE):
+        exec(compile(textwrap.dedent(code), "docs/python.md", "exec"), names)
+    assert "missing.mp3: " in capsys.readouterr().out
