@@ -199,7 +199,7 @@ class Recognizer:
         previous = self.decoder.previous(prompt) if prompt and prompt.strip() else ()
         decoder = self.decoder_for(task)
         if hotwords is not None or hotword_bonus is not None:
-            decoder = decoder.listening(None if hotwords is None else phrases_of(hotwords), hotword_bonus)
+            decoder = decoder.with_phrases(None if hotwords is None else phrases_of(hotwords), hotword_bonus)
         decode = partial(decoder, task=task, words=words, guards=self.options.guards.enabled, previous=previous)
         decode_into = partial(self._decode_into, decode=decode, budget=budget)
         batches = self._batches(reader.pools(self._in_language(source, language) for source in todo), budget)
@@ -219,8 +219,8 @@ class Recognizer:
     def _in_language(self, source: Source, language: str | None) -> Source:
         """Return the source with the given language, else its own; one that the model lacks makes the source fail."""
         found, known = language or source.language, self.tokenizer.languages
-        if found is None and not self.decoder.detects:
-            problem = f"{source.id}: {self.decoder.asks_language}"
+        if found is None and self.decoder.languages.needed:
+            problem = f"{source.id}: {self.decoder.languages.request}"
         elif known and found is not None and found not in known:
             problem = f"{source.id}: its language {found!r} is not one of this model's: {', '.join(known)}"
         else:
@@ -233,7 +233,7 @@ class Recognizer:
             if not pool:
                 yield None
                 continue
-            self._hear_languages(pool, budget)
+            self._detect_languages(pool, budget)
             for batch in budget.batches([self._length_s(piece) for piece in pool]):
                 yield [pool[i] for i in batch]
             release()
@@ -241,19 +241,19 @@ class Recognizer:
     def _length_s(self, piece: Piece) -> float:
         return len(piece.samples_N) / self.rate
 
-    def _hear_languages(self, pool: Sequence[Piece], budget: Budget) -> None:
+    def _detect_languages(self, pool: Sequence[Piece], budget: Budget) -> None:
         """Detect unknown languages of recordings with several windows: that of the first window holds for all."""
         first = [piece for piece in pool if piece.number == 0 and piece.recording.language is None]
         first = [piece for piece in first if not piece.recording.whole or len(piece.recording.found) > 1]
-        if not self.decoder.listens or not first:
+        if not self.decoder.languages.detected or not first:
             return
 
-        def heard(some: Sequence[Piece]) -> list[str | None]:
-            return self.decoder.languages(*pad_audio([piece.samples_N for piece in some]))
+        def detect(some: Sequence[Piece]) -> list[str | None]:
+            return self.decoder.detect_languages(*pad_audio([piece.samples_N for piece in some]))
 
         for batch in budget.batches([self._length_s(piece) for piece in first]):
             pieces = [first[i] for i in batch]
-            found = budget.fitting(pieces, self._length_s, heard)
+            found = budget.fitting(pieces, self._length_s, detect)
             for piece, language in zip(pieces, found, strict=True):
                 piece.recording.language = language
 

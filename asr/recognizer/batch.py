@@ -21,7 +21,7 @@ from asr.config import DecodeConfig
 from asr.decode.phrases import PhraseScorer
 from asr.decode.sample import ranked, sample
 from asr.decode.scorers import CTCPrefixScorer, ForbidScorer
-from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
+from asr.decode.search import Hypothesis, Weighted, search
 from asr.errors import AsrError, ConfigError
 from asr.evidence import Evidence, evidence
 from asr.guards import Found, Guarded, guarded, silent
@@ -34,6 +34,7 @@ from asr.phrases.tree import PhraseTree
 from asr.recognizer.budget import Footprint, footprint
 from asr.recognizer.decoded import Decoded
 from asr.recognizer.fusion import open_language_model
+from asr.recognizer.languages import Languages
 from asr.recognizer.searchers import build_searcher, check_options, posteriors, search_options
 from asr.recognizer.timers import Timer, build_timer
 from asr.tasks import chosen, into
@@ -76,12 +77,13 @@ class BatchDecoder:
     def __init__(self, parts: ModelFolder, options: DecodeConfig, precision: Precision = "float32") -> None:
         self.config, self.model, self.tokenizer = parts
         self.kind = self.config.model.decoder.kind
+        self.languages = Languages(self.kind, self.model.decoder, self.tokenizer)
         check_options(self.config.model, options)
         self.options = options
         set_precision(self.model, precision)
         self.rate = self.model.front_end.sample_rate_hz
         self.frame_s = self.model.front_end.hop_s * self.config.model.encoder.subsampling.factor
-        self._listen([] if options.phrases is None else read_phrases(options.phrases))
+        self._set_phrases([] if options.phrases is None else read_phrases(options.phrases))
         self.lm = open_language_model(options, self.tokenizer)
         self.parts = parts
         self._timers: dict[bool, Timer] = {}
@@ -96,7 +98,7 @@ class BatchDecoder:
         other.searcher = build_searcher(self.parts, options, other._search)
         return other
 
-    def listening(self, phrases: Sequence[Phrase] | None, bonus: float | None = None) -> BatchDecoder:
+    def with_phrases(self, phrases: Sequence[Phrase] | None, bonus: float | None = None) -> BatchDecoder:
         """Return this decoder with other phrases and another bonus; None keeps its own.
 
         Raises ConfigError if the model cannot use phrases, and for a bonus without phrases or below 0.
@@ -105,14 +107,14 @@ class BatchDecoder:
             raise ConfigError(f"hotwords are for decoders of kind attention; this model's is {self.kind}")
         other = self.varied(self.options)
         if phrases is not None:
-            other._listen(phrases)
+            other._set_phrases(phrases)
         if bonus is not None:
             if other.phrases is None or not 0 <= bonus < math.inf:
                 raise ConfigError(f"hotword_bonus {bonus}: give a number from 0 on, and hotwords with it")
             other.options = other.options.model_copy(update={"phrase_bonus": float(bonus)})
         return other
 
-    def _listen(self, phrases: Sequence[Phrase]) -> None:
+    def _set_phrases(self, phrases: Sequence[Phrase]) -> None:
         self.phrases = PhraseScorer(phrases, Speller(self.tokenizer)) if phrases else None
         tree = None if self.phrases is None else PhraseTree.of([self.phrases.paths])
         self.reader = copying(self.model.decoder, tree)  # with a pointer, the search copies from the list
@@ -128,16 +130,6 @@ class BatchDecoder:
     def footprint(self) -> Footprint:
         """Device memory that decoding takes; the wider beam of the guards, needed by few windows, is not counted."""
         return footprint(self.parts, self.options)
-
-    @property
-    def detects(self) -> bool:
-        """Whether the language may be left out."""
-        return self.kind in ("attention", "none") or len(self.tokenizer.languages) < 2
-
-    @property
-    def asks_language(self) -> str:
-        """The error message for a missing language."""
-        return f"this model cannot detect the language: give it, one of {', '.join(self.tokenizer.languages)}"
 
     @property
     def device(self) -> torch.device:
@@ -165,8 +157,8 @@ class BatchDecoder:
         """
         audio_BN, len_B = audio_BN.to(self.device), len_B.to(self.device)
         memory = self.encode(audio_BN, len_B) if memory is None else memory
-        languages = self._fill_in(languages, memory)
-        known = bool(self.tokenizer.languages)
+        languages = self.languages.filled_in(languages, memory)
+        known = bool(self.languages.known)
         prefixes = [self._prefix(language if known else None, task) for language in languages]
         prefix_BP = torch.tensor(prefixes, dtype=torch.long, device=self.device)
         fed_BL = torch.cat([prefix_BP.new_tensor(previous).expand(len(prefix_BP), -1), prefix_BP], dim=1)
@@ -197,14 +189,16 @@ class BatchDecoder:
         """Sample texts from an attention decoder, best first."""
         o = self.options
         seeds_KB = [windows.seeds(f"{o.seed} {number}") for number in range(o.n_best)]
-        seeds_BK = list(zip(*seeds_KB, strict=True))
-        drawn = sample(*self._searched(windows), temperature=o.temperature, top_p=o.top_p, seeds_BK=seeds_BK)
+        drawn = self._sample(windows, list(zip(*seeds_KB, strict=True)), o.temperature, o.top_p)
         return [ranked(texts) for texts in drawn]
 
-    def _searched(self, windows: _Windows) -> tuple[list[Weighted], Memory, Tensor, int, Sequence[int], SearchOptions]:
-        """Return the arguments that `sample` needs."""
+    def _sample(
+        self, windows: _Windows, seeds_BK: Sequence[Sequence[int]], temperature: float, top_p: float = 1.0
+    ) -> list[list[Hypothesis]]:
+        """Sample a text from an attention decoder for each seed."""
         scorers, options = self._scorers(windows.fed_BL.shape[1]), search_options(self.options)
-        return scorers, windows.memory, windows.fed_BL, self.tokenizer.eos_id, windows.caps, options
+        given = scorers, windows.memory, windows.fed_BL, self.tokenizer.eos_id, windows.caps, options
+        return sample(*given, temperature=temperature, top_p=top_p, seeds_BK=seeds_BK)
 
     def _prefix(self, language: str | None, task: str | None) -> list[int]:
         """Return the start tokens of a text; a CTC model takes none."""
@@ -214,7 +208,7 @@ class BatchDecoder:
         """Apply the guards to the best text of each window."""
         wider: dict[int, list[Hypothesis]] = {}
 
-        def listen(rows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
+        def gather(rows: Sequence[int], texts: Sequence[Found]) -> list[Evidence]:
             part, tokens = windows.part(rows), [text.tokens for text in texts]
             no_speech_id = self.tokenizer.no_speech_id
             return evidence(self.model.decoder, part.memory, part.prefix_BP, tokens, no_speech_id=no_speech_id)
@@ -227,8 +221,7 @@ class BatchDecoder:
 
         def redo(rows: Sequence[int], temperature: float) -> list[Found]:
             part = windows.part(rows)
-            seeds_BK = [[seed] for seed in part.seeds()]
-            drawn = sample(*self._searched(part), temperature=temperature, seeds_BK=seeds_BK)
+            drawn = self._sample(part, [[seed] for seed in part.seeds()], temperature)
             return [self._found(hypothesis) for (hypothesis,) in drawn]
 
         options = self.options.guards
@@ -237,7 +230,7 @@ class BatchDecoder:
         nothing = Found((), "", 0.0)  # an empty text, which no guard checks further
         found = [nothing if q else f for f, q in zip(found, quiet, strict=True)]
         narrow = options.wider_beam > self.options.beam_size and self.options.temperature == 0
-        kept = guarded(found, redo, widen if narrow else None, listen, options)
+        kept = guarded(found, redo, widen if narrow else None, gather, options)
         kept = [
             Guarded((), result.log_prob, guards=("silence",)) if q and result.hypotheses[0].tokens else g
             for g, q, result in zip(kept, quiet, results, strict=True)
@@ -264,16 +257,11 @@ class BatchDecoder:
         most = self.config.model.decoder.max_length // 2 - 1
         return [self.tokenizer.previous_id, *self.tokenizer.encode(prompt)[-most:]] if most > 0 else []
 
-    @property
-    def listens(self) -> bool:
-        """Whether the model detects a missing language from the audio."""
-        return self.kind == "attention" and len(self.tokenizer.languages) > 1
-
     @torch.inference_mode()
-    def languages(self, audio_BN: Tensor, len_B: Tensor) -> list[str | None]:
+    def detect_languages(self, audio_BN: Tensor, len_B: Tensor) -> list[str | None]:
         """Detect the language of each waveform."""
         memory = self.encode(audio_BN.to(self.device), len_B.to(self.device))
-        return list(self._fill_in([None] * len(audio_BN), memory))
+        return list(self.languages.filled_in([None] * len(audio_BN), memory))
 
     @torch.inference_mode()
     def encode(self, audio_BN: Tensor, len_B: Tensor) -> Memory:
@@ -314,24 +302,3 @@ class BatchDecoder:
         if self.lm is not None:
             scorers.append(Weighted("lm", self.lm, self.options.lm_weight))
         return [s for s in scorers if s.weight > 0]
-
-    def _fill_in(self, languages: Sequence[str | None], memory: Memory) -> Sequence[str | None]:
-        """Replace each language that is None by the one with the most probable language token.
-
-        Only an attention decoder can detect it; a CTC model does not need it.  Raises AsrError if the language is
-        needed and cannot be detected.
-        """
-        known = list(self.tokenizer.languages)
-        if not known or None not in languages or self.kind == "none":
-            return languages
-        if not self.detects:
-            raise AsrError(self.asks_language)
-        if self.kind != "attention":
-            return [known[0]] * len(languages)
-        rows = [row for row, given in enumerate(languages) if given is None]
-        starts = torch.tensor([self.tokenizer.prefix(language)[:2] for language in known], device=self.device)
-        first_B1 = starts[:1, :1].expand(len(rows), 1)
-        part = Memory(*(x[rows] for x in memory))
-        log_prob_BV, _ = self.model.decoder.step(first_B1, self.model.decoder.start(part))
-        heard = iter(log_prob_BV[:, starts[:, 1]].argmax(1).tolist())
-        return [known[next(heard)] if given is None else given for given in languages]
