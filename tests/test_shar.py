@@ -135,9 +135,21 @@ def hostile_folders(folder: Path) -> list[tuple[Path, str]]:
             "line 1 of cuts.000000.jsonl.gz has no recording",
         ),
         "other-id": (beside("y"), [good], "cut 'x' stands beside the recording y.flac"),
-        "garbage-manifest": ([whole[0], ("x.json", os.urandom(99))], [good], "gz:1: the manifest of x.flac is none"),
-        "deep-manifest": ([whole[0], ("x.json", b"[" * 500_000)], [good], "gz:1: the manifest of x.flac is none"),
-        "pickled-manifest": ([whole[0], ("x.json", PICKLE)], [good], "gz:1: the manifest of x.flac is none"),
+        "garbage-manifest": (
+            [whole[0], ("x.json", os.urandom(99))],
+            [good],
+            "gz:1: the manifest of x.flac is not that of a recording",
+        ),
+        "deep-manifest": (
+            [whole[0], ("x.json", b"[" * 500_000)],
+            [good],
+            "gz:1: the manifest of x.flac is not that of a recording",
+        ),
+        "pickled-manifest": (
+            [whole[0], ("x.json", PICKLE)],
+            [good],
+            "gz:1: the manifest of x.flac is not that of a recording",
+        ),
         "huge-manifest": (
             [whole[0], ("x.json", bytes(2 << 20))],
             [good],
@@ -146,7 +158,7 @@ def hostile_folders(folder: Path) -> list[tuple[Path, str]]:
         "cut-as-manifest": (
             [whole[0], ("x.json", json.dumps(good).encode())],
             [good],
-            "the manifest of x.flac is none",
+            "the manifest of x.flac is not that of a recording",
         ),
         "garbage-audio": ([("x.flac", b"torn" * 99), whole[1]], [good], rf"{expected}: x\.flac: .*(decode|read)"),
         "half-audio": ([("x.flac", half(audio)), whole[1]], [good], rf"{expected}: x\.flac: "),
