@@ -115,6 +115,17 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
         "list.jsonl": ("[1, 2]", none),
         "number.jsonl": (said(text=5), r"number\.jsonl:1: a supervision's text is 5, which is no text"),
         "begin.jsonl": (said(start=None), "a supervision's start is None, which is no number"),
+        "start.jsonl": (json.dumps(good | {"start": "x"}), r"start\.jsonl:1: its start is 'x', which is no number"),
+        "length.jsonl": (recorded(duration="x"), "the duration of its recording is 'x', which is no number"),
+        "source.jsonl": (
+            recorded(sources=[{"type": "file", "channels": [0], "source": [1]}]),
+            r"the source of its recording is \[1\], which is no text",
+        ),
+        "recording.jsonl": (json.dumps(good["recording"] | {"duration": "x"}), "its duration not a number"),
+        "before.jsonl": (
+            json.dumps(mixed | {"tracks": [{**mixed["tracks"][0], "offset": -0.5}]}),
+            r"before\.jsonl:1: a track's offset is -0\.5, less than 0",
+        ),
         "offset.jsonl": (json.dumps(mixed | {"tracks": [{**mixed["tracks"][0], "offset": "x"}]}), none),
         "trackless.jsonl": (json.dumps(mixed | {"tracks": []}), none),
         "languages.jsonl": (said(language=["en"]), r"a supervision's language is \['en'\], which is no text"),

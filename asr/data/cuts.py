@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from lhotse import CutSet, Recording
 from lhotse.audio import AudioSource
-from lhotse.cut import Cut, MixedCut, MixTrack, MonoCut, PaddingCut
+from lhotse.cut import Cut, MixedCut, MonoCut
 from lhotse.supervision import SupervisionSegment
 from torch import Tensor
 
 from asr.audio import MAX_BYTES, Audio, open_audio
-from asr.data.sources import Manifest, Shar, StoredAudio
+from asr.data.sources import Manifest, Shar, StoredAudio, clips_of
 from asr.errors import AudioError, DataError, printable
 from asr.files import Place, is_folder
 from asr.resampling import resample
@@ -159,23 +159,15 @@ def pieces(cut: Cut) -> list[tuple[float, MonoCut]]:
         changed += ["transforms"] if cut.transforms else []
         if changed:
             raise DataError(f"{printable(cut.id)}: a mixed cut with {' and '.join(changed)} is not supported")
-    return [(track.offset, track.cut) for track in _clips(cut)]
-
-
-def _clips(cut: Cut) -> list[MixTrack]:
-    tracks = cut.tracks if isinstance(cut, MixedCut) else [MixTrack(cut)]
-    return [track for track in tracks if not isinstance(track.cut, PaddingCut)]
+    return [(track.offset, track.cut) for track in clips_of(cut)]
 
 
 def overrun(cut: Cut) -> str | None:
     """Return the problem of a cut that, by its manifest, outlasts its recording; None for other cuts."""
-    for track in _clips(cut):
+    for track in clips_of(cut):
         part, recording = track.cut, track.cut.recording
-        try:
-            if recording is None or (end_s := part.start + part.duration) <= recording.duration + SLACK_S:
-                continue
-        except TypeError:  # a manifest may hold other things than numbers
-            return "its start, or the length of its recording, is no number"
+        if recording is None or (end_s := part.start + part.duration) <= recording.duration + SLACK_S:
+            continue
         return f"it goes from {part.start:.2f} to {end_s:.2f} s, but its recording lasts {recording.duration:.2f} s"
     return None
 
@@ -195,7 +187,7 @@ def check_audio(path: Place, cuts: Iterable[Cut]) -> None:
 
 
 def _files(cut: Cut) -> Iterator[str]:
-    recordings = (track.cut.recording for track in _clips(cut))
+    recordings = (track.cut.recording for track in clips_of(cut))
     for source in (source for recording in recordings if recording is not None for source in recording.sources):
         if source.type == "file" and isinstance(source.source, str):
             yield source.source

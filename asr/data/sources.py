@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, cast
 
 from lhotse import Recording
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MixedCut, MixTrack, PaddingCut
 from lhotse.cut.data import DataCut
 from lhotse.serialization import deserialize_item
 
@@ -95,6 +95,29 @@ def _problem(cut: object) -> str | None:
                 return f"a supervision's {name} is {value!r}, which is no text"
         if not _is_number(supervision.start):
             return f"a supervision's start is {supervision.start!r}, which is no number"
+    return next(filter(None, map(_clip_problem, clips_of(cut))), None)
+
+
+def clips_of(cut: Cut) -> list[MixTrack]:
+    """Return the tracks of a cut without padding; a plain cut is a single track."""
+    tracks = cut.tracks if isinstance(cut, MixedCut) else [MixTrack(cut)]
+    return [track for track in tracks if not isinstance(track.cut, PaddingCut)]
+
+
+def _clip_problem(track: MixTrack) -> str | None:
+    """Return what is wrong with the times of a clip or with the manifest of its recording, None if nothing is."""
+    clip, recording = track.cut, track.cut.recording
+    times = {"a track's offset": track.offset, "its start": clip.start, "its duration": clip.duration}
+    if recording is not None:
+        times["the duration of its recording"] = recording.duration
+    for name, value in times.items():
+        if not _is_number(value):
+            return f"{name} is {value!r}, which is no number"
+    if track.offset < 0:
+        return f"a track's offset is {track.offset:g}, less than 0"
+    for source in () if recording is None else recording.sources:
+        if not isinstance(source.source, str):
+            return f"the source of its recording is {source.source!r}, which is no text"
     return None
 
 
