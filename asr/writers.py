@@ -140,11 +140,12 @@ class TranscriptWriter:
             with naming("standard output"):
                 self._print(transcript)
             return
-        path = self.folder / (Path(transcript.id).stem if name is None else name)
-        if not path.parent.is_dir():
-            make_folder(path.parent)
+        stem = Path(transcript.id).stem if name is None else name
         for kind in self.formats:
-            with write_atomically(path.with_name(f"{path.name}.{kind}")) as temporary:
+            path = self.folder / f"{stem}.{kind}"
+            if not path.parent.is_dir():
+                make_folder(path.parent)
+            with write_atomically(path) as temporary:
                 temporary.write_text(WRITERS[kind](transcript, self.subtitles), encoding="utf-8")
 
     def _print(self, transcript: Transcript) -> None:

@@ -9,13 +9,14 @@ import pytest
 import torch
 from synthetic import RATE, clip, cut, manifest, white
 
-from asr.corpus import Shard, read_manifest
+from asr.corpus import Shard, _free_name, read_manifest
+from asr.corpus.manifest import CUTS
 from asr.corpus.parts import Parts
 from asr.data.cuts import load_audio
 from asr.errors import DataError
 from asr.recognizer.cuts import cut_source
 from asr.transcript import Failure, Transcript
-from asr.writers import as_line
+from asr.writers import TranscriptWriter, as_line
 
 # ---- results of many files ------------------------------------------------------------------------------------
 
@@ -117,6 +118,39 @@ def test_a_manifest_that_cannot_be_used_is_one_line(lines: list[str], says: str,
         read_manifest(path)
     assert says in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_a_file_that_is_no_manifest_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cuts.csv").write_text("path,text\n")
+    with pytest.raises(DataError, match=r"cuts\.csv: a manifest's name ends in \.txt or \.jsonl or \.jsonl\.gz"):
+        read_manifest(tmp_path / "cuts.csv")
+
+
+@pytest.mark.parametrize("stems", [["a"] * 4, ["a-2", "a", "a", "a-2", "a", "a-2"], ["", "", "-2", ""]])
+def test_each_recording_gets_the_first_free_name(stems: list[str]) -> None:
+    taken: dict[str, int] = {}
+    names: list[str] = []
+    for stem in stems:
+        tried = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 9))
+        expected = next(name for name in tried if name not in names)
+        names.append(_free_name(stem, taken))
+        assert names[-1] == expected
+
+
+def test_many_recordings_of_one_name_take_no_time() -> None:
+    taken: dict[str, int] = {}
+    names = {_free_name("a", taken) for _ in range(100_000)}  # an hour, if each began to count anew
+    assert len(names) == 100_000
+
+
+def test_the_files_of_a_cut_stay_in_the_folder(tmp_path: Path) -> None:
+    writer = TranscriptWriter(["txt"], tmp_path / "out")
+    for id in (".", "..", ".hidden", "a/../b"):
+        writer.write(Transcript(id, id, 1.0), CUTS.stem(id))
+    writer.write(Transcript(".", "stem of the id", 1.0))
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    names = {"_.txt", "_..txt", "_hidden.txt", "a_.._b.txt", ".txt"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
 
 
 def test_a_torn_archive_is_one_line(tmp_path: Path) -> None:

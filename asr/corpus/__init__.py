@@ -144,7 +144,7 @@ class _Turn:
 def _merge(corpus: Manifest, parts: Parts, output: Path, writer: TranscriptWriter | None) -> Report:
     """Write all results, each once and in the order of the manifest; the files are written atomically."""
     count = failed = 0
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     with (
         write_atomically(output / FAILED) as failed_path,
         write_atomically(output / HYPOTHESES) as path,
@@ -167,13 +167,17 @@ def _merge(corpus: Manifest, parts: Parts, output: Path, writer: TranscriptWrite
     return Report(count, failed, hypotheses=output / HYPOTHESES)
 
 
-def _free_name(stem: str, taken: set[str]) -> str:
-    """Return the first of `stem`, `stem`-2, `stem`-3 ... that is not taken, and add it to `taken`."""
-    name, number = stem, 1
+def _free_name(stem: str, taken: dict[str, int]) -> str:
+    """Return the first of `stem`, `stem`-2, `stem`-3 ... that is not taken, and add it to `taken`.
+
+    taken: for each name, the number up to which the names made from it are taken.
+    """
+    name, number = stem, taken.get(stem, 1)
     while name in taken:
         number += 1
         name = f"{stem}-{number}"
-    taken.add(name)
+    taken[stem] = number
+    taken.setdefault(name, 1)
     return name
 
 

@@ -85,8 +85,9 @@ def _path_stem(id: str) -> str:
 
 
 def _cut_stem(id: str) -> str:
-    """Turn an id into a file name: replace characters that file names cannot have, and shorten it."""
+    """Turn an id into a file name that is not hidden: replace characters that it cannot have, and shorten it."""
     name = "".join(c if c.isprintable() and c != "/" else "_" for c in id)
+    name = f"_{name[1:]}" if name.startswith(".") else name
     return name.encode()[:LONGEST_STEM].decode(errors="ignore") or "_"
 
 
@@ -150,12 +151,14 @@ class Manifest:
 def read_manifest(path: Path) -> Manifest:
     """Scan a manifest (.jsonl, .jsonl.gz) or a list of audio files (.txt).
 
-    Raises DataError, one line that names file and line, if it is missing or empty, if a line is neither a cut nor a
-    recording, or if an id occurs twice.
+    Raises DataError, one line that names file and line, if it is no manifest, missing or empty, if a line is
+    neither a cut nor a recording, or if an id occurs twice.
     """
     if not path.is_file():
         raise DataError(printable(f"{path}: no such manifest"))
-    form = next(form for suffix, form in FORMS.items() if path.name.endswith(suffix))
+    form = next((form for suffix, form in FORMS.items() if path.name.endswith(suffix)), None)
+    if form is None:
+        raise DataError(printable(f"{path}: a manifest's name ends in {' or '.join(FORMS)}"))
     digest, seconds, hashes = hashlib.sha256(), array("d"), array("q")
     for number, line in filled_lines(path):
         try:
