@@ -210,3 +210,10 @@ def test_activity_counts_speech() -> None:
 @pytest.mark.parametrize("part", ["sub and ", "a-", "ondertitel", "sub & ", "* ", "( ", "{", "<i"])
 def test_an_endless_cue_is_cleaned_in_no_time(part: str) -> None:
     clean([cue(1, 0, 2, part * 20_000)])  # minutes, where a pattern tries all ways to part it
+
+
+def test_nested_brackets_are_taken_away_a_few_times_only() -> None:
+    ((kept,), _) = clean([cue(1, 0, 2, "((((door))))Come in.")])
+    assert kept.text == "Come in."
+    nested = 60_000
+    clean([cue(1, 0, 2, "(" * nested + ")" * nested)])  # minutes, if it took them away pair by pair

@@ -17,6 +17,7 @@ NEGATIVE, EMPTY, MUSIC, CREDITS = "negative length", "empty", "music", "credits"
 SOUND, NO_WORDS, DUPLICATE = "sound description", "no words", "duplicate"
 
 _NAMED_OFTEN = 3  # times that a name before a colon must occur in a file to count as a speaker
+_MOST_NESTED = 4  # brackets within brackets; without a limit, a hostile line would take quadratic time
 _NO_GAP_S = 0.05  # less than the frame or two that people leave between cues
 
 _MARKUP = regex.compile(r"</?[\p{L}/][^<>]*>|\{[^{}]*\}")
@@ -112,8 +113,8 @@ def _said(text: str, names: Set[str]) -> _Text:
 
 
 def _without_sounds(text: str) -> str:
-    while (shorter := _BRACKETS.sub(" ", text)) != text:  # again, for nested brackets
-        text = shorter
+    for _ in range(_MOST_NESTED):
+        text = _BRACKETS.sub(" ", text)
     return _HALF_BRACKETS.sub(" ", text)
 
 
