@@ -19,7 +19,7 @@ def find_device(name: str) -> torch.device:
 
     Raises ConfigError for any other name, or for a GPU that does not exist.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9]\d?))?", name):
         raise ConfigError(f"device {name}: it is auto, cpu, cuda or, for one GPU of several, cuda:1")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":

@@ -36,6 +36,9 @@ def test_auto_is_a_gpu_where_there_is_one(two_gpus: None) -> None:
     assert find_device("auto") == find_device("cuda") == torch.device("cuda")
     assert find_device("cuda:1") == torch.device("cuda:1")
     assert find_device("cpu") == CPU
+    for unknown in ("cuda:01", "cuda:200", "cuda:9999999", "cuda:"):
+        with pytest.raises(ConfigError, match=f"device {unknown}: it is auto, cpu, cuda or"):
+            find_device(unknown)
     with pytest.raises(ConfigError, match="device cuda:2: torch finds 2 GPUs here, counted from 0"):
         find_device("cuda:2")
 
