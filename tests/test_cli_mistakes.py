@@ -38,6 +38,10 @@ def model(tmp_path: Path) -> Path:
         (["transcribe", "a", "--model", "m", "--beam-size", "0"], "'--beam-size'"),
         (["transcribe", "a", "--model", "m", "--beam-size", "wide"], "'--beam-size'"),
         (["transcribe", "a", "--model", "m", "--ctc-weight", "1.5"], "'--ctc-weight'"),
+        (["transcribe", "a", "--line-length", "1"], "'--line-length'"),
+        # before the model is looked for
+        (["tune", "a", "--model", "m", "--grid", "beam_size=1", "--batch-seconds", "many"], "'--batch-seconds'"),
+        (["evaluate", "a", "--model", "m", "--batch-seconds", "many"], "'--batch-seconds'"),
         (["transcrib", "a"], "'transcribe'"),
         (["evaluate"], "missing argument 'cuts'"),
         (["score", "a"], "missing argument 'hypothesis'"),

@@ -13,7 +13,7 @@ from asr import __version__
 from asr.cli.ablate import ablate
 from asr.cli.compare import compare
 from asr.cli.cuts import cuts as make_cuts
-from asr.cli.inputs import load_recognizer, parse_seconds, read_experiment
+from asr.cli.inputs import load_recognizer, read_experiment
 from asr.cli.lm import lm_app
 from asr.cli.normalize import NORMALIZER_HELP, normalize
 from asr.cli.options import BatchSeconds, Cuts, Device, Dtype, Model, PrintConfig, Task
@@ -122,7 +122,7 @@ def evaluate(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    batch_seconds: BatchSeconds = "auto",
+    batch_seconds: BatchSeconds = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Decode a manifest and print what `asr score` would: WER and CER with 95 % intervals, and the worst utterances.
@@ -154,7 +154,7 @@ def evaluate(
             options=measuring.options(task=chosen(task, recognizer.tokenizer.tasks), worst=worst),
             settings={"model": str(model), "dtype": dtype, **mixed},
             noise=noisy(noise, snr_db, recognizer.rate) if noise else None,
-            batch_s=parse_seconds(batch_seconds),
+            batch_s=batch_seconds,
             on_done=on_done,
         )
     say_left_out(cuts, result.left_out, result.hypotheses.with_name(EVALUATION))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import glob
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import typer
 
-from asr.errors import ConfigError, printable
+from asr.errors import printable
 from asr.files import audio_in
 
 if TYPE_CHECKING:
@@ -26,25 +25,11 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def parse_seconds(text: str) -> float | None:
-    """Parse --batch-seconds; None stands for auto.  Raises ConfigError."""
-    if text == "auto":
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise ConfigError(f"--batch-seconds {printable(text)}: give auto, or seconds above 0")
-    return seconds
-
-
 def load_recognizer(model: Path, device: str, dtype: Precision | Literal["auto"], **options: Any) -> Recognizer:
-    """Load a recogniser on a device; options that are not None replace the model's own."""
-    from asr import loading
+    """Load a recogniser on a device; the options replace the model's own."""
+    from asr import loading  # takes seconds
 
-    given = {name: value for name, value in options.items() if value is not None}
-    return loading.load_model(model, device=device, dtype=dtype, **given)
+    return loading.load_model(model, device=device, dtype=dtype, **options)
 
 
 def read_experiment(kind: type[C], path: Path, changes: list[str] | None, print_config: bool) -> C:

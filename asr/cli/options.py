@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from asr.errors import printable
 from asr.files import Place, to_place
 
 
@@ -15,6 +17,19 @@ def _place(text: str) -> Place:
         return to_place(text)
     except ValueError as e:
         raise typer.BadParameter(str(e)) from None
+
+
+def _seconds(text: str) -> float | None:
+    """Parse seconds above 0; None stands for auto."""
+    if text == "auto":
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise typer.BadParameter(f"{printable(text)}: give auto, or seconds above 0")
+    return seconds
 
 
 if TYPE_CHECKING:
@@ -87,7 +102,13 @@ Dtype = Annotated[
     ),
 ]
 BatchSeconds = Annotated[
-    str, typer.Option("--batch-seconds", help="Seconds of audio in a batch; auto: the fastest batch that fits.")
+    float | None,
+    typer.Option(
+        "--batch-seconds",
+        parser=_seconds,
+        metavar="SECONDS",
+        help="Seconds of audio in a batch; auto: the fastest batch that fits. [default: auto]",
+    ),
 ]
 
 # Experiments

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.inputs import find_audio, names, parse_seconds
+from asr.cli.inputs import find_audio, names
 from asr.cli.naming import is_done, other_recording, output_names
 from asr.cli.options import BatchSeconds, Device, Dtype, Hotwords, Model, Task
 from asr.cli.searching import Searching
@@ -77,14 +77,14 @@ def transcribe(
         ),
     ] = None,
     line_length: Annotated[
-        int, typer.Option("--line-length", min=1, help="Characters per line of a subtitle, at most.")
+        int, typer.Option("--line-length", min=2, help="Characters per line of a subtitle, at most.")
     ] = 42,
     line_count: Annotated[int, typer.Option("--line-count", min=1, help="Lines per subtitle, at most.")] = 2,
     *,
     searching: Searching,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    batch_seconds: BatchSeconds = "auto",
+    batch_seconds: BatchSeconds = None,
 ) -> None:
     """Transcribe audio files; text goes to standard output, or to files with --out.
 
@@ -117,7 +117,7 @@ def transcribe(
         task=task,
         words=words or needs_times(kinds),
         prompt=prompt,
-        batch_s=parse_seconds(batch_seconds),
+        batch_s=batch_seconds,
     )
     writing = partial(TranscriptWriter, kinds, subtitles=SubtitleOptions(line_length, line_count))
     if manifest is None:

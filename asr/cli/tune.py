@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from asr.cli.inputs import load_recognizer, parse_seconds
+from asr.cli.inputs import load_recognizer
 from asr.cli.normalize import NORMALIZER_HELP
 from asr.cli.options import BatchSeconds, BeamSize, Cuts, Device, Dtype, Hotwords, Lm, LmUnit, Model, Task
 from asr.cli.scoring import say_left_out
+from asr.cli.searching import Searching
 from asr.cli.terminal import progress, say
 from asr.errors import ConfigError
 from asr.tasks import chosen
@@ -46,7 +47,7 @@ def tune(
     task: Task = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    batch_seconds: BatchSeconds = "auto",
+    batch_seconds: BatchSeconds = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Grid-search decoding weights on a dev set; do not report its scores, as the weights are fitted to it.
@@ -61,8 +62,8 @@ def tune(
     from asr.tuning import tune as try_all
 
     values = parse_grid(grid)
-    search = {"lm": lm, "lm_unit": lm_unit, "phrases": hotwords, "beam_size": beam_size}
-    recognizer = load_recognizer(model, device, dtype, **search)
+    search = Searching(lm=lm, lm_unit=lm_unit, beam_size=beam_size)
+    recognizer = load_recognizer(model, device, dtype, **search.given(phrases=hotwords))
     measured = metrics_of(chosen(task, recognizer.tokenizer.tasks))
     if metric is not None and metric not in measured:
         raise ConfigError(f"--metric {metric}: this task is measured by {' and '.join(measured)}")
@@ -74,7 +75,7 @@ def tune(
             normalizer=normalizer,
             language=language,
             task=task,
-            batch_s=parse_seconds(batch_seconds),
+            batch_s=batch_seconds,
             on_done=on_done,
         )
     say_left_out(cuts, found.left_out)
