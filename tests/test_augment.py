@@ -155,6 +155,9 @@ def test_noise_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
             NoiseMixer(AugmentConfig(noise=folder, noise_probability=0.5), RATE, 1)
         assert str(caught.value).startswith(str(folder))
     mix = mixer(tmp_path / "noise", white(RATE))
+    (tmp_path / "noise" / "hum.sph").touch()
+    found = NoiseMixer(AugmentConfig(noise=tmp_path / "noise", noise_probability=0.5), RATE, 1).files
+    assert [path.name for path in found] == ["hum.sph", "noise.wav"]
     (tmp_path / "noise" / "noise.wav").write_bytes(b"torn")
     with pytest.raises(DataError, match=r"noise\.wav: .*taken as noise"):
         mix(torch.ones(RATE), "a", 0)

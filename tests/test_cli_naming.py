@@ -87,6 +87,12 @@ def test_what_a_json_tells_of_another_recording(tmp_path: Path) -> None:
         assert other_recording(tmp_path, "x", tue) is None
 
 
+def test_a_file_named_itself_is_tried_whatever_its_suffix(model: Path, calls: Path) -> None:
+    alone = asr("transcribe", calls / "b.wav", "--model", model)
+    (calls / "b.wav").rename(calls / "b.part")
+    assert asr("transcribe", calls / "b.part", "--model", model) == alone
+
+
 def test_a_list_among_audio_is_left_out_and_the_others_go_on(model: Path, calls: Path) -> None:
     (calls / "notes.txt").write_text("remember\n")
     alone = asr("transcribe", calls / "b.wav", "--model", model).out

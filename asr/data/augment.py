@@ -20,11 +20,11 @@ from asr.config import AugmentConfig
 from asr.data.cuts import language_of, pieces
 from asr.data.tasks import task_of
 from asr.errors import AudioError, DataError
+from asr.files import is_media
 from asr.resampling import resample
 
 MOST_KEPT_SAMPLES = 64 << 20  # samples of decoded noise that a worker keeps: 256 MB
 _LATELY = 1000  # most recent cuts of a stream, from which clips to join are drawn
-_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a"}
 
 
 Kind = tuple[str | None, str]  # language of the speech, task
@@ -114,7 +114,7 @@ class NoiseMixer:
         self._cache: dict[Path, Tensor] = {}
         self.files: list[Path] = []
         if config.noise is not None and config.noise_probability > 0:
-            self.files = sorted(p for p in config.noise.rglob("*") if p.suffix.lower() in _AUDIO_SUFFIXES)
+            self.files = sorted(p for p in config.noise.rglob("*") if is_media(p))
             if not self.files:
                 raise DataError(f"{config.noise}: no audio files to take as noise")
 

@@ -1,7 +1,7 @@
 """Atomic writing of files, reading of files on disks and behind URLs, and safe reading of untrusted archives."""
 
 from .archive import extract_archive
-from .kinds import audio_by_name, audio_in
+from .kinds import audio_in, is_media
 from .lines import count_lines, filled_lines, json_line, numbered_lines
 from .places import MANIFESTS, Place, files_in, is_folder, open_place, open_within, to_place
 from .tar import Tar, TarMember
@@ -12,7 +12,6 @@ __all__ = [
     "Place",
     "Tar",
     "TarMember",
-    "audio_by_name",
     "audio_in",
     "count_lines",
     "drop_torn_line",
@@ -20,6 +19,7 @@ __all__ = [
     "files_in",
     "filled_lines",
     "is_folder",
+    "is_media",
     "json_line",
     "make_folder",
     "naming",

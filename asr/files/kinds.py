@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 from typing import NamedTuple
 
 from asr.errors import printable
 
-# Only Python's built-in table, so that results do not depend on the machine.
-_TYPES = mimetypes.MimeTypes(filenames=())
+# Not those of mimetypes, which takes .ass for audio and does not know .flac or .mkv.
+_MEDIA = frozenset(
+    {
+        *(".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".awb", ".bwf", ".caf", ".dts", ".eac3"),
+        *(".flac", ".gsm", ".m4a", ".m4b", ".mka", ".mp2", ".mp3", ".mpc", ".nist", ".oga", ".ogg", ".opus", ".ra"),
+        *(".rf64", ".snd", ".sph", ".spx", ".tta", ".voc", ".w64", ".wav", ".wave", ".weba", ".wma", ".wv"),
+        *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+        *(".mts", ".mxf", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
+    }
+)
 
 
-def audio_by_name(name: str) -> bool | None:
-    """Return whether a file is audio or video according to its name; None if the name does not tell."""
-    kind, packing = _TYPES.guess_type(name)
-    if packing is not None:
-        return False
-    return None if kind is None else kind.startswith(("audio/", "video/"))
+def is_media(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is audio or video according to its suffix."""
+    return os.path.splitext(path)[1].lower() in _MEDIA
 
 
 class AudioFolder(NamedTuple):
@@ -29,7 +33,7 @@ class AudioFolder(NamedTuple):
 
 
 def audio_in(folder: str) -> AudioFolder:
-    """Find the files in a folder and its subfolders, except hidden ones and those whose names exclude audio."""
+    """Find the files in a folder and its subfolders, except hidden ones, and name those left out as no audio."""
     found: list[str] = []
     other: list[str] = []
     problems: list[str] = []
@@ -41,7 +45,7 @@ def audio_in(folder: str) -> AudioFolder:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if not name.startswith("."):
-                (other if audio_by_name(name) is False else found).append(os.path.join(path, name))
+                (found if is_media(name) else other).append(os.path.join(path, name))
     remarks = []
     if other:
         shown = ", ".join(printable(os.path.relpath(path, folder)) for path in sorted(other)[:3])

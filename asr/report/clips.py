@@ -20,7 +20,7 @@ from asr.data.cuts import load_audio
 from asr.data.sources import parse_cut
 from asr.errors import DataError, printable
 from asr.features import LogMel
-from asr.files import audio_by_name, filled_lines
+from asr.files import filled_lines, is_media
 from asr.pictures import as_png, draw_features
 from asr.report.media import Content, Source, files_by_id, of_id
 from asr.resampling import resample
@@ -48,7 +48,7 @@ def clips_from(source: Path, ids: Collection[str]) -> Source:
 
 
 def _from_folder(folder: Path) -> Load:
-    files = files_by_id(folder, lambda path: {True: 2, None: 1, False: 0}[audio_by_name(path.name)])
+    files = files_by_id(folder, is_media)
 
     def load(id: str) -> Tensor:
         if (path := of_id(files, id)) is None:

@@ -76,17 +76,16 @@ def worst(utterances: Sequence[Shown], count: int) -> list[Shown]:
     return list(islice(by_errors, count))
 
 
-def files_by_id(folder: Path, fit: Callable[[Path], int]) -> dict[str, Path]:
+def files_by_id(folder: Path, fits: Callable[[Path], bool]) -> dict[str, Path]:
     """Index the files of a folder by the ids that may name them: the relative path, with and without its suffix.
 
-    fit: how well a file is suited, 0 for not at all; of files that differ only in suffix the best is taken.  Files
-    outside the folder cannot be addressed.  Raises DataError if the folder does not exist.
+    fits: whether a file is of the wanted kind.  Files outside the folder cannot be addressed.  Raises DataError if the
+    folder does not exist.
     """
     if not folder.is_dir():
         raise DataError(f"{printable(folder)}: there is no such folder")
     found: dict[str, Path] = {}
-    fitting = {path: fit(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    for path in sorted(filter(fitting.get, fitting), key=lambda path: fitting[path]):
+    for path in sorted(path for path in folder.rglob("*") if fits(path) and path.is_file()):
         name = path.relative_to(folder)
         found |= dict.fromkeys((name.as_posix(), name.with_suffix("").as_posix()), path)
     return found

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import langcodes
 
 from asr.errors import DataError, printable
+from asr.files import is_media
 from asr.subtitling.reading import SUFFIXES
 
-MEDIA = frozenset(
-    {
-        *(".aac", ".ac3", ".aif", ".aiff", ".amr", ".ape", ".au", ".caf", ".dts", ".eac3", ".flac", ".m4a", ".m4b"),
-        *(".mka", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav", ".wma", ".wv"),
-        *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".rm"),
-        *(".rmvb", ".ts", ".vob", ".webm", ".wmv"),
-    }
-)
 FORCED = "forced"  # subtitles only of speech in another language than the rest
 _FLAGS = frozenset(("sdh", "cc", "default", "full", "hi", FORCED))
 
@@ -49,7 +42,7 @@ def match(media_dir: Path, subtitles_dir: Path, language: str | None, leave_out:
     """
     problems: list[str] = []
     titles: dict[str, Title] = {}
-    for path in _files(media_dir, MEDIA, leave_out.resolve()):
+    for path in _files(media_dir, is_media, leave_out.resolve()):
         name = path.relative_to(media_dir).with_suffix("").as_posix()
         if name in titles:
             problems.append(f"{printable(path)}: has the name of {printable(titles[name].media.name)}; rename one")
@@ -57,7 +50,7 @@ def match(media_dir: Path, subtitles_dir: Path, language: str | None, leave_out:
             titles[name] = Title(name, path)
     if not titles:
         raise DataError(f"{printable(media_dir)}: there is no audio or video file in this folder")
-    for path in _files(subtitles_dir, SUFFIXES, leave_out.resolve()):
+    for path in _files(subtitles_dir, _is_subtitles, leave_out.resolve()):
         problems += _assign(path, path.relative_to(subtitles_dir).as_posix(), titles, language)
     ordered = [title for _, title in sorted(titles.items())]
     problems += [f"{printable(title.media)}: no subtitles for it" for title in ordered if not title.subtitles]
@@ -108,11 +101,15 @@ def _owner(stem: str, titles: dict[str, Title]) -> tuple[Title | None, list[str]
     return (titles[stem], marks) if known else (None, [])
 
 
-def _files(folder: Path, suffixes: Collection[str], leave_out: Path) -> list[Path]:
+def _is_subtitles(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _files(folder: Path, wanted: Callable[[Path], bool], leave_out: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{printable(folder)}: no such folder")
     found = []
     for path, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and Path(path, name).resolve() != leave_out]
         found += [Path(path, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in suffixes)
+    return sorted(filter(wanted, found))
