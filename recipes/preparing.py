@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import gzip
 import hashlib
 import json
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import AsrError
-from asr.files import write_atomically
+from asr.files import json_writer, write_atomically
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -84,13 +83,9 @@ def name_of(manifest: Path) -> str:
 
 def write_cuts(cuts: Iterable[MonoCut], path: Path) -> None:
     """Write lhotse cuts reproducibly, byte for byte (lhotse's own writer includes the time)."""
-    with (
-        write_atomically(path) as part,
-        part.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as stream,
-    ):
+    with json_writer(path) as write:
         for cut in cuts:
-            stream.write(json.dumps(cut.to_dict(), ensure_ascii=False).encode() + b"\n")
+            write(cut.to_dict())
 
 
 def state_of(paths: Iterable[Path]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import json
 import os
 import random
 import signal
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 import asr.files
 from asr.errors import ArchiveError, printable
-from asr.files import drop_torn_line, extract_archive, make_folder, write_atomically
+from asr.files import drop_torn_line, extract_archive, json_writer, make_folder, numbered_lines, write_atomically
 
 MEMBERS = (("./a/b/one.wav", b"one" * 50_000), ("a/two.txt", b""), ("three.wav", b"3"))
 
@@ -116,6 +117,21 @@ def test_a_line_without_its_end_is_cut_off(tmp_path: Path, text: str, left: str)
     drop_torn_line(path)
     assert path.read_text() == left
     drop_torn_line(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_lines_of_json_are_the_same_bytes_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    written = []
+    for folder, time in (("a", 1e9), ("b", 2e9)):
+        monkeypatch.setattr("time.time", lambda time=time: time)
+        (tmp_path / folder).mkdir()
+        with json_writer(tmp_path / folder / name) as write:
+            write({"path": "\udcff", "text": "né"})
+            write([1])
+        written.append((tmp_path / folder / name).read_bytes())
+    assert written[0] == written[1]
+    lines = [json.loads(line) for _, line in numbered_lines(tmp_path / "a" / name)]
+    assert lines == [{"path": "\udcff", "text": "né"}, [1]]
 
 
 def test_printable_is_one_line_and_keeps_letters() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import math
 import os
 from collections import Counter
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
@@ -19,7 +18,7 @@ from lhotse.audio import AudioSource
 from asr.audio import AudioLength, audio_length
 from asr.data.cuts import SLACK_S
 from asr.errors import AsrError, ConfigError, DataError, printable
-from asr.files import MANIFESTS, json_line, make_folder, numbered_lines, write_atomically
+from asr.files import MANIFESTS, json_writer, make_folder, numbered_lines
 
 _USUAL = {
     "path": ("path", "file", "filename", "file_name", "audio", "audio_path"),
@@ -80,21 +79,15 @@ def make_manifest(
 
     clips = _with_ids(table, list(_clips(table, note)))
     make_folder(out.parent)
-    with write_atomically(out) as part, _stream(part) as stream:
+    with json_writer(out) as write:
         for done, cut in enumerate(_cuts(table, clips, language, note), start=1):
             if cut is not None:
-                stream.write(json_line(cut.to_dict()))
+                write(cut.to_dict())
                 made.cuts, made.seconds = made.cuts + 1, made.seconds + cut.duration
             on_done(done, len(clips))
         if not made.cuts:
             raise DataError(f"{table}: no row can be used" if made.problems else f"{table}: the table has no rows")
     return made
-
-
-def _stream(path: Path) -> IO[bytes]:
-    if path.suffix != ".gz":
-        return path.open("wb")
-    return cast("IO[bytes]", gzip.open(path, "wb", compresslevel=6))
 
 
 def _cuts(table: Path, clips: Iterable[Clip], language: str | None, note: OnProblem) -> Iterator[MonoCut | None]:

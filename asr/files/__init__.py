@@ -2,7 +2,7 @@
 
 from .archive import extract_archive
 from .kinds import audio_in, is_media
-from .lines import count_lines, filled_lines, json_line, numbered_lines
+from .lines import count_lines, filled_lines, json_line, json_writer, numbered_lines
 from .places import MANIFESTS, Place, files_in, is_folder, open_place, open_within, to_place
 from .tar import Tar, TarMember
 from .writing import drop_torn_line, make_folder, naming, sweep, write_atomically
@@ -21,6 +21,7 @@ __all__ = [
     "is_folder",
     "is_media",
     "json_line",
+    "json_writer",
     "make_folder",
     "naming",
     "numbered_lines",

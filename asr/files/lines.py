@@ -5,14 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import IO, Any, cast
 
 from asr.errors import DataError, printable
 
 from .places import Place, open_place
+from .writing import write_atomically
 
 _MOST_LINE_BYTES = 16 << 20
 _LINE_ENDS, _BYTE_ORDER_MARK = b"\r\n", b"\xef\xbb\xbf"
@@ -24,6 +26,23 @@ def json_line(value: Any, **options: Any) -> bytes:
     Undecodable bytes, for example of a file's name, are lone surrogates in a str; they are written as JSON escapes.
     """
     return json.dumps(value, ensure_ascii=False, **options).encode("utf-8", "backslashreplace") + b"\n"
+
+
+@contextmanager
+def json_writer(path: Path) -> Iterator[Callable[[Any], None]]:
+    """Give a function that writes a value as one line of JSON; the file is written atomically.
+
+    If the name ends in .gz it is compressed, without the time, so that the same values make the same bytes.
+    """
+    with write_atomically(path) as part, part.open("wb") as raw, ExitStack() as stack:
+        stream: Any = raw
+        if path.name.endswith(".gz"):
+            stream = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0))
+
+        def write(value: Any) -> None:
+            stream.write(json_line(value))
+
+        yield write
 
 
 def numbered_lines(path: Place) -> Iterator[tuple[int, bytes]]:

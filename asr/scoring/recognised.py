@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import DataError
-from asr.files import filled_lines, json_line, write_atomically
+from asr.files import filled_lines, json_writer
 from asr.scoring.rows import Row, Source
 from asr.tasks import TRANSCRIBE
 
@@ -52,8 +52,9 @@ def hypotheses_in(folder: Path) -> Path:
 
 def write_recognised(path: Path, recognised: Iterable[Recognised]) -> None:
     """Write hyp.jsonl atomically."""
-    with write_atomically(path) as temporary, temporary.open("wb") as file:
-        file.writelines(json_line(each.row) for each in recognised)
+    with json_writer(path) as write:
+        for each in recognised:
+            write(each.row)
 
 
 def read_recognised(path: Path) -> list[Recognised]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from lhotse.audio import AudioSource
 
 from asr.audio import audio_tracks
 from asr.errors import AsrError, DataError, printable
-from asr.files import json_line, make_folder, write_atomically
+from asr.files import json_line, json_writer, make_folder, write_atomically
 from asr.subtitling.activity import Activity, LoadDetector, listen_once
 from asr.subtitling.alignment import Alignment, align
 from asr.subtitling.cleaning import clean
@@ -227,14 +226,11 @@ def described(alignment: Alignment | None) -> str:
 
 
 def _write(out: Path, cuts: Sequence[MonoCut], rows: Rows, report: Report) -> None:
-    with (
-        write_atomically(out / CUTS) as part,
-        part.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as stream,
-    ):
+    with json_writer(out / CUTS) as write:
         for made in cuts:
-            stream.write(json_line(made.to_dict()))
-    with write_atomically(out / DROPPED) as part, part.open("wb") as file:
-        file.writelines(map(json_line, rows))
+            write(made.to_dict())
+    with json_writer(out / DROPPED) as write:
+        for row in rows:
+            write(row)
     with write_atomically(out / REPORT) as part:
         part.write_bytes(json_line(report.as_dict(), indent=1))
