@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from asr.config import EXPERIMENT, parse_yaml
+from asr.config import EXPERIMENT, read_yaml
 from asr.errors import ConfigError, DataError
 from asr.scoring import Columns, Comparison, ScoreOptions, compare
 from asr.scoring.formats import open_texts, suffix
@@ -130,7 +130,7 @@ def _experiment(folder: Path, model: Any) -> dict[str, Any]:
     """Return the configuration of the model's training from its folder or the parent; empty if there is none."""
     near = Path(model) if isinstance(model, str) else folder
     path = next((place / EXPERIMENT for place in (near, near.parent) if (place / EXPERIMENT).is_file()), None)
-    found = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path else {}
+    found = read_yaml(path) if path else {}
     return found if isinstance(found, dict) else {}
 
 

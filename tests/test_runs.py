@@ -108,7 +108,10 @@ def test_mistakes_are_one_line(two: tuple[Path, Path], tmp_path: Path) -> None:
     assert asr("compare", two[0], other, "--normalizer", "none").status == 0
     with pytest.raises(ConfigError, match="tcwer needs the times of the reference words"):
         compare_runs(two, ScoreOptions(metrics=["tcwer"]))
+    torn = run(tmp_path / "torn", SAID)
+    (torn / "experiment.yaml").write_bytes(b"\xff")
     for paths, says in (
+        ([two[0], torn], "torn/experiment.yaml: cannot be read as UTF-8 text"),
         ([two[0]], "at least two runs"),
         ([two[0], two[0]], "given twice"),
         ([two[0], tmp_path], "has no hyp.jsonl; asr evaluate MANIFEST"),

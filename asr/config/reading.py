@@ -77,6 +77,17 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ConfigError(f"{source}: not valid YAML: {str(e).splitlines()[0]}") from None
 
 
+def read_yaml(path: Path) -> Any:
+    """Read a file of safe YAML.  Raises ConfigError, one line, if it is not one."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {e}") from None
+    return parse_yaml(text, str(path))
+
+
 def read_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     """Read a YAML file and `a.b=value` overrides into `kind`.
 
@@ -90,13 +101,7 @@ def read_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
 
 def read_tree(path: Path) -> dict[str, Any]:
     """Read a YAML file of `key: value` lines.  Raises ConfigError, one line, if it is not one."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {e}") from None
-    tree = parse_yaml(text, str(path))
+    tree = read_yaml(path)
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
