@@ -63,7 +63,7 @@ class RunComparison:
 
 
 def compare_runs(
-    paths: Sequence[Path],
+    runs: Sequence[Path | Run],
     options: ScoreOptions,
     *,
     normalizer: str | None = None,
@@ -72,37 +72,34 @@ def compare_runs(
 ) -> RunComparison:
     """Compare what runs recognised, scored by the references that they wrote down or by a file of references.
 
-    paths: for each run, its hyp.jsonl or the folder of a training, an evaluation or a transcribed corpus.  normalizer:
-    default: the one that all runs were scored with.
+    runs: as found by find_run, or for each its hyp.jsonl or the folder of a training, an evaluation or a transcribed
+    corpus.  normalizer: default: the one that all runs were scored with.
     Raises DataError if a run has no texts or the runs do not have the same references, ConfigError if they were scored
     with different normalisers and none is given.
     """
-    if len(paths) < 2:
+    if len(runs) < 2:
         raise ConfigError("give at least two runs to compare")
     if reference is None and "tcwer" in options.metrics:
         raise ConfigError("tcwer needs the times of the reference words, which runs do not record: give --reference")
-    if len(set(paths)) < len(paths):
+    found = [run if isinstance(run, Run) else find_run(run) for run in runs]
+    if len({run.hypotheses.resolve() for run in found}) < len(found):
         raise ConfigError("the same run is given twice; it does not differ from itself")
-    runs = [find_run(path) for path in paths]
     columns = (options.columns[0] if reference else _REFERENCES), _TEXTS
-    options = replace(options, normalizer=normalizer or _common_normalizer(runs), columns=columns)
+    options = replace(options, normalizer=normalizer or _common_normalizer(found), columns=columns)
     if reference is None:
-        _check_references(runs, options)
-    found = compare(reference or runs[0].hypotheses, [run.hypotheses for run in runs], options, on_done)
-    named = tuple(replace(report, name=run.name) for report, run in zip(found.reports, runs, strict=True))
-    return RunComparison(runs, Comparison(named), _differences(runs))
+        _check_references(found, options)
+    scores = compare(reference or found[0].hypotheses, [run.hypotheses for run in found], options, on_done)
+    named = tuple(replace(report, name=run.name) for report, run in zip(scores.reports, found, strict=True))
+    return RunComparison(found, Comparison(named), _differences(found))
 
 
-def task_of(paths: Sequence[Path]) -> str:
-    """Return the task of the runs: a translation if all of them translated, else transcribe.
-
-    Raises DataError if there is no run at a path.
-    """
-    return _shared({find_run(path).task for path in paths})
+def task_of(runs: Sequence[Run]) -> str:
+    """Return the task of the runs: a translation if all of them translated, else transcribe."""
+    return _shared({run.task for run in runs})
 
 
 def find_run(path: Path) -> Run:
-    """Return the run that wrote a hyp.jsonl, or that is in a folder."""
+    """Return the run that wrote a hyp.jsonl, or that is in a folder.  Raises DataError if there is none."""
     hypotheses = hypotheses_in(path) if path.is_dir() else path
     if not hypotheses.is_file():
         raise DataError(f"{path}: no such file or folder; {WRITES_ONE}")

@@ -114,6 +114,7 @@ def test_mistakes_are_one_line(two: tuple[Path, Path], tmp_path: Path) -> None:
         ([two[0], torn], "torn/experiment.yaml: cannot be read as UTF-8 text"),
         ([two[0]], "at least two runs"),
         ([two[0], two[0]], "given twice"),
+        ([two[0], two[0] / "hyp.jsonl"], "given twice"),
         ([two[0], tmp_path], "has no hyp.jsonl; asr evaluate MANIFEST"),
         ([two[0], tmp_path / "none"], "none: no such file or folder"),
     ):

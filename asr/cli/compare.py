@@ -37,11 +37,12 @@ def compare(
 
     Example: `asr compare exp/baseline exp/larger`
     """
-    from asr.runs import compare_runs, task_of
+    from asr.runs import compare_runs, find_run, task_of
 
-    options = measuring.options(task=task_of(runs), language=language, worst=worst)
+    found = [find_run(path) for path in runs]
+    options = measuring.options(task=task_of(found), language=language, worst=worst)
     with progress("scoring", of_utterances) as on_done:
-        result = compare_runs(runs, options, normalizer=normalizer, reference=reference, on_done=on_done)
+        result = compare_runs(found, options, normalizer=normalizer, reference=reference, on_done=on_done)
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
         return
