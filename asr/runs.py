@@ -80,7 +80,9 @@ def compare_runs(
     if len(runs) < 2:
         raise ConfigError("give at least two runs to compare")
     if reference is None and "tcwer" in options.metrics:
-        raise ConfigError("tcwer needs the times of the reference words, which runs do not record: give --reference")
+        raise ConfigError(
+            "tcwer needs the times of the reference words, which runs lack: give a reference (--reference)"
+        )
     found = [run if isinstance(run, Run) else find_run(run) for run in runs]
     if len({run.hypotheses.resolve() for run in found}) < len(found):
         raise ConfigError("the same run is given twice; it does not differ from itself")
@@ -165,10 +167,10 @@ def _common_normalizer(runs: Sequence[Run]) -> str:
     known = {run.name: run.normalizer for run in runs if run.normalizer}
     if len(set(known.values())) > 1:
         told = ", ".join(f"{name}: {normalizer}" for name, normalizer in known.items())
-        raise ConfigError(f"the runs were scored with different normalisers ({told}); choose one with --normalizer")
+        raise ConfigError(f"the runs were scored with different normalisers ({told}); choose one (--normalizer)")
     found = next(iter(known.values()), "none")
     if found not in NORMALIZERS:
-        raise ConfigError(f"the runs were scored with rules from a file, {found}: name it with --normalizer")
+        raise ConfigError(f"the runs were scored with rules from a file, {found}: give it as normalizer (--normalizer)")
     return found
 
 
@@ -190,7 +192,7 @@ def _references(run: Run, options: ScoreOptions) -> dict[str, int]:
     """Return a hash of each normalised reference, by id."""
     path, first = run.hypotheses, _first_line(run.hypotheses)
     if suffix(path) != ".jsonl" or (first and "reference" not in first):
-        raise DataError(f"{path} holds no reference texts; give them with --reference, such as the manifest of cuts")
+        raise DataError(f"{path} holds no reference texts; give some (--reference), such as a manifest of cuts")
     of_language = cache(open_normalizer(options.normalizer).of_language)
     found = {}
     for row in open_texts(path, columns=_REFERENCES).rows():

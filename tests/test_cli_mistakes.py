@@ -39,6 +39,8 @@ def model(tmp_path: Path) -> Path:
         (["transcribe", "a", "--model", "m", "--beam-size", "wide"], "'--beam-size'"),
         (["transcribe", "a", "--model", "m", "--ctc-weight", "1.5"], "'--ctc-weight'"),
         (["transcribe", "a", "--line-length", "1"], "'--line-length'"),
+        (["subtitles", "a", "--spoken", "cs", "--out", "b", "--pad", "-1"], "'--pad'"),
+        (["subtitles", "a", "--spoken", "cs", "--out", "b", "--min-speech", "2"], "'--min-speech'"),
         # before the model is looked for
         (["tune", "a", "--model", "m", "--grid", "beam_size=1", "--batch-seconds", "many"], "'--batch-seconds'"),
         (["evaluate", "a", "--model", "m", "--batch-seconds", "many"], "'--batch-seconds'"),

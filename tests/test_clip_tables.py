@@ -120,7 +120,7 @@ def test_a_manifest_has_the_name_of_one(clips: Path) -> None:
     done = asr("cuts", written(clips, "path,text\na.wav,one\n"), "--out", clips / "cuts.json")
     assert (done.status, done.err) == (
         2,
-        [f"asr: --out {clips}/cuts.json: a manifest's name ends in .jsonl.gz or .jsonl"],
+        [f"asr: {clips}/cuts.json: a manifest's name ends in .jsonl.gz or .jsonl"],
     )
 
 

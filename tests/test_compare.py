@@ -216,13 +216,16 @@ def test_the_command_goes_on_without_texts_if_told_to(files: list[Path]) -> None
     done = asr("score", *files[:2])
     assert done.status == 2
     assert done.err == [
-        f"asr: {files[1]} lacks 2 ids (u_198, u_199) of {files[0]} (--missing-as-empty accepts this) "
+        f"asr: {files[1]} lacks 2 ids (u_198, u_199) of {files[0]} (asr score --missing-as-empty accepts this) "
         f"({files[0]} was read as `id text`; form 'lines' matches lines by number)"
     ]
     assert asr("score", *files[:2], "--missing-as-empty").status == 0
     done = asr("score", *files[1::-1])
     assert (done.status, len(done.err)) == (2, 1)
-    assert f"{files[0]} has 2 ids (u_198, u_199) that {files[1]} lacks (--ignore-extra accepts this)" in done.err[0]
+    assert (
+        f"{files[0]} has 2 ids (u_198, u_199) that {files[1]} lacks (asr score --ignore-extra accepts this)"
+        in done.err[0]
+    )
     done = asr("score", *files[1::-1], "--ignore-extra")
     assert (done.status, done.out.splitlines()[0][:15]) == (0, "198 utterances,")
     assert done.err == [f"asr: {files[0]}: left out 2 ids (u_198, u_199) that {files[1]} lacks"]

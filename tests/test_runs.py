@@ -154,7 +154,7 @@ def test_texts_without_references_need_a_file_of_them(two: tuple[Path, Path], tm
     (folder / "parts").mkdir(parents=True)
     (folder / "hyp.jsonl").write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in SAID.items()))
     (folder / "parts" / "000000000-000000003.00000000.part").write_text('{"dtype": "int8"}\n0\tdone\t{}\n')
-    with pytest.raises(DataError, match=r"corpus/hyp.jsonl holds no reference texts; give them with --reference"):
+    with pytest.raises(DataError, match=r"corpus/hyp.jsonl holds no reference texts; give some"):
         compare_runs([two[0], folder], ScoreOptions())
     reference = tmp_path / "ref.txt"
     reference.write_text("".join(f"{id} {text}\n" for id, text in SAID.items()))

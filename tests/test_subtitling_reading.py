@@ -60,7 +60,7 @@ def test_utf8_with_a_wrong_byte_is_named_with_its_line(language: str, tmp_path: 
 def test_what_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "talk.srt"
     path.write_bytes(srt("Sanibonani é").encode("cp1252"))
-    with pytest.raises(DataError, match=r"not UTF-8, and its encoding cannot be told; name it with --encoding"):
+    with pytest.raises(DataError, match=r"not UTF-8, and its encoding cannot be told; give it \(--encoding\)"):
         cues(path, "zu")
     assert cues(path, "zu", "cp1252") == ["Sanibonani é"]
 

@@ -44,11 +44,11 @@ def subtitles(
             "--align/--no-align", help="Correct the subtitles' offset and drift (by VAD), or keep their times."
         ),
     ] = True,
-    pad: Annotated[float, typer.Option("--pad", help="Padding on either side of a cut, in seconds.")] = 0.3,
+    pad: Annotated[float, typer.Option("--pad", min=0, help="Padding on either side of a cut, in seconds.")] = 0.3,
     min_duration: Annotated[float, typer.Option("--min-duration", help="Drop shorter cues, in seconds.")] = 0.3,
     max_duration: Annotated[float, typer.Option("--max-duration", help="Drop longer sentences, in seconds.")] = 20.0,
     min_speech: Annotated[
-        float, typer.Option("--min-speech", help="Drop cues with a smaller share of speech (VAD).")
+        float, typer.Option("--min-speech", min=0, max=1, help="Drop cues with a smaller share of speech (VAD).")
     ] = 0.2,
     min_cps: Annotated[
         float, typer.Option("--min-cps", help="Drop cues with fewer characters per second; wide ones count as two.")

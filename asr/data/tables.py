@@ -70,7 +70,7 @@ def make_manifest(
     not named like a manifest.
     """
     if not out.name.endswith(MANIFESTS):
-        raise ConfigError(f"--out {printable(out)}: a manifest's name ends in .jsonl.gz or .jsonl")
+        raise ConfigError(f"{printable(out)}: a manifest's name ends in .jsonl.gz or .jsonl")
     made = Made()
 
     def note(problem: str) -> None:

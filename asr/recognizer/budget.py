@@ -124,7 +124,7 @@ class Budget:
         # Only outside the except clause has the traceback released the tensors of the failed attempt.
         lengths_s = [length_s(item) for item in items]
         if len(items) == 1:
-            hint = "take a smaller --beam-size, a smaller model or --dtype bfloat16"
+            hint = "take a smaller beam (--beam-size), a smaller model or bfloat16 (--dtype)"
             raise AsrError(f"{self.device}: too little memory for one window of {lengths_s[0]:.1f} s; {hint}")
         self.shrink(lengths_s)
         half = len(items) // 2

@@ -160,5 +160,5 @@ def _check_ids(ref_name: str, hyp_name: str, missing: Collection[str], extra: Co
     problems += [f"{hyp_name} has {some(extra)} that {ref_name} lacks"] if extra else []
     if problems:
         both = missing and extra  # then the ids of the two files are probably built differently
-        mend = "" if both else f" ({'--missing-as-empty' if missing else '--ignore-extra'} accepts this)"
+        mend = "" if both else f" (asr score {'--missing-as-empty' if missing else '--ignore-extra'} accepts this)"
         raise DataError("; ".join(problems) + mend + hint)

@@ -43,9 +43,12 @@ class Rules:
 
     def __post_init__(self) -> None:
         if not (self.pad_s >= 0 and 0 <= self.min_s < self.max_s and 0 <= self.min_cps < self.max_cps):
-            raise ConfigError("cuts need pad_s >= 0, 0 <= min_s < max_s and 0 <= min_cps < max_cps")
+            raise ConfigError(
+                "cuts need a padding of 0 or more and, of seconds and of characters per second, a minimum of 0 or more "
+                "below the maximum"
+            )
         if not 0 <= self.min_speech <= 1:
-            raise ConfigError("min_speech is a share, from 0 to 1")
+            raise ConfigError("the least share of speech in a cue is from 0 to 1")
 
 
 class Stretch(NamedTuple):

@@ -60,11 +60,11 @@ def encoding_of(data: bytes, path: Path, language: str) -> str:
     bad = text.count("\ufffd")
     if sum(not letter.isascii() for letter in text) - bad >= _MOSTLY * bad:
         line = data.count(b"\n", 0, wrong) + 1
-        problem = "a byte that is not UTF-8, as the rest is; mend it, or give --encoding"
+        problem = "a byte that is not UTF-8, as the rest is; mend it, or give the encoding (--encoding)"
         raise DataError(printable(f"{path}:{line}: {problem}"))
     pages = _OF_LANGUAGE.get(langcodes.Language.get(language).language or "", ())
     if not (found := _best(data, pages)):
-        raise DataError(printable(f"{path}: not UTF-8, and its encoding cannot be told; name it with --encoding"))
+        raise DataError(printable(f"{path}: not UTF-8, and its encoding cannot be told; give it (--encoding)"))
     return found
 
 

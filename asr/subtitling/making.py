@@ -172,7 +172,8 @@ class _Making:
         if not file.alignment.trusted:
             raise DataError(
                 f"{printable(file.path)}: its times cannot be matched to the speech (confidence "
-                f"{file.alignment.confidence:.2f}); is it of this recording? --no-align takes them as they are"
+                f"{file.alignment.confidence:.2f}); is it of this recording? align=False (--no-align) "
+                "takes them as they are"
             )
         time_s = file.alignment.time_s
         return [cue._replace(start_s=time_s(cue.start_s), end_s=time_s(cue.end_s)) for cue in cues]

@@ -76,7 +76,8 @@ def _decoded(path: Path, language: str, encoding: str | None) -> tuple[str, str]
         line = text.count("\n", 0, broken.start()) + 1
         raise DataError(
             printable(
-                f"{path}:{line}: a character that text does not have; if it is not {used}, give the right --encoding"
+                f"{path}:{line}: a character that text does not have; if it is not {used}, "
+                "give the right encoding (--encoding)"
             )
         )
     if _read_twice(text):
@@ -88,7 +89,7 @@ def _strictly(data: bytes, encoding: str, path: Path) -> str:
     try:
         return data.decode(encoding)
     except LookupError:
-        raise DataError(printable(f"--encoding {encoding}: Python knows no such encoding")) from None
+        raise DataError(printable(f"encoding {encoding}: Python knows no such encoding")) from None
     except UnicodeError as e:
         raise DataError(
             printable(f"{path}: not {encoding} ({e.reason if isinstance(e, UnicodeDecodeError) else e})")
