@@ -95,8 +95,13 @@ def test_bad_rows_are_named_and_the_others_go_on(clips: Path) -> None:
     ("name", "text", "says"),
     [
         ("clips.txt", "path,text\n", "a table's name ends in .csv or .tsv"),
-        ("clips.csv", "", "no column path (or file, filename, file_name, audio, audio_path); there are: none"),
-        ("clips.csv", "path;text\n", "there are: path;text"),
+        (
+            "clips.csv",
+            "",
+            "no column path (or audio_filepath, file, filename, file_name, audio, audio_path, wav); there are",
+        ),
+        ("clips.csv", "path|text\n", "there are: path|text"),
+        ("clips.csv", "path;text\n", "the table has no rows"),
         (
             "clips.csv",
             "path,words\n",
@@ -140,3 +145,12 @@ def test_what_a_telephone_recorded_is_trained_on_and_evaluated(tmp_path: Path) -
     done = asr("evaluate", cuts, "--model", tmp_path / "run" / "model")
     assert done.status == 0, done.err
     assert "6 utterances" in done.out
+
+
+def test_a_table_is_read_as_that_of_texts_to_score(clips: Path) -> None:
+    table = written(clips, "Audio_Filepath;Sentence\na.wav;one, two\nx/c.wav;three\n")
+    assert asr("cuts", table, "--out", clips / "cuts.jsonl").status == 0
+    assert [(cut.id, text_of(cut)) for cut in read_cuts(clips / "cuts.jsonl")] == [("a", "one, two"), ("c", "three")]
+    for name in ("Audio_Filepath", "filename", "file_name", "AUDIO_PATH"):
+        other = written(clips, table.read_text().replace("Audio_Filepath", name), "other.csv")
+        assert asr("score", clips / "cuts.jsonl", other).status == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections import Counter
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
@@ -18,18 +17,18 @@ from lhotse.audio import AudioSource
 from asr.audio import AudioLength, audio_length
 from asr.data.cuts import SLACK_S
 from asr.errors import AsrError, ConfigError, DataError, printable
-from asr.files import MANIFESTS, json_writer, make_folder, numbered_lines
+from asr.files import MANIFESTS, json_writer, make_folder
+from asr.files.tables import IDS, PATHS, TEXTS, find_name, read_table
 
 _USUAL = {
-    "path": ("path", "file", "filename", "file_name", "audio", "audio_path"),
-    "text": ("text", "sentence", "transcript", "transcription"),
-    "id": ("id", "utt_id", "utterance_id", "utterance"),
+    "path": PATHS,
+    "text": TEXTS,
+    "id": IDS,
     "language": ("language", "lang", "locale"),
     "speaker": ("speaker", "speaker_id", "client_id"),
     "start": ("start", "start_s"),
     "end": ("end", "end_s"),
 }
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _TIMEOUT_S = 600.0  # files that libsndfile does not read are decoded to be measured, and may be long
 _LENGTHS_KEPT = 1000  # a file may appear in several rows
 
@@ -133,19 +132,17 @@ def _cut(clip: Clip, path: str, length: AudioLength, language: str | None) -> Mo
 
 
 def _clips(table: Path, note: OnProblem) -> Iterator[Clip]:
-    rows = _rows(table)
-    _, head = next(rows, (0, []))
-    names = [name.strip().lower() for name in head]
-    found = {key: next((name for name in usual if name in names), None) for key, usual in _USUAL.items()}
+    read = read_table(table)
+    found = {key: find_name(read.names, usual) for key, usual in _USUAL.items()}
     for key in ("path", "text"):
         if found[key] is None:
-            there = printable(", ".join(names)) or "none"
-            raise DataError(f"{table}:1: no column {key} (or {', '.join(_USUAL[key][1:])}); there are: {there}")
-    for number, row in rows:
+            there = printable(", ".join(read.names)) or "none"
+            others = ", ".join(name for name in _USUAL[key] if name != key)
+            raise DataError(f"{table}:1: no column {key} (or {others}); there are: {there}")
+    for number, row in read.rows:
         try:
-            if len(row) != len(head):
-                raise DataError(f"{len(row)} columns, but the first line names {len(head)}")
-            values = dict(zip(names, row, strict=True))
+            read.check(row)
+            values = dict(zip(read.names, row, strict=True))
             yield _clip(number, {key: values[name].strip() for key, name in found.items() if name is not None})
         except DataError as e:
             note(f"{table}:{number}: {e}")
@@ -197,24 +194,3 @@ def _names(clip: Clip) -> list[str]:
     part = "" if whole else f"-{round(1000 * (clip.start_s or 0.0)):09d}"
     names = Path(clip.path).stem, os.path.splitext(clip.path)[0], clip.path
     return [clip.id] if clip.id else [f"{name}{part}" for name in names]
-
-
-def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the non-empty rows with the number of their last line; .csv is quoted as in RFC 4180, .tsv is not."""
-    delimiter = _DELIMITERS.get(Path(table.name.lower().removesuffix(".gz")).suffix)
-    if delimiter is None:
-        raise DataError(f"{printable(table)}: a table's name ends in .csv or .tsv")
-    quoting: Any = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-    rows = csv.reader(_lines(table), delimiter=delimiter, quoting=quoting, strict=True)
-    try:
-        yield from ((rows.line_num, row) for row in rows if any(row))
-    except csv.Error as e:
-        raise DataError(f"{table}:{rows.line_num}: {e}") from None
-
-
-def _lines(table: Path) -> Iterator[str]:
-    for number, line in numbered_lines(table):
-        try:
-            yield line.decode("utf-8") + "\n"
-        except UnicodeDecodeError:
-            raise DataError(f"{table}:{number}: not UTF-8; save the table as UTF-8") from None

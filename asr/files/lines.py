@@ -66,6 +66,16 @@ def numbered_lines(path: Place) -> Iterator[tuple[int, bytes]]:
         raise DataError(printable(f"{where}: {getattr(e, 'strerror', None) or e}")) from None
 
 
+def text_lines(path: Place) -> Iterator[tuple[int, str]]:
+    """Yield the lines of `numbered_lines` as text.  Raises DataError if the file is not UTF-8."""
+    for number, line in numbered_lines(path):
+        try:
+            yield number, line.decode("utf-8")
+        except UnicodeDecodeError as e:
+            fault = f"not UTF-8 (byte 0x{line[e.start]:02x}); save the file as UTF-8"
+            raise DataError(printable(f"{path}:{number}: {fault}")) from None
+
+
 def filled_lines(path: Place) -> Iterator[tuple[int, bytes]]:
     """Yield the lines of `numbered_lines` that hold more than white space."""
     return ((number, line) for number, line in numbered_lines(path) if line.strip())

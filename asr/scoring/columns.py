@@ -7,10 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from asr.errors import DataError, printable
-
-_PATHS = ("audio_filepath", "path", "file", "wav", "audio")
-_IDS = ("id", "utt_id", "utterance_id", "utterance", *_PATHS)
-_TEXTS = ("text", "sentence", "transcript", "transcription")
+from asr.files.tables import IDS, PATHS, TEXTS, find_name
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class Columns:
 
     id: str | None = None
     text: str | None = None
-    usual_texts: tuple[str, ...] = _TEXTS
+    usual_texts: tuple[str, ...] = TEXTS
 
     @property
     def code(self) -> str | None:
@@ -32,11 +29,11 @@ class Columns:
 
     @classmethod
     def of_references(cls, id: str | None = None, text: str | None = None) -> Columns:
-        return cls(id, text, ("reference", "ref", *_TEXTS))
+        return cls(id, text, ("reference", "ref", *TEXTS))
 
     @classmethod
     def of_hypotheses(cls, id: str | None = None, text: str | None = None) -> Columns:
-        return cls(id, text, ("hypothesis", "hyp", "prediction", "pred_text", *_TEXTS))
+        return cls(id, text, ("hypothesis", "hyp", "prediction", "pred_text", *TEXTS))
 
     def among(self, names: Collection[str], what: str, where: str) -> tuple[str, str]:
         """Return the names of the id and the text column; raise DataError if one is missing.
@@ -46,10 +43,10 @@ class Columns:
         told = f"there are: {printable(', '.join(names)) or 'none'}; say which with"
         found = []
         for asked, usual, option in (
-            (self.id, _IDS, "--id-column"),
+            (self.id, (*IDS, *PATHS), "--id-column"),
             (self.text, self.usual_texts, "--ref-column or --hyp-column"),
         ):
-            name = next((name for name in ((asked,) if asked else usual) if name in names), None)
+            name = (asked if asked in names else None) if asked else find_name(names, usual)
             if name is None:
                 wanted = f"no {what} {asked!r}" if asked else f"none of the {what}s {', '.join(usual)}"
                 raise DataError(f"{where}: {wanted}; {told} {option}")
@@ -58,7 +55,7 @@ class Columns:
 
     def id_of(self, name: str, value: str) -> str:
         """Return the id that a value of this column gives: the file's stem for a path column not chosen by name."""
-        return stem(value) if name in _PATHS and self.id is None else value
+        return stem(value) if name.lower() in PATHS and self.id is None else value
 
 
 def stem(path: str) -> str:

@@ -5,16 +5,17 @@ A source opens its file only when its rows are requested and streams them, so fi
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 from asr.errors import DataError
+from asr.files.tables import DELIMITERS, read_table
 from asr.scoring import timed
 from asr.scoring.columns import Columns, stem
 from asr.scoring.rows import Form, Ids, PathLike, Row, Source, lines
@@ -25,7 +26,6 @@ _ID_LIKE = re.compile(r"[\d_/]")
 _TRN = re.compile(r"(?P<text>.*)\((?P<id>[^()\s]+)\)\s*")
 
 _SPEAKER_END = re.compile("[-_]")  # ends the speaker in a TRN id, as for sclite's `-i spu_id`
-_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SEGMENTS = "start\tend\ttext"  # the first line of the .tsv of `asr transcribe`
 _ANY = Columns()
 
@@ -44,7 +44,7 @@ def open_texts(path: PathLike, *, form: Literal["ids", "lines"] | None = None, c
     if kind == ".tsv" and is_one_text(name):
         return Source(name, "subtitles", lambda: _segments(name))
     if kind in (".csv", ".tsv"):
-        return Source(name, "table", lambda: _from_table(name, columns, kind))
+        return Source(name, "table", lambda: _from_table(name, columns))
     readers: dict[str, tuple[Form, Callable[[PathLike], Iterator[Row]]]] = {
         ".trn": ("trn", _from_trn),
         ".stm": ("stm", timed.read_stm),
@@ -128,29 +128,19 @@ def _transcripts(path: PathLike, columns: Columns) -> Iterator[Row]:
         yield row._replace(id=stem(row.id)) if ours else row
 
 
-def _from_table(path: PathLike, columns: Columns, kind: str) -> Iterator[Row]:
-    """Yield the rows of a .csv, quoted as in RFC 4180, or of a .tsv, where quotation marks have no special meaning.
-
-    A .csv is delimited by commas, semicolons or tabs: whichever occurs most often in its first line.
-    """
-    name = os.fspath(path)
-    rows = (f"{line}\n" for _, line in lines(path))
-    first = next(rows, "")
-    delimiter = max(_DELIMITERS, key=first.count) if kind == ".csv" else "\t"
-    quoting: Any = csv.QUOTE_MINIMAL if kind == ".csv" else csv.QUOTE_NONE
-    table = csv.reader(chain([first], rows), delimiter=delimiter, quoting=quoting, strict=True)
-    try:
-        head = next(table, [])
-        id_name, text_name = columns.among(head, "column", f"{name}:1: columns separated by {_DELIMITERS[delimiter]}")
-        id_at, text_at = head.index(id_name), head.index(text_name)
-        for row in table:
-            if row and len(row) != len(head):
-                raise DataError(f"{name}:{table.line_num}: {len(row)} columns, but the first line names {len(head)}")
-            if row:
-                fields = dict(zip(head, row, strict=True))
-                yield Row(columns.id_of(id_name, row[id_at]), row[text_at], fields.get("language") or None, fields)
-    except csv.Error as e:
-        raise DataError(f"{name}:{table.line_num}: {e}") from None
+def _from_table(path: PathLike, columns: Columns) -> Iterator[Row]:
+    """Yield the rows of a .csv or .tsv; unlike `asr cuts`, scoring leaves none out."""
+    table = read_table(Path(path))
+    where = f"{os.fspath(path)}:1: columns separated by {DELIMITERS[table.delimiter]}"
+    id_name, text_name = columns.among(table.names, "column", where)
+    id_at, text_at = table.names.index(id_name), table.names.index(text_name)
+    for number, row in table.rows:
+        try:
+            table.check(row)
+        except DataError as e:
+            raise DataError(f"{os.fspath(path)}:{number}: {e}") from None
+        fields = dict(zip(table.names, row, strict=True))
+        yield Row(columns.id_of(id_name, row[id_at]), row[text_at], fields.get("language") or None, fields)
 
 
 def _from_json(path: PathLike, columns: Columns) -> Iterator[Row]:

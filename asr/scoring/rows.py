@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from asr.errors import DataError, printable
-from asr.files import numbered_lines
+from asr.files import text_lines
 
 Form = Literal["lines", "ids", "json", "table", "trn", "stm", "ctm", "subtitles"]
 PathLike = str | os.PathLike[str]
@@ -76,9 +76,4 @@ def some(ids: Collection[str]) -> str:
 
 def lines(path: PathLike) -> Iterator[tuple[int, str]]:
     """Yield number and text of each line, as split by `numbered_lines`; raise DataError if the file is not UTF-8."""
-    for number, line in numbered_lines(Path(path)):
-        try:
-            yield number, line.decode("utf-8")
-        except UnicodeDecodeError as e:
-            fault = f"not UTF-8 (byte 0x{line[e.start]:02x}); save the file as UTF-8"
-            raise DataError(f"{os.fspath(path)}:{number}: {fault}") from None
+    return text_lines(Path(path))
