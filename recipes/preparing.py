@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from asr.errors import AsrError
 from asr.files import json_writer, write_atomically
 
@@ -22,6 +24,16 @@ STAMP = "prepared.json"
 SPLITS = ("train", "dev", "test")
 Report = dict[str, Any]
 _TORN = ".part-"
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Report errors that the user can fix as a single line, with exit status 1."""
+    try:
+        yield
+    except (AsrError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 @contextmanager

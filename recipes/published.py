@@ -6,16 +6,14 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import typer
 from rich.console import Console
 
-from asr.errors import AsrError, DataError, printable
+from asr.errors import DataError, printable
 from asr.files import make_folder
 from recipes.clips import Dropped, Utterance, as_cuts, assign, drop_copies, groups_also_in_train
 from recipes.listening import listen
@@ -33,6 +31,9 @@ from recipes.preparing import (
     sweep_torn,
     write_cuts,
     write_stamp,
+)
+from recipes.preparing import (
+    one_line as one_line,  # for the recipes
 )
 from recipes.report import show, summarize
 from recipes.shards import shards_path, write_shards
@@ -108,16 +109,6 @@ class Corpus:
         """Return its parts, those first whose utterances are kept if two parts contain the same."""
         names = [(name, split) for split in reversed(SPLITS) for name in self.splits[split]]
         return [Part(name, split, self.language, self.find(name, console)) for name, split in names]
-
-
-@contextmanager
-def one_line() -> Iterator[None]:
-    """Report errors that the user can fix as a single line, with exit status 1."""
-    try:
-        yield
-    except (AsrError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 def run(corpus: Corpus, out: Path, shar: int | None, jobs: int, options: Mapping[str, Any]) -> None:

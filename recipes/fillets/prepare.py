@@ -35,6 +35,7 @@ from recipes.preparing import (
     digest_of_code,
     finished,
     manifest_path,
+    one_line,
     parse_languages,
     state_of,
     sweep_torn,
@@ -57,11 +58,8 @@ def main(
     ] = None,
 ) -> None:
     """Fetch the dialogues of Fish Fillets NG from Debian and write lhotse cuts for train, dev and test."""
-    try:
+    with one_line():
         report = prepare(parse_languages(languages, SPOKEN), out, source)
-    except (AsrError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
     show(report, out, incomplete(report, SPOKEN, "release 1.0.1"))
     for fault in report["faults"]:
         typer.echo(f"skipped {fault}", err=True)

@@ -21,7 +21,7 @@ from rich.progress import track
 if not __package__:  # run as a script: replace its own folder, first on the path, by the repository
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from asr.errors import AsrError, DataError
+from asr.errors import DataError
 from asr.files import make_folder
 from recipes.clips import Clip, Dropped, as_cuts, assign, check_apart, drop_copies
 from recipes.listening import heard
@@ -32,6 +32,7 @@ from recipes.preparing import (
     digest_of_code,
     finished,
     manifest_path,
+    one_line,
     parse_languages,
     sweep_torn,
     write_cuts,
@@ -63,11 +64,8 @@ def main(
     ] = None,
 ) -> None:
     """Fetch the Asterisk core sounds and write lhotse cuts for train, dev and test."""
-    try:
+    with one_line():
         report = prepare(parse_languages(languages, VOICES), out, source, mirror)
-    except (AsrError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
     expected = {voice.language: voice.clips for voice in VOICES.values()}
     show(report, out, incomplete(report, expected, f"release {VERSION}"))
 
