@@ -17,6 +17,7 @@ from rich.console import Console
 from synthetic import clip, experiment, experiment_file, manifest, speech_data, untrained, white
 from torch import Tensor
 
+import asr.training.callbacks
 from asr.checkpoint import load_state
 from asr.data.batch import Batch
 from asr.data.module import SpeechData
@@ -255,7 +256,7 @@ def test_a_batch_that_does_not_fit_becomes_advice(
 
     monkeypatch.setattr(SpeechTask, "combine", combine)
     task, data = prepared(path)
-    with pytest.raises(AsrError, match=r"lower data\.batch_duration_s, .* or data\.max_duration_s") as caught:
+    with pytest.raises(AsrError, match=r"lower data\.batch_duration_s .* or data\.max_duration_s") as caught:
         fit(task, data, TryLargestBatch())
     assert str(caught.value).isprintable()
     assert f"{len(data.largest_batch().ids)} utterances" in str(caught.value)
@@ -283,6 +284,30 @@ def test_trying_the_largest_batch_leaves_no_trace_in_the_run(path: Path) -> None
     assert tried == [True]
     assert with_try.losses == plain.losses
     assert torch.equal(with_try.weights[-1], plain.weights[-1])
+
+
+def test_memory_for_moments_is_reserved_only_for_the_weights_that_learn(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserved: list[Tensor] = []
+    empty_like = torch.empty_like
+
+    class Torch:
+        """torch, for the callbacks alone."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(torch, name)
+
+        def empty_like(self, weight: Tensor) -> Tensor:
+            reserved.append(weight)
+            return empty_like(weight)
+
+    monkeypatch.setattr(asr.training.callbacks, "torch", Torch())
+    task, data = prepared(path, "optimizer.parts={encoder: 0}", "trainer.max_steps=1")
+    fit(task, data, TryLargestBatch())
+    decoders = {id(weight) for name, weight in task.named_parameters() if not name.startswith("model.encoder.")}
+    assert {id(weight) for weight in reserved} == decoders
+    assert len(reserved) == 2 * len(decoders)
 
 
 # ---- accumulation ---------------------------------------------------------------------------------------------

@@ -129,8 +129,9 @@ class TryLargestBatch(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SpeechTask)
         batch = data_given_to(trainer).largest_batch().to(pl_module.device)
-        state = trainer.optimizers[0].state
-        moments = [torch.empty_like(p) for p in pl_module.parameters() if p not in state for _ in range(2)]  # Adam's
+        (optimizer,) = trainer.optimizers
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]  # without frozen ones
+        moments = [torch.empty_like(w) for w in weights if w not in optimizer.state for _ in range(2)]  # Adam's
         before = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]  # such as the running statistics of norms
         try:
             with trainer.precision_plugin.forward_context():
