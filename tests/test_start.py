@@ -15,8 +15,9 @@ from asr.errors import AsrError, ConfigError
 from asr.features import GlobalNormalization
 from asr.machine import cores, find_device, processor
 from asr.training.callbacks import enough_memory
-from asr.training.folder import claim_folder, decided, device_of
+from asr.training.folder import as_claimed, claim_folder, decided, device_of
 from asr.training.start import measure_normalization
+from asr.training.states import state_path
 
 CPU = torch.device("cpu")
 
@@ -71,9 +72,18 @@ def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(
         claim_folder(config)
         return config
 
+    asked = experiment(path, f"out={tmp_path / 'run'}", "trainer.precision=auto")
     assert begin(True, "trainer.precision=auto").trainer.precision == "bf16"
     assert read_config(ExperimentConfig, tmp_path / "run" / EXPERIMENT).trainer.precision == "bf16"
+    assert begin(False, "trainer.precision=auto").trainer.precision == "fp32"  # nothing has been trained yet
+    assert as_claimed(asked).trainer.precision == "fp32"
+    assert begin(True, "trainer.precision=auto").trainer.precision == "bf16"
+    (state := state_path(tmp_path / "run" / "states", 1)).parent.mkdir()
+    state.touch()
     assert begin(False, "trainer.precision=auto").trainer.precision == "bf16"
+    with pytest.raises(ConfigError, match=r"trainer\.precision differ"):
+        begin(False, "trainer.precision=fp32")
+    state.unlink()
     assert begin(False, "trainer.precision=fp32").trainer.precision == "fp32"
 
 

@@ -81,13 +81,20 @@ def device_of(config: TrainerConfig) -> torch.device:
 
 
 def decided(config: ExperimentConfig, device: torch.device) -> ExperimentConfig:
-    """Replace precision "auto" by the one that the run began with; for a new run, bf16 if it is faster here."""
+    """Replace precision "auto" by that of the run's states; for a new run, bf16 if it is faster here."""
     if config.trainer.precision != "auto":
         return config
-    path = config.out / EXPERIMENT
-    begun = read_config(ExperimentConfig, path).trainer.precision if path.exists() else "auto"
-    fast = "bf16" if multiplies_bfloat16(device) else "fp32"
-    precision = fast if begun == "auto" else begun
+    if states_in(config.out / "states"):
+        return as_claimed(config)
+    return _with_precision(config, "bf16" if multiplies_bfloat16(device) else "fp32")
+
+
+def as_claimed(config: ExperimentConfig) -> ExperimentConfig:
+    """Return the configuration with the precision that the process that claimed the run's folder has decided on."""
+    return _with_precision(config, read_config(ExperimentConfig, config.out / EXPERIMENT).trainer.precision)
+
+
+def _with_precision(config: ExperimentConfig, precision: str) -> ExperimentConfig:
     return config.model_copy(update={"trainer": config.trainer.model_copy(update={"precision": precision})})
 
 

@@ -25,7 +25,7 @@ from asr.model.encoder import recompute_layers
 from asr.model.precision import attend_by
 from asr.training.callbacks import KeepStates, ShowPassing, ShowProgress, StepLog, TryLargestBatch, enough_memory
 from asr.training.finish import finish
-from asr.training.folder import claim_folder, decided, device_of
+from asr.training.folder import as_claimed, claim_folder, decided, device_of
 from asr.training.logs import MetricsTable, TensorBoard, one_error, within_steps
 from asr.training.plots import PlotAttention
 from asr.training.processes import company, end_with_starter, is_first, tell_prepared, wait_until_prepared
@@ -93,7 +93,7 @@ def _prepared(
         claim_folder(config)
     else:
         wait_until_prepared(asked)
-        config = decided(asked, device)
+        config = as_claimed(asked)
     L.seed_everything(config.seed, verbose=False)
     advise_to_stream(config, console)
     parts = starting_point(config, console)
