@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from command import asr
 from test_ablation import tree, written
 
 from asr.ablation import statistics
 from asr.ablation.plan import Plan
+from asr.ablation.report import write_report
 from asr.ablation.results import Errors, Results
 from asr.ablation.statistics import difference, holm, rate, seed_variance
 from asr.config import AblationConfig, read_config
@@ -112,6 +114,19 @@ def test_the_tables_hold_what_the_results_say(ablation: Path) -> None:
     by_hand = next(line for line in text.splitlines() if line.startswith("    asr train "))
     assert by_hand.endswith("base.yaml seed=0 trainer.max_steps=10 trainer.validate_every_steps=3")
     assert ablation.with_name("ABLATION-noise.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize(("choose_by", "named"), [("cer", "dev CER"), ("loss", "dev loss"), (None, "dev WER")])
+def test_the_report_names_the_measure_that_chose_the_validations(
+    ablation: Path, choose_by: str | None, named: str
+) -> None:
+    tree = yaml.safe_load(ablation.read_text())
+    if choose_by is not None:
+        tree["set"] = {"trainer.choose_by": choose_by}
+    config = read_config(AblationConfig, written(ablation, tree))
+    plan = Plan(config, ablation)
+    write_report(plan, Results(config.results))
+    assert f"the best of 4 validations by {named} is taken" in config.report.read_text()
 
 
 @pytest.mark.parametrize(

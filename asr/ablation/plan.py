@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from asr.ablation.results import Job
-from asr.config import BASE, BROUGHT, AblationConfig, DecodeConfig, ExperimentConfig, read_tree, set_key, validate
+from asr.config import (
+    BASE,
+    BROUGHT,
+    AblationConfig,
+    DecodeConfig,
+    ExperimentConfig,
+    Measure,
+    read_tree,
+    set_key,
+    validate,
+)
 from asr.errors import ConfigError
 
 Tree = dict[str, Any]
@@ -27,6 +37,7 @@ class Plan:
 
     def __init__(self, config: AblationConfig, source: Path) -> None:
         self.config, self.source = config, source
+        self.measures: list[Measure] = []  # by which the trainings choose their best validations
         for corpus in config.corpora:
             for row in self.rows(corpus):
                 self._check(Job(corpus, row, config.seeds[0]))
@@ -139,6 +150,8 @@ class Plan:
             validate(DecodeConfig, changed, named)
             return
         experiment = validate(ExperimentConfig, self.experiment(job, 1), named)
+        if experiment.chosen_by not in self.measures:
+            self.measures.append(experiment.chosen_by)
         if experiment.data.languages is not None and len(experiment.data.languages) > 1:
             raise ConfigError(f"{named}: data.languages must be one or none, for all cuts of dev and test are scored")
 

@@ -15,11 +15,12 @@ from asr.ablation.table import METRICS, Contest, Line, lines
 from asr.config import BASE
 from asr.errors import DataError
 from asr.files import write_atomically
+from asr.scoring.rates import spelled
 
 _NONE = "-"
 _HOW = """\
 Each row is base with one change, trained with the same seeds for as many steps as take the same time, timed alone and
-beside base. Of each training the best of {validations} validations by dev WER is taken, and test is decoded once, with
+beside base. Of each training the best of {validations} validations by dev {by} is taken, and test is decoded once, with
 that one. Made by `asr ablate {source}`, which also writes this file.
 
 Rates are means over the seeds, in per cent, lower is better. Their 95 % intervals hold both what was drawn by chance:
@@ -53,7 +54,8 @@ def write_report(plan: Plan, results: Results) -> None:
 
 def _head(plan: Plan) -> str:
     seeds = "" if len(plan.config.seeds) > 1 else "; of one seed, which this is, nothing is known of the latter"
-    return _HOW.format(validations=plan.config.budget.validations, source=plan.source, seeds=seeds)
+    by = " or ".join(name if name == "loss" else spelled(name) for name in plan.measures)
+    return _HOW.format(validations=plan.config.budget.validations, by=by, source=plan.source, seeds=seeds)
 
 
 def _of_corpus(plan: Plan, corpus: str, found: Sequence[Line], path: Path) -> Iterator[str]:
@@ -68,7 +70,7 @@ def _of_corpus(plan: Plan, corpus: str, found: Sequence[Line], path: Path) -> It
         yield f"![Differences of dev CER and WER, with 95 % intervals]({figure.name})"
         yield (
             "Green is better and red worse with p below 0.05, looked at alone; a filled dot stays so for all rows\n"
-            "together. The line is base, or the row that is named."
+            "together. A row with one seed so far is always grey. The line is base, or the row that is named."
         )
     yield _markdown(["row", *_rate_heads(), "seeds"], [_rates(plan, line) for line in found])
     threads = sorted({outcome.threads for line in found for outcome in line.outcomes})
