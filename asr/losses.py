@@ -7,7 +7,6 @@ an utterance.
 from __future__ import annotations
 
 import itertools
-import math
 
 import torch
 import torch.nn.functional as F
@@ -124,8 +123,3 @@ def policy_gradient(log_prob_BN: Tensor, errors_BN: Tensor, baseline_B: Tensor) 
 def linear_decay(weight: float, step: int, steps: int) -> float:
     """Return a weight that falls linearly to 0 over `steps`; with steps=0 it stays constant."""
     return weight if steps == 0 else weight * max(0.0, 1.0 - step / steps)
-
-
-def is_finite(loss: Tensor) -> bool:
-    """Return whether a scalar loss is neither NaN nor infinite."""
-    return math.isfinite(loss.detach().item())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import Counter
@@ -12,7 +13,6 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from asr import losses
 from asr.checkpoint import ModelFolder
 from asr.config import AugmentConfig, ExperimentConfig
 from asr.data.augment import derived_random
@@ -155,7 +155,8 @@ class SpeechTask(L.LightningModule):
         loss = self.combine(found, batch)
         self.last_loss = loss.item()
         self._count(batch)
-        if not losses.is_finite(loss) and not self.shared:  # else all processes find that the gradient is not finite
+        # When training is shared, all processes find that the gradient is not finite.
+        if not math.isfinite(self.last_loss) and not self.shared:
             self._tell(f"loss is {self.last_loss}", batch.ids)
             return None
         self._log(found, loss.detach(), batch)
