@@ -94,7 +94,7 @@ def test_a_batch_has_both_texts_and_ctc_is_trained_on_what_is_said(config: Path,
     assert plain.spoken == german.spoken == tokenizer.encode("two")
     batch = collate([plain, german])
     task = SpeechTask(parts, made).eval()
-    found = task.losses(batch, training=False)
+    found = task.criteria(task.dev_pass(batch))
     assert found["ctc"][0].item() == pytest.approx(found["ctc"][1].item())  # the same sound, the same words
     assert found["ce"][0].item() != pytest.approx(found["ce"][1].item())
     calls: list[object] = []
@@ -148,7 +148,7 @@ def test_what_a_run_is_chosen_by_has_to_be_measured(config: Path) -> None:
 
 def test_the_best_states_are_those_of_highest_bleu_or_lowest_wer(config: Path, tmp_path: Path) -> None:
     class Trainer:
-        sanity_checking, is_global_zero, should_stop, global_step = False, False, False, 0
+        is_global_zero, should_stop, global_step = False, False, 0
         callback_metrics: dict[str, torch.Tensor]
 
         def save_checkpoint(self, path: Path) -> None: ...

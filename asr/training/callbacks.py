@@ -77,7 +77,7 @@ class KeepStates(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         name = f"dev_{self.chosen_by}"
-        if trainer.sanity_checking or name not in trainer.callback_metrics:
+        if name not in trainer.callback_metrics:
             return
         self.validated = trainer.global_step
         value = float(trainer.callback_metrics[name])
@@ -240,7 +240,7 @@ class ShowProgress(L.Callback):
         self.progress.update(self.bar, completed=trainer.global_step, state=self._state(trainer, pl_module))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.progress.disable and not trainer.sanity_checking:
+        if self.progress.disable:
             now = time.monotonic() - self.began
             line = f"step {trainer.global_step}, {now:.0f} s: {self._state(trainer, pl_module)}"
             self.console.print(line, soft_wrap=True)
