@@ -18,19 +18,21 @@ import yaml
 from ablations import ROWS, plan, tree, written
 from command import asr as command
 from rich.console import Console
-from synthetic import corpus, experiment_file
+from synthetic import corpus, experiment, experiment_file, untrained
 
 import asr.ablation
 from asr.ablation import Progress, ablate
 from asr.ablation.commands import CommandError, Commands, locked
-from asr.ablation.measure import Measuring, diagonality, measure
+from asr.ablation.measure import Measuring, diagonality, measure, teacher_forcing
 from asr.ablation.plan import Plan
 from asr.ablation.results import Failed, Job, Results
 from asr.ablation.timing import step_times
 from asr.config import AblationConfig, ExperimentConfig, read_config
 from asr.errors import AsrError
+from asr.model.attention import explicit
 from asr.training.logs import read_metrics
 from asr.training.run import train
+from asr.training.start import data_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")
 
@@ -341,6 +343,25 @@ def test_diagonality_is_that_of_a_loop() -> None:
 def test_attention_that_is_spread_evenly_has_the_diagonality_that_the_report_tells() -> None:
     even = torch.full((1, 1, 400, 400), 1 / 400)
     assert float(diagonality(even, torch.tensor([400]), torch.tensor([400]))) == pytest.approx(0.42, abs=0.005)
+
+
+def test_rows_that_predict_the_language_do_not_count(base: Path) -> None:
+    config = experiment(base, "tokenizer.languages=[de,en]")
+    parts = untrained(config)
+    model, data = parts.model.eval(), data_of(config, parts)
+    sum_H, tokens = torch.zeros(2), 0
+    for cut in data.dev_cuts:
+        batch = data.dev_batch([cut])
+        assert batch.prefix_length == 2
+        memory = model.encode(batch.audio_BN, batch.audio_len_B)
+        _, (attention_BHLT,) = model.decoder(batch.inputs_BL, memory, explicit)
+        text_BHLT = attention_BHLT[:, :, 1:]
+        count = text_BHLT.shape[2]
+        sum_H += count * diagonality(text_BHLT, torch.tensor([count]), memory.len_B)[:, 0].detach()
+        tokens += count
+    found = teacher_forcing(config, parts)
+    assert found["diagonality"] == pytest.approx(float((sum_H / tokens).mean()), abs=1e-4)
+    assert found["best_head_diagonality"] == pytest.approx(float((sum_H / tokens).max()), abs=1e-4)
 
 
 def test_the_losses_of_dev_are_those_of_its_characters(whole: Path) -> None:

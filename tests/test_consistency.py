@@ -35,7 +35,7 @@ def test_r_drop_is_nothing_without_dropout(path: Path) -> None:
     task, data = prepared(path, *PLAIN, *STILL, "loss.r_drop=2")
     batch = data.dev_batch(list(data.train_cuts)[:3])
     plain, _ = prepared(path, *PLAIN, *STILL)
-    found, expected = task.losses(batch, training=True), plain.losses(batch, training=True)
+    found, expected = task.losses(batch), plain.losses(batch)
     assert found["r_drop"].abs().max() < 1e-6
     torch.testing.assert_close(found["ce"], expected["ce"])
 
@@ -46,7 +46,7 @@ def test_r_drop_by_hand(path: Path) -> None:
     task, data = prepared(path, *PLAIN, *more, "loss.ctc_weight=0", "model.ctc=false", "loss.r_drop=2")
     batch = data.dev_batch(list(data.train_cuts)[:4])
     torch.manual_seed(1)
-    found = task.losses(batch, training=True)
+    found = task.losses(batch)
     torch.manual_seed(1)
     features = task.model.front_end(batch.audio_BN, batch.audio_len_B)
     assert task.spec_augment is not None
@@ -71,7 +71,7 @@ def test_cr_ctc_by_hand_over_frames_that_are_real(path: Path) -> None:
     task, data = prepared(path, *PLAIN, "loss.cr_ctc=0.2")
     task.eval()
     batch = data.dev_batch(list(data.train_cuts)[:4])
-    found = task.losses(batch, training=True)
+    found = task.losses(batch)
     assert task.spec_augment is not None
     assert task.model.ctc is not None
     for b, id in enumerate(batch.ids):
@@ -103,10 +103,10 @@ def test_an_utterance_is_as_consistent_alone_as_in_a_batch(path: Path) -> None:
     task, data = prepared(path, *PLAIN, *BOTH)
     task.eval()
     cuts = list(data.train_cuts)[:8]
-    together = task.losses(data.dev_batch(cuts), training=True)
+    together = task.losses(data.dev_batch(cuts))
     assert set(together) == {"ce", "ctc", "guided", "r_drop", "cr_ctc"}
     for b, cut in enumerate(cuts):
-        for name, value_B in task.losses(data.dev_batch([cut]), training=True).items():
+        for name, value_B in task.losses(data.dev_batch([cut])).items():
             assert value_B[0] > 0
             torch.testing.assert_close(together[name][b], value_B[0], atol=2e-5, rtol=1e-5)
 
@@ -117,7 +117,7 @@ def test_consistency_is_no_part_of_the_loss_on_dev(path: Path) -> None:
     plain, _ = prepared(path, *PLAIN)
     plain.eval()
     batch = data.dev_batch(list(data.train_cuts)[:3])
-    found, expected = task.losses(batch, training=False), plain.losses(batch, training=False)
+    found, expected = task.criteria(task.dev_pass(batch)), plain.criteria(plain.dev_pass(batch))
     assert found.keys() == expected.keys() == {"ce", "ctc", "guided"}
     assert task.combine(found, batch) == plain.combine(expected, batch)
 

@@ -61,7 +61,7 @@ def said(task: SpeechTask, batch: Batch, b: int, tokens: list[int]) -> list[int]
 def test_fed_with_predictions_alone_the_loss_is_that_of_a_loop(path: Path) -> None:
     task, batch = loaded(path, "loss.scheduled_sampling={share: 1, schedule: constant}")
     assert batch.prefix_length == 2
-    got, inputs_BL = task.losses(batch, training=True)["ce"], fed(task, batch)
+    got, inputs_BL = task.losses(batch)["ce"], fed(task, batch)
     changed = 0
     for b in range(len(batch.ids)):
         gold = inputs(batch, b)
@@ -134,7 +134,7 @@ def test_the_trained_pass_reaches_the_encoder(path: Path) -> None:
     task, batch = loaded(
         path, "loss.scheduled_sampling={share: 0.5, schedule: constant}", "loss.ctc_weight=0", "model.ctc=false"
     )
-    task.losses(batch, training=True)["ce"].sum().backward()
+    task.losses(batch)["ce"].sum().backward()
     assert all(weight.grad is not None and weight.grad.any() for weight in task.model.encoder.parameters())
 
 

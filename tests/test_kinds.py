@@ -136,9 +136,9 @@ def test_an_utterance_has_the_same_loss_alone_and_in_a_batch(kind: str, config: 
     data, task = speech_data(settings, parts), SpeechTask(parts, settings)
     task.eval()
     cuts = data.train_cuts[:6]
-    together = task.losses(data.dev_batch(cuts), training=False)
+    together = task.criteria(task.dev_pass(data.dev_batch(cuts)))
     for b, cut in enumerate(cuts):
-        for name, value_B in task.losses(data.dev_batch([cut]), training=False).items():
+        for name, value_B in task.criteria(task.dev_pass(data.dev_batch([cut]))).items():
             assert value_B[0] > 0
             torch.testing.assert_close(value_B[0], together[name][b], atol=1e-4, rtol=1e-5)
 

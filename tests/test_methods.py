@@ -68,11 +68,11 @@ def test_a_step_that_is_shared_out_has_the_loss_of_the_whole(path: Path, kind: s
     task.eval()
     cuts = list(data.train_cuts)[:5]
     batch = data.dev_batch(cuts)
-    found = task.losses(batch, training=True)
+    found = task.losses(batch)
     assert set(found) == {"ce", "ctc", "guided", "r_drop", "cr_ctc", "minimum_error"}
     counts = {"step_targets": int(batch.target_len_B.sum()), "step_utterances": 5, "weight": 2.0}
     shares = [replace(data.dev_batch(some), **counts) for some in (cuts[:2], cuts[2:])]
-    own = [task.losses(share, training=True) for share in shares]
+    own = [task.losses(share) for share in shares]
     for name, value_B in found.items():
         torch.testing.assert_close(torch.cat([share[name] for share in own]), value_B, atol=1e-4, rtol=1e-4)
     halves = [task.combine(found, share) for found, share in zip(own, shares, strict=True)]

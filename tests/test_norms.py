@@ -189,7 +189,7 @@ def test_frozen_norms_keep_their_statistics(path: Path, kind: str) -> None:
     kinds = (f"model.encoder.normalization={kind}", f"model.decoder.normalization={kind}")
     task, data = prepared(path, *kinds, "optimizer.parts={encoder: 0}")
     before = {name: value.clone() for name, value in task.model.named_buffers()}
-    task.losses(data.largest_batch(), training=True)
+    task.losses(data.largest_batch())
     moved = {name.split(".")[0] for name, value in task.model.named_buffers() if not torch.equal(value, before[name])}
     assert moved == {"decoder"}
 

@@ -92,7 +92,7 @@ def steps_and_decodes(config: ExperimentConfig, batch: Batch) -> None:
         batch = data.dev_batch(list(data.train_cuts)[:2])
     task = SpeechTask(parts, config)
     optimizer = task.configure_optimizers()["optimizer"]
-    loss = task.combine(task.losses(batch, training=True), batch)
+    loss = task.combine(task.losses(batch), batch)
     loss.backward()
     assert math.isfinite(loss.item())
     weights = [w for w in task.parameters() if w.requires_grad]

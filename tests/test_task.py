@@ -113,11 +113,11 @@ def test_an_utterance_has_the_same_loss_alone_and_in_a_batch(
     for p in task.parameters():  # no bias of zero that could hide what leaks out of padding
         p.data += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
     batch = data.dev_batch(data.train_cuts)
-    together = task.losses(batch, training=False)
+    together = task.criteria(task.dev_pass(batch))
     assert set(together) == {"ce", "ctc", "guided"}
     for b, cut in enumerate(data.train_cuts):
         single = data.dev_batch([cut])
-        alone, tokens = task.losses(single, training=False), single.target_len_B[0]
+        alone, tokens = task.criteria(task.dev_pass(single)), single.target_len_B[0]
         for name, value_B in alone.items():
             per = tokens if name != "guided" else 1
             assert value_B[0] > 0
@@ -326,7 +326,7 @@ def test_batches_of_a_step_have_the_gradient_of_one_batch(path: Path) -> None:
     def gradient(*batches: Batch) -> Tensor:
         task.zero_grad()
         for batch in batches:
-            (task.combine(task.losses(batch, training=True), batch) / len(batches)).backward()
+            (task.combine(task.losses(batch), batch) / len(batches)).backward()
         return torch.cat([p.grad.flatten() for p in task.parameters() if p.grad is not None])
 
     torch.testing.assert_close(gradient(first, *others), gradient(whole), atol=1e-5, rtol=1e-4)
@@ -347,7 +347,7 @@ def test_layers_that_are_computed_again_have_the_same_gradient(path: Path, layer
     def gradients(task: SpeechTask, data: SpeechData) -> Tensor:
         batch = data.dev_batch(data.train_cuts[:3])
         torch.manual_seed(4)
-        task.combine(task.losses(batch, training=True), batch).backward()
+        task.combine(task.losses(batch), batch).backward()
         return torch.cat([p.grad.flatten() for p in task.parameters() if p.grad is not None])
 
     kept, again = (prepared(path, f"model.encoder.layer={layer}", "model.encoder.layers=2") for _ in range(2))
@@ -369,10 +369,10 @@ def test_attention_that_nothing_is_said_of_any_more_is_not_formed(path: Path) ->
     task, data = prepared(path, "loss.guided_attention={weight: 1, decay_steps: 20}")
     batch = data.dev_batch(data.train_cuts[:2])
     assert task.criteria.attention(19)
-    assert "guided" in task.losses(batch, training=True, step=19)
+    assert "guided" in task.losses(batch, step=19)
     assert not task.criteria.attention(20)
-    assert set(task.losses(batch, training=True, step=20)) == {"ce", "ctc"}
-    assert "guided" in task.losses(batch, training=False)
+    assert set(task.losses(batch, step=20)) == {"ce", "ctc"}
+    assert "guided" in task.criteria(task.dev_pass(batch))
 
 
 # ---- state ----------------------------------------------------------------------------------------------------

@@ -12,26 +12,25 @@ import json
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from asr import losses
 from asr.ablation.results import Errors, Split
-from asr.checkpoint import load_model_folder
+from asr.checkpoint import ModelFolder, load_model_folder
 from asr.config import Config, ExperimentConfig, read_config, set_key
 from asr.config.base import Location
-from asr.data.batch import Batch
 from asr.errors import DataError, printable
 from asr.evaluate import Evaluation, evaluate
 from asr.files import Place, write_atomically
-from asr.model.attention import explicit
+from asr.model.decoder import Decoder
 from asr.recognizer import Recognizer
 from asr.recognizer.searchers import options_with
+from asr.training.criteria import Pass, build_criteria
 from asr.training.finish import average
 from asr.training.start import data_of
-from asr.training.task import SpeechTask
 
 FOUND = "measured.json"
 
@@ -51,26 +50,20 @@ class Measuring(Config):
     out: Path
 
 
-class Diagonality(NamedTuple):
-    """How much cross-attention lies along the diagonal: the mean over all heads, and the value of the best head."""
-
-    mean: float
-    best_head: float
-
-
 def measure(task: Measuring) -> None:
     """Measure a model; write measured.json into the task's folder and the texts into its subfolders dev and test."""
     torch.set_num_threads(1)
     experiment = read_config(ExperimentConfig, task.run / "experiment.yaml")
     folder = average(task.run, task.out / "model")[0] if task.average else task.run / "model"
-    recognizer = _recognizer(folder, task.decode)
+    parts = load_model_folder(folder)
+    recognizer = _recognizer(parts, task.decode)
     began_s = time.process_time()  # CPU time, which other load on the machine does not change
     dev = _decode(recognizer, experiment, experiment.data.dev, task.out / "dev")
     factor = (time.process_time() - began_s) / dev.audio_s
     found: dict[str, Any] = {"dev": _split(dev), "real_time_factor": round(factor, 5)}
     if task.test is not None:
         found["test"] = _split(_decode(recognizer, experiment, task.test, task.out / "test"))
-    found |= _of_teacher_forcing(experiment, folder)
+    found |= teacher_forcing(experiment, parts)
     if not task.average:
         run = json.loads((task.run / "run.json").read_text(encoding="utf-8"))
         found["best_step"] = int(next(iter(run["best_states"])))  # the best comes first
@@ -78,9 +71,8 @@ def measure(task: Measuring) -> None:
         temporary.write_text(json.dumps(found), encoding="utf-8")
 
 
-def _recognizer(folder: Path, changes: dict[str, Any]) -> Recognizer:
+def _recognizer(parts: ModelFolder, changes: dict[str, Any]) -> Recognizer:
     """Return a recogniser with changes to the model's own decoding options."""
-    parts = load_model_folder(folder)
     given: dict[str, Any] = {}
     for key, value in changes.items():
         set_key(given, key, value, key)
@@ -102,40 +94,30 @@ def _split(found: Evaluation) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def _of_teacher_forcing(experiment: ExperimentConfig, folder: Path) -> dict[str, Any]:
+def teacher_forcing(experiment: ExperimentConfig, parts: ModelFolder) -> dict[str, Any]:
     """Return the losses and the diagonality on dev when the decoder is fed the reference texts."""
-    parts = load_model_folder(folder)
-    task = SpeechTask(parts, experiment).eval()
-    data = data_of(experiment, parts)
+    model, criteria = parts.model, build_criteria(experiment, parts)
     sums: defaultdict[str, float] = defaultdict(float)
     straight: list[Tensor] = []
     tokens: list[Tensor] = []
-    for batch in data.val_dataloader():
-        for name, value_B in task.losses(batch, training=False).items():
+    for batch in data_of(experiment, parts).val_dataloader():
+        features = model.front_end(batch.audio_BN, batch.audio_len_B)
+        run = Pass(model, batch, features, attention=True, training=False)
+        for name, value_B in criteria(run).items():
             sums[name] += float(value_B.sum())
         sums["characters"] += sum(map(len, batch.texts))
-        attentions, frames_B = cross_attention(task, batch)
-        if attentions:
-            straight.append(diagonality(torch.cat(attentions, dim=1), batch.target_len_B, frames_B))
-            tokens.append(batch.target_len_B)
-    found: dict[str, Any] = {"parameters": parts.model.parameters_count}
+        if isinstance(model.decoder, Decoder):
+            attention_BHLT = torch.cat(run.text_attentions, dim=1)
+            straight.append(diagonality(attention_BHLT, run.text_rows_B, run.memory.len_B))
+            tokens.append(run.text_rows_B)
+    found: dict[str, Any] = {"parameters": model.parameters_count}
     found["dev_losses"] = {n: round(sums[n] / sums["characters"], 5) for n in ("ce", "ctc") if n in sums}
     if straight:
-        of_all = _weighed(torch.cat(straight, dim=1), torch.cat(tokens))
-        found |= {"diagonality": round(of_all.mean, 4), "best_head_diagonality": round(of_all.best_head, 4)}
+        straight_HB, tokens_B = torch.cat(straight, dim=1), torch.cat(tokens)
+        of_head_H = (straight_HB * tokens_B).sum(1) / tokens_B.sum()
+        found["diagonality"] = round(float(of_head_H.mean()), 4)
+        found["best_head_diagonality"] = round(float(of_head_H.max()), 4)
     return found
-
-
-def cross_attention(task: SpeechTask, batch: Batch) -> tuple[list[Tensor], Tensor]:
-    """Return each decoder layer's cross-attention (B, H, L, T), given the texts, and the frames (B,) of each utterance.
-
-    There are no layers if the model has no attention decoder.
-    """
-    memory = task.model.encode(batch.audio_BN, batch.audio_len_B)
-    if not task.attends:
-        return [], memory.len_B
-    _, attentions = task.model.decoder(batch.inputs_BL, memory, explicit, batch.target_len_B)
-    return attentions, memory.len_B
 
 
 def diagonality(attention_BHLT: Tensor, len_B: Tensor, frames_B: Tensor) -> Tensor:
@@ -146,9 +128,3 @@ def diagonality(attention_BHLT: Tensor, len_B: Tensor, frames_B: Tensor) -> Tens
     """
     heads = attention_BHLT.split(1, dim=1)
     return torch.stack([1 - losses.guided_attention(head_B1LT, len_B, frames_B) for head_B1LT in heads])
-
-
-def _weighed(straight_HB: Tensor, tokens_B: Tensor) -> Diagonality:
-    """Average each head over utterances, weighted by their tokens."""
-    of_head_H = (straight_HB * tokens_B).sum(1) / tokens_B.sum()
-    return Diagonality(float(of_head_H.mean()), float(of_head_H.max()))

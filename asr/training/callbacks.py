@@ -135,7 +135,7 @@ class TryLargestBatch(L.Callback):
         before = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]  # such as the running statistics of norms
         try:
             with trainer.precision_plugin.forward_context():
-                pl_module.combine(pl_module.losses(batch, training=True), batch).backward()
+                pl_module.combine(pl_module.losses(batch), batch).backward()
         except (RuntimeError, MemoryError) as e:
             if not out_of_memory(e):
                 raise

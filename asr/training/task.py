@@ -110,11 +110,9 @@ class SpeechTask(L.LightningModule):
         """Seconds of the run over all starts, each since its task was made; work lost in a crash does not count."""
         return self.wall_s_before + time.monotonic() - self.began
 
-    def losses(self, batch: Batch, *, training: bool, step: int | None = None) -> dict[str, Tensor]:
-        """Return the values (B,) of each criterion by name; in training, of those that count at `step` (None: all)."""
+    def losses(self, batch: Batch, step: int | None = None) -> dict[str, Tensor]:
+        """Return the values (B,) in training of each criterion that counts at `step` (None: all), by name."""
         criteria = self.criteria
-        if not training:
-            return criteria(self._plain(batch))
         features = self.model.front_end(batch.audio_BN, batch.audio_len_B)
         first, *second = (self._augmented(features, batch.ids, masks) for masks in criteria.views)
         attention = criteria.attention(step)
@@ -123,7 +121,7 @@ class SpeechTask(L.LightningModule):
             run.view(view)
         return criteria(run)
 
-    def _plain(self, batch: Batch) -> Pass:
+    def dev_pass(self, batch: Batch) -> Pass:
         """Return a validation pass of a batch."""
         features = self.model.front_end(batch.audio_BN, batch.audio_len_B)
         return Pass(self.model, batch, features, attention=self.criteria.attention(None), training=False)
@@ -151,7 +149,7 @@ class SpeechTask(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         self.ids_of_step += batch.ids
-        found = self.losses(batch, training=True, step=self.global_step)
+        found = self.losses(batch, self.global_step)
         loss = self.combine(found, batch)
         self.last_loss = loss.item()
         self._count(batch)
@@ -238,7 +236,7 @@ class SpeechTask(L.LightningModule):
     # ---- validation -------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        run = self._plain(batch)
+        run = self.dev_pass(batch)
         found, memory = self.criteria(run), run.memory
         best = self.recognizer.decode(batch.audio_BN, batch.audio_len_B, batch.languages, batch.tasks, memory)
         for b, (id, hypotheses) in enumerate(zip(batch.ids, best, strict=True)):

@@ -102,6 +102,17 @@ class Pass:
         logits_BLV, attentions = self.decoder(self.inputs_BL, self.memory, attend, self.batch.target_len_B)
         return logits_BLV, attentions
 
+    @property
+    def text_attentions(self) -> list[Tensor]:
+        """Cross-attention weights without the rows that predict start tokens, such as the language."""
+        _, attentions = self.decoded
+        return [attention_BHLT[:, :, self.batch.prefix_length - 1 :] for attention_BHLT in attentions]
+
+    @property
+    def text_rows_B(self) -> Tensor:
+        """Number of the remaining rows of each utterance: its text tokens and the end token."""
+        return self.batch.text_len_B + 1
+
     @cached_property
     def ctc_BTV(self) -> Tensor:
         """Log-probabilities (B, T, V) of the CTC head."""
@@ -187,11 +198,9 @@ class GuidedAttention:
         return losses.linear_decay(self.config.weight, step, self.config.decay_steps)
 
     def __call__(self, run: Pass) -> Tensor:
-        _, attentions = run.decoded
+        attentions = run.text_attentions
         chosen = [attentions[layer][:, [head]] for layer, head in self.config.heads] or attentions
-        own = run.batch.prefix_length - 1  # rows that predict start tokens, such as the language
-        attention_BHLT, len_B = torch.cat(chosen, dim=1)[:, :, own:], run.batch.target_len_B - own
-        return losses.guided_attention(attention_BHLT, len_B, run.memory.len_B, self.config.width)
+        return losses.guided_attention(torch.cat(chosen, dim=1), run.text_rows_B, run.memory.len_B, self.config.width)
 
 
 class Criteria:
