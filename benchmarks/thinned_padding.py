@@ -28,7 +28,8 @@ from asr.data.batch import pad_audio
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.features import Features
 from asr.model.encoder import Encoder
-from asr.model.padding import KeepSilence, Padded, Subsampling
+from asr.model.padding import KeepSilence, Padded
+from asr.model.subsampling import Subsampling
 from asr.pretrained import import_model, with_padding
 from asr.recognizer import Recognizer
 

@@ -13,22 +13,11 @@ from torch import Tensor, nn
 
 from asr.features import BLUR, Features, real_frames
 from asr.model.masks import log_weight
+from asr.model.subsampling import Subsampling
 
 LEVELS = (-1.5, -1.0, -0.5)  # of silence as a feature, which depends on how loud the speech is
 LENGTHS_S = (0.9, 1.6, 4.0, 14.0)  # of the speech
 WIDEST = 50  # frames in a cell of silence
-
-
-class Subsampling(Protocol):
-    """Shortens (B, T, F) with lengths (B,) to (B, ceil(T / factor), D)."""
-
-    factor: int
-
-    def __call__(self, x_BTF: Tensor, len_B: Tensor) -> Tensor: ...
-
-    def lengths(self, len_B: Tensor) -> Tensor:
-        """Return the number of output frames for `len_B` input frames."""
-        ...
 
 
 class Padded(NamedTuple):

@@ -22,21 +22,26 @@ def _initialize(convs: nn.ModuleList) -> None:
         nn.init.zeros_(conv.bias)
 
 
-def _halved(len_B: Tensor, times: int = 1) -> Tensor:
-    for _ in range(times):
-        len_B = (len_B + 1) // 2
-    return len_B
+class Subsampling(nn.Module):
+    """Shortens (B, T, F) with lengths (B,) to (B, ceil(T / factor), D)."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def lengths(self, len_B: Tensor) -> Tensor:
+        """Return the number of output frames for `len_B` input frames."""
+        return -(-len_B // self.factor)
 
 
-class Conv1dSubsampling(nn.Module):
+class Conv1dSubsampling(Subsampling):
     """1-D convolutions of width 3 over time.
 
     Their strides are 1, 2 for a factor of 2 (Whisper's stem), 2, 2 for 4 and 2, 2, 2 for 8.
     """
 
     def __init__(self, n_mels: int, channels: int, dim: int, factor: int, activation: nn.Module) -> None:
-        super().__init__()
-        self.factor = factor
+        super().__init__(factor)
         self.strides = {2: (1, 2), 4: (2, 2), 8: (2, 2, 2)}[factor]
         sizes = [n_mels, *[channels] * (len(self.strides) - 1), dim]
         self.convs = nn.ModuleList(
@@ -51,20 +56,15 @@ class Conv1dSubsampling(nn.Module):
         for conv, stride in zip(self.convs, self.strides, strict=True):
             real_B1T = real_frames(len_B, x_BCT.shape[2])[:, None]
             x_BCT = self.activation(conv(x_BCT.masked_fill(~real_B1T, 0.0)))
-            len_B = len_B if stride == 1 else _halved(len_B)
+            len_B = -(-len_B // stride)
         return x_BCT.transpose(1, 2)
 
-    def lengths(self, len_B: Tensor) -> Tensor:
-        """Return the number of output frames for `len_B` input frames."""
-        return _halved(len_B, self.strides.count(2))
 
-
-class Conv2dSubsampling(nn.Module):
+class Conv2dSubsampling(Subsampling):
     """3 x 3 convolutions with stride 2 over time and frequency, then a linear map to the model's width."""
 
     def __init__(self, n_mels: int, channels: int, dim: int, factor: int, activation: nn.Module) -> None:
-        super().__init__()
-        self.factor = factor
+        super().__init__(factor)
         count = int(math.log2(factor))
         sizes = [1, *[channels] * count]
         self.convs = nn.ModuleList(
@@ -83,23 +83,18 @@ class Conv2dSubsampling(nn.Module):
         for conv in self.convs:
             real_B1T1 = real_frames(len_B, x_BCTF.shape[2])[:, None, :, None]
             x_BCTF = self.activation(conv(x_BCTF.masked_fill(~real_B1T1, 0.0)))
-            len_B = _halved(len_B)
+            len_B = -(-len_B // 2)
         return self.out(x_BCTF.transpose(1, 2).flatten(2))
 
-    def lengths(self, len_B: Tensor) -> Tensor:
-        """Return the number of output frames for `len_B` input frames."""
-        return _halved(len_B, len(self.convs))
 
-
-class GluSubsampling(nn.Module):
+class GluSubsampling(Subsampling):
     """1-D convolutions of width 5 and stride 2 over time, each with a gated linear unit (Synnaeve et al. 2020).
 
     This is the stem of fairseq's Speech2Text (Wang et al. 2020), whose own version lets padding into the last frames.
     """
 
     def __init__(self, n_mels: int, channels: int, dim: int, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
+        super().__init__(factor)
         sizes = [n_mels, *[channels] * (int(math.log2(factor)) - 1), dim]
         self.convs = nn.ModuleList(
             nn.Conv1d(i, 2 * o, 5, stride=2, padding=2) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
@@ -112,12 +107,5 @@ class GluSubsampling(nn.Module):
         for conv in self.convs:
             real_B1T = real_frames(len_B, x_BCT.shape[2])[:, None]
             x_BCT = F.glu(conv(x_BCT.masked_fill(~real_B1T, 0.0)), dim=1)
-            len_B = _halved(len_B)
+            len_B = -(-len_B // 2)
         return x_BCT.transpose(1, 2)
-
-    def lengths(self, len_B: Tensor) -> Tensor:
-        """Return the number of output frames for `len_B` input frames."""
-        return _halved(len_B, len(self.convs))
-
-
-Subsampling = Conv1dSubsampling | Conv2dSubsampling | GluSubsampling
