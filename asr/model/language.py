@@ -11,27 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asr.model.attention import KeyValue, SelfAttention
+from asr.model.attention import KeyValue
 from asr.model.cache import Cache
-from asr.model.layers import Dropout, FeedForward, Residual
+from asr.model.encoder import EncoderLayer
+from asr.model.layers import Dropout
 from asr.model.masks import causal
 from asr.model.position import SinusoidalPosition
 from asr.model.rows import Rows
 
 
-class CausalLayer(nn.Module):
-    """Self-attention over the past and feed-forward, each with its residual."""
-
-    def __init__(self, dim: int, attention: SelfAttention, feed_forward: FeedForward, residual: Residual, p: float):
-        super().__init__()
-        self.attention, self.attention_residual = attention, residual(dim, p)
-        self.feed_forward, self.feed_forward_residual = feed_forward, residual(dim, p)
-
-    def forward(self, x_ND: Tensor, rows: Rows, causal_LL: Tensor) -> Tensor:
-        """Process all tokens of all texts at once."""
-        y_ND = self.attention(self.attention_residual.enter(x_ND), rows, causal_LL)
-        x_ND = self.attention_residual.leave(x_ND, y_ND)
-        return self.feed_forward_residual.leave(x_ND, self.feed_forward(self.feed_forward_residual.enter(x_ND)))
+class CausalLayer(EncoderLayer):
+    """An encoder's layer whose self-attention sees the past alone, and which can go on token by token."""
 
     def step(self, x_NLD: Tensor, past: KeyValue, length: int) -> Tensor:
         """Feed L more tokens to each hypothesis; their keys and values are written into `past`."""
