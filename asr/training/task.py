@@ -34,7 +34,7 @@ from asr.training.schedule import Schedule, build_schedule
 _MOST_SKIPPED = 10
 
 
-class Heard(NamedTuple):
+class DevResult(NamedTuple):
     """A decoded dev utterance; losses: each criterion, summed over its tokens; language: that of the text."""
 
     reference: str
@@ -82,7 +82,7 @@ class SpeechTask(L.LightningModule):
         self.began, self.wall_s_before = time.monotonic(), 0.0
         self.applied: Counter[str] = Counter()  # counts of this process since it started
         self.applied_before: Counter[str] = Counter()
-        self.heard: dict[str, Heard] = {}
+        self.dev_results: dict[str, DevResult] = {}
         self.recognised: list[Recognised] = []  # at the last validation
         self.last_loss: float | None = None
         self.on_skip: Callable[[str], None] = print
@@ -243,20 +243,20 @@ class SpeechTask(L.LightningModule):
             text = self.tokenizer.decode(list(hypotheses[0].tokens))
             sums = {name: float(value_B[b]) for name, value_B in found.items()}
             told = batch.tasks[b], batch.text_languages[b]
-            self.heard[id] = Heard(batch.texts[b], text, *told, sums, int(batch.target_len_B[b]))
+            self.dev_results[id] = DevResult(batch.texts[b], text, *told, sums, int(batch.target_len_B[b]))
 
     def on_validation_epoch_end(self) -> None:
-        heard, self.heard = dict(sorted(gathered(self.heard).items())), {}
+        results, self.dev_results = dict(sorted(gathered(self.dev_results).items())), {}
         sums = {
-            name: torch.tensor(sum(h.losses[name] for h in heard.values()), dtype=torch.double)
-            for name in next(iter(heard.values())).losses
+            name: torch.tensor(sum(r.losses[name] for r in results.values()), dtype=torch.double)
+            for name in next(iter(results.values())).losses
         }
-        tokens = sum(h.tokens for h in heard.values())
+        tokens = sum(r.tokens for r in results.values())
         # With the criterion weights of the first step: weights that decay would make any later state look better.
-        dev_loss = self.criteria.weighed(sums, tokens, len(heard), 0).float()
+        dev_loss = self.criteria.weighed(sums, tokens, len(results), 0).float()
         self.log("dev_loss", dev_loss)
         self.recognised = [
-            Recognised(Row(id, h.reference, h.language), h.hypothesis, task=h.task) for id, h in heard.items()
+            Recognised(Row(id, r.reference, r.language), r.hypothesis, task=r.task) for id, r in results.items()
         ]
         config = self.config
         found = measured(scores_by_task(self.recognised, config.scored_with))
