@@ -26,12 +26,12 @@ from asr.features import FrontEnd, build_front_end
 from asr.model.additive import Additive
 from asr.model.attention import CrossAttention, Form, SelfAttention
 from asr.model.band import Chunks, Window
-from asr.model.conditional import LengthHead, MaskedDecoder
 from asr.model.conformer import ConformerLayer, ConvolutionModule
 from asr.model.decoder import Decoder, DecoderLayer
 from asr.model.encoder import Encoder, EncoderLayer, Layer
 from asr.model.heads import CTCHead
 from asr.model.language import CausalLayer, LanguageModel
+from asr.model.masked import LengthHead, MaskedDecoder
 from asr.model.layers import FeedForward, PostNorm, PreNorm, Stacked
 from asr.model.norms import BatchNorm, Norm, PowerNorm, RMSNorm
 from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilence

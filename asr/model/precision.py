@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from asr.model.attention import Attend, CrossAttention, SelfAttention, blockwise
-from asr.model.conditional import MaskedDecoder
 from asr.model.decoder import Decoder
 from asr.model.layers import FeedForward
+from asr.model.masked import MaskedDecoder
 from asr.model.speech import SpeechModel
 from asr.model.transducer import Transducer
 

@@ -196,8 +196,8 @@ class MaskPredictSearcher:
     def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]:
         length_BK, log_prob_BK = self._lengths(memory, caps)
         K = length_BK.shape[1]
-        heard = self.decoder.hear(memory).repeated(K)
-        fill = partial(self.decoder.fill, heard=heard)
+        projected = self.decoder.project_memory(memory).repeated(K)
+        fill = partial(self.decoder.fill, projected=projected)
         filler = Filler(fill, prefix_BP.repeat_interleave(K, 0), self.mask_id, self.never)
         filled = mask_predict(filler, length_BK.flatten(), self.iterations)
         texts, sums = filled.tokens_NL.tolist(), filled.log_prob_NL.sum(1).tolist()
@@ -246,7 +246,7 @@ class MaskCTCSearcher:
         log_prob_BL = _padded([path.log_probs[:cap] for path, cap in zip(paths, caps, strict=True)])
         lengths = [min(cap, len(path.tokens)) for path, cap in zip(paths, caps, strict=True)]
         unsure_BL, device = log_prob_BL.exp() < self.threshold, prefix_BP.device
-        fill = partial(self.decoder.fill, heard=self.decoder.hear(memory))
+        fill = partial(self.decoder.fill, projected=self.decoder.project_memory(memory))
         filler = Filler(fill, prefix_BP, self.blank_id, self.never)
         given = tokens_BL.to(device), torch.tensor(lengths, device=device), unsure_BL.to(device)
         filled = refine(filler, *given, self.iterations)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from asr.checkpoint import ModelFolder
 from asr.config import ExperimentConfig, GuidedAttentionConfig, LossConfig
 from asr.errors import ConfigError
-from asr.model.conditional import MaskedDecoder
 from asr.model.decoder import Decoder
+from asr.model.masked import MaskedDecoder
 from asr.model.speech import SpeechModel
 from asr.tokenizer import Tokenizer
 from asr.training.criteria.base import (

@@ -46,7 +46,7 @@ class MaskedCrossEntropy(Steady):
         masked_BL = self._masked(run).to(targets_BL.device)
         text_BL = targets_BL.masked_fill(masked_BL, self.mask)
         tokens_BL = torch.cat([batch.tokens_BL[:, :P], text_BL], dim=1)
-        logits_BLV = decoder(tokens_BL, P + batch.text_len_B, decoder.hear(run.memory))[:, P:]
+        logits_BLV = decoder(tokens_BL, P + batch.text_len_B, decoder.project_memory(run.memory))[:, P:]
         smoothing = self.smoothing if run.training else 0.0
         return losses.masked_cross_entropy(logits_BLV, targets_BL, masked_BL, smoothing)
 

@@ -21,16 +21,16 @@ from asr.model.position import Position
 from asr.model.rows import Rows
 
 
-class Heard(NamedTuple):
+class ProjectedMemory(NamedTuple):
     """Each layer's keys and values (N, H, T, K) of the encoder states, and their log-weights."""
 
     memory: tuple[KeyValue, ...]
     weight_N11T: Tensor
 
-    def repeated(self, count: int) -> Heard:
+    def repeated(self, count: int) -> ProjectedMemory:
         """Repeat each utterance for `count` texts, which are adjacent."""
         pairs = tuple((k.repeat_interleave(count, 0), v.repeat_interleave(count, 0)) for k, v in self.memory)
-        return Heard(pairs, self.weight_N11T.repeat_interleave(count, 0))
+        return ProjectedMemory(pairs, self.weight_N11T.repeat_interleave(count, 0))
 
 
 class LengthHead(nn.Module):
@@ -83,20 +83,20 @@ class MaskedDecoder(nn.Module):
         self.output = output
         self.length = length
 
-    def forward(self, tokens_NL: Tensor, len_N: Tensor, heard: Heard) -> Tensor:
+    def forward(self, tokens_NL: Tensor, len_N: Tensor, projected: ProjectedMemory) -> Tensor:
         """Return logits (N, L, V) of the token at each position."""
         rows = Rows(len_N, tokens_NL.shape[1])
         x_ND = self.dropout(rows.pack(self.position(self.embedding(tokens_NL))))
         seen_N11L = log_weight(real_frames(len_N, tokens_NL.shape[1]))[:, None, None]
-        for layer, memory in zip(self.layers, heard.memory, strict=True):
-            x_ND, _ = layer(x_ND, rows, seen_N11L, memory, heard.weight_N11T, None)
+        for layer, memory in zip(self.layers, projected.memory, strict=True):
+            x_ND, _ = layer(x_ND, rows, seen_N11L, memory, projected.weight_N11T, None)
         return self.output(rows.spread(self.norm(x_ND)))
 
-    def hear(self, memory: Memory) -> Heard:
+    def project_memory(self, memory: Memory) -> ProjectedMemory:
         """Project the encoder states once for all calls."""
         pairs = tuple(layer.cross_attention.project_memory(memory.states_BTD) for layer in self.layers)
-        return Heard(pairs, memory.log_weight_BT[:, None, None])
+        return ProjectedMemory(pairs, memory.log_weight_BT[:, None, None])
 
-    def fill(self, tokens_NL: Tensor, len_N: Tensor, heard: Heard) -> Tensor:
+    def fill(self, tokens_NL: Tensor, len_N: Tensor, projected: ProjectedMemory) -> Tensor:
         """Return log-probabilities (N, L, V) in float32, as the search needs them."""
-        return self(tokens_NL, len_N, heard).float().log_softmax(-1)
+        return self(tokens_NL, len_N, projected).float().log_softmax(-1)
