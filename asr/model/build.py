@@ -29,7 +29,6 @@ from asr.model.band import Chunks, Window
 from asr.model.conformer import ConformerLayer, ConvolutionModule
 from asr.model.decoder import Decoder, DecoderLayer
 from asr.model.encoder import Encoder, EncoderLayer, Layer
-from asr.model.heads import CTCHead
 from asr.model.language import CausalLayer, LanguageModel
 from asr.model.masked import LengthHead, MaskedDecoder
 from asr.model.layers import FeedForward, PostNorm, PreNorm, Stacked
@@ -39,7 +38,7 @@ from asr.model.pointer import Pointer
 from asr.model.position import LearnedPosition, NoPosition, Position, SinusoidalPosition
 from asr.model.recurrent import RecurrentLayer
 from asr.model.relative import Rotary, Shaw, TransformerXL
-from asr.model.speech import SpeechModel
+from asr.model.speech import CTCHead, SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
 from asr.model.transducer import ConvPredictor, Joiner, LstmPredictor, Transducer
 

@@ -1,4 +1,7 @@
-"""The whole model: front end, encoder and, depending on the configuration, a decoder and a CTC head."""
+"""The whole model: front end, encoder and, depending on the configuration, a decoder and a CTC head.
+
+Shapes: B batch, N samples, T frames, D width, V vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,19 @@ from torch import Tensor, nn
 
 from asr.features import FrontEnd
 from asr.model.encoder import Encoder
-from asr.model.heads import CTCHead
 from asr.model.masks import Memory
+
+
+class CTCHead(nn.Module):
+    """Per-frame log-probabilities of tokens and blank for CTC (Graves et al. 2006)."""
+
+    def __init__(self, dim: int, vocab_size: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(dim, vocab_size)
+
+    def forward(self, memory: Memory) -> Tensor:
+        """Return log-probabilities (B, T, V) in float32."""
+        return self.output(memory.states_BTD.to(self.output.weight.dtype)).float().log_softmax(-1)
 
 
 class SpeechModel(nn.Module):
