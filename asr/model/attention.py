@@ -157,10 +157,10 @@ class Form(nn.Module):
 class SelfAttention(nn.Module):
     """Self-attention; queries, keys and values come from one matrix product."""
 
-    def __init__(self, dim: int, heads: int, attend: Attend = fused, form: Form | None = None) -> None:
+    def __init__(self, dim: int, heads: int, form: Form | None = None) -> None:
         super().__init__()
         self.heads = heads
-        self.attend = attend
+        self.attend: Attend = fused
         self.form = form or Form()
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
@@ -196,11 +196,11 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Attention from tokens to encoder states; `attend` is for search, where each token reads the keys again."""
 
-    def __init__(self, dim: int, heads: int, attend: Attend = fused, form: Form | None = None) -> None:
+    def __init__(self, dim: int, heads: int, form: Form) -> None:
         super().__init__()
         self.heads = heads
-        self.attend = attend
-        self.form = form or Form()
+        self.attend: Attend = fused
+        self.form = form
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)

@@ -30,8 +30,8 @@ from asr.model.conformer import ConformerLayer, ConvolutionModule
 from asr.model.decoder import Decoder, DecoderLayer
 from asr.model.encoder import Encoder, EncoderLayer, Layer
 from asr.model.language import CausalLayer, LanguageModel
-from asr.model.masked import LengthHead, MaskedDecoder
 from asr.model.layers import FeedForward, PostNorm, PreNorm, Stacked
+from asr.model.masked import LengthHead, MaskedDecoder
 from asr.model.norms import BatchNorm, Norm, PowerNorm, RMSNorm
 from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilence
 from asr.model.pointer import Pointer
@@ -139,7 +139,7 @@ def _layer(model: ModelConfig) -> Layer:
     def feed_forward() -> FeedForward:
         return FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p)
 
-    attention = SelfAttention(dim, config.heads, form=_reaching(config, _form(dim, config)))
+    attention = SelfAttention(dim, config.heads, _reaching(config, _form(dim, config)))
     if config.layer == "conformer":
         convolution = ConvolutionModule(dim, config.kernel, norm)
         return ConformerLayer(dim, attention, convolution, (feed_forward(), feed_forward()), residual, norm(dim), p)
@@ -209,8 +209,8 @@ def _decoder(model: ModelConfig, config: TransformerDecoderConfig, vocab_size: i
     layers = [
         DecoderLayer(
             dim,
-            SelfAttention(dim, config.heads, form=_form(dim, config)),
-            CrossAttention(dim, config.heads, form=_score(dim, config)),
+            SelfAttention(dim, config.heads, _form(dim, config)),
+            CrossAttention(dim, config.heads, _score(dim, config)),
             FeedForward(dim, config.feed_forward, _ACTIVATIONS[model.activation](), p),
             residual,
             p,

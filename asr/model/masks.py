@@ -41,9 +41,9 @@ class Memory(NamedTuple):
         )
 
 
-def log_weight(may_attend: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def log_weight(may_attend: Tensor) -> Tensor:
     """Turn a boolean mask (True = may be attended to) into log-weights of the same shape."""
-    return torch.zeros(may_attend.shape, dtype=dtype, device=may_attend.device).masked_fill(~may_attend, -math.inf)
+    return torch.zeros(may_attend.shape, device=may_attend.device).masked_fill(~may_attend, -math.inf)
 
 
 def causal(L: int, device: torch.device, past: int = 0) -> Tensor:
