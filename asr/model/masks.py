@@ -26,7 +26,7 @@ class Memory(NamedTuple):
     log_weight_BT: Tensor
     len_B: Tensor
 
-    def part(self, rows: Sequence[int]) -> Memory:
+    def part(self, rows: Sequence[int] | slice) -> Memory:
         """Return the memory of the utterances `rows`."""
         return Memory(*(x[rows] for x in self))
 

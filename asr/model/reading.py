@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from asr.model.decoder import Decoder
 from asr.model.masks import Memory
@@ -40,12 +41,12 @@ class Reading(NamedTuple):
 
 def readings(decoder: Decoder, memory: Memory, prefix_BP: Tensor, texts: Sequence[Sequence[int]]) -> Iterator[Reading]:
     """Split windows into parts small enough to keep the attention weights small; texts have no start or end tokens."""
-    longest = max(map(len, texts), default=0)
+    if not texts:
+        return
+    tokens_BL = pad_sequence([torch.tensor(text, dtype=torch.long) for text in texts], batch_first=True)
+    tokens_BL = tokens_BL.to(prefix_BP.device)
     heads = max(layer.cross_attention.heads for layer in decoder.layers)
-    size = max(1, MOST_WEIGHTS // (heads * (prefix_BP.shape[1] + longest) * memory.states_BTD.shape[1]))
+    size = max(1, MOST_WEIGHTS // (heads * (prefix_BP.shape[1] + tokens_BL.shape[1]) * memory.states_BTD.shape[1]))
     for at in range(0, len(texts), size):
         part = slice(at, at + size)
-        tokens_BL = torch.zeros(len(texts[part]), longest, dtype=torch.long, device=prefix_BP.device)
-        for row_L, text in zip(tokens_BL, texts[part], strict=True):
-            row_L[: len(text)] = torch.tensor(text, dtype=torch.long)
-        yield Reading(part, Memory(*(x[part] for x in memory)), prefix_BP[part], texts[part], tokens_BL)
+        yield Reading(part, memory.part(part), prefix_BP[part], texts[part], tokens_BL[part])
