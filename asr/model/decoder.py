@@ -46,13 +46,16 @@ class DecoderLayer(nn.Module):
         self,
         x_ND: Tensor,
         rows: Rows,
-        causal_LL: Tensor,
+        weight_BHLL: Tensor,
         memory: KeyValue,
         weight_B11T: Tensor,
         attend: Attend | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Process all tokens of all texts at once; `attend`, if given, replaces the cross-attention's own."""
-        y_ND = self.self_attention(self.self_residual.enter(x_ND), rows, causal_LL)
+        """Process all tokens of all texts at once; `attend`, if given, replaces the cross-attention's own.
+
+        weight_BHLL: log-weights of the tokens, to which they broadcast.
+        """
+        y_ND = self.self_attention(self.self_residual.enter(x_ND), rows, weight_BHLL)
         x_ND = self.self_residual.leave(x_ND, y_ND)
         x_BLD = rows.spread(self.cross_residual.enter(x_ND))
         # All texts of an utterance become queries to the same memory, so keys and values are never copied.
