@@ -6,6 +6,7 @@ vocabulary, S scorers.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from asr.compaction import closed_up, hypotheses
-from asr.decode.search import Hypothesis, SearchOptions, Weighted, reorder, start, step
+from asr.decode.search import Hypothesis, SearchOptions, Weighted, hypothesis, reorder, start, step, weighted_sum
 
 
 @torch.inference_mode()
@@ -37,7 +38,7 @@ def sample(
     al. 2020).
     """
     K, longest, device = len(seeds_BK[0]), max(max_tokens_B, default=0), prefix_BP.device
-    uniform_RL = torch.stack([_uniforms(seed, longest) for seeds in seeds_BK for seed in seeds]).to(device)
+    uniform_RL = _uniforms(seeds_BK, longest).to(device)
     tokens_RL = torch.full(uniform_RL.shape, eos_id, device=device)
     parts_RLS = torch.zeros(*uniform_RL.shape, len(scorers), device=device)
     utterances = list(range(len(prefix_BP)))
@@ -45,7 +46,7 @@ def sample(
     open_N = torch.ones_like(row_N, dtype=torch.bool)
     log_probs, states = start(scorers, memory, prefix_BP, K)
     for length in range(longest):
-        token_N = _pick(_total(scorers, log_probs) / temperature, uniform_RL[row_N, length], top_p)
+        token_N = _pick(weighted_sum(scorers, log_probs) / temperature, uniform_RL[row_N, length], top_p)
         token_N = torch.where(open_N, token_N, eos_id)
         tokens_RL[row_N, length] = token_N
         parts_RLS[row_N, length] = torch.stack([_chosen(x_NV, token_N) for x_NV in log_probs], dim=1)
@@ -61,10 +62,11 @@ def sample(
             row_N, open_N, token_N = row_N[kept_N], open_N[kept_N], token_N[kept_N]
             states = reorder(scorers, states, kept_N)
         log_probs, states = step(scorers, token_N[:, None], states)
-    caps = [cap for cap in max_tokens_B for _ in range(K)]
-    rows = zip(tokens_RL.tolist(), parts_RLS, caps, strict=True)
-    texts = [_hypothesis(tokens[:cap], parts_LS, eos_id, scorers, options) for tokens, parts_LS, cap in rows]
-    return [texts[at : at + K] for at in range(0, len(texts), K)]
+    rows = zip(tokens_RL.tolist(), parts_RLS, strict=True)
+    return [
+        [_text(tokens[:cap], parts_LS, eos_id, scorers, options) for tokens, parts_LS in itertools.islice(rows, K)]
+        for cap in max_tokens_B
+    ]
 
 
 def ranked(drawn: Iterable[Hypothesis]) -> list[Hypothesis]:
@@ -72,16 +74,10 @@ def ranked(drawn: Iterable[Hypothesis]) -> list[Hypothesis]:
     return sorted({(h.tokens, h.truncated): h for h in drawn}.values(), key=lambda h: -h.score)
 
 
-def _uniforms(seed: int, count: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(count, generator=generator, dtype=torch.float64)
-
-
-def _total(scorers: Sequence[Weighted], log_probs: Sequence[Tensor]) -> Tensor:
-    total_NV = torch.zeros(())
-    for weighted, log_prob_NV in zip(scorers, log_probs, strict=True):
-        total_NV = total_NV + weighted.weight * log_prob_NV
-    return total_NV
+def _uniforms(seeds_BK: Sequence[Sequence[int]], count: int) -> Tensor:
+    """Draw `count` numbers from [0, 1) for each text: (R, L)."""
+    generators = [torch.Generator().manual_seed(seed) for seeds in seeds_BK for seed in seeds]
+    return torch.stack([torch.rand(count, generator=own, dtype=torch.float64) for own in generators])
 
 
 def _chosen(log_prob_NV: Tensor, token_N: Tensor) -> Tensor:
@@ -104,11 +100,12 @@ def _nucleus(prob_NV: Tensor, top_p: float) -> Tensor:
     return torch.zeros_like(prob_NV).scatter(-1, at_NV, sorted_NV.where(before_NV < top_p, 0.0))
 
 
-def _hypothesis(
+def _text(
     tokens: list[int], parts_LS: Tensor, eos_id: int, scorers: Sequence[Weighted], options: SearchOptions
 ) -> Hypothesis:
+    """Return the text that ends with the first end token; without one it is truncated."""
     ended = eos_id in tokens
     text = tuple(tokens[: tokens.index(eos_id)] if ended else tokens)
-    parts = dict(zip((w.name for w in scorers), parts_LS[: len(text) + ended].sum(0).tolist(), strict=True))
-    total = sum(w.weight * parts[w.name] for w in scorers) + options.length_bonus * len(text)
-    return Hypothesis(text, total / max(1, len(text) + ended) ** options.length_penalty, parts, not ended)
+    parts_S = parts_LS[: len(text) + ended].sum(0)
+    total = sum(w.weight * part for w, part in zip(scorers, parts_S.tolist(), strict=True))
+    return hypothesis(text, total, parts_S, scorers, options, truncated=not ended)

@@ -105,10 +105,10 @@ def search(
     beam, log_probs = _open(scorers, memory, prefix_BP, K)
     beam.finished = [[] for _ in range(B)]
     for length in range(1, max(max_tokens_B, default=0) + 1):
-        parent_N, token_N = _advance(beam, scorers, log_probs, eos_id, length, options)
+        parent_N, token_N = _advance(beam, scorers, log_probs, eos_id, options)
         capped = [length >= max_tokens_B[u] for u in beam.utterances]
         keep_B = [not cap and len(beam.finished[u]) < K for u, cap in zip(beam.utterances, capped, strict=True)]
-        _close(beam, capped, length, scorers, options)
+        _close(beam, capped, scorers, options)
         if not any(keep_B):
             break
         if K > 1 or not all(keep_B):
@@ -163,19 +163,28 @@ def reorder(scorers: Sequence[Weighted], states: Sequence[Any], index_N: Tensor)
     return [w.scorer.reorder(state, index_N) for w, state in zip(scorers, states, strict=True)]
 
 
-def best(x_NV: Tensor, k: int, block: int = 64) -> tuple[Tensor, Tensor]:
+def weighted_sum(scorers: Sequence[Weighted], log_probs: Sequence[Tensor]) -> Tensor:
+    """Return the sum (N, V) of the scorers' log-probabilities, each times its weight."""
+    parts = [x_NV if w.weight == 1.0 else x_NV * w.weight for w, x_NV in zip(scorers, log_probs, strict=True)]
+    return functools.reduce(torch.add, parts)
+
+
+_BLOCK = 64  # columns
+
+
+def best(x_NV: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k largest values of each row and their columns, largest first: topk, but faster.
 
     They lie within the k blocks of columns that have the largest maxima, so only these need sorting.
     """
     N, V = x_NV.shape
-    blocks = V // block
+    blocks = V // _BLOCK
     if k >= blocks:
         return x_NV.topk(k)
-    whole_NXW = x_NV[:, : blocks * block].unflatten(1, (blocks, block))
+    whole_NXW = x_NV[:, : blocks * _BLOCK].unflatten(1, (blocks, _BLOCK))
     chosen_Nk = whole_NXW.amax(2).topk(k).indices
-    column_NC = (chosen_Nk[..., None] * block + torch.arange(block, device=x_NV.device)).flatten(1)
-    rest_C = torch.arange(blocks * block, V, device=x_NV.device)
+    column_NC = (chosen_Nk[..., None] * _BLOCK + torch.arange(_BLOCK, device=x_NV.device)).flatten(1)
+    rest_C = torch.arange(blocks * _BLOCK, V, device=x_NV.device)
     column_NC = torch.cat([column_NC, rest_C.expand(N, -1)], dim=1)
     value_Nk, at_Nk = x_NV.gather(1, column_NC).topk(k)
     return value_Nk, column_NC.gather(1, at_Nk)
@@ -186,13 +195,11 @@ def _advance(
     scorers: Sequence[Weighted],
     log_probs: Sequence[Tensor],
     eos_id: int,
-    length: int,
     options: SearchOptions,
 ) -> tuple[Tensor, Tensor]:
     """Extend hypotheses by a token and move ended ones to `finished`; return parent rows and tokens of the rest."""
     B, K = beam.score_BK.shape
-    parts = [x_NV if w.weight == 1.0 else x_NV * w.weight for w, x_NV in zip(scorers, log_probs, strict=True)]
-    step_NV = functools.reduce(torch.add, parts)
+    step_NV = weighted_sum(scorers, log_probs)
     # A hypothesis that ends makes room for the next best; greedy search needs no spare candidates.
     candidates = 1 if K == 1 else min(2 * K, K * step_NV.shape[1])
     value_NC, token_NC = best(step_NV, min(candidates, step_NV.shape[1]))
@@ -205,8 +212,8 @@ def _advance(
         parent = int(parent_BC[b, c])
         parts_S = beam.parts_NS[parent] + torch.stack([x_NV[parent % len(x_NV), eos_id] for x_NV in log_probs])
         tokens = tuple(beam.tokens_NL[parent].tolist())
-        hypothesis = _hypothesis(tokens, float(total_BC[b, c]), parts_S, length, scorers, options)
-        beam.finished[beam.utterances[b]].append(hypothesis)
+        found = hypothesis(tokens, float(total_BC[b, c]), parts_S, scorers, options, truncated=False)
+        beam.finished[beam.utterances[b]].append(found)
 
     open_BK = ends_BC.to(torch.uint8).argsort(dim=1, stable=True)[:, :K]  # the best open ones, in order
     parent_N, token_N = parent_BC.gather(1, open_BK).view(-1), token_BC.gather(1, open_BK).view(-1)
@@ -218,7 +225,7 @@ def _advance(
     return parent_N, token_N
 
 
-def _close(beam: _Beam, capped: list[bool], length: int, scorers: Sequence[Weighted], options: SearchOptions) -> None:
+def _close(beam: _Beam, capped: list[bool], scorers: Sequence[Weighted], options: SearchOptions) -> None:
     """At the cap, finish the open hypotheses of an utterance for which none has ended."""
     K = options.beam_size
     for b, utterance in enumerate(beam.utterances):
@@ -227,20 +234,21 @@ def _close(beam: _Beam, capped: list[bool], length: int, scorers: Sequence[Weigh
         for row in range(b * K, (b + 1) * K):
             total, tokens = float(beam.score_BK.view(-1)[row]), tuple(beam.tokens_NL[row].tolist())
             if math.isfinite(total):  # otherwise the place is vacant
-                hypothesis = _hypothesis(tokens, total, beam.parts_NS[row], length, scorers, options, truncated=True)
-                beam.finished[utterance].append(hypothesis)
+                found = hypothesis(tokens, total, beam.parts_NS[row], scorers, options, truncated=True)
+                beam.finished[utterance].append(found)
 
 
-def _hypothesis(
+def hypothesis(
     tokens: tuple[int, ...],
     total: float,
     parts_S: Tensor,
-    length: int,
     scorers: Sequence[Weighted],
     options: SearchOptions,
     *,
-    truncated: bool = False,
+    truncated: bool,
 ) -> Hypothesis:
+    """Return a finished text with its score (see SearchOptions); total: the weighted sum of its parts."""
+    length = max(1, len(tokens) + (not truncated))
     score = (total + options.length_bonus * len(tokens)) / length**options.length_penalty
     parts = dict(zip((w.name for w in scorers), parts_S.tolist(), strict=True))
     return Hypothesis(tokens, score, parts, truncated)
