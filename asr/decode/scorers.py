@@ -128,9 +128,10 @@ class ForbidScorer:
     """Forbids tokens: those in `always` everywhere, those in `first` as the first token of the text."""
 
     def __init__(self, vocab_size: int, always: Sequence[int], first: Sequence[int], prefix_length: int) -> None:
-        self.allowed_2V = torch.zeros(2, vocab_size)  # always, and as the first token
-        self.allowed_2V[:, list(always)] = -math.inf
-        self.allowed_2V[1, list(first)] = -math.inf
+        # Row 0: log-weights of every token but the first; row 1: of the first.
+        self.weight_2V = torch.zeros(2, vocab_size)
+        self.weight_2V[:, list(always)] = -math.inf
+        self.weight_2V[1, list(first)] = -math.inf
         self.prefix_length = prefix_length
 
     def start(self, memory: Any) -> int:
@@ -138,9 +139,9 @@ class ForbidScorer:
 
     def step(self, tokens_NL: Tensor, state: int) -> tuple[Tensor, int]:
         state += tokens_NL.shape[1]
-        self.allowed_2V = self.allowed_2V.to(tokens_NL.device)  # copies only once
+        self.weight_2V = self.weight_2V.to(tokens_NL.device)  # copies only once
         first = int(state == self.prefix_length)
-        return self.allowed_2V[first : first + 1], state
+        return self.weight_2V[first : first + 1], state
 
     def reorder(self, state: int, index_N: Tensor) -> int:
         return state

@@ -92,8 +92,8 @@ class Policy:
 
     def _allowed(self, P: int, L: int) -> Tensor:
         """Return log-weights (L, V) that rule out the forbidden tokens of a text."""
-        always_V, first_V = self._forbid(P).allowed_2V
-        return torch.stack([first_V, *[always_V] * (L - 1)])
+        later_V, first_V = self._forbid(P).weight_2V
+        return torch.stack([first_V, *[later_V] * (L - 1)])
 
 
 class _OnErrors:
