@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 
-from asr.metrics import error_counts
+from asr.metrics import Unit, error_counts
 from asr.scoring.translation import cutting
 from asr.text import normalizer
+
+_Count = Callable[[str, Sequence[str], str | None], list[float]]
 
 
 class Errors:
@@ -17,7 +19,12 @@ class Errors:
     """
 
     def __init__(self, metric: str, normalizer_name: str) -> None:
-        self.count = {"wer": _words, "cer": _characters, "bleu": _bleu}[metric]
+        counts: dict[str, _Count] = {
+            "wer": partial(_edits, "word"),
+            "cer": partial(_edits, "character"),
+            "bleu": _bleu,
+        }
+        self.count = counts[metric]
         self.normalise = cache(lambda language: normalizer(normalizer_name, language))
 
     def __call__(self, reference: str, language: str | None, texts: Sequence[str]) -> list[float]:
@@ -26,12 +33,8 @@ class Errors:
         return self.count(normalise(reference), [normalise(text.strip()) for text in texts], language)
 
 
-def _words(reference: str, texts: Sequence[str], language: str | None) -> list[float]:
-    return [float(n) for n in error_counts([reference] * len(texts), texts, "word")[:, 1:].sum(1)]
-
-
-def _characters(reference: str, texts: Sequence[str], language: str | None) -> list[float]:
-    return [float(n) for n in error_counts([reference] * len(texts), texts, "character")[:, 1:].sum(1)]
+def _edits(unit: Unit, reference: str, texts: Sequence[str], language: str | None) -> list[float]:
+    return [float(n) for n in error_counts([reference] * len(texts), texts, unit)[:, 1:].sum(1)]
 
 
 def _bleu(reference: str, texts: Sequence[str], language: str | None) -> list[float]:
