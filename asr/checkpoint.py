@@ -16,13 +16,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_model, save_file, save_model
 from torch import Tensor, nn
 
 from asr.config import LanguageFolderConfig, ModelFolderConfig, read_config, to_yaml
 from asr.errors import CheckpointError, ConfigError
 from asr.files import make_folder, write_atomically
-from asr.model.build import empty_language_model, empty_model, weights_needed
+from asr.model.build import empty_language_model, empty_model, language_weights_needed, weights_needed
 from asr.model.language import LanguageModel
 from asr.model.speech import SpeechModel
 from asr.tokenizer import Tokenizer, load_tokenizer
@@ -69,8 +69,7 @@ def load_model_folder(folder: Path) -> ModelFolder:
     weights = Path(folder) / WEIGHTS
     _check_sizes(weights)
     sizes = config.features, config.model, tokenizer.vocab_size
-    if weights_needed(*sizes) > weights.stat().st_size:  # never allocate more than the file can fill
-        raise CheckpointError(f"{weights}: the weights do not fit {CONFIG}, which describes a larger model")
+    _check_fills(weights, weights_needed(*sizes))
     return ModelFolder(config, _filled(empty_model(*sizes), weights), tokenizer)
 
 
@@ -104,10 +103,14 @@ def load_language_model(folder: Path) -> LanguageFolder:
     tokenizer, weights = load_tokenizer(folder, config.tokenizer.kind), folder / WEIGHTS
     _check_sizes(weights)
     sizes = config.model, tokenizer.vocab_size, begin_of(tokenizer)
-    model = empty_language_model(*sizes, most=weights.stat().st_size)
-    if model is None:
+    _check_fills(weights, language_weights_needed(*sizes))
+    return LanguageFolder(config, _filled(empty_language_model(*sizes), weights), tokenizer)
+
+
+def _check_fills(weights: Path, needed: int) -> None:
+    """Reject a file with fewer bytes than the model has weights, before anything is allocated for the model."""
+    if needed > weights.stat().st_size:
         raise CheckpointError(f"{weights}: the weights do not fit {CONFIG}, which describes a larger model")
-    return LanguageFolder(config, _filled(model, weights), tokenizer)
 
 
 def _filled(model: ModelT, weights: Path) -> ModelT:
@@ -133,18 +136,6 @@ def digest_of(folder: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file that holds only weights.
-
-    Raises CheckpointError if it is missing, truncated or not a safetensors file.
-    """
-    _check_sizes(path)
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as e:
-        raise CheckpointError(f"{path}: not a safetensors file, or damaged: {_first_line(e)}") from None
 
 
 def save_state(path: Path, tree: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.checkpoint import load_weights
+from asr.checkpoint import load_tensors
 from asr.errors import CheckpointError
 from asr.resampling import regroup, resample_blocks
 
@@ -89,7 +89,7 @@ def load_detector(rate: int) -> SpeechDetector:
     if package is None or package.origin is None:
         raise CheckpointError("finding speech needs the package silero-vad; pip install 'silero-vad>=6.2,<7'")
     path = Path(package.origin).parent / "data" / "silero_vad_16k.safetensors"
-    weights = load_weights(path)
+    weights = load_tensors(path)
     lstm = {
         f"lstm.{name}_l0": weights.pop(f"lstm_cell.{name}", torch.empty(0))
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

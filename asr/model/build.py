@@ -245,13 +245,13 @@ def build_language_model(config: LanguageModelConfig, vocab_size: int, begin_id:
     return LanguageModel(embedding, position, layers, placed.last(nn.LayerNorm, dim), p, begin_id)
 
 
-def empty_language_model(
-    config: LanguageModelConfig, vocab_size: int, begin_id: int, most: int
-) -> LanguageModel | None:
-    """Build a language model whose weights are still to be loaded; None if it has more than `most` parameters."""
-    with torch.device("meta"), _NoInit():
-        size = sum(p.numel() for p in build_language_model(config, vocab_size, begin_id).parameters())
-    if size > most:
-        return None
+def empty_language_model(config: LanguageModelConfig, vocab_size: int, begin_id: int) -> LanguageModel:
+    """Build a language model whose weights are uninitialised, to be loaded afterwards."""
     with _NoInit():
         return build_language_model(config, vocab_size, begin_id)
+
+
+def language_weights_needed(config: LanguageModelConfig, vocab_size: int, begin_id: int) -> int:
+    """Return the number of parameters of such a language model, without allocating memory for them."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in empty_language_model(config, vocab_size, begin_id).parameters())
