@@ -28,7 +28,7 @@ class Made(NamedTuple):
     ngrams: tuple[int, ...]
 
 
-def train_ngrams(files: Iterable[Path], model: Path, order: int, out: Path, unit: Unit = "token") -> Made:
+def train_ngrams(files: Sequence[Path], model: Path, order: int, out: Path, unit: Unit = "token") -> Made:
     """Estimate an n-gram model on texts, normalised as the model's texts are, and write it as an ARPA file.
 
     files: anything that `asr score` reads, where plain text has one text per line; empty texts are skipped.  Raises
