@@ -206,46 +206,49 @@ class GuidedAttention:
 class Criteria:
     """All criteria of a run.
 
-    parts: criteria of training and dev; with two views of the batch, each is averaged over both.  training: criteria
+    criteria: those of training and dev; with two views of the batch, each is averaged over both.  training_only: those
     that are left out on dev, so that dev losses stay comparable.  feed: gives the decoder's input in training.
     views: the purposes that seed the masks of each view.
     """
 
     def __init__(
         self,
-        parts: Sequence[Criterion],
-        training: Sequence[Criterion] = (),
+        criteria: Sequence[Criterion],
+        training_only: Sequence[Criterion] = (),
         feed: Feed = teacher_forcing,
         views: Sequence[str] = (MASKS,),
     ) -> None:
-        self.parts, self.training = parts, training
+        self.criteria, self.training_only = criteria, training_only
         self.feed, self.views = feed, views
 
     def attention(self, step: int | None) -> bool:
         """Return whether a criterion that counts at the step needs cross-attention weights."""
-        return any(part.attention for part in _counting(self._all, step))
+        return any(criterion.attention for criterion in _counting(self._all, step))
 
     def __call__(self, run: Pass) -> dict[str, Tensor]:
         """Return the values (B,) of each criterion that counts at the step, by name."""
         views = [run, *([run.other] if run.other else [])]
-        parts, training = _counting(self.parts, run.step), _counting(self.training, run.step)
-        found = {part.name: torch.stack([part(view) for view in views]).mean(0) for part in parts}
-        return found | {part.name: part(run) for part in training if run.training}
+        found = {
+            criterion.name: torch.stack([criterion(view) for view in views]).mean(0)
+            for criterion in _counting(self.criteria, run.step)
+        }
+        training_only = _counting(self.training_only, run.step) if run.training else []
+        return found | {criterion.name: criterion(run) for criterion in training_only}
 
     def weighed(self, sums: Mapping[str, Tensor], tokens: int, utterances: int, step: int) -> Tensor:
         """Return the loss, given each criterion's sum over so many target tokens and utterances."""
         count = {"token": tokens, "utterance": utterances}
-        found = [part for part in self._all if part.name in sums]
-        return torch.stack([part.share(step) * sums[part.name] / count[part.per] for part in found]).sum()
+        found = [criterion for criterion in self._all if criterion.name in sums]
+        return torch.stack([each.share(step) * sums[each.name] / count[each.per] for each in found]).sum()
 
     def per(self, name: str) -> Per:
         """Return what the sum of a criterion is divided by."""
-        return next(part.per for part in self._all if part.name == name)
+        return next(criterion.per for criterion in self._all if criterion.name == name)
 
     @property
     def _all(self) -> list[Criterion]:
-        return [*self.parts, *self.training]
+        return [*self.criteria, *self.training_only]
 
 
-def _counting(parts: Sequence[Criterion], step: int | None) -> list[Criterion]:
-    return [part for part in parts if step is None or part.share(step) > 0]
+def _counting(criteria: Sequence[Criterion], step: int | None) -> list[Criterion]:
+    return [criterion for criterion in criteria if step is None or criterion.share(step) > 0]
