@@ -117,18 +117,18 @@ class _Span(NamedTuple):
         return (self.start + self.end) // 2
 
 
-# silero-vad's own values
-ON, OFF, MIN_SPEECH_S = 0.5, 0.35, 0.25
+# silero-vad's own values: the probabilities at which speech begins and ends, and the shortest speech and pause
+ON, OFF, MIN_SPEECH_S, MIN_SILENCE_S = 0.5, 0.35, 0.25, 0.1
 
 
 class SpeechWindows:
     """Finds speech and packs it into windows of at most `window_s`; long pauses are left out.
 
-    Speech begins where its probability reaches `on`, and ends where it falls below `off` and does not return to `on`
-    within `min_silence_s`; speech shorter than `min_speech_s` is ignored (the defaults are silero-vad's).  Speech with
-    pauses of at most `merge_s` stays together in one window, padded by `pad_s` on both sides.  If that is longer than a
-    window, it is cut in the longest pause of the window's last third, else in its last pause, else, if the speech has
-    no pause, at the quietest place of that third.
+    Speech begins where its probability reaches ON, and ends where it falls below OFF and does not return to ON within
+    MIN_SILENCE_S; speech shorter than MIN_SPEECH_S is ignored.  Speech with pauses of at most `merge_s` stays together
+    in one window, padded by `pad_s` on both sides.  If that is longer than a window, it is cut in the longest pause of
+    the window's last third, else in its last pause, else, if the speech has no pause, at the quietest place of that
+    third.
     """
 
     def __init__(
@@ -139,17 +139,12 @@ class SpeechWindows:
         *,
         merge_s: float = 3.0,
         pad_s: float = 0.2,
-        on: float = ON,
-        off: float = OFF,
-        min_speech_s: float = MIN_SPEECH_S,
-        min_silence_s: float = 0.1,
     ) -> None:
         self.rate, self.detector = rate, detector
         self.frame_N = detector.frame_s * rate  # not a whole number at every rate
-        self.on, self.off = on, off
         self.most = max(round(window_s * rate), 4 * math.ceil(self.frame_N))
         self.pad, self.merge = round(pad_s * rate), round(merge_s * rate)
-        self.min_speech, self.min_silence = round(min_speech_s * rate), round(min_silence_s * rate)
+        self.min_speech, self.min_silence = round(MIN_SPEECH_S * rate), round(MIN_SILENCE_S * rate)
 
     def __call__(self, blocks: Iterable[Tensor]) -> Iterator[Window]:
         tape = _Tape()
@@ -215,11 +210,11 @@ class _Packing:
 
     def _listen(self, probability: float, here: int) -> None:
         """Track where speech begins and ends."""
-        if probability >= self.rules.on:
+        if probability >= ON:
             if self.began is None:
                 self.began = self.open = here
             self.quiet = None
-        elif self.began is not None and (probability < self.rules.off or self.quiet is not None):
+        elif self.began is not None and (probability < OFF or self.quiet is not None):
             self.quiet = here if self.quiet is None else self.quiet
             if here - self.quiet >= self.rules.min_silence:
                 self._close(self.quiet)
