@@ -54,12 +54,14 @@ class WordTimer:
     ) -> None:
         self.model, self.tokenizer, self.frame_s = model, tokenizer, frame_s
         self.ctc = model.ctc if spoken else None
-        counts = [layer.cross_attention.heads for layer in model.decoder.layers]
-        upper = [(i, h) for i in range(len(counts) // 2, len(counts)) for h in range(counts[i])]
+        counts = model.decoder.heads
+        chosen = list(heads) or [(i, h) for i in range(len(counts) // 2, len(counts)) for h in range(counts[i])]
+        try:
+            model.decoder.check_heads(chosen)
+        except ValueError as e:
+            raise ConfigError(f"alignment_heads: {e}") from None
         self.heads: dict[int, list[int]] = {}
-        for layer, head in list(heads) or upper:
-            if not (0 <= layer < len(counts) and 0 <= head < counts[layer]):
-                raise ConfigError(f"alignment_heads: the decoder has no head {head} in layer {layer}")
+        for layer, head in chosen:
             self.heads.setdefault(layer, []).append(head)
 
     @torch.inference_mode()

@@ -302,7 +302,7 @@ def test_padding_is_no_place_for_a_word_by_ctc() -> None:
 @pytest.mark.parametrize("heads", [[(1, 0)], [(0, 2)], [(-1, 0)]])
 def test_a_head_that_does_not_exist_is_an_error(heads: list[tuple[int, int]]) -> None:
     parts = small_model()
-    with pytest.raises(ConfigError, match="alignment_heads: the decoder has no head"):
+    with pytest.raises(ConfigError, match=r"alignment_heads: there is no head .* 1 layers of 2 heads"):
         WordTimer(parts.model, parts.tokenizer, 0.04, heads)
 
 

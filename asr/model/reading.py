@@ -45,7 +45,7 @@ def readings(decoder: Decoder, memory: Memory, prefix_BP: Tensor, texts: Sequenc
         return
     tokens_BL = pad_sequence([torch.tensor(text, dtype=torch.long) for text in texts], batch_first=True)
     tokens_BL = tokens_BL.to(prefix_BP.device)
-    heads = max(layer.cross_attention.heads for layer in decoder.layers)
+    heads = max(decoder.heads)
     size = max(1, MOST_WEIGHTS // (heads * (prefix_BP.shape[1] + tokens_BL.shape[1]) * memory.states_BTD.shape[1]))
     for at in range(0, len(texts), size):
         part = slice(at, at + size)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from asr.checkpoint import ModelFolder
-from asr.config import ExperimentConfig, GuidedAttentionConfig, LossConfig
+from asr.config import ExperimentConfig, LossConfig
 from asr.errors import ConfigError
 from asr.model.decoder import Decoder
 from asr.model.masked import MaskedDecoder
-from asr.model.speech import SpeechModel
 from asr.tokenizer import Tokenizer
 from asr.training.criteria.base import (
     CTC,
@@ -40,7 +39,10 @@ def build_criteria(config: ExperimentConfig, folder: ModelFolder) -> Criteria:
         assert tokenizer.blank_id is not None
         parts.append(CTC(ctc, tokenizer.blank_id))
     if loss.guided_attention.weight > 0:
-        _check_heads(loss.guided_attention, model)
+        try:
+            model.decoder.check_heads(loss.guided_attention.heads)
+        except ValueError as e:
+            raise ConfigError(f"loss.guided_attention.heads: {e}") from None
         parts.append(GuidedAttention(loss.guided_attention))
     return Criteria(parts, _in_training(config, folder), _feed(config, tokenizer), _views(config.loss))
 
@@ -90,13 +92,3 @@ def _feed(config: ExperimentConfig, tokenizer: Tokenizer) -> Feed:
     if config.loss.scheduled_sampling.share > 0:
         feed = ScheduledSampling(config.loss.scheduled_sampling, text_tokens(tokenizer), feed)
     return feed
-
-
-def _check_heads(config: GuidedAttentionConfig, model: SpeechModel) -> None:
-    heads = [layer.cross_attention.heads for layer in model.decoder.layers]
-    for layer, head in config.heads:
-        if not (0 <= layer < len(heads) and 0 <= head < heads[layer]):
-            raise ConfigError(
-                f"loss.guided_attention.heads: there is no head {head} in a layer {layer}; the decoder has "
-                f"{len(heads)} layers of {heads[0]} heads, counted from 0"
-            )
