@@ -14,7 +14,7 @@ import torchaudio.functional as TA
 from torch import Tensor
 
 from asr.errors import ConfigError
-from asr.features import real_frames
+from asr.lengths import within
 from asr.losses import ctc_fits
 from asr.model.attention import NO_DROPOUT, fused
 from asr.model.layers import Dropout
@@ -169,10 +169,10 @@ class HeadAttention:
         return median_filter(self._contrast_BRT / sum(map(len, self.heads.values())), self.frames_B)
 
     def _add(self, score_BHLT: Tensor) -> None:
-        padding_B11T = ~real_frames(self.frames_B, self._T)[:, None, None]
+        padding_B11T = ~within(self.frames_B, self._T)[:, None, None]
         weight_BHLT = score_BHLT.masked_fill(padding_B11T, -math.inf).softmax(-1)
         fed_B = self.prefix + self.len_B
-        fed_B1L1 = real_frames(fed_B, score_BHLT.shape[2])[:, None, :, None]
+        fed_B1L1 = within(fed_B, score_BHLT.shape[2])[:, None, :, None]
         mean_BH1T = (weight_BHLT * fed_B1L1).sum(2, keepdim=True) / fed_B[:, None, None, None]
         off_BHLT = weight_BHLT - mean_BH1T
         variance_BH1T = (off_BHLT * fed_B1L1).square().sum(2, keepdim=True) / fed_B[:, None, None, None]

@@ -17,6 +17,7 @@ import torchaudio.functional as TA
 from torch import Tensor, nn
 
 from asr.config import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
+from asr.lengths import within
 
 BLUR = 2  # centred windows still overlap the recording this many frames after its end
 
@@ -33,11 +34,6 @@ class Features(NamedTuple):
     x_BTF: Tensor
     len_B: Tensor
     speech_len_B: Tensor
-
-
-def real_frames(len_B: Tensor, T: int) -> Tensor:
-    """Mark the frames before each length: (B, T), True = real."""
-    return torch.arange(T, device=len_B.device) < len_B[:, None]
 
 
 def _mel_matrix(n_fft: int, n_mels: int, sample_rate_hz: int, *, slaney: bool) -> Tensor:
@@ -143,7 +139,7 @@ class NoNormalization(nn.Module):
     """Leaves features as they are, except that padding is set to zero."""
 
     def forward(self, features: Features) -> Features:
-        real_BT1 = real_frames(features.len_B, features.x_BTF.shape[1])[..., None]
+        real_BT1 = within(features.len_B, features.x_BTF.shape[1])[..., None]
         return features._replace(x_BTF=features.x_BTF.masked_fill(~real_BT1, 0.0))
 
 
@@ -173,12 +169,12 @@ class UnitVariance(nn.Module):
         variance_B1F = _centred(x_BTF, len_B).square().sum(1, keepdim=True) / len_B[:, None, None]
         # A variance below fairseq's own floor is nothing but rounding.
         std_B1F = torch.where(variance_B1F > 1e-10, variance_B1F.sqrt(), 1.0)
-        real_BT1 = real_frames(len_B, x_BTF.shape[1])[..., None]
+        real_BT1 = within(len_B, x_BTF.shape[1])[..., None]
         return features._replace(x_BTF=(x_BTF / std_B1F).masked_fill(~real_BT1, 0.0))
 
 
 def _centred(x_BTF: Tensor, len_B: Tensor) -> Tensor:
-    real_BT1 = real_frames(len_B, x_BTF.shape[1])[..., None]
+    real_BT1 = within(len_B, x_BTF.shape[1])[..., None]
     mean_B1F = x_BTF.masked_fill(~real_BT1, 0.0).sum(1, keepdim=True) / len_B[:, None, None]
     return (x_BTF - mean_B1F).masked_fill(~real_BT1, 0.0)
 
@@ -196,7 +192,7 @@ class GlobalNormalization(nn.Module):
 
     def forward(self, features: Features) -> Features:
         x_BTF = (features.x_BTF - self.mean_F) / self.std_F
-        real_BT1 = real_frames(features.len_B, x_BTF.shape[1])[..., None]
+        real_BT1 = within(features.len_B, x_BTF.shape[1])[..., None]
         return features._replace(x_BTF=x_BTF.masked_fill(~real_BT1, 0.0))
 
 
@@ -264,7 +260,7 @@ class SpecAugment:
     def __call__(self, features: Features, draws: Sequence[random.Random]) -> Features:
         x_BTF, _, speech_len_B = features
         B, T, n_mels = x_BTF.shape
-        speech_BT = real_frames(speech_len_B, T)
+        speech_BT = within(speech_len_B, T)
         widest_B = torch.full_like(speech_len_B, self.time_width)
         if self.time_masks:
             widest_B = torch.minimum(widest_B, (speech_len_B * self.time_share / self.time_masks).long())

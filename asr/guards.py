@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from asr.config import GuardConfig
 from asr.evidence import Evidence
+from asr.lengths import within
 
 SHORT = 3  # tokens: a word and its punctuation are too few to judge how attention moves
 LONGEST_ROUND = 8  # tokens in one round of a loop
@@ -91,7 +91,7 @@ def guarded(
 
 def silent(audio_BN: Tensor, len_B: Tensor, options: GuardConfig) -> Tensor:
     """Mark windows (B,) without a sample above the level of silence: there is nothing to search for in them."""
-    real_BN = torch.arange(audio_BN.shape[1], device=len_B.device) < len_B[:, None]
+    real_BN = within(len_B, audio_BN.shape[1])
     loud_BN = audio_BN.abs() > 10 ** (options.silence_db / 20)
     return ~(real_BN & loud_BN).any(1)
 

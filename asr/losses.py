@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import torchaudio.functional as TA
 from torch import Tensor
 
-from asr.features import real_frames
+from asr.lengths import within
 
 
 def cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, len_B: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -24,7 +24,7 @@ def cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, len_B: Tensor, smoothi
     loss_BL = F.cross_entropy(
         logits_BLV.float().transpose(1, 2), targets_BL, reduction="none", label_smoothing=smoothing
     )
-    return loss_BL.masked_fill(~real_frames(len_B, targets_BL.shape[1]), 0.0).sum(1)
+    return loss_BL.masked_fill(~within(len_B, targets_BL.shape[1]), 0.0).sum(1)
 
 
 def masked_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, masked_BL: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -84,8 +84,8 @@ def guided_attention(attention_BHLT: Tensor, len_B: Tensor, frames_B: Tensor, wi
     l_BL1 = (torch.arange(L, device=device) / len_B[:, None])[..., None]
     t_B1T = (torch.arange(T, device=device) / frames_B[:, None])[:, None]
     penalty_BLT = 1.0 - torch.exp(-((l_BL1 - t_B1T) ** 2) / (2 * width**2))
-    penalty_BLT = penalty_BLT.masked_fill(~real_frames(frames_B, T)[:, None], 1.0)
-    penalty_BLT = penalty_BLT * real_frames(len_B, L)[..., None]
+    penalty_BLT = penalty_BLT.masked_fill(~within(frames_B, T)[:, None], 1.0)
+    penalty_BLT = penalty_BLT * within(len_B, L)[..., None]
     per_token_BHL = (attention_BHLT * penalty_BLT[:, None]).sum(-1)
     return per_token_BHL.sum(-1).mean(-1) / len_B
 
@@ -96,7 +96,7 @@ def divergence(target_BLV: Tensor, log_probs_BLV: Tensor, len_B: Tensor) -> Tens
     L may also be frames.
     """
     at_BL = (target_BLV.exp() * (target_BLV - log_probs_BLV)).sum(-1)
-    return at_BL.masked_fill(~real_frames(len_B, at_BL.shape[1]), 0.0).sum(1)
+    return at_BL.masked_fill(~within(len_B, at_BL.shape[1]), 0.0).sum(1)
 
 
 def expected_errors(log_prob_BN: Tensor, errors_BN: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchaudio.models import conformer as theirs
 
-from asr.features import real_frames
+from asr.lengths import within
 from asr.model.attention import SelfAttention
 from asr.model.conformer import ConformerLayer, ConvolutionModule
 from asr.model.layers import FeedForward, PreNorm
@@ -72,7 +72,7 @@ def test_a_layer_is_torchaudios_of_each_utterance_alone(lengths: list[int]) -> N
     layer = ours()
     other, len_B, T = same(layer), torch.tensor(lengths), max(lengths)
     rows, x_BTD = Rows(len_B, T), torch.randn(len(lengths), T, DIM)
-    weight_B11T = log_weight(real_frames(len_B, T))[:, None, None]
+    weight_B11T = log_weight(within(len_B, T))[:, None, None]
     found = layer(rows.pack(x_BTD), rows, weight_B11T).split(lengths)
     for x_TD, length, y_TD in zip(x_BTD, lengths, found, strict=True):
         expected_T1D = other(x_TD[:length, None], None)

@@ -28,12 +28,13 @@ ROOMS = {
     "scoring": BASE | {"tasks", "text", "metrics", "scoring"},
     "report": BASE | {"report", "metrics", "scoring", "audio", "data", "features", "pictures", "resampling"},
     "pictures": {"files"},
-    "features": {"config"},
-    "losses": {"features"},
+    "lengths": set(),
+    "features": {"config", "lengths"},
+    "losses": {"lengths"},
     "compaction": set(),
-    "model": {"compaction", "features", "config", "model", "phrases"},
+    "model": {"compaction", "features", "config", "lengths", "model", "phrases"},
     "phrases": {"errors", "phrases"},
-    "decode": BASE | {"compaction", "decode", "phrases"},
+    "decode": BASE | {"compaction", "decode", "lengths", "phrases"},
     "lm": BASE | {"lm", "decode", "checkpoint", "pretrained", "scoring", "text", "tokenizer"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},
     "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
@@ -41,7 +42,7 @@ ROOMS = {
     | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer", "phrases", "tasks"},
     "transcript": set(),
     "evidence": {"model"},
-    "guards": {"config", "evidence"},
+    "guards": {"config", "evidence", "lengths"},
     "recognizer": BASE
     | {
         *("evidence", "guards", "align", "frames", "words", "transcript", "config", "checkpoint", "decode", "model"),
@@ -52,7 +53,7 @@ ROOMS = {
     "loading": BASE | {"machine", "pretrained", "config", "checkpoint", "model", "recognizer", "vad"},
     "words": {"transcript"},
     "pauses": set(),
-    "align": BASE | {"transcript", "words", "pauses", "tokenizer", "model", "features", "losses"},
+    "align": BASE | {"transcript", "words", "pauses", "tokenizer", "model", "lengths", "losses"},
     "frames": {"align", "transcript", "words", "tokenizer", "model"},
     "subtitles": BASE | {"transcript", "words"},
     "writers": BASE | {"transcript", "subtitles"},
@@ -67,7 +68,7 @@ ROOMS = {
     | {"machine", "pictures"},
     "training": BASE
     | {"training", "machine", "config", "checkpoint", "pretrained", "model", "data", "losses", "features", "recognizer"}
-    | {"scoring", "tokenizer", "pictures", "decode", "metrics", "text", "lm", "tasks"},
+    | {"scoring", "tokenizer", "pictures", "decode", "lengths", "metrics", "text", "lm", "tasks"},
 }
 LIGHTNING = {"training", "data"}
 

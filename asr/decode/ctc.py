@@ -15,6 +15,7 @@ from torch import Tensor
 
 from asr.decode.prefixes import History, Names, Step, keep_best, merge
 from asr.decode.search import Hypothesis, SearchOptions
+from asr.lengths import within
 
 
 class Path(NamedTuple):
@@ -83,7 +84,7 @@ class _Ends(NamedTuple):
 
 def _padded(log_prob_BTV: Tensor, len_B: Tensor, blank_id: int) -> Tensor:
     """Make every utterance continue with blanks of probability 1 after its end, which changes no score."""
-    padding_BT = torch.arange(log_prob_BTV.shape[1], device=len_B.device) >= len_B[:, None]
+    padding_BT = ~within(len_B, log_prob_BTV.shape[1])
     log_prob_BTV = log_prob_BTV.masked_fill(padding_BT[..., None], -math.inf)
     log_prob_BTV[..., blank_id].masked_fill_(padding_BT, 0.0)
     return log_prob_BTV

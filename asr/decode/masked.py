@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from asr.lengths import within
+
 # From tokens (N, L), some of them masked, and lengths to log-probabilities (N, L, V).
 Fill = Callable[[Tensor, Tensor], Tensor]
 
@@ -46,7 +48,7 @@ def mask_predict(filler: Filler, len_N: Tensor, iterations: int) -> Filled:
 
     Of n tokens, n (I - i) / I are masked after round i of I, whether or not they were masked before.
     """
-    real_NL = _places(len_N, int(len_N.max()))
+    real_NL = within(len_N, int(len_N.max()))
     tokens_NL = torch.full(real_NL.shape, filler.mask_id, device=len_N.device)
     log_prob_NL = torch.zeros(real_NL.shape, device=len_N.device)
     masked_NL = real_NL
@@ -66,7 +68,7 @@ def refine(filler: Filler, tokens_NL: Tensor, len_N: Tensor, masked_NL: Tensor, 
 
     Of m masked tokens, m (I - i) / I are left after round i of I.
     """
-    masked_NL = masked_NL & _places(len_N, tokens_NL.shape[1])
+    masked_NL = masked_NL & within(len_N, tokens_NL.shape[1])
     log_prob_NL = torch.zeros(tokens_NL.shape, device=len_N.device)
     count_N = masked_NL.sum(1)
     for i in range(1, iterations + 1):
@@ -87,7 +89,3 @@ def lowest(value_NL: Tensor, among_NL: Tensor, count_N: Tensor) -> Tensor:
     rank_NL = torch.empty_like(order_NL)
     rank_NL.scatter_(1, order_NL, torch.arange(value_NL.shape[1], device=value_NL.device).expand_as(order_NL))
     return (rank_NL < count_N[:, None]) & among_NL
-
-
-def _places(len_N: Tensor, L: int) -> Tensor:
-    return torch.arange(L, device=len_N.device) < len_N[:, None]

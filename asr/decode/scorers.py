@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from asr.compaction import compacted
+from asr.lengths import within
 
 
 class CTCState(NamedTuple):
@@ -53,7 +54,7 @@ class CTCPrefixScorer:
         B, T, _ = log_prob_BTV.shape
         log_prob_BTV = log_prob_BTV.clamp(min=self._FLOOR).double()
         # After its end an utterance continues with blanks of probability 1, so the last column covers all of it.
-        padding_BT1 = (torch.arange(T, device=len_B.device) >= len_B[:, None])[..., None]
+        padding_BT1 = ~within(len_B, T)[..., None]
         log_prob_BTV.masked_fill_(padding_BT1, self._FLOOR)
         log_prob_BTV[..., self.blank_id].masked_fill_(padding_BT1[..., 0], 0.0)
         blank_BT = _prepend(log_prob_BTV[..., self.blank_id].cumsum(1), 0.0)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.features import real_frames
+from asr.lengths import within
 from asr.model.attention import KeyValue
 from asr.model.decoder import DecoderLayer
 from asr.model.layers import Dropout
@@ -51,7 +51,7 @@ class LengthHead(nn.Module):
         """Return log-probabilities (B, X) of the lengths 0, 1 and so on."""
         weight, bias = self.rate.weight.float(), self.rate.bias.float()
         rate_BT = F.softplus(F.linear(memory.states_BTD.float(), weight, bias).squeeze(-1))
-        mean_B1 = rate_BT.masked_fill(~real_frames(memory.len_B, rate_BT.shape[1]), 0.0).sum(1, keepdim=True)
+        mean_B1 = rate_BT.masked_fill(~within(memory.len_B, rate_BT.shape[1]), 0.0).sum(1, keepdim=True)
         fixed, growing = F.softplus(self.variance.float())
         length_X = torch.arange(self.longest + 1, device=mean_B1.device)
         return (-0.5 * (length_X - mean_B1).square() / (0.1 + fixed + growing * mean_B1)).log_softmax(-1)
@@ -87,7 +87,7 @@ class MaskedDecoder(nn.Module):
         """Return logits (N, L, V) of the token at each position."""
         rows = Rows(len_N, tokens_NL.shape[1])
         x_ND = self.dropout(rows.pack(self.position(self.embedding(tokens_NL))))
-        seen_N11L = log_weight(real_frames(len_N, tokens_NL.shape[1]))[:, None, None]
+        seen_N11L = log_weight(within(len_N, tokens_NL.shape[1]))[:, None, None]
         for layer, memory in zip(self.layers, projected.memory, strict=True):
             x_ND, _ = layer(x_ND, rows, seen_N11L, memory, projected.weight_N11T, None)
         return self.output(rows.spread(self.norm(x_ND)))

@@ -11,7 +11,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from asr.features import BLUR, Features, real_frames
+from asr.features import BLUR, Features
+from asr.lengths import within
 from asr.model.masks import log_weight
 from asr.model.subsampling import Subsampling
 
@@ -48,7 +49,7 @@ class MaskPadding(nn.Module):
         x_BTF, _, speech_len_B = features
         x_BTD = subsampling(x_BTF[:, : int(speech_len_B.max())], speech_len_B)
         len_B = subsampling.lengths(speech_len_B)
-        return Padded(x_BTD, len_B, log_weight(real_frames(len_B, x_BTD.shape[1])), len_B)
+        return Padded(x_BTD, len_B, log_weight(within(len_B, x_BTD.shape[1])), len_B)
 
 
 class KeepSilence(nn.Module):
@@ -57,7 +58,7 @@ class KeepSilence(nn.Module):
     def forward(self, subsampling: Subsampling, features: Features) -> Padded:
         window_B = subsampling.lengths(features.len_B)
         x_BTD = _subsampled(subsampling, features, int(window_B.max()))
-        weight_BT = log_weight(real_frames(window_B, x_BTD.shape[1]))
+        weight_BT = log_weight(within(window_B, x_BTD.shape[1]))
         return Padded(x_BTD, window_B, weight_BT, subsampling.lengths(features.speech_len_B))
 
 
@@ -87,7 +88,7 @@ class RecallSilence(nn.Module):
         computed_B = torch.minimum(speech_B + self.keep, window_B)
         x_BTD = _subsampled(subsampling, features, int(computed_B.max()))
         count_BC = self.overlap(computed_B, window_B)
-        weight_BT = log_weight(real_frames(computed_B, x_BTD.shape[1]))
+        weight_BT = log_weight(within(computed_B, x_BTD.shape[1]))
         weight_BT = torch.cat([weight_BT, count_BC.float().log()], dim=1)
         # As a feature all the silence is the same, including what x_BTF leaves out.
         share_BM = self._shares(features.x_BTF[:, -1, 0].float(), speech_B * self.frame_s)

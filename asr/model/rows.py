@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asr.features import real_frames
+from asr.lengths import within
 
 
 class Rows:
@@ -20,7 +20,7 @@ class Rows:
         self.shape, self.len_B = (len(len_B), T), len_B
         self._padded = bool((len_B < T).any())
         if self._padded:
-            self._real_M = real_frames(len_B, T).flatten()
+            self._real_M = within(len_B, T).flatten()
             self._place_N = self._real_M.nonzero()[:, 0]
             within_BT = torch.minimum(torch.arange(T, device=len_B.device), len_B[:, None] - 1)
             self._row_M = (within_BT + (len_B.cumsum(0) - len_B)[:, None]).clamp(min=0).flatten()

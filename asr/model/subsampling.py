@@ -10,7 +10,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.features import real_frames
+from asr.lengths import within
 
 
 def _initialize(convs: nn.ModuleList) -> None:
@@ -54,7 +54,7 @@ class Conv1dSubsampling(Subsampling):
         """Map (B, T, F) to (B, ceil(T / factor), D)."""
         x_BCT = x_BTF.transpose(1, 2)
         for conv, stride in zip(self.convs, self.strides, strict=True):
-            real_B1T = real_frames(len_B, x_BCT.shape[2])[:, None]
+            real_B1T = within(len_B, x_BCT.shape[2])[:, None]
             x_BCT = self.activation(conv(x_BCT.masked_fill(~real_B1T, 0.0)))
             len_B = -(-len_B // stride)
         return x_BCT.transpose(1, 2)
@@ -81,7 +81,7 @@ class Conv2dSubsampling(Subsampling):
         """Map (B, T, F) to (B, ceil(T / factor), D)."""
         x_BCTF = x_BTF[:, None]
         for conv in self.convs:
-            real_B1T1 = real_frames(len_B, x_BCTF.shape[2])[:, None, :, None]
+            real_B1T1 = within(len_B, x_BCTF.shape[2])[:, None, :, None]
             x_BCTF = self.activation(conv(x_BCTF.masked_fill(~real_B1T1, 0.0)))
             len_B = -(-len_B // 2)
         return self.out(x_BCTF.transpose(1, 2).flatten(2))
@@ -105,7 +105,7 @@ class GluSubsampling(Subsampling):
         """Map (B, T, F) to (B, ceil(T / factor), D)."""
         x_BCT = x_BTF.transpose(1, 2)
         for conv in self.convs:
-            real_B1T = real_frames(len_B, x_BCT.shape[2])[:, None]
+            real_B1T = within(len_B, x_BCT.shape[2])[:, None]
             x_BCT = F.glu(conv(x_BCT.masked_fill(~real_B1T, 0.0)), dim=1)
             len_B = -(-len_B // 2)
         return x_BCT.transpose(1, 2)

@@ -15,7 +15,7 @@ from asr.config import MinimumErrorConfig
 from asr.decode.sample import sample
 from asr.decode.scorers import ForbidScorer
 from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
-from asr.features import real_frames
+from asr.lengths import within
 from asr.tokenizer import Tokenizer
 from asr.training.criteria.base import Pass, Per
 from asr.training.criteria.errors import Errors
@@ -66,9 +66,9 @@ class Policy:
             logits_MLV, _ = run.model.decoder(tokens_ML[:, :-1], run.memory, None, len_M)
         logits_MLV = logits_MLV[:, P - 1 :].float() + self._allowed(P, longest - P).to(device)
         log_prob_ML = logits_MLV.log_softmax(-1).gather(2, tokens_ML[:, P:, None])[..., 0]
-        real_ML = real_frames(len_M - (P - 1), log_prob_ML.shape[1])
+        real_ML = within(len_M - (P - 1), log_prob_ML.shape[1])
         log_prob_BN = log_prob_ML.masked_fill(~real_ML, 0.0).sum(1).view(-1, N)
-        return log_prob_BN.masked_fill(~real_frames(torch.tensor([*map(len, found)], device=device), N), -torch.inf)
+        return log_prob_BN.masked_fill(~within(torch.tensor([*map(len, found)], device=device), N), -torch.inf)
 
     def _searched(self, run: Pass) -> dict[str, Any]:
         """Return the arguments that `search` and `sample` have in common."""
