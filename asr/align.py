@@ -66,12 +66,7 @@ class WordTimer:
 
     @torch.inference_mode()
     def words(
-        self,
-        memory: Memory,
-        texts: Sequence[Sequence[int]],
-        prefix_BP: Tensor,
-        audio_BN: Tensor,
-        audio_len_B: Tensor,
+        self, memory: Memory, texts: Sequence[Sequence[int]], prefix_BP: Tensor, audio_BN: Tensor, audio_len_B: Tensor
     ) -> list[list[Word]]:
         """Return the words of each window, in seconds from its start.
 
@@ -143,12 +138,7 @@ class HeadAttention:
         self._weight_BRT = self._contrast_BRT = torch.zeros(())
 
     def __call__(
-        self,
-        q_BHLK: Tensor,
-        k_BHTK: Tensor,
-        v_BHTK: Tensor,
-        weight_BHLT: Tensor | None,
-        dropout: Dropout = NO_DROPOUT,
+        self, q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, dropout: Dropout = NO_DROPOUT
     ) -> tuple[Tensor, Tensor | None]:
         self._layer += 1
         if chosen := self.heads.get(self._layer):

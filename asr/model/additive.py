@@ -26,13 +26,7 @@ class Additive(Form):
         self.weight_HK = nn.Parameter(nn.init.normal_(torch.empty(heads, K), std=K**-0.5))
 
     def forward(
-        self,
-        attend: Attend,
-        q_BHLK: Tensor,
-        k_BHTK: Tensor,
-        v_BHTK: Tensor,
-        weight_BHLT: Tensor | None,
-        past: int = 0,
+        self, attend: Attend, q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, past: int = 0
     ) -> tuple[Tensor, Tensor | None]:
         size = max(1, MOST_SUMS // k_BHTK.numel())
         weight_HK1 = self.weight_HK.to(q_BHLK.dtype)[..., None]

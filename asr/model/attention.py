@@ -29,12 +29,7 @@ class Attend(Protocol):
     """
 
     def __call__(
-        self,
-        q_BHLK: Tensor,
-        k_BHTK: Tensor,
-        v_BHTK: Tensor,
-        weight_BHLT: Tensor | None,
-        dropout: Dropout = NO_DROPOUT,
+        self, q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, dropout: Dropout = NO_DROPOUT
     ) -> tuple[Tensor, Tensor | None]: ...
 
 
@@ -142,13 +137,7 @@ class Form(nn.Module):
         return x_BHTK
 
     def forward(
-        self,
-        attend: Attend,
-        q_BHLK: Tensor,
-        k_BHTK: Tensor,
-        v_BHTK: Tensor,
-        weight_BHLT: Tensor | None,
-        past: int = 0,
+        self, attend: Attend, q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, past: int = 0
     ) -> tuple[Tensor, Tensor | None]:
         """Return what `attend` returns; `past` keys precede the key of the first query."""
         return attend(q_BHLK, k_BHTK, v_BHTK, weight_BHLT, self.dropout)

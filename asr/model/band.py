@@ -81,13 +81,7 @@ class Near(Form):
         return self.form.place(x_BHTK, first)
 
     def forward(
-        self,
-        attend: Attend,
-        q_BHLK: Tensor,
-        k_BHTK: Tensor,
-        v_BHTK: Tensor,
-        weight_BHLT: Tensor | None,
-        past: int = 0,
+        self, attend: Attend, q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, past: int = 0
     ) -> tuple[Tensor, Tensor | None]:
         """Attend in blocks; `weight_BHLT` are the log-weights of the keys, (B, 1, 1, T)."""
         assert weight_BHLT is not None

@@ -52,13 +52,7 @@ class Shaw(Form):
         self.value_weight = nn.Parameter(nn.init.normal_(torch.empty(sizes), std=sizes[1] ** -0.5))
 
     def forward(
-        self,
-        attend: Attend,
-        q_BHLK: Tensor,
-        k_BHTK: Tensor,
-        v_BHTK: Tensor,
-        weight_BHLT: Tensor | None,
-        past: int = 0,
+        self, attend: Attend, q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, past: int = 0
     ) -> tuple[Tensor, Tensor | None]:
         L, T, K = q_BHLK.shape[2], *k_BHTK.shape[2:]
         row_R = self.clip - distances(L, T, past, q_BHLK.device).clamp(-self.clip, self.clip)
@@ -83,13 +77,7 @@ class TransformerXL(Form):
         self.position_H1K = nn.Parameter(torch.zeros(heads, 1, dim // heads))
 
     def forward(
-        self,
-        attend: Attend,
-        q_BHLK: Tensor,
-        k_BHTK: Tensor,
-        v_BHTK: Tensor,
-        weight_BHLT: Tensor | None,
-        past: int = 0,
+        self, attend: Attend, q_BHLK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, weight_BHLT: Tensor | None, past: int = 0
     ) -> tuple[Tensor, Tensor | None]:
         L, T, K = q_BHLK.shape[2], *k_BHTK.shape[2:]
         r_RD = torch.cat(sinusoids_at(distances(L, T, past, q_BHLK.device), self.dim), dim=1)

@@ -28,11 +28,7 @@ from asr.training.task import SpeechTask
 
 
 def finish(
-    config: ExperimentConfig,
-    parts: ModelFolder,
-    task: SpeechTask,
-    keeper: KeepStates,
-    console: Console,
+    config: ExperimentConfig, parts: ModelFolder, task: SpeechTask, keeper: KeepStates, console: Console
 ) -> Path:
     """Write the best model, the learning curves and run.json in the first process; return the model's folder."""
     folder, applied = config.out / "model", dict(task.applied_in_all())
