@@ -15,7 +15,7 @@ from asr import losses
 from asr.data.batch import pad_audio
 from asr.decode.ctc import best_paths
 from asr.decode.masked import Filler, lowest, mask_predict, refine
-from asr.model.conditional import LengthHead
+from asr.model.masked import LengthHead
 from asr.model.masks import Memory, log_weight
 from asr.recognizer import Recognizer
 from asr.recognizer.searchers import posteriors
@@ -127,7 +127,7 @@ def test_every_token_sees_all_others_and_no_padding(position: str) -> None:
     decoder = small_model(decoder={"kind": "mask_predict", "position": position, **LAYERS}).model.decoder
     memory = Memory(torch.randn(2, 5, 32), torch.zeros(2, 5), torch.tensor([5, 5]))
     heard, tokens_NL, len_N = (
-        decoder.hear(memory),
+        decoder.project_memory(memory),
         torch.tensor([[1, 0, 5, 6, 0], [1, 4, 0, 5, 6]]),
         torch.tensor([4, 5]),
     )

@@ -105,7 +105,7 @@ def test_a_batch_has_both_texts_and_ctc_is_trained_on_what_is_said(config: Path,
     best = task.recognizer.decode(batch.audio_BN, batch.audio_len_B, batch.languages, batch.tasks)
     assert len(calls) > 1
     texts = {id: tokenizer.decode(list(each[0].tokens)) for id, each in zip(batch.ids, best, strict=True)}
-    assert {id: heard.hypothesis for id, heard in task.heard.items()} == texts
+    assert {id: result.hypothesis for id, result in task.dev_results.items()} == texts
 
 
 def test_dev_is_scored_by_task_and_the_best_is_chosen_by_bleu(config: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from asr.checkpoint import ModelFolder
 from asr.config import ExperimentConfig, read_config
 from asr.data.batch import Batch
-from asr.features import real_frames
+from asr.lengths import within
 from asr.model.additive import Additive
 from asr.model.attention import Form, explicit
 from asr.model.band import Chunks, Window
@@ -47,7 +47,7 @@ def norms(material: Material) -> Figure:
     layer: Any = parts.model.encoder.layers[2]
     layer.attention_residual.norm.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
     _, memory = heard(parts, batch)
-    x_ND, real_M = kept[0], real_frames(memory.len_B, int(memory.len_B.max())).flatten()
+    x_ND, real_M = kept[0], within(memory.len_B, int(memory.len_B.max())).flatten()
     what = "mean and standard deviation"
     picture, axes = figure(f"Three clips in a batch, before and after a norm: {what} (grey: padding)", 4.2, 2, 5)
     order_D = x_ND.mean(0).argsort()
