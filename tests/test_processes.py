@@ -83,6 +83,11 @@ def test_two_processes_train_as_one(config: Path, two: Path, tmp_path: Path) -> 
         assert counts[0][key] == counts[1][key]
 
 
+def test_nothing_tells_a_later_start_that_it_is_prepared(two: Path) -> None:
+    assert (two / "experiment.yaml").exists()
+    assert not (two / "prepared").exists()
+
+
 def kill(config: Path, out: Path, step: int, *, child: bool) -> tuple[int, str]:
     """Kill the first process or its child at a step; gives the exit status of the first and what it said."""
     process = subprocess.Popen(command(config, out, TWO), stderr=subprocess.PIPE, text=True, start_new_session=True)

@@ -24,6 +24,7 @@ from asr.files import write_atomically
 
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")  # torchrun's, Lightning's, SLURM's
 _STARTER = "ASR_STARTER"
+_SIGNAL = "prepared"
 _PATIENCE_S = 24 * 3600.0  # the first one may train a vocabulary; if it fails, its launcher ends the others
 _LOST = re.compile("closed by peer|reset by peer|[Bb]roken pipe|[Tt]imed out|gloo|NCCL")  # gloo has no error class
 
@@ -56,13 +57,19 @@ def _follow(starter: int) -> None:
 
 def tell_prepared(config: ExperimentConfig) -> None:
     """Signal from the first process that the run's folder holds everything that the others need."""
-    with write_atomically(config.out / "prepared") as temporary:
+    with write_atomically(config.out / _SIGNAL) as temporary:
         temporary.write_text(_digest(config), encoding="utf-8")
+
+
+def withdraw_prepared(config: ExperimentConfig) -> None:
+    """Remove the signal when all processes are connected: those of a later start must not take it for theirs."""
+    if is_first():
+        (config.out / _SIGNAL).unlink(missing_ok=True)
 
 
 def wait_until_prepared(config: ExperimentConfig) -> None:
     """Wait in any other process for the first one's signal.  Raises AsrError if it does not come in time."""
-    path, until = config.out / "prepared", time.monotonic() + _PATIENCE_S
+    path, until = config.out / _SIGNAL, time.monotonic() + _PATIENCE_S
     while not path.exists() or path.read_text(encoding="utf-8") != _digest(config):
         if time.monotonic() > until:
             raise AsrError(f"{path}: the first process of the training has not written it; did it start?")

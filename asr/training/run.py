@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LambdaCallback, LearningRateMonitor
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from rich.console import Console
 
@@ -28,7 +28,14 @@ from asr.training.finish import finish
 from asr.training.folder import as_claimed, claim_folder, decided, device_of
 from asr.training.logs import MetricsTable, TensorBoard, one_error, within_steps
 from asr.training.plots import PlotAttention
-from asr.training.processes import company, end_with_starter, is_first, tell_prepared, wait_until_prepared
+from asr.training.processes import (
+    company,
+    end_with_starter,
+    is_first,
+    tell_prepared,
+    wait_until_prepared,
+    withdraw_prepared,
+)
 from asr.training.sharding import ShardedStrategy, WholeInValidation
 from asr.training.start import (
     advise_to_stream,
@@ -156,6 +163,7 @@ def _trainer(
         ShowPassing(console),
         ShowProgress(console, task.total_steps, data.sample_rate_hz),
         TryLargestBatch(),
+        LambdaCallback(on_fit_start=lambda *_: withdraw_prepared(config)),
         LearningRateMonitor("step"),
         *([PlotAttention(config.out / "plots", t.plot_utterances)] if task.attends else []),
         *([StepLog(config.out / "steps.jsonl")] if t.step_log else []),
