@@ -223,7 +223,10 @@ def test_a_mistake_is_one_line_and_status_2(folder: Path) -> None:
         ([*said, "--lm", folder / "lm.arpa", "--lm-weight", "-1"], "'--lm-weight'"),
         ([*said, "--lm-weight", "0.5"], "asr: decode.lm_weight (--lm-weight) needs decode.lm (--lm)"),
         ([*said, "--hotword-bonus", "3"], "decode.phrase_bonus (--hotword-bonus) needs decode.phrases (--hotwords)"),
-        ([*said, "--temperature", "1", "--beam-size", "2"], "asr: decode.beam_size (--beam-size) is for search, and "),
+        (
+            [*said, "--temperature", "1", "--beam-size", "2"],
+            "asr: decode.beam_size (--beam-size) is for beam search and ",
+        ),
         ([*said, "--n-best", "5"], "asr: decode.n_best: --n-best 5 needs --beam-size 5 or more"),
         ([*said, "--n-best", "5", "--beam-size", "4"], "--n-best 5 needs --beam-size 5 or more"),
         ([*said, "--temperature", "inf"], "'temperature': Input should be a finite number"),

@@ -308,7 +308,10 @@ def test_what_cannot_begin_is_one_line(tmp_path: Path) -> None:
     assert "there is no audio or video file" in run(tmp_path, status=2).err[0]
     talk(tmp_path)
     assert "is not a language code" in run(tmp_path, "--spoken", "klingonish", status=2).err[0]
-    assert "min_s < max_s" in run(tmp_path, "--spoken", "cs", "--max-duration", "0.1", status=2).err[0]
+    assert (
+        "no cue can pass limits of 0.3 (--min-duration) to 0.1 (--max-duration)"
+        in run(tmp_path, "--spoken", "cs", "--max-duration", "0.1", status=2).err[0]
+    )
 
 
 def test_silero_hears_no_speech_in_noise_and_the_recording_is_refused(
@@ -362,6 +365,10 @@ def test_rules(start_s: float, end_s: float, text: str, reason: str | None) -> N
 def test_rules_that_nothing_fits_are_refused() -> None:
     with pytest.raises(ConfigError, match="min_speech"):
         Rules(min_speech=2)
+    with pytest.raises(ConfigError, match="pad_s"):
+        Rules(pad_s=-1)
+    with pytest.raises(ConfigError, match=r"2 \(--min-cps\) to 1 \(--max-cps\)"):
+        Rules(min_cps=2, max_cps=1)
 
 
 def test_text_of_another_language_is_taken_where_cues_agree() -> None:

@@ -42,13 +42,14 @@ class Rules:
     max_cps: float = 30.0
 
     def __post_init__(self) -> None:
-        if not (self.pad_s >= 0 and 0 <= self.min_s < self.max_s and 0 <= self.min_cps < self.max_cps):
-            raise ConfigError(
-                "cuts need a padding of 0 or more and, of seconds and of characters per second, a minimum of 0 or more "
-                "below the maximum"
-            )
+        if self.pad_s < 0:
+            raise ConfigError(f"pad_s (--pad) must not be negative, but is {self.pad_s:g}")
+        for what, low, high in (("duration", self.min_s, self.max_s), ("cps", self.min_cps, self.max_cps)):
+            if not 0 <= low < high:
+                given = f"{low:g} (--min-{what}) to {high:g} (--max-{what})"
+                raise ConfigError(f"no cue can pass limits of {given}: the lower must be 0 or more and below the upper")
         if not 0 <= self.min_speech <= 1:
-            raise ConfigError("the least share of speech in a cue is from 0 to 1")
+            raise ConfigError(f"min_speech (--min-speech) is a share from 0 to 1, but is {self.min_speech:g}")
 
 
 class Stretch(NamedTuple):
