@@ -39,13 +39,12 @@ def evidence(
     prefix_BP: Tensor,
     texts: Sequence[Sequence[int]],
     *,
-    start: int = 0,
     no_speech_id: int | None = None,
 ) -> list[Evidence]:
     """Read texts, tokens without start and end, against the memory of their windows.
 
-    start: the position of the start token in the prefix; after it Whisper predicts the token `no_speech_id` if nobody
-    speaks (Radford et al. 2022).
+    no_speech_id: the token that Whisper predicts after the start token, the first of the prefix, if nobody speaks
+    (Radford et al. 2022).
     """
     found: list[Evidence] = []
     for reading in readings(decoder, memory, prefix_BP, texts):
@@ -56,7 +55,7 @@ def evidence(
         silence: list[float | None] = [None] * len(reading.texts)
         if no_speech_id is not None:
             nobody_B1 = torch.full((len(reading.texts), 1), no_speech_id, device=x_BLD.device)
-            silence = decoder.log_probs(x_BLD[:, start : start + 1], nobody_B1)[:, 0].exp().tolist()
+            silence = decoder.log_probs(x_BLD[:, :1], nobody_B1)[:, 0].exp().tolist()
         columns = (position_BL.tolist(), reading.memory.len_B.tolist(), log_prob_BL.tolist(), silence)
         for text, positions, frames, log_probs, nobody in zip(reading.texts, *columns, strict=True):
             found.append(Evidence(positions[: len(text)], frames, log_probs[: len(text)], nobody))

@@ -11,8 +11,8 @@ TRANSCRIBE = "transcribe"
 TRANSLATE = "translate"
 TASK = rf"{TRANSCRIBE}|{TRANSLATE}:{LANGUAGE_CODE}"
 
-# Whisper's names of languages, including its aliases.
-_LANGUAGES = (
+# Whisper's languages in the order of their tokens, the last one added in large-v3; and then their other names.
+_NAMES = (
     "en english, zh chinese, de german, es spanish, ru russian, ko korean, fr french, ja japanese, pt portuguese, "
     "tr turkish, pl polish, ca catalan, nl dutch, ar arabic, sv swedish, it italian, id indonesian, hi hindi, fi "
     "finnish, vi vietnamese, he hebrew, uk ukrainian, el greek, ms malay, cs czech, ro romanian, da danish, hu "
@@ -27,7 +27,8 @@ _LANGUAGES = (
     "su sundanese, yue cantonese, my burmese, ca valencian, nl flemish, ht haitian, lb letzeburgesch, ps pushto, "
     "pa panjabi, ro moldavian, ro moldovan, si sinhalese, es castilian, zh mandarin"
 )
-_CODES = {name: code for code, _, name in (each.partition(" ") for each in _LANGUAGES.split(", "))}
+_CODES = {name: code for code, _, name in (each.partition(" ") for each in _NAMES.split(", "))}
+LANGUAGES = tuple(dict.fromkeys(_CODES.values()))
 
 
 def language_code(language: str) -> str:

@@ -21,6 +21,7 @@ from rich.table import Table
 from script import run_script
 from torch import Tensor
 
+from asr.checkpoint import load_model_folder
 from asr.data.batch import pad_audio
 from asr.data.cuts import load_audio, read_cuts
 from asr.recognizer import Recognizer
@@ -37,7 +38,7 @@ def main(
 
     Example: `python benchmarks/padding.py data/prompts-en/cuts_*.jsonl.gz --model exp/prompts-en/model`
     """
-    recognizer = Recognizer.load(model)
+    recognizer = Recognizer(load_model_folder(model))
     rate = recognizer.model.front_end.sample_rate_hz
     fitting = [cut for path in cuts for cut in read_cuts(path) if cut.duration <= recognizer.options.window_s]
     chosen = random.Random(0).sample(sorted(fitting, key=lambda cut: cut.id), min(clips, len(fitting)))

@@ -65,7 +65,7 @@ def bad(tmp_path: Path) -> list[Path]:
 
 def texts_of(model: Path, paths: list[Path]) -> list[str]:
     """The texts that belong to recordings."""
-    results = of_files(Recognizer.load(model), paths)
+    results = of_files(Recognizer(load_model_folder(model)), paths)
     return [r.text for r in results if isinstance(r, Transcript)]
 
 

@@ -17,7 +17,7 @@ from test_task import prepared
 from torch import Tensor
 
 from asr.align import HeadAttention, WordTimer
-from asr.checkpoint import save_model_folder
+from asr.checkpoint import load_model_folder, save_model_folder
 from asr.config import EncoderConfig, ExperimentConfig, ModelConfig, read_config
 from asr.data.batch import pad_audio
 from asr.errors import ConfigError
@@ -202,7 +202,7 @@ def test_a_model_with_new_parts_is_trained_drawn_and_read_again(path: Path, tmp_
     options += ("model.decoder.score=additive", f"out={tmp_path / 'run'}", "trainer.max_steps=2")
     folder = train(experiment(path, *options), Console(file=io.StringIO()))
     assert list((tmp_path / "run" / "plots").glob("*.png"))
-    recognizer = Recognizer.load(folder)
+    recognizer = Recognizer(load_model_folder(folder))
     assert type(recognizer.model.encoder.position) is NoPosition
     assert len(texts(list(recognizer.transcribe_sources(sources(noises(1.0, 0.5)), words=True)))) == 2
 

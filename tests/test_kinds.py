@@ -85,7 +85,7 @@ def test_its_model_transcribes_and_is_evaluated(kind: str, runs: dict[str, Path]
     told = asr("transcribe", audio, "--model", model, "--format", "json", "--words", "--dtype", "float32")
     assert told.status == 0, told.err
     result = json.loads(told.out)
-    heard = Recognizer.load(model).transcribe(audio)
+    heard = Recognizer(load_model_folder(model)).transcribe(audio)
     assert result["text"] == heard.text
     scored = asr("evaluate", config.parent / "dev.jsonl.gz", "--model", model, "--json", "--out", tmp_path)
     assert scored.status == 0, scored.err

@@ -37,7 +37,7 @@ ROOMS = {
     "decode": BASE | {"compaction", "decode", "lengths", "phrases"},
     "lm": BASE | {"lm", "decode", "checkpoint", "pretrained", "scoring", "text", "tokenizer"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},
-    "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint"},
+    "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint", "tasks"},
     "data": BASE
     | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer", "phrases", "tasks"},
     "transcript": set(),

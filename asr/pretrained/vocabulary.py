@@ -13,21 +13,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from asr.errors import CheckpointError
 from asr.pretrained.files import read_bytes
+from asr.tasks import LANGUAGES
 from asr.tokenizer import WhisperTokenizer
 from asr.tokenizer.base import first_problem
-from asr.tokenizer.whisper import MULTILINGUAL_SIZE, TIME_STAMPS
+from asr.tokenizer.whisper import BYTES, MULTILINGUAL_SIZE, TIME_STAMPS
 
 JSON, PIECES, MERGES, ADDED = "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"
 TIKTOKEN = {False: "gpt2.tiktoken", True: "multilingual.tiktoken"}  # by whether it is multilingual
 RANKS = {False: 50_256, True: 50_257}
 LONGEST_PIECE = 512
-# Whisper's languages in the order of their tokens; the last one was added in large-v3.
-_CODES = (
-    "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt "
-    "la mi ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc "
-    "ka be tg sd gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue"
-)
-LANGUAGES = tuple(_CODES.split())
 BEFORE_LANGUAGES = ("<|endoftext|>", "<|startoftranscript|>")
 AFTER_LANGUAGES = (
     *("<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"),
@@ -122,21 +116,13 @@ def _from_tiktoken(content: bytes, vocab_size: int) -> bytes:
         raise ValueError(f"it has {len(ranks)} pieces, the weights {vocab_size} tokens")
     names = [*BEFORE_LANGUAGES, *(f"<|{code}|>" for code in LANGUAGES[:languages]), *AFTER_LANGUAGES]
     added = {name: len(ranks) + i for i, name in enumerate(names)}
-    letter = _letters()
+    letter = {byte: character for character, byte in BYTES.items()}
     pieces = {"".join(letter[byte] for byte in piece): rank for piece, rank in ranks.items()}
     merges = []
     for piece, rank in sorted(ranks.items(), key=lambda item: item[1]):
         if len(piece) > 1:
             merges.append(" ".join("".join(letter[byte] for byte in half) for half in _halves(piece, rank, ranks)))
     return _tokenizer_json(pieces, merges, added)
-
-
-def _letters() -> list[str]:
-    """Return, for each byte, the printable character by which byte-level BPE (Radford et al. 2019) represents it."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = (byte for byte in range(256) if byte not in plain)
-    letters = {byte: chr(byte) for byte in plain} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-    return [letters[byte] for byte in range(256)]
 
 
 def _halves(piece: bytes, rank: int, ranks: dict[bytes, int]) -> list[bytes]:

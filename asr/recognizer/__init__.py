@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asr.checkpoint import ModelFolder, load_model_folder
+from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig
 from asr.data.batch import pad_audio
 from asr.decode.search import Hypothesis
@@ -43,7 +43,7 @@ class Recognizer:
 
     detector: finds the speech in recordings that are longer than a window; without it, they are cut at quiet places.
 
-    >>> Recognizer.load("exp/prompts-en/model").transcribe("hello.wav").text   # doctest: +SKIP
+    >>> asr.load_model("exp/prompts-en/model").transcribe("hello.wav").text   # doctest: +SKIP
     """
 
     def __init__(
@@ -62,13 +62,6 @@ class Recognizer:
         self.cut: WindowMaker = QuietWindows(self.rate, cut_s)
         if detector is not None:
             self.cut = SpeechWindows(self.rate, cut_s, detector)
-
-    @classmethod
-    def load(
-        cls, folder: str | Path, options: DecodeConfig | None = None, precision: Precision = "float32"
-    ) -> Recognizer:
-        """Load a model folder."""
-        return cls(load_model_folder(Path(folder)), options, precision)
 
     @property
     def device(self) -> torch.device:

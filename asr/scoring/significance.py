@@ -53,7 +53,7 @@ class MatchedPairs(NamedTuple):
     p: float
 
 
-def resample(rows_NK: Rows, resamples: int | None = None, seed: int = _SEED) -> Rows:
+def resample(rows_NK: Rows, resamples: int | None = None) -> Rows:
     """Return the sums [B, K] of N rows drawn with replacement, B times.
 
     The number of times each row is drawn follows a multinomial distribution. Rows with equal counts are
@@ -62,7 +62,7 @@ def resample(rows_NK: Rows, resamples: int | None = None, seed: int = _SEED) -> 
     """
     different_UK, times_U = _unique(rows_NK)
     resamples = resamples or max(_FEWEST_RESAMPLES, min(_RESAMPLES, _DRAWS // len(different_UK)))
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(_SEED)
     share_U = times_U / times_U.sum()
     at_once = max(1, _WEIGHTS_AT_ONCE // len(share_U))
     parts = [

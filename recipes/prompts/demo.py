@@ -91,7 +91,7 @@ def _show_texts(console: Console, before: Path, after: Path, test: Path) -> None
     chosen = sorted(cuts, key=lambda cut: cut.id)[:: max(1, len(cuts) // 5)][:5]
     texts = []
     for folder in (before, after):
-        recognizer = Recognizer.load(folder)
+        recognizer = Recognizer(load_model_folder(folder))
         sources = [cut_source(cut, recognizer.rate) for cut in chosen]
         texts.append([t.reason if isinstance(t, Failure) else t.text for t in recognizer.transcribe_sources(sources)])
     for cut, old, new in zip(chosen, *texts, strict=True):
