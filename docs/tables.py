@@ -55,7 +55,7 @@ def _with_results(rows: Sequence[str], corpora: Mapping[str, Table]) -> Mapping[
 def _table(rows: Sequence[str], corpora: Mapping[str, Table]) -> Iterator[str]:
     heads = ["row", "step"]
     for corpus in corpora:
-        heads += [f"{corpus} seeds", f"{corpus} WER", f"{corpus} CER", f"{corpus} CER less {BASE}'s"]
+        heads += [f"{corpus} seeds", f"{corpus} WER", f"{corpus} CER", f"{corpus} CER minus {BASE}'s"]
     yield _line(heads)
     yield _line(["---", *["---:"] * (len(heads) - 1)])
     for row in rows:

@@ -104,7 +104,7 @@ def test_the_tables_hold_what_the_results_say(ablation: Path) -> None:
     assert costs == ["worse", "1,234,567", "300", "10", "20", "0.250", "-", "0.75", "1.000", "-"]
     assert cells(text, "same")[0][3] == "+0.00 (+0.0 to +0.0), p 1.000"
     assert cells(text, "base")[0][3] == "-"
-    assert cells(text, "tuned")[0][3].endswith("(less more)")
+    assert cells(text, "tuned")[0][3].endswith("(minus more's)")
     assert cells(text, "lost")[0] == ["lost", *["-"] * 6, "0 of 2, 1 failed"]
     assert cells(text, "undone") == []
     assert "- **worse**: without it. `loss.ctc_weight=0.1`. Needs luck. It lacks what it had." in text
@@ -126,7 +126,7 @@ def test_the_report_names_the_measure_that_chose_the_validations(
     config = read_config(AblationConfig, written(ablation, tree))
     plan = Plan(config, ablation)
     write_report(plan, Results(config.results))
-    assert f"the best of 4 validations by {named} is taken" in config.report.read_text()
+    assert f"The best of 4 validations by {named} is kept" in config.report.read_text()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def draw_differences(path: Path, lines: Sequence[Line], title: str) -> None:
     axes = figure.subplots(1, 2, sharey=True)
     for axis, metric in zip(axes, reversed(METRICS), strict=True):
         _draw(axis, shown, metric)
-    names = [line.name if line.against == BASE else f"{line.name} (less {line.against})" for line in shown]
+    names = [line.name if line.against == BASE else f"{line.name} (minus {line.against}'s)" for line in shown]
     axes[0].set_yticks(range(len(shown)), names)
     axes[0].set_ylim(-0.7, len(shown) - 0.3)
     save(figure, path)

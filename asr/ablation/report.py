@@ -19,21 +19,21 @@ from asr.scoring.rates import spelled
 
 _NONE = "-"
 _HOW = """\
-Each row is base with one change, trained with the same seeds for as many steps as take the same time, timed alone and
-beside base. Of each training the best of {validations} validations by dev {by} is taken, and test is decoded once, with
-that one. Made by `asr ablate {source}`, which also writes this file.
+Each row is base with one change, trained with the same seeds for as many steps as take the same time; steps were timed
+alone, taking turns with base. The best of {validations} validations by dev {by} is kept of each training, and test is
+decoded once, with that model. `asr ablate {source}` trains the rows and writes this file.
 
-Rates are means over the seeds, in per cent, lower is better. Their 95 % intervals hold both what was drawn by chance:
-utterances, by a bootstrap of 10,000 resamples, and seeds, by an analysis of variance and Student's t{seeds}.
-A difference is the row's rate less that of base, or of the row that is named; p is that of no difference, looked at
-alone: of rows that change nothing, one in twenty has it below 0.05. **Bold**: it stays below 0.05 for all rows of the
-table together (Holm 1979). Rows with one seed so far are never bold."""
+Rates are means over the seeds, in per cent; lower is better. Their 95 % intervals cover both sources of chance: the
+choice of utterances, by a bootstrap of 10,000 resamples, and seeds, by an analysis of variance and Student's t{seeds}.
+A difference is the row's rate minus that of base, or of the row that is named. Its p is for this row alone: one in
+twenty rows without any effect has p below 0.05. **Bold**: below 0.05 for all rows of the table together (Holm 1979).
+Rows with a single seed so far are never bold."""
 _COSTS = """\
-Step: mean of a training step, timed alone with {threads}. Training: with its validations, as it ran beside whatever
-else the machine did. Real-time factor: seconds of processor to decode a second of dev, in one thread. Diagonality: 1
-less the penalty of guided attention (Tachibana et al. 2017, g = 0.2) on dev, its texts given: mean over all heads of
-cross-attention, and the highest of a head; attention that is spread evenly has 0.42. Losses: of dev without label
-smoothing, nats for each character."""
+Step: mean time of a training step, timed alone with {threads}. Training: wall time with validations, on a machine that
+also did other work. Real-time factor: CPU seconds to decode a second of dev, on one thread. Diagonality: 1 minus the
+penalty of guided attention (Tachibana et al. 2017, g = 0.2) on dev, with the reference texts fed to the decoder: mean
+over all heads of cross-attention, and the highest of any head; evenly spread attention has 0.42. Losses: on dev, in
+nats per character, without label smoothing."""
 
 
 def write_report(plan: Plan, results: Results) -> None:
@@ -53,7 +53,7 @@ def write_report(plan: Plan, results: Results) -> None:
 
 
 def _head(plan: Plan) -> str:
-    seeds = "" if len(plan.config.seeds) > 1 else "; of one seed, which this is, nothing is known of the latter"
+    seeds = "" if len(plan.config.seeds) > 1 else "; with one seed, as here, the latter is unknown"
     by = " or ".join(name if name == "loss" else spelled(name) for name in plan.measures)
     return _HOW.format(validations=plan.config.budget.validations, by=by, source=plan.source, seeds=seeds)
 
@@ -63,14 +63,15 @@ def _of_corpus(plan: Plan, corpus: str, found: Sequence[Line], path: Path) -> It
     yield f"## {corpus}" + (f": {title}" if title else "")
     yield _circumstances(plan, corpus, found)
     if steps := next((line.outcomes[0].steps for line in found if line.name == BASE and line.outcomes), None):
-        yield f"Base by hand; a row adds its changes, and has its own steps:\n\n    {plan.command(corpus, steps)}"
+        yield "To train base by hand (a row adds its changes, and has its own number of steps):"
+        yield f"    {plan.command(corpus, steps)}"
     if any(line.contests for line in found):
         figure = path.with_name(f"{path.stem}-{corpus}.png")
         draw_differences(figure, found, f"{corpus}: {title}" if title else corpus)
         yield f"![Differences of dev CER and WER, with 95 % intervals]({figure.name})"
         yield (
-            "Green is better and red worse with p below 0.05, looked at alone; a filled dot stays so for all rows\n"
-            "together. A row with one seed so far is always grey. The line is base, or the row that is named."
+            "Green is better and red worse, with p below 0.05 for the row alone; a filled dot holds for all rows\n"
+            "together. A row with a single seed so far is always grey. The line is base, or the row that is named."
         )
     yield _markdown(["row", *_rate_heads(), "seeds"], [_rates(plan, line) for line in found])
     threads = sorted({outcome.threads for line in found for outcome in line.outcomes})
@@ -96,7 +97,7 @@ def _circumstances(plan: Plan, corpus: str, found: Sequence[Line]) -> str:
 
 def _rate_heads() -> list[str]:
     names = [name.upper() for name in METRICS]
-    return [*(f"dev {n}" for n in names), *(f"{n} less base's" for n in names), *(f"test {n}" for n in names)]
+    return [*(f"dev {n}" for n in names), *(f"{n} minus base's" for n in names), *(f"test {n}" for n in names)]
 
 
 def _rates(plan: Plan, line: Line) -> list[str]:
@@ -122,7 +123,7 @@ def _difference(line: Line, contest: Contest | None) -> str:
     p = contest.difference.p
     text = f"{value:+.2f} ({low:+.1f} to {high:+.1f}), p {'< 0.001' if p < 0.001 else f'{p:.3f}'}"
     text = f"**{text}**" if contest.sure else text
-    return text if line.against == BASE else f"{text} (less {line.against})"
+    return text if line.against == BASE else f"{text} (minus {line.against}'s)"
 
 
 _COST_HEADS = [
