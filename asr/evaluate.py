@@ -17,7 +17,8 @@ from asr.data.cuts import SLACK_S, Chosen, Dropped, overrun, read_cuts, without_
 from asr.data.tasks import for_task, text_language_of
 from asr.errors import ConfigError, DataError, printable
 from asr.files import Place, make_folder, write_atomically
-from asr.recognizer import OnDone, Recognizer
+from asr.progress import OnDone
+from asr.recognizer import Recognizer
 from asr.recognizer.cuts import cut_source
 from asr.scoring import ScoreOptions, ScoreReport, metrics_of, score_sources
 from asr.scoring.formats import of_cut

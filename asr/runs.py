@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from asr.config import EXPERIMENT, read_yaml
 from asr.errors import ConfigError, DataError
+from asr.progress import OnDone
 from asr.scoring import Columns, Comparison, ScoreOptions, compare
 from asr.scoring.formats import open_texts, suffix
 from asr.scoring.recognised import EVALUATION, WRITES_ONE, hypotheses_in
@@ -68,7 +69,7 @@ def compare_runs(
     *,
     normalizer: str | None = None,
     reference: Path | None = None,
-    on_done: Callable[[float, float], None] | None = None,
+    on_done: OnDone | None = None,
 ) -> RunComparison:
     """Compare what runs recognised, scored by the references that they wrote down or by a file of references.
 

@@ -20,7 +20,8 @@ from asr.data.cuts import Dropped, language_of
 from asr.errors import ConfigError, DataError, printable
 from asr.evaluate import scorable
 from asr.files import Place
-from asr.recognizer import OnDone, Recognizer
+from asr.progress import OnDone
+from asr.recognizer import Recognizer
 from asr.recognizer.batch import BatchDecoder
 from asr.recognizer.budget import Budget
 from asr.recognizer.cuts import waveform

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +37,7 @@ from asr.audio import open_audio
 from asr.data.cuts import load_audio, read_split
 from asr.errors import DataError
 from asr.files import make_folder, write_atomically
+from asr.progress import OnDone
 from asr.resampling import resample
 from recipes.preparing import manifest_path, write_cuts
 
@@ -91,7 +92,7 @@ def build(
     folder: Path,
     seed: int,
     linger_s: float,
-    on_done: Callable[[float, float], None],
+    on_done: OnDone,
 ) -> list[Episode]:
     """Build the episodes of a split and a language in a folder and return their properties."""
     for part in ("media", "subtitles"):

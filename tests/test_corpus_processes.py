@@ -15,7 +15,7 @@ import torch
 from asr.corpus import Settings, Shard
 from asr.corpus.processes import Say, side_by_side
 from asr.errors import AsrError
-from asr.recognizer import OnDone
+from asr.progress import OnDone
 
 
 def one_is_killed(shard: Shard, number: int, say: Say, on_done: OnDone) -> None:

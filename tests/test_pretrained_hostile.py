@@ -178,7 +178,7 @@ def folders(good: Path) -> Iterator[tuple[str, Callable[[Path], None], str]]:
     yield "no-type", config(model_type=None), "neither a model_type nor model.bin"
     yield "no-json", lambda folder: _put(folder / "config.json", b"{"), r"config\.json: "
     yield "deep-json", lambda folder: _put(folder / "config.json", b"[" * 100_000), r"config\.json: "
-    yield "large-json", lambda folder: _put(folder / "config.json", b" " * (17 << 20)), "far too large"
+    yield "large-json", lambda folder: _put(folder / "config.json", b" " * (65 << 20)), "far too large"
     yield "no-size", config(d_model="wide"), "d_model: "
     yield "wide", config(d_model=65_536), "sinusoids"
     yield "deep", config(decoder_layers=256), r"'model\.decoder\.layers\.2\..*' is missing"

@@ -22,6 +22,7 @@ from asr.config import BASE
 from asr.errors import AsrError
 from asr.files import write_atomically
 from asr.machine import cores, processor
+from asr.progress import OnDone, unseen
 from asr.training.finish import git_revision
 
 _LOOK_EVERY_S = 0.5
@@ -34,7 +35,7 @@ class Progress:
     """Shows progress: a line for each event, and the amount of work done, in units of a training with full budget."""
 
     say: Callable[[str], None] = print
-    on_done: Callable[[float, float], None] = lambda done, total: None
+    on_done: OnDone = unseen
     total: float = 0.0
     done: float = 0.0
     running: dict[Job, float] = field(default_factory=dict)  # start time of each

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from typer.main import get_command
 
 from asr.errors import AsrError, printable
+from asr.progress import OnDone
 
 STOPPED = 130  # the exit status that shells report for a program ended by Ctrl-C
 # The base class of all usage errors, of which typer exports only a subclass.
@@ -97,9 +98,7 @@ def of_utterances(done: float, total: float, spent_s: float) -> str:
 
 
 @contextmanager
-def progress(
-    what: str, status: Callable[[float, float, float], str] = _of_audio
-) -> Iterator[Callable[[float, float], None]]:
+def progress(what: str, status: Callable[[float, float, float], str] = _of_audio) -> Iterator[OnDone]:
     """Show a progress bar with speed and time left if stderr is a terminal.
 
     Gives a function to be called with the amount done and the total.  status: formats the amount done, the total and

@@ -22,7 +22,8 @@ from asr.corpus.processes import Say, side_by_side
 from asr.corpus.settings import Settings
 from asr.errors import DataError
 from asr.files import write_atomically
-from asr.recognizer import OnDone, Source
+from asr.progress import OnDone
+from asr.recognizer import Source
 from asr.transcript import Failure, Transcript
 from asr.writers import TranscriptWriter, from_line
 

@@ -15,7 +15,7 @@ import torch
 
 from asr.corpus.manifest import Shard
 from asr.errors import AsrError
-from asr.recognizer import OnDone
+from asr.progress import OnDone
 
 Say = Callable[[str], None]
 Task = Callable[[Shard, int, Say, OnDone], None]

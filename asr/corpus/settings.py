@@ -16,7 +16,8 @@ from asr.corpus.manifest import Manifest
 from asr.corpus.parts import Job
 from asr.model.precision import Precision
 from asr.pretrained import find_model
-from asr.recognizer import OnDone, Recognizer, Source
+from asr.progress import OnDone
+from asr.recognizer import Recognizer, Source
 from asr.transcript import Failure, Transcript
 
 

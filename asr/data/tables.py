@@ -19,6 +19,7 @@ from asr.data.cuts import SLACK_S
 from asr.errors import AsrError, ConfigError, DataError, printable
 from asr.files import MANIFESTS, json_writer, make_folder
 from asr.files.tables import IDS, PATHS, TEXTS, find_name, read_table
+from asr.progress import OnDone
 
 _USUAL = {
     "path": PATHS,
@@ -33,7 +34,6 @@ _TIMEOUT_S = 600.0  # files that libsndfile does not read are decoded to be meas
 _LENGTHS_KEPT = 1000  # a file may appear in several rows
 
 OnProblem = Callable[[str], None]
-OnDone = Callable[[float, float], None]
 
 
 class Clip(NamedTuple):

@@ -8,10 +8,11 @@ import torch
 
 from asr.checkpoint import CONFIG, WEIGHTS, ModelFolder, save_model_folder
 from asr.errors import CheckpointError, ConfigError, printable
+from asr.files.small import read_json
 from asr.model.build import empty_model, weights_needed
 from asr.pretrained import speech2text, whisper
 from asr.pretrained.fetch import fetch
-from asr.pretrained.files import Pretrained, Settings, read_json
+from asr.pretrained.files import Pretrained, Settings
 from asr.pretrained.silence import with_padding
 from asr.pretrained.weights import expecting
 

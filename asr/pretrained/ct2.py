@@ -23,7 +23,8 @@ from pydantic import field_validator
 from torch import Tensor
 
 from asr.errors import CheckpointError
-from asr.pretrained.files import Heads, Ids, Settings, read_json
+from asr.files.small import read_json
+from asr.pretrained.files import Heads, Ids, Settings
 
 VERSION = 6  # the only one that CTranslate2 has written since it supports Whisper
 MAX_RANK = 8

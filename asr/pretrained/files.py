@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from asr.checkpoint import load_tensors
 from asr.config import ModelFolderConfig, validate
 from asr.errors import CheckpointError, ConfigError, printable
+from asr.files.small import read_json
 from asr.pretrained.pickled import load_pickled
 from asr.pretrained.weights import State
 from asr.tokenizer import Tokenizer
-from asr.tokenizer.base import first_problem
 
-MOST_JSON_BYTES = 16 << 20
 SAFE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
 # Far above any real use, so that no single setting can request much memory.
@@ -48,33 +47,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
 
-SettingsT = TypeVar("SettingsT", bound=Settings)
-
-
 class _Index(Settings):
     """The index of weights that are split over several files: the file of each tensor."""
 
     weight_map: dict[str, str] = Field(min_length=1)
-
-
-def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
-    """Read a small file; raise CheckpointError if it is missing, unreadable or larger than `most` bytes."""
-    if not path.is_file():  # a named pipe would block forever
-        raise CheckpointError(f"{path}: there is no such file")
-    try:
-        if path.stat().st_size > most:
-            raise CheckpointError(f"{path}: is far too large for such a file")
-        return path.read_bytes()
-    except OSError as e:
-        raise CheckpointError(f"{path}: cannot be read: {e.strerror}") from e
-
-
-def read_json(kind: type[SettingsT], path: Path) -> SettingsT:
-    """Read settings from a JSON file; raise CheckpointError, naming the key, if it is missing or malformed."""
-    try:
-        return kind.model_validate_json(read_bytes(path))
-    except ValidationError as e:
-        raise CheckpointError(f"{path}: {first_problem(e)}") from e
 
 
 def folder_config(tree: dict[str, object], whose: str, path: Path) -> ModelFolderConfig:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from asr.config import DecoderConfig, ModelConfig
 from asr.errors import CheckpointError
+from asr.files.small import read_json
 from asr.pretrained.files import (
     Count,
     Id,
@@ -16,7 +17,6 @@ from asr.pretrained.files import (
     VocabSize,
     folder_config,
     hugging_face_tensors,
-    read_json,
 )
 from asr.pretrained.names import HUGGING_FACE
 from asr.pretrained.weights import State, Weights, expecting, layers, put

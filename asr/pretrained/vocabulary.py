@@ -12,10 +12,9 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from asr.errors import CheckpointError
-from asr.pretrained.files import read_bytes
+from asr.files.small import first_problem, read_small
 from asr.tasks import LANGUAGES
 from asr.tokenizer import WhisperTokenizer
-from asr.tokenizer.base import first_problem
 from asr.tokenizer.whisper import BYTES, MULTILINGUAL_SIZE, TIME_STAMPS
 
 JSON, PIECES, MERGES, ADDED = "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"
@@ -39,12 +38,12 @@ _Ids = TypeAdapter(dict[str, int])
 def hugging_face_vocabulary(folder: Path) -> tuple[Path, bytes]:
     """Return the file to name in errors and the content of `tokenizer.json`, converted from older files if missing."""
     if (folder / JSON).is_file() or not (folder / PIECES).is_file():
-        return folder / JSON, read_bytes(folder / JSON)
+        return folder / JSON, read_small(folder / JSON)
     pieces, added = _read_ids(folder / PIECES), {}
     if (folder / ADDED).is_file():
         added = _read_ids(folder / ADDED)
     added |= {piece: i for piece, i in pieces.items() if re.fullmatch(r"<\|.*\|>", piece)}
-    lines = read_bytes(folder / MERGES).decode("utf-8", "replace").splitlines()
+    lines = read_small(folder / MERGES).decode("utf-8", "replace").splitlines()
     merges = [line for number, line in enumerate(lines) if line and not (number == 0 and line.startswith("#version"))]
     return folder / PIECES, _tokenizer_json(pieces, merges, added)
 
@@ -56,9 +55,9 @@ def openai_vocabulary(weights: Path, given: Path | None, vocab_size: int) -> tup
     """
     path = given or _beside(weights, multilingual=vocab_size >= MULTILINGUAL_SIZE)
     if path.suffix == ".json":
-        return path, read_bytes(path)
+        return path, read_small(path)
     try:
-        return path, _from_tiktoken(read_bytes(path), vocab_size)
+        return path, _from_tiktoken(read_small(path), vocab_size)
     except ValueError as e:
         raise CheckpointError(f"{path}: not the vocabulary of {weights.name}: {e}") from None
 
@@ -90,7 +89,7 @@ def _beside(weights: Path, *, multilingual: bool) -> Path:
 
 def _read_ids(path: Path) -> dict[str, int]:
     try:
-        return _Ids.validate_json(read_bytes(path), strict=True)
+        return _Ids.validate_json(read_small(path), strict=True)
     except ValidationError as e:
         raise CheckpointError(f"{path}: {first_problem(e)}") from None
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from asr.config import ModelConfig
 from asr.errors import CheckpointError
+from asr.files.small import first_problem, read_json
 from asr.model.position import sinusoids
 from asr.pretrained.ct2 import Ct2Model, read_ct2, read_ct2_config
 from asr.pretrained.files import (
@@ -26,7 +27,6 @@ from asr.pretrained.files import (
     VocabSize,
     folder_config,
     hugging_face_tensors,
-    read_json,
     tensors_by_name,
 )
 from asr.pretrained.names import WHISPER_CTRANSLATE2, WHISPER_HUGGING_FACE, WHISPER_OPENAI, WhisperNames
@@ -34,7 +34,6 @@ from asr.pretrained.pickled import load_pickled
 from asr.pretrained.vocabulary import hugging_face_vocabulary, non_speech, openai_vocabulary
 from asr.pretrained.weights import State, Weights, expecting, layers, put
 from asr.tokenizer import WhisperTokenizer
-from asr.tokenizer.base import first_problem
 from asr.tokenizer.whisper import TIME_STAMPS
 
 WHOSE = "Whisper's"

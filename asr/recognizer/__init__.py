@@ -22,18 +22,19 @@ from asr.errors import AsrError, AudioError, printable
 from asr.model.masks import Memory
 from asr.model.precision import Precision
 from asr.phrases.lists import Hotwords, phrases_of
+from asr.progress import OnDone
 from asr.recognizer.batch import BatchDecoder
 from asr.recognizer.budget import Budget, release
 from asr.recognizer.decoded import Decoded
 from asr.recognizer.files import Sound, file_sources, refuse, to_source
 from asr.recognizer.parallel import Workers
-from asr.recognizer.pool import OnDone, Opened, Piece, Progress, Reader, Recording, Source
+from asr.recognizer.pool import Opened, Piece, Progress, Reader, Recording, Source
 from asr.tasks import chosen, into, language_code
 from asr.transcript import Failure, Segment, Transcript
 from asr.windows import Detector, QuietWindows, SpeechWindows, WindowMaker
 from asr.words import split, together
 
-__all__ = ["OnDone", "Opened", "Recognizer", "Source"]
+__all__ = ["Opened", "Recognizer", "Source"]
 
 Decode = Callable[[Tensor, Tensor, Sequence[str | None]], list[Decoded]]
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from asr.errors import AsrError
+from asr.progress import OnDone
 from asr.recognizer.decoded import Decoded
 from asr.windows import Window, WindowMaker
 
@@ -21,8 +22,6 @@ from asr.windows import Window, WindowMaker
 POOL_S = 900.0
 FIRST_POOL_S = 240.0  # small, so that the first texts appear early
 MOST_WAITING = 1000  # waiting recordings, above which one without windows ends a pool early
-
-OnDone = Callable[[float, float], None]
 
 
 class Opened(NamedTuple):

@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from asr.progress import OnDone, unseen
 from asr.report.media import Source, media_of, pictures_in, worst
-from asr.report.utterances import OnDone, aligned
+from asr.report.utterances import aligned
 from asr.report.writing import claim, write_page
 from asr.scoring import ScoreOptions, compare
 from asr.scoring.rows import PathLike
@@ -32,7 +33,7 @@ def write_report(
     media: int = 50,
     utterances: int = 20_000,
     failed: Callable[[str], None] = lambda line: None,
-    bar: Bar = lambda what: nullcontext(lambda done, total: None),
+    bar: Bar = lambda what: nullcontext(unseen),
 ) -> Path:
     """Score files as `compare` does, write `folder`/report.html and return its path.
 

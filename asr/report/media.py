@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asr.errors import AsrError, DataError, printable
+from asr.progress import OnDone
 from asr.report.utterances import Shown
 
 MOST_BYTES = 48 << 20
@@ -47,7 +48,7 @@ def media_of(
     sources: Sequence[Source],
     *,
     failed: Callable[[str], None],
-    on_done: Callable[[float, float], None],
+    on_done: OnDone,
 ) -> Iterator[Medium]:
     """Yield the media of utterances until their data URIs would exceed MOST_BYTES in total.
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from asr.metrics import MARKS, Edit, Unit, align
+from asr.progress import OnDone
 from asr.scoring import Comparison, ScoreOptions, texts_of
 from asr.scoring.breakdown import Groups, by_length
 from asr.scoring.rates import MEASURES
 from asr.scoring.rows import PathLike
 
-OnDone = Callable[[float, float], None]
 Run = tuple[str, str | int]
 _TOLD = 100  # utterances between updates of the progress bar
 

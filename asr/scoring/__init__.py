@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from asr.errors import DataError
 from asr.files import count_lines
+from asr.progress import OnDone
 from asr.scoring.breakdown import Confusions, by_length, in_quarters
 from asr.scoring.columns import Columns
 from asr.scoring.compare import Comparison
@@ -51,7 +52,6 @@ __all__ = [
 RATES = ("wer", "cer")
 METRICS = (*MEASURES, *TRANSLATION)
 COLUMNS = (Columns.of_references(), Columns.of_hypotheses())
-OnDone = Callable[[float, float], None]
 
 
 def metrics_of(task: str) -> tuple[str, ...]:

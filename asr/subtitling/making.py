@@ -14,6 +14,7 @@ from lhotse.audio import AudioSource
 from asr.audio import audio_tracks
 from asr.errors import AsrError, DataError, printable
 from asr.files import json_line, json_writer, make_folder, write_atomically
+from asr.progress import OnDone, unseen
 from asr.subtitling.activity import Activity, LoadDetector, listen_once
 from asr.subtitling.alignment import Alignment, align
 from asr.subtitling.cleaning import clean
@@ -29,7 +30,6 @@ from asr.subtitling.translations import text_within
 
 CUTS, REPORT, DROPPED = "cuts.jsonl.gz", "report.json", "dropped.jsonl"
 
-OnDone = Callable[[float, float], None]
 Rows = list[dict[str, Any]]
 
 
@@ -65,7 +65,7 @@ def make_cuts(
     out: Path,
     choices: Choices,
     load_detector: LoadDetector,
-    on_done: OnDone = lambda done, total: None,
+    on_done: OnDone = unseen,
 ) -> Report:
     """Write lhotse cuts of all recordings that have subtitles: cuts.jsonl.gz, report.json, dropped.jsonl and pictures.
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from asr.errors import AsrError, CheckpointError
+from asr.errors import AsrError
 from asr.files import write_atomically
-
-FileT = TypeVar("FileT", bound=BaseModel)
 
 
 class Tokenizer(Protocol):
@@ -92,33 +90,6 @@ def language_id(language: str | None, known: dict[str, int]) -> int:
         return known[language]
     problem = "no language is given" if language is None else f"unknown language {language!r}"
     raise AsrError(f"{problem}: this model knows {', '.join(known)}")
-
-
-def parse(kind: type[FileT], path: Path) -> FileT:
-    try:
-        return kind.model_validate_json(read(path))
-    except ValidationError as error:
-        raise CheckpointError(f"{path}: {first_problem(error)}") from error
-
-
-def first_problem(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return one_line(f"{where}: {first['msg']}" if where else first["msg"])
-
-
-def one_line(message: str) -> str:
-    """Make a library's message about a file fit for a terminal: one line, printable, at most 200 characters."""
-    return "".join(c if c.isprintable() else " " for c in message)[:200]
-
-
-def read(path: Path) -> bytes:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def write(path: Path, content: bytes) -> None:

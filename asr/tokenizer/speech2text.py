@@ -11,8 +11,9 @@ import sentencepiece
 from pydantic import Field, TypeAdapter, ValidationError
 
 from asr.errors import CheckpointError
+from asr.files.small import first_problem, read_json, read_small
 from asr.tasks import LANGUAGE_CODE, TRANSCRIBE, chosen
-from asr.tokenizer.base import OwnFile, first_problem, language_id, parse, read, write
+from asr.tokenizer.base import OwnFile, language_id, write
 from asr.tokenizer.trained import SPACE_MARK
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -122,14 +123,14 @@ class Speech2TextTokenizer:
     @classmethod
     def load(cls, folder: Path) -> Speech2TextTokenizer:
         """Read a model folder's three files; raise CheckpointError if one is missing or damaged."""
-        return cls.from_folder(folder, **parse(_Speech2TextOptions, Path(folder) / cls.OPTIONS_FILE).model_dump())
+        return cls.from_folder(folder, **read_json(_Speech2TextOptions, Path(folder) / cls.OPTIONS_FILE).model_dump())
 
     @classmethod
     def from_folder(cls, folder: Path, **options: Any) -> Speech2TextTokenizer:
         """Read another project's SentencePiece model and list of pieces; CheckpointError names the folder."""
         folder = Path(folder)
         try:
-            return cls(read(folder / cls.FILE), read(folder / cls.LIST_FILE), **options)
+            return cls(read_small(folder / cls.FILE), read_small(folder / cls.LIST_FILE), **options)
         except ValueError as error:
             raise CheckpointError(f"{folder}: {error}") from error
 

@@ -12,8 +12,9 @@ import sentencepiece
 from pydantic import Field
 
 from asr.errors import CheckpointError, ConfigError, DataError, printable
+from asr.files.small import one_line, read_json, read_small
 from asr.tasks import LANGUAGE_CODE, TASK, TRANSCRIBE, chosen
-from asr.tokenizer.base import OwnFile, language_id, one_line, parse, read, write
+from asr.tokenizer.base import OwnFile, language_id, write
 
 SPECIALS = ("<blank>", "<s>", "</s>", "<unk>")
 SPACE_MARK = "\u2581"  # SentencePiece's symbol for a space
@@ -103,7 +104,7 @@ class CharacterTokenizer(_Vocabulary):
     def load(cls, folder: Path) -> CharacterTokenizer:
         """Read `characters.json`; raise CheckpointError if it is missing, damaged or something else."""
         path = Path(folder) / cls.FILE
-        file = parse(_CharacterFile, path)
+        file = read_json(_CharacterFile, path)
         for what in (file.characters, file.languages, file.tasks):
             if len(set(what)) != len(what):
                 raise CheckpointError(f"{path}: a character, language or task occurs twice")
@@ -214,7 +215,7 @@ class SentencePieceTokenizer(_Vocabulary):
         """Read `sentencepiece.model`; raise CheckpointError if it is missing, damaged or of another layout."""
         path = Path(folder) / cls.FILE
         try:
-            return cls(read(path))
+            return cls(read_small(path))
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from error
 

@@ -12,8 +12,9 @@ import tokenizers
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from asr.errors import AsrError, CheckpointError
+from asr.files.small import first_problem, one_line, read_json, read_small
 from asr.tasks import TRANSCRIBE, TRANSLATE, chosen
-from asr.tokenizer.base import OwnFile, first_problem, language_id, one_line, parse, read, write
+from asr.tokenizer.base import OwnFile, language_id, write
 
 LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 TIME_STAMPS = 1501  # 0.00 to 30.00 s in steps of 0.02 s, right after <|notimestamps|>
@@ -130,14 +131,14 @@ class WhisperTokenizer:
     @classmethod
     def load(cls, folder: Path) -> WhisperTokenizer:
         """Read `tokenizer.json` and `whisper.json`; raise CheckpointError if one is missing or damaged."""
-        options = parse(_WhisperOptions, Path(folder) / cls.OPTIONS_FILE)
+        options = read_json(_WhisperOptions, Path(folder) / cls.OPTIONS_FILE)
         return cls.from_file(Path(folder) / cls.FILE, **options.model_dump())
 
     @classmethod
     def from_file(cls, path: Path, **options: Any) -> WhisperTokenizer:
         """Read any `tokenizer.json`, with the constructor's options; CheckpointError names the file."""
         try:
-            return cls(read(path), **options)
+            return cls(read_small(path), **options)
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from error
 

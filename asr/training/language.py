@@ -26,6 +26,7 @@ from asr.machine import find_device
 from asr.model.build import build_language_model
 from asr.model.language import LanguageModel
 from asr.pretrained import find_model
+from asr.progress import OnDone, unseen
 from asr.training.folder import claim_folder
 from asr.training.optimizers import build_optimizer
 from asr.training.parts import PartRates
@@ -34,14 +35,11 @@ from asr.training.schedule import build_schedule
 from asr.training.states import newest_sound_state, state_path, states_in
 
 Say = Callable[[str], None]
-OnDone = Callable[[float, float], None]
 Text = list[int]  # begin, tokens, end
 _PLAIN = ("step", "epoch", "place", "best", "curve")
 
 
-def train_language_model(
-    config: LanguageExperimentConfig, say: Say, on_done: OnDone = lambda done, total: None
-) -> Path:
+def train_language_model(config: LanguageExperimentConfig, say: Say, on_done: OnDone = unseen) -> Path:
     """Train a language model, or resume its training; return the folder of the model with the best dev perplexity.
 
     say: gets a line for each validation.  on_done: gets the number of steps done and the total.
