@@ -15,7 +15,7 @@ from torch import Tensor
 
 from asr.decode.phrases import PhraseScorer
 from asr.decode.search import SearchOptions, Weighted, search
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DataError
 from asr.phrases.lists import Phrase, read_phrases
 from asr.phrases.spelling import Speller, spellings, word_edges
 from asr.tokenizer import CharacterTokenizer
@@ -231,7 +231,7 @@ def test_a_listed_name_wins_where_the_model_is_in_doubt(beam: int) -> None:
 def test_a_list_that_cannot_be_read_names_file_and_line(tmp_path: Path, content: bytes, problem: str) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=f"^{re.escape(str(path))}{problem}$"):
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))}{problem}$"):
         read_phrases(path)
 
 
@@ -239,5 +239,5 @@ def test_a_list_is_read(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes("\ufeffAllison\r\n# people\n\nZoë  de Vries\t2.5\nC#\t\n".encode())
     assert read_phrases(path) == [Phrase("Allison"), Phrase("Zoë de Vries", 2.5), Phrase("C#")]
-    with pytest.raises(ConfigError, match=r"nothing\.txt: cannot be read: No such file or directory$"):
+    with pytest.raises(DataError, match=r"nothing\.txt: cannot be read: No such file or directory$"):
         read_phrases(tmp_path / "nothing.txt")

@@ -34,7 +34,7 @@ ROOMS = {
     "losses": {"lengths"},
     "compaction": set(),
     "model": {"compaction", "features", "config", "lengths", "model", "phrases"},
-    "phrases": {"errors", "phrases"},
+    "phrases": {"errors", "files", "phrases"},
     "decode": BASE | {"compaction", "decode", "lengths", "phrases"},
     "lm": BASE | {"lm", "decode", "checkpoint", "pretrained", "scoring", "text", "tokenizer"},
     "checkpoint": BASE | {"config", "model", "tokenizer"},

@@ -45,15 +45,20 @@ def subtitles(
         ),
     ] = True,
     pad: Annotated[float, typer.Option("--pad", min=0, help="Padding on either side of a cut, in seconds.")] = 0.3,
-    min_duration: Annotated[float, typer.Option("--min-duration", help="Drop shorter cues, in seconds.")] = 0.3,
-    max_duration: Annotated[float, typer.Option("--max-duration", help="Drop longer sentences, in seconds.")] = 20.0,
+    min_duration: Annotated[float, typer.Option("--min-duration", min=0, help="Drop shorter cues, in seconds.")] = 0.3,
+    max_duration: Annotated[
+        float, typer.Option("--max-duration", min=0, help="Drop longer sentences, in seconds.")
+    ] = 20.0,
     min_speech: Annotated[
         float, typer.Option("--min-speech", min=0, max=1, help="Drop cues with a smaller share of speech (VAD).")
     ] = 0.2,
     min_cps: Annotated[
-        float, typer.Option("--min-cps", help="Drop cues with fewer characters per second; wide ones count as two.")
+        float,
+        typer.Option("--min-cps", min=0, help="Drop cues with fewer characters per second; wide ones count as two."),
     ] = 1.0,
-    max_cps: Annotated[float, typer.Option("--max-cps", help="Drop cues with more characters per second.")] = 30.0,
+    max_cps: Annotated[
+        float, typer.Option("--max-cps", min=0, help="Drop cues with more characters per second.")
+    ] = 30.0,
 ) -> None:
     """Make training cuts from recordings with subtitles: align them, split by sentence, drop cues that are not spoken.
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from asr.errors import ConfigError, printable
+from asr.errors import ConfigError, DataError, printable
+from asr.files import text_lines
 
 Hotwords = str | os.PathLike[str] | Iterable[str]
-_MAX_BYTES = 10_000_000
 
 
 class Phrase(NamedTuple):
@@ -24,7 +24,7 @@ class Phrase(NamedTuple):
 def phrases_of(given: Hotwords) -> list[Phrase]:
     """Return the phrases of a file or of a list; an empty list has none.
 
-    Raises ConfigError with a message of one line.
+    Raises ConfigError or DataError with a message of one line.
     """
     if isinstance(given, str) and not os.path.exists(given):
         raise ConfigError(f"hotwords: {printable(given)[:100]}: no such file; pass phrases themselves as a list")
@@ -41,28 +41,18 @@ def phrases_of(given: Hotwords) -> list[Phrase]:
 def read_phrases(path: Path) -> list[Phrase]:
     """Read one phrase per line, optionally with a tab and a weight; empty lines and lines starting with # are skipped.
 
-    Raises ConfigError naming file and line.
+    Raises DataError naming file and line.
     """
-    try:
-        with Path(path).open("rb") as f:
-            content = f.read(_MAX_BYTES + 1)
-    except OSError as e:
-        raise ConfigError(f"{printable(path)}: cannot be read: {e.strerror}") from None
-    if len(content) > _MAX_BYTES:
-        raise ConfigError(f"{printable(path)}: more than {_MAX_BYTES} bytes are too many for a phrase list")
     phrases = []
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+    for number, line in text_lines(path):
         try:
-            phrase = _phrase(line.decode("utf-8"))
-        except UnicodeDecodeError as e:
-            hint = f"not UTF-8 (byte 0x{line[e.start]:02x}); save the file as UTF-8"
-            raise ConfigError(f"{printable(path)}:{number}: {hint}") from None
+            phrase = _phrase(line)
         except ValueError as e:
-            raise ConfigError(f"{printable(path)}:{number}: {e}") from None
+            raise DataError(f"{printable(path)}:{number}: {e}") from None
         if phrase is not None:
             phrases.append(phrase)
     if not phrases:
-        raise ConfigError(f"{printable(path)}: it holds no phrases; write one per line")
+        raise DataError(f"{printable(path)}: it holds no phrases; write one per line")
     return phrases
 
 

@@ -32,8 +32,7 @@ class Decoded:
             hypotheses = wider
         else:
             # The guards have not checked the other hypotheses of the search.
-            score = kept.log_prob * max(1, len(kept.tokens))
-            hypotheses = [Hypothesis(kept.tokens, score, {}, kept.truncated)]
+            hypotheses = [Hypothesis(kept.tokens, kept.log_prob, {}, kept.truncated)]
         return replace(
             self, hypotheses=hypotheses, log_prob=kept.log_prob, no_speech=kept.no_speech, guards=kept.guards
         )
