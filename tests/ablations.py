@@ -1,4 +1,4 @@
-"""An ablation of tiny models on noise: its YAML, and its plan."""
+"""An ablation study of tiny models on noise: its YAML and its plan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS: dict[str, Any] = {
 
 
 def tree(folder: Path, experiment: Path, **changes: Any) -> dict[str, Any]:
-    """Return an ablation as the tree of its YAML."""
+    """Return the configuration of an ablation, as nested dicts for its YAML."""
     found = {
         "runs": str(folder / "runs"),
         "results": str(folder / "results.jsonl"),

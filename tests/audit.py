@@ -1,4 +1,4 @@
-"""Watch what a program does with malicious files: `audited`."""
+"""Audit what a program does when it reads malicious files: `audited`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEVER = {
 
 @dataclass(frozen=True)
 class Audited:
-    """For each file its message ('' if accepted); tracebacks, forbidden events, and files left behind."""
+    """Result of an audit: a message per file ('' if accepted), tracebacks, forbidden events, and files left behind."""
 
     messages: list[str]
     tracebacks: list[str]
@@ -38,10 +38,10 @@ def audited(
 ) -> Audited:
     """Run `act(path)`, which the source `setup` defines, on each path in a process of its own.
 
-    After `warm_up` (good files, so that lazy imports are done) a hook records every execution: unpickled names,
+    After `warm_up` (good files, so that lazy imports are done) a hook records what is forbidden: unpickled names,
     compiled or executed code that is not from an installed file, connections, and programs other than the audio
     decoder and those in `programs`. An AsrError becomes a message, any other exception a traceback. The process runs
-    in an empty folder; files in it afterwards are reported as `left`.
+    in an empty folder; files found there afterwards are reported as `left`.
     """
     plan = {
         "setup": setup,

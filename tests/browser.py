@@ -1,4 +1,4 @@
-"""A headless Chromium for pages opened from disk."""
+"""A headless Chromium that opens pages from disk."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _PATIENCE_S = 30
 
 
 class Browser:
-    """One window; its requests and the errors in it are recorded."""
+    """A browser window whose requests and errors are recorded."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
     def open(self, page: Path, width: int = 1280, height: int = 2400) -> None:
-        """Show a page in a window of this size, and forget earlier requests and errors."""
+        """Open a page in a window of this size, and forget earlier requests and errors."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.get("about:blank")
@@ -65,11 +65,11 @@ class Browser:
         return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
 
     def complaints(self) -> list[str]:
-        """Return the console's messages since the last call: errors, and violations of the security policy."""
+        """Return the console messages since the last call: errors and violations of the content security policy."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def tree(self) -> list[dict[str, Any]]:
-        """Return the accessibility tree that a screen reader gets: nodes with role and name."""
+        """Return the accessibility tree that a screen reader sees: nodes with role and name."""
         nodes = self.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
         return [node for node in nodes if not node["ignored"]]
 

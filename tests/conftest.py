@@ -1,4 +1,4 @@
-"""Fixtures and settings common to several test files."""
+"""Fixtures and settings shared by several test files."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ settings.load_profile("untimed")
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The YAML of a small experiment on 40 clips."""
+    """The YAML file of a small experiment on 40 clips."""
     return experiment_file(tmp_path_factory.mktemp("corpus"))

@@ -1,6 +1,6 @@
-"""Small models of the transformers library, with seeded weights, in the file formats of other projects.
+"""Small models of the transformers library with seeded weights, written in the file formats of other projects.
 
-The names of OpenAI and CTranslate2 are mapped independently of `asr`, so that a mistake cannot be the same in both.
+The weight names of OpenAI and CTranslate2 are mapped independently of `asr`, so that both cannot share a mistake.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ logging.disable_progress_bar()
 RATE = 16_000
 WINDOW_S = 3
 POSITIONS = 60
-ENDING = 0.6  # how much the end becomes likelier with every token
+ENDING = 0.6  # how much likelier the end of text becomes with every token
 PIECES = 60
 MUSTC = ("pt", "fr", "ru", "nl", "ro", "it", "es", "de")
 SIZES: dict[str, Any] = {
@@ -45,7 +45,7 @@ SIZES: dict[str, Any] = {
 
 
 def sounds(*lengths_s: float) -> list[Tensor]:
-    """Seeded sounds at 16 kHz that differ from each other and over time."""
+    """Return seeded waveforms at 16 kHz that differ from each other and change over time."""
     draw = torch.Generator().manual_seed(3)
     waveforms = []
     for i, length_s in enumerate(lengths_s):
@@ -56,12 +56,12 @@ def sounds(*lengths_s: float) -> list[Tensor]:
 
 
 def spread(model: PreTrainedModel, seed: int, eos_id: int, eos_bias: float) -> None:
-    """Make tokens depend on the audio and differ in probability, and let texts end now and then."""
+    """Set random weights: tokens depend on the audio and differ in probability, and texts end now and then."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=draw)
-            if weight.dim() > 1 and "encoder.embed_positions" not in name:  # those are sinusoids
+            if weight.dim() > 1 and "encoder.embed_positions" not in name:  # sinusoids stay
                 weight.copy_(noise * (2.0 / weight[0].numel()) ** 0.5)
             elif weight.dim() == 1:
                 weight.copy_(0.1 * noise + ("norm" in name and name.endswith("weight")))
@@ -73,9 +73,9 @@ def spread(model: PreTrainedModel, seed: int, eos_id: int, eos_bias: float) -> N
 def searched(
     model: PreTrainedModel, features: dict[str, Tensor], prefix: list[int], suppressed: Sequence[int], **options: Any
 ) -> tuple[list[list[int]], list[float]]:
-    """Return tokens, without prefix and end, and scores of all hypotheses that the library's own search finds.
+    """Return tokens, without prefix and end, and scores of all hypotheses found by the search of transformers.
 
-    What Whisper's `generate` does around the search is left out.
+    What Whisper's own `generate` does around the search is left out.
     """
     config = model.generation_config
     ids = {name: getattr(config, name) for name in ("eos_token_id", "pad_token_id", "decoder_start_token_id")}
@@ -113,7 +113,7 @@ def hf_whisper(
     vocab_size: int | None = None,
     **options: Any,
 ) -> WhisperForConditionalGeneration:
-    """Write a Whisper with a window of 3 s, as save_pretrained does, and return it."""
+    """Write a Whisper model with a window of 3 s, with save_pretrained, and return it."""
     tokenizer = WhisperTokenizer(whisper_json(), multilingual=multilingual, vocab_size=vocab_size)
     ids = tokenizer.special_ids
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_id)
@@ -122,7 +122,7 @@ def hf_whisper(
     config = WhisperConfig(**(SIZES | special | sizes | {"vocab_size": tokenizer.vocab_size} | options))
     model = WhisperForConditionalGeneration(config).eval()
     spread(model, seed, tokenizer.eos_id, 0.0)
-    with torch.no_grad():  # the longer a text, the likelier its end
+    with torch.no_grad():  # the longer a text, the likelier it ends
         end_D = model.get_output_embeddings().weight[tokenizer.eos_id]
         model.model.decoder.embed_positions.weight.add_(
             torch.arange(POSITIONS)[:, None] * ENDING * end_D / end_D.norm()
@@ -131,7 +131,7 @@ def hf_whisper(
         **special,
         suppress_tokens=sorted({3, 4, *ids.values()} - {tokenizer.eos_id}),
         begin_suppress_tokens=[7, tokenizer.eos_id],
-        alignment_heads=[[1, 0], [0, 1], [7, 0]],  # the last is a teacher's head, as in distilled models
+        alignment_heads=[[1, 0], [0, 1], [7, 0]],  # the last is a head of the teacher, as in distilled models
         is_multilingual=multilingual,
     )
     model.save_pretrained(folder)
@@ -140,13 +140,13 @@ def hf_whisper(
 
 
 def hf_whisper_features(waveforms: Sequence[Tensor], n_mels: int = 80) -> Tensor:
-    """Return the library's own features (B, F, T) for a window of 3 s."""
+    """Return the features (B, F, T) that transformers computes for a window of 3 s."""
     extractor = WhisperFeatureExtractor(feature_size=n_mels, chunk_length=WINDOW_S)
     return extractor([w.numpy() for w in waveforms], sampling_rate=RATE, return_tensors="pt").input_features
 
 
 def openai_content(model: WhisperForConditionalGeneration) -> dict[str, Any]:
-    """Return the content of OpenAI's `.pt` with the same weights."""
+    """Return the content of OpenAI's `.pt` checkpoint with the same weights."""
     parts = {
         **{"self_attn": "attn", "encoder_attn": "cross_attn", "self_attn_layer_norm": "attn_ln"},
         **{"encoder_attn_layer_norm": "cross_attn_ln", "fc1": "mlp.0", "fc2": "mlp.2", "final_layer_norm": "mlp_ln"},
@@ -174,9 +174,9 @@ def openai_content(model: WhisperForConditionalGeneration) -> dict[str, Any]:
 
 
 def ct2_whisper(folder: Path, model: WhisperForConditionalGeneration, kind: int = FLOAT32) -> None:
-    """Write the CTranslate2 folder with the same weights, all of one type, as its converter does.
+    """Write a CTranslate2 folder with the same weights, all of one type, as its converter does.
 
-    kind: FLOAT32, FLOAT16, or INT8, where each row of a matrix has a scale and biases and norms stay floats.
+    kind: FLOAT32, FLOAT16, or INT8, where each row of a matrix has a scale, and biases and norms stay floats.
     """
     folder.mkdir(parents=True)
     state, config = model.model.state_dict(), model.config
@@ -242,7 +242,7 @@ def ct2_whisper(folder: Path, model: WhisperForConditionalGeneration, kind: int 
 def hf_speech2text(
     folder: Path, *, multilingual: bool = False, seed: int = 11, eos_bias: float = 4.0, **options: Any
 ) -> Speech2TextForConditionalGeneration:
-    """Write a Speech2Text with its vocabulary and feature settings, as the library does, and return it."""
+    """Write a Speech2Text model with its vocabulary and feature settings, as transformers does, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     pieces, numbers = speech2text_files(MUSTC if multilingual else (), PIECES)
     (folder / "sentencepiece.bpe.model").write_bytes(pieces)

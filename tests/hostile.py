@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 
 CANARY = "EXECUTED"
-# Unpickling this runs a shell command that makes a file.
+# Unpickling this runs a shell command that creates a file.
 PICKLE = b"cos\nsystem\n(S'touch " + CANARY.encode() + b"'\ntR."
 
 # --- audio --------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ def hostile_audio(folder: Path) -> list[tuple[Path, str]]:
     pcm, floats = (tone * 30000).astype("<i2").tobytes(), tone.astype("<f4").tobytes()
     flac = encoded(tone, format="FLAC")
     endless = bytearray(flac)
-    endless[21] |= 0x0F  # the number of samples: 36 bits, of which these are the first four
+    endless[21] |= 0x0F  # the top 4 of the 36 bits that hold the number of samples
     endless[22:26] = b"\xff\xff\xff\xfe"
     scrambled = bytearray(flac)
     scrambled[5000:20000] = np.random.default_rng(1).bytes(15000)

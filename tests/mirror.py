@@ -1,4 +1,4 @@
-"""A local HTTP server for files in memory."""
+"""A local HTTP server that serves files from memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from web import serving
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves `files`; the first `cuts` responses other than .sha1 break off half-way; `ranges` can be disabled."""
+    """A server of `files`; it cuts the first `cuts` responses other than .sha1 in half; `ranges` can be disabled."""
 
     daemon_threads = True
 
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def served(files: dict[str, bytes]) -> AbstractContextManager[Mirror]:
-    """Serve files by path until the end of the `with` statement."""
+    """Serve files by path within a `with` statement."""
     return serving(Mirror(files))
 
 

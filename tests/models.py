@@ -1,4 +1,4 @@
-"""Small models with seeded weights: untrained, but fast."""
+"""Small, fast models with seeded, untrained weights."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def small_model(
     ctc: bool = True,
     **decode: Any,
 ) -> ModelFolder:
-    """Return a model of 8 kHz audio that writes the letters of 'hello world'; `decode` are options of the search.
+    """Return a model for 8 kHz audio that writes the letters of 'hello world'; `decode` are options of the search.
 
     decoder: settings of the decoder, by default a small autoregressive one.
 
-    Its weights are large, so that texts depend on the audio and the best token is clearly ahead of the next.
+    Its weights are large, so that texts depend on the audio and the best token is clearly ahead of the second best.
     """
     torch.manual_seed(6)
     tokenizer = CharacterTokenizer.train(["hello world"], languages)
@@ -65,28 +65,28 @@ def small_model(
 
 
 def noises(*lengths_s: float, seed: int = 1) -> list[Tensor]:
-    """Return seeded noise at 8 kHz of the given lengths, each with its own loudness."""
+    """Return seeded noise at 8 kHz with the given lengths, each at its own loudness."""
     draw = torch.Generator().manual_seed(seed)
     return [torch.randn(round(s * RATE), generator=draw) * torch.rand(1, generator=draw) for s in lengths_s]
 
 
 def texts(results: list[Transcript | Failure]) -> list[str]:
-    """Return the texts; a failure fails the test."""
+    """Return the texts of transcripts; fail the test if one is a Failure."""
     return [r.text if isinstance(r, Transcript) else pytest.fail(r.reason) for r in results]
 
 
 def of_files(recognizer: Recognizer, paths: Iterable[Path], **options: Any) -> list[Transcript | Failure]:
-    """Return the results for audio files."""
+    """Return the results of transcribing audio files."""
     return list(recognizer.transcribe_sources(recognizer.files(paths), **options))
 
 
 def sources(audio: list[Tensor]) -> list[Source]:
-    """Return sources of waveforms with their numbers as ids."""
+    """Return waveforms as sources, with their indices as ids."""
     return [Source(str(i), partial(Opened, [a], len(a) / RATE)) for i, a in enumerate(audio)]
 
 
 def whisper_folder(folder: Path, *, without: str = "", reshaped: dict[str, tuple[int, ...]] | None = None) -> Path:
-    """Write an English-only Whisper with one layer per side as a CTranslate2 folder, `without` one of its variables."""
+    """Write a one-layer, English-only Whisper as a CTranslate2 folder, `without` one of its variables."""
     folder.mkdir(parents=True)
     shapes = whisper_shapes() | (reshaped or {})
     draw = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def whisper_folder(folder: Path, *, without: str = "", reshaped: dict[str, tuple
 
 
 def whisper_shapes(dim: int = 16, n_mels: int = 8, vocab_size: int = SMALL_VOCABULARY) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the weights of such a Whisper, by their names in CTranslate2."""
+    """Return the shapes of the weights that `whisper_folder` writes, by their names in CTranslate2."""
     linears = {"encoder/conv1": (dim, n_mels, 3), "encoder/conv2": (dim, dim, 3)}
     norms = ["encoder/layer_norm", "decoder/layer_norm"]
     for side, attentions in (("encoder", ["self_attention"]), ("decoder", ["self_attention", "attention"])):

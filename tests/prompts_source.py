@@ -1,4 +1,4 @@
-"""Small sources for the tests of the prompts recipe, and a runner for its command line."""
+"""Small source data for the tests of the prompts recipe, and a runner for its command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recipes.prompts import prepare as recipe
 ROOT = Path(__file__).parents[1]
 RATE = 8000
 MANIFESTS = [f"cuts_{split}.jsonl.gz" for split in SPLITS]
-# Two ids for each split.
+# Two prompt ids that fall into each split.
 TRAIN, DEV, TEST = (
     ("agent-user", "digits/1"),
     ("agent-incorrect", "astcc-followed-by-the-pound-key"),
@@ -31,13 +31,13 @@ PROMPTS = (*TRAIN, *DEV, *TEST)
 def wav(path: Path, hertz: float, *, samples: int = 800, subtype: str = "PCM_16") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     time_N = np.arange(samples) / RATE
-    # Whole 16-bit steps, so that all subtypes hold the same samples.
+    # Rounded to 16-bit steps, so that all subtypes hold the same samples.
     steps_N = np.round(8000 * np.sin(2 * np.pi * hertz * time_N))
     soundfile.write(path, steps_N / 32768, RATE, subtype=subtype)
 
 
 def voice(root: Path, language: str = "en", *, lines: str = "", prompts: tuple[str, ...] = PROMPTS) -> Path:
-    """Write the layout of the Debian packages; every clip sounds different, also across languages."""
+    """Write a voice in the layout of the Debian packages; every clip sounds different, also across languages."""
     folder = root / "usr/share/asterisk/sounds" / corpus.VOICES[language].speaker
     first = 200 + 500 * list(corpus.VOICES).index(language)
     for number, prompt in enumerate(prompts):
@@ -50,7 +50,7 @@ def voice(root: Path, language: str = "en", *, lines: str = "", prompts: tuple[s
 
 
 def tarball(path: Path, language: str = "en") -> bytes:
-    """Write a release tarball of one language, with everything at its top level."""
+    """Write a release tarball of one language, with all files at its top level, and return its bytes."""
     folder = voice(path.parent / f"{path.name}.tree", language)
     text = "".join(f"{prompt}: Say {prompt}.\n" for prompt in PROMPTS)
     (folder / f"core-sounds-{language}.txt").write_text(text)
@@ -60,14 +60,14 @@ def tarball(path: Path, language: str = "en") -> bytes:
 
 
 def run(*arguments: object, status: int = 0) -> str:
-    """Run the command line in this process; return its standard output and error."""
+    """Run the recipe's command line in this process; return its standard output and error."""
     result = CliRunner().invoke(recipe.app, [str(argument) for argument in arguments])
     assert result.exit_code == status, (result.output, result.exception)
     return result.output
 
 
 def fails(*arguments: object) -> str:
-    """Return the error line of a run that must fail."""
+    """Run the command line, which must fail, and return its error line."""
     last = run(*arguments, status=1).strip().splitlines()[-1]
     assert last.startswith("error: ")
     return last

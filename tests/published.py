@@ -1,4 +1,4 @@
-"""Tiny trees of public corpora, in the folders and file formats in which they are published, with noise as speech."""
+"""Tiny copies of public corpora, in the folders and file formats of their releases, with noise as speech."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SAID = ("alpha bravo", "charlie delta", "echo foxtrot", "golf hotel")
 class Tree:
     """A corpus on disk: the recipe's command with its arguments, and the expected texts by split and id.
 
-    spans: start and end in seconds of utterances within longer recordings.  translations: by id.
+    spans: start and end in seconds of utterances within longer recordings, by id.  translations: by id and language.
     """
 
     app: typer.Typer
@@ -53,18 +53,18 @@ def run(tree: Tree, out: Path, *words: object, status: int = 0) -> str:
 
 
 def cuts(out: Path, name: str) -> CutSet:
-    """Return the cuts prepared for a split, or a part of one."""
+    """Return the cuts prepared for a split or a part of it."""
     return CutSet.from_file(out / f"cuts_{name}.jsonl.gz")
 
 
 def left_out(out: Path) -> dict[str, dict[str, list[str]]]:
-    """Return the names of what was left out, by reason and split."""
+    """Return the names of the utterances that were left out, by reason and split."""
     (item,) = json.loads((out / "prepared.json").read_text())["report"]["languages"]
     return {reason: {s: n for s, n in by_split.items() if n} for reason, by_split in item["dropped"].items()}
 
 
 def noise(path: Path, duration_s: float = 1.0, rate: int = 16_000, **how: str) -> None:
-    """Write noise that differs from file to file, in the format of the file's suffix or of the options `how`."""
+    """Write noise that depends on the file's name, in the format given by its suffix or by the options `how`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(list(path.name.encode()))
     soundfile.write(path, draw.normal(0, 0.1, round(duration_s * rate)).clip(-0.9, 0.9), rate, **how)
@@ -76,7 +76,7 @@ def lines(path: Path, *content: str) -> None:
 
 
 def small_librispeech(folder: Path) -> Tree:
-    """Write LibriSpeech/PART/SPEAKER/CHAPTER: FLAC, and a file of transcripts in capitals."""
+    """Write LibriSpeech/PART/SPEAKER/CHAPTER: FLAC files, and a file of upper-case transcripts."""
     parts = {
         "train-clean-100": "train",
         "dev-clean": "dev",
@@ -96,7 +96,7 @@ def small_librispeech(folder: Path) -> Tree:
 
 
 def small_aishell(folder: Path) -> Tree:
-    """Write data_aishell: WAV below wav/SPLIT/SPEAKER, and one transcript with spaces between words."""
+    """Write data_aishell: WAV files in wav/SPLIT/SPEAKER, and one file of transcripts with spaces between words."""
     tree = Tree.of(aishell.app, ("--source", folder), folder / "data_aishell", "zh")
     told = []
     for number, split in enumerate(COUNTS, start=2):
@@ -110,7 +110,7 @@ def small_aishell(folder: Path) -> Tree:
 
 
 def small_tedlium(folder: Path) -> Tree:
-    """Write TEDLIUM_release-3: talks in SPH with STM; the training talks of `legacy` are links to `data`."""
+    """Write TEDLIUM_release-3: talks as SPH and STM files; the training talks of `legacy` are links to `data`."""
     tree = Tree.of(tedlium.app, ("--source", folder), folder / "TEDLIUM_release-3", "en")
     for split, count in COUNTS.items():
         place = tree.folder / ("data" if split == "train" else f"legacy/{split}")
@@ -134,7 +134,7 @@ def small_tedlium(folder: Path) -> Tree:
 
 
 def small_commonvoice(folder: Path) -> Tree:
-    """Write RELEASE/LANGUAGE: clips in MP3, and a table for each split in which quotes are literal."""
+    """Write RELEASE/LANGUAGE: MP3 clips, and a table per split, in which quotes are literal."""
     tree = Tree.of(commonvoice.app, ("--source", folder, "--language", "fr"), folder / "fr", "fr")
     for split, rows in common_voice_rows(tree).items():
         lines(tree.folder / f"{split}.tsv", "client_id\tpath\tsentence\tup_votes", *(f"{row}\t2" for row in rows))
@@ -142,7 +142,7 @@ def small_commonvoice(folder: Path) -> Tree:
 
 
 def common_voice_rows(tree: Tree) -> dict[str, list[str]]:
-    """Write clips; return client, path and sentence of each, by split."""
+    """Write clips; return rows of client, path and sentence by split."""
     rows: dict[str, list[str]] = {}
     for number, split in enumerate(COUNTS):
         for i in range(COUNTS[split]):
@@ -172,7 +172,7 @@ def small_covost2(folder: Path) -> Tree:
 
 
 def small_mustc(folder: Path) -> Tree:
-    """Write en-de/data/PART: talks in WAV, and three files with a segment and its texts on corresponding lines."""
+    """Write en-de/data/PART: talks as WAV, and three files whose lines correspond: segment, text and translation."""
     tree = Tree.of(mustc.app, ("--source", folder, "--to", "de"), folder / "en-de", "en")
     for part, split, talk in (
         ("train", "train", 1),

@@ -1,7 +1,7 @@
-"""The transformers library's Whisper with the weights of a CTranslate2 folder, as the reference of parity tests.
+"""Whisper of the transformers library with the weights of a CTranslate2 folder: the reference of parity tests.
 
-It reads the container and maps the names independently of `asr`, so that a mistake cannot be the same in both. It
-trusts its input; `asr.pretrained.ct2` is the reader for files that may be broken.
+The container is read and names are mapped independently of `asr`, so that both cannot share a mistake. The input is
+trusted; `asr.pretrained.ct2` is the reader for files that may be broken.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
 NUMPY_TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
-TIME_STAMPS = 1501  # <|0.00|> to <|30.00|> end every Whisper vocabulary, right after <|notimestamps|>
+TIME_STAMPS = 1501  # every Whisper vocabulary ends with <|notimestamps|> and then <|0.00|> to <|30.00|>
 
 
 def hf_whisper_from_ct2(folder: str | Path) -> WhisperForConditionalGeneration:
@@ -150,7 +150,7 @@ def _attention(state: dict, to: str, weights: dict, source: str, stacks: tuple[s
         for part in ("weight", "bias"):
             pieces = np.split(weights[f"{source}/linear_{index}/{part}"], len(stack))
             for letter, piece in zip(stack, pieces, strict=True):
-                if (letter, part) != ("k", "bias"):  # Whisper's keys have no bias: the stack has zeros for it
+                if (letter, part) != ("k", "bias"):  # Whisper's keys have no bias: the stack holds zeros
                     state[f"{to}.{names[letter]}.{part}"] = piece
                 elif piece.any():
                     raise ValueError(f"{source}: the bias of the keys is not zero")

@@ -1,4 +1,4 @@
-"""Cues and speech for the tests of asr.subtitling: the times of speech are given, not detected."""
+"""Cues and speech for the tests of asr.subtitling, at given times instead of detected ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cue(number: int, start_s: float, end_s: float, text: str) -> Cue:
 
 
 def activity_of(speech: Iterable[tuple[float, float]], duration_s: float) -> Activity:
-    """Return the activity of a recording with speech at the given times."""
+    """Return the speech activity of a recording with speech at the given times."""
     prob_T = np.zeros(round(duration_s / FRAME_S), np.float32)
     for start_s, end_s in speech:
         prob_T[round(start_s / FRAME_S) : round(end_s / FRAME_S)] = 1
@@ -29,7 +29,7 @@ def activity_of(speech: Iterable[tuple[float, float]], duration_s: float) -> Act
 
 
 class LoudIsSpeech:
-    """A detector that takes loud audio for speech; made for recordings at `rate` hertz."""
+    """A detector that takes loud audio for speech, for recordings at `rate` Hz."""
 
     frame_s = FRAME_S
 
@@ -53,7 +53,7 @@ def bursts(speech: Sequence[tuple[float, float]], duration_s: float, rate: int =
 
 
 def conversation(turns: int, seed: int, lead_s: float = 10.0) -> list[tuple[float, float]]:
-    """Return turns of 1 to 4 s with pauses of 0.4 to 5 s between them."""
+    """Return start and end of turns of 1 to 4 s with pauses of 0.4 to 5 s between them."""
     rng = np.random.default_rng(seed)
     made, at_s = [], lead_s
     for _ in range(turns):

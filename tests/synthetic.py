@@ -1,4 +1,4 @@
-"""Corpora of seeded noise with short texts, and small experiments on them."""
+"""Synthetic corpora of seeded noise with short texts, and small experiments on them."""
 
 from __future__ import annotations
 
@@ -82,21 +82,21 @@ def manifest(path: Path, cuts: Sequence[MonoCut]) -> Path:
 
 
 def short_cuts(count: int = 60, languages: Sequence[str] = ("en",)) -> list[Cut]:
-    """Return cuts of 0.5 to 2 s without audio, each with its own word."""
+    """Return cuts of 0.5 to 2 s without audio files, each with a different word as text."""
     draw = random.Random(1)
     durations_s = [draw.uniform(0.5, 2.0) for _ in range(count)]
     return [cut(f"c{i}", s, f"word{i}", language=languages[i % len(languages)]) for i, s in enumerate(durations_s)]
 
 
 def logged_steps(out: Path, rank: int = 0) -> list[dict[str, Any]]:
-    """Return the steps that a process of a run has logged so far, without a line that is still being written."""
+    """Return the steps that a process of a run has logged so far, except a line that is still being written."""
     path = out / ("steps.jsonl" if rank == 0 else f"steps.{rank}.jsonl")
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def described(cuts: Iterable[Cut]) -> list[tuple[str, float, str]]:
-    """Return what distinguishes cuts: id, duration and text of each."""
+    """Return id, duration and text of each cut, to compare lists of cuts."""
     return [(c.id, c.duration, text_of(c)) for c in cuts]
 
 
@@ -108,14 +108,14 @@ def white(samples: int, seed: int = 0) -> NDArray[np.floating]:
 def mixer(
     folder: Path, samples_N: NDArray[np.floating], snr_db: tuple[float, float] = (5.0, 20.0), probability: float = 1.0
 ) -> NoiseMixer:
-    """Return a mixer for a new folder with one file of noise."""
+    """Return a mixer of noise from a new folder, which holds one file with these samples."""
     folder.mkdir()
     clip(folder / "noise.wav", samples_N)
     return NoiseMixer(AugmentConfig(noise=folder, noise_probability=probability, noise_snr_db=snr_db), RATE, seed=1)
 
 
 def corpus(folder: Path, split: str, count: int, seed: int, languages: Sequence[str | None] = ("en",)) -> Path:
-    """Write clips of noise, 0.5 to 2 s long, with one or two words of text each, and return their manifest."""
+    """Write clips of noise, 0.5 to 2 s long, with one or two words of text each; return their manifest's path."""
     draw, cuts = random.Random(seed), []
     for i in range(count):
         n = draw.randrange(RATE // 2, 2 * RATE)
@@ -133,12 +133,12 @@ def experiment_file(folder: Path, train: int = 40, dev: int = 4) -> Path:
 
 
 def experiment(path: Path, *overrides: str) -> ExperimentConfig:
-    """Read the configuration of such a YAML with overrides."""
+    """Read the configuration of an experiment from its YAML, with overrides."""
     return read_config(ExperimentConfig, path, overrides)
 
 
 def untrained(config: ExperimentConfig) -> ModelFolder:
-    """Return the experiment's model with seeded weights and a vocabulary of the corpora's characters."""
+    """Return the experiment's untrained model with seeded weights and a vocabulary of the corpora's characters."""
     tokenizer = CharacterTokenizer.train([" ".join(WORDS)], config.tokenizer.languages)
     folder = ModelFolderConfig(features=config.features, model=config.model, normalizer=config.normalizer)
     torch.manual_seed(0)
@@ -146,7 +146,7 @@ def untrained(config: ExperimentConfig) -> ModelFolder:
 
 
 def speech_data(config: ExperimentConfig, parts: ModelFolder, frames_per_s: float | None = 25.0) -> SpeechData:
-    """Return the experiment's data for an encoder with that many frames a second, None for a model without CTC."""
+    """Return the experiment's data for an encoder with this frame rate; None is for a model without CTC."""
     return SpeechData(
         config,
         parts.tokenizer,
@@ -158,6 +158,6 @@ def speech_data(config: ExperimentConfig, parts: ModelFolder, frames_per_s: floa
 
 
 def translated(one: MonoCut, translations: Any) -> MonoCut:
-    """Return the cut with translations by language, or any other value in their place."""
+    """Return the cut with translations by language, or with any other (invalid) value in their place."""
     (supervision,) = one.supervisions
     return replace(one, supervisions=[replace(supervision, custom={"translations": translations})])

@@ -1,4 +1,4 @@
-"""Ablations: that they go on where they were, what fails, what is measured."""
+"""Ablations: resuming, failing rows, and measurements."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(path: Path) -> None:
-    """Train here, without the picture of the curves, which takes longer than the training."""
+    """Train in this process, without plotting the learning curves, which takes longer than the training."""
     with mock.patch("asr.training.finish.draw_learning_curves"):
         train(read_config(ExperimentConfig, path), Console(file=io.StringIO()))
 
 
 class Here(Commands):
-    """Runs programs in this process, which is quick; `before` may stop or fail one."""
+    """Commands that run in this process, to be quick; subclasses stop them or let them fail in `before`."""
 
     done: ClassVar[list[str]]
 
@@ -90,7 +90,7 @@ def run(path: Path, here: type[Here], **options: Any) -> bool:
 
 @pytest.fixture(scope="module")
 def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The YAML of an ablation that is done, with a row that fails."""
+    """The YAML file of a finished ablation with a row that fails."""
     folder = tmp_path_factory.mktemp("whole")
     corpus(folder, "test", 2, 3)
     rows = {name: ROWS[name] for name in USED}
@@ -106,7 +106,7 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_every_run_is_recorded_and_a_bad_row_does_not_stop_the_others(whole: Path) -> None:
+def test_all_runs_are_recorded_and_a_failing_row_does_not_stop_others(whole: Path) -> None:
     config = read_config(AblationConfig, whole)
     results = Results(config.results)
     for seed in (0, 1):
@@ -120,7 +120,7 @@ def test_every_run_is_recorded_and_a_bad_row_does_not_stop_the_others(whole: Pat
             assert outcome.parameters > 1000
             assert 0 < outcome.diagonality <= outcome.best_head_diagonality < 1
             assert set(outcome.dev_losses) == {"ce", "ctc"}
-        assert (config.runs / f"noise/base/{seed}/states").is_dir()  # which `mean` has averaged
+        assert (config.runs / f"noise/base/{seed}/states").is_dir()  # `mean` averaged them
         assert not (config.runs / f"noise/longer/{seed}/states").exists()
     assert len(results.records) == 3 + 8 + 2
     assert (config.report.with_name("ABLATION-noise.png")).stat().st_size > 10_000
@@ -129,7 +129,7 @@ def test_every_run_is_recorded_and_a_bad_row_does_not_stop_the_others(whole: Pat
     assert "| bad | - |" in text
 
 
-def test_the_counts_are_those_of_the_texts(whole: Path) -> None:
+def test_recorded_error_counts_match_the_hypotheses(whole: Path) -> None:
     config = read_config(AblationConfig, whole)
     outcome = Results(config.results).outcome(Job("noise", "wide", 1))
     assert outcome is not None
@@ -141,7 +141,7 @@ def test_the_counts_are_those_of_the_texts(whole: Path) -> None:
         assert list(found.cer.reference) == [len(row["reference"]) for row in rows]
 
 
-def test_averaged_and_searched_rows_share_the_model_of_their_seed(whole: Path) -> None:
+def test_decode_rows_share_the_base_model_of_their_seed(whole: Path) -> None:
     results = Results(read_config(AblationConfig, whole).results)
     losses = {row: [r.dev_losses for r in results.outcomes("noise", row, (0, 1))] for row in ("base", "wide", "mean")}
     assert losses["wide"] == losses["base"]
@@ -149,18 +149,18 @@ def test_averaged_and_searched_rows_share_the_model_of_their_seed(whole: Path) -
     assert losses["mean"] != losses["base"]
 
 
-def test_nothing_is_done_twice(whole: Path, here: type[Here]) -> None:
+def test_rerun_does_not_repeat_finished_work(whole: Path, here: type[Here]) -> None:
     before = whole.with_name("results.jsonl").read_bytes()
-    assert not run(whole, here)  # the bad row has still failed
+    assert not run(whole, here)  # the bad row is still failed
     assert run(whole, here, only=["wide"])
     assert here.done == []
     assert whole.with_name("results.jsonl").read_bytes() == before
 
 
-def test_it_goes_on_where_it_was_stopped_between_and_within_runs(
+def test_resuming_between_and_within_runs_gives_the_same_results(
     whole: Path, base: Path, tmp_path: Path, here: type[Here], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in a measurement, and in a training that has a state already: the results are those of one go."""
+    """Stop in the middle of a training that has a state already, then before a measurement."""
     corpus(tmp_path, "test", 2, 3)
     path = written(tmp_path / "ablation.yaml", tree(tmp_path, base, seeds=[0], rows={"wide": ROWS["wide"]}))
     config = read_config(AblationConfig, path)
@@ -195,13 +195,13 @@ def test_it_goes_on_where_it_was_stopped_between_and_within_runs(
 
 
 class Killed(Here):
-    """Programs that somebody kills."""
+    """Commands that are all killed."""
 
     def before(self, name: str) -> None:
         raise CommandError("exit status -9", killed=True)
 
 
-def test_a_killed_run_is_no_failure(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_is_not_recorded_as_failed(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asr.ablation, "Commands", Killed)
     path = written(tmp_path / "ablation.yaml", tree(tmp_path, base, seeds=[0], rows={"wide": ROWS["wide"]}))
     lines: list[str] = []
@@ -214,7 +214,7 @@ def test_a_killed_run_is_no_failure(base: Path, tmp_path: Path, monkeypatch: pyt
 
 
 class Unlucky(Here):
-    """The first seed of base comes to nothing."""
+    """Commands of which the training of base with seed 0 fails."""
 
     done: ClassVar[list[str]] = []
 
@@ -223,9 +223,7 @@ class Unlucky(Here):
             raise CommandError("it diverged", killed=False)
 
 
-def test_other_seeds_go_on_where_the_first_one_has_failed(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_seeds_continue_after_one_seed_fails(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asr.ablation, "Commands", Unlucky)
     budget = {"max_steps": 2, "validations": 1, "timed_steps": 1, "untimed_steps": 1, "passes": 1}
     corpora = {"noise": {"base": str(base)}}
@@ -238,7 +236,7 @@ def test_other_seeds_go_on_where_the_first_one_has_failed(
     assert "noise/longer/0: left out, for it needs noise/base/0, and it has no result" in lines
 
 
-def test_rows_are_timed_beside_base(base: Path, tmp_path: Path, here: type[Here]) -> None:
+def test_rows_are_timed_in_turn_with_base(base: Path, tmp_path: Path, here: type[Here]) -> None:
     budget = {"train_s": 1e-3, "validations": 1, "timed_steps": 3, "untimed_steps": 1, "passes": 1}
     found = plan(tmp_path, base, seeds=[0], budget=budget, rows={"post": ROWS["post"]})
     asked: list[str] = []
@@ -256,7 +254,7 @@ def test_rows_are_timed_beside_base(base: Path, tmp_path: Path, here: type[Here]
     assert times.keys() == {"base", "post"}
 
 
-def test_a_row_that_is_timed_as_another_gets_its_steps(base: Path, tmp_path: Path, here: type[Here]) -> None:
+def test_timed_as_copies_the_steps_of_the_other_row(base: Path, tmp_path: Path, here: type[Here]) -> None:
     rows = {"slow": {"set": {"optimizer.lr": 1e-4}, "timed_as": "base"}}
     budget = {"train_s": 0.5, "max_steps": 4, "validations": 1, "timed_steps": 2, "untimed_steps": 1, "passes": 1}
     corpora = {"noise": {"base": str(base)}}
@@ -271,7 +269,7 @@ def test_a_row_that_is_timed_as_another_gets_its_steps(base: Path, tmp_path: Pat
     assert sum(".timing" in name for name in here.done) == 1
 
 
-def test_results_of_other_settings_are_refused_until_they_are_dropped(
+def test_results_of_other_settings_are_refused_until_dropped_by_again(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path / "ablation.yaml", tree(tmp_path, base, seeds=[0], rows={"post": ROWS["post"]}))
@@ -290,7 +288,7 @@ def test_results_of_other_settings_are_refused_until_they_are_dropped(
     assert [record.kind for record in Results(tmp_path / "results.jsonl").records] == ["steps", "steps"]
 
 
-def test_programs_are_started_stopped_and_locked(tmp_path: Path) -> None:
+def test_commands_run_fail_stop_and_lock(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with locked(tmp_path) as lock:
         commands = Commands(lock)
@@ -322,7 +320,7 @@ def test_programs_are_started_stopped_and_locked(tmp_path: Path) -> None:
 # ---- measuring ---------------------------------------------------------------------------------------------------
 
 
-def test_diagonality_is_that_of_a_loop() -> None:
+def test_diagonality_matches_a_plain_loop() -> None:
     draw = torch.Generator().manual_seed(0)
     tokens, frames = [3, 5], [7, 4]
     attention_BHLT = torch.zeros(2, 2, 5, 7)
@@ -340,12 +338,12 @@ def test_diagonality_is_that_of_a_loop() -> None:
             assert float(found_HB[h, b]) == pytest.approx(total / tokens[b], abs=1e-5)
 
 
-def test_attention_that_is_spread_evenly_has_the_diagonality_that_the_report_tells() -> None:
+def test_uniform_attention_has_the_diagonality_stated_in_the_report() -> None:
     even = torch.full((1, 1, 400, 400), 1 / 400)
     assert float(diagonality(even, torch.tensor([400]), torch.tensor([400]))) == pytest.approx(0.42, abs=0.005)
 
 
-def test_rows_that_predict_the_language_do_not_count(base: Path) -> None:
+def test_diagonality_ignores_the_row_that_predicts_the_language(base: Path) -> None:
     config = experiment(base, "tokenizer.languages=[de,en]")
     parts = untrained(config)
     model, data = parts.model.eval(), data_of(config, parts)
@@ -364,8 +362,8 @@ def test_rows_that_predict_the_language_do_not_count(base: Path) -> None:
     assert found["best_head_diagonality"] == pytest.approx(float((sum_H / tokens).max()), abs=1e-4)
 
 
-def test_the_losses_of_dev_are_those_of_its_characters(whole: Path) -> None:
-    """The losses that the last validation logged are per token, and a text of characters has one more than those."""
+def test_dev_losses_are_per_character(whole: Path) -> None:
+    """Against the logged dev loss, which is per token: the characters of a text and its end."""
     config = read_config(AblationConfig, whole)
     folder = config.runs / "noise/base/0"
     found = json.loads((folder / "measured.json").read_text())["dev_losses"]

@@ -1,4 +1,4 @@
-"""Plans of ablations: which runs there are, in which order, with which settings and how many steps."""
+"""Ablation plans: the runs, their order, their settings, and their number of steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return experiment_file(tmp_path_factory.mktemp("base"), train=12, dev=3)
 
 
-def test_rows_seeds_and_corpora_make_runs_in_order(tmp_path: Path, base: Path) -> None:
+def test_waves_order_runs_by_dependency_and_seed(tmp_path: Path, base: Path) -> None:
     two = {"one": {"base": str(base)}, "two": {"base": str(base), "set": {"optimizer.lr": 0.5}}}
     rows = {**ROWS, "post": {**ROWS["post"], "only": ["two"]}}
     found = plan(tmp_path, base, corpora=two, rows=rows)
@@ -37,7 +37,7 @@ def test_rows_seeds_and_corpora_make_runs_in_order(tmp_path: Path, base: Path) -
     ]
 
 
-def test_each_run_is_told_its_changes(tmp_path: Path, base: Path) -> None:
+def test_run_configs_contain_the_changes_of_row_and_corpus(tmp_path: Path, base: Path) -> None:
     corpora = {"noise": {"base": str(base), "set": {"optimizer.lr": 0.5, "optimizer.clip_norm": 3.0}}}
     found = plan(tmp_path, base, corpora=corpora, budget={"max_steps": 10, "validations": 4, "timed_steps": 0})
     post = read_config(ExperimentConfig, written(tmp_path / "x.yaml", found.experiment(Job("noise", "post", 1), 10)))
@@ -48,12 +48,12 @@ def test_each_run_is_told_its_changes(tmp_path: Path, base: Path) -> None:
     assert post.augment == before.augment
     longer = found.experiment(Job("noise", "longer", 1), 5)
     assert longer["init"] == str(tmp_path / "runs/noise/base/1/model")
-    assert longer["optimizer"]["lr"] == 1e-4  # a row's own change counts more than the corpus's
+    assert longer["optimizer"]["lr"] == 1e-4  # a row's change overrides the corpus's
     assert not longer.keys() & {"model", "features", "tokenizer"}
     assert found.settings("noise", "wide") == found.settings("noise", "base") | {"from": "base", "decode.beam_size": 2}
 
 
-def test_the_command_for_base_gives_what_the_ablation_trains(tmp_path: Path, base: Path) -> None:
+def test_reported_base_command_reproduces_the_base_config(tmp_path: Path, base: Path) -> None:
     found = plan(tmp_path, base, set={"optimizer.betas": [0.9, 0.99], "tokenizer.kind": "bpe"})
     program, what, path, *overrides = shlex.split(found.command("noise", 7))
     assert (program, what, path) == ("asr", "train", str(base))
@@ -93,30 +93,30 @@ def test_the_command_for_base_gives_what_the_ablation_trains(tmp_path: Path, bas
         ({"set": {"data.languages": ["en", "fr"]}}, "row 'base': data.languages must be one or none"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path: Path, base: Path, changes: dict[str, Any], says: str) -> None:
+def test_config_errors_are_reported_in_one_line(tmp_path: Path, base: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
         plan(tmp_path, base, **changes)
     assert "\n" not in str(caught.value)
 
 
-def test_a_row_needs_the_corpora_of_the_rows_it_needs(tmp_path: Path, base: Path) -> None:
+def test_row_must_be_limited_to_the_corpora_of_rows_it_depends_on(tmp_path: Path, base: Path) -> None:
     two = {name: {"base": str(base)} for name in ("one", "two")}
     rows = {"x": {"only": ["one"]}, "y": {"against": "x"}}
     with pytest.raises(ConfigError, match="row 'y': row 'x', which it needs, is not for corpus 'two'"):
         plan(tmp_path, base, corpora=two, rows=rows)
 
 
-def test_steps_take_the_time_that_base_takes(tmp_path: Path, base: Path) -> None:
+def test_number_of_steps_fills_the_time_budget_of_base(tmp_path: Path, base: Path) -> None:
     found = plan(tmp_path, base, budget={"train_s": 100, "max_steps": 900})
     assert quickest([[1.0, 5.0, 2.0], [3.0, 1.0, 3.0]]) == pytest.approx(4 / 3)
     assert steps_within(found, "noise", "base", 0.2, 0.2, 0.2) == 500
     assert steps_within(found, "noise", "post", 0.4, 0.2, 0.2) == 250
-    assert steps_within(found, "noise", "post", 0.8, 0.4, 0.2) == 250  # the same on a machine that is half as fast
-    assert steps_within(found, "noise", "longer", 0.2, 0.2, 0.2) == 250  # half of the budget
-    assert steps_within(found, "noise", "post", 0.1, 0.2, 0.2) == 900  # the other limit
+    assert steps_within(found, "noise", "post", 0.8, 0.4, 0.2) == 250  # on a machine half as fast
+    assert steps_within(found, "noise", "longer", 0.2, 0.2, 0.2) == 250  # share: 0.5
+    assert steps_within(found, "noise", "post", 0.1, 0.2, 0.2) == 900  # limited by max_steps
 
 
-def test_a_corpus_may_have_its_own_seconds(tmp_path: Path, base: Path) -> None:
+def test_corpus_can_override_the_time_budget(tmp_path: Path, base: Path) -> None:
     corpora = {"short": {"base": str(base)}, "long": {"base": str(base), "train_s": 300}}
     found = plan(tmp_path, base, corpora=corpora, budget={"train_s": 100})
     assert steps_within(found, "short", "post", 0.4, 0.2, 0.2) == 250
@@ -124,7 +124,7 @@ def test_a_corpus_may_have_its_own_seconds(tmp_path: Path, base: Path) -> None:
     assert found.settings("long", "post")["train_s"] == 300
 
 
-def test_the_ablation_that_is_shipped_can_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_of_the_shipped_ablation_can_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[1])
     path = Path("conf/ablation.yaml")
     config = read_config(AblationConfig, path)

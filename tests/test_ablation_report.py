@@ -1,4 +1,4 @@
-"""The report of an ablation, from results written by hand: its figures against those of other computations."""
+"""Ablation reports from hand-written results, and the statistics in them against independent computations."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SAID = tuple(5 + i % 7 for i in range(40))
 
 
 def counts(share: float, seed: int) -> tuple[int, ...]:
-    """Errors of 40 utterances, about so many for each word."""
+    """Return random error counts of 40 utterances; `share` is the expected word error rate."""
     draw = random.Random(seed)
     return tuple(sum(draw.random() < share for _ in range(said)) for said in SAID)
 
@@ -64,7 +64,7 @@ def line(plan: Plan, row: str, seed: int, share: float, **changes: Any) -> dict[
 
 @pytest.fixture
 def ablation(tmp_path: Path) -> Path:
-    """The YAML of an ablation whose results are written by hand."""
+    """The YAML file of an ablation with hand-written results."""
     base = tmp_path / "base.yaml"
     base.write_text(EXPERIMENT)
     corpora = {"noise": {"base": str(base), "title": "white noise"}}
@@ -78,7 +78,7 @@ def ablation(tmp_path: Path) -> Path:
     ]
     lost = {"kind": "failure", "corpus": "noise", "row": "lost", "seed": 0, "reason": "loss is nan"}
     lines.append({**lost, "settings": plan.settings("noise", "lost")})
-    for row, step_s, base_step_s in (("base", 0.2, 0.2), ("worse", 0.6, 0.4)):  # the second time on a slower machine
+    for row, step_s, base_step_s in (("base", 0.2, 0.2), ("worse", 0.6, 0.4)):  # `worse` on a slower machine
         timed = {"kind": "steps", "corpus": "noise", "row": row, "settings": plan.settings("noise", row), "threads": 1}
         lines.append({**timed, "step_s": step_s, "base_step_s": base_step_s, "steps": 10, "machine": "abacus"})
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
@@ -86,11 +86,11 @@ def ablation(tmp_path: Path) -> Path:
 
 
 def cells(text: str, row: str) -> list[list[str]]:
-    """The cells of a row in each table."""
+    """Return the cells of a row in each table that has it."""
     return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith(f"| {row} |")]
 
 
-def test_the_tables_hold_what_the_results_say(ablation: Path) -> None:
+def test_report_tables_match_the_results(ablation: Path) -> None:
     assert asr("ablate", ablation, "--report").out.strip() == str(ablation.with_name("ABLATION.md"))
     text = ablation.with_name("ABLATION.md").read_text()
     rates, costs = cells(text, "worse")
@@ -117,9 +117,7 @@ def test_the_tables_hold_what_the_results_say(ablation: Path) -> None:
 
 
 @pytest.mark.parametrize(("choose_by", "named"), [("cer", "dev CER"), ("loss", "dev loss"), (None, "dev WER")])
-def test_the_report_names_the_measure_that_chose_the_validations(
-    ablation: Path, choose_by: str | None, named: str
-) -> None:
+def test_report_names_the_metric_that_selects_checkpoints(ablation: Path, choose_by: str | None, named: str) -> None:
     tree = yaml.safe_load(ablation.read_text())
     if choose_by is not None:
         tree["set"] = {"trainer.choose_by": choose_by}
@@ -138,7 +136,7 @@ def test_the_report_names_the_measure_that_chose_the_validations(
         ('{"kind": "x"}', "results.jsonl: line 2: 'line'"),
     ],
 )
-def test_a_broken_line_is_named(ablation: Path, changed: str, says: str) -> None:
+def test_a_broken_results_line_is_reported_by_number(ablation: Path, changed: str, says: str) -> None:
     path = ablation.with_name("results.jsonl")
     lines = path.read_text().splitlines()
     path.write_bytes(os.fsencode("\n".join([lines[0], changed, *lines[2:]]) + "\n"))
@@ -148,7 +146,7 @@ def test_a_broken_line_is_named(ablation: Path, changed: str, says: str) -> None
     assert len(done.err) == 1
 
 
-def test_a_torn_line_is_left_out_and_no_result_is_a_mistake(ablation: Path) -> None:
+def test_truncated_last_line_is_skipped_and_missing_results_are_an_error(ablation: Path) -> None:
     path = ablation.with_name("results.jsonl")
     whole = path.read_text()
     path.write_text(whole + '{"kind": "res')
@@ -158,7 +156,7 @@ def test_a_torn_line_is_left_out_and_no_result_is_a_mistake(ablation: Path) -> N
     assert (done.status, done.err) == (2, [f"asr: {path}: no results yet; asr ablate {ablation} makes them"])
 
 
-def test_rows_of_other_utterances_are_not_compared(ablation: Path) -> None:
+def test_report_refuses_rows_scored_on_other_utterances(ablation: Path) -> None:
     path = ablation.with_name("results.jsonl")
     lines = [json.loads(each) for each in path.read_text().splitlines()]
     lines[2]["dev"]["wer"] = lines[3]["dev"]["wer"] = {"errors": [1], "reference": [2]}
@@ -175,7 +173,7 @@ def errors_of(errors_NS: np.ndarray, words: int = 10) -> list[Errors]:
 
 
 def experiments(seeds_vary: float, count: int, seeds: int) -> Iterator[np.ndarray]:
-    """Error counts of 30 utterances of 1,000 words, half of them wrong; all factors are normally distributed."""
+    """Yield error counts of 30 utterances of 1,000 words, half of them wrong, with normally distributed effects."""
     draw = np.random.default_rng(3)
     for _ in range(count):
         parts = draw.normal(0, 20, (30, 1)), draw.normal(0, seeds_vary, seeds), draw.normal(0, 10, (30, seeds))
@@ -183,22 +181,22 @@ def experiments(seeds_vary: float, count: int, seeds: int) -> Iterator[np.ndarra
 
 
 @pytest.mark.parametrize("seeds_vary", [0, 8])
-def test_the_variance_of_seeds_is_found_in_made_experiments(seeds_vary: float) -> None:
+def test_seed_variance_is_recovered_from_simulated_experiments(seeds_vary: float) -> None:
     said_N = np.full(30, 1000)
     found = [seed_variance(errors_NS, said_N) for errors_NS in experiments(seeds_vary, 300, 30)]
     assert np.mean(found) == pytest.approx((seeds_vary / 1000) ** 2, rel=0.1, abs=2e-6)
 
 
 @pytest.mark.parametrize("seeds_vary", [0, 20])
-def test_intervals_hold_the_truth_nineteen_times_in_twenty(monkeypatch: pytest.MonkeyPatch, seeds_vary: float) -> None:
+def test_intervals_have_about_95_percent_coverage(monkeypatch: pytest.MonkeyPatch, seeds_vary: float) -> None:
     monkeypatch.setattr(statistics, "RESAMPLES", 500)
     found = [rate(errors_of(errors_NS, 1000)) for errors_NS in experiments(seeds_vary, 200, 3)]
     assert 0.9 < np.mean([estimate.low < 0.5 < estimate.high for estimate in found]) < 1
     assert np.mean([estimate.value for estimate in found]) == pytest.approx(0.5, abs=0.01)
 
 
-def test_one_seed_is_the_bootstrap_by_utterance() -> None:
-    """By a loop that draws the utterances one by one."""
+def test_with_one_seed_the_interval_is_the_utterance_bootstrap() -> None:
+    """Against a loop that draws the utterances one by one."""
     (only,) = of_seeds(0.3, 1)
     draw, rates = random.Random(1), []
     for _ in range(4000):
@@ -209,8 +207,8 @@ def test_one_seed_is_the_bootstrap_by_utterance() -> None:
     assert (found.low, found.high) == pytest.approx((rates[100], rates[3900]), abs=0.006)
 
 
-def test_a_row_that_shares_the_models_is_compared_seed_by_seed() -> None:
-    """A good and a bad seed hide a difference that each seed shows, unless the seeds are drawn together."""
+def test_paired_comparison_resamples_the_same_seeds_of_both_rows() -> None:
+    """Good and bad seeds hide a difference that every seed shows, unless both rows resample the same seeds."""
     first_NS = np.array([[1, 5, 9]] * 30)
     second_NS = first_NS - 1
     paired, alone = (difference(errors_of(second_NS), errors_of(first_NS), paired=p) for p in (True, False))
@@ -222,7 +220,7 @@ def test_a_row_that_shares_the_models_is_compared_seed_by_seed() -> None:
 
 
 @pytest.mark.parametrize(("seeds_vary", "paired"), [(0.0, False), (0.3, False), (0.0, True)])
-def test_of_rows_that_do_not_differ_one_in_twenty_is_significant(
+def test_false_positive_rate_is_about_five_percent(
     monkeypatch: pytest.MonkeyPatch, seeds_vary: float, paired: bool
 ) -> None:
     monkeypatch.setattr(statistics, "RESAMPLES", 500)
@@ -238,8 +236,8 @@ def test_of_rows_that_do_not_differ_one_in_twenty_is_significant(
     assert 1 <= below <= 12
 
 
-def test_holm_is_what_its_definition_says() -> None:
-    """The smallest adjusted p is the level at which Holm's procedure, step by step, rejects."""
+def test_holm_adjustment_matches_its_definition() -> None:
+    """An adjusted p-value is the lowest level at which Holm's step-down procedure rejects."""
     p_values = [0.01, 0.04, 0.03, 0.5]
     for i, level in itertools.product(range(4), (0.03, 0.05, 0.1, 0.2, 0.6)):
         rejected = set()
@@ -250,7 +248,7 @@ def test_holm_is_what_its_definition_says() -> None:
         assert (holm(p_values)[i] <= level) == (i in rejected)
 
 
-def test_other_utterances_are_refused() -> None:
+def test_statistics_refuse_counts_of_other_utterances() -> None:
     with pytest.raises(DataError, match="scored on other utterances"):
         difference(of_seeds(0.1, 2), errors_of(np.ones((3, 2))), paired=False)
     with pytest.raises(DataError, match="seeds of a row were scored on other utterances"):

@@ -1,4 +1,4 @@
-"""Alignment against plain references, and times that do not depend on padding or company."""
+"""Word alignment against plain reference algorithms; times do not depend on padding or batching."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from asr.words import Span
 
 
 def plain_path(gain_RT: np.ndarray) -> list[int]:
-    """Dynamic time warping cell by cell: the first frame of each row on the best path."""
+    """Return the first frame of each row on the best path, by dynamic time warping cell by cell."""
     R, T = gain_RT.shape
     best: dict[tuple[int, int], tuple[float, tuple[int, int] | None]] = {}
     for r, t in itertools.product(range(R), range(T)):
@@ -51,7 +51,7 @@ def plain_path(gain_RT: np.ndarray) -> list[int]:
     return starts
 
 
-def test_the_path_is_that_of_the_plain_algorithm_whatever_the_padding() -> None:
+def test_monotonic_path_matches_plain_dtw_despite_padding() -> None:
     draw = np.random.default_rng(1)
     sizes = [(1, 1), (1, 7), (5, 1), (3, 3), (9, 4), (4, 30), (12, 60), (2, 2), (30, 31)]
     gains = [draw.normal(size=size) for size in sizes]
@@ -66,7 +66,7 @@ def test_the_path_is_that_of_the_plain_algorithm_whatever_the_padding() -> None:
 
 
 @pytest.mark.parametrize("starts", [[0], [0, 3], [0, 1, 2, 9], [0, 7, 8, 9], [0, 2, 5, 6]])
-def test_a_clear_path_is_found(starts: list[int]) -> None:
+def test_an_unambiguous_path_is_found(starts: list[int]) -> None:
     gain_RT = torch.full((len(starts), 10), -1.0)
     for row_T, (start, end) in zip(gain_RT, zip(starts, [*starts[1:], 10], strict=True), strict=True):
         row_T[start:end] = 1.0
@@ -74,13 +74,13 @@ def test_a_clear_path_is_found(starts: list[int]) -> None:
     assert found.tolist() == [starts]
 
 
-def test_more_tokens_than_frames_share_frames() -> None:
+def test_tokens_share_frames_if_there_are_too_few() -> None:
     gain_RT = -(torch.arange(6)[:, None] // 2 - torch.arange(3)).abs().float()
     assert monotonic_path(gain_RT[None], torch.tensor([6]), torch.tensor([3])).tolist() == [[0, 0, 1, 1, 2, 2]]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 11, 20])
-def test_the_median_filter_mirrors_each_sequence_at_its_own_end(frames: int) -> None:
+def test_median_filter_reflects_each_sequence_at_its_own_end(frames: int) -> None:
     x_RT = torch.randn(2, 20, generator=torch.Generator().manual_seed(frames))
     found_RT = median_filter(x_RT[None], torch.tensor([frames]))[0, :, :frames]
     for row_T, found_T in zip(x_RT[:, :frames].numpy(), found_RT.numpy(), strict=True):
@@ -95,7 +95,7 @@ def test_the_median_filter_mirrors_each_sequence_at_its_own_end(frames: int) -> 
 
 
 def encoded(parts: ModelFolder, audio: Sequence[Tensor], texts: Sequence[str]) -> tuple[Memory, Tensor, Tensor, Tensor]:
-    """What the encoder makes of the audio; the tokens; how many of them are start tokens and text."""
+    """Return the encoder output, the tokens, and their numbers per text without and with the last one."""
     tokens = [[*parts.tokenizer.prefix(), *parts.tokenizer.encode(text)] for text in texts]
     tokens_BL = torch.nn.utils.rnn.pad_sequence([torch.tensor(t) for t in tokens], batch_first=True)
     len_B = torch.tensor([len(t) - 1 for t in tokens])
@@ -108,7 +108,7 @@ KEPT = {"padding": "recall", "keep_s": 0.1, "subsampling": {"factor": 2}}
 
 @pytest.mark.parametrize("kind", ["masked", "remembered"])
 @torch.inference_mode()
-def test_heads_are_normalised_over_tokens_and_only_speech_counts(kind: str) -> None:
+def test_head_attention_is_normalised_over_tokens_and_real_frames(kind: str) -> None:
     parts = small_model() if kind == "masked" else small_model(encoder=KEPT, **WHISPER_LIKE)
     memory, tokens_BL, len_B, fed_B = encoded(parts, noises(1.0, 0.4), ["hello", "he"])
     logits_BLV, (attention_BHLT,) = parts.model.decoder(tokens_BL, memory, explicit)
@@ -128,13 +128,13 @@ def test_heads_are_normalised_over_tokens_and_only_speech_counts(kind: str) -> N
         assert torch.allclose(gathered.contrast_BRT[b, rows, :frames], contrast_LT, atol=1e-2)
 
 
-def test_punctuation_takes_the_pause_after_its_word() -> None:
+def test_trailing_punctuation_is_excluded_from_word_times() -> None:
     spans = [Span(" a.", slice(0, 1)), Span(" b", slice(2, 4))]
     weight_RT = torch.ones(5, 100)
     assert attention_words(spans, [0, 10, 40, 45, 60], weight_RT, long=50) == [(0, 10), (40, 60)]
 
 
-def test_a_long_word_keeps_what_is_attended() -> None:
+def test_a_too_long_word_shrinks_to_its_attended_frames() -> None:
     weight_RT = torch.zeros(2, 100)
     weight_RT[0, 70:80] = 1.0
     (found,) = attention_words([Span(" a", slice(0, 1))], [0, 100], weight_RT, long=50)
@@ -151,7 +151,7 @@ def collapsed(labels: Sequence[int]) -> tuple[int, ...]:
 
 
 def runs(labels: Sequence[int]) -> list[tuple[int, int]]:
-    """Frames of each token."""
+    """Return the frames [start, end) of each token."""
     at, found = 0, []
     for label, same in itertools.groupby(labels):
         length = len(list(same))
@@ -162,7 +162,7 @@ def runs(labels: Sequence[int]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("text", [(1,), (1, 2), (2, 2), (1, 2, 1), (1, 1, 1), (2, 1, 1, 2), (1, 2, 1, 2, 1, 2)])
-def test_forced_alignment_is_the_best_of_all_paths(text: tuple[int, ...]) -> None:
+def test_forced_alignment_is_the_most_probable_path(text: tuple[int, ...]) -> None:
     draw = torch.Generator().manual_seed(sum(text))
     log_prob_TV = torch.randn(6, 3, generator=draw).mul(2).log_softmax(-1)
     paths = [path for path in itertools.product(range(3), repeat=6) if collapsed(path) == text]
@@ -171,11 +171,11 @@ def test_forced_alignment_is_the_best_of_all_paths(text: tuple[int, ...]) -> Non
 
 
 @pytest.mark.parametrize("text", [(), (1, 1, 1, 1), (1, 2) * 4, (1, 0)])
-def test_what_ctc_cannot_spell_has_no_path(text: tuple[int, ...]) -> None:
+def test_text_that_ctc_cannot_emit_has_no_path(text: tuple[int, ...]) -> None:
     assert forced_path(torch.zeros(6, 3).log_softmax(-1), text, 0) is None
 
 
-def test_blanks_between_words_are_halved() -> None:
+def test_blanks_between_words_are_split_in_half() -> None:
     spans = [Span("a", slice(0, 1)), Span(" b", slice(2, 4)), Span(" c", slice(5, 6))]
     found = [(2, 3), (4, 5), (9, 10), (12, 13), (14, 15), (20, 22)]
     assert ctc_words(spans, found) == [(2, 6), (6, 16), (16, 22)]
@@ -205,10 +205,10 @@ MODELS = {
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_padding_and_company_change_no_time(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_word_times_do_not_depend_on_batching_and_padding(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     parts, audio = MODELS[kind](), noises(*LENGTHS_S)
     alone = [timed(parts, [a], [text])[0] for a, text in zip(audio, TEXTS, strict=True)]
-    assert len({word.start_s for words in alone for word in words}) > 6, "times that are all alike prove nothing"
+    assert len({word.start_s for words in alone for word in words}) > 6, "equal times would prove nothing"
 
     def check(found: list[list[Word]], expected: list[list[Word]]) -> None:
         for words, others in zip(found, expected, strict=True):
@@ -223,7 +223,7 @@ def test_padding_and_company_change_no_time(kind: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_words_are_those_of_the_text_in_order_within_the_window(kind: str) -> None:
+def test_timed_words_match_the_text_and_lie_in_order_within_the_audio(kind: str) -> None:
     for length, text, words in zip(LENGTHS_S, TEXTS, timed(MODELS[kind](), noises(*LENGTHS_S), TEXTS), strict=True):
         assert "".join(word.text for word in words) == text.strip()
         assert [word.text.strip() for word in words] == text.split()
@@ -234,7 +234,7 @@ def test_words_are_those_of_the_text_in_order_within_the_window(kind: str) -> No
 
 
 @torch.inference_mode()
-def test_a_word_s_probability_is_the_geometric_mean_of_its_tokens() -> None:
+def test_word_probability_is_the_geometric_mean_over_tokens() -> None:
     parts, audio = small_model(), noises(1.0)
     (words,) = timed(parts, audio, ["oh hello"])
     memory, tokens_BL, _, _ = encoded(parts, audio, ["oh hello"])
@@ -245,7 +245,7 @@ def test_a_word_s_probability_is_the_geometric_mean_of_its_tokens() -> None:
 
 
 @torch.inference_mode()
-def test_words_by_attention_are_where_the_plain_algorithm_puts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_word_times_match_plain_dtw(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asr.align, "find_pauses", lambda audio_N, rate: [])
     monkeypatch.setattr(asr.align, "LONG_S", 1000.0)
     for seed in range(4):
@@ -260,14 +260,14 @@ def test_words_by_attention_are_where_the_plain_algorithm_puts_them(monkeypatch:
         assert [(word.start_s, word.end_s) for word in words] == [pytest.approx(times) for times in expected]
 
 
-def test_a_text_that_is_too_long_for_ctc_is_timed_by_attention() -> None:
+def test_text_too_long_for_ctc_is_timed_by_attention() -> None:
     audio = noises(0.3)
     text = "hello " * 5
     assert timed(small_model(), audio, [text]) == timed(MODELS["attention"](), audio, [text])
 
 
 class Marker(torch.nn.Module):
-    """A CTC head that is sure of one token in each of the places, and of blank elsewhere."""
+    """A CTC head that is sure of a token at each of the given frames, and of blank elsewhere."""
 
     def __init__(self, tokenizer: Tokenizer, text: str, frames: Sequence[int]) -> None:
         super().__init__()
@@ -282,7 +282,7 @@ class Marker(torch.nn.Module):
         return log_prob_BTV
 
 
-def test_words_keep_to_the_pauses_of_the_recording() -> None:
+def test_words_do_not_extend_into_pauses_of_the_recording() -> None:
     parts = small_model()
     audio_N = noises(3.0)[0]
     audio_N[: RATE // 2] = audio_N[RATE : RATE * 2] = audio_N[-RATE // 4 :] = 0.0
@@ -292,7 +292,7 @@ def test_words_keep_to_the_pauses_of_the_recording() -> None:
     assert times == [pytest.approx((0.45, 1.05), abs=0.03), pytest.approx((1.95, 2.8), abs=0.03)]
 
 
-def test_padding_is_no_place_for_a_word_by_ctc() -> None:
+def test_ctc_places_no_word_in_the_padding() -> None:
     parts = small_model()
     parts.model.ctc = Marker(parts.tokenizer, "he we", [20, 24, 40, 51, 60])  # type: ignore[assignment]
     words, _ = timed(parts, noises(0.6, 3.0), ["he we", "he we"])
@@ -300,13 +300,13 @@ def test_padding_is_no_place_for_a_word_by_ctc() -> None:
 
 
 @pytest.mark.parametrize("heads", [[(1, 0)], [(0, 2)], [(-1, 0)]])
-def test_a_head_that_does_not_exist_is_an_error(heads: list[tuple[int, int]]) -> None:
+def test_nonexistent_alignment_head_is_an_error(heads: list[tuple[int, int]]) -> None:
     parts = small_model()
     with pytest.raises(ConfigError, match=r"alignment_heads: there is no head .* 1 layers of 2 heads"):
         WordTimer(parts.model, parts.tokenizer, 0.04, heads)
 
 
-def test_the_upper_half_of_the_layers_is_the_default() -> None:
+def test_alignment_heads_default_to_the_upper_half_of_the_layers() -> None:
     parts = small_model()
     assert WordTimer(parts.model, parts.tokenizer, 0.04).heads == {0: [0, 1]}
     layers = parts.model.decoder.layers

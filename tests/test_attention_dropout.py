@@ -1,4 +1,4 @@
-"""Dropout of attention weights: what reaches the values in training, in every form; nothing of it in evaluation."""
+"""Dropout of attention weights in every form of attention: active in training, not in evaluation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def drawn() -> list[Tensor]:
 
 
 @pytest.mark.parametrize("attend", [fused, explicit, products])
-def test_some_weights_are_zeroed_and_the_others_are_scaled(attend: Attend) -> None:
+def test_dropout_zeroes_some_weights_and_rescales_the_others(attend: Attend) -> None:
     q, k, v = drawn()
     dropout = Dropout(P)
     torch.manual_seed(1)
@@ -45,11 +45,11 @@ def test_some_weights_are_zeroed_and_the_others_are_scaled(attend: Attend) -> No
     assert 0.05 < (kept == 0).float().mean() < 0.5
     torch.testing.assert_close(got, whole * kept @ v)
     if weights is not None:
-        torch.testing.assert_close(weights, whole, msg="losses on the attention see all of it")
+        torch.testing.assert_close(weights, whole, msg="the returned weights must be those before dropout")
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_every_form_drops_in_training_alone_and_nothing_in_the_mean(name: str) -> None:
+def test_dropout_is_active_in_training_only_and_unbiased(name: str) -> None:
     (q, k, v), form = drawn(), FORMS[name].requires_grad_(False)
     given = form.place(q), form.place(k), v, torch.zeros(2, 1, 1, T)
     whole, _ = form.eval()(fused, *given)
@@ -61,7 +61,7 @@ def test_every_form_drops_in_training_alone_and_nothing_in_the_mean(name: str) -
     assert ((draws.mean(0) - whole).abs() < 6 * error + 1e-5).all()
 
 
-def test_all_attention_of_a_model_has_its_own_share() -> None:
+def test_encoder_and_decoder_have_their_own_dropout_rates() -> None:
     sides: dict[str, Any] = {"encoder": {"attention_dropout": 0.1}, "decoder": {"attention_dropout": 0.2}}
     model = small_model(**sides).model
     for side, share in (("encoder", 0.1), ("decoder", 0.2)):
@@ -70,6 +70,6 @@ def test_all_attention_of_a_model_has_its_own_share() -> None:
         assert [m.form.dropout.p for m in found] == [share] * len(found)
 
 
-def test_layers_without_attention_refuse_it() -> None:
+def test_attention_dropout_is_refused_for_layers_without_attention() -> None:
     with pytest.raises(ValueError, match="attention_dropout are for layers with attention"):
         EncoderConfig(layer="lstm", attention_dropout=0.1)

@@ -1,4 +1,4 @@
-"""Audio that is good, in every format, and audio that is not."""
+"""Decoding audio files: good ones in every format, damaged ones and hostile ones."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def with_ffmpeg(source: Path, name: str, *options: str) -> Path:
         ("x.mp3", "MPEG_LAYER_III", None),
     ],
 )
-def test_formats_of_libsndfile(tmp_path: Path, rate: int, name: str, subtype: str, tolerance: float | None) -> None:
+def test_libsndfile_formats_are_decoded(
+    tmp_path: Path, rate: int, name: str, subtype: str, tolerance: float | None
+) -> None:
     if subtype == "OPUS" and rate == 44100:
         pytest.skip("Opus has no 44.1 kHz")
     samples = noise(0.5, rate)
@@ -79,8 +81,8 @@ def test_formats_of_libsndfile(tmp_path: Path, rate: int, name: str, subtype: st
         np.testing.assert_allclose(audio.samples_N, samples, rtol=0, atol=tolerance)
 
 
-def test_a_long_mp3_has_no_clicks(tmp_path: Path) -> None:
-    """Read in several goes, it is what it is read at once."""
+def test_long_mp3_read_in_blocks_has_no_clicks(tmp_path: Path) -> None:
+    """Against libsndfile, which reads it at once."""
     path = write(tmp_path / "x.mp3", noise(60, 24000), 24000)
     whole_N = soundfile.read(path, dtype="float32")[0]
     np.testing.assert_allclose(open_audio(path).samples_N, whole_N, rtol=0, atol=1e-6)
@@ -99,7 +101,7 @@ def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
 
 
 @needs_ffmpeg
-def test_ffmpeg_gives_single_channels_too(tmp_path: Path) -> None:
+def test_ffmpeg_decodes_a_single_channel(tmp_path: Path) -> None:
     samples = noise(0.3, channels=2)
     path = with_ffmpeg(write(tmp_path / "x.wav", samples, subtype="FLOAT"), "x.mkv", "-c:a", "pcm_f32le")
     np.testing.assert_allclose(open_audio(path, channels=[1]).samples_N, samples[:, 1], atol=1e-6)
@@ -107,7 +109,7 @@ def test_ffmpeg_gives_single_channels_too(tmp_path: Path) -> None:
 
 @needs_ffmpeg
 @pytest.mark.parametrize("channels", [1, 2])
-def test_ffmpeg_gives_the_same_samples_where_nothing_is_lost(tmp_path: Path, channels: int) -> None:
+def test_ffmpeg_decodes_lossless_audio_exactly(tmp_path: Path, channels: int) -> None:
     samples = noise(0.5, 44100, channels)
     source = write(tmp_path / "x.wav", samples, 44100, subtype="PCM_16")
     path = with_ffmpeg(source, "x.mka", "-c:a", "flac")
@@ -126,7 +128,7 @@ def test_ffmpeg_gives_the_same_samples_where_nothing_is_lost(tmp_path: Path, cha
 
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["x.m4a", "x.mp4", "x.webm", "x.mkv", "x.aac", "x.wma", "x.avi"])
-def test_formats_of_ffmpeg(tmp_path: Path, name: str) -> None:
+def test_ffmpeg_formats_are_decoded(tmp_path: Path, name: str) -> None:
     source = write(tmp_path / "x.wav", noise(1))
     audio = open_audio(with_ffmpeg(source, name))
     assert abs(audio.duration_s - 1) < 0.15, "codecs pad with up to two frames"
@@ -147,7 +149,7 @@ def test_streams_of_unknown_length_are_read_to_their_end(tmp_path: Path) -> None
 
 
 @needs_ffmpeg
-def test_ogg_streams_in_a_row_are_all_read(tmp_path: Path) -> None:
+def test_concatenated_ogg_streams_are_all_read(tmp_path: Path) -> None:
     parts = []
     for number, seconds in enumerate((0.5, 0.25)):
         source = write(tmp_path / "x.wav", noise(seconds))
@@ -160,7 +162,7 @@ ODD_NAMES = ["-i", "a:b", "http:x", "a b;c'\"$(d)", "new\nline", "%d", "*", "Ñ€Ð
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_no_name_is_special(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_odd_file_names_are_not_interpreted(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(wav(b"\1\2" * 800))
     assert open_audio(name).duration_s == 0.1
@@ -172,7 +174,7 @@ def test_no_name_is_special(tmp_path: Path, name: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", ["x.wav", "x.flac", "x.ogg", "x.mp3"])
-def test_parts_tile_the_recording(tmp_path: Path, name: str) -> None:
+def test_consecutive_parts_add_up_to_the_whole_recording(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, noise(3, 22050), 22050)
     whole = open_audio(path).samples_N
     step = 0.77777
@@ -184,7 +186,7 @@ def test_parts_tile_the_recording(tmp_path: Path, name: str) -> None:
     assert len(open_audio(path, offset_s=1, duration_s=1e-9).samples_N) == 1
 
 
-def test_a_silent_part_of_a_good_recording_is_no_error(tmp_path: Path) -> None:
+def test_a_silent_part_of_a_recording_is_not_an_error(tmp_path: Path) -> None:
     samples = noise(1)
     samples[:8000] = 0
     path = write(tmp_path / "x.wav", samples)
@@ -201,7 +203,7 @@ def test_a_silent_part_of_a_good_recording_is_no_error(tmp_path: Path) -> None:
         ({"max_bytes": 1000}, "too long to read at once"),
     ],
 )
-def test_parts_that_cannot_be(tmp_path: Path, options: dict[str, float], message: str) -> None:
+def test_invalid_parts_are_refused(tmp_path: Path, options: dict[str, float], message: str) -> None:
     path = write(tmp_path / "x.wav", noise(1))
     with pytest.raises(AudioError, match=message) as caught:
         open_audio(path, **options)
@@ -211,7 +213,7 @@ def test_parts_that_cannot_be(tmp_path: Path, options: dict[str, float], message
 # --- hostile files ------------------------------------------------------------------------------------
 
 
-def test_hostile_audio_is_one_line_each_and_runs_nothing(tmp_path: Path) -> None:
+def test_hostile_audio_gives_one_line_errors_and_executes_nothing(tmp_path: Path) -> None:
     cases = hostile_audio(tmp_path)
     assert len(cases) >= 20
     setup = "from asr.audio import open_audio\ndef act(path): open_audio(path)"
@@ -221,7 +223,7 @@ def test_hostile_audio_is_one_line_each_and_runs_nothing(tmp_path: Path) -> None
     assert report.forbidden == []
     assert report.left == []
     assert report.stderr == ""
-    assert report.messages.pop() == "", "a good file is read after all the bad ones"
+    assert report.messages.pop() == "", "a good file must still be read after all the bad ones"
     for (path, pattern), message in zip(cases, report.messages, strict=True):
         assert re.search(pattern, message), f"{path.name}: {message or 'was accepted'}"
         assert path.name.partition("\n")[0] in message
@@ -230,7 +232,7 @@ def test_hostile_audio_is_one_line_each_and_runs_nothing(tmp_path: Path) -> None
 
 @needs_ffmpeg
 @pytest.mark.parametrize("cut", ["x.m4a", "x.webm", "x.mka"])
-def test_files_cut_short_that_ffmpeg_reads(tmp_path: Path, cut: str) -> None:
+def test_truncated_files_read_by_ffmpeg_are_refused(tmp_path: Path, cut: str) -> None:
     source = write(tmp_path / "x.wav", noise(3))
     path = with_ffmpeg(source, cut, *(["-movflags", "+faststart"] if cut == "x.m4a" else []))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -239,7 +241,7 @@ def test_files_cut_short_that_ffmpeg_reads(tmp_path: Path, cut: str) -> None:
 
 
 @needs_ffmpeg
-def test_video_without_sound(tmp_path: Path) -> None:
+def test_video_without_audio_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.mkv"
     source = ["-f", "lavfi", "-i", "color=s=16x16:d=0.2"]
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *source, "-c:v", "rawvideo", str(path)], check=True)
@@ -248,7 +250,7 @@ def test_video_without_sound(tmp_path: Path) -> None:
 
 
 @needs_ffmpeg
-def test_playlists_open_no_other_file_and_no_address(tmp_path: Path) -> None:
+def test_playlists_open_no_other_file_or_url(tmp_path: Path) -> None:
     good = write(tmp_path / "good.wav", noise(1))
     asked = []
 
@@ -272,14 +274,14 @@ def test_playlists_open_no_other_file_and_no_address(tmp_path: Path) -> None:
     assert asked == []
 
 
-def test_without_ffmpeg_the_line_says_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_ffmpeg_suggests_installing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(500))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AudioError, match=r"x\.m4a: libsndfile cannot read it \(.*\); install ffmpeg"):
         open_audio(tmp_path / "x.m4a")
 
 
-def test_a_file_that_may_not_be_read() -> None:
+def test_unreadable_file_is_reported_as_permission_denied() -> None:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "x.wav"
         path.write_bytes(wav(b"\1\2" * 800))
@@ -299,10 +301,10 @@ def test_a_file_that_may_not_be_read() -> None:
 @given(
     seed=st.integers(0, 2**32), kind=st.sampled_from(["WAV", "FLAC", "OGG", "MP3", "AIFF", "W64", "CAF", "NIST", "VOC"])
 )
-def test_damaged_audio_gives_one_error_or_samples(
+def test_damaged_audio_gives_an_error_or_finite_samples(
     tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str
 ) -> None:
-    """Bytes turned at random never crash the decoder, hang it, or let a number through that is none."""
+    """Randomly changed bytes never crash the decoder, hang it, or give samples that are not finite."""
     generator = random.Random(seed)
     data = bytearray(encoded(noise(0.2), format=kind))
     for _ in range(generator.randint(1, 6)):
@@ -311,7 +313,7 @@ def test_damaged_audio_gives_one_error_or_samples(
     path.write_bytes(data[: generator.choice([len(data), generator.randrange(1, len(data))])])
     message, samples_N = "", np.zeros(1, dtype=np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", "")  # ffmpeg takes its time
+        patch.setenv("PATH", "")  # ffmpeg is slow
         try:
             samples_N = open_audio(path).samples_N
         except AudioError as error:
@@ -322,7 +324,9 @@ def test_damaged_audio_gives_one_error_or_samples(
     assert np.isfinite(samples_N).all()
 
 
-def test_time_that_the_process_was_stopped_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_limit_excludes_time_while_the_process_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.full(8000, 0.1, np.float32), 8000)
     now = itertools.count(0.0, 3600.0)

@@ -1,4 +1,4 @@
-"""Recordings block by block: the same samples as at once, little held, and every end a clean one."""
+"""Streaming of recordings in blocks: the same samples as at once, little memory, and a clean end in every case."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def with_ffmpeg(source: Path, name: str, *options: str) -> Path:
 
 
 def read(stream: AudioStream) -> tuple[NDArray[np.float32], str]:
-    """All there is, and how it ended."""
+    """Return all samples and the message of the error at their end, or an empty string."""
     blocks = [np.zeros(0, np.float32)]
     try:
         blocks.extend(stream)
@@ -83,7 +83,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
         ("x.mp3", "MPEG_LAYER_III"),
     ],
 )
-def test_blocks_joined_are_the_whole(tmp_path: Path, name: str, subtype: str, channels: int) -> None:
+def test_joined_blocks_equal_the_whole_file(tmp_path: Path, name: str, subtype: str, channels: int) -> None:
     path = tmp_path / name
     soundfile.write(path, noise(11.3, 24000, channels), 24000, subtype=subtype)
     whole = open_audio(path)
@@ -100,7 +100,7 @@ def test_blocks_joined_are_the_whole(tmp_path: Path, name: str, subtype: str, ch
 
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["x.mp4", "x.mkv", "x.webm", "x.m4a"])
-def test_blocks_of_video_containers_joined_are_the_whole(tmp_path: Path, name: str) -> None:
+def test_joined_blocks_of_video_containers_equal_the_whole_file(tmp_path: Path, name: str) -> None:
     source = tmp_path / "x.wav"
     soundfile.write(source, noise(11.3), 16000)
     picture = [] if name == "x.m4a" else ["-f", "lavfi", "-i", "color=s=16x16:d=2", "-map", "0:a", "-map", "1:v"]
@@ -112,7 +112,7 @@ def test_blocks_of_video_containers_joined_are_the_whole(tmp_path: Path, name: s
     assert problem == ""
 
 
-def test_silence_is_silence(tmp_path: Path) -> None:
+def test_silent_file_can_be_streamed(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     path.write_bytes(wav(bytes(8000)))
     with pytest.raises(AudioError, match="silent"):
@@ -122,25 +122,25 @@ def test_silence_is_silence(tmp_path: Path) -> None:
     np.testing.assert_array_equal(samples_N, np.zeros(4000, np.float32))
 
 
-def test_nothing_is_decoded_before_it_is_asked_for(tmp_path: Path) -> None:
+def test_blocks_are_decoded_on_demand(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     with path.open("wb") as file:
         file.write(wav(b"\1\2" * 8000, size=100 << 20))
-        file.truncate(44 + (100 << 20))  # a hole: it takes no room on the disk
+        file.truncate(44 + (100 << 20))  # sparse: it takes no disk space
     with stream_audio(path, block_s=1.0) as stream:
         assert len(next(stream)) == 8000
         files = Path(f"/proc/{pid_of(stream)}/fd")
         (fd,) = [entry.name for entry in files.iterdir() if os.path.realpath(entry) == str(path)]
-        time.sleep(0.3)  # it would come far in that time
+        time.sleep(0.3)  # time to decode much of it
         position = int((files.parent / "fdinfo" / fd).read_text().split()[1])
     assert 0 < position < 1 << 20
 
 
-# --- bad endings --------------------------------------------------------------------------------------
+# --- truncated and hostile files --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF", "W64", "OGG", "MP3", "NIST", "OPUS"])
-def test_a_file_that_ends_early_gives_what_is_there_and_then_the_error(tmp_path: Path, kind: str) -> None:
+def test_truncated_file_yields_its_samples_before_the_error(tmp_path: Path, kind: str) -> None:
     path, good = tmp_path / f"cut.{kind}", tmp_path / f"good.{kind}"
     options = {"format": "OGG", "subtype": "OPUS"} if kind == "OPUS" else {"format": kind}
     good.write_bytes(encoded(noise(20), **options))
@@ -150,14 +150,14 @@ def test_a_file_that_ends_early_gives_what_is_there_and_then_the_error(tmp_path:
     assert re.fullmatch(rf"{re.escape(str(path))}: (truncated|damaged): .*", problem)
     assert 5 < len(samples_N) / 16000 < 11
     whole_N = open_audio(good).samples_N[: len(samples_N)]
-    if kind in ("OGG", "MP3"):  # the last frame lacks what would follow it
+    if kind in ("OGG", "MP3"):  # the last frame overlaps with the missing one
         samples_N, whole_N = samples_N[:-4608], whole_N[:-4608]
     np.testing.assert_allclose(samples_N, whole_N, rtol=0, atol=1e-6)
-    assert next(stream, None) is None, "the error comes once"
+    assert next(stream, None) is None, "the error must be raised only once"
 
 
 @needs_ffmpeg
-def test_a_video_that_ends_early_gives_what_is_there_and_then_the_error(clip: Path) -> None:
+def test_truncated_video_yields_its_samples_before_the_error(clip: Path) -> None:
     path = with_ffmpeg(clip, "x.mkv")
     path.write_bytes(half(path.read_bytes()))
     samples_N, problem = read(stream_audio(path, block_s=1.0))
@@ -165,7 +165,7 @@ def test_a_video_that_ends_early_gives_what_is_there_and_then_the_error(clip: Pa
     assert 5 < len(samples_N) / 16000 < 11
 
 
-def test_hostile_audio_is_one_line_each_and_runs_nothing(tmp_path: Path) -> None:
+def test_hostile_audio_gives_one_line_errors_and_executes_nothing(tmp_path: Path) -> None:
     accepted = {"zero.wav", "cancelled.wav", "good.wav"}
     different = {"endless.flac": "truncated|damaged"}
     cases = [
@@ -184,7 +184,7 @@ def test_hostile_audio_is_one_line_each_and_runs_nothing(tmp_path: Path) -> None
         assert message.isprintable()
 
 
-def test_blocks_of_no_length(clip: Path) -> None:
+def test_zero_block_length_is_refused(clip: Path) -> None:
     with pytest.raises(AudioError, match=r"clip\.wav: block_s must be"):
         stream_audio(clip, block_s=0.0)
 
@@ -192,18 +192,18 @@ def test_blocks_of_no_length(clip: Path) -> None:
 # --- the time limit -----------------------------------------------------------------------------------
 
 
-def test_a_decoder_that_stalls_is_killed(clip: Path) -> None:
+def test_a_stalled_decoder_is_killed(clip: Path) -> None:
     stream = stream_audio(clip, block_s=8.0, timeout_s=0.2)
     pid = pid_of(stream)
     os.kill(pid, signal.SIGSTOP)
     _, problem = read(stream)
     assert problem == f"{clip}: took longer than 0.2 s to decode a block"
-    assert not Path(f"/proc/{pid}").exists(), "killed and waited for"
+    assert not Path(f"/proc/{pid}").exists(), "the process must be killed and waited for"
     assert read(stream_audio(clip))[1] == ""
 
 
-def test_the_time_that_the_consumer_takes_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the decoder: no alarm while a block of a stream goes out, and the limit begins anew behind it."""
+def test_time_limit_excludes_time_spent_by_the_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder sets no alarm while it sends a block of a stream, and starts the time limit anew after it."""
     request = request_for("unread", timeout_s=900.0, max_bytes=0)
     for is_stream, alarm_s in ((True, 0.0), (False, 905.0)):
         seen = []
@@ -222,7 +222,7 @@ def test_the_time_that_the_consumer_takes_does_not_count(monkeypatch: pytest.Mon
 # --- processes ----------------------------------------------------------------------------------------
 
 
-def test_streams_and_whole_files_at_the_same_time(tmp_path: Path) -> None:
+def test_streams_and_whole_files_can_be_read_concurrently(tmp_path: Path) -> None:
     wholes = [noise(8 + number) for number in range(3)]
     paths = [tmp_path / f"{number}.wav" for number in range(3)]
     for path, whole_N in zip(paths, wholes, strict=True):
@@ -239,7 +239,7 @@ def test_streams_and_whole_files_at_the_same_time(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.concatenate(blocks_read), whole_N)
 
 
-def test_one_process_serves_streams_one_after_another(clip: Path) -> None:
+def test_one_decoder_process_serves_consecutive_streams(clip: Path) -> None:
     open_audio(clip)
     assert child._shared is not None
     pid = child._shared.process.pid
@@ -252,7 +252,7 @@ def test_one_process_serves_streams_one_after_another(clip: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["close", "drop", "interrupt"])
-def test_a_stream_that_is_left_leaves_no_process(clip: Path, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abandoned_stream_leaves_no_process(clip: Path, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = stream_audio(clip, block_s=1.0)
     pid = pid_of(stream)
     next(stream)
@@ -275,7 +275,7 @@ def _in_a_fork(clip: Path, stream: AudioStream) -> None:
     stream.close()
 
 
-def test_a_fork_leaves_the_stream_to_its_parent(clip: Path) -> None:
+def test_closing_a_stream_in_a_fork_does_not_affect_the_parent(clip: Path) -> None:
     stream = stream_audio(clip, block_s=1.0)
     next(stream)
     process = multiprocessing.get_context("fork").Process(target=_in_a_fork, args=(clip, stream))
@@ -291,7 +291,7 @@ def test_a_fork_leaves_the_stream_to_its_parent(clip: Path) -> None:
 
 
 def pipe_in(monkeypatch: pytest.MonkeyPatch, folder: Path, data: bytes, *, terminal: bool = False) -> Path:
-    """Make `data` standard input; the folder that temporary files go to."""
+    """Make `data` the standard input, and return the folder for temporary files."""
     temporary = folder / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
@@ -300,7 +300,7 @@ def pipe_in(monkeypatch: pytest.MonkeyPatch, folder: Path, data: bytes, *, termi
 
 
 @pytest.mark.parametrize("name", ["clip.wav", pytest.param("clip.mp4", marks=needs_ffmpeg)])
-def test_standard_input(clip: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_can_be_streamed(clip: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = clip if name == "clip.wav" else with_ffmpeg(clip, name)
     temporary = pipe_in(monkeypatch, clip.parent, path.read_bytes())
     stream = stream_audio("-", block_s=1.0)
@@ -318,7 +318,7 @@ def test_standard_input(clip: Path, name: str, monkeypatch: pytest.MonkeyPatch) 
         (b"no audio" * 99, False, "standard input: not audio that can be decoded"),
     ],
 )
-def test_standard_input_that_is_no_audio(
+def test_standard_input_without_audio_is_refused(
     tmp_path: Path, data: bytes, terminal: bool, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = pipe_in(monkeypatch, tmp_path, data, terminal=terminal)
@@ -327,7 +327,9 @@ def test_standard_input_that_is_no_audio(
     assert list(temporary.iterdir()) == []
 
 
-def test_standard_input_that_does_not_fit_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_if_standard_input_cannot_be_copied_suggests_tmpdir(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pipe_in(monkeypatch, tmp_path, b"")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(AudioError, match=r"standard input: cannot be copied to a temporary file .*; set TMPDIR"):

@@ -1,4 +1,4 @@
-"""Films with several audio tracks: what there is, and the chosen one."""
+"""Films with several audio tracks: listing them, and choosing one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tone(hz: float) -> NDArray[np.float64]:
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    """A second with two tracks: 500 Hz, and in English 1000 Hz."""
+    """A film of one second with two audio tracks: 500 Hz, and 1000 Hz tagged as English."""
     inputs: list[str | Path] = []
     for hz in (500, 1000):
         soundfile.write(tmp_path / f"{hz}.wav", tone(hz), RATE)
@@ -37,7 +37,7 @@ def film(tmp_path: Path) -> Path:
 
 
 @needs_ffmpeg
-def test_tracks_of_a_container(film: Path) -> None:
+def test_tracks_of_a_container_are_listed(film: Path) -> None:
     found = audio_tracks(film)
     assert found.tracks == (Track(0, None, None), Track(1, "eng", "with comments"))
     assert not found.plain
@@ -54,7 +54,7 @@ def test_the_chosen_track_is_streamed(film: Path, track: int, hz: float) -> None
 
 
 @needs_ffmpeg
-def test_a_track_that_is_not_there_is_named(film: Path, tmp_path: Path) -> None:
+def test_a_missing_track_is_an_error_that_names_it(film: Path, tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"film\.mkv: it holds no audio track 2$"):
         stream_audio(film, track=2)
     with pytest.raises(AudioError, match=r"500\.wav: it holds no audio track 1$"):
@@ -69,7 +69,7 @@ def test_a_plain_file_has_one_track(tmp_path: Path) -> None:
     assert found.duration_s == 1.0
 
 
-def test_what_is_no_audio_is_one_line(tmp_path: Path) -> None:
+def test_tracks_of_missing_and_non_audio_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="no such file"):
         audio_tracks(tmp_path / "x.mkv")
     (tmp_path / "x.mkv").write_text("plain text")
@@ -77,7 +77,7 @@ def test_what_is_no_audio_is_one_line(tmp_path: Path) -> None:
         audio_tracks(tmp_path / "x.mkv")
 
 
-def test_without_ffprobe_the_line_says_to_install_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_ffprobe_suggests_installing_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.mkv").write_text("whatever")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AudioError, match="install ffmpeg"):

@@ -1,4 +1,4 @@
-"""What is drawn for an epoch: speeds, joined clips, noise."""
+"""Augmentation of an epoch: speed perturbation, joined clips, noise."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ JOINING = AugmentConfig(speeds=(0.9, 1.0, 1.1), join=0.6, join_max_s=5.0)
 # ---- the cuts of an epoch -------------------------------------------------------------------------------------
 
 
-def test_every_speed_is_drawn_and_no_other() -> None:
+def test_exactly_the_configured_speeds_are_drawn() -> None:
     before = {c.id: c.duration for c in short_cuts()}
     speeds = [before[c.id] / c.duration for c in Variation(SPEEDS, 1).shuffled(short_cuts(), 0)]
     assert {round(s, 2) for s in speeds} == {0.9, 1.0, 1.1}
     assert len(speeds) == len(before)
 
 
-def test_a_speed_that_makes_a_cut_too_long_is_not_drawn() -> None:
+def test_speeds_that_make_a_cut_too_long_are_not_drawn() -> None:
     config = AugmentConfig(speeds=(0.8, 1.0))
     found = Variation(config, 1, longest_s=2.0).shuffled(short_cuts(), 0)
     assert max(c.duration for c in found) <= 2.0
@@ -47,7 +47,7 @@ def test_joined_clips_stay_below_the_limit_and_within_a_language() -> None:
     assert all(len({language[w] for w in text_of(c).split()}) == 1 for c in found)
 
 
-def test_as_many_are_joined_whatever_the_number_of_languages() -> None:
+def test_join_probability_does_not_depend_on_the_number_of_languages() -> None:
     config = AugmentConfig(join=0.5, join_max_s=1000.0)
     for languages in (("en",), ("en", "es", "fr", "it")):
         source = short_cuts(languages=languages) * 20
@@ -56,12 +56,12 @@ def test_as_many_are_joined_whatever_the_number_of_languages() -> None:
             assert abs(count / len(source) - 0.5) < 4.5 * math.sqrt(0.25 / len(source))
 
 
-def test_clips_are_not_joined_to_what_does_not_fit() -> None:
+def test_clips_are_not_joined_if_the_result_does_not_fit() -> None:
     found = list(Variation(JOINING, 1, fits=lambda joined: len(joined.supervisions) <= 2).shuffled(short_cuts(), 0))
     assert max(len(pieces(c)) for c in found) == 2
 
 
-def test_text_and_audio_of_a_joined_cut_belong_together(tmp_path: Path) -> None:
+def test_text_and_audio_of_a_joined_cut_match(tmp_path: Path) -> None:
     levels = {f"w{i}": 0.05 * (i + 1) for i in range(12)}
     source = [
         clip(tmp_path / f"{word}.wav", np.full(rate, level), word, rate=rate)  # clips of two sample rates
@@ -82,7 +82,7 @@ def test_text_and_audio_of_a_joined_cut_belong_together(tmp_path: Path) -> None:
             assert not audio_N[round((start_s + part.duration) * RATE) + 2 :][:700].any()
 
 
-def test_draws_follow_from_seed_and_epoch_alone() -> None:
+def test_augmentation_depends_only_on_seed_and_epoch() -> None:
     first = described(Variation(JOINING, 1).shuffled(short_cuts(), 0))
     assert first == described(Variation(JOINING, 1).shuffled(short_cuts(), 0))
     for seed, epoch in ((1, 1), (2, 0)):
@@ -104,7 +104,7 @@ def snr_db(speech_N: torch.Tensor, mixed_N: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("expected", [-5.0, 0.0, 12.5, 30.0])
 @pytest.mark.parametrize("samples", [100, 3 * RATE], ids=["shorter", "longer"])
-def test_noise_is_mixed_in_at_the_ratio_that_was_drawn(tmp_path: Path, expected: float, samples: int) -> None:
+def test_noise_is_mixed_at_the_drawn_snr(tmp_path: Path, expected: float, samples: int) -> None:
     mix = mixer(tmp_path / "noise", white(samples) * np.linspace(0.1, 1, samples), (expected, expected))
     speech_N = torch.from_numpy(white(RATE, 1)).float()
     for id in "abc":
@@ -114,7 +114,7 @@ def test_noise_is_mixed_in_at_the_ratio_that_was_drawn(tmp_path: Path, expected:
         assert snr_db(speech_N, mixed_N) == pytest.approx(expected, abs=0.1)
 
 
-def test_ratios_and_who_gets_noise_are_drawn(tmp_path: Path) -> None:
+def test_snrs_and_noisy_utterances_are_drawn_at_random(tmp_path: Path) -> None:
     mix, speech_N = mixer(tmp_path / "noise", white(RATE), probability=0.5), torch.from_numpy(white(RATE, 1)).float()
     found = {id: mix(speech_N, str(id), 0) for id in range(60)}
     ratios = [snr_db(speech_N, mixed_N) for mixed_N, noisy in found.values() if noisy]
@@ -125,7 +125,7 @@ def test_ratios_and_who_gets_noise_are_drawn(tmp_path: Path) -> None:
     assert [mix(speech_N, str(id), 1)[1] for id in found] != [noisy for _, noisy in found.values()]
 
 
-def test_a_silent_stretch_of_noise_leaves_the_audio_alone(tmp_path: Path) -> None:
+def test_silent_noise_leaves_the_audio_unchanged(tmp_path: Path) -> None:
     mix = mixer(tmp_path / "noise", np.eye(1, 20 * RATE)[0])  # one click, then silence
     speech_N = torch.from_numpy(white(800, 1)).float()
     found = [mix(speech_N, str(id), 0) for id in range(10)]
@@ -134,7 +134,7 @@ def test_a_silent_stretch_of_noise_leaves_the_audio_alone(tmp_path: Path) -> Non
     assert all(mixed_N.isfinite().all() for mixed_N, _ in found)
 
 
-def test_a_large_folder_of_noise_is_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_cache_is_bounded_and_does_not_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mixer(tmp_path / "noise", white(RATE))
     for i in range(4):
         sf.write(tmp_path / "noise" / f"{i}.wav", 0.1 * white(RATE, i + 5), RATE)
@@ -148,7 +148,7 @@ def test_a_large_folder_of_noise_is_not_kept_in_memory(tmp_path: Path, monkeypat
     assert (len(bounded._cache), len(whole._cache)) == (2, 5)
 
 
-def test_noise_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
+def test_missing_and_unreadable_noise_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no audio")
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(DataError, match=r"no audio files to take as noise$") as caught:

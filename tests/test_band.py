@@ -1,4 +1,4 @@
-"""Self-attention to frames nearby: against the masked quadratic form, and that its cost grows with length alone."""
+"""Local self-attention (windows and chunks) against masked full attention, and its linear cost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NEAR = {
 
 
 def seen(kind: str, i: int, j: int) -> bool:
-    """Whether frame i attends to frame j, by the definition of each kind."""
+    """Return whether frame i attends to frame j, by the definition of each kind."""
     words = kind.replace(",", "").split()
     if words[0] == "window":
         return -int(words[1]) <= j - i <= int(words[2])
@@ -43,7 +43,7 @@ def seen(kind: str, i: int, j: int) -> bool:
 
 
 def drawn(T: int, real: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Queries, keys and values of two sequences of T frames and `real` ones, and log-weights of the keys."""
+    """Return queries, keys and values of two sequences with T and `real` frames, and log-weights of the keys."""
     draw = torch.Generator().manual_seed(T)
     q, k, v = (torch.randn(2, HEADS, T, K, generator=draw).requires_grad_() for _ in range(3))
     weight_B11T = torch.zeros(2, 1, 1, T)
@@ -53,7 +53,7 @@ def drawn(T: int, real: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", NEAR)
-def test_blocks_give_what_a_mask_over_all_pairs_gives(kind: str, form: str) -> None:
+def test_local_attention_equals_masked_full_attention(kind: str, form: str) -> None:
     torch.manual_seed(0)
     whole = FORMS[form]()
     near: Near = NEAR[kind](whole)
@@ -74,7 +74,7 @@ def test_blocks_give_what_a_mask_over_all_pairs_gives(kind: str, form: str) -> N
 
 
 @pytest.mark.parametrize("kind", NEAR)
-def test_pairs_that_are_computed_grow_with_length_alone(kind: str) -> None:
+def test_cost_of_local_attention_is_linear_in_length(kind: str) -> None:
     def pairs(T: int) -> int:
         count = 0
 
@@ -90,7 +90,7 @@ def test_pairs_that_are_computed_grow_with_length_alone(kind: str) -> None:
     assert pairs(5120) < 2.1 * pairs(2560) < 2.1 * 0.4 * 2560**2
 
 
-def test_blocks_serve_every_way_to_compute_attention() -> None:
+def test_window_attention_is_the_same_with_blockwise_and_fused() -> None:
     q, k, v, weight_B11T = drawn(75, 40)
     near = Window(Form(), 5, 5)
     with torch.no_grad():
@@ -99,12 +99,12 @@ def test_blocks_serve_every_way_to_compute_attention() -> None:
 
 @pytest.mark.parametrize("limits", [{"window": {"left": 4, "right": 2}}, {"chunk": {"frames": 5, "left": 1}}])
 @torch.inference_mode()
-def test_a_frame_hears_no_further_than_its_layers_reach(limits: dict[str, dict[str, int]]) -> None:
+def test_receptive_field_of_an_encoder_with_local_attention_is_limited(limits: dict[str, dict[str, int]]) -> None:
     model = small_model(encoder={"position": "none", **limits}, features=None).model
     audio_BN, len_B = pad_audio(noises(3.0))
     changed_BN = audio_BN.clone()
     changed_BN[:, 20_000:] = 0.0
-    # Convolutions see some frames more; the mean over an utterance's features would reach everywhere.
+    # Convolutions reach some frames further; normalization by the utterance's mean would reach everywhere.
     model.front_end.normalization = torch.nn.Identity()
     features = [model.front_end.spectrum(x, len_B) for x in (audio_BN, changed_BN)]
     a, b = (model.encoder(feature).states_BTD[0] for feature in features)

@@ -1,4 +1,4 @@
-"""Where errors are: words, lengths, fields of the references."""
+"""Breakdowns of errors: by words, by length, and by fields of the references."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORDS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=8).map(" ".join)
 
 @settings(max_examples=100)
 @given(pairs=st.lists(st.tuples(WORDS, WORDS), max_size=5))
-def test_confusions_are_those_of_the_alignments(pairs: list[tuple[str, str]]) -> None:
+def test_confusions_count_the_edits_of_the_alignments(pairs: list[tuple[str, str]]) -> None:
     found = Confusions()
     for ref, hyp in pairs:
         found.add(word_errors(ref, hyp))
@@ -31,7 +31,7 @@ def test_confusions_are_those_of_the_alignments(pairs: list[tuple[str, str]]) ->
         assert {(r, h): n for r, h, n in found.most_common(kind, 100)} == expected
 
 
-def test_errors_seen_once_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_seen_once_are_dropped_if_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breakdown, "_MOST_KEPT", 3)
     found = Confusions()
     for word in "aabcda":
@@ -39,14 +39,14 @@ def test_errors_seen_once_are_forgotten_when_there_are_too_many(monkeypatch: pyt
     assert found.most_common("delete", 5) == [("a", "", 3)]
 
 
-def test_lengths() -> None:
+def test_utterances_are_grouped_by_reference_length() -> None:
     refs = ["", "a", "a b c d e", "a b c d e f", "a " * 41]
     groups = by_length(error_counts(refs, ["x"] * 5))
     assert groups.names == ("0 words", "1-5 words", "6-10 words", "41 words or more")
     assert groups.of_utterance.tolist() == [0, 1, 1, 2, 3]
 
 
-def test_many_numbers_are_put_into_quarters() -> None:
+def test_numeric_fields_with_many_values_are_split_into_quartiles() -> None:
     seconds = [str(number / 10) for number in range(40)]
     groups = in_quarters(Groups("duration", tuple(seconds), np.arange(40)))
     assert len(groups.names) == 4
@@ -57,7 +57,7 @@ def test_many_numbers_are_put_into_quarters() -> None:
     assert (in_quarters(few), in_quarters(words), in_quarters(readers)) == (few, words, readers)
 
 
-def test_report_and_command(tmp_path: Path) -> None:
+def test_score_command_prints_breakdowns_and_confusions(tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
     rows = ["1,anna,the cat sat,the cat sat", "2,ben,the cat,a cat", "3,ben,the dog,a dog oh", "4,anna,so,"]
     table.write_text("\n".join(["id,speaker,reference,hypothesis", *rows]))
@@ -82,8 +82,8 @@ def test_report_and_command(tmp_path: Path) -> None:
     assert found["confusions"]["substituted"] == [{"reference": "the", "hypothesis": "a", "times": 2}]
 
 
-def test_groups_are_in_the_order_of_the_references(tmp_path: Path) -> None:
-    """With the hypotheses the other way about, pairs come in another order than the references."""
+def test_groups_do_not_depend_on_the_order_of_hypotheses(tmp_path: Path) -> None:
+    """With hypotheses in reverse order, pairs are not in the order of the references."""
     ref, hyp = tmp_path / "ref.csv", tmp_path / "hyp.txt"
     ids = [f"u{number}" for number in range(9)]
     ref.write_text("id,text,room\n" + "".join(f"{id},a b,{'xyz'[n % 3]}\n" for n, id in enumerate(ids)))
@@ -93,7 +93,7 @@ def test_groups_are_in_the_order_of_the_references(tmp_path: Path) -> None:
     assert {group.name: group.values["wer"] for group in report.by_group(groups)} == {"x": 1, "y": 0, "z": 0}
 
 
-def test_nothing_is_shown_unasked() -> None:
+def test_no_breakdown_is_shown_by_default() -> None:
     report = score_texts({"a": "b"}, {"a": "c"})
     assert list(report.details()) == []
     assert "breakdown" not in report.as_dict()

@@ -1,4 +1,4 @@
-"""How much is decoded at once: what memory is free decides, and too much of it is halved until it fits."""
+"""Batch sizes of decoding: chosen by free memory, and halved when out of memory."""
 
 from __future__ import annotations
 
@@ -23,64 +23,64 @@ MB = 1e6
 
 
 def free(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
-    """A device on which so many bytes are free."""
+    """Pretend that so many bytes are free on every device."""
     monkeypatch.setattr(budget, "free_bytes", lambda device: size)
 
 
 # --- the size of batches ------------------------------------------------------------------------------
 
 
-def test_half_of_the_free_memory_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_size_fills_half_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 200 * MB)
     seconds = Budget(Footprint(2 * MB, 0.0), GPU).seconds
     assert seconds == pytest.approx(50)
 
 
-def test_more_than_is_fastest_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_size_never_exceeds_the_fastest_one(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 1e15)
     assert Budget(Footprint(2 * MB, 0.0), CPU).seconds == FASTEST_S["cpu"]
     free(monkeypatch, math.inf)
     assert Budget(Footprint(2 * MB, 0.0), CPU).seconds == FASTEST_S["cpu"]
 
 
-def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requested_batch_size_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 0.0)
     assert Budget(Footprint(2 * MB, 0.0), CPU, 70.0).seconds == 70.0
 
 
-def test_a_window_counts_for_its_length_and_for_what_every_window_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_count_the_length_and_fixed_cost_of_each_window(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 0.0)
     batches = list(Budget(Footprint(2 * MB, 1 * MB), CPU, 6.0).batches([1.0, 0.5, 5.0, 1.5, 1.0, 9.0]))
     assert batches == [[3, 0, 4], [1], [2], [5]]
 
 
-def test_with_no_memory_free_a_window_at_a_time_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_free_memory_each_batch_is_one_window(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 0.0)
     assert list(Budget(Footprint(2 * MB, 1 * MB), CPU).batches([1.0, 2.0])) == [[0], [1]]
 
 
-def test_a_wide_beam_and_silence_that_is_input_take_memory() -> None:
+def test_footprint_grows_with_beam_kept_padding_and_joint_ctc() -> None:
     parts = small_model()
     narrow, wide = (footprint(parts, DecodeConfig(beam_size=beam)) for beam in (1, 5))
     assert wide.second > narrow.second
     assert wide.window == 5 * narrow.window
-    assert footprint(parts, DecodeConfig(n_best=5, temperature=1.0)) == wide, "as many texts are drawn together"
+    assert footprint(parts, DecodeConfig(n_best=5, temperature=1.0)) == wide, "n_best samples count like a beam"
     features = WhisperFeaturesConfig(sample_rate_hz=8000, n_mels=20, window_s=20.0)
     keep = {"padding": "keep", "subsampling": {"factor": 2}}
     whole = footprint(small_model(features=features, encoder=keep), DecodeConfig())
     recall = footprint(small_model(features=features, encoder=keep | {"padding": "recall"}), DecodeConfig())
-    frame = 2 * 4 * (2 * 32 + 32)  # bytes: the one layer's keys and values and the state, twice
+    frame = 2 * 4 * (2 * 32 + 32)  # bytes: keys and values of one layer and the state, twice
     assert whole.window - narrow.window == pytest.approx(20.0 / 0.04 * frame)
     assert narrow.window < recall.window < whole.window / 5
     joint = footprint(parts, DecodeConfig(ctc_weight=0.3))
     assert joint.second - narrow.second == pytest.approx(25 * 3 * 8 * parts.tokenizer.vocab_size)  # frames of 40 ms
 
 
-def test_memory_that_is_free_is_known() -> None:
+def test_free_memory_of_the_cpu_is_known() -> None:
     assert free_bytes(CPU) > 0
 
 
-def test_what_a_container_may_take_counts(tmp_path: Path) -> None:
+def test_memory_limit_of_a_container_is_respected(tmp_path: Path) -> None:
     assert budget._container_leaves(tmp_path) == math.inf
     for name, text in {"max": "max\n", "current": "300\n", "stat": "anon 1\ninactive_file 50\n"}.items():
         (tmp_path / f"memory.{name}").write_text(text)
@@ -89,7 +89,7 @@ def test_what_a_container_may_take_counts(tmp_path: Path) -> None:
     assert budget._container_leaves(tmp_path) == 750
 
 
-# --- too much of it -----------------------------------------------------------------------------------
+# --- out of memory -----------------------------------------------------------------------------------
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB."),
@@ -98,7 +98,7 @@ OUT_OF_MEMORY = [
 
 
 def small_memory(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
-    """Let encoding fail for more than `most` windows at once; gives the sizes that are tried."""
+    """Make encoding fail for more than `most` windows at once; return the list of batch sizes tried."""
     tried: list[int] = []
     encode: Callable[[Tensor, Tensor], object] = recognizer.decoder.encode
 
@@ -113,9 +113,7 @@ def small_memory(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, most: 
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
-def test_a_batch_that_does_not_fit_is_halved_and_so_are_those_after_it(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def test_batches_are_halved_after_running_out_of_memory(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(parallel, "WORKERS", 1)
     recognizer = Recognizer(small_model())
     audio = noises(*[1.44 - 0.02 * i for i in range(48)])
@@ -128,13 +126,13 @@ def test_a_batch_that_does_not_fit_is_halved_and_so_are_those_after_it(
         sources(audio), batch_s=12 * (1.45 + extra_s), on_done=lambda done_s, all_s: told.append(done_s)
     )
     assert texts(list(found)) == expected
-    assert tried[:4] == [12, 6, 3, 3], "halves, until they fit"
-    assert sum(size > 7 for size in tried) <= 2, "too much is not tried again, but for a batch that had been made"
+    assert tried[:4] == [12, 6, 3, 3], "batches must be halved until they fit"
+    assert sum(size > 7 for size in tried) <= 2, "a size that failed is tried again only by a batch already made"
     assert told == sorted(told)
     assert told[-1] == pytest.approx(sum(len(a) for a in audio) / 8000)
 
 
-def test_one_window_that_does_not_fit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_if_one_window_does_not_fit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer = Recognizer(small_model())
     tried = small_memory(recognizer, monkeypatch, 0, OUT_OF_MEMORY[0])
     with pytest.raises(AsrError, match=r"^cpu: too little memory for one window of 0\.5 s; .*--beam-size") as caught:
@@ -143,7 +141,7 @@ def test_one_window_that_does_not_fit_is_one_line(monkeypatch: pytest.MonkeyPatc
     assert "\n" not in str(caught.value)
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_not_treated_as_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer = Recognizer(small_model())
     tried = small_memory(recognizer, monkeypatch, 0, RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes do not match"):
@@ -151,10 +149,10 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.Mon
     assert tried == [2]
 
 
-# --- what is left behind ------------------------------------------------------------------------------
+# --- memory kept by the process ------------------------------------------------------------------------------
 
 
-def test_memory_is_in_one_heap_and_given_back_after_every_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_heap_is_shared_and_trimmed_after_every_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     recognizer = Recognizer(small_model())
     encode: Callable[[Tensor, Tensor], object] = recognizer.decoder.encode
@@ -165,8 +163,8 @@ def test_memory_is_in_one_heap_and_given_back_after_every_pool(monkeypatch: pyte
     assert sorted(events) == ["batch"] * 3 + ["malloc_trim"] * 2 + ["mallopt"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
-def test_a_system_without_such_a_function_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="functions of glibc")
+def test_missing_libc_functions_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         budget.share_heap()
         budget.release()

@@ -1,4 +1,4 @@
-"""Model folders and training states: what is written comes back, and nothing hostile runs."""
+"""Model folders and training states: round trips, damage, and hostile files that must not run code."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parts() -> ModelFolder:
     return ModelFolder(config, build_model(config.features, model, tokenizer.vocab_size).eval(), tokenizer)
 
 
-def test_a_model_folder_comes_back_the_same(tmp_path: Path) -> None:
+def test_model_folder_survives_a_round_trip(tmp_path: Path) -> None:
     before = parts()
     save_model_folder(tmp_path / "m", before)
     after = load_model_folder(tmp_path / "m")
@@ -54,7 +54,7 @@ def test_a_model_folder_comes_back_the_same(tmp_path: Path) -> None:
     assert after.model.decoder.output.weight is after.model.decoder.embedding.weight
 
 
-def test_a_digest_tells_model_folders_apart_and_leaves_out_what_is_no_part_of_one(tmp_path: Path) -> None:
+def test_digest_covers_all_files_of_a_model_folder_and_no_others(tmp_path: Path) -> None:
     save_model_folder(tmp_path / "a", parts())
     digest = digest_of(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
@@ -68,7 +68,7 @@ def test_a_digest_tells_model_folders_apart_and_leaves_out_what_is_no_part_of_on
     assert digest_of(tmp_path / "a") == digest
 
 
-def test_loading_draws_nothing_and_needs_no_compiler(tmp_path: Path) -> None:
+def test_loading_draws_no_random_numbers_and_imports_no_compiler(tmp_path: Path) -> None:
     save_model_folder(tmp_path / "m", parts())
     program = """
 import sys, torch
@@ -77,14 +77,14 @@ from asr.checkpoint import load_model_folder
 torch.manual_seed(1)
 before = torch.get_rng_state()
 load_model_folder(Path(sys.argv[1]))
-assert torch.equal(torch.get_rng_state(), before), "random weights were drawn, only to be replaced"
-assert "sympy" not in sys.modules, "torch's compiler takes 100 MB and a second"
+assert torch.equal(torch.get_rng_state(), before), "random weights were drawn although they are replaced"
+assert "sympy" not in sys.modules, "torch's compiler was imported, which takes 100 MB and a second"
 """
     done = subprocess.run([sys.executable, "-c", program, tmp_path / "m"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_state_comes_back_the_same(tmp_path: Path) -> None:
+def test_state_survives_a_round_trip(tmp_path: Path) -> None:
     shared = torch.randn(3, 4)
     tree = {
         "a": {0: shared, 1: {"again": shared, "none": None}},
@@ -112,14 +112,14 @@ def test_a_state_comes_back_the_same(tmp_path: Path) -> None:
         assert torch.equal(got, expected)
 
 
-def test_a_state_refuses_what_is_not_plain(tmp_path: Path) -> None:
+def test_state_refuses_values_that_are_not_plain(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="plain values"):
         save_state(tmp_path / "s.safetensors", {"x": object()})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tensors_that_are_copied_from_a_device_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, where the copies are not the tree's and one may stand where the one before has stood."""
+def test_tensors_copied_from_a_device_are_all_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: copies are not part of the tree, so one may be given the address of the one before."""
     monkeypatch.setattr(torch.Tensor, "cpu", torch.Tensor.clone)
     tied = torch.full((64,), 9.0)
     tree = {"a": [torch.full((64,), float(i)) for i in range(20)], "b": tied, "c": tied}
@@ -131,7 +131,7 @@ def test_tensors_that_are_copied_from_a_device_are_all_kept(tmp_path: Path, monk
     assert torch.equal(found["c"], tied)
 
 
-def test_every_flipped_byte_and_every_cut_is_noticed(tmp_path: Path) -> None:
+def test_flipped_bits_and_truncations_are_detected(tmp_path: Path) -> None:
     path = tmp_path / "s.safetensors"
     save_state(path, {"w": torch.arange(64.0), "step": 7})
     whole = path.read_bytes()
@@ -149,7 +149,7 @@ def test_every_flipped_byte_and_every_cut_is_noticed(tmp_path: Path) -> None:
 def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)
     try:
-        for _ in range(2):  # the second time over the first
+        for _ in range(2):  # the second time over existing files
             save_model_folder(tmp_path / "m", parts())
             save_state(tmp_path / "s" / "s.safetensors", {"w": torch.zeros(3)})
     finally:
@@ -159,8 +159,8 @@ def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> 
     assert {f.name: oct(stat.S_IMODE(f.stat().st_mode)) for f in files} == {f.name: oct(mode) for f in files}
 
 
-def test_weights_that_cannot_be_written_are_named(tmp_path: Path) -> None:
-    """In a process of its own, whose files may not grow: the same as a full disk."""
+def test_failed_write_names_the_file_and_leaves_nothing(tmp_path: Path) -> None:
+    """In a subprocess with a limited file size, which acts like a full disk."""
     code = (
         "import resource, signal, sys, torch\n"
         "from pathlib import Path\n"
@@ -180,7 +180,7 @@ def test_weights_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_folder_that_cannot_be_one_says_so(tmp_path: Path) -> None:
+def test_saving_a_model_folder_over_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
         save_model_folder(tmp_path / "file", parts())
@@ -197,7 +197,7 @@ def _header(fields: object, data: bytes = b"") -> bytes:
 
 
 def _hostile_weights() -> dict[str, bytes]:
-    """What may stand in the place of a safetensors file, alone or in a model folder."""
+    """Return contents of files that are named like safetensors files but are none, or broken ones."""
     exploding = io.BytesIO()
     torch.save({"x": Bomb()}, exploding)
     return {
@@ -219,7 +219,7 @@ def _hostile_weights() -> dict[str, bytes]:
 
 
 def hostile_model_folders(folder: Path) -> list[tuple[Path, str]]:
-    """Write model folders with a spoilt file each, and the name of that file."""
+    """Write model folders with one spoilt file each; return each with a pattern that names that file."""
     save_model_folder(folder / "whole", parts())
     weights = (folder / "whole" / "model.safetensors").read_bytes()
     good, bomb = (folder / "whole" / "config.yaml").read_text(), "!!python/object/apply:os.system ['touch exploded']"
@@ -246,7 +246,7 @@ def hostile_model_folders(folder: Path) -> list[tuple[Path, str]]:
     return [*cases, (folder / "directory", r"model\.safetensors")]
 
 
-def test_hostile_model_folders_are_one_line_each_and_run_nothing(tmp_path: Path) -> None:
+def test_hostile_model_folders_give_one_line_errors_and_execute_nothing(tmp_path: Path) -> None:
     cases = hostile_model_folders(tmp_path)
     good = tmp_path / "whole"
     report = audited(
@@ -256,7 +256,7 @@ def test_hostile_model_folders_are_one_line_each_and_run_nothing(tmp_path: Path)
 
 
 def hostile_states(folder: Path) -> list[tuple[Path, str]]:
-    """Write files that are no training state, or one that was tampered with."""
+    """Write files that are no training states or tampered ones; return each with a pattern that names it."""
     tensor = torch.arange(4.0)
     crc = str(zlib.crc32(tensor.numpy().tobytes()))
 
@@ -279,7 +279,7 @@ def hostile_states(folder: Path) -> list[tuple[Path, str]]:
     return [(folder / name, re.escape(str(folder / name))) for name in (*files, "missing")]
 
 
-def test_hostile_states_are_one_line_each_and_run_nothing(tmp_path: Path) -> None:
+def test_hostile_states_give_one_line_errors_and_execute_nothing(tmp_path: Path) -> None:
     cases, good = hostile_states(tmp_path), tmp_path / "good"
     save_state(good, {"w": torch.zeros(3)})
     report = audited(
@@ -288,7 +288,7 @@ def test_hostile_states_are_one_line_each_and_run_nothing(tmp_path: Path) -> Non
     expect_refused(report, [*cases, (good, "^$")])
 
 
-def test_a_folder_that_is_none_says_so(tmp_path: Path) -> None:
+def test_error_for_a_folder_without_a_model_suggests_its_subfolder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no model folder"):
         load_model_folder(tmp_path)
     save_model_folder(tmp_path / "model", parts())
@@ -296,7 +296,7 @@ def test_a_folder_that_is_none_says_so(tmp_path: Path) -> None:
         load_model_folder(tmp_path)
 
 
-def test_average_weights() -> None:
+def test_average_weights_is_the_mean_of_floats_only() -> None:
     states = [
         {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(5)},
         {"w": torch.tensor([3.0, 6.0]), "n": torch.tensor(9)},
@@ -306,7 +306,7 @@ def test_average_weights() -> None:
     assert mean["n"].item() == 5
 
 
-def test_a_configuration_cannot_ask_for_more_memory_than_the_weights_file_fills(
+def test_config_of_a_larger_model_than_the_weights_allocates_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_model_folder(tmp_path / "m", parts())
@@ -314,6 +314,6 @@ def test_a_configuration_cannot_ask_for_more_memory_than_the_weights_file_fills(
     (tmp_path / "m" / "config.yaml").write_text(
         text.replace("dim: 16", "dim: 65536").replace("layers: 1\n", "layers: 256\n")
     )
-    monkeypatch.setattr("asr.checkpoint.empty_model", lambda *_: pytest.fail("tens of terabytes would be allocated"))
+    monkeypatch.setattr("asr.checkpoint.empty_model", lambda *_: pytest.fail("would allocate tens of terabytes"))
     with pytest.raises(CheckpointError, match="describes a larger model"):
         load_model_folder(tmp_path / "m")
