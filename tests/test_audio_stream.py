@@ -136,7 +136,7 @@ def test_blocks_are_decoded_on_demand(tmp_path: Path) -> None:
     assert 0 < position < 1 << 20
 
 
-# --- truncated and hostile files --------------------------------------------------------------------------------------
+# --- truncated and hostile files ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF", "W64", "OGG", "MP3", "NIST", "OPUS"])

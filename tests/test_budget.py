@@ -89,7 +89,7 @@ def test_memory_limit_of_a_container_is_respected(tmp_path: Path) -> None:
     assert budget._container_leaves(tmp_path) == 750
 
 
-# --- out of memory -----------------------------------------------------------------------------------
+# --- out of memory ------------------------------------------------------------------------------------
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB."),
@@ -149,7 +149,7 @@ def test_other_errors_are_not_treated_as_out_of_memory(monkeypatch: pytest.Monke
     assert tried == [2]
 
 
-# --- memory kept by the process ------------------------------------------------------------------------------
+# --- memory kept by the process -----------------------------------------------------------------------
 
 
 def test_one_heap_is_shared_and_trimmed_after_every_pool(monkeypatch: pytest.MonkeyPatch) -> None:

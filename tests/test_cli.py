@@ -1,4 +1,4 @@
-"""The command line as a person uses it: what it prints, where, and the exit status."""
+"""The command line as a user sees it: output, standard error, and exit status."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from asr.transcript import Transcript
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder; no text of its reaches the length cap, which would be one more line on stderr."""
+    """A model folder whose texts never reach the length cap, which would add a line to stderr."""
     folder = tmp_path_factory.mktemp("models") / "small"
     save_model_folder(folder, small_model(max_tokens_per_s=500.0))
     return folder
@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def calls(tmp_path: Path) -> Path:
-    """A folder with three recordings, one of them in a folder of its own, and things that are none."""
+    """A folder with three recordings, one of them in a subfolder, and files that are not audio."""
     folder = tmp_path / "calls"
     (folder / "old").mkdir(parents=True)
     for name, audio in zip(["b.wav", "a.flac", "old/a.wav"], noises(0.5, 0.9, 0.3), strict=True):
@@ -49,7 +49,7 @@ def calls(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bad(tmp_path: Path) -> list[Path]:
-    """What cannot be transcribed."""
+    """Paths that cannot be transcribed."""
     folder = tmp_path / "bad"
     (folder / "nothing").mkdir(parents=True)
     paths = [folder / f"{name}.wav" for name in ("empty", "cut", "text", "zeros", "nan", "missing")]
@@ -64,7 +64,7 @@ def bad(tmp_path: Path) -> list[Path]:
 
 
 def texts_of(model: Path, paths: list[Path]) -> list[str]:
-    """The texts that belong to recordings."""
+    """Return the texts of recordings, transcribed without the command line."""
     results = of_files(Recognizer(load_model_folder(model)), paths)
     return [r.text for r in results if isinstance(r, Transcript)]
 
@@ -80,7 +80,7 @@ def test_transcribe_one_file(model: Path, calls: Path) -> None:
 
 
 def test_transcribe_a_folder(model: Path, calls: Path) -> None:
-    (calls / "talk.ass").write_text("[Script Info]\n")  # audio/aac to mimetypes
+    (calls / "talk.ass").write_text("[Script Info]\n")  # mimetypes takes it for audio/aac
     done = asr("transcribe", calls, "--model", model)
     paths = [calls / "a.flac", calls / "b.wav", calls / "old" / "a.wav"]
     lines = [f"{path}\t{text}\n" for path, text in zip(paths, texts_of(model, paths), strict=True)]
@@ -88,7 +88,9 @@ def test_transcribe_a_folder(model: Path, calls: Path) -> None:
 
 
 @pytest.mark.parametrize(("pattern", "names"), [("*.wav", ["b.wav"]), ("**/a.*", ["a.flac", "old/a.wav"])])
-def test_transcribe_a_pattern_each_file_once(model: Path, calls: Path, pattern: str, names: list[str]) -> None:
+def test_files_matched_more_than_once_are_transcribed_once(
+    model: Path, calls: Path, pattern: str, names: list[str]
+) -> None:
     done = asr("transcribe", calls / pattern, calls / "b.wav", calls / pattern, "--model", model)
     found = [line.split("\t")[0] for line in done.out.splitlines()]
     expected = [str(calls / name) for name in dict.fromkeys([*names, "b.wav"])]
@@ -110,7 +112,7 @@ def test_transcribe_into_files(model: Path, calls: Path, tmp_path: Path) -> None
     assert (fields["id"], fields["text"], fields["duration_s"]) == (str(paths[2]), expected[2], 0.3)
 
 
-def test_each_bad_file_is_one_line_and_the_others_go_on(
+def test_each_bad_file_is_one_error_line_and_others_are_transcribed(
     model: Path, calls: Path, bad: list[Path], tmp_path: Path
 ) -> None:
     good = [calls / "b.wav", calls / "a.flac"]
@@ -125,7 +127,7 @@ def test_each_bad_file_is_one_line_and_the_others_go_on(
         assert [line.startswith(f"asr: {path}: ") for line in named].count(True) == 1, path
 
 
-def test_what_may_not_be_read_is_one_line(calls: Path) -> None:
+def test_each_unreadable_file_or_folder_is_one_error_line(calls: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -133,7 +135,7 @@ def test_what_may_not_be_read_is_one_line(calls: Path) -> None:
         for path in ("a.wav", "shut/b.wav", "good.wav"):
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_bytes((calls / "b.wav").read_bytes())
-        expected = asr("transcribe", folder / "good.wav", "--model", folder / "model").out  # everything is imported
+        expected = asr("transcribe", folder / "good.wav", "--model", folder / "model").out  # also imports everything
         (folder / "a.wav").chmod(0)
         (folder / "shut").chmod(0)
         with nobody():
@@ -150,7 +152,7 @@ def test_what_may_not_be_read_is_one_line(calls: Path) -> None:
 
 @contextmanager
 def nobody() -> Iterator[None]:
-    """Give up root's right to read everything for a moment."""
+    """Run as an unprivileged user if root, who may read everything."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -160,7 +162,7 @@ def nobody() -> Iterator[None]:
         os.seteuid(user)
 
 
-def test_the_options_of_the_search_are_used(model: Path, calls: Path) -> None:
+def test_search_options_take_effect(model: Path, calls: Path) -> None:
     words = ["transcribe", calls / "a.flac", "--model", model, "--format", "json"]
     scores = {
         json.loads(asr(*words, *options).out)["alternatives"][0]["score"]
@@ -169,7 +171,7 @@ def test_the_options_of_the_search_are_used(model: Path, calls: Path) -> None:
     assert len(scores) == 3
 
 
-def test_the_language_goes_into_the_result(calls: Path, tmp_path: Path) -> None:
+def test_json_contains_the_language(calls: Path, tmp_path: Path) -> None:
     save_model_folder(tmp_path / "m", small_model(["en", "es"], max_tokens_per_s=500.0))
     words = ["transcribe", calls / "b.wav", "--model", tmp_path / "m", "--format", "json"]
     found = {json.loads(asr(*words, *more).out)["language"] for more in (["--language", "en"], ["--language", "es"])}
@@ -177,7 +179,7 @@ def test_the_language_goes_into_the_result(calls: Path, tmp_path: Path) -> None:
     assert json.loads(asr(*words).out)["language"] in found
 
 
-def test_a_warning_is_one_line(calls: Path, tmp_path: Path) -> None:
+def test_length_cap_warning_is_one_line(calls: Path, tmp_path: Path) -> None:
     parts = small_model(max_tokens_per_s=0.1)
     save_model_folder(tmp_path / "m", parts)
     with warnings.catch_warnings():
@@ -187,7 +189,7 @@ def test_a_warning_is_one_line(calls: Path, tmp_path: Path) -> None:
     assert done.err == [f"asr: {calls}/a.flac: the text reached the length cap before it ended"]
 
 
-def test_stopping_is_one_line(model: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_prints_one_line_and_exits_with_130(model: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
@@ -198,7 +200,9 @@ def test_stopping_is_one_line(model: Path, calls: Path, monkeypatch: pytest.Monk
 # --- progress -----------------------------------------------------------------------------------------
 
 
-def test_the_bar_tells_the_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_bar_shows_speed_and_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
     clock = iter([0.0, 20.0])
@@ -210,7 +214,7 @@ def test_the_bar_tells_the_time_left(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "100/1000 s, 5.0 times real time, 0:03:00 left" in shown
 
 
-def test_the_bar_keeps_out_of_the_text(model: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_bar_goes_to_stderr(model: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     done = asr("transcribe", calls / "b.wav", "--model", model)
     assert done.out.splitlines() == texts_of(model, [calls / "b.wav"])
@@ -232,7 +236,7 @@ def cuts(tmp_path: Path) -> Path:
     return manifest(tmp_path / "cuts.jsonl.gz", rows)
 
 
-def test_evaluate(model: Path, cuts: Path, tmp_path: Path) -> None:
+def test_evaluate_prints_the_same_report_as_score(model: Path, cuts: Path, tmp_path: Path) -> None:
     done = asr("evaluate", cuts, "--model", model, "--out", tmp_path / "out", "--worst", 1)
     assert done.status == 0
     assert done.out.startswith("3 utterances, normalizer basic\n")
@@ -250,7 +254,7 @@ def test_evaluate_as_json_in_one_language(model: Path, cuts: Path, tmp_path: Pat
     assert set(found["metrics"]) == {"wer", "cer"}
 
 
-def test_score(tmp_path: Path) -> None:
+def test_score_as_json_with_a_single_metric(tmp_path: Path) -> None:
     (tmp_path / "ref").write_text("hello big world\n")
     (tmp_path / "hyp").write_text("hello world\n")
     done = asr("score", tmp_path / "ref", tmp_path / "hyp", "--metric", "wer", "--json")
@@ -259,7 +263,7 @@ def test_score(tmp_path: Path) -> None:
     assert "cer" not in json.loads(done.out)["metrics"]
 
 
-def test_average(model: Path, tmp_path: Path) -> None:
+def test_average_uses_the_best_states_and_spares_the_best_model(model: Path, tmp_path: Path) -> None:
     parts = load_model_folder(model)
     save_model_folder(tmp_path / "run" / "model", parts)
     names = [f"model.{name}" for name in parts.model.state_dict()]
@@ -283,7 +287,7 @@ def test_average(model: Path, tmp_path: Path) -> None:
     assert best.read_bytes() == before
 
 
-def test_import_makes_a_model_that_transcribes(calls: Path, tmp_path: Path) -> None:
+def test_imported_model_can_transcribe_and_is_not_overwritten(calls: Path, tmp_path: Path) -> None:
     source, out = whisper_folder(tmp_path / "ct2"), tmp_path / "imported"
     assert asr("import", source, out) == Outcome(0, f"{out}: ready; next: asr transcribe FILE --model {out}\n", [])
     assert asr("transcribe", calls / "b.wav", "--model", out).status == 0
@@ -291,7 +295,7 @@ def test_import_makes_a_model_that_transcribes(calls: Path, tmp_path: Path) -> N
     assert again == Outcome(2, "", [f"asr: {out}: there is a model already: remove it, or name another folder"])
 
 
-def test_config_schema() -> None:
+def test_config_schema_lists_required_keys() -> None:
     schema = json.loads(asr("config", "schema").out)
     assert set(schema["required"]) == {"out", "data", "trainer"}
     assert schema["additionalProperties"] is False
@@ -299,13 +303,13 @@ def test_config_schema() -> None:
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
-    """The YAML of an experiment whose manifests are not there."""
+    """The YAML file of an experiment whose manifests do not exist."""
     path = tmp_path / "run.yaml"
     path.write_text(CONFIG.format(folder=tmp_path, train="train.jsonl", dev="dev.jsonl"))
     return path
 
 
-def test_print_config_shows_the_whole_and_trains_nothing(experiment: Path, tmp_path: Path) -> None:
+def test_print_config_shows_the_full_config_without_training(experiment: Path, tmp_path: Path) -> None:
     done = asr("train", experiment, "optimizer.lr=2e-3", "--print-config")
     assert (done.status, done.err) == (0, [])
     shown = ExperimentConfig.model_validate(parse_yaml(done.out, "stdout"))
@@ -314,7 +318,7 @@ def test_print_config_shows_the_whole_and_trains_nothing(experiment: Path, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-def test_the_best_texts_stand_in_the_json(model: Path, calls: Path) -> None:
+def test_json_contains_the_n_best_list(model: Path, calls: Path) -> None:
     done = asr("transcribe", calls / "b.wav", "--model", model, "--format", "json", "--beam-size", 4, "--n-best", 3)
     assert done.status == 0
     found = json.loads(done.out)
@@ -324,13 +328,13 @@ def test_the_best_texts_stand_in_the_json(model: Path, calls: Path) -> None:
     assert found["alternatives"][0]["text"] == found["text"]
 
 
-def test_version() -> None:
+def test_version_is_printed() -> None:
     done = asr("--version")
     assert (done.status, done.out, done.err) == (0, f"asr {__version__}\n", [])
 
 
-def test_progress_may_be_told_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a long wait the time that is left would be more than a date can hold."""
+def test_progress_can_be_reported_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any speed the time left is unknown; an estimate would overflow."""
     times = iter([0.0, 60.0, 120.0])
     monkeypatch.setattr("asr.cli.terminal.time.monotonic", lambda: next(times))
     with terminal.progress("working") as on_done:

@@ -1,4 +1,4 @@
-"""What goes wrong at the command line: one clear line on stderr, no traceback, exit status 2; and the help."""
+"""Mistakes on the command line: one clear line on stderr, no traceback, exit status 2; and the help texts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def model(tmp_path: Path) -> Path:
         (["transcribe", "a", "--line-length", "1"], "'--line-length'"),
         (["subtitles", "a", "--spoken", "cs", "--out", "b", "--pad", "-1"], "'--pad'"),
         (["subtitles", "a", "--spoken", "cs", "--out", "b", "--min-speech", "2"], "'--min-speech'"),
-        # before the model is looked for
+        # checked before the model is looked up
         (["tune", "a", "--model", "m", "--grid", "beam_size=1", "--batch-seconds", "many"], "'--batch-seconds'"),
         (["evaluate", "a", "--model", "m", "--batch-seconds", "many"], "'--batch-seconds'"),
         (["transcrib", "a"], "'transcribe'"),
@@ -52,7 +52,7 @@ def model(tmp_path: Path) -> Path:
         (["config", "shema"], "'schema'"),
     ],
 )
-def test_wrong_use_is_one_line_and_status_2(words: list[str], says: str) -> None:
+def test_usage_errors_are_one_line_with_status_2(words: list[str], says: str) -> None:
     done = asr(*words)
     assert (done.status, done.out, len(done.err)) == (2, "", 1)
     assert done.err[0].startswith("asr: ")
@@ -62,7 +62,7 @@ def test_wrong_use_is_one_line_and_status_2(words: list[str], says: str) -> None
 
 
 def mistakes(folder: Path, model: Path) -> dict[str, tuple[list[object], str]]:
-    """Commands with a mistake of input, and what the one line about it says."""
+    """Return commands with invalid input, by name, each with a part of its error line."""
     wav, ref, file = folder / "a.wav", folder / "ref.txt", folder / "file"
     sf.write(wav, noises(0.3)[0].numpy() * 0.2, RATE)
     ref.write_text("hello\n")
@@ -113,9 +113,7 @@ def mistakes(folder: Path, model: Path) -> dict[str, tuple[list[object], str]]:
     }
 
 
-def test_a_mistake_of_input_is_one_line_and_status_2(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_input_errors_are_one_line_with_status_2(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name, (words, says) in mistakes(tmp_path, model).items():
         done = asr(*words)
@@ -129,7 +127,7 @@ def test_a_mistake_of_input_is_one_line_and_status_2(
 
 
 def commands(command: Any, name: str = "") -> Iterator[str]:
-    """A command and all that it is made of, as they are typed behind `asr`."""
+    """Yield a command and all its subcommands as they are typed after `asr`."""
     yield name
     for part, below in getattr(command, "commands", {}).items():
         yield from commands(below, f"{name} {part}".strip())
@@ -143,7 +141,7 @@ def test_every_command_is_found() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_an_example_and_no_value_behind_a_flag(command: str) -> None:
+def test_help_has_an_example_and_shows_no_type_for_flags(command: str) -> None:
     done = asr(*command.split(), "--help")
     shown = " ".join(done.out.split())
     assert (done.status, done.err) == (0, [])
@@ -152,13 +150,13 @@ def test_help_has_an_example_and_no_value_behind_a_flag(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["", "config"])
-def test_a_command_group_alone_shows_its_help(command: str) -> None:
+def test_command_group_without_subcommand_shows_help(command: str) -> None:
     done = asr(*command.split())
     assert done.status == 2
     assert "Usage:" in done.out + "".join(done.err)
 
 
-def test_scores_and_help_come_without_waiting_for_torch(tmp_path: Path) -> None:
+def test_score_report_and_help_do_not_import_torch(tmp_path: Path) -> None:
     (tmp_path / "ref").write_text("hello world\n")
     code = (
         "import sys; from asr.cli import main\n"
@@ -181,7 +179,7 @@ def test_scores_and_help_come_without_waiting_for_torch(tmp_path: Path) -> None:
         assert done.stderr == "0 set()\n"
 
 
-def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+def test_closed_pipe_causes_no_traceback(tmp_path: Path) -> None:
     command = f"{sys.executable} -m asr config schema | head -c 1"
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False

@@ -1,4 +1,4 @@
-"""What files below --out are called, and which recordings are left alone."""
+"""Names of output files below --out, and which recordings are skipped or protected."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def calls(tmp_path: Path) -> Path:
 
 
 def below(folder: Path) -> dict[str, str]:
-    """The files below a folder, and what is in them."""
+    """Return the contents of all files below a folder, by relative path."""
     return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_a_name_is_the_place_and_where_two_meet_the_ending_stays() -> None:
+def test_output_names_keep_the_suffix_only_if_they_collide() -> None:
     places = {"c/x.wav": "x.wav", "c/x.mp3": "x.mp3", "c/m/x.wav": "m/x.wav", "c/y.b.ogg": "y.b.ogg", "-": "-"}
     names = ["x.wav", "x.mp3", "m/x", "y.b", "-"]
     assert output_names(places) == dict(zip(places, names, strict=True))
@@ -44,13 +44,13 @@ def test_a_name_is_the_place_and_where_two_meet_the_ending_stays() -> None:
     assert sorted(third.values()) == ["x.mp3", "x.wav", "x.wav.ogg"]
 
 
-def test_recordings_of_one_name_and_ending_are_refused() -> None:
+def test_recordings_with_the_same_output_name_are_refused() -> None:
     says = "a/x.wav and b/x.wav would both be written as x.wav: give the folder above them"
     with pytest.raises(ConfigError, match=says):
         output_names({"a/x.wav": "x.wav", "b/x.wav": "x.wav"})
 
 
-def test_folders_are_mirrored_and_names_stay_when_others_are_gone(model: Path, calls: Path, tmp_path: Path) -> None:
+def test_folders_are_mirrored_and_names_stay_after_one_is_deleted(model: Path, calls: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert asr("transcribe", calls, "--model", model, "--out", out).status == 0
     before = below(out)
@@ -60,9 +60,11 @@ def test_folders_are_mirrored_and_names_stay_when_others_are_gone(model: Path, c
     assert below(out) == before
 
 
-def test_another_recordings_text_is_not_replaced_where_its_json_tells(model: Path, calls: Path, tmp_path: Path) -> None:
+def test_output_is_not_overwritten_if_its_json_names_another_recording(
+    model: Path, calls: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    for _ in range(2):  # one's own is
+    for _ in range(2):  # its own text is replaced
         done = asr("transcribe", calls / "a.wav", "--model", model, "--out", out, "--format", "txt,json")
         assert done == Outcome(0, "", [])
     before = below(out)
@@ -72,7 +74,7 @@ def test_another_recordings_text_is_not_replaced_where_its_json_tells(model: Pat
     assert {name: text for name, text in below(out).items() if name != "b.txt"} == before
 
 
-def test_what_a_json_tells_of_another_recording(tmp_path: Path) -> None:
+def test_other_recording_is_an_existing_file_named_in_the_json(tmp_path: Path) -> None:
     for name in ("mon", "tue"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.wav").touch()
@@ -87,13 +89,13 @@ def test_what_a_json_tells_of_another_recording(tmp_path: Path) -> None:
         assert other_recording(tmp_path, "x", tue) is None
 
 
-def test_a_file_named_itself_is_tried_whatever_its_suffix(model: Path, calls: Path) -> None:
+def test_explicitly_named_file_is_transcribed_whatever_its_suffix(model: Path, calls: Path) -> None:
     alone = asr("transcribe", calls / "b.wav", "--model", model)
     (calls / "b.wav").rename(calls / "b.part")
     assert asr("transcribe", calls / "b.part", "--model", model) == alone
 
 
-def test_a_list_among_audio_is_left_out_and_the_others_go_on(model: Path, calls: Path) -> None:
+def test_a_list_among_audio_files_is_skipped_with_an_error(model: Path, calls: Path) -> None:
     (calls / "notes.txt").write_text("remember\n")
     alone = asr("transcribe", calls / "b.wav", "--model", model).out
     done = asr("transcribe", calls / "b.wav", calls / "notes.txt", "--model", model)
@@ -101,7 +103,7 @@ def test_a_list_among_audio_is_left_out_and_the_others_go_on(model: Path, calls:
     assert done == Outcome(1, f"{calls}/b.wav\t{alone}", [f"asr: {problem}", "asr: 1 of 2 failed"])
 
 
-def test_what_is_there_is_skipped(model: Path, calls: Path, tmp_path: Path) -> None:
+def test_skip_existing_skips_recordings_with_complete_output(model: Path, calls: Path, tmp_path: Path) -> None:
     options = ["--model", model, "--out", tmp_path / "out", "--format", "txt,json", "--skip-existing"]
 
     def skipped() -> list[str]:

@@ -1,4 +1,4 @@
-"""What `asr transcribe` gives beside plain text: subtitles, word times, phrase lists, standard input, Ctrl-C."""
+"""`asr transcribe` beyond plain text: subtitles, word times, phrase lists, standard input, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def call(tmp_path: Path) -> Path:
     return path
 
 
-def test_all_formats_at_once(model: Path, call: Path, tmp_path: Path) -> None:
+def test_all_formats_are_written_at_once(model: Path, call: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert asr("transcribe", call, "--model", model, "--format", "txt,json,srt,vtt,tsv", "--out", out).status == 0
     assert {path.name for path in out.iterdir()} == {f"call.{kind}" for kind in ("txt", "json", "srt", "vtt", "tsv")}
@@ -44,7 +44,7 @@ def test_all_formats_at_once(model: Path, call: Path, tmp_path: Path) -> None:
     assert "-->" in (out / "call.srt").read_text()
 
 
-def test_words_have_times_only_if_asked_for(model: Path, call: Path) -> None:
+def test_words_are_timed_only_on_request(model: Path, call: Path) -> None:
     plain = json.loads(asr("transcribe", call, "--model", model, "--format", "json").out)
     timed = json.loads(asr("transcribe", call, "--model", model, "--format", "json", "--words").out)
     assert not any(segment["words"] for segment in plain["segments"])
@@ -52,7 +52,7 @@ def test_words_have_times_only_if_asked_for(model: Path, call: Path) -> None:
     assert plain["text"] == timed["text"]
 
 
-def test_a_phrase_list_changes_the_text(model: Path, call: Path, tmp_path: Path) -> None:
+def test_hotwords_change_the_text(model: Path, call: Path, tmp_path: Path) -> None:
     phrases = tmp_path / "names.txt"
     phrases.write_text("hello\n")
     plain = asr("transcribe", call, "--model", model).out
@@ -62,15 +62,13 @@ def test_a_phrase_list_changes_the_text(model: Path, call: Path, tmp_path: Path)
     assert "hello" in listened.out
 
 
-def test_standard_input(model: Path, call: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_transcribed(model: Path, call: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = asr("transcribe", call, "--model", model).out
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(call.read_bytes())))
     assert asr("transcribe", "-", "--model", model).out == expected
 
 
-def test_what_is_done_when_ctrl_c_comes_is_written(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_partial_transcript_is_written_on_ctrl_c(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, out = tmp_path / "long.wav", tmp_path / "out"
     soundfile.write(path, noises(9.0)[0].numpy(), RATE, subtype="FLOAT")
     whole = asr("transcribe", path, "--model", model)
@@ -95,7 +93,7 @@ def test_what_is_done_when_ctrl_c_comes_is_written(
     assert whole.status == 0
 
 
-def test_a_long_recording_is_never_held_whole(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_recording_is_decoded_while_it_is_read(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from asr.checkpoint import load_model_folder
     from asr.recognizer import Opened, Recognizer, Source
 
@@ -118,10 +116,10 @@ def test_a_long_recording_is_never_held_whole(model: Path, monkeypatch: pytest.M
     (result,) = recognizer.transcribe_sources([Source("a", lambda: Opened(blocks(), None))])
     assert isinstance(recognizer.cut, QuietWindows)
     assert result.duration_s == pytest.approx(30.0)
-    assert decoded[0] < 10, "decoding begins long before the recording has been read"
+    assert decoded[0] < 10, "decoding must begin long before the recording has been read"
 
 
-def test_the_size_of_batches_is_auto_or_seconds(model: Path, call: Path) -> None:
+def test_batch_seconds_is_auto_or_a_positive_number(model: Path, call: Path) -> None:
     expected = asr("transcribe", call, "--model", model).out
     for size in ("auto", "0.5", "1e6"):
         assert asr("transcribe", call, "--model", model, "--batch-seconds", size).out == expected

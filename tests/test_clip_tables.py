@@ -1,4 +1,4 @@
-"""`asr cuts`: a table of clips becomes a manifest that is trained on and evaluated, and each bad row is one line."""
+"""`asr cuts`: converting a table of clips into a manifest, with one error line per bad row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from asr.data.cuts import load_audio, read_cuts, text_of, whole_file
 
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
-    """A folder of recordings: of one channel, of two, and two of one name."""
+    """A folder of recordings: mono, stereo, and two with the same name."""
     folder = tmp_path / "clips"
     for name, seconds, channels in (("a.wav", 1.0, 1), ("b.flac", 2.0, 2), ("x/c.wav", 0.5, 1), ("y/c.wav", 0.7, 1)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -26,20 +26,20 @@ def clips(tmp_path: Path) -> Path:
 
 
 def written(folder: Path, text: str, name: str = "clips.csv") -> Path:
-    """A table in the folder."""
+    """Write a table into the folder and return its path."""
     (folder / name).write_text(text, encoding="utf-8")
     return folder / name
 
 
 def made(table: Path, *options: str) -> list[Cut]:
-    """The cuts of a table without a fault."""
+    """Convert a table that must have no errors, and return its cuts."""
     out = table.parent / "new" / "cuts.jsonl.gz"
     done = asr("cuts", table, "--out", out, *options)
     assert (done.status, done.err) == (0, []), done
     return list(read_cuts(out))
 
 
-def test_each_row_is_a_cut(clips: Path) -> None:
+def test_each_row_becomes_a_cut(clips: Path) -> None:
     cuts = made(written(clips, 'path,text\na.wav,"one, two"\nb.flac,three\n'), "--language", "en")
     assert [(cut.id, text_of(cut), cut.duration) for cut in cuts] == [("a", "one, two", 1.0), ("b", "three", 2.0)]
     assert [cut.supervisions[0].language for cut in cuts] == ["en", "en"]
@@ -47,7 +47,7 @@ def test_each_row_is_a_cut(clips: Path) -> None:
     assert [len(load_audio(cut, RATE)) for cut in cuts] == [RATE, 2 * RATE]
 
 
-def test_usual_names_of_columns_and_a_table_with_tabs(clips: Path) -> None:
+def test_common_column_names_and_tab_separated_tables_are_read(clips: Path) -> None:
     text = f'\ufeffclient_id\tFile\tSentence\tlocale\nann\t{clips / "a.wav"}\tsay "one"\tde\n\nbob\tb.flac\t\t\n'
     cuts = made(written(clips, text, "clips.tsv"), "--language", "en")
     (ann, bob) = (cut.supervisions[0] for cut in cuts)
@@ -55,19 +55,19 @@ def test_usual_names_of_columns_and_a_table_with_tabs(clips: Path) -> None:
     assert (bob.speaker, bob.text, bob.language) == ("bob", "", "en")
 
 
-def test_parts_of_a_file(clips: Path) -> None:
+def test_start_and_end_columns_select_parts_of_a_file(clips: Path) -> None:
     cuts = made(written(clips, "path,text,start,end\nb.flac,one,0,0.75\nb.flac,two,0.75,\nb.flac,three,1.5,2.05\n"))
     spans = [("b-000000000", 0.0, 0.75), ("b-000000750", 0.75, 1.25), ("b-000001500", 1.5, 0.5)]
     assert [(cut.id, cut.start, cut.duration) for cut in cuts] == spans
     assert [len(load_audio(cut, RATE)) for cut in cuts] == [6000, 10000, 4000]
 
 
-def test_ids_are_names_where_these_differ_and_paths_where_not(clips: Path) -> None:
+def test_ids_are_file_stems_or_paths_if_stems_are_ambiguous(clips: Path) -> None:
     cuts = made(written(clips, "path,text,id\na.wav,1,\nx/c.wav,2,\ny/c.wav,3,\nb.flac,4,mine\n"))
     assert [cut.id for cut in cuts] == ["a", "x/c", "y/c", "mine"]
 
 
-def test_bad_rows_are_named_and_the_others_go_on(clips: Path) -> None:
+def test_bad_rows_are_reported_and_the_others_are_kept(clips: Path) -> None:
     (clips / "text.wav").write_text("no audio")
     rows = (
         *("a.wav,one,,", "none.wav,two,,", "text.wav,three,,", "a.wav,four,0.5,9", "a.wav,five,now,"),
@@ -114,14 +114,14 @@ def test_bad_rows_are_named_and_the_others_go_on(clips: Path) -> None:
         ("clips.csv", 'path,text\na.wav,"one" two\n', "clips.csv:2: "),
     ],
 )
-def test_a_table_that_is_none_leaves_nothing(clips: Path, name: str, text: str, says: str) -> None:
+def test_an_unusable_table_is_refused_and_leaves_no_file(clips: Path, name: str, text: str, says: str) -> None:
     done = asr("cuts", written(clips, text, name), "--out", clips / "cuts.jsonl.gz")
     assert done.status == 2
     assert says in done.err[-1]
     assert not list(clips.glob("*.gz")) + list(clips.glob(".*"))
 
 
-def test_a_manifest_has_the_name_of_one(clips: Path) -> None:
+def test_manifest_name_must_have_a_known_suffix(clips: Path) -> None:
     done = asr("cuts", written(clips, "path,text\na.wav,one\n"), "--out", clips / "cuts.json")
     assert (done.status, done.err) == (
         2,
@@ -130,7 +130,7 @@ def test_a_manifest_has_the_name_of_one(clips: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
-def test_what_a_telephone_recorded_is_trained_on_and_evaluated(tmp_path: Path) -> None:
+def test_m4a_clips_can_be_trained_on_and_evaluated(tmp_path: Path) -> None:
     rows = ["path,text"]
     for number in range(6):
         source = tmp_path / f"{number}.wav"
@@ -147,7 +147,7 @@ def test_what_a_telephone_recorded_is_trained_on_and_evaluated(tmp_path: Path) -
     assert "6 utterances" in done.out
 
 
-def test_a_table_is_read_as_that_of_texts_to_score(clips: Path) -> None:
+def test_cuts_and_score_accept_the_same_tables(clips: Path) -> None:
     table = written(clips, "Audio_Filepath;Sentence\na.wav;one, two\nx/c.wav;three\n")
     assert asr("cuts", table, "--out", clips / "cuts.jsonl").status == 0
     assert [(cut.id, text_of(cut)) for cut in read_cuts(clips / "cuts.jsonl")] == [("a", "one, two"), ("c", "three")]

@@ -1,4 +1,4 @@
-"""Several systems on one set of references, BLEU and its kin, and `asr score` with all of it."""
+"""Comparison of systems on the same references, translation metrics, and both in `asr score`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from asr.scoring import Comparison, ScoreOptions, compare, score, score_texts
 
 DRAW = random.Random(4)
 REFS = [[DRAW.choice("abcdefgh") for _ in range(12)] for _ in range(200)]
-# The second system has a third of the errors of the first one, the third as many as that.
+# The second and the third system have a third of the errors of the first.
 SYSTEMS = {
     name: [" ".join(w if DRAW.random() > share else "x" for w in ref) for ref in REFS]
     for name, share in (("bad", 0.3), ("good", 0.1), ("same", 0.1))
@@ -35,7 +35,7 @@ def files(tmp_path: Path) -> list[Path]:
     return [write(tmp_path / name, rows) for name, rows in texts.items()]
 
 
-def test_verdicts_are_in_words(files: list[Path]) -> None:
+def test_comparison_verdicts_are_sentences(files: list[Path]) -> None:
     found = compare(files[0], files[1:], ScoreOptions())
     sentences = {(Path(c.first).name, Path(c.second).name, c.metric): c.sentence() for c in found.contests()}
     assert len(sentences) == 6
@@ -47,7 +47,7 @@ def test_verdicts_are_in_words(files: list[Path]) -> None:
     assert "MAPSSWE" not in sentences["bad", "good", "cer"]
 
 
-def test_the_order_of_systems_only_turns_the_sign(files: list[Path]) -> None:
+def test_swapping_the_systems_only_flips_the_sign(files: list[Path]) -> None:
     there, back = (
         next(iter(compare(files[0], order, ScoreOptions()).contests())) for order in (files[1:3], files[2:0:-1])
     )
@@ -59,12 +59,12 @@ def test_the_order_of_systems_only_turns_the_sign(files: list[Path]) -> None:
     assert str(files[2]) + " is better" in back.sentence()
 
 
-def test_each_report_is_that_of_the_file_alone(files: list[Path]) -> None:
+def test_compared_systems_are_scored_as_if_alone(files: list[Path]) -> None:
     together = compare(files[0], files[1:3], ScoreOptions())
     assert [r.as_dict() for r in together.reports] == [score(files[0], path).as_dict() for path in files[1:3]]
 
 
-def test_files_in_another_order_are_compared_by_utterance(files: list[Path], tmp_path: Path) -> None:
+def test_utterances_are_paired_by_id_not_by_position(files: list[Path], tmp_path: Path) -> None:
     turned = tmp_path / "turned"
     turned.write_text("".join(reversed(files[1].read_text().splitlines(keepends=True))))
     (contest,) = compare(files[0], [files[1], turned], ScoreOptions(metrics=["wer"])).contests()
@@ -73,7 +73,7 @@ def test_files_in_another_order_are_compared_by_utterance(files: list[Path], tmp
     assert (contest.mapsswe.mean, contest.mapsswe.p) == (0.0, 1.0)
 
 
-def test_speakers_are_paired_whatever_the_order_of_a_file(tmp_path: Path) -> None:
+def test_speakers_are_paired_regardless_of_file_order(tmp_path: Path) -> None:
     def rows(texts: list[str]) -> list[str]:
         return [
             json.dumps({"id": f"u{i}", "text": text, "speaker": f"s{i % 7}"}) + "\n" for i, text in enumerate(texts)
@@ -87,13 +87,13 @@ def test_speakers_are_paired_whatever_the_order_of_a_file(tmp_path: Path) -> Non
     assert contest.difference == (0.0, (0.0, 0.0, 10_000), 1.0)
 
 
-def test_a_system_that_lacks_texts_is_named(files: list[Path]) -> None:
+def test_a_system_with_missing_texts_is_named(files: list[Path]) -> None:
     write(files[2], SYSTEMS["good"][:-1])
     with pytest.raises(DataError, match=r"good lacks 1 id \(u_199\) of .*ref"):
         compare(files[0], files[1:], ScoreOptions())
 
 
-def test_scores_of_translation_are_sacrebleus_own() -> None:
+def test_translation_metrics_match_sacrebleu() -> None:
     refs = {"a": "the cat sat on the mat", "b": "", "c": "good night moon", "d": "I said 3 words"}
     hyps = {"a": "the cat sat on a mat", "b": "oh", "c": "", "d": "I said 3 words"}
     report = score_texts(refs, hyps, metrics=["wer", "bleu", "chrf", "ter"], normalizer="basic")
@@ -114,7 +114,7 @@ def test_scores_of_translation_are_sacrebleus_own() -> None:
 @pytest.mark.parametrize(
     ("language", "cut"), [("zh", "zh"), ("zh-TW", "zh"), ("ja", "char"), ("de", "13a"), (None, "13a")]
 )
-def test_bleu_cuts_texts_as_their_language_asks(language: str | None, cut: str) -> None:
+def test_bleu_tokenizer_depends_on_the_language(language: str | None, cut: str) -> None:
     refs, hyps = {"a": "他 今天 去 北京 了 吗"}, {"a": "他今天去了北京吗"}
     report = score_texts(refs, hyps, metrics=["bleu"], languages={"a": language})
     expected = sacrebleu.BLEU(tokenize=cut).corpus_score(list(hyps.values()), [list(refs.values())])
@@ -122,7 +122,7 @@ def test_bleu_cuts_texts_as_their_language_asks(language: str | None, cut: str) 
     assert f"tok:{cut}" in report.translation["bleu"].signature
 
 
-def test_translations_are_broken_down_and_drawn_by_a_field(tmp_path: Path) -> None:
+def test_translation_metrics_support_breakdown_and_resampling_by_field(tmp_path: Path) -> None:
     said = {"a": "the cat sat on a mat", "b": "good day moon", "c": "I said three words", "d": "not this one at all"}
     meant = {"a": "the cat sat on the mat", "b": "good night moon", "c": "I said 3 words", "d": "not that one at all"}
     rows = [{"id": id, "text": text, "level": "one" if id in "ad" else "two"} for id, text in meant.items()]
@@ -142,7 +142,7 @@ def test_translations_are_broken_down_and_drawn_by_a_field(tmp_path: Path) -> No
         sacrebleu.BLEU().corpus_score([said[id] for id in 2 * ids], [[meant[id] for id in 2 * ids]]).score
         for ids in ("ad", "bc")
     ]
-    assert found["metrics"]["bleu"]["interval_95"] == pytest.approx(sorted(twice))  # where one level is drawn twice
+    assert found["metrics"]["bleu"]["interval_95"] == pytest.approx(sorted(twice))  # resamples with one level twice
     lines = asr(*words, "--metric", "wer,bleu").out.splitlines()
     table = [line.split() for line in lines[lines.index("") + 1 :]][:3]
     assert table == [
@@ -152,8 +152,8 @@ def test_translations_are_broken_down_and_drawn_by_a_field(tmp_path: Path) -> No
     ]
 
 
-def test_systems_are_compared_by_bleu_on_the_same_resamples() -> None:
-    """Against scores that sacrebleu computes of each resample by itself."""
+def test_systems_are_compared_by_paired_bootstrap_of_bleu() -> None:
+    """Against scores that sacrebleu computes for each resample."""
     words = [f"w{i}" for i in range(30)]
     draw = random.Random(3)
     refs = {str(i): " ".join(draw.choices(words, k=9)) for i in range(40)}
@@ -174,7 +174,7 @@ def test_systems_are_compared_by_bleu_on_the_same_resamples() -> None:
     assert f"BLEU {contest.difference.value:+.2f} points" in contest.sentence()
 
 
-def test_systems_whose_texts_are_cut_in_different_ways_are_not_compared(tmp_path: Path) -> None:
+def test_bleu_with_different_tokenizers_is_not_compared(tmp_path: Path) -> None:
     ref, plain, told = (tmp_path / f"{name}.jsonl" for name in ("ref", "plain", "told"))
     for path, language in ((ref, {}), (plain, {}), (told, {"language": "zh"})):
         path.write_text(json.dumps({"id": "a", "text": "他今天去了北京吗", **language}) + "\n")
@@ -190,20 +190,20 @@ def test_bleu_alone_has_no_alignments() -> None:
     assert report.worst() == ""
 
 
-def test_measures_without_lines_of_shares() -> None:
+def test_mer_and_wil_are_shown_without_percentages_of_edit_types() -> None:
     report = score_texts({"a": "a b c d"}, {"a": "a b x y z"}, metrics=["mer", "wil"])
     assert report.values == {"mer": pytest.approx(3 / 5), "wil": pytest.approx(1 - 2 / 4 * 2 / 5)}
     assert [line[:4] for line in report.table().splitlines()[2:]] == ["MER ", "WIL ", "95 %"]
 
 
-def test_the_command_compares(files: list[Path]) -> None:
+def test_score_command_compares_systems(files: list[Path]) -> None:
     done = asr("score", *files[:3], "--metric", "wer,bleu", "--worst", 1)
     assert (done.status, done.err) == (0, [])
     lines = done.out.splitlines()
     assert lines[0] == "200 utterances, read as id and text, normalizer none"
     assert [line.split()[0] for line in lines[2:4]] == [str(path) for path in files[1:3]]
     assert any(line.startswith("BLEU: nrefs:1|") for line in lines)
-    assert sum(f"{files[2]} is better" in line for line in lines) == 2  # by either metric
+    assert sum(f"{files[2]} is better" in line for line in lines) == 2  # once per metric
     assert done.out.count("\nREF: ") == 2
     found = json.loads(asr("score", *files[:3], "--json").out)
     assert [system["name"] for system in found["systems"]] == [str(path) for path in files[1:3]]
@@ -211,7 +211,7 @@ def test_the_command_compares(files: list[Path]) -> None:
     assert found["contests"][0]["mapsswe"]["p"] < 0.001
 
 
-def test_the_command_goes_on_without_texts_if_told_to(files: list[Path]) -> None:
+def test_missing_and_extra_texts_are_errors_unless_allowed(files: list[Path]) -> None:
     write(files[1], SYSTEMS["bad"][:-2])
     done = asr("score", *files[:2])
     assert done.status == 2

@@ -1,4 +1,4 @@
-"""Every experiment in conf/ is read, its model is built, and it takes a training step."""
+"""Every experiment in conf/ can be read, its model built, and a training step taken."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from asr.tokenizer import CharacterTokenizer
 from asr.training import run
 
 CONF = Path(__file__).parents[1] / "conf"
-# A folder for each corpus; what lies beside them is no experiment, and neither are language models.
+# One folder per corpus; files beside these folders and language models are no experiments.
 FILES = sorted(path for path in CONF.glob("*/*.yaml") if not path.name.startswith("lm-"))
 SMALL = ["dim=16", "layers=1", "heads=2", "feed_forward=16"]
 
 
 def overrides(config: ExperimentConfig, folder: Path) -> list[str]:
-    """What makes an experiment small enough for a test; everything else stays as it is written."""
+    """Return overrides that make an experiment small enough for a test; everything else stays as written."""
     languages = config.data.languages or config.tokenizer.languages or ("en",)
     train, dev = corpus(folder, "train", 8, 1, languages), corpus(folder, "dev", 2, 2, languages)
     for path in (train, dev):
@@ -62,7 +62,7 @@ def overrides(config: ExperimentConfig, folder: Path) -> list[str]:
 
 
 def translate(path: Path, codes: Sequence[str]) -> None:
-    """Give the cuts of a manifest a translation into each language, which is but what is said."""
+    """Give the cuts of a manifest a translation into each language: a copy of their text."""
     cuts = list(read_cuts(path))
     for cut in cuts:
         (supervision,) = cut.supervisions
@@ -71,7 +71,7 @@ def translate(path: Path, codes: Sequence[str]) -> None:
 
 
 def stand_in(folder: Path, config: ExperimentConfig) -> Path:
-    """A small model folder of Whisper's shape in place of the one that `init` names."""
+    """Write a small model folder of Whisper's shape in place of the one that `init` names."""
     tokenizer = CharacterTokenizer.train([" ".join(WORDS)], config.data.languages or ())
     encoder = EncoderConfig(
         layers=1, dim=16, heads=2, feed_forward=16, padding="keep", subsampling=SubsamplingConfig(factor=2)
@@ -84,12 +84,12 @@ def stand_in(folder: Path, config: ExperimentConfig) -> Path:
     return folder
 
 
-def test_there_are_experiments() -> None:
+def test_experiments_are_found() -> None:
     assert {path.relative_to(CONF).as_posix() for path in FILES} >= {"prompts/en.yaml", "prompts/finetune-tiny-en.yaml"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONF).as_posix())
-def test_the_model_of_every_experiment_is_built(path: Path) -> None:
+def test_model_of_every_experiment_can_be_built(path: Path) -> None:
     config = read_config(ExperimentConfig, path)
     if config.init is not None:
         assert config.init.parts or not config.model_fields_set & {"features", "model", "tokenizer"}
@@ -101,7 +101,7 @@ def test_the_model_of_every_experiment_is_built(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONF).as_posix())
-def test_every_experiment_takes_a_step(path: Path, tmp_path: Path) -> None:
+def test_every_experiment_takes_a_training_step(path: Path, tmp_path: Path) -> None:
     config = read_config(ExperimentConfig, path, overrides(read_config(ExperimentConfig, path), tmp_path))
     folder = run.train(config, Console(file=io.StringIO()))
     batches = [json.loads(line) for line in (config.out / "steps.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Configurations: every file in conf/ is valid, and each mistake is one line that helps."""
+"""Configurations: every file in conf/ is valid, and each mistake gives one helpful line."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def test_every_shipped_experiment_is_valid_and_survives_a_round_trip(path: Path,
         ("seed=!!python/object/apply:os.system [id]", "not valid YAML"),
     ],
 )
-def test_mistakes_are_one_helpful_line(good: Path, override: str, expected: str) -> None:
+def test_config_mistakes_give_one_helpful_line(good: Path, override: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_config(ExperimentConfig, good, [override])
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_the_file_is_named_once_whatever_is_wrong_in_it(good: Path) -> None:
+def test_the_file_is_named_once_for_several_errors(good: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_config(ExperimentConfig, good, ["seed=x", "optimizer.lr=fast"])
     assert str(caught.value).count("good.yaml") == 1
@@ -103,7 +103,7 @@ HOSTILE = {
 }
 
 
-def test_hostile_files_are_one_line_each_and_run_nothing(good: Path, tmp_path: Path) -> None:
+def test_hostile_yaml_gives_one_line_errors_and_executes_nothing(good: Path, tmp_path: Path) -> None:
     cases = [(tmp_path / f"{name}.yaml", re.escape(f"{name}.yaml")) for name in HOSTILE]
     for (path, _), text in zip(cases, HOSTILE.values(), strict=True):
         path.write_text(text)
@@ -112,7 +112,7 @@ def test_hostile_files_are_one_line_each_and_run_nothing(good: Path, tmp_path: P
     expect_refused(report, [*cases, (good, "^$")])
 
 
-def test_missing_file_and_wrong_bytes(tmp_path: Path) -> None:
+def test_missing_and_non_utf8_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         read_config(ExperimentConfig, tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"out: \xe9\n")
@@ -120,6 +120,6 @@ def test_missing_file_and_wrong_bytes(tmp_path: Path) -> None:
         read_config(ExperimentConfig, tmp_path / "latin.yaml")
 
 
-def test_numbers_like_1e_3_are_numbers(good: Path) -> None:
+def test_1e_3_is_parsed_as_a_number(good: Path) -> None:
     assert read_config(ExperimentConfig, good, ["optimizer.lr=1e-3"]).optimizer.lr == 0.001
     assert read_config(ExperimentConfig, good, ["trainer.max_steps=20"]).trainer.max_steps == 20

@@ -1,4 +1,4 @@
-"""The Conformer's layer against torchaudio's, utterance by utterance."""
+"""The Conformer layer against torchaudio's, utterance by utterance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LENGTHS = [9, 1, 6]
 
 
 def ours() -> ConformerLayer:
-    """A layer in the paper's form, with a batch norm in its convolution, whose every weight and statistic is drawn."""
+    """Return a layer as in the paper, with batch norm in its convolution; all weights and statistics are random."""
     torch.manual_seed(0)
     halves = FeedForward(DIM, INNER, nn.SiLU(), 0.1), FeedForward(DIM, INNER, nn.SiLU(), 0.1)
     convolution = ConvolutionModule(DIM, KERNEL, BatchNorm)
@@ -35,7 +35,7 @@ def ours() -> ConformerLayer:
 
 
 def same(layer: ConformerLayer) -> theirs.ConformerLayer:
-    """torchaudio's with the same weights."""
+    """Return torchaudio's layer with the same weights."""
     other = theirs.ConformerLayer(DIM, INNER, HEADS, KERNEL, dropout=0.1).eval()
     conv, state = layer.convolution, {}
     pairs = {
@@ -68,7 +68,7 @@ def same(layer: ConformerLayer) -> theirs.ConformerLayer:
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, [7, 7], [3]])
-def test_a_layer_is_torchaudios_of_each_utterance_alone(lengths: list[int]) -> None:
+def test_packed_layer_matches_torchaudio_on_each_utterance(lengths: list[int]) -> None:
     layer = ours()
     other, len_B, T = same(layer), torch.tensor(lengths), max(lengths)
     rows, x_BTD = Rows(len_B, T), torch.randn(len(lengths), T, DIM)
@@ -79,7 +79,7 @@ def test_a_layer_is_torchaudios_of_each_utterance_alone(lengths: list[int]) -> N
         torch.testing.assert_close(y_TD, expected_T1D[:, 0], atol=1e-5, rtol=0)
 
 
-def test_gradients_stop_at_an_utterances_end() -> None:
+def test_gradients_do_not_cross_utterance_boundaries() -> None:
     layer, lengths = ours(), [4, 2]
     x_BTD = torch.randn(2, 4, DIM, requires_grad=True)
 

@@ -1,4 +1,4 @@
-"""Two views of a batch against loops over tokens and frames."""
+"""Consistency of two views of a batch (R-Drop, CR-CTC) against loops over tokens and frames."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def divergence(p: Tensor, q: Tensor) -> float:
-    """Of two distributions, in both directions, halved."""
+    """Return the mean of the KL divergences between two distributions in both directions."""
     pairs = zip(p.tolist(), q.tolist(), strict=True)
     return sum((a - b) * (torch.tensor(a).log() - torch.tensor(b).log()).item() for a, b in pairs) / 2
 
 
-def test_r_drop_is_nothing_without_dropout(path: Path) -> None:
+def test_r_drop_is_zero_without_dropout(path: Path) -> None:
     task, data = prepared(path, *PLAIN, *STILL, "loss.r_drop=2")
     batch = data.dev_batch(list(data.train_cuts)[:3])
     plain, _ = prepared(path, *PLAIN, *STILL)
@@ -41,7 +41,7 @@ def test_r_drop_is_nothing_without_dropout(path: Path) -> None:
 
 
 @torch.no_grad()
-def test_r_drop_by_hand(path: Path) -> None:
+def test_r_drop_matches_a_loop_over_tokens(path: Path) -> None:
     more = ("model.encoder.dropout=0.3", "model.decoder.dropout=0.3", "loss.guided_attention.weight=0")
     task, data = prepared(path, *PLAIN, *more, "loss.ctc_weight=0", "model.ctc=false", "loss.r_drop=2")
     batch = data.dev_batch(list(data.train_cuts)[:4])
@@ -67,7 +67,7 @@ def test_r_drop_by_hand(path: Path) -> None:
 
 
 @torch.no_grad()
-def test_cr_ctc_by_hand_over_frames_that_are_real(path: Path) -> None:
+def test_cr_ctc_matches_a_loop_over_real_frames(path: Path) -> None:
     task, data = prepared(path, *PLAIN, "loss.cr_ctc=0.2")
     task.eval()
     batch = data.dev_batch(list(data.train_cuts)[:4])
@@ -84,8 +84,8 @@ def test_cr_ctc_by_hand_over_frames_that_are_real(path: Path) -> None:
         assert found["cr_ctc"][b].item() == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_target_of_cr_ctc_is_held_still() -> None:
-    """Its gradient is then half the difference of the distributions, and none on padding."""
+def test_cr_ctc_does_not_backpropagate_into_its_target() -> None:
+    """The gradient is then half the difference of the distributions, and zero on padding."""
     a_BTV, b_BTV = torch.randn(2, 1, 5, 4, generator=torch.Generator().manual_seed(0)).unbind(0)
     a_BTV.requires_grad_()
     other: Any = SimpleNamespace(ctc_BTV=b_BTV.log_softmax(-1))
@@ -99,7 +99,7 @@ def test_the_target_of_cr_ctc_is_held_still() -> None:
 
 
 @torch.no_grad()
-def test_an_utterance_is_as_consistent_alone_as_in_a_batch(path: Path) -> None:
+def test_losses_of_an_utterance_do_not_depend_on_the_batch(path: Path) -> None:
     task, data = prepared(path, *PLAIN, *BOTH)
     task.eval()
     cuts = list(data.train_cuts)[:8]
@@ -111,7 +111,7 @@ def test_an_utterance_is_as_consistent_alone_as_in_a_batch(path: Path) -> None:
             torch.testing.assert_close(together[name][b], value_B[0], atol=2e-5, rtol=1e-5)
 
 
-def test_consistency_is_no_part_of_the_loss_on_dev(path: Path) -> None:
+def test_dev_loss_excludes_consistency_losses(path: Path) -> None:
     task, data = prepared(path, *PLAIN, *BOTH)
     task.eval()
     plain, _ = prepared(path, *PLAIN)
@@ -122,7 +122,7 @@ def test_consistency_is_no_part_of_the_loss_on_dev(path: Path) -> None:
     assert task.combine(found, batch) == plain.combine(expected, batch)
 
 
-def test_consistency_is_logged_and_trained(path: Path) -> None:
+def test_consistency_losses_are_logged_and_trained(path: Path) -> None:
     watch = fit(*prepared(path, *PLAIN, *BOTH, "trainer.max_steps=2"))
     assert {"loss_r_drop", "loss_cr_ctc"} <= set(watch.logged[-1])
     other = fit(*prepared(path, *PLAIN, "loss.r_drop=2", "loss.cr_ctc=9", "trainer.max_steps=2"))

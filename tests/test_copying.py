@@ -1,4 +1,4 @@
-"""Copying from phrase lists: the tree, the pointer's mixture against plain loops, search, and what a run needs."""
+"""Copying from phrase lists: the tree, the pointer's mixture against plain loops, search, and training."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def tree_of(tokenizer: Vocabulary, *lists: Sequence[str]) -> PhraseTree:
 
 
 def valid(tree: PhraseTree, texts: Sequence[Sequence[int]]) -> list[set[int]]:
-    """The tokens that may come next after each text, one of each list."""
+    """Return the tokens that may come next after each text by its own list."""
     ahead_BW = tree.ahead(tree.along(torch.tensor(texts))[:, -1])
     assert ahead_BW[:, -1].all()
     return [set(tree.token_U[ahead_W[:-1]].tolist()) for ahead_W in ahead_BW]
@@ -67,16 +67,16 @@ def valid(tree: PhraseTree, texts: Sequence[Sequence[int]]) -> list[set[int]]:
     ("text", "expected"),
     [
         ([], [" a", " ab"]),
-        ([" a"], [" b", " a", " ab"]),  # a phrase has ended, a longer one goes on, and any may begin
+        ([" a"], [" b", " a", " ab"]),  # a phrase is complete, a longer one continues, any may begin
         ([" a", " b"], [" ab", " a"]),
         ([" a", " b", " ab"], [" a", " ab"]),
         ([" ab"], [",", " a", " ab"]),
-        ([" ab", "a"], [" a", " ab"]),  # the word has left the tree: nothing of it may come before the next word
+        ([" ab", "a"], [" a", " ab"]),  # the word has left the tree until the next word begins
         ([" b", ","], [" a", " ab"]),
         ([" a", " b", " b"], [" a", " ab"]),
     ],
 )
-def test_what_may_come_next(text: list[str], expected: list[str]) -> None:
+def test_tree_allows_the_next_pieces_of_phrases(text: list[str], expected: list[str]) -> None:
     tree = tree_of(PIECES, ["a", "a b ab", "ab,"])
     (found,) = valid(tree, [[PIECES.pieces.index(piece) for piece in text]])
     assert found == {PIECES.pieces.index(piece) for piece in expected}
@@ -84,7 +84,7 @@ def test_what_may_come_next(text: list[str], expected: list[str]) -> None:
 
 @settings(max_examples=50)
 @given(st.lists(st.lists(st.text("ab", min_size=1, max_size=4), max_size=4), min_size=1, max_size=3), st.randoms())
-def test_letters_of_words_may_come_next_within_their_word_alone(lists: list[list[str]], draw: random.Random) -> None:
+def test_tree_of_letters_allows_only_continuations_of_the_word(lists: list[list[str]], draw: random.Random) -> None:
     tokenizer = type(LETTERS).train(["abAB ,"])
     tree, length = tree_of(tokenizer, *lists), draw.randrange(8)
     texts = ["".join(draw.choices("aabbA ,", k=length)) for _ in lists]
@@ -100,7 +100,7 @@ def test_letters_of_words_may_come_next_within_their_word_alone(lists: list[list
 
 
 class Tied(torch.nn.Module):
-    """What Copying asks of a decoder, with states that depend on the last two tokens."""
+    """The parts of a decoder that Copying uses, with states that depend on the last two tokens."""
 
     def __init__(self, vocab: int, dim: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Tied(torch.nn.Module):
 
 
 def wild(pointer: Pointer) -> Pointer:
-    """The pointer with weights that leave nothing at zero."""
+    """Give the pointer large random weights, so that no term is zero, and return it."""
     draw = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for weight in pointer.parameters():
@@ -123,7 +123,7 @@ def wild(pointer: Pointer) -> Pointer:
 
 
 def mixed_by_loop(decoder: Tied, pointer: Pointer, x_D: Tensor, last: int, tokens: set[int]) -> list[float]:
-    """The paper's equations, a token at a time."""
+    """Return the mixture's probabilities by the paper's equations, token by token."""
     e = {token: decoder.embedding.weight[token] for token in tokens} | {-1: pointer.outside_D}
     q_A = pointer.state.weight @ x_D + pointer.last.weight @ decoder.embedding.weight[last]
     size = len(q_A)
@@ -137,7 +137,7 @@ def mixed_by_loop(decoder: Tied, pointer: Pointer, x_D: Tensor, last: int, token
 
 
 @torch.no_grad()
-def test_the_mixture_is_that_of_a_plain_loop_and_sums_to_one() -> None:
+def test_mixture_matches_a_plain_loop_and_sums_to_one() -> None:
     torch.manual_seed(3)
     decoder, pointer = Tied(PIECES.vocab_size, 6), wild(Pointer(6, 4))
     tree = tree_of(PIECES, ["a", "a b ab", "ab,"], [], ["b"])
@@ -148,7 +148,7 @@ def test_the_mixture_is_that_of_a_plain_loop_and_sums_to_one() -> None:
     torch.testing.assert_close(log_prob_BLV.exp().sum(-1), torch.ones(3, 9))
     for b, at in itertools.product(range(3), range(9)):
         tokens: set[int] = set()
-        if at >= 1:  # in the start tokens no phrase begins
+        if at >= 1:  # no phrase begins within the start tokens
             tokens = valid(tree, texts_BL[:, : at - 1].tolist())[b]
         assert not tokens or b != 1
         expected = mixed_by_loop(decoder, pointer, x_BLD[b, at], int(fed_BL[b, at]), tokens)
@@ -179,7 +179,7 @@ def of(decoder: Decoder, tree: PhraseTree, prefix: int = 1) -> Copying:
 
 
 @torch.no_grad()
-def test_token_by_token_and_reordered_is_as_all_at_once_and_alone() -> None:
+def test_incremental_decoding_with_reordering_matches_full_decoding() -> None:
     parts, K = with_pointer(), 4
     memory, reader = heard(parts, 0.4, 1.1, 0.7), of(parts.model.decoder, tree_of(parts.tokenizer, *LISTS))
     draw = torch.Generator().manual_seed(1)
@@ -204,7 +204,7 @@ def test_token_by_token_and_reordered_is_as_all_at_once_and_alone() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("beam", [1, 3])
-def test_a_search_with_lists_of_many_sizes_finds_what_each_finds_alone(beam: int) -> None:
+def test_batched_search_with_different_lists_matches_single_searches(beam: int) -> None:
     parts = with_pointer()
     memory, eos_id = heard(parts, 0.4, 1.1, 0.7), parts.tokenizer.eos_id
 
@@ -222,7 +222,7 @@ def test_a_search_with_lists_of_many_sizes_finds_what_each_finds_alone(beam: int
     assert together != found(parts.model.decoder, memory)
 
 
-def test_without_a_list_the_decoder_is_itself_and_with_an_empty_one_its_equal() -> None:
+def test_no_list_or_an_empty_list_does_not_change_the_decoder() -> None:
     parts = with_pointer()
     decoder, memory = parts.model.decoder, heard(parts, 0.5)
     assert copying(decoder, None) is decoder
@@ -234,7 +234,7 @@ def test_without_a_list_the_decoder_is_itself_and_with_an_empty_one_its_equal() 
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_hotwords_reach_the_pointer_even_if_their_bonus_is_zero(tmp_path: Path, precision: Precision) -> None:
+def test_hotwords_reach_the_pointer_even_with_a_bonus_of_zero(tmp_path: Path, precision: Precision) -> None:
     names = tmp_path / "names.txt"
     names.write_text("hello\n")
     (audio_N,) = noises(1.0)
@@ -243,14 +243,14 @@ def test_hotwords_reach_the_pointer_even_if_their_bonus_is_zero(tmp_path: Path, 
         parts = small_model(**options)
         pointer = parts.model.decoder.pointer = Pointer(32, 16)
         torch.nn.init.constant_(pointer.gate.bias, 20.0)
-        torch.nn.init.zeros_(pointer.state.weight)  # all that is valid is as likely: a path of the list wins in a beam
+        torch.nn.init.zeros_(pointer.state.weight)  # all valid tokens are equally likely: a path of the list wins
         decoded = Recognizer(parts, precision=precision).decode(audio_N[None], torch.tensor([len(audio_N)]))
         texts.append(parts.tokenizer.decode(list(decoded[0][0].tokens)))
     assert "hell" not in texts[0]
     assert "hell" in texts[1]
 
 
-def test_a_pointer_takes_the_place_of_the_bonus_unless_one_is_given(tmp_path: Path) -> None:
+def test_pointer_replaces_the_phrase_bonus_unless_one_is_given(tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("hello\n")
     (audio_N,) = noises(0.5)
@@ -270,7 +270,7 @@ def rare_words(keep: float, distractors: tuple[int, int] = (1, 3)) -> RareWords:
     return RareWords(config, 7, TEXTS, CharacterTokenizer.train([*TEXTS, "CMOZT"]))
 
 
-def test_rare_words_are_those_that_few_texts_have_and_the_vocabulary_writes() -> None:
+def test_rare_words_occur_seldom_and_can_be_spelled() -> None:
     assert rare_words(1.0).rare == sorted(["Zoë", "Call", "or", "called", "the-end", "Max's"])
     narrow = RareWords(PhraseListConfig(rare_below=2), 7, TEXTS, CharacterTokenizer.train(["the-nd"]))
     assert narrow.rare == ["the-end"]
@@ -278,7 +278,7 @@ def test_rare_words_are_those_that_few_texts_have_and_the_vocabulary_writes() ->
         RareWords(PhraseListConfig(rare_below=1), 7, TEXTS, CharacterTokenizer.train(TEXTS))
 
 
-def test_a_list_holds_the_utterances_rare_words_as_often_as_it_is_to_and_those_of_others() -> None:
+def test_lists_hold_some_of_the_utterances_rare_words_and_distractors() -> None:
     text, kept = "the office called Zoë Newman", 0
     lists = rare_words(0.5)
     for epoch in range(200):
@@ -293,7 +293,7 @@ def test_a_list_holds_the_utterances_rare_words_as_often_as_it_is_to_and_those_o
     assert set(rare_words(0.0, (9, 9)).drawn(text, "a", 0)) == set(lists.rare) - {"called", "Zoë"}
 
 
-def test_a_list_is_a_function_of_seed_epoch_and_utterance() -> None:
+def test_lists_are_reproducible_and_vary_by_epoch_and_utterance() -> None:
     lists = rare_words(0.5)
     assert lists.drawn(TEXTS[0], "a", 3) == rare_words(0.5).drawn(TEXTS[0], "a", 3)
     assert len({tuple(lists.drawn(TEXTS[0], id, epoch)) for id in "abcd" for epoch in range(4)}) > 8
@@ -302,7 +302,7 @@ def test_a_list_is_a_function_of_seed_epoch_and_utterance() -> None:
 # ---- training -------------------------------------------------------------------------------------------------
 
 
-def test_an_utterance_has_the_same_loss_alone_and_beside_others_with_longer_lists(path: Path) -> None:
+def test_loss_does_not_depend_on_other_lists_in_the_batch(path: Path) -> None:
     task, data = prepared(path, *WITH_LISTS)
     task.eval()
     pointer = task.model.decoder.pointer
@@ -319,7 +319,7 @@ def test_an_utterance_has_the_same_loss_alone_and_beside_others_with_longer_list
         assert abs(float(value - without)) > 1e-3
 
 
-def test_a_step_moves_every_weight_of_the_pointer(path: Path) -> None:
+def test_training_the_pointer_alone_updates_all_its_weights(path: Path) -> None:
     frozen = "optimizer.parts={encoder: 0, decoder: 0, ctc: 0, decoder.pointer: 1}"
     task, data = prepared(path, *WITH_LISTS, frozen, "trainer.max_steps=2", "loss.guided_attention.weight=0")
     before = {name: weight.detach().clone() for name, weight in task.model.named_parameters()}
@@ -342,7 +342,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(path: Path, tmp_path: Path) -
     assert load_model_folder(folder).model.decoder.pointer is not None
 
 
-def test_a_pointer_joins_the_model_that_init_brings(path: Path, tmp_path: Path) -> None:
+def test_adapt_adds_a_pointer_to_the_initial_model(path: Path, tmp_path: Path) -> None:
     parts = untrained(experiment(path))
     save_model_folder(tmp_path / "before", parts)
     brought = ("features", "model", "tokenizer")
@@ -376,7 +376,7 @@ def test_a_pointer_joins_the_model_that_init_brings(path: Path, tmp_path: Path) 
         ("adapt.pointer={}", "adapt is for the model that init brings"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_one_line(path: Path, override: str, problem: str) -> None:
+def test_inconsistent_settings_are_refused_in_one_line(path: Path, override: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         experiment(path, override)
     assert problem in str(caught.value)

@@ -1,4 +1,4 @@
-"""A corpus by many workers: whoever does what, and however often they are killed, each result is there once."""
+"""A corpus transcribed by many workers: each result is there once, however often workers are killed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Told = list[tuple[str, str, float]]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder; no text of its reaches the length cap, which would be one more line on stderr."""
+    """A model folder whose texts never reach the length cap, which would add a line to stderr."""
     folder = tmp_path_factory.mktemp("models") / "small"
     save_model_folder(folder, small_model(window_s=4.0, max_tokens_per_s=500.0))
     return folder
@@ -38,7 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of ten recordings without texts; the audio of one is not there."""
+    """A manifest of ten recordings without texts; the audio file of one is missing."""
     folder = tmp_path_factory.mktemp("corpus")
     audio = noises(1.2, 0.3, 0.8, 2.9, 0.5, 0.4, 1.5, 0.6, 0.2, 0.9)
     rows = [
@@ -52,7 +52,7 @@ def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(cuts: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """What one worker makes of it."""
+    """The transcripts of the corpus by a single worker."""
     out = tmp_path_factory.mktemp("whole")
     done = run(cuts, model, out)
     reason = f"{cuts.parent}/{LOST}.wav: no such file"
@@ -67,17 +67,17 @@ def run(cuts: Path, model: Path, out: Path, *more: object) -> Outcome:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSONL file."""
+    """Return the records of a JSONL file."""
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
 def told(out: Path) -> Told:
-    """What the file of all texts says; its scores differ by rounding, as recordings are decoded beside others."""
+    """Return id, text and duration of all transcripts; scores differ by rounding, depending on batches."""
     return [(row["id"], row["text"], row["duration_s"]) for row in rows(out / "hyp.jsonl")]
 
 
 def positions(out: Path) -> list[int]:
-    """The recordings that workers have written, in order, each as often as it was."""
+    """Return the sorted numbers of the recordings that workers have written, with repetitions."""
     lines = [line for path in (out / "parts").glob("*.part") for line in path.read_bytes().split(b"\n")[1:-1]]
     return sorted(int(line.split(b"\t")[0]) for line in lines)
 
@@ -91,7 +91,7 @@ def test_one_worker_transcribes_in_the_order_of_the_manifest(cuts: Path, model: 
     assert len({text for _, text, _ in whole}) > 5
 
 
-def test_a_job_depends_on_what_the_model_itself_listens_for(cuts: Path, tmp_path: Path) -> None:
+def test_job_depends_on_the_models_own_phrase_list(cuts: Path, tmp_path: Path) -> None:
     names, manifest_ = tmp_path / "names.txt", read_manifest(cuts)
     names.write_text("hello\n")
     save_model_folder(tmp_path / "model", small_model(phrases=names))
@@ -102,7 +102,7 @@ def test_a_job_depends_on_what_the_model_itself_listens_for(cuts: Path, tmp_path
     assert settings.job(manifest_) != before
 
 
-def test_shards_merged_are_what_one_worker_gives(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
+def test_merged_shards_equal_the_result_of_one_worker(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
     first, second, third = (run(cuts, model, tmp_path, "--shard", f"{i}/3") for i in (3, 1, 2))
     assert not first.status
     assert first.out.endswith("; not done yet: 1/3, 2/3\n")
@@ -113,7 +113,7 @@ def test_shards_merged_are_what_one_worker_gives(cuts: Path, model: Path, whole:
     assert positions(tmp_path) == list(range(10))
 
 
-def test_what_is_missing_is_named_and_nothing_merged(cuts: Path, model: Path, tmp_path: Path) -> None:
+def test_unfinished_shards_are_named_and_nothing_is_merged(cuts: Path, model: Path, tmp_path: Path) -> None:
     done = run(cuts, model, tmp_path, "--shard", "30/40")
     count = len(read_manifest(cuts).span(Shard(30, 40)))
     assert done.out.startswith(f"shard 30/40: {count} of {count} recordings; not done yet: ")
@@ -121,7 +121,7 @@ def test_what_is_missing_is_named_and_nothing_merged(cuts: Path, model: Path, tm
     assert [path.name for path in tmp_path.iterdir()] == ["parts"]
 
 
-def test_a_worker_that_is_done_does_nothing_again(
+def test_finished_work_is_merged_without_loading_the_model(
     cuts: Path, model: Path, whole: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(cuts, model, tmp_path)
@@ -145,19 +145,19 @@ main()
 """
 
 
-def test_a_killed_worker_loses_nothing_that_it_wrote(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
+def test_a_killed_worker_loses_no_written_results(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
     words = ["transcribe", cuts, "--model", model, "--dtype", "float32", "--out", tmp_path, "--batch-seconds", 0.1]
     command = [sys.executable, "-c", "import asr.recognizer.pool as p; p.POOL_S = 0.1\n" + KILLED, *map(str, words)]
     assert subprocess.run(command, check=False, timeout=120).returncode == -9
     before = positions(tmp_path)
     assert 0 < len(before) < 10
-    for i in (1, 2):  # others may take over, however many they are
+    for i in (1, 2):  # any number of other workers may take over
         run(cuts, model, tmp_path, "--shard", f"{i}/2")
     assert told(tmp_path) == whole
-    assert positions(tmp_path) == list(range(10)), "nothing is done twice"
+    assert positions(tmp_path) == list(range(10)), "no recording may be transcribed twice"
 
 
-def test_a_line_that_was_cut_off_is_done_again(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
+def test_truncated_part_files_are_completed(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
     run(cuts, model, tmp_path / "whole")
     (part,) = (tmp_path / "whole" / "parts").glob("*.part")
     data = part.read_bytes()
@@ -166,13 +166,13 @@ def test_a_line_that_was_cut_off_is_done_again(cuts: Path, model: Path, whole: T
         out = tmp_path / str(size)
         (out / "parts").mkdir(parents=True)
         (out / "parts" / part.name).write_bytes(data[:size])
-        # What a computer leaves that lost its power.
+        # Zeros, as a power failure may leave them.
         (out / "parts" / "000000000-000000010.00000000.part").write_bytes(b"\0" * 100)
         assert run(cuts, model, out).status == 1
         assert told(out) == whole, size
 
 
-def test_two_workers_at_one_shard_leave_each_result_once(
+def test_two_workers_on_one_shard_give_each_result_once(
     cuts: Path, model: Path, whole: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transcribe = Settings.transcribe
@@ -190,7 +190,7 @@ def test_two_workers_at_one_shard_leave_each_result_once(
     assert told(tmp_path) == whole
 
 
-def test_ctrl_c_leaves_what_is_done(
+def test_ctrl_c_keeps_finished_results(
     cuts: Path, model: Path, whole: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode, calls = BatchDecoder.__call__, iter(range(100))
@@ -211,7 +211,7 @@ def test_ctrl_c_leaves_what_is_done(
     assert told(tmp_path) == whole
 
 
-def test_processes_of_one_machine(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
+def test_two_worker_processes_on_one_machine(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
     words = ["transcribe", cuts, "--model", model, "--dtype", "float32", "--out", tmp_path, "--workers", 2]
     command = [sys.executable, "-m", "asr", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
@@ -224,7 +224,7 @@ def test_processes_of_one_machine(cuts: Path, model: Path, whole: Told, tmp_path
     assert told(tmp_path) == whole
 
 
-def test_the_script_for_slurm_is_a_shard_of_its_array(tmp_path: Path) -> None:
+def test_slurm_script_runs_one_shard_per_array_task(tmp_path: Path) -> None:
     script = Path(__file__).parents[1] / "recipes" / "cluster" / "transcribe.sbatch"
     (tmp_path / "asr").write_text('#!/bin/sh\nprintf "%s\\n" $OMP_NUM_THREADS "$@"\n')
     (tmp_path / "asr").chmod(0o755)
@@ -244,7 +244,7 @@ def test_the_script_for_slurm_is_a_shard_of_its_array(tmp_path: Path) -> None:
     assert told == [[*words, "3/64"], [*words, "3/100"]]
 
 
-def test_failures_are_tried_again_only_if_asked_for(model: Path, tmp_path: Path) -> None:
+def test_failures_are_retried_only_on_request(model: Path, tmp_path: Path) -> None:
     there = clip(tmp_path / "there.wav", noises(0.5)[0].numpy())
     late = cut("late", 0.5, path=tmp_path / "late.wav")
     cuts, out = manifest(tmp_path / "cuts.jsonl", [late, there]), tmp_path / "out"
@@ -260,7 +260,7 @@ def test_failures_are_tried_again_only_if_asked_for(model: Path, tmp_path: Path)
     assert len({row["text"] for row in rows(out / "hyp.jsonl")}) == 1
 
 
-def test_another_manifest_model_or_option_is_refused(cuts: Path, model: Path, tmp_path: Path) -> None:
+def test_resuming_with_another_manifest_model_or_option_is_refused(cuts: Path, model: Path, tmp_path: Path) -> None:
     out, names = tmp_path / "out", tmp_path / "names.txt"
     names.write_text("hello\n")
     run(cuts, model, out, "--shard", "1/2", "--hotwords", names)
@@ -285,14 +285,16 @@ def test_another_manifest_model_or_option_is_refused(cuts: Path, model: Path, tm
     assert sorted((out / "parts").iterdir()) == before
 
 
-def test_the_same_manifest_may_be_compressed_and_moved(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
+def test_work_continues_after_moving_or_unpacking_the_manifest(
+    cuts: Path, model: Path, whole: Told, tmp_path: Path
+) -> None:
     run(cuts, model, tmp_path / "out", "--shard", "1/2")
     (tmp_path / "x.jsonl").write_bytes(gzip.decompress(cuts.read_bytes()))
     run(tmp_path / "x.jsonl", model, tmp_path / "out", "--shard", "2/2")
     assert told(tmp_path / "out") == whole
 
 
-def test_a_result_that_went_astray_is_an_error(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
+def test_a_lost_part_file_is_an_error_and_can_be_redone(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
     for i in (1, 2, 3):
         run(cuts, model, tmp_path, "--shard", f"{i}/3")
     (tmp_path / "hyp.jsonl").unlink()
@@ -305,7 +307,9 @@ def test_a_result_that_went_astray_is_an_error(cuts: Path, model: Path, whole: T
     assert told(tmp_path) == whole
 
 
-def test_recordings_and_lists_are_corpora_too(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
+def test_lists_of_paths_and_recording_manifests_are_accepted(
+    cuts: Path, model: Path, whole: Told, tmp_path: Path
+) -> None:
     paths = [cuts.parent / f"{i}.wav" for i in range(10) if i != LOST]
     listed = tmp_path / "all.txt"
     listed.write_bytes(b"\xef\xbb\xbf" + b"".join(f"{path}\r\n\n".encode() for path in paths))
@@ -317,7 +321,7 @@ def test_recordings_and_lists_are_corpora_too(cuts: Path, model: Path, whole: To
         assert found == [(id, *of) for id, (_, *of) in zip(ids, whole, strict=True)]
 
 
-def test_formats_of_each_recording(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
+def test_formats_are_written_for_each_recording(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
     for i in (2, 1):
         run(cuts, model, tmp_path, "--format", "txt,srt", "--shard", f"{i}/2")
     stems = ["a_b_1", "line_end", "tab_and\\", "日本", "x" * 200, "a_b_1-2", "é ü", '"{', "last"]
@@ -329,7 +333,7 @@ def test_formats_of_each_recording(cuts: Path, model: Path, whole: Told, tmp_pat
     assert any(segment["words"] for row in rows(tmp_path / "hyp.jsonl") for segment in row["segments"])
 
 
-def test_mistakes_on_the_command_line(cuts: Path, model: Path, tmp_path: Path) -> None:
+def test_command_line_mistakes_are_one_line(cuts: Path, model: Path, tmp_path: Path) -> None:
     spoken, out = ["transcribe", cuts, "--model", model], ["--out", tmp_path / "out"]
     for words, says in [
         ([*spoken], f"{cuts}: --out is missing, the folder for its results"),
@@ -348,7 +352,9 @@ def test_mistakes_on_the_command_line(cuts: Path, model: Path, tmp_path: Path) -
     assert not (tmp_path / "out" / "parts").exists()
 
 
-def test_the_function_beneath(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
+def test_transcribe_corpus_reports_results_failures_and_progress(
+    cuts: Path, model: Path, whole: Told, tmp_path: Path
+) -> None:
     told_of: list[str] = []
     seconds: list[tuple[float, float]] = []
     report = transcribe_corpus(
