@@ -1,4 +1,4 @@
-"""What a corpus consists of, how it is divided, and how results that came in any order become one."""
+"""Corpus manifests, their shards, and the merging of partial results written in any order."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from asr.recognizer.cuts import cut_source
 from asr.transcript import Failure, Transcript
 from asr.writers import TranscriptWriter, as_line
 
-# ---- results of many files ------------------------------------------------------------------------------------
+# ---- partial results ------------------------------------------------------------------------------------------
 
 
-def test_results_come_in_order_each_once_a_transcript_before_a_failure(tmp_path: Path) -> None:
+def test_rows_are_ordered_unique_and_prefer_transcripts_to_failures(tmp_path: Path) -> None:
     parts = Parts(tmp_path, {})
 
     def leave(span: range, **results: str | None) -> None:
@@ -40,8 +40,8 @@ def test_results_come_in_order_each_once_a_transcript_before_a_failure(tmp_path:
     assert [row.position for row in parts.rows(range(0, 2))] == [1]
 
 
-def test_no_more_files_are_open_than_overlap(tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource", reason="Unix tells how many files may be open")
+def test_only_overlapping_parts_are_open_at_once(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="only Unix limits open files this way")
     parts = Parts(tmp_path, {})
     for i in range(50):
         with parts.writing(range(i * 10, i * 10 + 15)) as write:
@@ -55,7 +55,7 @@ def test_no_more_files_are_open_than_overlap(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def test_gaps_are_what_no_span_covers(tmp_path: Path) -> None:
+def test_gaps_are_the_ranges_no_span_covers(tmp_path: Path) -> None:
     parts = Parts(tmp_path, {})
     assert list(parts.gaps(range(0, 9))) == [range(0, 9)]
     assert list(parts.gaps(range(3, 3))) == []
@@ -67,11 +67,11 @@ def test_gaps_are_what_no_span_covers(tmp_path: Path) -> None:
     assert list(parts.gaps(range(2, 6))) == []
 
 
-def test_a_job_that_begins_at_the_same_time_is_noticed(tmp_path: Path) -> None:
+def test_concurrent_job_with_other_settings_is_refused(tmp_path: Path) -> None:
     ours, theirs = Parts(tmp_path, {"beam_size": 1}), Parts(tmp_path, {"beam_size": 2})
     with ours.writing(range(3)) as write:
         with pytest.raises(DataError, match=r"beam_size 1 \(now 2\)"), theirs.writing(range(3, 5)):
-            pytest.fail("it is another job")
+            pytest.fail("a job with other settings must not write")
         write(1, Failure("b", "gone"))
     assert [row.position for row in ours.rows(range(9))] == [1]
     assert len(list(tmp_path.iterdir())) == 1
@@ -80,7 +80,7 @@ def test_a_job_that_begins_at_the_same_time_is_noticed(tmp_path: Path) -> None:
 # ---- manifests ------------------------------------------------------------------------------------------------
 
 
-def test_shards_tile_the_manifest_by_seconds(tmp_path: Path) -> None:
+def test_shards_tile_the_manifest_by_duration(tmp_path: Path) -> None:
     lengths_s = [3.0, 0.5, 0.5, 7.0, 1.0, 1.0, 2.0, 0.1, 4.0, 0.9, 2.5, 2.5] * 4
     corpus = read_manifest(manifest(tmp_path / "cuts.jsonl", [cut(f"c{i}", s) for i, s in enumerate(lengths_s)]))
     assert corpus.seconds.tolist() == lengths_s
@@ -111,7 +111,7 @@ GOOD = json.dumps(cut("a", 1.0).to_dict())
         ([GOOD, GOOD.replace('"a"', '"b"'), GOOD], "cuts.jsonl:3: 'a' is there twice; ids must differ"),
     ],
 )
-def test_a_manifest_that_cannot_be_used_is_one_line(lines: list[str], says: str, tmp_path: Path) -> None:
+def test_unusable_manifest_is_reported_in_one_line(lines: list[str], says: str, tmp_path: Path) -> None:
     path = tmp_path / "cuts.jsonl"
     path.write_text("\n".join(lines))
     with pytest.raises(DataError) as caught:
@@ -120,7 +120,7 @@ def test_a_manifest_that_cannot_be_used_is_one_line(lines: list[str], says: str,
     assert str(caught.value).isprintable()
 
 
-def test_a_file_that_is_no_manifest_is_one_line(tmp_path: Path) -> None:
+def test_unknown_manifest_extension_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cuts.csv").write_text("path,text\n")
     with pytest.raises(DataError, match=r"cuts\.csv: a manifest's name ends in \.txt or \.jsonl or \.jsonl\.gz"):
         read_manifest(tmp_path / "cuts.csv")
@@ -137,13 +137,13 @@ def test_each_recording_gets_the_first_free_name(stems: list[str]) -> None:
         assert names[-1] == expected
 
 
-def test_many_recordings_of_one_name_take_no_time() -> None:
+def test_100_000_equal_names_become_unique() -> None:
     taken: dict[str, int] = {}
-    names = {_free_name("a", taken) for _ in range(100_000)}  # an hour, if each began to count anew
+    names = {_free_name("a", taken) for _ in range(100_000)}  # takes an hour if each search begins at 1
     assert len(names) == 100_000
 
 
-def test_the_files_of_a_cut_stay_in_the_folder(tmp_path: Path) -> None:
+def test_cut_ids_cannot_escape_the_output_folder(tmp_path: Path) -> None:
     writer = TranscriptWriter(["txt"], tmp_path / "out")
     for id in (".", "..", ".hidden", "a/../b"):
         writer.write(Transcript(id, id, 1.0), CUTS.stem(id))
@@ -153,7 +153,7 @@ def test_the_files_of_a_cut_stay_in_the_folder(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
 
 
-def test_a_torn_archive_is_one_line(tmp_path: Path) -> None:
+def test_damaged_gzip_manifest_is_reported_with_the_line(tmp_path: Path) -> None:
     torn = manifest(tmp_path / "cuts.jsonl.gz", [cut(f"c{i}", 1.0) for i in range(99)])
     torn.write_bytes(torn.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"cuts\.jsonl\.gz:\d+: the file is damaged there"):
@@ -163,7 +163,7 @@ def test_a_torn_archive_is_one_line(tmp_path: Path) -> None:
         read_manifest(torn)
 
 
-def test_a_cut_that_is_a_whole_recording_is_read_in_blocks(tmp_path: Path) -> None:
+def test_only_unchanged_whole_recordings_are_read_in_blocks(tmp_path: Path) -> None:
     whole = clip(tmp_path / "a.wav", white(70 * RATE))
     for made, blocks in [
         (whole, 7),

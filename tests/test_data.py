@@ -1,4 +1,4 @@
-"""Data: what is left out of manifests, and how the rest is put into batches."""
+"""Training and dev data: which cuts are dropped, and how the others are batched."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def listed(batches: Iterable[CutBatch]) -> list[tuple[Position, list[tuple[str, 
 
 
 @pytest.mark.parametrize("options", [{}, {"buckets": 1}, {"batch_size": 2}, {"batch_duration_s": 1.5}])
-def test_each_epoch_has_every_cut_once_within_the_budget(options: dict[str, float]) -> None:
+def test_each_epoch_has_every_cut_once_within_the_batch_budget(options: dict[str, float]) -> None:
     chosen = stream(**options)
     found = listed(chosen)
     for epoch in range(3):
@@ -66,17 +66,17 @@ def test_each_epoch_has_every_cut_once_within_the_budget(options: dict[str, floa
         assert len(batch) <= (chosen.config.batch_size or len(batch))
 
 
-def test_each_epoch_has_batches_of_its_own() -> None:
+def test_each_epoch_has_different_batches() -> None:
     epochs = [[tuple(c.id for c in batch) for batch in stream().epoch(e)] for e in (0, 1)]
     assert len(set(epochs[0]) & set(epochs[1])) < len(epochs[0]) / 2
-    places = []  # of the batch with the longest cut, which is in the last bucket
+    places = []  # positions of the batch with the longest cut, from the last bucket
     for epoch in range(6):
         longest_s = [max(c.duration for c in batch) for batch in stream().epoch(epoch)]
         places.append(longest_s.index(max(longest_s)) / len(longest_s))
     assert min(places) < 0.5
 
 
-def test_starting_from_any_position_gives_exactly_the_rest() -> None:
+def test_stream_resumes_exactly_from_any_position() -> None:
     whole = listed(stream())
     for k, ((epoch, batches), _) in enumerate(whole):
         rest = stream()
@@ -84,7 +84,7 @@ def test_starting_from_any_position_gives_exactly_the_rest() -> None:
         assert listed(rest) == whole[k + 1 :]
 
 
-def test_a_stream_without_epochs_to_stop_at_has_no_end() -> None:
+def test_stream_without_max_epochs_is_endless() -> None:
     per_epoch = sum(1 for _ in stream().epoch(0))
     endless = listed(itertools.islice(stream(None), 5 * per_epoch))
     assert endless[: len(listed(stream()))] == listed(stream())
@@ -105,7 +105,7 @@ def module(path: Path, *overrides: str, frames_per_s: float | None = 25.0) -> Sp
 
 
 def equal(a: Batch, b: Batch) -> bool:
-    # A worker computes with one thread: resampling with several rounds otherwise in the last bit.
+    # Workers use one thread; resampling with several differs in the last bit.
     same = a.audio_BN.shape == b.audio_BN.shape and torch.allclose(a.audio_BN, b.audio_BN, rtol=0, atol=1e-6)
     return (
         same
@@ -114,7 +114,7 @@ def equal(a: Batch, b: Batch) -> bool:
     )
 
 
-def test_batches_do_not_depend_on_workers_or_on_what_was_read_before(path: Path) -> None:
+def test_batches_do_not_depend_on_workers_or_reading_order(path: Path) -> None:
     noise = path.parent / "noise"
     mixer(noise, white(RATE))
     noisy = (f"augment.noise={noise}", "augment.noise_probability=0.5", "trainer.max_epochs=1")
@@ -128,14 +128,14 @@ def test_batches_do_not_depend_on_workers_or_on_what_was_read_before(path: Path)
     assert {name for batch in alone for name in batch.applied} == {"speed", "join", "noise"}
 
 
-def test_a_worker_can_be_a_new_process_whatever_the_training_holds(path: Path) -> None:
+def test_dataset_can_be_pickled_for_a_spawned_worker(path: Path) -> None:
     data = module(path, "trainer.max_epochs=1")
-    data.trainer = lambda: None  # nothing of it could be sent
+    data.trainer = lambda: None  # cannot be pickled
     sent = pickle.loads(pickle.dumps(data.train_dataloader().dataset))
     assert all(equal(sent[batch], own) for batch, own in zip(data.stream, data.train_dataloader(), strict=True))
 
 
-def test_what_cannot_be_trained_on_is_listed_with_the_reason(path: Path, tmp_path: Path) -> None:
+def test_dropped_cuts_are_listed_with_the_reason(path: Path, tmp_path: Path) -> None:
     bad = {
         "short": (cut("short", 0.05), "duration 0.05 s is outside 0.1 to 3 s"),
         "long": (cut("long", 3.5), "duration 3.50 s is outside 0.1 to 3 s"),
@@ -167,7 +167,7 @@ def test_what_cannot_be_trained_on_is_listed_with_the_reason(path: Path, tmp_pat
     assert [c.id for c in data.dev_cuts] == ["dev", "quiet"]
 
 
-def test_data_without_anything_usable_is_one_clear_line(path: Path, tmp_path: Path) -> None:
+def test_data_without_usable_cuts_is_refused(path: Path, tmp_path: Path) -> None:
     bad = manifest(tmp_path / "bad.jsonl", [cut("a", 31), cut("b", 60)])
     for split in ("train", "dev"):
         with pytest.raises(DataError, match=r"bad\.jsonl: every cut was left out \(.*31\.0"):
@@ -180,7 +180,7 @@ def test_data_without_anything_usable_is_one_clear_line(path: Path, tmp_path: Pa
         module(path, "data.languages=[nl]", f"data.train={untold}")
 
 
-def test_a_run_of_one_cut_has_batches_of_one(path: Path, tmp_path: Path) -> None:
+def test_single_cut_gives_batches_of_one(path: Path, tmp_path: Path) -> None:
     one = manifest(tmp_path / "one.jsonl", list(read_cuts(path.parent / "train.jsonl.gz"))[:1])
     assert [batch.ids for batch in module(path, f"data.train={one}").train_dataloader()] == [["train-0"]] * 3
 
@@ -197,7 +197,7 @@ def test_dev_batches_cover_dev_once_within_the_budget(path: Path, overrides: tup
     assert [c.id for c in data.dev_cuts] == [f"dev-{i}" for i in range(4)]
 
 
-def test_processes_share_dev_in_batches_no_larger_than_their_part(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_split_the_dev_set_and_the_batch_budget(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[str] = []
     for rank in range(3):
         monkeypatch.setattr(SpeechData, "share", Share(rank, 3))
@@ -217,7 +217,7 @@ def test_processes_share_dev_in_batches_no_larger_than_their_part(path: Path, mo
         ("augment.join=0", "augment.speeds=[1.2]"),
     ],
 )
-def test_the_largest_batch_is_as_long_as_any_that_comes(path: Path, overrides: tuple[str, ...]) -> None:
+def test_largest_batch_is_at_least_as_long_as_any_other(path: Path, overrides: tuple[str, ...]) -> None:
     data = module(path, *overrides)
     largest, coming = data.largest_batch(), list(data.train_dataloader())
     longest = largest.audio_BN.shape[1]
@@ -229,7 +229,7 @@ def test_the_largest_batch_is_as_long_as_any_that_comes(path: Path, overrides: t
     assert len(largest.ids) * longest <= budget < (len(largest.ids) + 1) * longest
 
 
-def test_joined_targets_keep_within_the_decoder_and_ctc(path: Path) -> None:
+def test_joined_targets_fit_the_decoder_and_ctc(path: Path) -> None:
     data = module(path, "augment.join=0.9", "model.decoder.max_length=14", frames_per_s=15)
     batches = list(data.train_dataloader())
     assert sum(batch.applied.get("join", 0) for batch in batches) > 10
@@ -241,7 +241,7 @@ def test_joined_targets_keep_within_the_decoder_and_ctc(path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_audio_that_cannot_be_read_is_one_clear_line_from_any_worker(path: Path, tmp_path: Path, workers: int) -> None:
+def test_unreadable_audio_is_one_line_from_any_worker(path: Path, tmp_path: Path, workers: int) -> None:
     (tmp_path / "torn.wav").write_bytes(b"torn")
     train = manifest(tmp_path / "train.jsonl", [cut("torn", 1, path=tmp_path / "torn.wav")])
     with pytest.raises(AudioError, match=r"torn\.wav: ") as caught:
@@ -252,7 +252,7 @@ def test_audio_that_cannot_be_read_is_one_clear_line_from_any_worker(path: Path,
 # ---- batches --------------------------------------------------------------------------------------------------
 
 
-def test_time_spent_waiting_for_batches_is_counted_over_all_starts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_waiting_for_batches_is_counted_and_restored(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = module(path)
     assert data.waited_s == 0.0
     plain = data.examples.augmented
@@ -269,7 +269,7 @@ def test_time_spent_waiting_for_batches_is_counted_over_all_starts(path: Path, m
     assert again.waited_s == data.waited_s
 
 
-def test_collate_pads_audio_and_targets_and_counts_what_was_applied() -> None:
+def test_collate_pads_and_counts_applied_augmentations() -> None:
     long = Example("a", torch.ones(5), "hi", [1, 4, 7, 8, 2], 2, [7, 8], "transcribe", "en", ("speed", "noise"))
     short = Example("b", -torch.ones(3), "o", [1, 5, 9, 2], 2, [6, 5, 4], "translate:en", "es", ("noise",))
     batch = collate([short, long], epoch=3, index=4)
@@ -286,8 +286,8 @@ def test_collate_pads_audio_and_targets_and_counts_what_was_applied() -> None:
     assert (batch.epoch, batch.index, batch.applied) == (3, 4, {"noise": 2, "speed": 1})
 
 
-def test_a_loader_pins_every_tensor_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here without a GPU, whose driver would do it."""
+def test_every_tensor_of_a_batch_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensor.pin_memory is replaced, as it needs a GPU driver."""
     example = Example("a", torch.ones(5), "hi", [1, 4, 7, 8, 2], 2, [7, 8], "transcribe", "en", ("speed", "noise"))
     batch, pinned = collate([example]), []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor.clone())

@@ -1,4 +1,4 @@
-"""Cuts as they are read: their audio, and manifests that are broken or hostile."""
+"""Reading cuts: their audio, and broken or hostile manifests."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from asr.errors import DataError
 # ---- audio ----------------------------------------------------------------------------------------------------
 
 
-def test_a_cut_is_the_mean_of_its_own_channels(tmp_path: Path) -> None:
-    """Of a file with channels that the manifest numbers 2 and 0, and of another with channel 1."""
+def test_cut_audio_is_the_mean_of_its_channels(tmp_path: Path) -> None:
+    """One file holds the channels that the manifest numbers 2 and 0, another one channel 1."""
     samples_NC = np.stack([white(RATE, seed) for seed in range(3)], axis=1).astype(np.float32)
     sf.write(tmp_path / "two.wav", samples_NC[:, [2, 0]], RATE, subtype="FLOAT")
     sf.write(tmp_path / "one.wav", samples_NC[:, 1], RATE, subtype="FLOAT")
@@ -50,7 +50,7 @@ def test_a_cut_is_the_mean_of_its_own_channels(tmp_path: Path) -> None:
 
 
 def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
-    """Write manifests that are broken, or that name no audio file; each with a pattern for the line that says so."""
+    """Write broken manifests and ones without an audio file; return each with a pattern of its error message."""
     good = cut("x", 1).to_dict()
     no_audio, none = "x: the cut has no audio file", "neither cut nor recording of lhotse"
 
@@ -147,7 +147,7 @@ def hostile_manifests(folder: Path) -> list[tuple[Path, str]]:
     return [(folder / name, pattern) for name, pattern in patterns.items()]
 
 
-def test_hostile_manifests_are_one_line_each_and_run_nothing(tmp_path: Path) -> None:
+def test_hostile_manifests_are_refused_in_one_line_and_run_nothing(tmp_path: Path) -> None:
     good = manifest(tmp_path / "good.jsonl", [clip(tmp_path / "good.wav", white(RATE))])
     (tmp_path / "bad").mkdir()
     cases = hostile_manifests(tmp_path / "bad")

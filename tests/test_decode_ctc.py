@@ -1,4 +1,4 @@
-"""Search with CTC alone against all alignments of small vocabularies."""
+"""Search with CTC alone against enumeration of all alignments of small vocabularies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def spelt(path: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def by_enumeration(log_prob_TV: Tensor) -> list[tuple[float, tuple[int, ...]]]:
-    """The log-probability of every text, summed over all of its paths, best first."""
+    """Return the log-probability of every text, summed over its paths, best first."""
     T, V = log_prob_TV.shape
     sums: dict[tuple[int, ...], float] = {}
     for path in itertools.product(range(V), repeat=T):
@@ -34,7 +34,7 @@ def by_enumeration(log_prob_TV: Tensor) -> list[tuple[float, tuple[int, ...]]]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_wide_beam_finds_the_best_texts_of_all_alignments(seed: int) -> None:
+def test_wide_beam_equals_exhaustive_search(seed: int) -> None:
     log_prob_BTV, len_B = posteriors(2, 5, 3, seed), torch.tensor([5, 4])
     found = prefix_search(log_prob_BTV, len_B, BLANK, SearchOptions(beam_size=100, n_best=8))
     for b, length in enumerate(len_B.tolist()):
@@ -45,7 +45,7 @@ def test_a_wide_beam_finds_the_best_texts_of_all_alignments(seed: int) -> None:
 
 
 @pytest.mark.parametrize("beam", [1, 2, 4])
-def test_a_narrow_beam_finds_texts_once_and_never_overrates_them(beam: int) -> None:
+def test_narrow_beam_gives_unique_texts_and_never_overrates_them(beam: int) -> None:
     log_prob_BTV = posteriors(8, 6, 3, 3)
     found = prefix_search(log_prob_BTV, torch.full((8,), 6), BLANK, SearchOptions(beam_size=beam, n_best=beam))
     for log_prob_TV, hypotheses in zip(log_prob_BTV, found, strict=True):
@@ -54,7 +54,7 @@ def test_a_narrow_beam_finds_texts_once_and_never_overrates_them(beam: int) -> N
         assert all(h.score <= exact[h.tokens] + 1e-9 for h in hypotheses)
 
 
-def test_where_every_frame_is_sure_the_best_path_is_the_best_text() -> None:
+def test_prefix_search_equals_best_path_for_confident_frames() -> None:
     log_prob_BTV, len_B = posteriors(5, 12, 6, 1, sharpness=60.0), torch.tensor([12, 3, 7, 1, 12])
     paths = best_paths(log_prob_BTV, len_B, BLANK)
     for beam in (1, 4):
@@ -62,7 +62,7 @@ def test_where_every_frame_is_sure_the_best_path_is_the_best_text() -> None:
         assert [h[0].tokens for h in found] == [path.tokens for path in paths]
 
 
-def test_the_best_path_is_that_of_the_best_tokens() -> None:
+def test_best_path_takes_the_best_token_of_each_frame() -> None:
     log_prob_BTV, len_B = posteriors(6, 9, 4, 2), torch.tensor([9, 1, 5, 9, 0, 2])
     for b, path in enumerate(best_paths(log_prob_BTV, len_B, BLANK)):
         log_prob_TV = log_prob_BTV[b, : int(len_B[b])]
@@ -74,7 +74,7 @@ def test_the_best_path_is_that_of_the_best_tokens() -> None:
         assert path.log_probs == pytest.approx(expected)
 
 
-def test_company_and_padding_change_nothing() -> None:
+def test_batching_and_padding_do_not_change_results() -> None:
     log_prob_BTV, lengths = posteriors(4, 20, 7, 5), [20, 0, 11, 3]
     options = SearchOptions(beam_size=3, n_best=3)
     together = prefix_search(log_prob_BTV, torch.tensor(lengths), BLANK, options)
@@ -85,7 +85,7 @@ def test_company_and_padding_change_nothing() -> None:
     assert together[1][0].tokens == ()
 
 
-def test_the_length_bonus_counts_for_every_token() -> None:
+def test_length_bonus_is_added_for_every_token() -> None:
     log_prob_BTV = posteriors(3, 6, 3, 8)
     plain = prefix_search(log_prob_BTV, torch.full((3,), 6), BLANK, SearchOptions(beam_size=20, n_best=20))
     options = SearchOptions(beam_size=20, n_best=1, length_bonus=1.5)
@@ -95,10 +95,10 @@ def test_the_length_bonus_counts_for_every_token() -> None:
         assert best.score == pytest.approx(expected.score + 1.5 * len(best.tokens))
 
 
-def test_the_length_bonus_is_in_the_pruning() -> None:
+def test_length_bonus_counts_in_pruning() -> None:
     log_prob_BTV, len_B = posteriors(20, 7, 4, 10), torch.full((20,), 7)
     wide, narrow = (
         prefix_search(log_prob_BTV, len_B, BLANK, SearchOptions(beam_size=beam, length_bonus=2.0)) for beam in (2000, 5)
     )
     found = [a.tokens == b.tokens for (a,), (b,) in zip(wide, narrow, strict=True)]
-    assert sum(found) >= 17  # 4, where texts are pruned without it
+    assert sum(found) >= 17  # only 4 if pruning ignores the bonus

@@ -1,4 +1,4 @@
-"""The process that decodes: one for each of ours, replaced when it fails, gone when we are."""
+"""The audio decoder process: one for each of ours, replaced when it fails, ended with its parent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def decoder_pid() -> int:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended counts as gone even before anybody waits for it."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -62,25 +62,25 @@ def test_one_process_serves_many_files(clip: Path) -> None:
     assert decoder_pid() == pid
 
 
-def test_the_decoder_is_restricted(clip: Path) -> None:
+def test_decoder_has_resource_limits_and_its_own_session(clip: Path) -> None:
     open_audio(clip)
     assert resource.prlimit(decoder_pid(), resource.RLIMIT_AS)[0] <= _decoder.MEMORY_LIMIT_BYTES
     assert resource.prlimit(decoder_pid(), resource.RLIMIT_FSIZE)[0] == 0
-    assert os.getsid(decoder_pid()) == decoder_pid(), "Ctrl-C in the terminal does not reach it"
+    assert os.getsid(decoder_pid()) == decoder_pid(), "Ctrl-C in the terminal would reach it"
 
 
-def test_a_decoder_that_hangs_is_killed_and_replaced(clip: Path) -> None:
+def test_hanging_decoder_is_killed_and_replaced(clip: Path) -> None:
     open_audio(clip)
     pid = decoder_pid()
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(AudioError, match=r"clip\.wav: took longer than 0\.2 s"):
         open_audio(clip, timeout_s=0.2)
-    assert not Path(f"/proc/{pid}").exists(), "killed and waited for"
+    assert not Path(f"/proc/{pid}").exists(), "not killed and waited for"
     assert open_audio(clip).duration_s == 1
 
 
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGKILL])
-def test_a_decoder_that_crashes_on_a_file_is_named_and_replaced(clip: Path, how: signal.Signals) -> None:
+def test_decoder_crash_names_the_file_and_a_new_decoder_starts(clip: Path, how: signal.Signals) -> None:
     open_audio(clip)
     pid = decoder_pid()
     os.kill(pid, signal.SIGSTOP)
@@ -95,14 +95,14 @@ def test_a_decoder_that_crashes_on_a_file_is_named_and_replaced(clip: Path, how:
     assert open_audio(clip).duration_s == 1
 
 
-def test_a_decoder_that_died_between_two_files_is_replaced_silently(clip: Path) -> None:
+def test_decoder_killed_between_files_is_replaced_silently(clip: Path) -> None:
     open_audio(clip)
     os.kill(decoder_pid(), signal.SIGKILL)
     assert eventually(lambda: not is_alive(decoder_pid()))
     assert open_audio(clip).duration_s == 1
 
 
-def test_an_interrupted_answer_does_not_spoil_the_next(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_answer_does_not_corrupt_the_next(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_audio(clip)
 
     def interrupt(*args: object) -> None:
@@ -115,7 +115,7 @@ def test_an_interrupted_answer_does_not_spoil_the_next(clip: Path, monkeypatch: 
     np.testing.assert_allclose(open_audio(clip).samples_N, noise(1), atol=1e-4)
 
 
-def test_an_ffmpeg_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_ffmpeg_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(500))
     fake = tmp_path / "ffmpeg"
     fake.write_text("#!/bin/sh\nexec sleep 60\n")
@@ -124,10 +124,10 @@ def test_an_ffmpeg_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(AudioError, match="ffmpeg took longer"):
         open_audio(tmp_path / "x.m4a", timeout_s=0.3)
     children = Path(f"/proc/{decoder_pid()}/task/{decoder_pid()}/children").read_text().split()
-    assert children == [], "ffmpeg is gone and waited for"
+    assert children == [], "ffmpeg was not killed and waited for"
 
 
-def test_threads_share_the_decoder(tmp_path: Path) -> None:
+def test_concurrent_threads_get_their_own_audio(tmp_path: Path) -> None:
     samples = [noise(0.2 + 0.01 * i) * (i + 1) / 20 for i in range(16)]
     paths = [write(tmp_path / f"{i}.wav", x, subtype="FLOAT") for i, x in enumerate(samples)]
     with ThreadPoolExecutor(8) as pool:
@@ -136,7 +136,7 @@ def test_threads_share_the_decoder(tmp_path: Path) -> None:
 
 
 class Clips(torch.utils.data.Dataset[tuple[int, int, float]]):
-    """Reads a file for each item, and tells from which processes."""
+    """Items that read the file; each gives the ids of its worker and decoder processes and the duration."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -148,7 +148,7 @@ class Clips(torch.utils.data.Dataset[tuple[int, int, float]]):
         return os.getpid(), (open_audio(self.path), decoder_pid())[1], open_audio(self.path).duration_s
 
 
-def test_forked_data_loader_workers_have_decoders_of_their_own(clip: Path) -> None:
+def test_forked_data_loader_workers_have_their_own_decoders(clip: Path) -> None:
     open_audio(clip)
     mine = decoder_pid()
     loader = torch.utils.data.DataLoader(
@@ -162,10 +162,10 @@ def test_forked_data_loader_workers_have_decoders_of_their_own(clip: Path) -> No
     assert mine not in decoders
     assert decoder_pid() == mine
     assert open_audio(clip).duration_s == 1
-    assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in decoders)), "no zombies either"
+    assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in decoders)), "decoders are left behind"
 
 
-def test_a_fork_while_another_thread_decodes(clip: Path) -> None:
+def test_fork_while_another_thread_decodes_does_not_deadlock(clip: Path) -> None:
     """The forked process finds the lock free, though a thread of its parent holds it."""
     open_audio(clip)
     os.kill(decoder_pid(), signal.SIGSTOP)
@@ -181,7 +181,7 @@ def test_a_fork_while_another_thread_decodes(clip: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["pass", "os.kill(os.getpid(), 9)", "os._exit(3)"])
-def test_the_decoder_ends_with_its_parent(clip: Path, end: str) -> None:
+def test_decoder_ends_with_its_parent(clip: Path, end: str) -> None:
     code = (
         "import os, sys; from asr.audio import child, open_audio; open_audio(sys.argv[1]);"
         f"print(child._shared.process.pid, flush=True); {end}"

@@ -1,4 +1,4 @@
-"""Every key of the options is described, and docs/configuration.md has each of them."""
+"""Every configuration key is described, and docs/configuration.md lists all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXT = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encod
 
 
 def options(kind: type[Config] = Config) -> Iterator[type[Config]]:
-    """The models of options in asr.config."""
+    """Yield the configuration models of asr.config."""
     for below in kind.__subclasses__():
         yield from [below] if below.__module__.startswith("asr.config.") else []
         yield from options(below)
@@ -30,8 +30,8 @@ def test_every_key_is_described(kind: type[Config]) -> None:
     assert [name for name, field in kind.model_fields.items() if not field.description] == []
 
 
-def test_the_page_is_up_to_date() -> None:
-    assert page() == TEXT, "python -m docs.configuration writes it"
+def test_configuration_page_is_up_to_date() -> None:
+    assert page() == TEXT, "run python -m docs.configuration"
 
 
 def keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -41,16 +41,16 @@ def keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from keys(value, f"{prefix}{name}.")
 
 
-def test_what_is_printed_is_on_the_page() -> None:
+def test_every_printed_key_is_on_the_page() -> None:
     tree = yaml.safe_load(CONFIG.format(folder="a", train="b", dev="c"))
     printed = yaml.safe_load(to_yaml(validate(ExperimentConfig, tree, "here")))
     told = re.findall(r"^\| \[?`([\w.]+)`", TEXT, re.MULTILINE)
-    kinds = {"features.kind", "model.decoder.kind"}  # which stand in titles
+    kinds = {"features.kind", "model.decoder.kind"}  # these are in titles
     assert set(keys(printed)) - kinds <= set(told)
     assert all(f"### `{kind}=" in TEXT for kind in kinds)
 
 
-def test_links_lead_to_titles() -> None:
+def test_links_point_to_titles() -> None:
     titles = re.findall(r"^##+ (.+)$", TEXT, re.MULTILINE)
     anchors = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
     assert len(set(anchors)) == len(anchors)

@@ -1,4 +1,4 @@
-"""The pictures of docs/methods.md: they are there, and are drawn from what the code does."""
+"""The pictures of docs/methods.md exist and are drawn from what the code does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEXT = FOLDER.with_suffix(".md").read_text(encoding="utf-8")
 NAMED = re.findall(r"!\[[^\]]+\]\(methods/([\w-]+)\.png\)", TEXT)
 
 
-def test_every_picture_is_named_once_and_there() -> None:
+def test_every_picture_exists_and_is_used_once() -> None:
     assert sorted(NAMED) == sorted(path.stem for path in FOLDER.glob("*.png"))
     assert set(NAMED) <= {*PLAIN, *OF_SPEECH}
     assert "](methods/" not in re.sub(r"!\[[^\]]+\]\(methods/[\w-]+\.png\)", "", TEXT)
@@ -45,11 +45,11 @@ def test_pictures_are_small_files_of_one_width(name: str) -> None:
 
 
 def check_labels(picture: Figure) -> None:
-    """Both directions of all axes are labelled, there, at another of their row, or at one that shares them."""
+    """Check that both directions of all axes are labelled: there, in their row, or on a shared axis."""
     assert picture.get_suptitle() or all(part.get_suptitle() for part in picture.subfigs)
     for axis in picture.axes:
         assert axis.has_data(), "an empty picture"
-        bar = hasattr(axis, "_colorbar")  # which has a direction alone
+        bar = hasattr(axis, "_colorbar")  # has one direction only
         x, y = (named(axis, picture, direction) for direction in "xy")
         assert (x or y) if bar else (x and y), axis.get_title()
 
@@ -68,11 +68,11 @@ def row(axis: Axes) -> tuple[int, range] | None:
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_pictures_without_models(name: str) -> None:
+def test_pictures_without_models_are_labelled(name: str) -> None:
     check_labels(PLAIN[name]())
 
 
-# ---- with models that know nothing ----------------------------------------------------------------------------------
+# ---- with untrained models ------------------------------------------------------------------------------------------
 
 NO_ATTENTION = ["loss.guided_attention.weight=0"]
 ROWS = {
@@ -98,7 +98,7 @@ CLIPS = {
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    """Clips of noise with the ids that are drawn, and a small model of each row."""
+    """Clips of noise with the ids that are drawn, and a small untrained model for each row."""
     folder = tmp_path_factory.mktemp("pictures")
     cuts = []
     for i, (id, text) in enumerate(CLIPS.items()):
@@ -122,13 +122,13 @@ def small(conf: Path, changes: list[str]) -> ModelFolder:
 
 
 @pytest.mark.parametrize("name", OF_SPEECH)
-def test_pictures_of_models(name: str, material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_of_models_are_labelled(name: str, material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searching, "DRAWS", 2)
     monkeypatch.setattr(encoder, "REACH", 5)
     check_labels(OF_SPEECH[name](material))
 
 
-def test_what_is_missing_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pictures_of_missing_models_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit):
         main(["norms", "schedules"], tmp_path / "out", tmp_path, tmp_path, Path("conf/prompts/en.yaml"))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["schedules.png"]
@@ -138,7 +138,7 @@ def test_what_is_missing_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
 # ---- what is drawn --------------------------------------------------------------------------------------------------
 
 
-def test_attended_frames() -> None:
+def test_attended_frames_of_window_and_chunks() -> None:
     frame_T = torch.arange(40)
     after_TT = frame_T - frame_T[:, None]
     assert torch.equal(encoder.attended(Window(Form(), 5, 3), 40) > 0, (after_TT >= -5) & (after_TT <= 3))
@@ -146,17 +146,17 @@ def test_attended_frames() -> None:
     assert torch.equal(encoder.attended(Chunks(Form(), 8, 1), 40) > 0, (chunks_TT == 0) | (chunks_TT == -1))
 
 
-def test_costs_are_those_of_the_table() -> None:
+def test_costs_are_read_from_the_table() -> None:
     assert [row[0] for row in encoder.cost_rows(TEXT)] == [10, 60, 300, 600]
     assert len(encoder.cost_rows(TEXT, ", transformer_xl")) == 1
 
 
-def test_penalties() -> None:
+def test_guided_attention_penalties() -> None:
     assert training.penalties(2, 4)[1, 2] == 0
     assert training.penalties(2, 4)[0, 3] == pytest.approx(1 - torch.exp(torch.tensor(-(0.75**2) / 0.08)))
 
 
-def test_passing_is_the_share_of_alignments() -> None:
+def test_passing_is_the_share_of_alignments_through_each_node() -> None:
     torch.manual_seed(3)
     T, text_L, blank = 3, torch.tensor([2, 1]), 0
     logits_1TUV = torch.randn(1, T, 3, 4)

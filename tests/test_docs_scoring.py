@@ -1,4 +1,4 @@
-"""What docs/scoring.md says of normalisers is what they do."""
+"""The examples of normalisers in docs/scoring.md agree with the code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROWS = re.findall(r"^\| `(\w+)`(?:, (\w+))? \| `(.+)` \| `(.+)` \|$", TEXT, flag
 
 
 @pytest.mark.parametrize(("name", "language", "before", "after"), ROWS)
-def test_table(name: str, language: str, before: str, after: str) -> None:
+def test_table_rows_agree_with_the_normalisers(name: str, language: str, before: str, after: str) -> None:
     assert normalizer(name, language or None)(before) == after
 
 
@@ -23,7 +23,7 @@ def test_table_has_every_normaliser() -> None:
     assert [name for name in NORMALIZERS if name not in {row[0] for row in ROWS}] == []
 
 
-def test_rules_and_what_they_do(tmp_path: Path) -> None:
+def test_rules_example_prints_what_the_page_shows(tmp_path: Path) -> None:
     blocks = [
         re.sub("^    ", "", block, flags=re.MULTILINE) for block in re.findall(r"(?:^    .*\n)+", TEXT, re.MULTILINE)
     ]

@@ -1,4 +1,4 @@
-"""The tables of docs/methods.md say what the ablation's results say."""
+"""The tables of docs/methods.md agree with the ablation's results."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def test_the_tables_of_methods_are_up_to_date() -> None:
+def test_tables_of_the_methods_page_are_up_to_date() -> None:
     text = Path("docs/methods.md").read_text(encoding="utf-8")
     assert text.count("<!-- ablation: ") == text.count("<!-- end -->") > 10
-    assert filled(text, CONF) == text, "python -m docs.tables fills them"
+    assert filled(text, CONF) == text, "run python -m docs.tables"
 
 
-def test_a_rate_is_that_of_all_seeds_together() -> None:
+def test_rate_pools_the_errors_of_all_seeds() -> None:
     results = map(json.loads, Path("recipes/prompts/ablation.jsonl").read_text(encoding="utf-8").splitlines())
     base = [r["dev"]["cer"] for r in results if (r["kind"], r["corpus"], r["row"]) == ("result", "en", "base")]
     rate = sum(sum(seed["errors"]) for seed in base) / sum(sum(seed["reference"]) for seed in base)
@@ -35,6 +35,6 @@ def test_a_rate_is_that_of_all_seeds_together() -> None:
     assert "old" not in table
 
 
-def test_a_row_that_there_is_not() -> None:
+def test_unknown_row_is_refused() -> None:
     with pytest.raises(ConfigError, match="no row nothing, of which a table is wanted"):
         filled("<!-- ablation: base nothing -->\n<!-- end -->", CONF)

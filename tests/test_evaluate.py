@@ -1,4 +1,4 @@
-"""A manifest decoded and scored: the counts are jiwer's on the very texts that are written down."""
+"""Decoding and scoring a manifest: the counts are jiwer's on the texts that are written."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models 
 
 @pytest.fixture
 def cuts(tmp_path: Path) -> Path:
-    """A manifest of four recordings: two languages and one that has none."""
+    """A manifest of four recordings: three in two languages, one without a language."""
     audio = noises(0.5, 1.2, 0.4, 0.8)
     rows = [
         clip(tmp_path / f"{i}.wav", 0.2 * a.numpy(), text, language)
@@ -46,11 +46,11 @@ def cuts(tmp_path: Path) -> Path:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSONL file."""
+    """Return the rows of a JSONL file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_the_hypotheses_are_those_of_transcribe(cuts: Path, tmp_path: Path) -> None:
+def test_hypotheses_equal_those_of_transcribe(cuts: Path, tmp_path: Path) -> None:
     recognizer = Recognizer(small_model())
     found = evaluate(recognizer, cuts, tmp_path / "out")
     assert found.hypotheses == tmp_path / "out" / "hyp.jsonl"
@@ -63,9 +63,9 @@ def test_the_hypotheses_are_those_of_transcribe(cuts: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", [None, "none", "basic"])
-def test_counts_are_those_of_jiwer(cuts: Path, tmp_path: Path, name: str | None) -> None:
+def test_counts_equal_those_of_jiwer(cuts: Path, tmp_path: Path, name: str | None) -> None:
     found = evaluate(Recognizer(small_model()), cuts, tmp_path / "out", normalizer=name)
-    prepare = normalizer(name or "basic")  # the model folder says basic
+    prepare = normalizer(name or "basic")  # the model folder's own
     refs = [prepare(row["reference"]) for row in rows(found.hypotheses)]
     hyps = [prepare(row["text"]) for row in rows(found.hypotheses)]
     counted = {"wer": jiwer.process_words(refs, hyps), "cer": jiwer.process_characters(refs, hyps)}
@@ -76,7 +76,7 @@ def test_counts_are_those_of_jiwer(cuts: Path, tmp_path: Path, name: str | None)
         assert got["rate"] == pytest.approx(getattr(expected, metric))
 
 
-def test_asr_score_finds_the_same_from_the_files(cuts: Path, tmp_path: Path) -> None:
+def test_score_gives_the_same_rates_from_the_written_files(cuts: Path, tmp_path: Path) -> None:
     found = evaluate(Recognizer(small_model()), cuts, tmp_path / "out")
     again = score(cuts, found.hypotheses, normalizer="basic")
     assert again.rates == found.report.rates
@@ -84,8 +84,8 @@ def test_asr_score_finds_the_same_from_the_files(cuts: Path, tmp_path: Path) -> 
     assert found.as_dict()["times_real_time"] == pytest.approx(2.9 / found.wall_s, rel=0.01)
 
 
-def test_what_asr_score_can_show_stands_here_too(cuts: Path, tmp_path: Path) -> None:
-    """One report for both: an option has the same effect on the texts that are written as on those at hand."""
+def test_report_options_work_as_in_asr_score(cuts: Path, tmp_path: Path) -> None:
+    """With the same options, the report equals that of `asr score` on the written hypotheses."""
     words = tmp_path / "words.txt"
     words.write_text("world\nrode\n")
     options = ScoreOptions(by="room", breakdown=["length", "duration"], confusions=3, words=words)
@@ -101,7 +101,7 @@ def test_what_asr_score_can_show_stands_here_too(cuts: Path, tmp_path: Path) -> 
     assert found.report.table().splitlines()[1:] == again.table().splitlines()[1:]
 
 
-def test_n_best_lists_are_written_and_give_an_oracle(cuts: Path, tmp_path: Path) -> None:
+def test_n_best_lists_are_written_and_give_the_oracle_wer(cuts: Path, tmp_path: Path) -> None:
     found = evaluate(Recognizer(small_model(beam_size=3, n_best=3)), cuts, tmp_path / "out")
     lists = [[each["text"] for each in row.get("alternatives", [row])] for row in rows(found.hypotheses)]
     assert max(map(len, lists)) > 1
@@ -114,7 +114,7 @@ def test_n_best_lists_are_written_and_give_an_oracle(cuts: Path, tmp_path: Path)
     assert (last["n"], last["errors"]) == (max(map(len, lists)), sum(errors))
 
 
-def test_how_it_came_about_is_written_down(cuts: Path, tmp_path: Path) -> None:
+def test_results_and_settings_are_written(cuts: Path, tmp_path: Path) -> None:
     found = evaluate(Recognizer(small_model()), cuts, tmp_path / "out", language="en", settings={"model": "small"})
     (told,) = rows(tmp_path / "out" / "evaluation.jsonl")
     settings = told.pop("settings")
@@ -123,12 +123,12 @@ def test_how_it_came_about_is_written_down(cuts: Path, tmp_path: Path) -> None:
     assert settings["decode"]["beam_size"] == small_model().config.decode.beam_size
 
 
-def test_tcwer_needs_times(cuts: Path, tmp_path: Path) -> None:
+def test_tcwer_without_word_times_is_refused(cuts: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="tcwer needs the times of words: asr transcribe"):
         evaluate(Recognizer(small_model()), cuts, tmp_path / "out", options=ScoreOptions(metrics=["tcwer"]))
 
 
-def test_only_the_cuts_in_a_language(cuts: Path, tmp_path: Path) -> None:
+def test_language_option_selects_the_cuts(cuts: Path, tmp_path: Path) -> None:
     recognizer = Recognizer(small_model())
     everything = {row["id"]: row for row in rows(evaluate(recognizer, cuts, tmp_path / "all").hypotheses)}
     found = evaluate(recognizer, cuts, tmp_path / "en", language="en")
@@ -147,10 +147,10 @@ def test_each_cut_is_decoded_in_its_language(cuts: Path, tmp_path: Path) -> None
         assert found[str(i)] == expected.text
 
 
-def test_cuts_that_cannot_be_read_are_named_and_the_others_scored(tmp_path: Path) -> None:
+def test_unreadable_cuts_are_named_and_the_others_scored(tmp_path: Path) -> None:
     good, _ = (clip(tmp_path / f"{name}.wav", 0.2 * noises(0.5)[0].numpy()) for name in ("good", "short"))
     lost, part = cut("lost", 1.0, path=tmp_path / "lost.wav"), cut("part", 1.0, path=tmp_path / "lost.wav")
-    long = cut("short", 1.5, path=tmp_path / "short.wav")  # as the manifest has it, not the file
+    long = cut("short", 1.5, path=tmp_path / "short.wav")  # the file is shorter
     cuts = manifest(tmp_path / "cuts.jsonl", [good, lost, replace(part, duration=0.5), long])
     save_model_folder(tmp_path / "small", small_model())
     done = asr("evaluate", cuts, "--model", tmp_path / "small", "--out", tmp_path / "out")
@@ -168,7 +168,7 @@ def test_cuts_that_cannot_be_read_are_named_and_the_others_scored(tmp_path: Path
         evaluate(Recognizer(small_model()), none, tmp_path / "none")
 
 
-def test_a_cut_that_is_longer_than_its_recording_is_left_out_and_named(tmp_path: Path) -> None:
+def test_cut_longer_than_its_recording_is_left_out_and_named(tmp_path: Path) -> None:
     good, long = (clip(tmp_path / f"{name}.wav", 0.2 * noises(0.5)[0].numpy()) for name in ("good", "long"))
     cuts = manifest(tmp_path / "cuts.jsonl", [good, replace(long, duration=1.5)])
     found = evaluate(Recognizer(small_model()), cuts, tmp_path / "out")
@@ -181,7 +181,7 @@ def test_a_cut_that_is_longer_than_its_recording_is_left_out_and_named(tmp_path:
     ("normalizer", "error", "says"),
     [("basik", ConfigError, "did you mean 'basic'"), ("spoken", DataError, "utterance '1'.*digits")],
 )
-def test_what_cannot_be_scored_shows_before_decoding(
+def test_scoring_errors_are_raised_before_decoding(
     tmp_path: Path, normalizer: str, error: type[AsrError], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recognizer = Recognizer(small_model())
@@ -192,7 +192,7 @@ def test_what_cannot_be_scored_shows_before_decoding(
         evaluate(recognizer, cuts, tmp_path / "out", normalizer=normalizer)
 
 
-def test_texts_are_kept_when_they_cannot_be_scored(cuts: Path, tmp_path: Path) -> None:
+def test_hypotheses_are_kept_when_scoring_fails(cuts: Path, tmp_path: Path) -> None:
     parts = small_model()
     parts.tokenizer.decode = lambda ids: "3"
     with pytest.raises(DataError, match="utterance '3'"):
@@ -200,7 +200,7 @@ def test_texts_are_kept_when_they_cannot_be_scored(cuts: Path, tmp_path: Path) -
     assert [row["text"] for row in rows(tmp_path / "out" / "hyp.jsonl")] == ["3"] * 4
 
 
-def test_noise_makes_a_harder_test_that_is_the_same_each_time(cuts: Path, tmp_path: Path) -> None:
+def test_noise_is_repeatable_and_has_the_requested_snr(cuts: Path, tmp_path: Path) -> None:
     (tmp_path / "noise").mkdir()
     clip(tmp_path / "noise" / "hum.wav", noises(3.0)[0].numpy())
     recognizer = Recognizer(small_model())
@@ -220,7 +220,7 @@ def test_noise_makes_a_harder_test_that_is_the_same_each_time(cuts: Path, tmp_pa
         noisy(tmp_path / "plain", 0.0, recognizer.rate)
 
 
-def test_texts_with_any_character_are_read_again_as_they_were_written(tmp_path: Path) -> None:
+def test_texts_with_any_character_are_read_back_unchanged(tmp_path: Path) -> None:
     texts = ["one\u2028two", "three\u0085", "\u2029", "half of \ud800", "plain"]
     write_recognised(tmp_path / "hyp.jsonl", [Recognised(Row(text, text, "en"), text) for text in texts])
     assert [each.text for each in read_recognised(tmp_path / "hyp.jsonl")] == texts

@@ -1,4 +1,4 @@
-"""The second reading of a text against the decoder's own weights and probabilities."""
+"""Evidence from rereading a text, against the decoder's own attention weights and probabilities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asr.model.attention import explicit
 from asr.model.masks import Memory
 
 TEXTS = ([5, 6, 7, 8], [9], [], [10, 11, 5])
-NOBODY = 3  # any token
+NOBODY = 3  # any token serves as the no-speech token
 
 
 def read(texts: list[list[int]], rows: list[int]) -> list[Evidence]:
@@ -27,7 +27,7 @@ def read(texts: list[list[int]], rows: list[int]) -> list[Evidence]:
 
 
 @torch.no_grad()
-def test_places_and_probabilities_are_the_decoder_s() -> None:
+def test_positions_and_probabilities_equal_the_decoders() -> None:
     parts = small_model(["en", "es"])
     for i, (text, found) in enumerate(zip(TEXTS, read(list(TEXTS), [0, 1, 2, 3]), strict=True)):
         audio_BN, len_B = pad_audio([noises(1.0, 0.5, 1.5, 0.7)[i]])
@@ -43,7 +43,7 @@ def test_places_and_probabilities_are_the_decoder_s() -> None:
         assert list(found.positions) == [int(peaks_HL[:, n].median()) for n in range(len(text))]
 
 
-def test_texts_do_not_disturb_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evidence_does_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     together = read(list(TEXTS), [0, 1, 2, 3])
     monkeypatch.setattr(asr.model.reading, "MOST_WEIGHTS", 1)  # one by one
     monkeypatch.setattr(asr.model.decoder, "MOST_LOGITS", 1)
@@ -54,7 +54,7 @@ def test_texts_do_not_disturb_each_other(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [e.positions for e in read(list(TEXTS), [0, 1, 2, 3])] == [e.positions for e in together]
 
 
-def test_a_model_without_such_a_token_tells_nothing_of_silence() -> None:
+def test_no_speech_is_none_without_a_no_speech_token() -> None:
     parts = small_model()
     with torch.no_grad():
         memory = parts.model.encode(*pad_audio(noises(1.0)))
@@ -64,6 +64,6 @@ def test_a_model_without_such_a_token_tells_nothing_of_silence() -> None:
     assert evidence(parts.model.decoder, empty, torch.zeros(0, 1, dtype=torch.long), []) == []
 
 
-def test_a_token_is_heard_where_most_heads_of_the_upper_layers_look() -> None:
+def test_token_position_is_the_median_over_heads_of_upper_layers() -> None:
     peaks = [torch.tensor(heads)[None, :, None] for heads in ([9, 9, 9], [7, 7, 1], [3, 4, 90])]
-    assert heard_at(peaks).tolist() == [[4]]  # of 1, 3, 4, 7, 7, 90 the lower middle
+    assert heard_at(peaks).tolist() == [[4]]  # the lower median of 1, 3, 4, 7, 7, 90

@@ -1,4 +1,4 @@
-"""The front end against librosa."""
+"""The front ends against librosa and torchaudio."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from asr.features import Features, KaldiFilterBank, LogMel, UnitVariance, ZeroMe
 
 
 @pytest.mark.parametrize(("rate", "n_fft"), [(8000, 256), (16000, 512)])
-def test_log_mel_is_that_of_librosa(rate: int, n_fft: int) -> None:
+def test_log_mel_equals_librosa(rate: int, n_fft: int) -> None:
     audio_N = np.random.default_rng(0).normal(0, 0.1, rate).astype(np.float32)
     got = LogMel(rate, 40, 25.0, 10.0)(torch.from_numpy(audio_N)[None], torch.tensor([rate]))
     window, hop = rate // 40, rate // 100
-    around = (n_fft - window) // 2  # librosa puts the window into the middle of the transform's frame
+    around = (n_fft - window) // 2  # librosa centres the window in the FFT frame
     power_FT = librosa.feature.melspectrogram(
         y=np.pad(audio_N, around),
         sr=rate,
@@ -35,9 +35,9 @@ def test_log_mel_is_that_of_librosa(rate: int, n_fft: int) -> None:
 
 
 @pytest.mark.parametrize(("rate", "n_mels"), [(16_000, 80), (8000, 40)])
-def test_kaldis_filter_bank_is_that_of_torchaudio(rate: int, n_mels: int) -> None:
+def test_kaldi_filter_bank_equals_torchaudio(rate: int, n_mels: int) -> None:
     draw = torch.Generator().manual_seed(0)
-    audio_N = 0.1 * torch.randn(rate, generator=draw) + 0.02  # an offset, which every frame loses
+    audio_N = 0.1 * torch.randn(rate, generator=draw) + 0.02  # a DC offset, which is removed from every frame
     short_N = audio_N[: rate // 3]
     audio_BN = torch.stack([audio_N, torch.nn.functional.pad(short_N, (0, rate - len(short_N)))])
     got = KaldiFilterBank(rate, n_mels)(audio_BN, torch.tensor([rate, len(short_N)]))
@@ -49,7 +49,7 @@ def test_kaldis_filter_bank_is_that_of_torchaudio(rate: int, n_mels: int) -> Non
         torch.testing.assert_close(x_TF[:length], expected_TF, atol=1e-4, rtol=0)
 
 
-def test_a_recording_shorter_than_a_window_gives_a_frame() -> None:
+def test_recording_shorter_than_a_window_gives_one_frame() -> None:
     front_end = build_front_end(KaldiFeaturesConfig())
     features = front_end(torch.full((2, 399), 0.1), torch.tensor([399, 1]))
     assert features.x_BTF.shape == (2, 1, 80)
@@ -57,10 +57,10 @@ def test_a_recording_shorter_than_a_window_gives_a_frame() -> None:
     assert features.x_BTF.isfinite().all()
 
 
-def test_mean_and_variance_are_those_of_the_real_frames() -> None:
+def test_mean_and_variance_are_computed_over_real_frames() -> None:
     draw = torch.Generator().manual_seed(0)
     x_BTF = 5 + 3 * torch.randn(2, 50, 4, generator=draw)
-    x_BTF[:, :, 3] = -15.9  # a bin in which there is nothing
+    x_BTF[:, :, 3] = -15.9  # a bin without energy
     len_B = torch.tensor([50, 20])
     for i, n in enumerate(len_B.tolist()):
         real_TF = x_BTF[i, :n]
@@ -76,7 +76,7 @@ def test_mean_and_variance_are_those_of_the_real_frames() -> None:
 
 @pytest.mark.parametrize("means", [False, True])
 @pytest.mark.parametrize("variances", [False, True])
-def test_kaldis_features_are_normalised_as_the_configuration_says(means: bool, variances: bool) -> None:
+def test_kaldi_features_are_normalised_as_configured(means: bool, variances: bool) -> None:
     front_end = build_front_end(KaldiFeaturesConfig(normalize_means=means, normalize_vars=variances))
     audio_N = 0.1 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
     x_TF = front_end(audio_N, torch.tensor([16_000])).x_BTF[0]
@@ -85,7 +85,7 @@ def test_kaldis_features_are_normalised_as_the_configuration_says(means: bool, v
 
 
 @pytest.mark.parametrize("features", [{}, {"hop_ms": 5.0}, {"window_ms": 50.0}, {"window_ms": 20.0}, None])
-def test_a_recording_has_so_many_frames_less_than_hops_at_the_most(features: dict[str, float] | None) -> None:
+def test_edge_is_the_largest_difference_of_hops_and_frames(features: dict[str, float] | None) -> None:
     config = KaldiFeaturesConfig() if features is None else LogMelConfig(**features)
     front_end = build_front_end(config)
     hop = round(front_end.hop_s * config.sample_rate_hz)

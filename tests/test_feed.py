@@ -1,4 +1,4 @@
-"""What the decoder is fed in training, against loops over utterances and tokens."""
+"""Decoder inputs in training, against loops over utterances and tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def loaded(path: Path, *overrides: str) -> tuple[SpeechTask, Batch]:
-    """A model that knows nothing in evaluation mode, and a batch of six."""
+    """Return an untrained model in evaluation mode and a batch of six utterances."""
     task, data = prepared(path, *PLAIN, *overrides)
     task.eval()
     return task, data.dev_batch(list(data.train_cuts)[:6])
@@ -46,7 +46,7 @@ def inputs(batch: Batch, b: int) -> list[int]:
 
 
 def said(task: SpeechTask, batch: Batch, b: int, tokens: list[int]) -> list[int]:
-    """For each token what the decoder says in its place after those before it, letter by letter; text alone."""
+    """Return the prefix and, in place of each later token, the letter predicted after the tokens before it."""
     memory = task.model.encode(batch.audio_BN[b : b + 1, : int(batch.audio_len_B[b])], batch.audio_len_B[b : b + 1])
     found = tokens[: batch.prefix_length]
     for i in range(batch.prefix_length, len(tokens)):
@@ -58,7 +58,7 @@ def said(task: SpeechTask, batch: Batch, b: int, tokens: list[int]) -> list[int]
 
 
 @torch.no_grad()
-def test_fed_with_predictions_alone_the_loss_is_that_of_a_loop(path: Path) -> None:
+def test_loss_on_predicted_inputs_equals_a_loop(path: Path) -> None:
     task, batch = loaded(path, "loss.scheduled_sampling={share: 1, schedule: constant}")
     assert batch.prefix_length == 2
     got, inputs_BL = task.losses(batch)["ce"], fed(task, batch)
@@ -76,7 +76,7 @@ def test_fed_with_predictions_alone_the_loss_is_that_of_a_loop(path: Path) -> No
     assert changed == len(batch.ids)
 
 
-def test_without_a_share_it_is_plain_training_to_the_last_bit(path: Path) -> None:
+def test_training_is_unchanged_until_scheduled_sampling_starts(path: Path) -> None:
     plain = fit(*prepared(path, "trainer.max_steps=3"))
     later = "loss.scheduled_sampling={share: 1, schedule: constant, from_step: 3}"
     none = fit(*prepared(path, "trainer.max_steps=3", later))
@@ -95,7 +95,7 @@ def test_without_a_share_it_is_plain_training_to_the_last_bit(path: Path) -> Non
     ],
 )
 @torch.no_grad()
-def test_an_utterance_is_fed_the_same_alone_and_in_a_batch(path: Path, override: str) -> None:
+def test_inputs_are_the_same_alone_and_in_a_batch(path: Path, override: str) -> None:
     task, data = prepared(path, *PLAIN, override)
     task.eval()
     cuts = list(data.train_cuts)
@@ -111,12 +111,12 @@ def test_an_utterance_is_fed_the_same_alone_and_in_a_batch(path: Path, override:
     changed = []
     for task.batches_seen in range(1, 13):
         changed.append((fed(task, batch)[:, 2:] != text_BL)[real_BL])
-    assert not torch.equal(changed[0], changed[1]), "each step has draws of its own"
-    assert 0.3 < torch.cat(changed).double().mean() < 0.45  # some letters give way to themselves
+    assert not torch.equal(changed[0], changed[1]), "every step must draw anew"
+    assert 0.3 < torch.cat(changed).double().mean() < 0.45  # some letters are replaced by themselves
 
 
 @torch.no_grad()
-def test_predictions_are_drawn_as_probable_as_they_are(path: Path) -> None:
+def test_sampled_predictions_follow_the_decoder_probabilities(path: Path) -> None:
     task, data = prepared(path, *PLAIN, "loss.scheduled_sampling={share: 1, schedule: constant, choose: sample}")
     task.eval()
     batch = data.dev_batch([next(iter(data.train_cuts))])
@@ -130,7 +130,7 @@ def test_predictions_are_drawn_as_probable_as_they_are(path: Path) -> None:
         assert abs(counts[letter] / 400 - p) < 4 * math.sqrt(p * (1 - p) / 400)
 
 
-def test_the_trained_pass_reaches_the_encoder(path: Path) -> None:
+def test_gradients_reach_the_encoder(path: Path) -> None:
     task, batch = loaded(
         path, "loss.scheduled_sampling={share: 0.5, schedule: constant}", "loss.ctc_weight=0", "model.ctc=false"
     )
@@ -147,7 +147,7 @@ def test_the_trained_pass_reaches_the_encoder(path: Path) -> None:
         ("inverse_sigmoid", {0: 0.5 / 21, 20: 0.5 * math.e / (20 + math.e), 60: 0.5 * 20.0855 / 40.0855, 10**6: 0.5}),
     ],
 )
-def test_the_share_rises_as_its_schedule_says(schedule: str, expected: dict[int, float]) -> None:
+def test_share_follows_its_schedule(schedule: str, expected: dict[int, float]) -> None:
     config = ScheduledSamplingConfig.model_validate({"share": 0.5, "schedule": schedule, "steps": 20, "from_step": 7})
     sampling = ScheduledSampling(config, torch.tensor([1]), teacher_forcing)
     assert sampling.share(6) == 0.0
@@ -156,13 +156,13 @@ def test_the_share_rises_as_its_schedule_says(schedule: str, expected: dict[int,
         assert sampling.share(7 + step) == pytest.approx(share, abs=1e-4)
 
 
-def test_texts_are_made_of_letters() -> None:
+def test_text_tokens_are_the_letters_alone() -> None:
     tokenizer = CharacterTokenizer.train([" ".join(WORDS)], ("en", "es"))
     assert tokenizer.decode(text_tokens(tokenizer).tolist()) == " efhinortuvw"
 
 
-def test_a_look_in_evaluation_mode_leaves_no_trace(path: Path) -> None:
-    """Under autocast, too, where a weight that was cast without gradient must not stand in for the trained one."""
+def test_evaluating_restores_modes_and_caches_no_weights(path: Path) -> None:
+    """Under autocast, a weight cast without gradient must not be reused in training."""
     task, _ = prepared(path)
     decoder = task.model.decoder
     decoder.layers[0].feed_forward.training = False  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Whole files or none, and archives that mean harm."""
+"""Atomic writes, and unpacking of good and hostile archives."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ MEMBERS = (("./a/b/one.wav", b"one" * 50_000), ("a/two.txt", b""), ("three.wav",
 
 
 def found(folder: Path) -> dict[str, bytes]:
-    """What lies under a folder, by relative name."""
+    """Return the files under a folder by relative name."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 # --- write_atomically ---------------------------------------------------------------------------------
 
 
-def test_a_finished_write_replaces_the_file(tmp_path: Path) -> None:
+def test_finished_write_replaces_the_file(tmp_path: Path) -> None:
     target = tmp_path / "cuts.jsonl.gz"
     target.write_text("old")
     with write_atomically(target) as temporary:
@@ -46,15 +46,15 @@ def test_a_finished_write_replaces_the_file(tmp_path: Path) -> None:
     assert found(tmp_path) == {"cuts.jsonl.gz": b"new"}
 
 
-def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+def test_pipe_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="is not a regular file"), write_atomically(tmp_path / "pipe"):
-        pytest.fail("nothing is to be written")
+        pytest.fail("nothing may be written")
     assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseException]) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
     target = tmp_path / "model"
     target.write_text("old")
 
@@ -68,7 +68,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, error: type[Ba
     assert found(tmp_path) == {"model": b"old"}
 
 
-def test_a_write_works_with_the_longest_name_there_is(tmp_path: Path) -> None:
+def test_write_works_with_the_longest_file_name(tmp_path: Path) -> None:
     target = tmp_path / ("x" * 250 + ".yaml")
     with write_atomically(target) as temporary:
         temporary.write_text("new")
@@ -76,7 +76,7 @@ def test_a_write_works_with_the_longest_name_there_is(tmp_path: Path) -> None:
 
 
 def killed_while(writing: str, folder: Path) -> None:
-    """Run a program that is killed in the middle of a write into a folder."""
+    """Run a program that is killed while it writes into a folder."""
     source = f"""
 import os, signal
 from asr.files import write_atomically
@@ -87,7 +87,7 @@ with write_atomically({str(folder / "state")!r}) as temporary:
     assert subprocess.run([sys.executable, "-c", source], check=False).returncode == -signal.SIGKILL
 
 
-def test_what_a_killed_writer_left_is_taken_away_and_what_is_being_written_stays(tmp_path: Path) -> None:
+def test_leftovers_of_killed_writers_are_removed_but_not_open_writes(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("old")
     killed_while("temporary.write_text('half'); temporary.with_name('.tmpOfALibrary').touch()", tmp_path)
     assert len(found(tmp_path)) == 3, "a killed program cannot clean up"
@@ -98,7 +98,7 @@ def test_what_a_killed_writer_left_is_taken_away_and_what_is_being_written_stays
     assert found(tmp_path) == {"state": b"old", "other": b"new"}
 
 
-def test_an_error_of_the_disk_names_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+def test_disk_error_names_the_target_file(tmp_path: Path) -> None:
     target = tmp_path / "text.json"
     for named in ((), ("half",)):
         with pytest.raises(OSError, match="No space") as caught, write_atomically(target) as temporary:
@@ -111,7 +111,7 @@ def test_an_error_of_the_disk_names_the_file_that_was_to_be_written(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("text", "left"), [("a\nb\nc", "a\nb\n"), ("a\nb\n", "a\nb\n"), ("a", ""), ("", "")])
-def test_a_line_without_its_end_is_cut_off(tmp_path: Path, text: str, left: str) -> None:
+def test_unfinished_last_line_is_dropped(tmp_path: Path, text: str, left: str) -> None:
     path = tmp_path / "steps.jsonl"
     path.write_text(text)
     drop_torn_line(path)
@@ -120,7 +120,7 @@ def test_a_line_without_its_end_is_cut_off(tmp_path: Path, text: str, left: str)
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
-def test_lines_of_json_are_the_same_bytes_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_json_lines_are_byte_identical_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     written = []
     for folder, time in (("a", 1e9), ("b", 2e9)):
         monkeypatch.setattr("time.time", lambda time=time: time)
@@ -134,7 +134,7 @@ def test_lines_of_json_are_the_same_bytes_each_time(tmp_path: Path, monkeypatch:
     assert lines == [{"path": "\udcff", "text": "né"}, [1]]
 
 
-def test_printable_is_one_line_and_keeps_letters() -> None:
+def test_printable_escapes_control_characters_and_keeps_letters() -> None:
     assert printable(Path("речь/ñ 1.wav")) == "речь/ñ 1.wav"
     assert printable("a\nb\x1b[31m\udcff") == "a\\nb\\x1b[31m\\udcff"
 
@@ -143,7 +143,7 @@ def test_printable_is_one_line_and_keeps_letters() -> None:
 
 
 def pack(kind: str, folder: Path) -> Path:
-    """An archive of MEMBERS."""
+    """Write an archive of MEMBERS."""
     path = folder / f"speech{kind}"
     if kind == ".zip":
         path.write_bytes(zipped(*MEMBERS))
@@ -170,10 +170,10 @@ def test_archives_unpack_to_their_members(tmp_path: Path, kind: str) -> None:
     files = extract_archive(archive, into)
     assert found(into) == {"a/b/one.wav": MEMBERS[0][1], "a/two.txt": b"", "three.wav": b"3"}
     assert files == [into / "a/b/one.wav", into / "a/two.txt", into / "three.wav"]
-    assert os.listdir(into.parent) == ["out"], "the hidden folder is gone"
+    assert os.listdir(into.parent) == ["out"], "the temporary folder is left"
 
 
-def test_keep_chooses_members_by_their_plain_name(tmp_path: Path) -> None:
+def test_keep_selects_members_by_normalised_name(tmp_path: Path) -> None:
     asked = []
 
     def keep(name: str) -> bool:
@@ -185,14 +185,14 @@ def test_keep_chooses_members_by_their_plain_name(tmp_path: Path) -> None:
     assert [f.name for f in files] == ["one.wav", "three.wav"]
 
 
-def test_a_member_that_is_not_kept_is_not_judged(tmp_path: Path) -> None:
+def test_skipped_members_are_not_checked(tmp_path: Path) -> None:
     archive = tmp_path / "links.tar"
     archive.write_bytes(tar(("evil", "2"), ("../x", b"x"), ("good.wav", b"good"), linkname="/etc"))
     assert extract_archive(archive, tmp_path / "out", keep=lambda name: name.endswith(".wav"))
     assert found(tmp_path / "out") == {"good.wav": b"good"}
 
 
-def test_modes_and_owners_are_not_taken_over(tmp_path: Path) -> None:
+def test_modes_and_owners_are_not_restored(tmp_path: Path) -> None:
     archive = tmp_path / "modes.tar"
     archive.write_bytes(tar(("run", b"#!/bin/sh"), mode=0o4777, uid=12345))
     (file,) = extract_archive(archive, tmp_path / "out")
@@ -200,7 +200,7 @@ def test_modes_and_owners_are_not_taken_over(tmp_path: Path) -> None:
     assert file.stat().st_uid == os.geteuid()
 
 
-def test_a_folder_that_is_there_gets_the_files_added(tmp_path: Path) -> None:
+def test_members_are_added_to_an_existing_folder(tmp_path: Path) -> None:
     into = tmp_path / "out"
     (into / "a").mkdir(parents=True)
     (into / "three.wav").write_text("old")
@@ -209,7 +209,7 @@ def test_a_folder_that_is_there_gets_the_files_added(tmp_path: Path) -> None:
     assert found(into) == {"a/b/one.wav": MEMBERS[0][1], "a/other": b"other", "a/two.txt": b"", "three.wav": b"3"}
 
 
-def test_a_link_in_the_target_folder_is_not_followed_out_of_it(tmp_path: Path) -> None:
+def test_symlink_in_the_target_folder_is_not_followed_outside(tmp_path: Path) -> None:
     into, outside = tmp_path / "out", tmp_path / "outside"
     into.mkdir()
     outside.mkdir()
@@ -223,7 +223,7 @@ def test_a_link_in_the_target_folder_is_not_followed_out_of_it(tmp_path: Path) -
 # --- hostile archives ---------------------------------------------------------------------------------
 
 
-def test_hostile_archives_are_one_line_each_run_nothing_and_leave_nothing(tmp_path: Path) -> None:
+def test_hostile_archives_are_refused_run_nothing_and_leave_nothing(tmp_path: Path) -> None:
     cases = hostile_archives(tmp_path)
     before = {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*")}
     setup = "from asr.files import extract_archive\ndef act(path): extract_archive(path, path.parent / 'out')"
@@ -234,7 +234,7 @@ def test_hostile_archives_are_one_line_each_run_nothing_and_leave_nothing(tmp_pa
     assert {p: p.lstat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
-def test_the_audit_sees_what_it_forbids(tmp_path: Path) -> None:
+def test_audit_catches_forbidden_actions(tmp_path: Path) -> None:
     bad = tmp_path / "bad"
     bad.write_bytes(PICKLE)
     loads = "import pickle\ndef act(path): pickle.loads(path.read_bytes())"
@@ -247,7 +247,7 @@ def test_the_audit_sees_what_it_forbids(tmp_path: Path) -> None:
     assert len(report.tracebacks) == 1
 
 
-def test_what_is_unpacked_is_limited_in_size_and_time(tmp_path: Path) -> None:
+def test_unpacking_is_limited_in_size_and_time(tmp_path: Path) -> None:
     for kind in (".zip", ".deb", ".tar.gz"):
         archive = pack(kind, tmp_path)
         with pytest.raises(ArchiveError, match="unpacks to more than 100000 bytes"):
@@ -257,14 +257,14 @@ def test_what_is_unpacked_is_limited_in_size_and_time(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_without_dpkg_the_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_dpkg_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = pack(".deb", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ArchiveError, match="install dpkg"):
         extract_archive(archive, tmp_path / "out")
 
 
-def test_a_dpkg_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_dpkg_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = pack(".deb", tmp_path)
     fake = tmp_path / "dpkg-deb"
     fake.write_text("#!/bin/sh\nexec sleep 60\n")
@@ -280,10 +280,10 @@ def test_a_dpkg_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @settings(max_examples=150)
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from([".tar", ".tar.gz", ".zip"]))
-def test_damaged_archives_give_one_error_or_the_members(
+def test_damaged_archives_give_one_error_or_files(
     tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str
 ) -> None:
-    """Bytes turned at random never do worse than an error: no other exception, nothing outside, no half."""
+    """Bytes changed at random cause no other exception, no file outside the target and no partial result."""
     generator = random.Random(seed)
     folder = tmp_path_factory.mktemp("damaged")
     members = (("a/one.wav", b"one" * 99), ("two.wav", b"2" * 700))
@@ -302,7 +302,7 @@ def test_damaged_archives_give_one_error_or_the_members(
     assert all(f.is_relative_to(folder / "out") and f.is_file() for f in files)
 
 
-def test_a_failure_while_publishing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_to_move_unpacked_files_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "other").touch()
 
@@ -315,7 +315,7 @@ def test_a_failure_while_publishing_is_reported(tmp_path: Path, monkeypatch: pyt
     assert found(tmp_path / "out") == {"other": b""}
 
 
-def test_stored_members_and_folders_of_a_zip_are_read(tmp_path: Path) -> None:
+def test_stored_zip_members_and_folders_are_unpacked(tmp_path: Path) -> None:
     archive = tmp_path / "stored.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("d/", b"")

@@ -1,4 +1,4 @@
-"""What is found beside the rates: words where nobody speaks, listed words, oracles of n-best lists."""
+"""Findings besides the error rates: words invented without speech, listed words, n-best oracles."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def finding(report: ScoreReport, name: str) -> dict[str, Any]:
 # ---- references without words -------------------------------------------------------------------------------------
 
 
-def test_words_invented_where_nobody_speaks(tmp_path: Path) -> None:
+def test_invented_words_are_counted_for_empty_references(tmp_path: Path) -> None:
     ref = jsonl(
         tmp_path / "ref.jsonl",
         {"id": "a", "text": "yes", "duration": 5},
@@ -57,8 +57,8 @@ def test_words_invented_where_nobody_speaks(tmp_path: Path) -> None:
     assert shown in asr("score", ref, hyp, "--normalizer", "basic").out.splitlines()
 
 
-def test_durations_of_the_hypotheses_serve_where_the_references_have_none(tmp_path: Path) -> None:
-    """As `asr transcribe` writes them; a cut without a supervision is a reference without words."""
+def test_hypothesis_durations_replace_missing_reference_durations(tmp_path: Path) -> None:
+    """`asr transcribe` writes these durations; a cut without supervisions is an empty reference."""
     cut = {"id": "a", "start": 0, "duration": 8.0, "channel": 0, "supervisions": [], "type": "MonoCut"}
     cuts = jsonl(tmp_path / "cuts.jsonl", cut, {**cut, "id": "b", "duration": None})
     rows = [{"id": id, "text": "oh", "duration_s": 2.0} for id in "ab"]
@@ -66,7 +66,7 @@ def test_durations_of_the_hypotheses_serve_where_the_references_have_none(tmp_pa
     assert (found["duration_s"], found["words_per_hour"]) == (10.0, 720.0)
 
 
-def test_without_durations_there_is_no_rate() -> None:
+def test_no_hourly_rate_without_durations() -> None:
     report = score_texts({"a": "", "b": "x"}, {"a": "oh", "b": "x"})
     assert finding(report, "without_speech")["words_per_hour"] is None
     assert report.table().endswith("references without words: 1; 1 words invented, in 1 of them")
@@ -85,10 +85,10 @@ def listed(folder: Path, pairs: Texts, entries: list[str], **options: Any) -> Sc
 
 @settings(max_examples=100)
 @given(pairs=PAIRS, entries=st.sets(st.sampled_from(["a", "c", "d"]), min_size=1))
-def test_single_words_are_counted_as_by_le_et_al(
+def test_listed_single_words_are_counted_as_in_le_et_al(
     tmp_path_factory: pytest.TempPathFactory, pairs: Texts, entries: set[str]
 ) -> None:
-    """Word by word from jiwer's alignments: an error is the list's by its reference, else by what is put in."""
+    """Counted from jiwer's alignments: an error belongs to its reference word, or else to the inserted one."""
     found = finding(listed(tmp_path_factory.getbasetemp(), pairs, sorted(entries)), "listed_words")
     edits = [edit for pair in pairs for edit in align(*pair)]
     wrong = [edit for edit in edits if edit.kind != "equal"]
@@ -103,18 +103,18 @@ def test_single_words_are_counted_as_by_le_et_al(
     assert [found["u_wer"][key] for key in ("errors", "words")] == [len(wrong) - b_errors, others]
 
 
-def test_a_phrase_is_right_if_all_its_words_are_and_nothing_is_between(tmp_path: Path) -> None:
+def test_phrase_is_right_only_if_complete_and_contiguous(tmp_path: Path) -> None:
     pairs = [
         ("in new york today", "in new york today"),  # right
-        ("in new york", "in new big york"),  # a word between: both are hits, the phrase is not right
-        ("new york", "york"),  # a word lacks
-        ("old town", "old new york town"),  # put in where it was not said
+        ("in new york", "in new big york"),  # a word in between: both are hits, but not the phrase
+        ("new york", "york"),  # a word is missing
+        ("old town", "old new york town"),  # inserted where it was not said
         ("york new", "york new"),  # no phrase on either side
     ]
     report = listed(tmp_path, pairs, ["New York"], normalizer="basic")
     found = finding(report, "listed_words")
     assert (found["recall"]["right"], found["recall"]["said"], found["precision"]["written"]) == (1, 3, 2)
-    # One word of six deleted, two put in; "big" is none of the list.
+    # One of six listed words is deleted, two are inserted; "big" is not listed.
     assert (found["b_wer"]["errors"], found["b_wer"]["words"]) == (3, 6)
     assert (found["u_wer"]["errors"], found["u_wer"]["words"]) == (1, 2 + 1 + 2 + 2)
     assert found["by_entry"] == {"New York": {"said": 3, "right": 1, "written": 2}}
@@ -123,14 +123,14 @@ def test_a_phrase_is_right_if_all_its_words_are_and_nothing_is_between(tmp_path:
     assert "written where not said: New York (1)" in report.table()
 
 
-def test_overlapping_entries_count_each(tmp_path: Path) -> None:
+def test_overlapping_entries_are_counted_separately(tmp_path: Path) -> None:
     entries = ["york", "New York", "york city"]
     found = finding(listed(tmp_path, [("new york city", "new york city")], entries), "listed_words")
     assert found["recall"]["said"] == 2  # without a normaliser New York is not new york
     assert found["b_wer"]["words"] == 2
 
 
-def test_the_list_goes_through_the_normaliser_of_each_utterance(tmp_path: Path) -> None:
+def test_list_is_normalised_in_the_language_of_each_utterance(tmp_path: Path) -> None:
     refs, hyps = {"a": "line 3", "b": "linea 3"}, {"a": "line three", "b": "linea dos"}
     path = tmp_path / "words.txt"
     path.write_text("3\n")
@@ -138,14 +138,14 @@ def test_the_list_goes_through_the_normaliser_of_each_utterance(tmp_path: Path) 
     assert finding(report, "listed_words")["by_entry"] == {"3": {"said": 2, "right": 1, "written": 1}}
 
 
-def test_intervals_of_listed_words_draw_by_the_same_groups(tmp_path: Path) -> None:
+def test_listed_word_intervals_resample_by_the_given_groups(tmp_path: Path) -> None:
     ref = jsonl(tmp_path / "ref.jsonl", *({"id": str(n), "text": "kay", "spk": n % 2} for n in range(20)))
     hyp = jsonl(tmp_path / "hyp.jsonl", *({"id": str(n), "text": "kay" if n % 2 else "x"} for n in range(20)))
     (tmp_path / "list").write_text("kay\n")
     alone = finding(score(ref, hyp, words=tmp_path / "list"), "listed_words")["recall"]
     by_speaker = finding(score(ref, hyp, words=tmp_path / "list", by="spk"), "listed_words")["recall"]
     assert alone["rate"] == by_speaker["rate"] == 0.5
-    assert by_speaker["interval_95"] == [0.0, 1.0]  # of two speakers, one that is always right
+    assert by_speaker["interval_95"] == [0.0, 1.0]  # one of the two speakers is always right
     assert 0.2 < alone["interval_95"][0] < 0.4
 
 
@@ -153,7 +153,7 @@ def test_intervals_of_listed_words_draw_by_the_same_groups(tmp_path: Path) -> No
     ("content", "says"),
     [("\n \n", "no words in the list"), ("a\n\n?!\n", r"words.txt:3: normalizer basic leaves nothing")],
 )
-def test_lists_that_cannot_be_used(tmp_path: Path, content: str, says: str) -> None:
+def test_unusable_word_lists_are_refused(tmp_path: Path, content: str, says: str) -> None:
     (tmp_path / "words.txt").write_text(content)
     (tmp_path / "ref.txt").write_text("a x\n")
     ref, words = tmp_path / "ref.txt", tmp_path / "words.txt"
@@ -169,7 +169,7 @@ def test_lists_that_cannot_be_used(tmp_path: Path, content: str, says: str) -> N
 
 @settings(max_examples=50)
 @given(rows=st.lists(st.tuples(WORDS, st.lists(WORDS, min_size=1, max_size=4)), min_size=1, max_size=4))
-def test_oracle_is_the_least_of_each_list(
+def test_oracle_takes_the_fewest_errors_of_each_list(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, list[str]]]
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -187,8 +187,8 @@ def test_oracle_is_the_least_of_each_list(
         assert row["errors"] == expected
 
 
-def test_lists_as_they_are_written_elsewhere(tmp_path: Path) -> None:
-    """Ours have "alternatives", the text being the first; others leave it out, or have texts alone, or no list."""
+def test_n_best_lists_of_other_tools_are_read(tmp_path: Path) -> None:
+    """Ours have "alternatives" that begin with the text; others omit it, hold plain texts, or are missing."""
     refs = {"a": "one two", "b": "one two", "c": "one two", "d": "one two"}
     rows = [
         {
@@ -215,14 +215,14 @@ def test_lists_as_they_are_written_elsewhere(tmp_path: Path) -> None:
     assert "oracle WER        rate %     95 % interval    errors     words\nbest of 1          50.00" in shown
 
 
-def test_a_list_that_is_none_is_named(tmp_path: Path) -> None:
+def test_malformed_n_best_list_names_the_utterance(tmp_path: Path) -> None:
     ref = jsonl(tmp_path / "ref.jsonl", {"id": "a", "text": "x"})
     hyp = jsonl(tmp_path / "hyp.jsonl", {"id": "a", "text": "x", "nbest": [{"words": "x"}]})
     with pytest.raises(DataError, match="utterance 'a': its n-best list"):
         score(ref, hyp)
 
 
-def test_each_system_shows_its_own_findings(tmp_path: Path) -> None:
+def test_each_compared_system_has_its_own_findings(tmp_path: Path) -> None:
     ref = jsonl(tmp_path / "ref.jsonl", {"id": "a", "text": ""}, {"id": "b", "text": "x"})
     hyps = [
         jsonl(tmp_path / f"{name}.jsonl", {"id": "a", "text": text}, {"id": "b", "text": "x"})
@@ -232,7 +232,7 @@ def test_each_system_shows_its_own_findings(tmp_path: Path) -> None:
     assert [system["without_speech"]["words"] for system in found["systems"]] == [0, 2]
 
 
-def test_a_list_with_digits_is_spelled_in_the_language_of_each_utterance(tmp_path: Path) -> None:
+def test_digits_in_the_list_are_spelled_in_the_references_language(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("3\n")
     (tmp_path / "ref.jsonl").write_text('{"id": "a", "text": "press 3", "language": "en"}\n')
     (tmp_path / "hyp.jsonl").write_text('{"id": "a", "text": "press three"}\n')
