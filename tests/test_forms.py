@@ -1,4 +1,4 @@
-"""Positions and scores in whole models: they build, learn, ignore padding, and step as they read."""
+"""Position encodings and attention scores in whole models: training, padding and cached decoding."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return experiment_file(tmp_path_factory.mktemp("corpus"), train=12, dev=2)
 
 
-# ---- additive scores ------------------------------------------------------------------------------------------
+# ---- additive attention ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("attend", [fused, explicit, products, blockwise])
-def test_additive_scores_are_the_loop_over_pairs(attend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_additive_attention_equals_a_loop_over_pairs(attend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     form, (L, T, K) = Additive(12, 3).requires_grad_(False), (5, 7, 4)
     monkeypatch.setattr(additive, "MOST_SUMS", 2 * 2 * 3 * T * K)  # two queries at a time
@@ -74,7 +74,7 @@ def test_additive_scores_are_the_loop_over_pairs(attend: Any, monkeypatch: pytes
             torch.testing.assert_close(attention[b, h, i], shares, atol=1e-5, rtol=0)
 
 
-def test_gradients_of_additive_scores_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_additive_attention_gradients_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     form = Additive(8, 2).double()
     inputs = [torch.randn(1, 2, n, 4, dtype=torch.double, requires_grad=True) for n in (5, 6, 6)]
@@ -88,7 +88,7 @@ def test_gradients_of_additive_scores_do_not_depend_on_the_blocks(monkeypatch: p
 
 @pytest.mark.parametrize("heads", [1, 2])
 @torch.inference_mode()
-def test_weights_of_additive_attention_are_read_like_others(heads: int) -> None:
+def test_additive_attention_weights_give_word_times_and_evidence(heads: int) -> None:
     parts = small_model(decoder={"score": "additive", "heads": heads}, ctc=False)
     audio_BN, audio_len_B = pad_audio(noises(1.0, 0.5))
     memory = parts.model.encode(audio_BN, audio_len_B)
@@ -105,7 +105,7 @@ def test_weights_of_additive_attention_are_read_like_others(heads: int) -> None:
     again_BLV, _ = parts.model.decoder(tokens_BL, alone, gathered)
     torch.testing.assert_close(again_BLV, logits_BLV, atol=1e-4, rtol=0)
     torch.testing.assert_close(gathered.weight_BRT, attention_BHLT[:, -1], atol=1e-5, rtol=0)
-    assert attention_BHLT[0, -1].std(-1).min() > 1e-3, "weights that are all alike prove nothing"
+    assert attention_BHLT[0, -1].std(-1).min() > 1e-3, "uniform weights would prove nothing"
     words = WordTimer(parts.model, parts.tokenizer, 0.04).words(memory, spoken, prefix_BP, audio_BN, audio_len_B)
     assert [[w.text for w in text] for text in words] == [["hello"], ["we"]]
     heard = evidence(parts.model.decoder, memory, prefix_BP, spoken)
@@ -118,7 +118,7 @@ def test_weights_of_additive_attention_are_read_like_others(heads: int) -> None:
 
 @pytest.mark.parametrize("kind", OPTIONS)
 @torch.inference_mode()
-def test_padding_and_company_change_nothing(kind: str) -> None:
+def test_batching_and_padding_do_not_change_encoder_output(kind: str) -> None:
     model = small_model(encoder=OPTIONS[kind]).model
     audio = noises(1.5, 0.9, 0.05)
     together = model.encode(*pad_audio(audio))
@@ -135,7 +135,7 @@ def test_padding_and_company_change_nothing(kind: str) -> None:
 @pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @torch.inference_mode()
-def test_steps_give_what_reading_gives(kind: str, norm: str) -> None:
+def test_decoding_in_steps_equals_teacher_forcing(kind: str, norm: str) -> None:
     parts = small_model(encoder={**FORMS[kind], "norm": norm}, decoder={**FORMS[kind], "norm": norm, "layers": 2})
     decoder, memory = parts.model.decoder, parts.model.encode(*pad_audio(noises(1.0, 0.6)))
     tokens_BL = torch.randint(3, 9, (2, 12), generator=torch.Generator().manual_seed(2))
@@ -149,7 +149,7 @@ def test_steps_give_what_reading_gives(kind: str, norm: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMS)
-def test_order_is_heard_but_by_no_position(kind: str) -> None:
+def test_frame_order_matters_unless_position_is_none(kind: str) -> None:
     torch.manual_seed(0)
     layer = small_model(encoder=FORMS[kind]).model.encoder
     x_BTD = torch.randn(1, 9, 32)
@@ -164,14 +164,14 @@ def test_order_is_heard_but_by_no_position(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
-def test_every_weight_learns(kind: str, path: Path) -> None:
+def test_every_weight_is_trained(kind: str, path: Path) -> None:
     chosen = [f"model.encoder.{key}={value}" for key, value in OPTIONS[kind].items()]
     chosen += [f"model.decoder.{key}={value}" for key, value in OPTIONS[kind].items() if key not in NEAR]
     task, data = prepared(path, *chosen, "loss.ctc_weight=0.3", "data.max_duration_s=20", "decode.window_s=20")
     batch = data.dev_batch(list(data.train_cuts)[:3])
     before = {name: weight.detach().clone() for name, weight in task.model.named_parameters()}
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-3, weight_decay=0.0)
-    for _ in range(2):  # the biases of queries begin with no keys to tell apart
+    for _ in range(2):  # two, in case a weight has no gradient in the first step
         optimizer.zero_grad()
         task.combine(task.losses(batch), batch).backward()
         optimizer.step()
@@ -181,7 +181,7 @@ def test_every_weight_learns(kind: str, path: Path) -> None:
 
 @pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_cheaper_arithmetic_computes_nearly_the_same(kind: str, precision: Any) -> None:
+def test_low_precision_output_is_close_to_exact(kind: str, precision: Any) -> None:
     def model() -> Any:
         return small_model(encoder={**FORMS[kind], **NEAR["window"]}, decoder=FORMS[kind]).model
 
@@ -197,7 +197,7 @@ def test_cheaper_arithmetic_computes_nearly_the_same(kind: str, precision: Any) 
     assert (stepped - expected[:, -1].log_softmax(-1)).norm() < 0.2 * expected[:, -1].log_softmax(-1).norm()
 
 
-def test_a_model_with_new_parts_is_trained_drawn_and_read_again(path: Path, tmp_path: Path) -> None:
+def test_model_with_new_parts_trains_plots_and_reloads(path: Path, tmp_path: Path) -> None:
     options = ("model.encoder={position: transformer_xl, window: {left: 8, right: 8}, dim: 16, heads: 2, layers: 1}",)
     options += ("model.decoder.score=additive", f"out={tmp_path / 'run'}", "trainer.max_steps=2")
     folder = train(experiment(path, *options), Console(file=io.StringIO()))
@@ -207,7 +207,7 @@ def test_a_model_with_new_parts_is_trained_drawn_and_read_again(path: Path, tmp_
     assert len(texts(list(recognizer.transcribe_sources(sources(noises(1.0, 0.5)), words=True)))) == 2
 
 
-def test_the_default_is_what_it_was() -> None:
+def test_default_model_uses_plain_attention() -> None:
     model = small_model().model
     assert {type(m) for m in model.modules() if isinstance(m, Form)} == {Form}
     assert not [name for name in model.state_dict() if ".form." in name]
@@ -216,7 +216,7 @@ def test_the_default_is_what_it_was() -> None:
 # ---- learned positions of the encoder -------------------------------------------------------------------------
 
 
-def test_recordings_beyond_the_learned_positions_are_cut() -> None:
+def test_window_is_limited_to_the_learned_positions() -> None:
     parts = small_model(encoder={"position": "learned", "longest_s": 2.0}, window_s=30.0)
     recognizer = Recognizer(parts)
     assert recognizer.window_s == 2.0
@@ -234,9 +234,7 @@ def test_recordings_beyond_the_learned_positions_are_cut() -> None:
         ("augment.join_max_s=50", "augment.join_max_s=50 is longer than"),
     ],
 )
-def test_training_beyond_the_learned_positions_is_refused(
-    override: str, expected: str, path: Path, tmp_path: Path
-) -> None:
+def test_training_beyond_learned_positions_is_refused(override: str, expected: str, path: Path, tmp_path: Path) -> None:
     config = experiment(path, "model.encoder.position=learned", override, f"out={tmp_path / 'run'}")
     with pytest.raises(ConfigError) as caught:
         train(config, Console(file=io.StringIO()))
@@ -244,7 +242,7 @@ def test_training_beyond_the_learned_positions_is_refused(
     assert "\n" not in str(caught.value)
 
 
-# ---- what does not fit together -------------------------------------------------------------------------------
+# ---- incompatible options -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -263,7 +261,7 @@ def test_training_beyond_the_learned_positions_is_refused(
         ("{position: relative}", "'model.encoder.position'"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused_in_one_line(encoder: str, expected: str, tmp_path: Path) -> None:
+def test_incompatible_encoder_options_are_refused_in_one_line(encoder: str, expected: str, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(
         f"out: run\ndata: {{train: a, dev: b}}\ntrainer: {{max_steps: 10}}\nmodel: {{encoder: {encoder}}}\n"
@@ -274,7 +272,7 @@ def test_parts_that_do_not_fit_are_refused_in_one_line(encoder: str, expected: s
     assert "\n" not in str(caught.value)
 
 
-def test_the_decoder_s_parts_must_fit_too() -> None:
+def test_incompatible_decoder_options_are_refused() -> None:
     for decoder, expected in (
         ({"position": "rotary", "heads": 32}, "heads of width 1 must be even"),
         ({"position": "shaw", "score": "additive"}, "take score=dot"),
@@ -284,7 +282,7 @@ def test_the_decoder_s_parts_must_fit_too() -> None:
             ModelConfig(encoder=EncoderConfig(dim=32), decoder=decoder)
 
 
-def test_a_model_with_distances_is_not_adapted_to_remember_silence(path: Path, tmp_path: Path) -> None:
+def test_rotary_model_cannot_be_adapted_to_recall_padding(path: Path, tmp_path: Path) -> None:
     windowed = ("features.kind=whisper", "features.window_s=5", "model.encoder.position=rotary")
     save_model_folder(tmp_path, untrained(experiment(path, *windowed)))
     given = experiment(path).model_dump(exclude={"features", "model", "tokenizer"}, exclude_unset=True)
@@ -293,7 +291,7 @@ def test_a_model_with_distances_is_not_adapted_to_remember_silence(path: Path, t
         starting_point(config)
 
 
-def test_training_beyond_the_window_of_a_front_end_is_refused(path: Path, tmp_path: Path) -> None:
+def test_training_beyond_the_front_end_window_is_refused(path: Path, tmp_path: Path) -> None:
     window = "features={kind: whisper, n_mels: 20, window_s: 5}", "data.max_duration_s=6"
     with pytest.raises(ConfigError, match=r"^data\.max_duration_s=6 is longer than the 5 s of features\.window_s$"):
         train(experiment(path, *window, f"out={tmp_path / 'run'}"), Console(file=io.StringIO()))

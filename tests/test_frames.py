@@ -18,7 +18,7 @@ def memory(*frames: int) -> Memory:
     return Memory(torch.zeros(len(frames), max(frames), 4), torch.zeros(len(frames), max(frames)), torch.tensor(frames))
 
 
-def test_a_token_is_where_ctc_says_it_and_as_probable_as_there() -> None:
+def test_ctc_alignment_gives_token_frames_and_log_probs() -> None:
     path = [0, 5, 5, 0, 6, 0]  # the most probable token of each frame, by far
     log_prob_1TV = torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0))
     log_prob_1TV[0, range(6), path] += 9.0
@@ -32,7 +32,7 @@ def test_a_token_is_where_ctc_says_it_and_as_probable_as_there() -> None:
     assert align(memory(6), [(5, 5, 5, 5)], torch.zeros(1, 0)) == [None]
 
 
-def test_a_text_that_does_not_fit_is_spread_evenly() -> None:
+def test_text_without_alignment_is_spread_evenly() -> None:
     tokenizer = CharacterTokenizer.train(["ab "])
     loud_BN: Tensor = torch.ones(2, 8000)
     timer = FrameTimer(lambda *_: [None, None], tokenizer, RATE, FRAME_S)
@@ -45,13 +45,13 @@ def test_a_text_that_does_not_fit_is_spread_evenly() -> None:
     assert second == []
 
 
-def test_a_transducer_is_aligned_in_parts_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transducer_alignment_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(3)
     model = Transducer(LstmPredictor(8, 6, 1, 0.0), Joiner(4, 6, 5, 8)).eval()
     heard = Memory(torch.randn(1, 30, 4), torch.zeros(1, 30), torch.tensor([30]))
     align = TransducerAligner(model, BLANK)
     (whole,) = align(heard, [(5, 6, 6, 2)], torch.tensor([[1]]))
-    monkeypatch.setattr("asr.frames.MOST_LOGITS", 7 * 5 * 8)  # seven frames
+    monkeypatch.setattr("asr.frames.MOST_LOGITS", 7 * 5 * 8)  # seven frames at a time
     (parts,) = align(heard, [(5, 6, 6, 2)], torch.tensor([[1]]))
     assert whole is not None
     assert parts is not None

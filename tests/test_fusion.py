@@ -1,4 +1,4 @@
-"""A language model in the recognizer and on the command line; weights found on a manifest; texts that are drawn."""
+"""Language models in the recognizer and on the command line, tuning of weights, and sampling of texts."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("lm", [{"lm": "lm.arpa"}, {"lm": "words.arpa", "lm_unit": "word"}], ids=["tokens", "words"])
-def test_scores_add_up_with_ctc_and_phrases_and_a_weight_of_nothing_is_no_language_model(
-    folder: Path, lm: dict[str, str]
-) -> None:
+def test_fused_scores_add_up_and_weight_0_disables_the_lm(folder: Path, lm: dict[str, str]) -> None:
     options = {**JOINT, "phrases": folder / "names.txt", "phrase_bonus": 0.5}
     fusion = {**lm, "lm": folder / lm["lm"]}
     batch = pad_audio(noises(1.0, 0.5, 1.5))
@@ -64,7 +62,7 @@ def test_scores_add_up_with_ctc_and_phrases_and_a_weight_of_nothing_is_no_langua
         assert h.score == pytest.approx(total / (len(h.tokens) + (not h.truncated)), abs=1e-4)
 
 
-def test_fused_texts_are_the_same_in_any_company(folder: Path) -> None:
+def test_fused_texts_do_not_depend_on_the_batch(folder: Path) -> None:
     recognizer = Recognizer(small_model(**JOINT, lm=folder / "lm.arpa", lm_weight=0.4))
     audio = noises(1.0, 0.5, 1.5, 0.1, 0.75)
     alone = [recognizer.decode(*pad_audio([a]))[0][0].tokens for a in audio]
@@ -72,10 +70,10 @@ def test_fused_texts_are_the_same_in_any_company(folder: Path) -> None:
     assert [h[0].tokens for h in recognizer.decode(*pad_audio(audio[::-1]))] == alone[::-1]
 
 
-# ---- weights on a manifest ----------------------------------------------------------------------------------
+# ---- tuning on a manifest -----------------------------------------------------------------------------------
 
 
-def test_each_setting_reaches_what_evaluate_says_of_it(folder: Path, tmp_path: Path) -> None:
+def test_tune_scores_each_setting_as_evaluate_does(folder: Path, tmp_path: Path) -> None:
     recognizer = Recognizer(small_model(beam_size=3, lm=folder / "lm.arpa"))
     grid = {"lm_weight": [0.0, 0.5], "ctc_weight": [0.0, 0.4], "beam_size": [1.0, 3.0]}
     tried = tune(recognizer, folder / "dev.jsonl", grid).tried
@@ -89,7 +87,7 @@ def test_each_setting_reaches_what_evaluate_says_of_it(folder: Path, tmp_path: P
     assert best.report.values["cer"] == min(t.report.values["cer"] for t in tried)
 
 
-def test_a_narrower_beam_lessens_what_the_model_gives(folder: Path, tmp_path: Path) -> None:
+def test_narrower_beam_reduces_the_models_n_best(folder: Path, tmp_path: Path) -> None:
     save_model_folder(tmp_path / "several", small_model(beam_size=3, n_best=3))
     dev, model = folder / "dev.jsonl", ["--model", tmp_path / "several"]
     for words in (
@@ -105,7 +103,7 @@ def test_a_narrower_beam_lessens_what_the_model_gives(folder: Path, tmp_path: Pa
     assert (done.status, done.err) == (2, ["asr: decode.n_best: --n-best 3 needs --beam-size 3 or more"])
 
 
-def test_tune_goes_on_with_fewer_windows_where_memory_is_short(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tune_halves_the_batch_when_out_of_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer, dev, grid = Recognizer(small_model()), folder / "dev.jsonl", {"beam_size": [1.0, 3.0]}
     expected = [each.as_dict() for each in tune(recognizer, dev, grid).tried]
     tried, encode = [], BatchDecoder.encode
@@ -121,7 +119,7 @@ def test_tune_goes_on_with_fewer_windows_where_memory_is_short(folder: Path, mon
     assert tried == [4, 2, 2]
 
 
-def test_silence_is_tuned_on_as_it_is_scored(folder: Path, tmp_path: Path) -> None:
+def test_tune_and_evaluate_agree_on_a_silent_cut(folder: Path, tmp_path: Path) -> None:
     clips = [clip(tmp_path / "quiet.wav", np.zeros(8000), "nobody"), *read_cuts(folder / "dev.jsonl")]
     dev, recognizer = manifest(tmp_path / "dev.jsonl", clips), Recognizer(small_model())
     (tried,) = tune(recognizer, dev, {"beam_size": [1.0]}).tried
@@ -134,7 +132,7 @@ def test_silence_is_tuned_on_as_it_is_scored(folder: Path, tmp_path: Path) -> No
         noisy(noise, math.inf, 8000)
 
 
-def test_tune_prints_every_setting_the_best_one_and_what_its_rates_are_of(folder: Path) -> None:
+def test_tune_prints_every_setting_the_best_and_a_note_on_the_data(folder: Path) -> None:
     words = ["tune", folder / "dev.jsonl", "--model", folder / "model", "--lm", folder / "lm.arpa"]
     done = asr(*words, "--grid", "lm_weight=0,0.5", "--grid", "ctc_weight=0.3")
     assert done.status == 0
@@ -148,7 +146,7 @@ def test_tune_prints_every_setting_the_best_one_and_what_its_rates_are_of(folder
     assert [each["setting"] for each in json.loads(done.out)] == [{"lm_weight": 0.0}, {"lm_weight": 0.5}]
 
 
-def test_a_compressed_model_is_the_same(folder: Path, tmp_path: Path) -> None:
+def test_gzipped_language_model_is_the_same(folder: Path, tmp_path: Path) -> None:
     for name in ("a.arpa", "b.arpa.gz", "c.arpa.gz"):
         words = "lm", "ngram", folder / "texts.txt", "--model", folder / "model", "--out", tmp_path / name
         assert asr(*words).status == 0
@@ -161,17 +159,17 @@ def test_a_compressed_model_is_the_same(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["lm_weight", "lm_weight=", "lm_weight=a", "window_s=3", "=1"])
-def test_a_grid_is_names_and_numbers(word: str) -> None:
+def test_grid_takes_only_known_names_and_numbers(word: str) -> None:
     with pytest.raises(ConfigError, match="--grid "):
         parse_grid([word])
     assert parse_grid(["lm_weight=0,0.5", "beam_size=2"]) == {"lm_weight": [0.0, 0.5], "beam_size": [2.0]}
 
 
-# ---- drawing ------------------------------------------------------------------------------------------------
+# ---- sampling -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
-def test_drawn_texts_depend_on_the_audio_and_the_seed_alone(ctc_weight: float) -> None:
+def test_sampled_texts_depend_only_on_audio_and_seed(ctc_weight: float) -> None:
     audio, options = noises(1.0, 0.5, 1.5), {"temperature": 1.0, "top_p": 0.9, "n_best": 5, "ctc_weight": ctc_weight}
     recognizer = Recognizer(small_model(**options))
     together = recognizer.decode(*pad_audio(audio))
@@ -184,23 +182,23 @@ def test_drawn_texts_depend_on_the_audio_and_the_seed_alone(ctc_weight: float) -
     assert Recognizer(small_model(**options, seed=1)).decode(*pad_audio(audio)) != together
 
 
-def test_a_nucleus_of_next_to_nothing_is_greedy_search() -> None:
+def test_tiny_top_p_equals_greedy_search() -> None:
     batch = pad_audio(noises(1.0, 0.5, 1.5))
     greedy = Recognizer(small_model()).decode(*batch)
     drawn = Recognizer(small_model(temperature=1.0, top_p=1e-6)).decode(*batch)
     assert [h[0].tokens for h in drawn] == [h[0].tokens for h in greedy]
 
 
-# ---- mistakes -----------------------------------------------------------------------------------------------
+# ---- user errors --------------------------------------------------------------------------------------------
 
 
-def test_a_penalty_of_unknown_words_is_for_models_of_words(folder: Path) -> None:
+def test_unknown_word_penalty_needs_a_word_lm(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"^decode\.lm_unknown_penalty needs decode\.lm_unit \(--lm-unit\) word$"):
         Recognizer(small_model(lm=folder / "lm.arpa", lm_unknown_penalty=5.0))
     Recognizer(small_model(lm=folder / "words.arpa", lm_unit="word", lm_unknown_penalty=5.0))
 
 
-def test_a_mistake_is_one_line_and_status_2(folder: Path) -> None:
+def test_user_errors_are_one_line_with_status_2(folder: Path) -> None:
     model, wav, dev = folder / "model", folder / "a.wav", folder / "dev.jsonl"
     (folder / "broken.arpa").write_text("\\data\\\nngram 1=1\n\n\\1-grams:\nx </s>\n")
     (folder / "empty.txt").write_text("")

@@ -1,4 +1,4 @@
-"""The guards on made-up searches: which texts hold, which are cut, dropped or searched for again."""
+"""The guards on made-up search results: which texts are accepted, cut, dropped or searched again."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def evidence(positions: Sequence[int], no_speech: float | None = 0.1, log_prob: 
 
 
 def never(*args: object) -> list[Found]:
-    raise AssertionError("this is not to be asked")
+    raise AssertionError("must not be called")
 
 
 def tells(*answers: Evidence) -> Callable[[Sequence[int], Sequence[Found]], list[Evidence]]:
-    """Listen to window 0, 1, ...: each has the answer of its number."""
+    """Return a listener that answers for window i with the i-th answer."""
     return lambda windows, texts: [answers[i] for i in windows]
 
 
@@ -51,12 +51,12 @@ def one(text: Found, answer: Evidence, **options: object) -> Guarded:
     return result
 
 
-def test_a_probable_text_is_taken_without_a_closer_look() -> None:
+def test_probable_texts_are_accepted_without_evidence() -> None:
     texts = [found(WORDS, -0.69), found((), -5.0), found((7, 8) * 3 + (9,))]
     assert guarded(texts, never, None, never, OPTIONS) == [Guarded(tuple(t.tokens), t.log_prob) for t in texts]
 
 
-def test_a_doubtful_text_that_was_heard_stays_as_it_is() -> None:
+def test_doubtful_text_that_was_heard_is_kept() -> None:
     result = one(found(WORDS, -1.4, truncated=True), evidence(HEARD, 0.55))
     assert result == Guarded(WORDS, -1.4, True, 0.55, ())
 
@@ -65,7 +65,7 @@ def test_a_doubtful_text_that_was_heard_stays_as_it_is() -> None:
     ("log_prob", "no_speech", "guards"),
     [(-1.1, 0.7, ("no_speech",)), (-0.9, 0.7, ()), (-1.1, 0.5, ()), (-2.1, 0.1, ("improbable",)), (-1.9, None, ())],
 )
-def test_improbable_texts_are_dropped_sooner_where_nobody_seems_to_speak(
+def test_improbable_texts_are_dropped_sooner_if_speech_is_unlikely(
     log_prob: float, no_speech: float | None, guards: tuple[str, ...]
 ) -> None:
     result = one(found(WORDS, log_prob), evidence(HEARD, no_speech))
@@ -75,45 +75,45 @@ def test_improbable_texts_are_dropped_sooner_where_nobody_seems_to_speak(
 
 
 @pytest.mark.parametrize("positions", [(40,) * 6, (BEYOND,) * 6, (90, 70, 50, 40, 20, 1), (BEYOND, 3, BEYOND, 2, 1, 1)])
-def test_a_text_without_a_place_in_the_recording_is_dropped(positions: tuple[int, ...]) -> None:
+def test_text_heard_nowhere_in_the_recording_is_dropped(positions: tuple[int, ...]) -> None:
     assert one(found(WORDS, -0.8), evidence(positions)).guards == ("unheard",)
 
 
-def test_of_a_word_alone_more_is_asked_before_it_is_dropped() -> None:
+def test_single_word_is_dropped_only_on_stronger_evidence() -> None:
     assert one(found((7,), -0.8), evidence((BEYOND,), 0.3)).guards == ("unheard",)
     assert one(found((7,), -0.8), evidence((BEYOND,), 0.1)).guards == ()
     assert one(found((7,), -0.8), evidence((40,), 0.3)).guards == ()
 
 
-def test_a_text_is_cut_where_attention_comes_to_its_end() -> None:
+def test_text_is_cut_where_attention_stops_advancing() -> None:
     tokens = (*WORDS, *range(21, 29))
     result = one(found(tokens, -0.8, truncated=True), evidence((*HEARD, *[80] * 4, *[BEYOND] * 4), log_prob=-0.3))
     assert result == Guarded(WORDS, pytest.approx(-0.3), False, 0.1, ("loop_cut",))
     assert one(found(tokens[:-1], -0.8), evidence((*HEARD, *[80] * 7))).guards == ()
 
 
-def test_a_loop_is_cut_after_its_first_round() -> None:
+def test_loop_is_cut_after_its_first_round() -> None:
     tokens = (*WORDS, *(21, 22, 23) * 20, 21)
     positions = (*HEARD, 85, 90, 95, 96, 97, *[97] * 56)
     assert one(found(tokens, -0.1), evidence(positions)).tokens == tokens[:9]
-    # One in which nothing is heard anew is all invention.
+    # A loop during which attention does not advance is dropped as a whole.
     assert one(found((21, 22) * 30), evidence((1, 2, *[2] * 58))).guards == ("unheard",)
 
 
-def test_words_that_are_heard_again_and_again_stay() -> None:
+def test_heard_repetition_is_kept_unless_implausibly_long() -> None:
     tokens = (21, 22) * 5
     assert one(found(tokens), evidence(range(0, 50, 5))) == Guarded(tokens, -0.2, False, 0.1, ())
-    tokens = (21, 22) * 50  # as often as nobody says them
+    tokens = (21, 22) * 50  # more often than anybody says them
     assert compression_ratio(found(tokens).text) > OPTIONS.compression_ratio
     result = one(found(tokens), Evidence(range(100), FRAMES, [-0.2] * 100))
     assert result.guards == ("unheard",)
     tokens = (*WORDS, *tokens)
     assert one(found(tokens), Evidence(range(106), 110, [-0.2] * 106)).tokens == (*WORDS, 21, 22)
-    # What counts is whether the part that is left was heard.
+    # What counts is whether the text that is left after the cut was heard.
     assert one(found(tokens), Evidence([2] * 8 + [*range(98)], 110, [-0.2] * 106)).guards == ("unheard",)
 
 
-def test_a_loop_is_searched_for_again_until_a_sample_holds() -> None:
+def test_loop_is_sampled_again_until_a_text_is_accepted() -> None:
     loop = found((*WORDS, *[9] * 30))
     bad, improbable, good = found((*WORDS, *[8] * 30)), found(WORDS, -1.2), found(WORDS[::-1], -0.9)
     asked: list[tuple[list[int], float]] = []
@@ -132,7 +132,7 @@ def test_a_loop_is_searched_for_again_until_a_sample_holds() -> None:
     assert results[1] == Guarded(WORDS[::-1], -0.9, False, 0.1, ("fallback:0.2",))
 
 
-def test_what_no_sample_mends_is_cut() -> None:
+def test_loop_is_cut_if_no_sample_is_accepted() -> None:
     loop = found((*WORDS, *[9] * 30), truncated=True)
     samples = iter([found((*WORDS, *[8] * 30)), found(()), found(WORDS, -1.01), found((5,) * 40), found((7,), -3.0)])
     asked = []
@@ -158,7 +158,7 @@ cases = st.tuples(
 
 
 @given(st.lists(cases, max_size=5))
-def test_windows_do_not_disturb_each_other(drawn: list[tuple[list[int], float, bool, list[int]]]) -> None:
+def test_windows_are_judged_independently(drawn: list[tuple[list[int], float, bool, list[int]]]) -> None:
     texts = [found(tokens, log_prob, truncated=truncated) for tokens, log_prob, truncated, _ in drawn]
 
     def ask(windows: Sequence[int]) -> list[Guarded]:
@@ -177,7 +177,7 @@ def test_windows_do_not_disturb_each_other(drawn: list[tuple[list[int], float, b
 
 
 @given(st.lists(st.integers(0, 9), max_size=9), st.integers(0, 10))
-def test_advances_are_the_longest_rising_run(positions: list[int], frames: int) -> None:
+def test_advances_count_the_longest_rising_subsequence(positions: list[int], frames: int) -> None:
     def longest(part: list[int]) -> int:
         runs = itertools.chain.from_iterable(itertools.combinations(part, n) for n in range(len(part) + 1))
         rising = [r for r in runs if all(a < b for a, b in itertools.pairwise(r)) and all(p < frames for p in r)]
@@ -189,7 +189,7 @@ def test_advances_are_the_longest_rising_run(positions: list[int], frames: int) 
 
 
 @given(st.lists(st.integers(0, 1), max_size=16), st.integers(2, 4))
-def test_a_loop_is_the_same_tokens_again_and_again_at_the_end(tokens: list[int], times: int) -> None:
+def test_first_round_finds_repetitions_at_the_end(tokens: list[int], times: int) -> None:
     def loops(kept: int, size: int) -> bool:
         same = kept >= size and all(tokens[i] == tokens[i - size] for i in range(kept, len(tokens)))
         return same and len(tokens) - kept >= (times - 1) * size
@@ -198,31 +198,31 @@ def test_a_loop_is_the_same_tokens_again_and_again_at_the_end(tokens: list[int],
     assert first_round(tokens, times) == min(kept, default=len(tokens))
 
 
-def test_rounds_of_more_than_eight_tokens_are_no_loop() -> None:
+def test_rounds_longer_than_eight_tokens_are_not_a_loop() -> None:
     assert first_round([*range(8)] * 4, 4) == 8
     assert first_round([*range(9)] * 4, 4) == 36
 
 
-def test_silence_is_told_from_the_loudest_sample_of_the_recording_itself() -> None:
+def test_silence_is_judged_by_the_peak_within_the_real_length() -> None:
     audio_BN = torch.zeros(4, 1000)
     audio_BN[1, 3] = 0.001  # -60 dB
     audio_BN[2, :] = 0.0001  # -80 dB
-    audio_BN[3, 900] = 0.5  # behind its end
+    audio_BN[3, 900] = 0.5  # after the end of the recording
     assert silent(audio_BN, torch.tensor([1000, 1000, 1000, 900]), OPTIONS).tolist() == [True, False, True, True]
     assert silent(torch.zeros(1, 0), torch.tensor([0]), OPTIONS).tolist() == [True]
     assert math.isclose(compression_ratio(""), 0.0)
 
 
-# ---- a wider beam for what is improbable -------------------------------------------------------------------------
+# ---- a wider beam for improbable texts ---------------------------------------------------------------------------
 
 
-def test_an_improbable_text_gives_way_to_a_better_one() -> None:
+def test_improbable_text_is_replaced_by_a_better_one() -> None:
     texts = [
         found(WORDS, -0.49, score=-9.0),  # probable enough
         found(WORDS, -0.6, score=-0.6),
         found(WORDS, -0.6, score=-0.6),  # nothing better is found
-        found(WORDS, -0.6, score=-0.6),  # the same again, a rounding higher
-        found(WORDS, -0.8, score=-0.8),  # heard nowhere: dropped, and not to come back
+        found(WORDS, -0.6, score=-0.6),  # the same text with a slightly higher score
+        found(WORDS, -0.8, score=-0.8),  # heard nowhere: dropped and not searched again
     ]
     better = found((*WORDS, 17), -0.4, truncated=True, score=-0.4)
     answers = {1: better, 2: found((7,), -0.1, score=-0.61), 3: found(list(WORDS), -0.59, score=-0.59)}
@@ -234,7 +234,7 @@ def test_an_improbable_text_gives_way_to_a_better_one() -> None:
 
     listen = tells(*[evidence(HEARD, 0.3)] * 4, evidence([BEYOND] * 6, 0.3))
     results = guarded(texts, never, widen, listen, OPTIONS)
-    assert asked == [[1, 2, 3]], "once for all"
+    assert asked == [[1, 2, 3]], "one search for all windows"
     assert results[0] == Guarded(WORDS, -0.49)
     assert results[1] == Guarded(better.tokens, -0.4, True, None, ("beam:5",))
     assert results[2] == results[3] == Guarded(WORDS, -0.6)
@@ -242,7 +242,7 @@ def test_an_improbable_text_gives_way_to_a_better_one() -> None:
     assert guarded(texts, never, None, listen, OPTIONS) == [results[0], *[results[2]] * 3, results[4]]
 
 
-def test_a_text_of_the_wider_beam_that_does_not_hold_is_not_taken() -> None:
+def test_rejected_text_of_the_wider_beam_is_not_used() -> None:
     text, loop = found(WORDS, -0.6, score=-0.6), found((*WORDS, *[9] * 30), -0.3, score=-0.3)
     positions = (*HEARD, *[80] * 30)
     results = guarded([text], never, lambda windows: [loop], lambda *_: [evidence(positions)], OPTIONS)
@@ -250,7 +250,7 @@ def test_a_text_of_the_wider_beam_that_does_not_hold_is_not_taken() -> None:
 
 
 BEAM = 5
-# Nothing but the wider beam: no text is dropped or cut.
+# The wider beam alone: no text is dropped or cut.
 ALONE = {"enabled": True, "min_log_prob": -99, "heard_share": 0, "stalled_tokens": 999, "loop_times": 99}
 ALONE |= {"compression_ratio": 99, "wider_beam": BEAM}
 LENGTHS_S = (1.1, 0.5, 2.0, 1.6, 0.9, 1.3, 2.4, 0.7)
@@ -261,14 +261,14 @@ def model_of(**guards: object) -> Recognizer:
 
 
 def plain(beam_size: int) -> list[batch.Decoded]:
-    """What a search of this width finds in each window, alone and without guards."""
+    """Return what a search of this width finds in each window, alone and without guards."""
     decoder = Recognizer(small_model(beam_size=beam_size)).decoder
     return [decoder(*pad_audio([x_N]), [None])[0] for x_N in noises(*LENGTHS_S)]
 
 
-def test_the_recogniser_takes_the_better_of_two_searches_where_the_first_is_improbable(tmp_path: Path) -> None:
+def test_recognizer_takes_the_better_search_for_improbable_texts(tmp_path: Path) -> None:
     greedy, wide = plain(1), plain(BEAM)
-    threshold = sorted(result.log_prob for result in greedy)[6]  # six of eight are below, the seventh would gain, too
+    threshold = sorted(result.log_prob for result in greedy)[6]  # six of eight are below; the seventh would improve too
     expected, marked = [], []
     for first, second in zip(greedy, wide, strict=True):
         better = first.log_prob < threshold and second.hypotheses[0].score > first.hypotheses[0].score + 1e-6
@@ -292,7 +292,7 @@ def test_the_recogniser_takes_the_better_of_two_searches_where_the_first_is_impr
 
 
 @pytest.mark.parametrize(("beam_size", "wider_beam"), [(1, 1), (5, 5), (6, 5)])
-def test_no_text_is_searched_for_again_with_a_beam_that_is_not_wider(
+def test_no_second_search_unless_the_beam_is_wider(
     beam_size: int, wider_beam: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searches: list[int] = []
@@ -307,7 +307,7 @@ def test_no_text_is_searched_for_again_with_a_beam_that_is_not_wider(
 
 
 @pytest.mark.filterwarnings("ignore:.*length cap")
-def test_a_silent_window_is_not_searched_again_and_what_was_made_of_it_is_gone(
+def test_silent_window_is_not_searched_again_and_its_text_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[object] = []
@@ -320,4 +320,4 @@ def test_a_silent_window_is_not_searched_again_and_what_was_made_of_it_is_gone(
     assert (result.text, len(result.alternatives), asked) == ("", 1, [])
     assert result.segments[0].guards == ("silence",)
     plain = Recognizer(small_model(beam_size=3, n_best=3)).decoder
-    assert plain(*pad_audio([quiet_N]), [None])[0].hypotheses[0].tokens, "it invents a text"
+    assert plain(*pad_audio([quiet_N]), [None])[0].hypotheses[0].tokens, "the search must invent a text"

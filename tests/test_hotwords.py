@@ -1,4 +1,4 @@
-"""Phrases that are listened for in one call, whatever the model's options say."""
+"""Hotwords of a single call, in place of those of the model's options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def listening(path: Path, phrase: str) -> Recognizer:
     return Recognizer(small_model(phrases=path, phrase_bonus=500.0))
 
 
-def test_those_of_a_call_are_in_place_of_the_model_s(tmp_path: Path) -> None:
+def test_hotwords_of_a_call_replace_those_of_the_model(tmp_path: Path) -> None:
     hello, red = listening(tmp_path / "hello.txt", "hello"), listening(tmp_path / "red.txt", "red")
     plain = text(Recognizer(small_model()))
     assert len({text(hello), text(red), plain}) == 3
@@ -33,7 +33,7 @@ def test_those_of_a_call_are_in_place_of_the_model_s(tmp_path: Path) -> None:
     assert text(hello, hotwords=[]) == plain
     assert text(Recognizer(small_model()), hotwords=["red"], hotword_bonus=500) == text(red)
     assert text(red, hotword_bonus=0) == plain
-    assert text(hello) != text(red), "the model's own are as they were"
+    assert text(hello) != text(red), "the model's own phrases must not change"
 
 
 @pytest.mark.parametrize(
@@ -44,17 +44,17 @@ def test_those_of_a_call_are_in_place_of_the_model_s(tmp_path: Path) -> None:
         ([3], "^hotwords: each must be a name or a phrase, not 3$"),
     ],
 )
-def test_what_is_no_phrase_is_refused(given: Any, says: str) -> None:
+def test_invalid_hotwords_are_refused(given: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         text(Recognizer(small_model()), hotwords=given)
 
 
 @pytest.mark.parametrize(("bonus", "hotwords"), [(-1.0, ["red"]), (float("nan"), ["red"]), (1.0, None), (1.0, [])])
-def test_a_bonus_that_means_nothing_is_refused(bonus: float, hotwords: list[str] | None) -> None:
+def test_invalid_hotword_bonus_is_refused(bonus: float, hotwords: list[str] | None) -> None:
     with pytest.raises(ConfigError, match=r"^hotword_bonus .*: give a number from 0 on, and hotwords with it$"):
         text(Recognizer(small_model()), hotwords=hotwords, hotword_bonus=bonus)
 
 
-def test_a_decoder_that_takes_none() -> None:
+def test_hotwords_without_an_attention_decoder_are_refused() -> None:
     with pytest.raises(ConfigError, match="hotwords are for decoders of kind attention; this model's is none"):
         text(Recognizer(small_model(decoder={"kind": "none"})), hotwords=["hello"])

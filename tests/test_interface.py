@@ -1,4 +1,4 @@
-"""What `from asr import load_model, score` gives to those who call it from Python."""
+"""The Python interface: `from asr import load_model, score`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asr.config import DecodeConfig, DecodeKeys
 
 ROOT = Path(__file__).parents[1]
 RUN: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120, "check": False}
-# Strict about the caller and about what it is told of asr; what stands behind it is left out, as it takes 15 s.
+# Strict about the caller and the types it sees of asr; asr's dependencies are skipped, as they take 15 s.
 STRICT = """
 [mypy]
 strict = true
@@ -46,7 +46,7 @@ load_model("whisper-tiny.en", beam_size="5")
 
 
 def mypy(folder: Path, code: str) -> list[str]:
-    """What mypy has to say of a caller's code."""
+    """Return the lines that mypy prints on a caller's code."""
     (folder / "strict.ini").write_text(STRICT)
     (folder / "caller.py").write_text(code)
     done = subprocess.run(
@@ -58,7 +58,7 @@ def mypy(folder: Path, code: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_type_checker_knows_what_comes_back_and_finds_misspelt_options(tmp_path: Path) -> None:
+def test_type_checker_infers_results_and_finds_misspelt_options(tmp_path: Path) -> None:
     talk, scored, end = mypy(tmp_path, RIGHT)
     assert talk.endswith('Revealed type is "asr.transcript.Transcript"')
     assert scored.endswith('Revealed type is "asr.scoring.report.ScoreReport"')
@@ -68,11 +68,11 @@ def test_a_type_checker_knows_what_comes_back_and_finds_misspelt_options(tmp_pat
         assert expected in line
 
 
-def test_the_options_of_load_model_are_the_keys_of_decode() -> None:
+def test_load_model_options_are_the_keys_of_decode() -> None:
     assert DecodeKeys.__annotations__.keys() == DecodeConfig.model_fields.keys()
 
 
-def test_importing_asr_loads_nothing_else() -> None:
+def test_importing_asr_does_not_load_torch_numpy_or_pydantic() -> None:
     code = "import sys, asr; print({name.partition('.')[0] for name in sys.modules} - {*sys.stdlib_module_names})"
     done = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.append({str(ROOT)!r}); {code}"], **RUN)
     assert "asr" in done.stdout
@@ -81,7 +81,7 @@ def test_importing_asr_loads_nothing_else() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with the files and the model that the documents name."""
+    """The working folder, with the files and the model that the docs use."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ASR_CACHE", str(tmp_path / "cache"))
     save_model_folder(tmp_path / "cache" / "models" / "whisper-small", small_model(["en", "fr"]))
@@ -95,16 +95,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.filterwarnings("ignore:.*length cap")
-def test_what_the_readme_shows_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     _, shown = (ROOT / "README.md").read_text(encoding="utf-8").split("In Python:\n\n", 1)
-    code = textwrap.dedent(shown[: shown.index("\n\n`")]).replace("Asterisk", "hello")  # in the letters of the model
+    code = textwrap.dedent(shown[: shown.index("\n\n`")]).replace("Asterisk", "hello")  # spelt with the model's letters
     exec(compile(code, "README.md", "exec"), {"samples": np.repeat(noises(1.0)[0].numpy(), 6)})
     assert capsys.readouterr().out.count("WER") == 2
 
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.filterwarnings("ignore:.*length cap")
-def test_what_the_page_on_python_shows_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_examples_on_the_python_page_run(capsys: pytest.CaptureFixture[str]) -> None:
     shown, names = (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), dict[str, Any]()
     for code in re.findall(r"^    .*\n(?:\n?    .*\n)*", shown, re.MULTILINE):
         exec(compile(textwrap.dedent(code), "docs/python.md", "exec"), names)

@@ -1,4 +1,4 @@
-"""Every kind of decoder through the commands: training, going on, transcribing, evaluating; alone and in a batch."""
+"""Every kind of decoder through the commands: train, resume, transcribe, evaluate; alone and in a batch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SEARCHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
 KINDS = pytest.mark.parametrize("kind", SMALL)
-# The synthetic experiment guides attention, which these have none of; its decoder has keys that they lack.
+# These decoders have no attention to guide, and not all keys of the synthetic experiment's decoder.
 SHORT = (
     "loss.guided_attention.weight=0",
     "trainer.max_epochs=null",
@@ -67,7 +67,9 @@ def runs(config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 
 
 @pytest.mark.parametrize("kind", ["transducer", "mask_predict"])
-def test_a_run_goes_on_as_if_it_had_not_stopped(kind: str, runs: dict[str, Path], config: Path, tmp_path: Path) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(
+    kind: str, runs: dict[str, Path], config: Path, tmp_path: Path
+) -> None:
     for steps in (2, 4):
         done = asr("train", config, *overrides(kind, f"out={tmp_path}", f"trainer.max_steps={steps}"))
         assert done.status == 0, done.err
@@ -80,7 +82,9 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(kind: str, runs: dict[str, Path]
 
 
 @KINDS
-def test_its_model_transcribes_and_is_evaluated(kind: str, runs: dict[str, Path], config: Path, tmp_path: Path) -> None:
+def test_trained_model_transcribes_and_evaluates(
+    kind: str, runs: dict[str, Path], config: Path, tmp_path: Path
+) -> None:
     model, audio = runs[kind] / "model", config.parent / "dev-0.wav"
     told = asr("transcribe", audio, "--model", model, "--format", "json", "--words", "--dtype", "float32")
     assert told.status == 0, told.err
@@ -95,7 +99,7 @@ def test_its_model_transcribes_and_is_evaluated(kind: str, runs: dict[str, Path]
 
 
 @KINDS
-def test_a_model_folder_holds_all_of_it(kind: str, tmp_path: Path) -> None:
+def test_model_folder_round_trip_is_exact_and_checks_sizes(kind: str, tmp_path: Path) -> None:
     parts = small_model(decoder=SMALL[kind])
     save_model_folder(tmp_path, parts)
     again = load_model_folder(tmp_path)
@@ -130,7 +134,7 @@ def test_texts_are_the_same_alone_and_in_a_batch(
 
 
 @KINDS
-def test_an_utterance_has_the_same_loss_alone_and_in_a_batch(kind: str, config: Path) -> None:
+def test_loss_is_the_same_alone_and_in_a_batch(kind: str, config: Path) -> None:
     settings = experiment(config, *overrides(kind, "trainer.max_steps=1"))
     parts = untrained(settings)
     data, task = speech_data(settings, parts), SpeechTask(parts, settings)
@@ -145,7 +149,7 @@ def test_an_utterance_has_the_same_loss_alone_and_in_a_batch(kind: str, config: 
 
 @KINDS
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_cheaper_arithmetic_serves_every_kind(kind: str, precision: Any) -> None:
+def test_low_precision_works_for_every_kind(kind: str, precision: Any) -> None:
     recognizer = Recognizer(small_model(decoder=SMALL[kind]), precision=precision)
     found = recognizer.decode(*pad_audio(noises(1.0, 0.4, 0.7)))
     assert all(hypotheses[0].tokens for hypotheses in found)
@@ -153,7 +157,7 @@ def test_cheaper_arithmetic_serves_every_kind(kind: str, precision: Any) -> None
 
 
 @KINDS
-def test_a_run_may_start_from_such_a_model(kind: str, runs: dict[str, Path], config: Path, tmp_path: Path) -> None:
+def test_run_can_start_from_a_trained_model(kind: str, runs: dict[str, Path], config: Path, tmp_path: Path) -> None:
     settings = experiment(config, *overrides(kind, f"out={tmp_path}", "trainer.max_steps=1"))
     brought = {"features", "model", "tokenizer"}
     plain = settings.model_dump(exclude=brought) | {"init": runs[kind] / "model", "adapt": AdaptConfig(dropout=0.3)}
@@ -194,7 +198,7 @@ def test_a_run_may_start_from_such_a_model(kind: str, runs: dict[str, Path], con
         (["model.decoder={kind: transducer, predictor: convolution, layers: 2}"], "layers is for predictor=lstm"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_one_line(config: Path, changes: list[str], expected: str) -> None:
+def test_inconsistent_configuration_is_refused_in_one_line(config: Path, changes: list[str], expected: str) -> None:
     with pytest.raises(ConfigError, match=expected) as caught:
         experiment(config, "loss.guided_attention.weight=0", *changes)
     assert "\n" not in str(caught.value)
@@ -222,17 +226,17 @@ def test_what_makes_no_sense_is_refused_with_one_line(config: Path, changes: lis
         ("none", {"phrases": Path("list.txt")}, "decode.phrases (--hotwords) is for decoders of kind attention"),
     ],
 )
-def test_options_without_a_use_are_refused(kind: str, options: dict[str, Any], expected: str) -> None:
+def test_decode_options_of_other_kinds_are_refused(kind: str, options: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(expected)) as caught:
         Recognizer(small_model(decoder=SMALL[kind], **options))
     assert "\n" not in str(caught.value)
 
 
-def test_a_language_that_is_not_given_is_asked_for_where_it_matters() -> None:
+def test_missing_language_is_refused_where_it_matters() -> None:
     audio_BN, len_B = pad_audio(noises(1.0))
     for kind in SMALL:
         recognizer = Recognizer(small_model(["en", "es"], decoder=SMALL[kind]))
-        if kind == "none":  # CTC knows nothing of languages
+        if kind == "none":  # CTC does not use the language
             assert recognizer.decode(audio_BN, len_B) == recognizer.decode(audio_BN, len_B, ["es"])
             continue
         with pytest.raises(AsrError, match="cannot detect the language: give it, one of en, es"):
@@ -243,7 +247,7 @@ def test_a_language_that_is_not_given_is_asked_for_where_it_matters() -> None:
         assert alone.decode(audio_BN, len_B) == alone.decode(audio_BN, len_B, ["en"])
 
 
-def test_the_language_is_told_to_the_prediction_network() -> None:
+def test_transducer_output_depends_on_the_language() -> None:
     recognizer = Recognizer(small_model(["en", "es"], decoder=SMALL["transducer"]))
     audio_BN, len_B = pad_audio(noises(1.0))
     assert recognizer.decode(audio_BN, len_B, ["en"]) != recognizer.decode(audio_BN, len_B, ["es"])
@@ -253,7 +257,7 @@ def test_the_language_is_told_to_the_prediction_network() -> None:
     ("kind", "ctc"),
     [("none", True), ("transducer", True), ("transducer", False), ("mask_predict", True), ("mask_ctc", True)],
 )
-def test_words_have_times_in_order_whatever_stands_beside(kind: str, ctc: bool) -> None:
+def test_word_times_are_ordered_and_do_not_depend_on_the_batch(kind: str, ctc: bool) -> None:
     recognizer = Recognizer(small_model(decoder=SMALL[kind], ctc=ctc))
     audio = noises(1.0, 0.5, 1.5, 0.04)
     together = recognizer.decoder(*pad_audio(audio), [None] * 4, words=True)
@@ -270,13 +274,13 @@ def test_words_have_times_in_order_whatever_stands_beside(kind: str, ctc: bool) 
         assert all(0 <= t <= len(waveform_N) / 8000 for t in times)
 
 
-def test_without_ctc_and_an_alignment_of_its_own_a_model_tells_no_times() -> None:
+def test_mask_predict_word_times_need_a_ctc_head() -> None:
     recognizer = Recognizer(small_model(decoder=SMALL["mask_predict"], ctc=False))
     with pytest.raises(ConfigError, match="decoders of kind mask_predict need a CTC head for word times"):
         recognizer.decoder(*pad_audio(noises(1.0)), [None], words=True)
 
 
-def test_a_prompt_is_refused_by_all_of_them() -> None:
+def test_prompts_are_refused_by_every_kind() -> None:
     for kind in SMALL:
         with pytest.raises(AsrError, match="takes no prompt"):
             Recognizer(small_model(decoder=SMALL[kind])).decoder.previous("hello")

@@ -1,4 +1,4 @@
-"""Estimated probabilities against Chen and Goodman's formula written out slowly, and what a whole model file says."""
+"""Kneser-Ney estimates against a plain implementation of Chen and Goodman's formula, and whole model files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model(tmp_path: Path) -> Path:
 
 
 class Slow:
-    """Interpolated modified Kneser-Ney by its definition: counts of different words on the left, recursively."""
+    """Interpolated modified Kneser-Ney by its recursive definition, with counts of distinct left words."""
 
     def __init__(self, texts: Sequence[Sequence[int]], words: int, order: int) -> None:
         self.words, self.order = words, order
@@ -70,10 +70,10 @@ def some_texts(seed: int, count: int = 60) -> list[list[int]]:
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
 @pytest.mark.parametrize("seed", range(2))
-def test_probabilities_are_those_of_the_formula_and_sum_to_one(order: int, seed: int, tmp_path: Path) -> None:
+def test_probabilities_match_the_formula_and_sum_to_one(order: int, seed: int, tmp_path: Path) -> None:
     texts, words = some_texts(seed), 8  # 7 is never seen
     slow = Slow(texts, words, order)
-    tokenizer = CharacterTokenizer.train(["abcde"])  # as many tokens of text
+    tokenizer = CharacterTokenizer.train(["abcde"])  # one letter for each word
     names = ["<s>", "</s>", "<unk>", *"abcde"]
     write_arpa(tmp_path / "lm.arpa", estimate(texts, words, order), names)
     scorer = TokenNGrams(tmp_path / "lm.arpa", tokenizer)
@@ -87,17 +87,17 @@ def test_probabilities_are_those_of_the_formula_and_sum_to_one(order: int, seed:
             assert row == pytest.approx([slow(w, heard) for w in range(1, words)], abs=1e-5)
 
 
-def test_discounts_follow_from_the_counts_where_there_are_enough() -> None:
+def test_discounts_are_estimated_from_sufficient_counts() -> None:
     slow = Slow(some_texts(3, 400), 8, 4)
-    assert slow.discounts(4) != (0.5, 1.0, 1.5), "a test of the formula needs more than the fallback"
+    assert slow.discounts(4) != (0.5, 1.0, 1.5), "the formula is only tested if the fallback is not used"
     found = estimate(some_texts(3, 400), 8, 4)
     for words, prob in zip(found[3].words_Ek.tolist(), found[3].prob_E.tolist(), strict=True):
         assert prob == pytest.approx(slow(words[-1], tuple(words[:-1])), abs=1e-9)
 
 
-def test_texts_become_a_file_of_tokens_or_of_words(model: Path, tmp_path: Path) -> None:
+def test_ngrams_are_trained_on_tokens_or_words(model: Path, tmp_path: Path) -> None:
     texts, tokenizer = tmp_path / "texts.txt", CharacterTokenizer.load(model)
-    texts.write_text("Hello world\n\nhello, hold\n")  # the normaliser of the model takes case and commas away
+    texts.write_text("Hello world\n\nhello, hold\n")  # the model's normaliser removes case and commas
     made = train_ngrams([texts], model, 3, tmp_path / "lm.arpa")
     assert (made.texts, made.units) == (2, 2 + tokenizer.vocab_size - 3)
     row = after(TokenNGrams(tmp_path / "lm.arpa", tokenizer), [tokenizer.encode("hell")])[0]
@@ -114,7 +114,7 @@ def test_texts_become_a_file_of_tokens_or_of_words(model: Path, tmp_path: Path) 
         train_ngrams([texts], model, 3, tmp_path / "lm.arpa")
 
 
-def test_a_word_that_is_never_seen_is_unknown() -> None:
+def test_unknown_word_has_a_positive_probability() -> None:
     (one,) = estimate([[3], [4]], 5, 1)
     assert one.prob_E[BEGIN] == 0
     assert one.prob_E[UNKNOWN] > 0

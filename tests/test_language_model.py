@@ -1,4 +1,4 @@
-"""Our own Transformer as a language model: cached as uncached, resumed as uninterrupted, and in the search."""
+"""The Transformer language model: cached steps, exact resume, and use in the search."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def untrained(norm: str = "pre", vocab_size: int = 11) -> LanguageModel:
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @torch.no_grad()
-def test_token_by_token_is_all_at_once_in_any_order_and_company(norm: str) -> None:
+def test_cached_steps_equal_the_full_pass_under_reordering(norm: str) -> None:
     model = untrained(norm)
     tokens_BL = torch.randint(4, 11, (3, 20), generator=torch.Generator().manual_seed(2))
     whole_BLV = model(torch.cat([torch.ones(3, 1, dtype=torch.long), tokens_BL], 1), torch.tensor([21, 21, 21]))
@@ -53,7 +53,7 @@ def test_token_by_token_is_all_at_once_in_any_order_and_company(norm: str) -> No
 
 
 @torch.no_grad()
-def test_padding_changes_nothing_and_the_loss_is_that_of_the_tokens_one_by_one() -> None:
+def test_batched_loss_equals_the_sum_over_single_tokens() -> None:
     model = untrained()
     texts = [[1, 5, 6, 2], [1, 4, 4, 9, 8, 7, 2], [1, 2]]
     total = 0.0
@@ -96,7 +96,7 @@ def experiment(folder: Path, out: str, **trainer: int) -> LanguageExperimentConf
     )
 
 
-def test_a_run_that_goes_on_is_one_that_was_never_stopped(folder: Path) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(folder: Path) -> None:
     told: list[str] = []
     whole = train_language_model(experiment(folder, "whole"), told.append)
     found = [float(line.split()[4]) for line in told if line.startswith("step")]
@@ -118,7 +118,7 @@ def test_a_run_that_goes_on_is_one_that_was_never_stopped(folder: Path) -> None:
 
 
 @torch.no_grad()
-def test_it_joins_the_beam_and_a_weight_of_nothing_is_none(folder: Path) -> None:
+def test_lm_takes_part_in_the_search_unless_its_weight_is_0(folder: Path) -> None:
     tokenizer = small_model().tokenizer
     settings = LanguageFolderConfig(kind="language_model", model=SMALL)
     save_model_folder(folder / "lm", LanguageFolder(settings, untrained("pre", tokenizer.vocab_size), tokenizer))
@@ -137,7 +137,7 @@ def test_it_joins_the_beam_and_a_weight_of_nothing_is_none(folder: Path) -> None
             assert h.parts["lm"] == pytest.approx(-float(summed_loss(model, [text])[0]), abs=1e-3)
 
 
-def test_what_is_no_language_model_or_of_other_tokens_is_refused(folder: Path) -> None:
+def test_unusable_language_models_are_refused(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no language model: .*key 'kind' is missing|unknown key"):
         Recognizer(small_model(lm=folder / "speech"))
     with pytest.raises(CheckpointError, match=r"no language model .config.yaml is missing"):
@@ -155,7 +155,7 @@ def test_what_is_no_language_model_or_of_other_tokens_is_refused(folder: Path) -
         Recognizer(small_model(lm=folder / "other", lm_unit="word"))
 
 
-def test_mistakes_of_a_run_are_one_line(folder: Path) -> None:
+def test_user_errors_of_lm_train_are_one_line(folder: Path) -> None:
     (folder / "run.yaml").write_text("trainer: {max_steps: 3}\n")
     done = asr("lm", "train", folder / "run.yaml")
     assert (done.status, len(done.err)) == (2, 1)
@@ -174,14 +174,14 @@ def test_mistakes_of_a_run_are_one_line(folder: Path) -> None:
         assert says in done.err[0]
 
 
-def test_texts_are_one_file_or_a_list_of_them() -> None:
+def test_texts_can_be_one_file_or_a_list() -> None:
     path = CONF / "prompts" / "lm-en.yaml"
     config = read_config(LanguageExperimentConfig, path, ["data.train=a.txt", "data.dev=[b.txt, c.txt]"])
     assert config.data.train == (Path("a.txt"),)
     assert config.data.dev == (Path("b.txt"), Path("c.txt"))
 
 
-def test_the_configuration_is_printed_as_that_of_a_speech_model() -> None:
+def test_print_config_prints_and_does_not_train() -> None:
     done = asr("lm", "train", CONF / "prompts" / "lm-en.yaml", "out=here", "data.train=a.txt", "--print-config")
     assert (done.status, done.err) == (0, [])
     printed = parse_yaml(done.out, "printed")
@@ -190,6 +190,6 @@ def test_the_configuration_is_printed_as_that_of_a_speech_model() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("lm-*.yaml")), ids=lambda path: path.name)
-def test_every_experiment_is_built(path: Path) -> None:
+def test_every_lm_configuration_builds(path: Path) -> None:
     config = read_config(LanguageExperimentConfig, path)
     assert len(build_language_model(config.model, 30, 1).layers) == config.model.layers

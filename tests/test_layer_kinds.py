@@ -1,4 +1,4 @@
-"""Whole models of every kind of layer and norm: padding, batching, caches and precision change nothing; all learns."""
+"""Whole models of every kind of layer and norm: batching, caching, low precision, gradients and refused options."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ each_kind = pytest.mark.parametrize("encoder", KINDS, ids=lambda kind: "-".join(
 
 
 def of_kind(encoder: dict[str, Any], **options: Any) -> ModelFolder:
-    """A model whose decoder has the encoder's norms; their statistics are those of some noise."""
+    """Return a model with the same norms in encoder and decoder and their running statistics from noise."""
     decoder = {"normalization": encoder.get("normalization", "layer")}
     parts = small_model(encoder=encoder, decoder=decoder, **options)
     for weight in parts.model.parameters():
-        weight.data /= 2 if weight.dim() > 1 else 1  # rounding grows with them
+        weight.data /= 2 if weight.dim() > 1 else 1  # large weights amplify rounding
     parts.model.train()
     for _ in range(2):
         memory = parts.model.encode(*pad_audio(noises(1.0, 0.4, 0.7, seed=3)))
@@ -51,13 +51,13 @@ def of_kind(encoder: dict[str, Any], **options: Any) -> ModelFolder:
 
 
 def same(found: Tensor, expected: Tensor) -> None:
-    """Equal but for rounding; without norms, or where their statistics still lag, states are far from 1."""
+    """Check equality up to rounding; without norms, or with statistics that still lag, states can be large."""
     torch.testing.assert_close(found, expected, atol=1e-5 * max(1.0, float(expected.abs().max())), rtol=0)
 
 
 @each_kind
 @torch.inference_mode()
-def test_a_recording_alone_is_the_same_in_any_batch(encoder: dict[str, Any]) -> None:
+def test_encoder_output_does_not_depend_on_the_batch(encoder: dict[str, Any]) -> None:
     model, audio = of_kind(encoder).model, noises(1.0, 0.4, 0.05, 0.7)
     audio_BN, len_B = pad_audio(audio)
     for extra in (0, 801, 16_000):
@@ -70,11 +70,11 @@ def test_a_recording_alone_is_the_same_in_any_batch(encoder: dict[str, Any]) -> 
 
 @each_kind
 @torch.inference_mode()
-def test_silence_that_fills_a_window_is_input_to_every_kind(encoder: dict[str, Any]) -> None:
+def test_padding_keep_encodes_the_silence_of_the_window(encoder: dict[str, Any]) -> None:
     window = WhisperFeaturesConfig(sample_rate_hz=8000, n_mels=20, window_s=4.0)
     model = of_kind({**encoder, "padding": "keep"}, features=window).model
     together, alone = model.encode(*pad_audio(noises(1.0, 0.4))), model.encode(*pad_audio(noises(1.0, 0.4)[1:]))
-    assert together.states_BTD.shape[1] == 50  # frames of 40 ms
+    assert together.states_BTD.shape[1] == 50  # frames of 80 ms
     same(together.states_BTD[1:], alone.states_BTD)
 
 
@@ -92,7 +92,7 @@ def test_decoding_step_by_step_equals_teacher_forcing(normalization: str) -> Non
 
 @each_kind
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_cheaper_arithmetic_computes_nearly_the_same(encoder: dict[str, Any], precision: str) -> None:
+def test_low_precision_output_is_close_to_exact(encoder: dict[str, Any], precision: str) -> None:
     exact, cheap = of_kind(encoder), of_kind(encoder)
     set_precision(cheap.model, precision)
     audio_BN, len_B = pad_audio(noises(1.0, 0.7))
@@ -103,7 +103,7 @@ def test_cheaper_arithmetic_computes_nearly_the_same(encoder: dict[str, Any], pr
 
 
 @each_kind
-def test_a_model_folder_holds_all_of_it(encoder: dict[str, Any], tmp_path: Path) -> None:
+def test_model_folder_round_trip_is_exact(encoder: dict[str, Any], tmp_path: Path) -> None:
     parts = of_kind(encoder)
     save_model_folder(tmp_path, parts)
     again = load_model_folder(tmp_path)
@@ -123,7 +123,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @each_kind
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_every_weight_takes_part_in_a_step(path: Path, encoder: dict[str, Any], precision: str) -> None:
+def test_every_weight_gets_a_finite_nonzero_gradient(path: Path, encoder: dict[str, Any], precision: str) -> None:
     chosen = [f"model.encoder.{name}={value}" for name, value in encoder.items()]
     config = experiment(path, *chosen, f"model.decoder.normalization={encoder.get('normalization', 'layer')}")
     parts = untrained(config)
@@ -136,7 +136,7 @@ def test_every_weight_takes_part_in_a_step(path: Path, encoder: dict[str, Any], 
         assert weight.grad.any(), name
 
 
-# ---- what is refused ------------------------------------------------------------------------------------------
+# ---- refused options ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -157,14 +157,14 @@ def test_every_weight_takes_part_in_a_step(path: Path, encoder: dict[str, Any], 
         ("{normalization: group}", "'layer', 'rms', 'batch' or 'power'"),
     ],
 )
-def test_what_makes_no_sense_is_refused(path: Path, encoder: str, line: str) -> None:
+def test_inconsistent_encoder_options_are_refused(path: Path, encoder: str, line: str) -> None:
     with pytest.raises(ConfigError, match=line) as caught:
         experiment(path, f"model.encoder={encoder}")
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("layer", ["conformer", "lstm"])
-def test_silence_is_remembered_by_a_transformer_alone(path: Path, tmp_path: Path, layer: str) -> None:
+def test_recall_padding_is_refused_for_other_layers(path: Path, tmp_path: Path, layer: str) -> None:
     window = ("features.kind=whisper", "features.window_s=5", f"model.encoder.layer={layer}")
     line = rf"padding=recall is for layer=transformer: layer={layer} needs all frames"
     with pytest.raises(ConfigError, match=line):
@@ -177,7 +177,7 @@ def test_silence_is_remembered_by_a_transformer_alone(path: Path, tmp_path: Path
         starting_point(experiment(own, f"init={tmp_path}", "adapt.padding=recall"))
 
 
-def test_an_lstm_needs_no_heads_and_knows_the_order(path: Path) -> None:
+def test_lstm_encoder_has_no_attention_or_positions(path: Path) -> None:
     config = experiment(path, "model.encoder.layer=lstm", "model.encoder.heads=3", "model.decoder.heads=2")
     encoder = untrained(config).model.eval().encoder
     assert not any("attention" in name or "position" in name for name, _ in encoder.named_parameters())

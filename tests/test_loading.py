@@ -1,4 +1,4 @@
-"""A recogniser from a name or a folder, with the options of the caller over the model's own."""
+"""Loading a recogniser by name or folder; the caller's options override the model's."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from asr.errors import ConfigError
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where models are looked for by name."""
+    """The folder in which models are found by name."""
     monkeypatch.setenv("ASR_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "cache" / "models"
 
 
-def test_load_model(cache: Path) -> None:
+def test_load_model_overrides_the_models_options(cache: Path) -> None:
     save_model_folder(cache / "whisper-tiny.en", small_model(beam_size=2))
     recognizer = package.load_model("whisper-tiny.en")
     assert isinstance(recognizer, package.Recognizer)
@@ -38,7 +38,7 @@ def test_load_model(cache: Path) -> None:
     save_model_folder(cache / "listening", small_model(phrases=names, phrase_bonus=2.0))
     assert package.load_model(cache / "listening").options.phrase_bonus == 2.0
     assert package.load_model(cache / "listening", phrases=None).options == DecodeConfig()
-    save_model_folder(cache / "weighing", small_model(phrase_bonus=1.0, lm_weight=0.5))  # weigh nothing so far
+    save_model_folder(cache / "weighing", small_model(phrase_bonus=1.0, lm_weight=0.5))  # without effect so far
     assert package.load_model(cache / "weighing").options == DecodeConfig()
     assert package.load_model(cache / "weighing", phrases=names).options.phrase_bonus == 1.0
     save_model_folder(cache / "several", small_model(beam_size=10, n_best=5))

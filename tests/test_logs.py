@@ -1,4 +1,4 @@
-"""The table of a run's metrics, after kills and full disks."""
+"""The metrics table of a run, after kills and full disks."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def steps(folder: Path) -> list[int]:
     return [int(row["step"]) for row in read_metrics(folder)]
 
 
-def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
-    table(tmp_path, "loss,step\n3.5,9\n3.25,1")  # it was to be 19
+def test_truncated_row_is_left_out(tmp_path: Path) -> None:
+    table(tmp_path, "loss,step\n3.5,9\n3.25,1")  # 19, cut off
     assert steps(tmp_path) == [9]
     table(tmp_path, "loss,st", start=2)
     assert steps(tmp_path) == [9]
 
 
-def test_a_hundred_starts_stand_in_their_order(tmp_path: Path) -> None:
+def test_more_than_99_starts_are_in_order(tmp_path: Path) -> None:
     for start in (9, 10, 99, 100, 101):
         table(tmp_path, f"loss,step\n1,{start}\n", start)
     assert [path.parent.name for path in metrics_files(tmp_path)] == [f"start-{n:02}" for n in (9, 10, 99, 100, 101)]
     assert steps(tmp_path) == [9, 10, 99, 100, 101]
 
 
-def test_a_wider_header_never_costs_the_rows_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adding_a_column_never_loses_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = MetricsTable(tmp_path)
     written.log_metrics({"loss": 1.5}, 0)
     written.save()
@@ -66,7 +66,7 @@ def test_a_wider_header_never_costs_the_rows_there_are(tmp_path: Path, monkeypat
     ]
 
 
-def test_an_error_of_a_thread_that_is_raised_elsewhere_too_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_os_errors_of_threads_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(error: Exception) -> None:
         raise error
 

@@ -11,7 +11,7 @@ import torch
 from asr import losses
 
 
-def test_cross_entropy_by_hand_and_padding() -> None:
+def test_smoothed_cross_entropy_equals_a_loop_and_ignores_padding() -> None:
     logits_BLV = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
     targets_BL, len_B = torch.tensor([[1, 2, 3, 0], [4, 0, 0, 0]]), torch.tensor([3, 1])
     got = losses.cross_entropy(logits_BLV, targets_BL, len_B, smoothing=0.1)
@@ -38,13 +38,13 @@ def test_ctc_equals_the_sum_over_paths() -> None:
         assert got[b].item() == pytest.approx(-math.log(total), abs=1e-4)
 
 
-def test_ctc_fits() -> None:
+def test_ctc_fits_counts_the_blank_between_repeats() -> None:
     assert losses.ctc_fits(3, [1, 1])
     assert not losses.ctc_fits(2, [1, 1])
     assert losses.ctc_fits(2, [1, 2])
 
 
-def test_guided_attention_by_hand() -> None:
+def test_guided_attention_equals_a_loop() -> None:
     attention_BHLT = torch.rand(2, 3, 4, 6, generator=torch.Generator().manual_seed(2)).softmax(-1)
     len_B, frames_B = torch.tensor([4, 2]), torch.tensor([6, 5])
     got = losses.guided_attention(attention_BHLT, len_B, frames_B, width=0.3)

@@ -1,4 +1,4 @@
-"""Masked decoders: their rounds against plain loops, what they see, and how training masks tokens."""
+"""Masked decoders: their iterations against plain loops, what tokens see, and masking in training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAYERS = {"layers": 2, "heads": 2, "feed_forward": 32}
 
 
 def fill(tokens_NL: Tensor, len_N: Tensor) -> Tensor:
-    """Log-probabilities that depend on a text's own tokens, each place on all of them."""
+    """Return log-probabilities that depend, at each position, on all tokens of the text."""
     found = []
     for tokens_L, length in zip(tokens_NL, len_N.tolist(), strict=True):
         seed = hash(tuple(tokens_L[:length].tolist())) % 2**31
@@ -40,7 +40,7 @@ def filler(count: int) -> Filler:
 
 
 def predicted(tokens: list[int]) -> tuple[list[int], list[float]]:
-    """The best token of each place of one text, and its log-probability."""
+    """Return the best token at each position of one text and its log-probability."""
     log_prob_LV = fill(torch.tensor([[START, *tokens]]), torch.tensor([len(tokens) + 1]))[0, 1:]
     rows = [[-math.inf if v in (MASK, START) else x for v, x in enumerate(row)] for row in log_prob_LV.tolist()]
     return [row.index(max(row)) for row in rows], [max(row) for row in rows]
@@ -57,7 +57,7 @@ def mask_predict_by_loop(length: int, rounds: int) -> tuple[list[int], list[floa
 
 
 @pytest.mark.parametrize("rounds", [1, 3, 4, 10])
-def test_mask_predict_is_the_plain_loop(rounds: int) -> None:
+def test_mask_predict_equals_a_plain_loop(rounds: int) -> None:
     lengths = [5, 1, 9, 0, 4]
     found = mask_predict(filler(5), torch.tensor(lengths), rounds)
     for row, values, length in zip(found.tokens_NL.tolist(), found.log_prob_NL.tolist(), lengths, strict=True):
@@ -79,7 +79,7 @@ def refine_by_loop(tokens: list[int], unsure: set[int], rounds: int) -> list[int
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 5, 10])
-def test_the_refinement_is_the_plain_loop(rounds: int) -> None:
+def test_refinement_equals_a_plain_loop(rounds: int) -> None:
     torch.manual_seed(3)
     lengths = [6, 3, 8, 1]
     tokens_NL = torch.randint(2, VOCAB, (4, 8))
@@ -92,7 +92,7 @@ def test_the_refinement_is_the_plain_loop(rounds: int) -> None:
         assert ((found.log_prob_NL[n] != 0) == (masked_NL[n] & (torch.arange(8) < length))).all()
 
 
-def test_the_lowest_are_marked_among_those_that_may_be() -> None:
+def test_lowest_marks_only_eligible_positions() -> None:
     value_NL = torch.tensor([[3.0, -math.inf, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
     among_NL = torch.tensor([[True, True, True, False], [False, True, True, True]])
     expected = [[False, True, True, False], [False, True, True, False]]
@@ -100,7 +100,7 @@ def test_the_lowest_are_marked_among_those_that_may_be() -> None:
     assert lowest(value_NL, among_NL, torch.tensor([9, 0])).tolist() == [[True, True, True, False], [False] * 4]
 
 
-def test_with_threshold_0_mask_ctc_is_ctc() -> None:
+def test_mask_ctc_with_threshold_0_equals_ctc() -> None:
     recognizer = Recognizer(small_model(decoder={"kind": "mask_ctc", **LAYERS}, threshold=0.0))
     audio_BN, len_B = pad_audio(noises(1.0, 0.5, 1.5, 0.1))
     found = recognizer.decode(audio_BN, len_B)
@@ -114,7 +114,7 @@ def test_with_threshold_0_mask_ctc_is_ctc() -> None:
     assert [len(h.tokens) for (h,) in other] == [len(h.tokens) for (h,) in found]
 
 
-def test_mask_ctc_stops_at_the_length_that_its_decoder_can_read() -> None:
+def test_mask_ctc_truncates_at_the_decoders_max_length() -> None:
     recognizer = Recognizer(small_model(decoder={"kind": "mask_ctc", **LAYERS, "max_length": 4}, threshold=1.0))
     found = recognizer.decode(*pad_audio(noises(1.5, 0.02)))
     assert (len(found[0][0].tokens), found[0][0].truncated) == (3, True)
@@ -123,7 +123,7 @@ def test_mask_ctc_stops_at_the_length_that_its_decoder_can_read() -> None:
 
 @pytest.mark.parametrize("position", ["learned", "sinusoidal", "rotary", "shaw", "transformer_xl"])
 @torch.inference_mode()
-def test_every_token_sees_all_others_and_no_padding(position: str) -> None:
+def test_tokens_see_later_tokens_but_no_padding(position: str) -> None:
     decoder = small_model(decoder={"kind": "mask_predict", "position": position, **LAYERS}).model.decoder
     memory = Memory(torch.randn(2, 5, 32), torch.zeros(2, 5), torch.tensor([5, 5]))
     heard, tokens_NL, len_N = (
@@ -140,7 +140,7 @@ def test_every_token_sees_all_others_and_no_padding(position: str) -> None:
 
 
 @torch.no_grad()
-def test_the_length_is_a_distribution_that_padding_does_not_change() -> None:
+def test_length_head_matches_its_formula_and_ignores_padding() -> None:
     torch.manual_seed(0)
     head, states_BTD = LengthHead(8, 20), torch.randn(2, 30, 8)
     memory = Memory(states_BTD, log_weight(torch.ones(2, 30, dtype=torch.bool)), torch.tensor([30, 12]))
@@ -156,7 +156,7 @@ def test_the_length_is_a_distribution_that_padding_does_not_change() -> None:
         torch.testing.assert_close(log_prob_BX[b], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_lengths_are_tried_from_the_most_probable_one_and_never_beyond_the_cap() -> None:
+def test_most_probable_lengths_within_the_cap_are_tried() -> None:
     parts = small_model(decoder={"kind": "mask_predict", **LAYERS}, beam_size=3, n_best=3, max_tokens_per_s=1.0)
     recognizer = Recognizer(parts)
     audio_BN, len_B = pad_audio(noises(1.0, 0.4))
@@ -175,7 +175,7 @@ def test_lengths_are_tried_from_the_most_probable_one_and_never_beyond_the_cap()
     assert [[h.tokens for h in best] for best in recognizer.decode(audio_BN, len_B)] == [[()], [()]]
 
 
-def test_the_loss_counts_masked_tokens_alone() -> None:
+def test_loss_counts_only_masked_tokens() -> None:
     torch.manual_seed(0)
     logits_BLV, targets_BL = torch.randn(2, 4, VOCAB), torch.randint(0, VOCAB, (2, 4))
     masked_BL = torch.tensor([[True, False, True, False], [False, False, False, False]])
@@ -188,7 +188,7 @@ def test_the_loss_counts_masked_tokens_alone() -> None:
         torch.testing.assert_close(found_B, torch.stack([expected, torch.zeros(())]))
 
 
-def test_masks_are_drawn_for_each_utterance_and_step(config: Path) -> None:
+def test_masks_depend_on_utterance_and_training_step(config: Path) -> None:
     settings = experiment(
         config, "model.decoder={kind: mask_predict, layers: 1, heads: 2, feed_forward: 16, dropout: 0}",
         "model.encoder.dropout=0", "loss.guided_attention.weight=0", "augment.time_masks=0", "augment.freq_masks=0",

@@ -1,4 +1,4 @@
-"""Methods of training in a whole run: shared steps, exact resume, and what is refused."""
+"""Training methods in whole runs: exact resume, split steps, and refused settings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return experiment_file(tmp_path_factory.mktemp("corpus"), train=20, dev=2)
 
 
-def test_a_resumed_run_of_all_methods_equals_an_uninterrupted_one(
+def test_resumed_run_of_all_methods_equals_an_uninterrupted_one(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(name: str) -> tuple[dict[str, Tensor], list[tuple[str, list[str]]]]:
@@ -44,7 +44,7 @@ def test_a_resumed_run_of_all_methods_equals_an_uninterrupted_one(
     whole: Combine = SpeechTask.combine
 
     def combine(task: SpeechTask, found: dict[str, Tensor], batch: Batch) -> Tensor:
-        if task.batches_seen:  # not the largest batch, which is tried with everything
+        if task.batches_seen:  # not in the trial of the largest batch, which uses all losses
             assert ("minimum_error" in found) == (task.model.training and task.global_step >= 2)
         if task.batches_seen == 5:
             raise OSError("cut off")
@@ -61,8 +61,8 @@ def test_a_resumed_run_of_all_methods_equals_an_uninterrupted_one(
 
 @pytest.mark.parametrize("kind", ["n_best", "self_critical"])
 @torch.no_grad()
-def test_a_step_that_is_shared_out_has_the_loss_of_the_whole(path: Path, kind: str) -> None:
-    """And an utterance has the same risk alone and in any batch."""
+def test_split_step_has_the_loss_of_the_whole_step(path: Path, kind: str) -> None:
+    """The risk of an utterance does not depend on its batch either."""
     risk = f"loss.minimum_error={{kind: {kind}, weight: 1, metric: cer, n_best: 3}}"
     task, data = prepared(path, *METHODS, risk)
     task.eval()
@@ -80,7 +80,7 @@ def test_a_step_that_is_shared_out_has_the_loss_of_the_whole(path: Path, kind: s
     assert found["minimum_error"].abs().max() > 0.1
 
 
-def test_risk_changes_what_is_trained_from_its_step_on(path: Path) -> None:
+def test_minimum_error_training_starts_at_from_step(path: Path) -> None:
     plain, risky = (fit(*prepared(path, "trainer.max_steps=4", *more)) for more in ((), (RISK,)))
     assert risky.losses[:2] == plain.losses[:2]
     assert risky.losses[2] != plain.losses[2]
@@ -98,14 +98,14 @@ def test_risk_changes_what_is_trained_from_its_step_on(path: Path) -> None:
         ("loss.scheduled_sampling.schedule=quadratic", "scheduled_sampling.schedule"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(path: Path, override: str, line: str) -> None:
+def test_inconsistent_settings_are_refused_in_one_line(path: Path, override: str, line: str) -> None:
     with pytest.raises(ConfigError, match=line) as caught:
         experiment(path, "loss={cr_ctc: 0.1, minimum_error: {weight: 1}}", override)
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("head", ["[1, 0]", "[0, 2]", "[-1, 0]"])
-def test_guided_heads_that_are_not_there_are_refused_at_the_start(path: Path, head: str) -> None:
+def test_guiding_nonexistent_heads_is_refused(path: Path, head: str) -> None:
     with pytest.raises(
         ConfigError, match=r"guided_attention\.heads: there is no head .* 1 layers of 2 heads"
     ) as caught:
@@ -114,6 +114,6 @@ def test_guided_heads_that_are_not_there_are_refused_at_the_start(path: Path, he
     prepared(path, "loss.guided_attention={weight: 1, heads: [[0, 0], [0, 1]]}")
 
 
-def test_consistency_of_ctc_needs_a_head(path: Path) -> None:
+def test_cr_ctc_needs_a_ctc_head(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"loss\.cr_ctc needs a model with a CTC head"):
         prepared(path, "loss.cr_ctc=0.1", "model.ctc=false")

@@ -1,4 +1,4 @@
-"""Error rates against an edit distance written here, and against jiwer where that takes the texts as they are."""
+"""Error rates against a plain edit distance, and against jiwer where it splits texts in the same way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNITS: list[Unit] = ["word", "character"]
 
 
 def distance(a: Sequence[str], b: Sequence[str]) -> int:
-    """Edit distance by the recurrence itself, one row at a time."""
+    """Return the edit distance by its recurrence, row by row."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, start=1):
         above, row = row, [i]
@@ -41,7 +41,7 @@ def tokens(text: str, unit: Unit) -> list[str]:
 @pytest.mark.parametrize("unit", UNITS)
 @settings(max_examples=200)
 @given(pairs=PAIRS)
-def test_counts_are_those_of_the_edit_distance(unit: Unit, pairs: list[tuple[str, str]]) -> None:
+def test_counts_agree_with_the_edit_distance(unit: Unit, pairs: list[tuple[str, str]]) -> None:
     refs, hyps = [r for r, _ in pairs], [h for _, h in pairs]
     rates = [ErrorRate(*row) for row in error_counts(refs, hyps, unit).tolist()]
     for (ref, hyp), rate in zip(pairs, rates, strict=True):
@@ -53,7 +53,7 @@ def test_counts_are_those_of_the_edit_distance(unit: Unit, pairs: list[tuple[str
 
 @settings(max_examples=200)
 @given(pairs=PAIRS)
-def test_counts_and_rates_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
+def test_counts_and_rates_equal_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
     pairs = [*pairs, ("a word", "a")]
     refs, hyps = [r for r, _ in pairs], [h for _, h in pairs]
     for unit, out, rate in (
@@ -68,7 +68,7 @@ def test_counts_and_rates_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> No
 @pytest.mark.parametrize("unit", UNITS)
 @settings(max_examples=200)
 @given(ref=SENTENCES, hyp=SENTENCES)
-def test_alignment_spells_both_sides(unit: Unit, ref: str, hyp: str) -> None:
+def test_alignment_reproduces_both_sides(unit: Unit, ref: str, hyp: str) -> None:
     edits = align(ref, hyp, unit)
     assert [e.reference for e in edits if e.kind != "insert"] == tokens(ref, unit)
     assert [e.hypothesis for e in edits if e.kind != "delete"] == tokens(hyp, unit)
@@ -78,7 +78,7 @@ def test_alignment_spells_both_sides(unit: Unit, ref: str, hyp: str) -> None:
 
 @settings(max_examples=200)
 @given(ref=SENTENCES, hyp=SENTENCES, width=st.integers(20, 60))
-def test_shown_lines_stand_under_each_other(ref: str, hyp: str, width: int) -> None:
+def test_shown_alignment_has_columns_within_the_width(ref: str, hyp: str, width: int) -> None:
     edits = align(ref, hyp)
     marks = ""
     for block in show_alignment(edits, width=width).split("\n\n"):
@@ -91,7 +91,7 @@ def test_shown_lines_stand_under_each_other(ref: str, hyp: str, width: int) -> N
     assert marks == "".join(e.kind[0].upper() for e in edits if e.kind != "equal")
 
 
-def test_known_alignment() -> None:
+def test_known_alignments_are_shown() -> None:
     edits = align("short one here", "shoe order one")
     assert edits[-1] == Edit("delete", "here", "")
     assert show_alignment(edits) == "REF: **** short one here\nHYP: shoe order one ****\n     I    S         D"
@@ -109,7 +109,7 @@ def test_hostile_texts_are_shown_without_control_characters() -> None:
     assert "\\x1b[2J" in shown
 
 
-def test_empty_sides() -> None:
+def test_error_rates_of_empty_texts() -> None:
     assert error_rate([], []).rate == 0.0
     assert error_rate([""], [""]).rate == 0.0
     assert error_rate(["", ""], ["two words", ""]) == ErrorRate(insertions=2)
@@ -118,15 +118,15 @@ def test_empty_sides() -> None:
     assert error_rate(["", "a b"], ["x", "a"]).rate == 1.0
 
 
-def test_any_white_space_parts_words_and_spaces_are_characters() -> None:
+def test_any_whitespace_separates_words_and_spaces_are_characters() -> None:
     assert error_rate(["a\tb\u3000c\u00a0d"], ["a b  c d "]) == ErrorRate(hits=4)
     assert error_rate(["a b "], ["ab"], "character") == ErrorRate(hits=2, deletions=1)
 
 
 @settings(max_examples=300)
 @given(pairs=st.lists(st.tuples(st.text(max_size=40), st.text(max_size=40)), min_size=1, max_size=4))
-def test_counts_of_any_text_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
-    """Any Unicode, alone spaces too; jiwer parts words at single spaces only, so it is given those."""
+def test_counts_of_any_unicode_text_equal_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
+    """Also of spaces alone; jiwer splits words at single spaces only, so it is given those."""
     processes: dict[Unit, Any] = {"word": jiwer.process_words, "character": jiwer.process_characters}
     for unit, process in processes.items():
         rows = error_counts([r for r, _ in pairs], [h for _, h in pairs], unit)
@@ -138,7 +138,7 @@ def test_counts_of_any_text_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> 
 
 @settings(max_examples=200)
 @given(ref=SENTENCES, hyp=SENTENCES)
-def test_word_errors_are_those_of_the_alignment(ref: str, hyp: str) -> None:
+def test_word_errors_equal_those_of_the_alignment(ref: str, hyp: str) -> None:
     shown = [(e.kind, e.reference, e.hypothesis) for e in align(ref, hyp) if e.kind != "equal"]
     found = word_errors(ref, hyp)
     assert [(e.kind, e.reference, e.hypothesis) for e in found] == shown
@@ -147,7 +147,7 @@ def test_word_errors_are_those_of_the_alignment(ref: str, hyp: str) -> None:
 
 @settings(max_examples=150)
 @given(pairs=st.lists(st.tuples(MIXED, MIXED), min_size=1, max_size=5))
-def test_counts_of_mixed_tokens_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
+def test_counts_of_mixed_tokens_equal_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
     refs, hyps = ([" ".join(mixed_tokens(side)) for side in sides] for sides in zip(*pairs, strict=True))
     out = jiwer.process_words(refs, hyps)
     found = error_rate([r for r, _ in pairs], [h for _, h in pairs], "token")
@@ -158,6 +158,6 @@ def test_counts_of_mixed_tokens_are_those_of_jiwer(pairs: list[tuple[str, str]])
         assert sum(e.kind != "equal" for e in edits) == error_rate([ref], [hyp], "token").errors
 
 
-def test_sides_of_different_length_are_refused() -> None:
+def test_unequal_numbers_of_texts_are_refused() -> None:
     with pytest.raises(DataError, match="2 references but 1 hypotheses"):
         error_rate(["a", "b"], ["a"])

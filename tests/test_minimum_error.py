@@ -1,4 +1,4 @@
-"""Training on errors against a model so small that every text that it can say is looked at."""
+"""Minimum error training of a model so small that all its possible texts can be enumerated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from asr.training.criteria.minimum_error import ExpectedErrors, Policy, SelfCrit
 LETTERS = " ab"
 TOKENIZER = CharacterTokenizer.train([LETTERS], ("en", "es"))
 TEXTS = {"x": ("a", "es"), "y": ("b", "en"), "z": ("", "en")}
-CAP = 3  # of "x" and "y"; that of "z" is 1
+CAP = 3  # token limit of "x" and "y"; that of "z" is 1
 POLICY = Policy(TOKENIZER, max_length=448, spare=1)
 
 
@@ -67,7 +67,7 @@ def every_text(cap: int) -> Iterator[Hypothesis]:
 
 
 def probability(toy: ModelFolder, id: str, text: Hypothesis) -> Tensor:
-    """Of a text among letters and the end, token by token."""
+    """Return the probability of a text, token by token, among the letters and the end token."""
     run = passing(toy, id)
     said = [*TOKENIZER.encode(LETTERS), TOKENIZER.eos_id]
     fed, p = TOKENIZER.prefix(TEXTS[id][1]), torch.ones(())
@@ -93,8 +93,8 @@ def gradient(toy: ModelFolder, loss: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in pairs])
 
 
-def test_over_every_text_the_risk_is_the_exact_expectation(toy: ModelFolder) -> None:
-    """Of the texts that come to an end before the cap, which alone the search gives."""
+def test_risk_over_all_texts_is_the_exact_expectation(toy: ModelFolder) -> None:
+    """Over the texts that end before the cap, which are all that the search returns."""
     config = MinimumErrorConfig(weight=1, n_best=40)
     value_B = ExpectedErrors(config, POLICY, Errors("wer", "none"))(passing(toy, "x", "y", "z"))
     for b, id in enumerate(("x", "y")):
@@ -107,10 +107,10 @@ def test_over_every_text_the_risk_is_the_exact_expectation(toy: ModelFolder) -> 
         ours, theirs = gradient(toy, value_B[b]), gradient(toy, expected)
         assert theirs.norm() > 1e-3
         torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=1e-3)
-    assert value_B[2].item() == 0.0, "one text alone is no better than the others"
+    assert value_B[2].item() == 0.0, "a single text has no risk relative to others"
 
 
-def test_texts_are_as_probable_as_they_were_drawn_while_the_model_trains(toy: ModelFolder) -> None:
+def test_log_probs_do_not_depend_on_dropout_or_the_batch(toy: ModelFolder) -> None:
     for module in toy.model.decoder.modules():
         if isinstance(module, Dropout):
             module.p = 0.5
@@ -129,7 +129,7 @@ def test_texts_are_as_probable_as_they_were_drawn_while_the_model_trains(toy: Mo
 
 
 class Given(Policy):
-    """Draws the text that it is given."""
+    """A policy that always samples the given text."""
 
     text: Hypothesis
 
@@ -137,7 +137,7 @@ class Given(Policy):
         return [[self.text] for _ in run.batch.ids]
 
 
-def test_the_mean_over_all_samples_is_the_gradient_of_the_expected_errors(toy: ModelFolder) -> None:
+def test_mean_self_critical_gradient_is_that_of_the_expected_errors(toy: ModelFolder) -> None:
     config = MinimumErrorConfig(kind="self_critical", weight=1, n_best=1)
     policy = Given(TOKENIZER, max_length=448, spare=1)
     criterion = SelfCritical(config, policy, Errors("wer", "none"))
@@ -168,7 +168,7 @@ def most_probable_letters(toy: ModelFolder, id: str) -> str:
     return text
 
 
-def test_samples_are_drawn_as_probable_as_they_are_and_the_same_in_any_batch(toy: ModelFolder) -> None:
+def test_samples_follow_the_model_and_do_not_depend_on_the_batch(toy: ModelFolder) -> None:
     run = passing(toy, "x", "y", "z")
     run.draws = lambda purpose, id: derived_random(5, purpose, id)
     found = POLICY.samples(run, 3000)
@@ -183,7 +183,7 @@ def test_samples_are_drawn_as_probable_as_they_are_and_the_same_in_any_batch(toy
     assert all(len(h.tokens) <= 1 for h in found[2])
 
 
-def test_what_a_text_costs() -> None:
+def test_errors_of_a_text_in_each_metric() -> None:
     assert Errors("wer", "basic")("one two", "en", ["One, TWO ", "one", "two two three", ""]) == [0, 1, 2, 2]
     assert Errors("cer", "basic")("ab c", "en", ["AB c", "abc", "b"]) == [0, 1, 3]
     assert Errors("wer", "spoken")("three", "en", ["3"]) == [0]

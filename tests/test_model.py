@@ -60,7 +60,7 @@ def test_encoder_ignores_padding(kind: str, factor: int, norm: str) -> None:
 
 
 @pytest.mark.parametrize("normalization", ["none", "utterance", "global"])
-def test_features_are_zero_on_padding_and_equal_alone(normalization: str) -> None:
+def test_features_are_zero_on_padding_and_do_not_depend_on_the_batch(normalization: str) -> None:
     front_end = build_front_end(LogMelConfig(sample_rate_hz=RATE, n_mels=20, normalization=normalization))
     audio_BN, len_B = waveforms()
     x_BTF, frames_B, _ = front_end(audio_BN, len_B)
@@ -91,7 +91,7 @@ def test_whisper_features_do_not_depend_on_the_batch() -> None:
         frames = alone.x_BTF.shape[1]
         assert int(together.speech_len_B[b]) + BLUR < frames < 300
         torch.testing.assert_close(together.x_BTF[b, :frames], alone.x_BTF[0], atol=1e-5, rtol=0)
-        # what is left out is as the last frame that is there
+        # frames that are left out equal the last one that is kept
         rest_TF = together.x_BTF[b, frames:]
         torch.testing.assert_close(rest_TF, alone.x_BTF[0, -1:].expand_as(rest_TF), atol=1e-5, rtol=0)
 
@@ -107,14 +107,14 @@ def test_decoder_step_by_step_equals_teacher_forcing() -> None:
     for i in range(5):
         got, state = model.decoder.step(tokens_BL[:, i].repeat_interleave(2)[:, None], state)
         torch.testing.assert_close(got, expected[:, i].repeat_interleave(2, 0), atol=1e-4, rtol=0)
-    state = model.decoder.reorder(state, torch.tensor([3, 2, 7, 6]))  # utterances 1 and 3 go on
+    state = model.decoder.reorder(state, torch.tensor([3, 2, 7, 6]))  # only utterances 1 and 3 continue
     got, state = model.decoder.step(tokens_BL[[1, 1, 3, 3], 5:7], state)
     torch.testing.assert_close(got, expected[[1, 1, 3, 3], 6], atol=1e-4, rtol=0)
     got, _ = model.decoder.step(tokens_BL[:, :9], model.decoder.start(memory))
     torch.testing.assert_close(got, expected[:, 8], atol=1e-4, rtol=0)
 
 
-def test_targets_after_the_end_change_nothing() -> None:
+def test_later_tokens_do_not_change_earlier_logits() -> None:
     model = small()
     memory = model.encode(*waveforms())
     tokens_BL = torch.randint(0, 30, (4, 6))
@@ -147,7 +147,7 @@ def test_spec_augment_masks_real_frames_only_and_is_repeatable() -> None:
         return augment(part, [random.Random(10 * seed + i) for i in chosen]).x_BTF
 
     first, again, other = masked(0, 1, 2, 3), masked(0, 1, 2, 3), masked(0, 1, 2, 3, seed=4)
-    torch.testing.assert_close(masked(2, 0), first[[2, 0]])  # the same in other company
+    torch.testing.assert_close(masked(2, 0), first[[2, 0]])  # the same in another batch
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     for b, frames in enumerate(features.len_B.tolist()):
@@ -156,7 +156,7 @@ def test_spec_augment_masks_real_frames_only_and_is_repeatable() -> None:
         assert whole_frames <= 0.2 * frames
 
 
-def test_dropout_keeps_the_mean_drops_its_share_and_does_nothing_outside_training() -> None:
+def test_dropout_drops_its_share_keeps_the_mean_and_is_off_in_evaluation() -> None:
     torch.manual_seed(0)
     dropout, x = Dropout(0.25), torch.ones(1003, 1001, requires_grad=True)
     y = dropout(x)
@@ -165,15 +165,15 @@ def test_dropout_keeps_the_mean_drops_its_share_and_does_nothing_outside_trainin
     assert torch.equal(y.unique(), torch.tensor([0.0, 1 / 0.75]))
     y.sum().backward()
     assert x.grad is not None
-    assert torch.equal(x.grad, y.detach())  # the gradient goes the same way
+    assert torch.equal(x.grad, y.detach())  # the gradient has the same mask
     kept = (y.detach() > 0).float() - 0.75
-    assert abs((kept[:, 1:] * kept[:, :-1]).mean().item()) < 2e-3  # neighbours share a draw, not a fate
+    assert abs((kept[:, 1:] * kept[:, :-1]).mean().item()) < 2e-3  # neighbours share a draw but drop independently
     assert not torch.equal(y, dropout(x))
     assert dropout.eval()(x) is x
 
 
 @pytest.mark.parametrize("p", [0.001, 0.999])
-def test_dropout_of_nearly_nothing_or_all_keeps_the_mean(p: float) -> None:
+def test_dropout_with_extreme_rates_keeps_the_mean(p: float) -> None:
     torch.manual_seed(0)
     y = Dropout(p)(torch.ones(2000, 1000))
     assert 0 < (y == 0).float().mean().item() < 1
@@ -181,6 +181,6 @@ def test_dropout_of_nearly_nothing_or_all_keeps_the_mean(p: float) -> None:
 
 
 @pytest.mark.parametrize(("position", "scaled"), [("sinusoidal", True), ("learned", False), ("rotary", False)])
-def test_positions_of_sines_do_not_drown_the_tokens_of_a_decoder(position: str, scaled: bool) -> None:
+def test_decoder_embeddings_are_scaled_by_default_only_with_sinusoids(position: str, scaled: bool) -> None:
     assert DecoderConfig.model_validate({"position": position}).scaled == scaled
     assert not DecoderConfig.model_validate({"position": position, "scaled": False}).scaled

@@ -1,4 +1,4 @@
-"""N-gram scorers against backing off by hand, over every context; ARPA files by hand, whole and broken."""
+"""N-gram scorers against a plain back-off in every context; intact and broken ARPA files written by hand."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer
 LETTERS = CharacterTokenizer.train(["ab c"])
 SPACE = symbols(LETTERS)[LETTERS.encode(" ")[0]]
 
-# "b a c" stands without "b a", "a" and "c b" have no back-off, "c" is a context of nothing, and columns are parted
-# as KenLM does it and as SRILM does.
+# "b a c" is there without "b a", "a" and "c b" have no back-off, "<unk>" has one but begins no 2-gram, and columns are
+# separated as by KenLM and as by SRILM.
 ARPA = f"""made by hand
 
 \\data\\
@@ -64,7 +64,7 @@ def arpa(tmp_path: Path) -> Path:
 
 
 class Plain:
-    """The definition: an n-gram's own probability, or back-off times what a shorter context gives."""
+    """Back-off by its definition: an n-gram's own probability, or back-off times that in a shorter context."""
 
     def __init__(self, text: str) -> None:
         self.log_prob: dict[tuple[str, ...], float] = {}
@@ -90,14 +90,14 @@ class Plain:
 
 
 def after(scorer: Scorer, texts: Sequence[Sequence[int]]) -> torch.Tensor:
-    """The scores behind texts of one length, fed token by token, the first as a start token."""
+    """Return the scores after texts of one length, fed token by token behind a start token."""
     gains, state = scorer.step(torch.tensor([[1]] * len(texts)), scorer.start(None))
     for tokens in zip(*texts, strict=True):
         gains, state = scorer.step(torch.tensor(tokens)[:, None], state)
     return gains
 
 
-def test_every_context_gives_every_token_what_backing_off_by_hand_gives(arpa: Path) -> None:
+def test_scores_equal_a_plain_back_off_in_every_context(arpa: Path) -> None:
     plain, scorer, names = Plain(ARPA), TokenNGrams(arpa, LETTERS), symbols(LETTERS)
     for length in range(5):
         texts = list(itertools.product(range(2, LETTERS.vocab_size), repeat=length))
@@ -107,7 +107,7 @@ def test_every_context_gives_every_token_what_backing_off_by_hand_gives(arpa: Pa
             assert row.tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_gz_and_order_of_fields_change_nothing(arpa: Path, tmp_path: Path) -> None:
+def test_gzip_spaces_and_crlf_change_nothing(arpa: Path, tmp_path: Path) -> None:
     packed = tmp_path / "lm.arpa.gz"
     packed.write_bytes(gzip.compress(ARPA.replace("\t", " ").replace("\n", "\r\n").encode()))
     assert read_arpa(packed).words == read_arpa(arpa).words
@@ -115,7 +115,7 @@ def test_gz_and_order_of_fields_change_nothing(arpa: Path, tmp_path: Path) -> No
     assert torch.equal(a, b)
 
 
-def test_a_batch_and_reordering_change_no_score(arpa: Path) -> None:
+def test_batching_and_reordering_change_no_score(arpa: Path) -> None:
     scorer = TokenNGrams(arpa, LETTERS)
     texts = list(itertools.product(LETTERS.encode("abc "), repeat=3))
     together = after(scorer, texts)
@@ -127,7 +127,7 @@ def test_a_batch_and_reordering_change_no_score(arpa: Path) -> None:
     assert torch.equal(moved, after(scorer, [LETTERS.encode(text) for text in ("cb", "cb", "ab")]))
 
 
-def test_what_the_file_lacks_shares_unknown_s_place(tmp_path: Path) -> None:
+def test_missing_tokens_are_as_probable_as_the_rarest_without_unk(tmp_path: Path) -> None:
     path = tmp_path / "lm.arpa"
     path.write_text("\\data\\\nngram 1=5\n\n\\1-grams:\n-99 <s>\n-1 </s>\n-0.5 a\n-0.7 b\n-0.25 elsewhere\n\\end\\\n")
     (row,) = after(TokenNGrams(path, CharacterTokenizer.train(["abz"])), [[]])
@@ -135,7 +135,7 @@ def test_what_the_file_lacks_shares_unknown_s_place(tmp_path: Path) -> None:
     assert row[[2, a, b, z]].tolist() == pytest.approx([x * math.log(10) for x in (-1, -0.5, -0.7, -1)])
 
 
-def test_symbols_are_one_for_each_token_and_stand_between_spaces() -> None:
+def test_symbols_are_unique_and_without_whitespace() -> None:
     odd = CharacterTokenizer.train(["a \t\u2581\n\u00a0"], ["en"])
     names = symbols(odd)
     assert len(set(names)) == odd.vocab_size
@@ -183,7 +183,7 @@ def pieces() -> SentencePieceTokenizer:
 
 
 @pytest.mark.parametrize("tokenizer", [CharacterTokenizer.train(["ab "]), pieces()], ids=["characters", "pieces"])
-def test_a_text_of_words_has_the_sum_of_its_words_and_unknown_ones_a_penalty(
+def test_word_scores_add_up_with_a_penalty_for_unknown_words(
     tokenizer: CharacterTokenizer | SentencePieceTokenizer, tmp_path: Path
 ) -> None:
     path = tmp_path / "words.arpa"
@@ -196,7 +196,7 @@ def test_a_text_of_words_has_the_sum_of_its_words_and_unknown_ones_a_penalty(
         assert sum_of(scorer, [*tokenizer.encode(text), tokenizer.eos_id]) == pytest.approx(expected, abs=1e-5), text
 
 
-def test_words_with_letters_of_several_byte_tokens_are_known(tmp_path: Path) -> None:
+def test_words_with_letters_of_several_tokens_are_known(tmp_path: Path) -> None:
     path, tokenizer = tmp_path / "words.arpa", WHISPER_EN
     text = WORDS.replace("ab", "über").replace("ba", "нет")
     path.write_text(text, encoding="utf-8")
@@ -208,7 +208,7 @@ def test_words_with_letters_of_several_byte_tokens_are_known(tmp_path: Path) -> 
     assert found == pytest.approx(expected, abs=1e-5)
 
 
-def test_words_in_a_batch_and_reordered_are_scored_as_alone(tmp_path: Path) -> None:
+def test_batching_and_reordering_change_no_word_score(tmp_path: Path) -> None:
     path, tokenizer = tmp_path / "words.arpa", CharacterTokenizer.train(["ab "])
     path.write_text(WORDS)
     scorer = WordNGrams(path, tokenizer, 1.5)
@@ -225,7 +225,7 @@ def test_words_in_a_batch_and_reordered_are_scored_as_alone(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("weight", [0.3, 1.0])
-def test_no_text_beats_what_fused_search_finds_with_a_wide_beam(arpa: Path, weight: float) -> None:
+def test_wide_beam_with_fusion_finds_the_best_text(arpa: Path, weight: float) -> None:
     table = Table(LETTERS.vocab_size, 5)
     table.log_prob[..., list(LETTERS.suppressed_ids)] = -math.inf
     plain, names, eos = Plain(ARPA), symbols(LETTERS), LETTERS.eos_id
@@ -272,7 +272,7 @@ def test_no_text_beats_what_fused_search_finds_with_a_wide_beam(arpa: Path, weig
         ("-0.4\t\u2581 </s>", "-0.4\t\x1b[31m b", "lm.arpa:22: '\\x1b[31m' is not among the 1-grams"),
     ],
 )
-def test_a_broken_file_is_one_line_that_names_it_and_the_line(arpa: Path, old: str, new: str, says: str) -> None:
+def test_broken_file_is_reported_with_its_line(arpa: Path, old: str, new: str, says: str) -> None:
     assert old in ARPA
     arpa.write_text(ARPA.replace(old, new))
     with pytest.raises(ConfigError) as caught:
@@ -281,7 +281,7 @@ def test_a_broken_file_is_one_line_that_names_it_and_the_line(arpa: Path, old: s
     assert str(caught.value).isprintable()
 
 
-def test_bytes_that_are_no_text_and_no_gzip_are_one_line(arpa: Path, tmp_path: Path) -> None:
+def test_unreadable_files_are_reported(arpa: Path, tmp_path: Path) -> None:
     arpa.write_bytes(ARPA.encode().replace(b"-0.7\ta", b"-0.7\t\xff"))
     with pytest.raises(ConfigError, match=r"lm.arpa:12: not UTF-8 \(byte 0xff\)"):
         TokenNGrams(arpa, LETTERS)
@@ -292,7 +292,7 @@ def test_bytes_that_are_no_text_and_no_gzip_are_one_line(arpa: Path, tmp_path: P
         TokenNGrams(tmp_path / "none", LETTERS)
 
 
-def test_a_model_of_words_is_not_taken_for_one_of_tokens(tmp_path: Path) -> None:
+def test_lm_that_does_not_fit_the_tokens_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "words.arpa"
     path.write_text(WORDS)
     with pytest.raises(ConfigError, match="1 of its 3 different words are tokens of this model; for n-grams of words"):

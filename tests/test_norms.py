@@ -1,4 +1,4 @@
-"""Norms against their formulas, and their running statistics through steps that fail and runs that are cut off."""
+"""Norms against their formulas, and their running statistics after bad steps and interrupted runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LENGTHS = [5, 2, 4]
 
 
 def padded(seed: int, dim: int = 6) -> tuple[Tensor, Rows]:
-    """Sequences with large numbers in their padding, of elements with sizes and means of their own."""
+    """Return sequences with large numbers in the padding and a scale and mean of its own for each element."""
     draw = torch.Generator().manual_seed(seed)
     x_BTD = torch.randn(len(LENGTHS), 5, dim, generator=draw) * torch.rand(dim, generator=draw) * 3
     x_BTD += torch.randn(dim, generator=draw)
@@ -40,17 +40,17 @@ def padded(seed: int, dim: int = 6) -> tuple[Tensor, Rows]:
 
 
 def jolted(norm: nn.Module) -> nn.Module:
-    """The norm with other weights than it begins with."""
+    """Replace the norm's initial weights with random ones."""
     for seed, weight in enumerate(norm.parameters()):
         weight.data = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
     return norm
 
 
-# ---- what they compute ----------------------------------------------------------------------------------------
+# ---- formulas -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rms_norm_is_its_formula_in_every_precision(dtype: torch.dtype) -> None:
+def test_rms_norm_matches_its_formula_in_every_precision(dtype: torch.dtype) -> None:
     norm, x_ND = jolted(RMSNorm(6)), 1e-2 * torch.randn(20, 6)
     assert isinstance(norm, RMSNorm)
     expected = x_ND / (x_ND.square().sum(1, keepdim=True) / 6 + 1e-5).sqrt() * norm.weight
@@ -59,7 +59,7 @@ def test_rms_norm_is_its_formula_in_every_precision(dtype: torch.dtype) -> None:
     torch.testing.assert_close(found.float(), expected, atol=1e-6 if dtype == torch.float32 else 0.05, rtol=0)
 
 
-def test_batch_norm_is_that_of_all_real_frames_put_together() -> None:
+def test_batch_norm_equals_torch_on_all_real_frames() -> None:
     ours, theirs = jolted(BatchNorm(6)), jolted(nn.BatchNorm1d(6))
     for seed in range(3):
         x_BTD, rows = padded(seed)
@@ -78,14 +78,14 @@ def test_batch_norm_is_that_of_all_real_frames_put_together() -> None:
     torch.testing.assert_close(ours.eval()(x_BLD), theirs.eval()(x_BLD.transpose(1, 2)).transpose(1, 2))
 
 
-def test_a_batch_of_a_single_row_has_no_variance_and_changes_none() -> None:
+def test_batch_norm_of_a_single_row_uses_running_statistics() -> None:
     norm, x_1D = jolted(BatchNorm(6)), torch.randn(1, 6)
     assert torch.equal(norm(x_1D), norm.eval()(x_1D))
     assert torch.equal(norm.variance_D, torch.ones(6))
 
 
-def test_power_norm_follows_the_algorithm_of_its_paper() -> None:
-    """One element at a time, in plain numbers: algorithm 2 of Shen et al. 2020 behind a warm-up of PN-V."""
+def test_power_norm_follows_the_algorithm_of_the_paper() -> None:
+    """Algorithm 2 of Shen et al. 2020 after a warm-up with PN-V, in plain numbers for each element."""
     norm, warmup, alpha, eps = jolted(PowerNorm(3, warmup=2)), 2, 0.9, 1e-5
     squares, gradients = [1.0] * 3, [0.0] * 3
     for step in range(6):
@@ -120,19 +120,19 @@ def test_power_norm_follows_the_algorithm_of_its_paper() -> None:
     torch.testing.assert_close(norm.eval()(x_BLD), expected, atol=1e-5, rtol=0)
 
 
-def test_power_norm_has_the_exact_gradient_while_it_warms_up() -> None:
+def test_power_norm_gradient_is_exact_during_warm_up() -> None:
     norm, x_ND = PowerNorm(6), torch.randn(7, 6, requires_grad=True)
     (found,) = torch.autograd.grad(norm(x_ND).sin().sum(), x_ND)
     (expected,) = torch.autograd.grad((x_ND / (x_ND.square().mean(0) + 1e-5).sqrt()).sin().sum(), x_ND)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
-# ---- what they remember ---------------------------------------------------------------------------------------
+# ---- running statistics ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [BatchNorm, partial(PowerNorm, warmup=0)])
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
-def test_a_step_that_is_not_finite_leaves_nothing_behind(kind: Any, bad: float) -> None:
+def test_nonfinite_step_leaves_finite_statistics(kind: Any, bad: float) -> None:
     norm = kind(3)
     x_ND = torch.randn(4, 3, requires_grad=True)
     norm(x_ND).sum().backward()
@@ -148,8 +148,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return experiment_file(tmp_path_factory.mktemp("corpus"), train=20, dev=2)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With accumulation, through the end of a warm-up and one bad step, and cut off between the batches of a step."""
+def test_resumed_run_equals_an_uninterrupted_one(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With accumulation, past the warm-up and one bad step, interrupted between the batches of a step."""
     monkeypatch.setitem(build._NORMS, "power", partial(PowerNorm, warmup=4))
     whole: Combine = SpeechTask.combine
     until = math.inf
@@ -196,7 +196,7 @@ def test_frozen_norms_keep_their_statistics(path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("processes", ["devices", "nodes"])
 @pytest.mark.parametrize(("part", "kind"), [("encoder", "batch"), ("decoder", "power")])
-def test_statistics_of_batches_are_refused_where_processes_share_them(
+def test_batch_statistics_are_refused_with_several_processes(
     path: Path, tmp_path: Path, processes: str, part: str, kind: str
 ) -> None:
     chosen, several = f"model.{part}.normalization={kind}", f"trainer.{processes}=2"

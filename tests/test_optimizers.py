@@ -1,4 +1,4 @@
-"""Optimisers and schedules against their formulas, and through training states."""
+"""Optimisers and schedules against their formulas, also when restored from training states."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def adam(w: Tensor, *, decoupled: bool) -> Tensor:
 EXPECTED: dict[str, tuple[dict[str, Any], Any]] = {
     "sgd": ({}, sgd),
     "sgd with momentum": ({"momentum": 0.7}, lambda w: sgd(w, momentum=0.7)),
-    "sgd of Nesterov": ({"momentum": 0.7, "nesterov": True}, lambda w: sgd(w, momentum=0.7, nesterov=True)),
+    "sgd with Nesterov momentum": ({"momentum": 0.7, "nesterov": True}, lambda w: sgd(w, momentum=0.7, nesterov=True)),
     "adagrad": ({}, adagrad),
     "rmsprop": ({"momentum": 0.5}, rmsprop),
     "adam": ({"betas": (0.8, 0.9)}, lambda w: adam(w, decoupled=False)),
@@ -90,7 +90,7 @@ EXPECTED: dict[str, tuple[dict[str, Any], Any]] = {
 
 @pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.parametrize("cut", [0, 3])
-def test_an_optimiser_is_its_formula_also_over_a_state_on_disk(name: str, cut: int, tmp_path: Path) -> None:
+def test_optimiser_matches_its_formula_across_a_saved_state(name: str, cut: int, tmp_path: Path) -> None:
     options, expected = EXPECTED[name]
     config = OptimizerConfig.model_validate({"kind": name.split()[0], **options})
     w = torch.nn.Parameter(torch.tensor([1.0, 2.0, -3.0]))
@@ -120,7 +120,7 @@ def test_an_optimiser_is_its_formula_also_over_a_state_on_disk(name: str, cut: i
         ("{kind: lion}", r"optimizer\.kind.*'sgd', 'adagrad', 'rmsprop', 'adam' or 'adamw'"),
     ],
 )
-def test_options_of_another_kind_are_refused(path: Path, options: str, line: str) -> None:
+def test_options_of_other_kinds_are_refused(path: Path, options: str, line: str) -> None:
     with pytest.raises(ConfigError, match=line):
         experiment(path, f"optimizer={options}")
 
@@ -128,7 +128,7 @@ def test_options_of_another_kind_are_refused(path: Path, options: str, line: str
 # ---- schedules ------------------------------------------------------------------------------------------------
 
 
-def test_warm_up_and_inverse_square_root_are_noam() -> None:
+def test_warm_up_with_inverse_square_root_equals_noam() -> None:
     dim, warmup = 512, 40
     config = OptimizerConfig(lr=(dim * warmup) ** -0.5, warmup_steps=warmup)
     ours = build_schedule(config, None)
@@ -137,7 +137,7 @@ def test_warm_up_and_inverse_square_root_are_noam() -> None:
         assert config.lr * ours(step - 1) == pytest.approx(noam)
 
 
-def test_constant_and_cosine() -> None:
+def test_constant_and_cosine_schedules() -> None:
     constant = build_schedule(OptimizerConfig(schedule="constant", warmup_steps=4), None)
     assert [constant(step) for step in (0, 1, 3, 4, 99)] == [0.25, 0.5, 1.0, 1.0, 1.0]
     cosine = build_schedule(OptimizerConfig(schedule="cosine", warmup_steps=0, final_lr_share=0.2), 10)
@@ -145,7 +145,7 @@ def test_constant_and_cosine() -> None:
 
 
 @pytest.mark.parametrize("patience", [0, 2])
-def test_decay_on_plateau_falls_where_that_of_torch_does(patience: int) -> None:
+def test_plateau_schedule_decays_like_that_of_torch(patience: int) -> None:
     draw = random.Random(patience)
     found = [draw.choice([5.0, 4.0, 3.0, 2.0, math.nan]) + 10 / (1 + n) for n in range(40)]
     weight = torch.nn.Parameter(torch.zeros(1))
@@ -166,8 +166,8 @@ def test_decay_on_plateau_falls_where_that_of_torch_does(patience: int) -> None:
     assert seen == {1.0, 0.5, 0.25, 0.125, 0.1} or patience
 
 
-def test_a_plateau_goes_on_as_if_the_run_had_not_ended_early(path: Path, tmp_path: Path) -> None:
-    """The early end validates once more, which the whole run does not."""
+def test_resumed_plateau_run_equals_an_uninterrupted_one(path: Path, tmp_path: Path) -> None:
+    """The shorter run validates once more at its end than the whole run does at that step."""
 
     def run(name: str, steps: int) -> tuple[dict[str, Tensor], list[dict[str, Any]], dict[int, str]]:
         out, kind = tmp_path / name, "kind: sgd, momentum: 0.9, lr: 0.01, warmup_steps: 2"
@@ -192,14 +192,12 @@ def test_a_plateau_goes_on_as_if_the_run_had_not_ended_early(path: Path, tmp_pat
     assert rates_again == rates
 
 
-def test_a_plateau_keeps_its_place_in_plain_values() -> None:
+def test_plateau_state_consists_of_plain_values() -> None:
     plateau = Plateau(3, PlateauConfig(), 0.0)
     assert all(isinstance(value, int | float | str) for value in vars(plateau).values())
 
 
-def test_the_panel_of_the_learning_rate_shows_whatever_optimiser_ran(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_learning_rate_panel_shows_any_optimiser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr("asr.training.plots.save", lambda figure, path: drawn.append(figure))
     for name in ("lr-AdamW/pg1", "lr-RMSprop", "lr-SGD-momentum"):
