@@ -1,4 +1,4 @@
-"""Which columns and keys hold ids and texts, where nobody says it."""
+"""Which columns and keys hold ids and texts when the caller does not say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def jsonl(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
-def test_what_was_recognised_is_no_reference_where_one_stands_beside_it(tmp_path: Path) -> None:
+def test_reference_field_takes_precedence_over_recognized_text(tmp_path: Path) -> None:
     one = jsonl(tmp_path / "a.jsonl", {"id": "u", "text": "the hat sat", "reference": "the cat sat"})
     two = jsonl(tmp_path / "b.jsonl", {"id": "u", "text": "the cat sat", "reference": "the cat sat"})
     assert score(one, one).rates["wer"] == ErrorRate(hits=2, substitutions=1)
@@ -27,14 +27,14 @@ def test_what_was_recognised_is_no_reference_where_one_stands_beside_it(tmp_path
     assert score(two, one).rates["wer"] == ErrorRate(hits=2, substitutions=1)
 
 
-def test_the_first_line_decides_for_all(tmp_path: Path) -> None:
+def test_first_line_determines_the_keys_of_all_lines(tmp_path: Path) -> None:
     rows = {"id": "u", "text": "a", "reference": "b"}, {"id": "v", "text": "c"}
     path = jsonl(tmp_path / "a.jsonl", *rows)
     with pytest.raises(DataError, match=r'a\.jsonl:2: needs "id" and "reference" as strings'):
         score(path, path)
 
 
-def test_a_manifest_of_nemo(tmp_path: Path) -> None:
+def test_nemo_manifest(tmp_path: Path) -> None:
     row = {"audio_filepath": "/data/x/u1.wav", "duration": 2.0, "text": "the cat", "pred_text": "the hat"}
     path = jsonl(tmp_path / "a.jsonl", row)
     assert score(path, path).rates["wer"] == ErrorRate(hits=1, substitutions=1)
@@ -43,7 +43,7 @@ def test_a_manifest_of_nemo(tmp_path: Path) -> None:
     assert [row.id for row in whole.rows()] == ["/data/x/u1.wav"]
 
 
-def test_common_voice(tmp_path: Path) -> None:
+def test_common_voice_table(tmp_path: Path) -> None:
     table = tmp_path / "test.tsv"
     table.write_text("client_id\tpath\tsentence\nabc\tcommon_voice_en_1.mp3\tThe cat\n")
     hyp = jsonl(tmp_path / "hyp.jsonl", {"id": "common_voice_en_1", "transcription": "The cat"})
@@ -51,7 +51,7 @@ def test_common_voice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
-def test_what_parts_the_columns_is_seen_in_the_first_line(tmp_path: Path, mark: str) -> None:
+def test_column_separator_is_detected_from_the_first_line(tmp_path: Path, mark: str) -> None:
     table = tmp_path / "a.csv"
     table.write_text(f'id{mark}text{mark}hyp\nu{mark}"the{mark} cat"{mark}"the, cat; sat"\n')
     assert score(table, table, normalizer="basic").rates["wer"] == ErrorRate(hits=2, insertions=1)

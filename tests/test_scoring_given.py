@@ -1,4 +1,4 @@
-"""Texts that are scored from Python without a file: in lists, by number, and in dicts, by id."""
+"""Scoring texts from Python without files: lists, matched by position, and dicts, matched by id."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_lists_dicts_and_files_score_alike(tmp_path: Path) -> None:
     assert score(["One, two"], ["one two"], normalizer="basic").rates["wer"].errors == 0
 
 
-def test_one_metric_may_be_given_by_its_name_alone() -> None:
+def test_single_metric_or_breakdown_may_be_a_plain_string() -> None:
     assert score(REFS, HYPS, metrics="wer").metrics == ("wer",)
     assert score(REFS, HYPS, metrics=["wer", "bleu"]).metrics == ("wer", "bleu")
     assert score(REFS, HYPS, breakdown="length").breakdowns
@@ -62,11 +62,11 @@ def test_one_metric_may_be_given_by_its_name_alone() -> None:
         ([], [], "nothing to score"),
     ],
 )
-def test_what_cannot_be_scored_is_told_in_one_line(reference: Any, hypothesis: Any, says: str) -> None:
+def test_unscorable_input_is_reported_in_one_line(reference: Any, hypothesis: Any, says: str) -> None:
     with pytest.raises(DataError, match=rf"^[^\n]*{re.escape(says)}"):
         score(reference, hypothesis)
 
 
-def test_a_list_beside_a_file_of_another_length(tmp_path: Path) -> None:
+def test_list_and_file_of_different_lengths_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the hypotheses 1: texts without ids are matched by line number"):
         score(plain(tmp_path / "lines.txt", ["a", "b"]), ["a"])

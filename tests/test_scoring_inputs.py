@@ -1,4 +1,4 @@
-"""Every kind of file that is scored beside the JSONL, cuts and plain text of test_scoring."""
+"""Scoring every file format besides the JSONL, cuts and plain text of test_scoring."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ talk 1 inter_segment_gap 4.0 6.0 <o> IGNORE_TIME_SEGMENT_IN_SCORING
 talk 1 anna 8.0 9.0 <o> good night
 talk 2 ben 0.0 1.0
 """
-# By the middle of the word: "sat" begins in the first segment, "mat" reaches into the gap, "well" comes before the
-# last segment and "there" after it.
+# A word belongs to the segment of its midpoint: "sat" begins in the first segment, "mat" extends into the gap, "well"
+# comes before the last segment and "there" after it.
 CTM = """;; a comment
 talk 1 2.1 0.2 on 0.9
 talk 1 0.1 0.2 the 0.9
@@ -50,7 +50,7 @@ def texts(path: Path) -> dict[str, str]:
     return {row.id: row.text for row in open_texts(path).rows()}
 
 
-def test_ctm_goes_to_the_segments_of_an_stm_by_time(tmp_path: Path) -> None:
+def test_ctm_words_are_assigned_to_stm_segments_by_time(tmp_path: Path) -> None:
     ref, hyp = write(tmp_path / "ref.stm", STM), write(tmp_path / "hyp.ctm.gz", CTM)
     with pytest.raises(DataError, match=r"hyp\.ctm\.gz lacks 1 id \(talk_2_0\.000_1\.000\)"):
         score(ref, hyp)
@@ -64,34 +64,34 @@ def test_ctm_goes_to_the_segments_of_an_stm_by_time(tmp_path: Path) -> None:
     assert "bootstrap by speaker (2), " in report.table()
 
 
-def test_ctm_beside_plain_text_is_a_text_for_each_file(tmp_path: Path) -> None:
+def test_ctm_against_plain_text_is_one_text_per_channel(tmp_path: Path) -> None:
     ctm = write(tmp_path / "hyp.ctm", "b A 1 1 world\nb A 0 1 hello\nc A 0 1 yes\nc B 0 1 no\n")
     assert texts(ctm) == {"b": "hello world", "c_A": "yes", "c_B": "no"}
     ref = write(tmp_path / "ref.txt", "c_A yes\nb hello world\nc_B no\n")
     assert score(ref, ctm).rates["wer"] == ErrorRate(hits=4)
 
 
-def test_a_ctm_of_another_file_is_refused(tmp_path: Path) -> None:
+def test_ctm_of_a_recording_missing_from_the_stm_is_refused(tmp_path: Path) -> None:
     ref, hyp = write(tmp_path / "ref.stm", STM), write(tmp_path / "hyp.ctm", CTM + "walk 1 0 1 hey\n")
     with pytest.raises(DataError, match=r"hyp\.ctm: .*ref\.stm has no segment of walk 1"):
         score(ref, hyp)
 
 
-def test_trn(tmp_path: Path) -> None:
+def test_trn_files_are_read(tmp_path: Path) -> None:
     ref = write(tmp_path / "ref.trn", "hello world (spk-1)\n;; no text\n (spk-2)\n(uh) well (spk-3)\n")
     assert texts(ref) == {"spk-1": "hello world", "spk-2": "", "spk-3": "(uh) well"}
     hyp = write(tmp_path / "hyp.txt", "spk-2\nspk-1 hello word\nspk-3 (uh) well\n")
     assert score(ref, hyp).rates["wer"] == ErrorRate(hits=3, substitutions=1)
 
 
-def test_ids_of_trn_tell_the_speaker(tmp_path: Path) -> None:
+def test_speaker_is_taken_from_trn_ids(tmp_path: Path) -> None:
     trn = write(tmp_path / "a.trn", "yes (ann_1)\nno (ann-2)\nso (ben_1-2)\nit (eve)\n")
     (groups,) = score(trn, trn, breakdown=["speaker"]).breakdowns
     assert groups.names == ("ann", "ben", "eve")
     assert groups.of_utterance.tolist() == [0, 0, 1, 2]
 
 
-def test_tables_by_the_names_of_their_columns(tmp_path: Path) -> None:
+def test_table_columns_are_found_by_name(tmp_path: Path) -> None:
     table = write(tmp_path / "both.csv", 'id,reference,hypothesis,room\n1,"a, b\nc",a b c,x\n2,d,e,y\n')
     report = score(table, table, metrics=["wer"], normalizer="basic", by="room")
     assert report.rates["wer"] == ErrorRate(hits=3, substitutions=1)
@@ -111,12 +111,12 @@ VTT = (
 )
 
 
-def test_cues_without_an_empty_line_between_them(tmp_path: Path) -> None:
+def test_srt_cues_without_blank_lines_between_them(tmp_path: Path) -> None:
     cues = "1\n00:00:01,0 --> 00:00:02,0\nfive or\n6\n2\n00:00:03,0 --> 00:00:04,0\nan --> arrow\n\n"
     assert texts(write(tmp_path / "a.srt", cues)) == {"1": "five or 6", "2": "an --> arrow"}
 
 
-def test_subtitles_are_one_text(tmp_path: Path) -> None:
+def test_subtitles_are_scored_as_one_text(tmp_path: Path) -> None:
     srt, vtt = write(tmp_path / "a.srt", SRT), write(tmp_path / "a.vtt", VTT)
     assert texts(srt) == {"1": "Hello there,", "2": "world"}
     assert texts(vtt) == {"1": "Hello there,", "2": "R&D <world>"}
@@ -126,7 +126,7 @@ def test_subtitles_are_one_text(tmp_path: Path) -> None:
         assert (report.utterances, report.rates["wer"]) == (1, ErrorRate(hits=3))
 
 
-def test_files_in_another_order_and_missing_texts(tmp_path: Path) -> None:
+def test_files_in_different_order_and_missing_texts(tmp_path: Path) -> None:
     ids = [f"u{i}" for i in range(30)]
     ref = write(tmp_path / "ref.txt", "".join(f"{id} one {id}\n" for id in ids))
     hyp = write(tmp_path / "hyp.txt", "".join(f"{id} one {id}\n" for id in reversed(ids[:20])))
@@ -169,7 +169,7 @@ def test_files_in_another_order_and_missing_texts(tmp_path: Path) -> None:
         ("x.tsv", "id\ttext\na\t" + "b" * 200_000, r":2: field larger than"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, name: str, data: str, says: str) -> None:
+def test_malformed_input_is_reported_with_its_line(tmp_path: Path, name: str, data: str, says: str) -> None:
     path = write(tmp_path / name, data)
     with pytest.raises(DataError, match=says) as caught:
         score(path, path)
@@ -177,14 +177,14 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, name: str, data: s
     assert str(path) in str(caught.value)
 
 
-def test_a_field_that_is_not_there(tmp_path: Path) -> None:
+def test_grouping_by_a_missing_field_is_refused(tmp_path: Path) -> None:
     table = write(tmp_path / "a.csv", "id,text,room\n1,a,x\n")
     with pytest.raises(DataError, match=r"utterance '1' has no 'rooom' in the references; there are: id, text, room"):
         score(table, table, by="rooom")
 
 
-def test_pairs_go_by_as_files_do() -> None:
-    """A pair comes as soon as both of its texts have: of files in step nothing is held."""
+def test_pairs_are_streamed_without_buffering() -> None:
+    """A pair is yielded once both its texts are read; files in the same order need no buffering."""
     read: list[str] = []
 
     def rows(side: str) -> Iterator[Row]:

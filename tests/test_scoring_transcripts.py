@@ -1,4 +1,4 @@
-"""What `asr transcribe` writes is read again, in every format."""
+"""The output of `asr transcribe` can be scored, in every format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = ("The cat sat", "on a mat.")
 
 
 def transcript(id: str, *parts: str) -> Transcript:
-    """Of a recording in which each part takes a second."""
+    """Return the transcript of a recording in which each part takes a second."""
     said = tuple(Segment(text=f" {part}", start_s=float(n), end_s=n + 1.0) for n, part in enumerate(parts))
     return Transcript(id=id, text=" ".join(parts), duration_s=float(len(parts)), language="en", segments=said)
 
@@ -28,7 +28,7 @@ def write(path: Path, *transcripts: Transcript) -> Path:
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_one_recording_beside_plain_text(tmp_path: Path, form: str) -> None:
+def test_one_recording_against_plain_text(tmp_path: Path, form: str) -> None:
     hyp = write(tmp_path / f"talk.{form}", transcript("calls/talk.mp3", *PARTS))
     ref = tmp_path / "said.txt"
     ref.write_text("The cat sat on the mat.\n")
@@ -40,7 +40,7 @@ def test_one_recording_beside_plain_text(tmp_path: Path, form: str) -> None:
         assert score(ref, hyp).rates["wer"] == ErrorRate(hits=5, substitutions=1)
 
 
-def test_recordings_by_the_stems_of_their_files(tmp_path: Path) -> None:
+def test_recordings_are_matched_by_file_stem(tmp_path: Path) -> None:
     hyp = write(tmp_path / "hyp.json", transcript("calls/a_1.mp3", "yes"), transcript("calls/a_2.mp3", "no"))
     ref = tmp_path / "ref.txt"
     ref.write_text("a_2 no\na_1 yes\n")

@@ -1,4 +1,4 @@
-"""What the documents say of `asr score` beside others has tests, and goes on having them."""
+"""The documented comparison of `asr score` with other scorers is covered by tests that exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCUMENT, HEADING = "docs/scoring.md", "Beside other scorers"
 
 
 def table() -> list[list[str]]:
-    """The cells of the first table below the heading, without its head."""
+    """Return the cells of the first table below the heading, without its header."""
     text = (ROOT / DOCUMENT).read_text(encoding="utf-8")
     (below,) = re.findall(rf"^#+ {HEADING}$(.*?)(?=^#+ |\Z)", text, re.M | re.S)
     rows = [line.strip().strip("|").split("|") for line in below.splitlines() if line.startswith("|")]
@@ -22,7 +22,7 @@ def table() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("row", table(), ids=lambda row: row[0])
-def test_each_claim_names_tests_that_are_there(row: list[str]) -> None:
+def test_each_claim_names_existing_tests(row: list[str]) -> None:
     named = re.findall(r"`(\w+)`", row[-1])
     assert named
     assert set(named) <= TESTS

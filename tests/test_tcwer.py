@@ -1,4 +1,4 @@
-"""Word errors under a constraint of time, beside plain loops and, where it is installed, beside MeetEval."""
+"""Time-constrained word errors against plain loops and, if it is installed, MeetEval."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def arrays(words: Words) -> tuple[list[str], Spans]:
 
 
 def brute(refs: list[str], ref_spans: Spans, hyps: list[str], hyp_spans: Spans, collar_s: float) -> tuple[int, int]:
-    """Errors and hits of the best alignment, by trying all; pairs may meet by the definition of the collar."""
+    """Return the errors and hits of the best of all alignments that pair words only within the collar."""
 
     def meet(r: int, h: int) -> bool:
         middle = sum(hyp_spans[h]) / 2
@@ -54,7 +54,7 @@ def brute(refs: list[str], ref_spans: Spans, hyps: list[str], hyp_spans: Spans, 
 
 @settings(max_examples=300)
 @given(ref=SPOKEN, hyp=SPOKEN, collar_s=st.sampled_from([0.0, 0.5, 2.0, 5.0, 100.0]), ordered=st.booleans())
-def test_counts_are_those_of_the_best_alignment(ref: Words, hyp: Words, collar_s: float, ordered: bool) -> None:
+def test_counts_match_the_best_alignment(ref: Words, hyp: Words, collar_s: float, ordered: bool) -> None:
     if ordered:
         ref, hyp = (sorted(words, key=lambda w: w[1]) for words in (ref, hyp))
     sides = *arrays(ref), *arrays(hyp)
@@ -65,7 +65,7 @@ def test_counts_are_those_of_the_best_alignment(ref: Words, hyp: Words, collar_s
     assert min(substitutions, deletions, insertions) >= 0
 
 
-def test_a_wide_collar_gives_the_plain_wer_and_a_narrow_one_more() -> None:
+def test_wide_collar_gives_plain_wer_and_narrow_ones_more_errors() -> None:
     draw = random.Random(3)
     refs = [(draw.choice("abcde"), n * 0.3, 0.3) for n in range(300)]
     hyps = [(w if draw.random() > 0.2 else "x", s + draw.uniform(-1, 1), d) for w, s, d in refs if draw.random() > 0.1]
@@ -77,7 +77,7 @@ def test_a_wide_collar_gives_the_plain_wer_and_a_narrow_one_more() -> None:
     assert errors[-1] > plain
 
 
-def test_as_meeteval_counts() -> None:
+def test_error_counts_match_meeteval() -> None:
     """Segments of several words, gaps and overlaps."""
     pytest.importorskip("meeteval", reason="MeetEval, which must be compiled, is not installed")
     from meeteval.wer.wer.time_constrained import time_constrained_siso_word_error_rate
@@ -103,12 +103,12 @@ def test_as_meeteval_counts() -> None:
         assert sum(constrained_counts(texts[0], spans[0], texts[1], spans[1], collar_s)[1:]) == expected
 
 
-def test_words_of_a_segment_share_its_time_by_their_characters() -> None:
+def test_segment_time_is_divided_among_words_by_characters() -> None:
     spans = times_of(["a", "bcd", "e"], [Stretch("a bcd", 0.0, 4.0), Stretch("", 4.0, 5.0), Stretch("e", 6.0, 7.0)])
     assert spans.tolist() == [[0, 1], [1, 4], [6, 7]]
 
 
-def test_words_keep_their_times_through_a_normaliser() -> None:
+def test_words_keep_their_times_through_normalization() -> None:
     tokens = [("The", 0, 1), ("number", 1, 2), ("21,", 3, 5), ("don't", 6, 7), ("-", 8, 9)]
     said = [Stretch(*token) for token in tokens]
     spans = times_of(["the", "number", "twenty", "one", "dont"], said)
@@ -121,11 +121,11 @@ def test_words_keep_their_times_through_a_normaliser() -> None:
 # ---- files --------------------------------------------------------------------------------------------------------
 
 STM = "f 1 spk 0.0 2.0 a b c\nf 1 spk 10 12 IGNORE_TIME_SEGMENT_IN_SCORING\nf 1 spk 30 32 a b\n"
-# "a" twenty seconds too early: as a text it is right, in time it is not; "x" is said where nothing is scored.
+# The last "a" is twenty seconds early: right as text, wrong in time. "x" is said where nothing is scored.
 CTM = "f 1 0.1 0.3 a\nf 1 0.5 .3 b\nf 1 1 .3 c\nf 1 9 .4 a\nf 1 11 .2 x\nf 1 31 .3 b\n"
 
 
-def test_recordings_of_stm_and_ctm(tmp_path: Path) -> None:
+def test_tcwer_of_stm_and_ctm_files(tmp_path: Path) -> None:
     ref, hyp = tmp_path / "r.stm", tmp_path / "h.ctm"
     ref.write_text(STM)
     hyp.write_text(CTM)
@@ -139,7 +139,7 @@ def test_recordings_of_stm_and_ctm(tmp_path: Path) -> None:
     assert shown.splitlines()[-1].endswith("; tcWER: collar 5 s")
 
 
-def test_channels_and_words_in_json(tmp_path: Path) -> None:
+def test_channels_and_word_times_in_jsonl(tmp_path: Path) -> None:
     ref, hyp = tmp_path / "r.stm", tmp_path / "h.jsonl"
     ref.write_text("f 1 s 0 1 a b\nf 2 s 0 1 c\ng 1 s 5 6 d\n")
     words = [{"word": "a", "start": 0.0, "end": 0.4}, {"word": "b", "start": 9.0, "end": 9.5}]
@@ -154,8 +154,8 @@ def test_channels_and_words_in_json(tmp_path: Path) -> None:
     assert report.counts["timed word"].tolist() == [[1, 0, 1, 1], [1, 0, 0, 0], [0, 0, 1, 1]]
 
 
-def test_alignments_in_cuts(tmp_path: Path) -> None:
-    """The times of a cut with an alignment are those of its words, of one without those of its supervision."""
+def test_word_alignments_in_cuts(tmp_path: Path) -> None:
+    """A cut with an alignment has the times of its words, one without has those of its supervision."""
     words = [AlignmentItem("one", 0.0, 0.5), AlignmentItem("two", 8.0, 0.5)]
     aligned = SupervisionSegment("a", "a", 0.0, 10.0, text="one two", alignment={"word": words})
     plain = SupervisionSegment("b", "b", 0.0, 10.0, text="one two")
@@ -166,7 +166,7 @@ def test_alignments_in_cuts(tmp_path: Path) -> None:
     assert report.counts["timed word"].tolist() == [[0, 0, 2, 2], [2, 0, 0, 0]]
 
 
-def test_texts_without_times_are_named(tmp_path: Path) -> None:
+def test_texts_without_times_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     for words in (None, [{"word": "hi", "start": 0.0}], [{"word": "hi", "start": float("nan"), "end": 1}], 7):
         path.write_text(json.dumps({"id": "u", "text": "hi", "words": words}))

@@ -1,4 +1,4 @@
-"""Normalisers: what they say, that they settle, and what they refuse."""
+"""Normalisers: what they return, that they are idempotent, and what they refuse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asr.text import NORMALIZERS, normalizer
 
 LANGUAGES = ("en", "es", "fr", "it", "ru")
 
-# Pieces that rules react to; put together at random they meet in ways that nobody thought of.
+# Pieces that rules react to; random sequences of them bring about combinations that nobody thought of.
 SIGNS = "著乾兩〇一十万萬点ア๑年月0178#*%&'’-.,()[]<>$£¢№sAéİßΣ½²٣፩ё \u0308\u0301\u200d\u00a0\ufeff"
 NUMBERS = [
     "500",
@@ -60,7 +60,7 @@ TEXTS = st.one_of(
 @pytest.mark.parametrize("name", NORMALIZERS)
 @settings(max_examples=150)
 @given(text=TEXTS)
-def test_normalised_text_comes_back_unchanged(name: str, language: str, text: str) -> None:
+def test_normalizers_are_idempotent(name: str, language: str, text: str) -> None:
     if name == "english" and language != "en":
         return
     normalise = normalizer(name, language)
@@ -75,7 +75,7 @@ def test_normalised_text_comes_back_unchanged(name: str, language: str, text: st
 @pytest.mark.parametrize("language", LANGUAGES)
 @settings(max_examples=200)
 @given(text=TEXTS)
-def test_spoken_leaves_letters_and_apostrophes_inside_words(language: str, text: str) -> None:
+def test_spoken_leaves_no_digits_signs_capitals_or_outer_apostrophes(language: str, text: str) -> None:
     said = normalizer("spoken", language)(text)
     assert not any(c.isdigit() or c in "#*%&" for c in said)
     assert said == said.lower()
@@ -87,7 +87,7 @@ def test_spoken_leaves_letters_and_apostrophes_inside_words(language: str, text:
 @pytest.mark.parametrize(
     ("language", "text", "said"),
     [
-        # Signs and digits of the telephone prompts, by what is heard in the recordings.
+        # Signs and digits of the telephone prompts, as they are said in the recordings.
         ("en", "3D audio disabled", "three d audio disabled"),
         ("en", "H.323", "h three two three"),
         ("en", "Dial 1 if you wish, then dial 500.", "dial one if you wish then dial five zero zero"),
@@ -113,7 +113,7 @@ def test_spoken_leaves_letters_and_apostrophes_inside_words(language: str, text:
         ("ru", "Нажмите 4, чтобы убрать (статус) «важно»", "нажмите четыре чтобы убрать важно"),
         ("ru", "28,8 килобит в секунду", "двадцать восемь целых восемь десятых килобит в секунду"),
         ("ru", "номером 1234 и", "номером один два три четыре и"),
-        ("ru", "клавишу «решётка» – первoe", "клавишу решетка первое"),  # o and e of the last word are Latin
+        ("ru", "клавишу «решётка» – первoe", "клавишу решетка первое"),  # the o and e of the last word are Latin
     ],
 )
 def test_spoken_on_real_transcripts(language: str, text: str, said: str) -> None:
@@ -157,14 +157,14 @@ def test_spoken_numbers(language: str | None, text: str, said: str) -> None:
     assert normalizer("spoken", language)(text) == said
 
 
-def test_spoken_reads_any_length_of_number() -> None:
+def test_spoken_reads_numbers_of_any_length() -> None:
     for language in (*LANGUAGES, "bn", "am"):
         for text in ("9" * 5000, "9" * 5000 + ".5", "0," + "1" * 5000, "999999999999", "1234567.1234567"):
             assert len(normalizer("spoken", language)(text).split()) >= 2
 
 
 @pytest.mark.parametrize("language", [None, "bg", "english"])
-def test_spoken_refuses_digits_that_it_cannot_spell(language: str | None) -> None:
+def test_spoken_refuses_digits_in_unsupported_languages(language: str | None) -> None:
     with pytest.raises(DataError, match=r"^digits cannot be spelled out.*'press 5'$") as caught:
         normalizer("spoken", language)("press 5")
     assert "\n" not in str(caught.value)
@@ -177,12 +177,12 @@ def test_spoken_refuses_digits_that_it_cannot_spell(language: str | None) -> Non
         ("don't stop 3.5", "don t stop 3 5"),
         ("हिन्दी", "हिन्दी"),
         ("e\u0301 \u0301", "é"),
-        ("J\u030c", "\u01f0"),  # composed in lower case alone
+        ("J\u030c", "\u01f0"),  # composed only in lower case
         ("so\u00adft", "soft"),
         ("", ""),
     ],
 )
-def test_basic(text: str, plain: str) -> None:
+def test_basic_normalizer(text: str, plain: str) -> None:
     assert normalizer("basic")(text) == plain
 
 
@@ -195,21 +195,21 @@ def test_basic(text: str, plain: str) -> None:
         (":\ufeff", ""),
     ],
 )
-def test_english(text: str, plain: str) -> None:
+def test_english_normalizer(text: str, plain: str) -> None:
     assert normalizer("english", "en-US")(text) == plain
 
 
-def test_none_changes_nothing() -> None:
+def test_none_normalizer_changes_nothing() -> None:
     assert normalizer("none", "xx")(" \ufeffA  1’ ") == " \ufeffA  1’ "
 
 
-def test_unknown_name_and_language_are_one_line() -> None:
+def test_unknown_normalizer_and_language_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"unknown normalizer 'engish'; did you mean 'english'\?"):
         normalizer("engish")
     with pytest.raises(ConfigError, match="'english' cannot treat language 'fr'"):
         normalizer("english", "fr")
 
 
-def test_whisper_rules_are_loaded_only_when_asked_for() -> None:
+def test_whisper_rules_are_loaded_only_when_needed() -> None:
     code = "import sys, asr.text; asr.text.normalizer('spoken', 'en')('1'); print('whisper_normalizer' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

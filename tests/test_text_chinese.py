@@ -1,4 +1,4 @@
-"""`chinese`: one way of writing for what is said in the same way."""
+"""The normaliser `chinese`: one spelling for all that are said the same way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PIECES = st.sampled_from([*SIGNS, *PARTS])
 
 @settings(max_examples=200)
 @given(text=st.lists(st.one_of(PIECES, st.characters()), max_size=12).map("".join))
-def test_settles_and_leaves_no_digit_and_no_needless_space(text: str) -> None:
+def test_chinese_is_idempotent_and_leaves_no_digits_or_needless_spaces(text: str) -> None:
     once = chinese(text)
     assert chinese(once) == once
     assert not re.search("[0-9]", once)
@@ -85,22 +85,22 @@ def test_settles_and_leaves_no_digit_and_no_needless_space(text: str) -> None:
         ("12345678元", "一千二百三十四万五千六百七十八元"),
     ],
 )
-def test_written_in_two_ways(one: str, other: str) -> None:
+def test_variant_spellings_are_normalized_alike(one: str, other: str) -> None:
     assert chinese(one) == chinese(other)
 
 
 @pytest.mark.parametrize("text", ["一起", "万一 三明治", "老幺", "大陆的队伍", "什么", "王○○", "约翰 and 玛丽", "著"])
-def test_words_that_are_no_numbers_stay(text: str) -> None:
+def test_words_that_are_not_numbers_are_kept(text: str) -> None:
     assert chinese(text) == {"万一 三明治": "万一三明治", "王○○": "王", "著": "着"}.get(text, text)
 
 
 @pytest.mark.parametrize("piece", ["○", "幺", "1", "1.", "1,", "1-", "$1 ", "电话", " ", "我 "])
-def test_long_texts_take_no_quadratic_time(piece: str) -> None:
+def test_very_long_texts_are_normalized_quickly(piece: str) -> None:
     assert chinese(chinese(piece * 20_000)) == chinese(piece * 20_000)
 
 
 def value(words: str) -> int:
-    """The number that numerals say, by their units alone."""
+    """Return the number that the numerals spell, by their units alone."""
     for unit, size in (("亿", 10**8), ("万", 10**4), ("千", 1000), ("百", 100), ("十", 10)):
         if unit in words:
             high, _, low = words.rpartition(unit) if size >= 10**4 else words.partition(unit)
@@ -110,7 +110,7 @@ def value(words: str) -> int:
 
 @settings(max_examples=200)
 @given(number=st.integers(0, 10**16 - 1) | st.integers(0, 10**6))
-def test_numbers_read_back(number: int) -> None:
+def test_numerals_parse_back_to_their_number(number: int) -> None:
     words = in_words(number)
     assert value(words) == number
     assert not re.search("零零|零$|零[千百]|^一十", words) or number == 0
@@ -135,7 +135,7 @@ def test_numbers_read_back(number: int) -> None:
         (10**12, "一万亿"),
     ],
 )
-def test_numbers_as_they_are_said(number: int, words: str) -> None:
+def test_numbers_in_words(number: int, words: str) -> None:
     assert in_words(number) == words
 
 
@@ -153,12 +153,12 @@ def test_numbers_as_they_are_said(number: int, words: str) -> None:
         (" \u3000\x1c", ""),
     ],
 )
-def test_tokens_of_mixed_texts(text: str, tokens: str) -> None:
+def test_tokens_of_mixed_script_texts(text: str, tokens: str) -> None:
     assert mixed_tokens(text) == tokens.split()
 
 
 @given(text=st.text(max_size=30))
-def test_tokens_lose_nothing(text: str) -> None:
+def test_tokens_lose_no_characters(text: str) -> None:
     assert "".join(mixed_tokens(text)) == "".join(text.split())
 
 
@@ -175,5 +175,5 @@ def test_tokens_lose_nothing(text: str) -> None:
         ([], ""),
     ],
 )
-def test_texts_one_after_another_have_the_spaces_of_their_script(texts: list[str], whole: str) -> None:
+def test_texts_are_joined_with_the_spacing_of_their_script(texts: list[str], whole: str) -> None:
     assert one_after_another(texts) == whole

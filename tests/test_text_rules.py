@@ -1,4 +1,4 @@
-"""Files of rules: what they do, what they refuse, and that no pattern takes for ever."""
+"""Files of normalisation rules: their effect, their errors, and the limits on time and length."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rules(tmp_path: Path) -> Path:
     return path
 
 
-def test_rules_run_from_top_to_bottom(rules: Path) -> None:
+def test_rules_apply_from_top_to_bottom(rules: Path) -> None:
     ours = open_normalizer(str(rules))
     assert ours.name == f"ours.yaml (sha256 {hashlib.sha256(RULES.encode()).hexdigest()[:12]})"
     chain = ours.of_language(None)
@@ -44,7 +44,7 @@ def test_rules_run_from_top_to_bottom(rules: Path) -> None:
     ]
 
 
-def test_normalisers_in_rules_have_the_language_of_the_utterance(tmp_path: Path) -> None:
+def test_normalizers_in_rules_use_the_language_of_the_utterance(tmp_path: Path) -> None:
     path = tmp_path / "r.yml"
     path.write_text("- spoken\n")
     report = score_texts(
@@ -53,7 +53,7 @@ def test_normalisers_in_rules_have_the_language_of_the_utterance(tmp_path: Path)
     assert report.rates["wer"].errors == 0
 
 
-def test_a_result_names_the_file_and_its_digest(rules: Path, tmp_path: Path) -> None:
+def test_result_names_the_rules_file_and_its_digest(rules: Path, tmp_path: Path) -> None:
     text = tmp_path / "t.txt"
     text.write_text("gonna\n")
     done = asr("score", text, text, "--normalizer", rules)
@@ -91,7 +91,7 @@ def test_a_result_names_the_file_and_its_digest(rules: Path, tmp_path: Path) -> 
         ("#" * 1_000_001, "more than 1,000,000 bytes"),
     ],
 )
-def test_mistakes_name_file_and_line(tmp_path: Path, text: str, says: str) -> None:
+def test_mistakes_in_rules_are_reported_with_file_and_line(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -101,7 +101,7 @@ def test_mistakes_name_file_and_line(tmp_path: Path, text: str, says: str) -> No
     assert str(caught.value).isprintable()
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_rules_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: No such file"):
         open_normalizer(str(tmp_path / "none.yaml"))
     (tmp_path / "l.yml").write_bytes("- ä: b".encode("latin-1"))
@@ -109,7 +109,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         open_normalizer(str(tmp_path / "l.yml"))
 
 
-def test_a_pattern_that_would_take_for_ever_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pattern_that_takes_too_long_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replacing, "SECONDS", 0.05)
     path = tmp_path / "r.yaml"
     path.write_text("- x: y\n- '(a|aa)+$': b\n")
@@ -119,14 +119,14 @@ def test_a_pattern_that_would_take_for_ever_is_stopped(tmp_path: Path, monkeypat
     assert len(str(caught.value)) < 200
 
 
-def test_a_text_that_grows_beyond_reason_is_refused(tmp_path: Path) -> None:
+def test_text_that_grows_too_long_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(f"- '(.)': '{chr(92)}1{'x' * 20}'\n" * 30)
     with pytest.raises(DataError, match=r"r\.yaml:4: the pattern '\(\.\)' makes [\d,]+ characters of 'axxx"):
         open_normalizer(str(path)).of_language(None)("a")
 
 
-def test_rules_that_do_not_settle_are_warned_of_once(tmp_path: Path) -> None:
+def test_rules_that_are_not_idempotent_give_one_warning(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("- aa: a\n")
     said = {"u": "b", "v": "b aaaa c", "w": "aaaaa"}
