@@ -1,4 +1,4 @@
-"""Shar folders: what lhotse writes is read, and what means harm, or is torn, is one line."""
+"""Shar folders: those that lhotse writes are read; malicious and damaged ones give one line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Member = tuple[str, bytes]
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A manifest of ten clips, and the folder of three shards that lhotse's command makes of it."""
+    """A manifest of ten clips, and the folder of three shards that lhotse's command makes from it."""
     folder = tmp_path_factory.mktemp("shar")
     path, out = corpus(folder, "train", 10, 1), folder / "shards"
     options = ["--audio", "flac", "--shard-size", "4", "--no-shuffle"]
@@ -39,7 +39,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return path, out
 
 
-def test_what_lhotse_writes_gives_the_cuts_and_the_audio_of_the_manifest(written: tuple[Path, Path]) -> None:
+def test_shar_folder_has_the_cuts_and_audio_of_its_manifest(written: tuple[Path, Path]) -> None:
     path, out = written
     found, expected = list(read_cuts(out)), list(read_cuts(path))
     assert described(found) == described(expected)
@@ -51,7 +51,7 @@ def test_what_lhotse_writes_gives_the_cuts_and_the_audio_of_the_manifest(written
         torch.testing.assert_close(part, expected_part, atol=2**-15, rtol=0)
 
 
-def test_shards_come_in_an_order_that_is_drawn_and_stay_whole(written: tuple[Path, Path]) -> None:
+def test_shards_are_shuffled_but_stay_whole(written: tuple[Path, Path]) -> None:
     shar = Shar(written[1])
     orders = {tuple(line.cut().id for line in shar.entries(derived_random(seed))) for seed in range(40)}
     shards = [tuple(f"train-{i}" for i in range(*span)) for span in ((0, 4), (4, 8), (8, 10))]
@@ -82,7 +82,7 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
 def shard(
     folder: Path, members: Sequence[Member | tarfile.TarInfo] | bytes, cuts: Sequence[object] | bytes, number: int = 0
 ) -> None:
-    """Write a shard, member by member and line by line, or byte by byte."""
+    """Write a shard from lists of members and cuts, or from raw bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(members, bytes):
         (folder / f"recording.{number:06d}.tar").write_bytes(members)
@@ -93,7 +93,7 @@ def shard(
 
 
 def hostile_folders(folder: Path) -> list[tuple[Path, str]]:
-    """Write Shar folders that are broken or mean harm; each with a pattern for the line that says so."""
+    """Write damaged and malicious Shar folders; return each with a pattern of its error (^$: none)."""
     secret = folder / "secret.wav"
     clip(secret, white(RATE))
     audio, good = encoded(noise(1, RATE), RATE, format="FLAC"), cut("x", 1).to_dict()
@@ -112,7 +112,7 @@ def hostile_folders(folder: Path) -> list[tuple[Path, str]]:
 
     cases: dict[str, tuple[Sequence[Member | tarfile.TarInfo] | bytes, Sequence[object] | bytes, str]] = {
         "dots": (beside("../../x"), [good], r"gz:1: cut 'x' stands beside the recording \.\./\.\./x\.flac"),
-        "dots-agreed": (beside("../../x"), [good | {"id": "../../x"}], "^$"),  # no more than an odd name
+        "dots-agreed": (beside("../../x"), [good | {"id": "../../x"}], "^$"),  # only an odd name
         "absolute": (beside("/etc/x"), [good], "gz:1: cut 'x' stands beside the recording /etc/x"),
         "link": ([link("x.flac", str(secret)), whole[1]], [good], rf"{expected}: member 'x\.flac': a link"),
         "hardlink": ([link("x.flac", "/etc/passwd", tarfile.LNKTYPE), whole[1]], [good], "a link, a device"),
@@ -198,7 +198,9 @@ def hostile_folders(folder: Path) -> list[tuple[Path, str]]:
     return [(folder / name, pattern) for name, pattern in patterns.items()]
 
 
-def test_hostile_folders_are_one_line_each_and_open_nothing_else(tmp_path: Path, written: tuple[Path, Path]) -> None:
+def test_hostile_folders_execute_nothing_and_are_refused_in_one_line(
+    tmp_path: Path, written: tuple[Path, Path]
+) -> None:
     cases = hostile_folders(tmp_path)
     setup = (
         "from asr.data.cuts import load_audio, read_cuts\n"
@@ -208,7 +210,7 @@ def test_hostile_folders_are_one_line_each_and_open_nothing_else(tmp_path: Path,
     expect_refused(report, cases)
 
 
-def test_an_archive_may_not_be_where_it_was(tmp_path: Path, written: tuple[Path, Path]) -> None:
+def test_missing_archive_is_reported_when_audio_is_loaded(tmp_path: Path, written: tuple[Path, Path]) -> None:
     shutil.copytree(written[1], tmp_path / "moved")
     first = next(iter(read_cuts(tmp_path / "moved")))
     (tmp_path / "moved" / "recording.000000.tar").unlink()

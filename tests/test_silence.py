@@ -1,4 +1,4 @@
-"""Silence that is taken from a model's own hearing of a made voice, and the voice."""
+"""The memory of silence, filled from a model's states for a synthetic voice, and that voice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def whole() -> ModelFolder:
 
 
 @torch.inference_mode()
-def test_remembered_silence_is_nearly_what_would_be_computed() -> None:
+def test_remembered_silence_approximates_computed_silence() -> None:
     exact = whole()
     recall, none = with_padding(exact, "recall"), with_padding(exact, "mask")
     voices = [say(SENTENCES[1], 1.3, 8000, VOICES[0]), say(SENTENCES[2], 3.0, 8000, VOICES[1])]
@@ -32,7 +32,7 @@ def test_remembered_silence_is_nearly_what_would_be_computed() -> None:
         assert (remembered - expected).norm() < 0.1 * expected.norm() < (cut - expected).norm()
 
 
-def test_memory_comes_and_goes_and_the_weights_stay() -> None:
+def test_adding_and_removing_the_memory_keeps_the_weights() -> None:
     exact = whole()
     recall = with_padding(exact, "recall")
     weights, before = recall.model.state_dict(), exact.model.state_dict()
@@ -41,13 +41,13 @@ def test_memory_comes_and_goes_and_the_weights_stay() -> None:
     assert all(torch.equal(weights[name], before[name]) for name in weights)
     assert memory.isfinite().all()
     again = with_padding(exact, "recall").model.state_dict()[MEMORY]
-    assert torch.equal(memory, again), "nothing is drawn anew"
-    recall.model.encoder.padding.silence_MXCD.data += 1  # as if it had learnt
+    assert torch.equal(memory, again), "filling the memory must be deterministic"
+    recall.model.encoder.padding.silence_MXCD.data += 1  # as if it had been trained
     assert torch.equal(with_padding(recall, "recall").model.state_dict()[MEMORY], memory + 1)
     assert MEMORY not in with_padding(recall, "keep").model.state_dict()
 
 
-def test_memory_is_taken_anew_where_more_is_to_be_remembered() -> None:
+def test_memory_is_refilled_only_if_more_frames_must_be_recalled() -> None:
     recall = with_padding(whole(), "recall")
     kept: dict[float, torch.Tensor] = {}
     for keep_s in (0.3, 0.5, 0.7):
@@ -62,7 +62,7 @@ def test_memory_is_taken_anew_where_more_is_to_be_remembered() -> None:
 
 
 @pytest.mark.parametrize("voice", VOICES)
-def test_a_voice_has_its_pitch_its_length_and_its_loudness(voice: tuple[float, float]) -> None:
+def test_voice_has_the_given_pitch_length_and_loudness(voice: tuple[float, float]) -> None:
     wave_N = say("aaaa", 1.0, 16_000, voice)
     assert wave_N.shape == (16_000,)
     assert float(wave_N.square().mean().sqrt()) == pytest.approx(0.1, abs=1e-4)
@@ -73,11 +73,11 @@ def test_a_voice_has_its_pitch_its_length_and_its_loudness(voice: tuple[float, f
     assert 0.8 * voice[0] < lowest < 1.25 * voice[0]
 
 
-def test_vowels_differ_in_their_resonances() -> None:
+def test_vowels_differ_in_their_formants() -> None:
     def centre(sound: str) -> float:
         power = torch.fft.rfft(say(sound * 4, 1.0, 16_000, VOICES[0])).abs().square()
         return float((power * torch.linspace(0, 8000, len(power))).sum() / power.sum())
 
-    assert centre("i") < centre("a")  # a low first resonance holds most of the power
+    assert centre("i") < centre("a")  # most of the power is in a low first formant
     high = [torch.fft.rfft(say(sound * 4, 1.0, 16_000, VOICES[0])).abs().square()[2000:3000].sum() for sound in "io"]
-    assert high[0] > 3 * high[1]  # 2 to 3 kHz: the second resonance of "i"
+    assert high[0] > 3 * high[1]  # 2 to 3 kHz: the second formant of "i"

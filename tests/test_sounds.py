@@ -1,4 +1,4 @@
-"""What is transcribed from Python: a path, an open file or samples in memory, all to the same text or to one line."""
+"""Transcription from Python of a path, an open file or samples in memory: the same text, or an error in one line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_samples_and_open_files_have_the_text_of_the_file(greedy: Recognizer, path: Path) -> None:
+def test_samples_and_open_files_give_the_text_of_the_file(greedy: Recognizer, path: Path) -> None:
     expected = greedy.transcribe(path)
     assert expected.text
     memory, apart = io.BytesIO(path.read_bytes()), np.repeat(AUDIO_N.numpy(), 2)[::2]
@@ -59,7 +59,7 @@ def test_samples_of_another_rate_are_resampled(greedy: Recognizer, hertz: int) -
     assert found.duration_s == pytest.approx(1.5, abs=1e-3)
 
 
-def test_the_caller_s_samples_are_a_copy(greedy: Recognizer) -> None:
+def test_source_copies_the_callers_samples(greedy: Recognizer) -> None:
     mine_N = AUDIO_N.clone()
     source = greedy.source(mine_N, sample_rate=RATE)
     mine_N.zero_()
@@ -94,12 +94,12 @@ SAMPLES_N = AUDIO_N.numpy()
         ("a.wav", RATE, "a.wav: sample_rate is for arrays of samples; a file tells its own"),
     ],
 )
-def test_what_is_no_recording_is_told_in_one_line(greedy: Recognizer, samples: Any, rate: Any, says: str) -> None:
+def test_invalid_audio_is_reported_in_one_line(greedy: Recognizer, samples: Any, rate: Any, says: str) -> None:
     with pytest.raises(AudioError, match=f"^(?!.*(secret|\n)).*{re.escape(says)}"):
         greedy.transcribe(samples, sample_rate=rate)
 
 
-def test_a_file_that_is_closed_or_only_written_to(greedy: Recognizer, path: Path, tmp_path: Path) -> None:
+def test_closed_or_write_only_file_is_refused(greedy: Recognizer, path: Path, tmp_path: Path) -> None:
     with path.open("rb") as closed:
         pass
     with pytest.raises(AudioError, match=r"a\.wav: cannot be read: "):
@@ -108,7 +108,7 @@ def test_a_file_that_is_closed_or_only_written_to(greedy: Recognizer, path: Path
         greedy.transcribe(new)
 
 
-def test_a_folder_is_the_audio_files_in_it(greedy: Recognizer, path: Path, tmp_path: Path) -> None:
+def test_folder_expands_to_the_audio_files_in_it(greedy: Recognizer, path: Path, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     (calls / "more").mkdir(parents=True)
     for name in ("b.wav", "a.wav", "more/c.wav", ".hidden.wav"):

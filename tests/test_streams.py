@@ -1,4 +1,4 @@
-"""Training cuts that are read as they are needed: the same promises as for cuts in memory."""
+"""Training cuts that are read as they are needed: the same guarantees as for cuts in memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ STREAM = "data.stream=true"
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An experiment on 40 clips, which stand beside it as a Shar folder, too."""
+    """An experiment on 40 clips, which are also in a Shar folder beside it."""
     path = experiment_file(tmp_path_factory.mktemp("corpus"))
     shards = path.parent / "shards"
     shards.mkdir()
@@ -52,7 +52,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["manifest", "shar"])
 def streamed(path: Path, request: pytest.FixtureRequest) -> str:
-    """The override that makes the experiment's train cuts a stream."""
+    """The override that streams the experiment's training cuts."""
     return STREAM if request.param == "manifest" else f"data.train={path.parent / 'shards'}"
 
 
@@ -68,11 +68,13 @@ def listed(data: SpeechData) -> list[tuple[Position, Described]]:
     return [(position, described(found)) for found, position, _ in data.stream]
 
 
-# ---- what is in an epoch ----------------------------------------------------------------------------------------
+# ---- the cuts of an epoch ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [(), ("data.shuffle_buffer=5",), ("data.batch_size=2",), ("data.buckets=1",)])
-def test_each_epoch_has_every_cut_once_within_the_budget(path: Path, streamed: str, options: tuple[str, ...]) -> None:
+def test_each_epoch_has_every_cut_once_in_batches_within_budget(
+    path: Path, streamed: str, options: tuple[str, ...]
+) -> None:
     data = module(path, streamed, *options)
     found = listed(data)
     orders = []
@@ -85,10 +87,10 @@ def test_each_epoch_has_every_cut_once_within_the_budget(path: Path, streamed: s
         assert len(batch) * longest_s <= data.config.data.batch_duration_s or len(batch) == 1
         assert len(batch) <= (data.config.data.batch_size or len(batch))
     assert len({round(c.duration, 3) for c in data.train_cuts} & {round(s, 3) for _, b in found for _, s, _ in b}) > 5
-    assert max(len(text.split()) for _, batch in found for _, _, text in batch) > 2  # joined ones
+    assert max(len(text.split()) for _, batch in found for _, _, text in batch) > 2  # some are joined
 
 
-def test_an_epoch_follows_from_the_seed_and_goes_on_from_any_position(path: Path, streamed: str) -> None:
+def test_epochs_depend_on_the_seed_and_resume_from_any_position(path: Path, streamed: str) -> None:
     whole = listed(module(path, streamed))
     assert listed(module(path, streamed)) == whole
     assert listed(module(path, streamed, "seed=6")) != whole
@@ -101,8 +103,8 @@ def test_an_epoch_follows_from_the_seed_and_goes_on_from_any_position(path: Path
         assert passed == [(i, done) for i in range(1, done + 1)]
 
 
-def test_a_shar_folder_gives_the_batches_that_its_manifest_gives(path: Path) -> None:
-    """Up to what FLAC rounds; the order of shards is another, so both are put into one buffer."""
+def test_shar_folder_and_manifest_give_the_same_examples(path: Path) -> None:
+    """Up to the rounding of FLAC; compared by id, as shards are read in random order."""
     plain = ("augment.join=0", "augment.speeds=[1.0]", "trainer.max_epochs=1")
     examples = []
     for source in (STREAM, f"data.train={path.parent / 'shards'}"):
@@ -128,14 +130,14 @@ def test_processes_share_the_batches_of_a_stream(path: Path, streamed: str) -> N
         assert sorted(ids) == sorted(c.id for c in batch.cuts)
 
 
-def test_what_is_shuffled_is_no_more_than_the_buffer(path: Path) -> None:
+def test_shuffling_moves_a_cut_forward_by_at_most_the_buffer(path: Path) -> None:
     order = [c.id for c in module(path, STREAM, "data.shuffle_buffer=4").corpus.epoch(0).cuts]
     late = [order.index(f"train-{i}") - i for i in range(40)]
     assert min(late) >= -4
     assert order != sorted(order, key=lambda id: int(id[6:]))
 
 
-def test_cuts_are_joined_with_those_that_came_lately() -> None:
+def test_streamed_cuts_are_joined_with_recent_cuts_of_their_language() -> None:
     config = AugmentConfig(speeds=(0.9, 1.1), join=0.7, join_max_s=5.0)
     source = short_cuts(60, languages=("en", "es"))
     language = {text_of(c): c.supervisions[0].language for c in source}
@@ -147,7 +149,7 @@ def test_cuts_are_joined_with_those_that_came_lately() -> None:
     assert described(found) != described(Variation(config, 1).passing(source, 1))
 
 
-def test_an_epoch_takes_lines_as_they_are_needed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_read_only_as_needed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asr.data.corpus._MEASURED", 100)
     data, taken = module(path, STREAM, "data.shuffle_buffer=50"), 0
 
@@ -165,7 +167,7 @@ def test_an_epoch_takes_lines_as_they_are_needed(path: Path, monkeypatch: pytest
     assert taken < 5000
 
 
-# ---- what is left out --------------------------------------------------------------------------------------------
+# ---- cuts left out -----------------------------------------------------------------------------------------------
 
 
 def mixed_manifest(folder: Path) -> Path:
@@ -179,7 +181,7 @@ def mixed_manifest(folder: Path) -> Path:
     return manifest(folder / "mixed.jsonl", cuts)
 
 
-def test_what_cannot_be_used_is_left_out_and_listed_once(path: Path, tmp_path: Path) -> None:
+def test_unusable_cuts_are_left_out_and_listed_once(path: Path, tmp_path: Path) -> None:
     console = Console(record=True, width=200)
     train = mixed_manifest(tmp_path)
     data = module(path, STREAM, f"data.train={train}", f"out={tmp_path / 'run'}", "trainer.max_epochs=2")
@@ -191,7 +193,7 @@ def test_what_cannot_be_used_is_left_out_and_listed_once(path: Path, tmp_path: P
     assert sorted(id for id, _ in rows) == ["dense", "long", "silent"]
     assert dict(rows)["long"] == "duration 40.00 s is outside 0.1 to 30 s"
     assert console.export_text().count("left out 3 utterances of the stream, listed in") == 1
-    # A run that goes on in a later epoch leaves the list as it is.
+    # A run resumed in a later epoch leaves the list unchanged.
     again = module(path, STREAM, f"data.train={train}", f"out={tmp_path / 'run'}", "trainer.max_epochs=2")
     again.load_state_dict({"epoch": 1, "batches": 2, "waited_s": 0.0})
     report_dropped(again.config, again, console)
@@ -201,7 +203,9 @@ def test_what_cannot_be_used_is_left_out_and_listed_once(path: Path, tmp_path: P
 
 @pytest.mark.parametrize("stream", [STREAM, "data.stream=false"])
 @pytest.mark.parametrize("tasks", ["[transcribe]", "[transcribe,translate:de]"])
-def test_of_chosen_languages_cuts_without_one_are_listed(path: Path, tmp_path: Path, stream: str, tasks: str) -> None:
+def test_cuts_without_a_language_are_listed_if_languages_are_chosen(
+    path: Path, tmp_path: Path, stream: str, tasks: str
+) -> None:
     silent = replace(cut("silent", 1), supervisions=[])
     cuts = [*short_cuts(4, languages=("en", "es")), cut("untold", 1, language=None), silent]
     train = manifest(tmp_path / "train.jsonl", cuts)
@@ -213,7 +217,7 @@ def test_of_chosen_languages_cuts_without_one_are_listed(path: Path, tmp_path: P
     assert sorted(rows) == [["silent", "no supervision, thus no language"], ["untold", "no language to choose it by"]]
 
 
-def test_languages_are_chosen_as_cuts_come(path: Path, tmp_path: Path) -> None:
+def test_languages_are_filtered_while_streaming(path: Path, tmp_path: Path) -> None:
     train = mixed_manifest(tmp_path)
     data = module(path, STREAM, f"data.train={train}", "data.languages=[en]", "trainer.max_epochs=1")
     assert sorted(c.id for batch in data.stream for c in batch.cuts) == sorted(f"c{i}" for i in range(0, 30, 2))
@@ -225,7 +229,7 @@ def test_languages_are_chosen_as_cuts_come(path: Path, tmp_path: Path) -> None:
         assert str(caught.value).endswith(says)
 
 
-def test_streams_without_anything_usable_are_one_clear_line(path: Path, tmp_path: Path) -> None:
+def test_streams_without_usable_cuts_are_refused_in_one_line(path: Path, tmp_path: Path) -> None:
     bad = manifest(tmp_path / "bad.jsonl", [cut("a", 31), cut("b", 60)])
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "torn.jsonl").write_text(json.dumps(cut("a", 1).to_dict()) + "\n{torn\n")
@@ -242,15 +246,13 @@ def test_streams_without_anything_usable_are_one_clear_line(path: Path, tmp_path
         assert str(caught.value).isprintable()
 
 
-# ---- what is known before all cuts are -----------------------------------------------------------------------------
+# ---- before all cuts have been read --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "overrides", [("augment.join=0.9",), ("augment.join=0",), ("augment.join=0", "data.max_duration_s=3")]
 )
-def test_the_largest_batch_is_as_long_as_any_that_may_come(
-    path: Path, streamed: str, overrides: tuple[str, ...]
-) -> None:
+def test_largest_batch_bounds_every_batch_that_may_come(path: Path, streamed: str, overrides: tuple[str, ...]) -> None:
     data = module(path, streamed, "data.batch_duration_s=60", *overrides)
     largest = data.largest_batch()
     longest_s = largest.audio_BN.shape[1] / RATE
@@ -259,7 +261,7 @@ def test_the_largest_batch_is_as_long_as_any_that_may_come(
     assert largest.tokens_BL.shape[1] > max(b.tokens_BL.shape[1] for b in data.train_dataloader())
 
 
-def test_steps_of_a_stream_are_not_counted_before_it_is_read(path: Path) -> None:
+def test_total_steps_of_a_stream_are_unknown_without_max_steps(path: Path) -> None:
     data = module(path, STREAM, "optimizer.schedule=inverse_sqrt")
     assert total_steps(data.config, data) is None
     cosine = experiment(path, STREAM, "optimizer.schedule=cosine", "trainer.max_steps=70")
@@ -268,7 +270,7 @@ def test_steps_of_a_stream_are_not_counted_before_it_is_read(path: Path) -> None
         total_steps(experiment(path, STREAM, "optimizer.schedule=cosine"), data)
 
 
-def test_a_vocabulary_is_made_of_texts_from_all_of_a_stream(
+def test_vocabulary_is_trained_on_texts_from_the_whole_stream(
     path: Path, streamed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = experiment(path, streamed, f"out={tmp_path}")
@@ -282,7 +284,7 @@ def test_a_vocabulary_is_made_of_texts_from_all_of_a_stream(
         list(vocabulary_cuts(experiment(path, streamed, "data.languages=[nl]").data))
 
 
-def test_who_reads_a_large_manifest_into_memory_is_told_of_streams(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streaming_is_suggested_for_a_large_manifest(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(record=True, width=300)
     advise_to_stream(experiment(path), console)
     assert console.export_text() == ""
@@ -296,7 +298,7 @@ def test_who_reads_a_large_manifest_into_memory_is_told_of_streams(path: Path, m
 # ---- a run -------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_on_shar_that_was_killed_does_the_same_steps_again(path: Path, tmp_path: Path) -> None:
+def test_killed_run_on_shar_repeats_the_same_steps(path: Path, tmp_path: Path) -> None:
     config, out = tmp_path / "shar.yaml", tmp_path / "run"
     text = path.read_text().replace(str(path.parent / "train.jsonl.gz"), str(path.parent / "shards"))
     config.write_text(text.replace("max_epochs: 3", "max_epochs: 2"))
@@ -306,7 +308,7 @@ def test_a_run_on_shar_that_was_killed_does_the_same_steps_again(path: Path, tmp
     assert "going on from step-0000006" in done.stderr
     assert "a stream of utterances, 2 epochs" in done.stderr
     assert len(logged_steps(out)) == len(steps(out)) + killed - SAVE_EVERY
-    assert {len(outcomes) for outcomes in steps(out).values()} == {1}  # of a step done twice
+    assert {len(outcomes) for outcomes in steps(out).values()} == {1}  # steps done twice are logged alike
     ids = [id for ((_, _, *ids),) in steps(out).values() for id in ids]
     assert sorted(ids) == sorted(2 * [f"train-{i}" for i in range(40)])
     load_model_folder(out / "model")

@@ -1,4 +1,4 @@
-"""Cues: what a viewer can read in time, broken where it reads well."""
+"""Cues: short enough to be read in time, with lines broken where they read well."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asr.words import joined
 
 
 def spoken(text: str, *, start_s: float = 0.0, word_s: float = 0.3, pauses: dict[int, float] | None = None) -> Segment:
-    """A segment whose words take equal time, with silence before some of them."""
+    """Return a segment whose words take equal time, with pauses before some of them."""
     words, at = [], start_s
     for i, word in enumerate(text.split()):
         at += (pauses or {}).get(i, 0.0)
@@ -26,7 +26,7 @@ def spoken(text: str, *, start_s: float = 0.0, word_s: float = 0.3, pauses: dict
 
 
 def shown(*segments: Segment, duration_s: float = 100.0, **options: float) -> list[Cue]:
-    """The cues of a recording of these segments."""
+    """Return the cues of a recording of these segments."""
     transcript = Transcript("a", " ".join(s.text for s in segments), duration_s, "en", segments)
     return cues(transcript, SubtitleOptions(**options))  # type: ignore[arg-type]
 
@@ -35,11 +35,11 @@ def lines(found: list[Cue]) -> list[tuple[str, ...]]:
     return [cue.lines for cue in found]
 
 
-def test_a_short_text_is_one_line() -> None:
+def test_short_text_is_one_line() -> None:
     assert shown(spoken("Hello there.")) == [Cue(0, 833, ("Hello there.",))]
 
 
-def test_cues_break_after_sentences_rather_than_when_they_are_full() -> None:
+def test_cues_break_after_sentences_rather_than_when_full() -> None:
     first, second = "The conference is now muted for all of you.", "Press one to leave it, or hold the line."
     assert lines(shown(spoken(f"{first} {second}"))) == [
         ("The conference is now", "muted for all of you."),
@@ -47,7 +47,7 @@ def test_cues_break_after_sentences_rather_than_when_they_are_full() -> None:
     ]
 
 
-def test_sentences_that_can_be_read_alone_have_cues_of_their_own() -> None:
+def test_sentences_readable_in_time_have_their_own_cues() -> None:
     found = shown(spoken("Press one now."), spoken("Hold the line.", start_s=1.4))
     assert lines(found) == [("Press one now.",), ("Hold the line.",)]
 
@@ -64,7 +64,7 @@ def test_cues_break_at_commas_and_pauses_rather_than_anywhere() -> None:
     ]
 
 
-def test_no_cue_flashes_by_that_could_be_joined_to_another() -> None:
+def test_cues_too_short_to_read_are_joined_to_neighbours() -> None:
     text = "The conference is currently locked and cannot be joined. to mute or unmute yourself."
     assert lines(shown(spoken(text, word_s=0.35))) == [
         ("The conference is currently", "locked and cannot be joined."),
@@ -75,26 +75,26 @@ def test_no_cue_flashes_by_that_could_be_joined_to_another() -> None:
     ]
 
 
-def test_lines_break_at_commas_if_they_stay_even() -> None:
+def test_lines_break_at_commas_if_that_keeps_them_balanced() -> None:
     (cue,) = shown(spoken("for a company directory press four, or press five now"))
     assert cue.lines == ("for a company directory press four,", "or press five now")
     (cue,) = shown(spoken("oh, for a company directory please press four now"))
     assert cue.lines == ("oh, for a company directory", "please press four now")
 
 
-def test_a_long_pause_ends_a_cue() -> None:
+def test_long_pause_ends_a_cue() -> None:
     found = shown(spoken("one two", pauses={1: 2.0}))
     assert found == [Cue(0, 833, ("one",)), Cue(2300, 3133, ("two",))]
 
 
-def test_short_sentences_share_a_cue_if_there_is_no_time_to_read_them_alone() -> None:
+def test_short_sentences_share_a_cue_if_too_quick_to_read_alone() -> None:
     quick = [spoken("Yes.", start_s=0.0), spoken("No.", start_s=0.35), spoken("Go.", start_s=0.7)]
     assert lines(shown(*quick)) == [("Yes. No. Go.",)]
     slow = [spoken("Yes.", start_s=0.0), spoken("No.", start_s=2.0)]
     assert lines(shown(*slow)) == [("Yes.",), ("No.",)]
 
 
-def test_a_cue_stays_as_long_as_it_takes_to_read_but_not_into_the_next() -> None:
+def test_cue_stays_for_its_reading_time_but_not_into_the_next() -> None:
     text = "forty characters which are said too fast"
     assert [cue.end_ms for cue in shown(spoken(text, word_s=0.01))] == [2000]
     assert [cue.end_ms for cue in shown(spoken(text, word_s=0.01), characters_per_s=10.0)] == [4000]
@@ -104,13 +104,13 @@ def test_a_cue_stays_as_long_as_it_takes_to_read_but_not_into_the_next() -> None
     assert [cue.end_ms for cue in shown(spoken("Hi.", word_s=0.1), min_duration_s=3.0)] == [3000]
 
 
-def test_a_cue_is_not_longer_than_the_longest() -> None:
+def test_cues_do_not_exceed_the_maximum_duration() -> None:
     found = shown(spoken("one two three four five six", word_s=1.5), max_duration_s=5.0)
     assert len(found) == 2
     assert all(cue.end_ms - cue.start_ms <= 5000 for cue in found)
 
 
-def test_a_word_longer_than_a_line_is_cut_and_shares_its_time() -> None:
+def test_word_longer_than_a_line_is_split_and_its_time_divided() -> None:
     found = shown(spoken("x" * 25, word_s=2.5), max_line_length=10, max_lines=1, min_duration_s=0.1)
     assert found == [
         Cue(0, 833, ("x" * 10,)),
@@ -131,7 +131,7 @@ def test_scripts_without_spaces_are_broken_between_characters() -> None:
     assert "".join("".join(cue.lines) for cue in shown(Segment(text, 0.0, 5.0, words), following)) == text + "再见。"
 
 
-def test_without_words_the_text_is_spread_over_its_time() -> None:
+def test_text_without_word_times_is_spread_over_its_duration() -> None:
     (cue,) = shown(Segment("hello there", 1.0, 3.0))
     assert cue == Cue(1000, 3000, ("hello there",))
     assert cues(Transcript("a", "hello there", 3.0)) == [Cue(0, 3000, ("hello there",))]
@@ -143,7 +143,7 @@ def test_without_words_the_text_is_spread_over_its_time() -> None:
 @pytest.mark.parametrize(
     "transcript", [Transcript("a", "", 0.0), Transcript("a", " ", 5.0, segments=(Segment("", 0, 1),))]
 )
-def test_nothing_said_gives_no_cue(transcript: Transcript) -> None:
+def test_empty_transcript_gives_no_cues(transcript: Transcript) -> None:
     assert cues(transcript) == []
 
 
@@ -158,7 +158,7 @@ def test_nothing_said_gives_no_cue(transcript: Transcript) -> None:
         {"characters_per_s": float("nan")},
     ],
 )
-def test_options_that_no_text_fits_are_refused(options: dict[str, float]) -> None:
+def test_impossible_subtitle_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="subtitles need"):
         SubtitleOptions(**options)  # type: ignore[arg-type]
 
@@ -177,7 +177,7 @@ forms = st.builds(
 
 
 @given(st.lists(words, max_size=20), st.integers(1, 7), forms)
-def test_every_cue_keeps_its_form_and_no_text_is_lost(
+def test_cues_respect_the_options_and_lose_no_text(
     drawn: list[tuple[str, float, float]], size: int, options: SubtitleOptions
 ) -> None:
     at, made = 0.0, []
@@ -201,6 +201,6 @@ def test_every_cue_keeps_its_form_and_no_text_is_lost(
         assert not short or cue.end_ms == following.start_ms
 
 
-def test_wide_characters_count_twice_and_marks_nothing() -> None:
+def test_wide_characters_count_as_two_and_combining_marks_as_zero() -> None:
     assert width("a日é") == 4
     assert width(unicodedata.normalize("NFD", "é")) == 1

@@ -1,4 +1,4 @@
-"""`asr subtitles` from end to end: folders in, cuts, report and pictures out."""
+"""`asr subtitles` from end to end: from folders to cuts, report and pictures."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def report_of(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "out" / "report.json").read_text(encoding="utf-8")))
 
 
-# --- the way through ----------------------------------------------------------------------------------
+# --- end to end ---------------------------------------------------------------------------------------
 
 
-def test_cuts_have_the_translation_at_the_true_times(tmp_path: Path) -> None:
+def test_cuts_carry_the_translation_at_the_corrected_times(tmp_path: Path) -> None:
     talk(tmp_path)
     (tmp_path / "talk.en.srt").write_text(srt(SPEECH, offset_s=6.5))
     shown = run(tmp_path)
@@ -100,7 +100,7 @@ def test_cuts_have_the_translation_at_the_true_times(tmp_path: Path) -> None:
     assert "24 cuts" in shown.out
 
 
-def test_subtitles_in_the_spoken_language_are_the_text(tmp_path: Path) -> None:
+def test_subtitles_in_the_spoken_language_become_the_transcript(tmp_path: Path) -> None:
     talk(tmp_path)
     (tmp_path / "talk.cs.srt").write_text(srt(SPEECH, text=lambda i: f"Věta {i}."), encoding="cp1250")
     (tmp_path / "talk.en.srt").write_text(srt(SPEECH, offset_s=-3))
@@ -111,7 +111,7 @@ def test_subtitles_in_the_spoken_language_are_the_text(tmp_path: Path) -> None:
     assert report_of(tmp_path)["titles"][0]["times"] == "cs"
 
 
-def test_a_language_that_disagrees_in_time_is_missing_from_that_cut(tmp_path: Path) -> None:
+def test_language_whose_times_disagree_is_missing_from_that_cut(tmp_path: Path) -> None:
     talk(tmp_path)
     (tmp_path / "talk.en.srt").write_text(srt(SPEECH))
     others = [(a, b) for i, (a, b) in enumerate(SPEECH) if i != 7]
@@ -125,7 +125,7 @@ def test_a_language_that_disagrees_in_time_is_missing_from_that_cut(tmp_path: Pa
 
 
 @needs_ffmpeg
-def test_the_chosen_track_of_a_film_is_extracted_once(tmp_path: Path) -> None:
+def test_chosen_audio_track_of_a_film_is_extracted_once(tmp_path: Path) -> None:
     other, wanted = talk(tmp_path, "a.wav", [(1, 2)]), talk(tmp_path, "b.wav")
     film = tmp_path / "film.mkv"
     tags = ("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=cze")
@@ -147,7 +147,9 @@ def test_the_chosen_track_of_a_film_is_extracted_once(tmp_path: Path) -> None:
     assert told == [f"asr: {film}: no audio track de; there are: 0 (eng), 1 (cze)"]
 
 
-def test_each_recording_is_listened_to_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speech_detection_runs_once_per_recording_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard: list[int] = []
 
     class Counting(LoudIsSpeech):
@@ -166,7 +168,7 @@ def test_each_recording_is_listened_to_once_until_it_changes(tmp_path: Path, mon
     stopped = run(tmp_path, status=130)
     assert stopped.err == ["asr: the same command goes on where this one left off", "asr: stopped"]
     run(tmp_path)
-    assert len(heard) == 4  # a, then b, which was stopped; b and c
+    assert len(heard) == 4  # a, b until it was stopped, then b and c
     first = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.json*")}
     run(tmp_path)
     assert len(heard) == 4
@@ -195,21 +197,21 @@ def test_each_recording_is_listened_to_once_until_it_changes(tmp_path: Path, mon
     ],
     ids=str,
 )
-def test_what_was_heard_is_believed_only_if_it_can_be(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_cached_speech_activity_is_used_only_if_valid(tmp_path: Path, change: dict[str, Any]) -> None:
     path, memory = talk(tmp_path), tmp_path / "talk.npz"
     first = listen_once(path, memory, LoudIsSpeech, lambda seconds: None)
     with np.load(memory) as held:
         kept = {**held, "prob_T": np.zeros_like(held["prob_T"]), **{key: np.array(v) for key, v in change.items()}}
     np.savez(memory, **kept)
     again = listen_once(path, memory, LoudIsSpeech, lambda seconds: None)
-    assert again.prob_T.any() == bool(change)  # else what was kept, which has no speech
+    assert again.prob_T.any() == bool(change)  # else the cache, which has no speech
     assert (again.samples, again.rate, again.frame_s) == (first.samples, first.rate, first.frame_s)
 
 
-# --- what is wrong is named, and the rest goes on -----------------------------------------------------
+# --- errors, and cues that are dropped ----------------------------------------------------------------
 
 
-def test_bad_files_are_named_and_the_good_ones_go_on(tmp_path: Path) -> None:
+def test_bad_files_are_reported_and_good_ones_processed(tmp_path: Path) -> None:
     for name in ("talk", "alone", "broken", "binary", "garbled", "other", "none", "unsaid"):
         talk(tmp_path, f"{name}.wav")
     (tmp_path / "broken.wav").write_bytes(b"RIFF nothing")
@@ -237,7 +239,7 @@ def test_bad_files_are_named_and_the_good_ones_go_on(tmp_path: Path) -> None:
     assert len(report_of(tmp_path)["problems"]) == len(told.splitlines())
 
 
-def test_without_alignment_the_times_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_no_align_uses_the_times_as_given(tmp_path: Path) -> None:
     talk(tmp_path)
     (tmp_path / "talk.srt").write_text(srt(SPEECH[:3]))
     assert "confidence 0.00" in run(tmp_path, "--spoken", "cs", "--language", "en", status=1).err[0]
@@ -245,7 +247,7 @@ def test_without_alignment_the_times_are_taken_as_they_are(tmp_path: Path) -> No
     assert len(cuts_of(tmp_path)) == 3
 
 
-def test_bad_cues_are_dropped_by_name_and_written_down(tmp_path: Path) -> None:
+def test_bad_cues_are_dropped_and_recorded_with_a_reason(tmp_path: Path) -> None:
     talk(tmp_path)
     end_s = SPEECH[-1][1]
     silent = (2.0, 4.0)
@@ -270,7 +272,7 @@ def test_bad_cues_are_dropped_by_name_and_written_down(tmp_path: Path) -> None:
     assert len(cuts_of(tmp_path)) == 24 - 4
 
 
-def test_webvtt_and_ass_hold_more_than_cues(tmp_path: Path) -> None:
+def test_webvtt_and_ass_content_other_than_cues_is_ignored(tmp_path: Path) -> None:
     talk(tmp_path, "a.wav"), talk(tmp_path, "b.wav")
     head = "WEBVTT\n\nSTYLE\n::cue { color: red }\n\nNOTE Do not\nread this\n"
     body = "\n".join(
@@ -294,7 +296,7 @@ def test_webvtt_and_ass_hold_more_than_cues(tmp_path: Path) -> None:
         assert texts == [f"Word {i}." for i in range(24)]
 
 
-def test_a_name_that_is_no_text_is_a_recording_like_others(tmp_path: Path) -> None:
+def test_file_name_that_is_not_utf8_is_processed_like_others(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9")
     for stem in ("good", name):
         talk(tmp_path, "new.wav").rename(tmp_path / f"{stem}.wav")
@@ -304,7 +306,7 @@ def test_a_name_that_is_no_text_is_a_recording_like_others(tmp_path: Path) -> No
     assert load_audio(cuts_of(tmp_path)[0], RATE).any()
 
 
-def test_what_cannot_begin_is_one_line(tmp_path: Path) -> None:
+def test_unusable_folder_or_options_are_refused(tmp_path: Path) -> None:
     assert "there is no audio or video file" in run(tmp_path, status=2).err[0]
     talk(tmp_path)
     assert "is not a language code" in run(tmp_path, "--spoken", "klingonish", status=2).err[0]
@@ -314,7 +316,7 @@ def test_what_cannot_begin_is_one_line(tmp_path: Path) -> None:
     )
 
 
-def test_silero_hears_no_speech_in_noise_and_the_recording_is_refused(
+def test_silero_hears_no_speech_in_noise_so_alignment_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
@@ -323,10 +325,10 @@ def test_silero_hears_no_speech_in_noise_and_the_recording_is_refused(
     assert "cannot be matched to the speech" in run(tmp_path, status=1).err[0]
 
 
-# --- parts --------------------------------------------------------------------------------------------
+# --- units --------------------------------------------------------------------------------------------
 
 
-def test_a_short_cue_within_a_long_one_leaves_nobody_to_be_heard() -> None:
+def test_short_cue_within_a_long_one_drops_both_as_overlapping() -> None:
     activity = activity_of([(0.5, 9.3)], 12)
     cues = [cue(1, 0.0, 10.0, "It goes on and on until it has an end."), cue(2, 3.0, 3.4, "Hey!")]
     kept, dropped = cut(cues, activity, Rules())
@@ -334,7 +336,7 @@ def test_a_short_cue_within_a_long_one_leaves_nobody_to_be_heard() -> None:
     assert [each.reason for each in dropped] == ["overlapping"] * 2
 
 
-def test_edges_move_to_the_speech_near_them_and_padding_leaves_room() -> None:
+def test_edges_snap_to_nearby_speech_and_padding_does_not_overlap() -> None:
     activity = activity_of([(1.0, 3.0), (3.4, 5.0)], 10)
     cues = [cue(1, 0.7, 3.2, "One and one."), cue(2, 3.2, 5.3, "Two and two.")]
     (one, two), dropped = cut(cues, activity, Rules(pad_s=0.5))
@@ -356,13 +358,13 @@ def test_edges_move_to_the_speech_near_them_and_padding_leaves_room() -> None:
         (2.0, 4.0, "Oh, I see.", None),
     ],
 )
-def test_rules(start_s: float, end_s: float, text: str, reason: str | None) -> None:
+def test_rules_drop_cues_with_the_right_reason(start_s: float, end_s: float, text: str, reason: str | None) -> None:
     activity = activity_of([(0.0, 30.0)], 40)
     _, dropped = cut([cue(1, start_s, end_s, text)], activity, Rules())
     assert [d.reason for d in dropped] == ([] if reason is None else [reason])
 
 
-def test_rules_that_nothing_fits_are_refused() -> None:
+def test_rules_that_no_cue_can_meet_are_refused() -> None:
     with pytest.raises(ConfigError, match="min_speech"):
         Rules(min_speech=2)
     with pytest.raises(ConfigError, match="pad_s"):
@@ -371,7 +373,7 @@ def test_rules_that_nothing_fits_are_refused() -> None:
         Rules(min_cps=2, max_cps=1)
 
 
-def test_text_of_another_language_is_taken_where_cues_agree() -> None:
+def test_translation_is_taken_only_if_its_cues_match_the_span() -> None:
     cues = [cue(1, 0, 2, "a"), cue(2, 2.2, 4, "b"), cue(3, 5, 8, "c")]
     assert text_within(cues, 0, 4.1) == "a b"
     assert text_within(cues, 2.1, 4.1) == "b"
@@ -381,7 +383,7 @@ def test_text_of_another_language_is_taken_where_cues_agree() -> None:
 
 
 @needs_ffmpeg
-def test_a_film_without_sound_is_named(tmp_path: Path) -> None:
+def test_film_without_audio_is_reported(tmp_path: Path) -> None:
     film = tmp_path / "film.avi"
     source = ("-f", "lavfi", "-i", "testsrc=s=32x32:d=1:r=5", "-c:v", "rawvideo")
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *source, film], check=True)

@@ -19,19 +19,19 @@ def recording(turns: int, seed: int = 0) -> tuple[Activity, NDArray[np.float64]]
 
 
 def wrong(speech_C2: NDArray[np.float64], offset_s: float, drift: float) -> NDArray[np.float64]:
-    """Cue times from which offset and drift lead to the true ones."""
+    """Return cue times that `offset_s` and `drift` map to the true ones."""
     return (speech_C2 - offset_s) / (1 + drift)
 
 
 def error_s(found: Alignment, speech_C2: NDArray[np.float64], offset_s: float, drift: float) -> float:
-    """The largest error over the recording."""
+    """Return the larger of the errors at both ends of the speech."""
     edges = np.array([speech_C2[0, 0], speech_C2[-1, 1]])
     return max(abs(found.time_s(t) - edge) for t, edge in zip(wrong(edges, offset_s, drift), edges, strict=True))
 
 
 @settings(deadline=None, max_examples=25)
 @given(offset_s=st.floats(-55, 39), seed=st.integers(0, 50))
-def test_an_offset_is_found(offset_s: float, seed: int) -> None:
+def test_offset_is_found(offset_s: float, seed: int) -> None:
     activity, speech_C2 = recording(30, seed)
     found = align(activity, wrong(speech_C2, offset_s, 0.0))
     assert found.trusted
@@ -39,7 +39,7 @@ def test_an_offset_is_found(offset_s: float, seed: int) -> None:
 
 
 @pytest.mark.parametrize("drift", [0.001, -0.002, *(ratio - 1 for ratio in CLASSIC_RATIOS)])
-def test_a_drift_is_found(drift: float) -> None:
+def test_drift_is_found(drift: float) -> None:
     activity, speech_C2 = recording(300)
     found = align(activity, wrong(speech_C2, -7.0, drift))
     assert found.trusted
@@ -48,7 +48,7 @@ def test_a_drift_is_found(drift: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_rough_times_missing_and_alien_cues_do_no_harm(seed: int) -> None:
+def test_alignment_tolerates_jitter_missing_and_foreign_cues(seed: int) -> None:
     activity, speech_C2 = recording(100, seed)
     rng = np.random.default_rng(seed)
     cues_C2 = speech_C2[rng.random(100) > 0.05]
@@ -61,7 +61,7 @@ def test_rough_times_missing_and_alien_cues_do_no_harm(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_rough_times_of_a_short_recording_do_not_pass_for_a_drift(seed: int) -> None:
+def test_jitter_in_a_short_recording_is_not_taken_for_drift(seed: int) -> None:
     activity, speech_C2 = recording(20, seed)
     noise_C2 = np.random.default_rng(seed).normal(0, 0.3, speech_C2.shape)
     found = align(activity, wrong(speech_C2 + noise_C2, 5.0, 0.0))
@@ -70,7 +70,7 @@ def test_rough_times_of_a_short_recording_do_not_pass_for_a_drift(seed: int) -> 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_cues_that_linger_are_not_moved_ahead_of_speech(seed: int) -> None:
+def test_lingering_cues_are_not_shifted_ahead_of_speech(seed: int) -> None:
     activity, speech_C2 = recording(60, seed)
     linger_C = np.random.default_rng(seed).uniform(0, 1.5, len(speech_C2))
     room_C = np.append(speech_C2[1:, 0], np.inf) - 0.1
@@ -87,13 +87,13 @@ def test_subtitles_of_another_recording_are_not_trusted(seed: int) -> None:
     assert not align(activity, other_C2).trusted
 
 
-def test_nothing_is_found_in_silence_or_for_a_few_cues() -> None:
+def test_confidence_is_zero_for_silence_or_too_few_cues() -> None:
     activity, speech_C2 = recording(30)
     assert align(activity, speech_C2[:4]).confidence == 0
     assert align(activity_of([], 100), speech_C2).confidence == 0
 
 
-def test_a_cue_at_an_absurd_hour_does_no_harm() -> None:
+def test_cue_at_an_absurd_time_does_no_harm() -> None:
     activity, speech_C2 = recording(30)
     cues_C2 = np.concatenate([wrong(speech_C2, 5.0, 0.0), [(3e7, 3e7 + 2)]])
     found = align(activity, cues_C2)
@@ -101,7 +101,7 @@ def test_a_cue_at_an_absurd_hour_does_no_harm() -> None:
     assert error_s(found, speech_C2, 5.0, 0.0) < 0.1
 
 
-def test_the_grid_holds_no_drift_and_is_dense_for_long_recordings() -> None:
+def test_drift_grid_includes_zero_and_is_dense_for_long_recordings() -> None:
     for duration_s in (10, 600, 7200):
         grid_D = np.sort(drifts(duration_s))
         near_D = grid_D[np.abs(grid_D) <= 0.002 + 1e-9]

@@ -1,4 +1,4 @@
-"""Cues to what is said in them, and to sentences."""
+"""Cues reduced to what is said in them, and regrouped into sentences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asr.subtitling.sentences import sentence_ends, to_sentences
 
 
 def said(text: str) -> str | None:
-    """What cleaning leaves of a cue; None if nothing."""
+    """Return what cleaning leaves of a cue, or None if it drops it."""
     kept, _ = clean([cue(1, 0, 2, text)])
     return kept[0].text if kept else None
 
@@ -48,7 +48,7 @@ def reason(text: str) -> str:
         ("我用 app 打卡", "我用 app 打卡"),
     ],
 )
-def test_what_is_not_said_goes(shown: str, heard: str | None) -> None:
+def test_unspoken_text_is_removed(shown: str, heard: str | None) -> None:
     assert said(shown) == heard
 
 
@@ -71,18 +71,18 @@ def test_what_is_not_said_goes(shown: str, heard: str | None) -> None:
         ("字幕組：某某", "credits"),
     ],
 )
-def test_cues_without_speech_are_dropped_by_name(shown: str, why: str) -> None:
+def test_cues_without_speech_are_dropped_with_a_reason(shown: str, why: str) -> None:
     assert reason(shown) == why
 
 
 @pytest.mark.parametrize(
     "text", ["The correct answer.", "He was by the sea: lost.", "I read the translation.", "字幕很好"]
 )
-def test_speech_about_subtitles_is_no_credit(text: str) -> None:
+def test_speech_about_subtitles_is_not_taken_for_credits(text: str) -> None:
     assert said(text) == text
 
 
-def test_names_before_a_colon_are_speakers_where_they_come_again() -> None:
+def test_recurring_names_before_a_colon_are_taken_for_speakers() -> None:
     cues = [
         cue(i, 3 * i, 3 * i + 2, text)
         for i, text in enumerate(["Anna: One.", "Anna: Two.", "- Anna: Three.", "Note: Four."])
@@ -97,19 +97,19 @@ def test_names_before_a_colon_are_speakers_where_they_come_again() -> None:
     assert [c.text for c in kept] == ["一", "二", "三", "他說：四", "他說：五", "他說：六"]
 
 
-def test_a_negative_cue_is_dropped() -> None:
+def test_cue_without_positive_duration_is_dropped() -> None:
     kept, dropped = clean([cue(1, 5, 4, "Back."), cue(2, 6, 6, "Still."), cue(3, 7, 8, "On.")])
     assert [c.text for c in kept] == ["On."]
     assert [(d.cue.numbers, d.reason) for d in dropped] == [((1,), "negative length"), ((2,), "negative length")]
 
 
-def test_duplicates_make_the_first_longer_but_a_pause_makes_them_two() -> None:
+def test_adjacent_duplicates_are_merged_unless_a_pause_separates_them() -> None:
     kept, dropped = clean([cue(1, 0, 1, "No!"), cue(2, 1, 2, "No!"), cue(3, 2.5, 3, "No!")])
     assert [(c.start_s, c.end_s) for c in kept] == [(0, 2), (2.5, 3)]
     assert [d.reason for d in dropped] == ["duplicate"]
 
 
-def test_captions_that_roll_up_are_said_once() -> None:
+def test_repeated_lines_of_roll_up_captions_are_removed() -> None:
     rolling = ["one two", "one two", "one two\nthree four", "three four", "three four\nfive"]
     kept, _ = clean([cue(i, i, i + 1, text) for i, text in enumerate(rolling)])
     assert " ".join(c.text for c in kept) == "one two three four five"
@@ -119,7 +119,7 @@ shown_text = st.text(st.sampled_from("ab A.:-♪[]()<>{}*#\n你。…\u202a&"), 
 
 
 @given(st.lists(shown_text, max_size=8))
-def test_whatever_stands_in_cues_each_is_kept_with_words_or_dropped(texts: list[str]) -> None:
+def test_any_cue_is_either_kept_with_words_or_dropped(texts: list[str]) -> None:
     cues = [cue(i, 3 * i, 3 * i + 2, text) for i, text in enumerate(texts)]
     kept, dropped = clean(cues)
     assert len(kept) + len(dropped) == len(texts)
@@ -146,7 +146,7 @@ def test_sentence_ends(text: str, sentences: list[str]) -> None:
 
 
 @given(st.text(st.sampled_from("ab .?!。你…\"' "), min_size=1).filter(str.strip))
-def test_sentence_ends_lie_in_order_and_cover_the_text(text: str) -> None:
+def test_sentence_ends_are_increasing_and_cover_the_text(text: str) -> None:
     ends = sentence_ends(text)
     assert ends[-1] == len(text)
     assert ends == sorted(set(ends))
@@ -167,7 +167,7 @@ def test_parts_of_a_sentence_are_joined() -> None:
     assert sentences(cues) == [(0, 5, "When he came to the house, it was dark."), (5.2, 6, "Night.")]
 
 
-def test_a_pause_or_the_longest_length_keeps_parts_apart() -> None:
+def test_pause_or_maximum_length_keeps_parts_apart() -> None:
     cues = [cue(1, 0, 2, "When he came"), cue(2, 4, 5, "to the house."), cue(3, 5.1, 6, "Yes.")]
     assert len(sentences(cues)) == 3
     cues = [cue(1, 0, 2, "When he came"), cue(2, 2, 5, "to the house."), cue(3, 5.1, 6, "Yes.")]
@@ -175,7 +175,7 @@ def test_a_pause_or_the_longest_length_keeps_parts_apart() -> None:
     assert len(sentences(cues, max_s=4)) == 3
 
 
-def test_three_full_stops_say_that_it_goes_on() -> None:
+def test_sentence_continues_after_an_ellipsis_on_both_sides() -> None:
     cues = [
         cue(1, 0, 2, "I thought that..."),
         cue(2, 2.2, 4, "...you knew."),
@@ -185,22 +185,22 @@ def test_three_full_stops_say_that_it_goes_on() -> None:
     assert [text for _, _, text in sentences(cues)] == ["I thought that you knew.", "Well...", "Yes."]
 
 
-def test_subtitles_without_full_stops_keep_their_cues() -> None:
+def test_subtitles_without_punctuation_keep_their_cues() -> None:
     cues = [cue(i, 2 * i, 2 * i + 1.9, "你來了") for i in range(4)]
     assert len(sentences(cues)) == 4
 
 
-def test_two_sentences_are_parted_at_the_pause_between_them() -> None:
+def test_two_sentences_in_a_cue_are_split_at_the_pause_between_them() -> None:
     one = cue(1, 0, 6, "Are you there? No, I am not.")
     assert sentences([one], (0, 2.5), (3.5, 6)) == [(0, 2.5, "Are you there?"), (3.5, 6, "No, I am not.")]
 
 
 @pytest.mark.parametrize("speech", [[(0, 6)], [(0, 0.5), (1.5, 6)]])
-def test_without_a_pause_at_that_place_they_stay_together(speech: list[tuple[float, float]]) -> None:
+def test_two_sentences_stay_together_without_a_pause_between_them(speech: list[tuple[float, float]]) -> None:
     assert len(sentences([cue(1, 0, 6, "Are you there? No, I am not.")], *speech)) == 1
 
 
-def test_activity_counts_speech() -> None:
+def test_activity_measures_speech_time() -> None:
     activity = activity_of([(1, 2), (4, 6)], 10)
     assert np.allclose(activity.regions, [(1, 2), (4, 6)], atol=0.05)
     assert activity.speech_s(0, 10) == pytest.approx(3, abs=0.05)
@@ -208,12 +208,12 @@ def test_activity_counts_speech() -> None:
 
 
 @pytest.mark.parametrize("part", ["sub and ", "a-", "ondertitel", "sub & ", "* ", "( ", "{", "<i"])
-def test_an_endless_cue_is_cleaned_in_no_time(part: str) -> None:
-    clean([cue(1, 0, 2, part * 20_000)])  # minutes, where a pattern tries all ways to part it
+def test_very_long_cue_is_cleaned_quickly(part: str) -> None:
+    clean([cue(1, 0, 2, part * 20_000)])  # takes minutes if a pattern backtracks
 
 
-def test_nested_brackets_are_taken_away_a_few_times_only() -> None:
+def test_nested_brackets_are_removed_to_a_limited_depth() -> None:
     ((kept,), _) = clean([cue(1, 0, 2, "((((door))))Come in.")])
     assert kept.text == "Come in."
     nested = 60_000
-    clean([cue(1, 0, 2, "(" * nested + ")" * nested)])  # minutes, if it took them away pair by pair
+    clean([cue(1, 0, 2, "(" * nested + ")" * nested)])  # takes minutes if they are removed pair by pair

@@ -1,4 +1,4 @@
-"""Subtitle files in the encodings of before UTF-8, and broken ones."""
+"""Subtitle files in encodings older than UTF-8, and damaged ones."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def srt(*texts: str) -> str:
 
 
 @pytest.mark.parametrize(("language", "page"), [(code, page) for code, pages in PAGES.items() for page in pages])
-def test_a_file_is_read_by_the_pages_of_its_language(language: str, page: str, tmp_path: Path) -> None:
+def test_file_is_decoded_with_the_code_pages_of_its_language(language: str, page: str, tmp_path: Path) -> None:
     path = tmp_path / "talk.srt"
     path.write_bytes(srt(SAID[language], "Ano.", SAID[language]).encode(page))
     assert cues(path, language) == [SAID[language], "Ano.", SAID[language]]
 
 
 @pytest.mark.parametrize("language", ["fr", "pl", "ru", "zh-TW"])
-def test_utf8_with_a_wrong_byte_is_named_with_its_line(language: str, tmp_path: Path) -> None:
+def test_invalid_byte_in_utf8_is_reported_with_its_line(language: str, tmp_path: Path) -> None:
     path = tmp_path / "talk.srt"
     whole = srt(*[SAID[language]] * 9).encode()
     path.write_bytes(whole.replace(b"5\n00", b"\x925\n00", 1))
@@ -57,7 +57,7 @@ def test_utf8_with_a_wrong_byte_is_named_with_its_line(language: str, tmp_path: 
         cues(path, language)
 
 
-def test_what_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
+def test_undetectable_encoding_must_be_given(tmp_path: Path) -> None:
     path = tmp_path / "talk.srt"
     path.write_bytes(srt("Sanibonani é").encode("cp1252"))
     with pytest.raises(DataError, match=r"not UTF-8, and its encoding cannot be told; give it \(--encoding\)"):
@@ -66,7 +66,7 @@ def test_what_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".srt", ".vtt"])
-def test_a_cue_without_a_time_is_in_no_other(suffix: str, tmp_path: Path) -> None:
+def test_cue_with_malformed_times_is_not_added_to_its_neighbours(suffix: str, tmp_path: Path) -> None:
     path, head = tmp_path / f"talk{suffix}", "WEBVTT\n\n" if suffix == ".vtt" else ""
     mark = "," if suffix == ".srt" else "."
     blocks = [

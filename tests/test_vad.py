@@ -1,4 +1,4 @@
-"""The network of silero-vad: with the package's weights it is the package's model."""
+"""The network of silero-vad: with the package's weights it gives the package's probabilities."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from asr.errors import CheckpointError
 from asr.vad import SileroVAD, SpeechDetector, load_detector
 from asr.windows import SpeechWindows
 
-PACKAGE = find_spec("silero_vad")  # found, not imported: that would set the number of threads
+PACKAGE = find_spec("silero_vad")  # not imported, which would set the number of threads
 needs_weights = pytest.mark.skipif(PACKAGE is None, reason="silero-vad is not installed")
 
 
 def vowels(rate: int = 16000) -> Tensor:
-    """A second of silence, two seconds of a voice that goes from vowel to vowel, a second of silence."""
+    """Return two seconds of a voice gliding from vowel to vowel, between seconds of near silence."""
     t_N = torch.arange(2 * rate) / rate
     pitch_N = 120 + 20 * torch.sin(2 * math.pi * 0.8 * t_N)
     phase_N = 2 * math.pi * pitch_N.cumsum(0) / rate
@@ -46,8 +46,8 @@ def probabilities(detector: SpeechDetector, audio_N: Tensor, block: int = 100_00
 
 
 @needs_weights
-def test_the_network_is_the_package_s_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frame after frame through the package's own program, with its weights in our module."""
+def test_network_matches_the_packages_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package's own program is run frame by frame, and its weights are loaded into our module."""
     monkeypatch.setattr(vad, "CHUNK_T", 20)
     assert PACKAGE is not None
     assert PACKAGE.origin is not None
@@ -65,12 +65,12 @@ def test_the_network_is_the_package_s_model(monkeypatch: pytest.MonkeyPatch) -> 
         expected = [program(frame_N, 16000).item() for frame_N in F.pad(audio_N, (0, -len(audio_N) % 512)).split(512)]
     got_T = probabilities(SpeechDetector(ours.eval(), 16000), audio_N)
     torch.testing.assert_close(got_T, torch.tensor(expected), rtol=0, atol=1e-4)
-    assert 0.2 < (got_T > 0.5).float().mean() < 0.9, "both kinds of frames"
+    assert 0.2 < (got_T > 0.5).float().mean() < 0.9, "there must be frames with and without speech"
 
 
 @needs_weights
 @pytest.mark.parametrize("rate", [16000, 8000, 44100])
-def test_a_voice_is_found_where_it_is(rate: int) -> None:
+def test_voice_is_found_at_its_true_position(rate: int) -> None:
     threads = torch.get_num_threads()
     (window,) = SpeechWindows(rate, 30.0, load_detector(rate), pad_s=0.0)(vowels(rate).split(7777))
     assert window.start_s == pytest.approx(1.0, abs=0.25)
@@ -79,14 +79,14 @@ def test_a_voice_is_found_where_it_is(rate: int) -> None:
 
 
 @needs_weights
-def test_noise_hum_and_silence_are_no_speech() -> None:
+def test_noise_hum_and_silence_are_not_speech() -> None:
     noise_N = torch.randn(160_000, generator=torch.Generator().manual_seed(0))
     hum_N = torch.sin(torch.arange(160_000) * 2 * math.pi * 50 / 16000)
     for audio_N in (noise_N * 0.1, noise_N * 1e-3, hum_N * 0.3, torch.zeros(160_000)):
         assert list(SpeechWindows(16000, 30.0, load_detector(16000))(audio_N.split(9999))) == []
 
 
-def test_probabilities_do_not_depend_on_where_the_blocks_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probabilities_do_not_depend_on_block_boundaries(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     detector = SpeechDetector(SileroVAD().eval(), 16000)
     monkeypatch.setattr(vad, "CHUNK_T", 20)
@@ -98,13 +98,13 @@ def test_probabilities_do_not_depend_on_where_the_blocks_end(monkeypatch: pytest
     torch.testing.assert_close(probabilities(detector, audio_N), one_T, rtol=0, atol=1e-6)
 
 
-def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vad, "find_spec", lambda name: None)
     with pytest.raises(CheckpointError, match=r"needs the package silero-vad; pip install 'silero-vad>="):
         load_detector(16000)
 
 
-def test_the_package_has_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_foreign_or_truncated_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "data" / "silero_vad_16k.safetensors"
     path.parent.mkdir()
     monkeypatch.setattr(vad, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "__init__.py")))

@@ -1,4 +1,4 @@
-"""Long recordings cut into windows: nothing is lost or doubled, nothing too long, and blocks make no difference."""
+"""Long recordings cut into windows: nothing is lost, repeated or too long, whatever the blocks that come in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def noise(n: int, seed: int = 0) -> Tensor:
 
 
 def same(ones: Iterable[Window], others: Iterable[Window]) -> bool:
-    """Whether two makers gave the same."""
+    """Return whether two makers gave the same windows."""
     return all(
         one is not None and two is not None and one.start_s == two.start_s and torch.equal(one.samples_N, two.samples_N)
         for one, two in itertools.zip_longest(ones, others)
@@ -36,13 +36,13 @@ def same(ones: Iterable[Window], others: Iterable[Window]) -> bool:
 
 
 def spans(windows: Iterable[Window], rate: int = RATE) -> list[tuple[int, int]]:
-    """Where windows start and end, in samples."""
+    """Return where windows start and end, in samples."""
     starts = [(round(window.start_s * rate), len(window.samples_N)) for window in windows]
     return [(start, start + length) for start, length in starts]
 
 
 class Told:
-    """A detector that is told the probabilities; it gives those of the frames that have come in whole."""
+    """A detector with given probabilities, which yields those of the frames that have come in completely."""
 
     def __init__(self, prob_T: Iterable[float], frame_s: float, rate: int = RATE) -> None:
         self.prob_T, self.frame_s, self.rate = torch.tensor(list(prob_T)), frame_s, rate
@@ -61,7 +61,7 @@ class Told:
 
 
 def split_at_quiet(audio_N: Tensor, rate: int, window_s: float) -> list[Tensor]:
-    """The rule, written for a recording that is there as a whole."""
+    """Cut by the rule of QuietWindows a recording that is in memory as a whole."""
     most, hop = max(2, round(window_s * rate)), max(1, round(0.02 * rate))
     windows = []
     while len(audio_N) > most:
@@ -79,7 +79,7 @@ def split_at_quiet(audio_N: Tensor, rate: int, window_s: float) -> list[Tensor]:
     block=st.sampled_from([7, 37, 400, 5000]),
     seed=st.integers(0, 9),
 )
-def test_quiet_windows_are_the_same_for_one_block_and_for_many(n: int, window: int, block: int, seed: int) -> None:
+def test_quiet_windows_do_not_depend_on_the_block_size(n: int, window: int, block: int, seed: int) -> None:
     rate = 100
     audio_N = noise(n, seed)
     windows = list(QuietWindows(rate, window / rate)(audio_N.split(block)))
@@ -90,20 +90,20 @@ def test_quiet_windows_are_the_same_for_one_block_and_for_many(n: int, window: i
     assert same(windows, [Window(start / rate, part) for start, part in zip(starts, expected, strict=False)])
 
 
-def test_the_cut_is_at_the_quiet_place() -> None:
+def test_recording_is_cut_at_the_quiet_place() -> None:
     audio_N = noise(5 * RATE)
     audio_N[1600:1850] *= 0.01
     first, *_ = QuietWindows(RATE, 2.0)([audio_N])
     assert 1600 < len(first.samples_N) < 1850
 
 
-def test_nothing_gives_no_window() -> None:
+def test_empty_recording_gives_no_windows() -> None:
     for maker in (QuietWindows(RATE, 1.0), SpeechWindows(RATE, 1.0, Told([], 0.01))):
         assert list(maker([])) == []
         assert list(maker([torch.zeros(0)])) == []
 
 
-def test_windows_come_while_the_recording_still_goes_on() -> None:
+def test_windows_are_yielded_before_the_recording_ends() -> None:
     taken = []
 
     def blocks() -> Iterator[Tensor]:
@@ -126,12 +126,12 @@ def test_windows_come_while_the_recording_still_goes_on() -> None:
 
 
 def told(*runs: tuple[float, float], frame_s: float = 0.01) -> Told:
-    """Runs of (probability, seconds)."""
+    """Return a detector of runs of (probability, seconds)."""
     return Told([p for p, seconds in runs for _ in range(round(seconds / frame_s))], frame_s)
 
 
 def speech(runs: Told, window_s: float = 10.0, **options: float) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Windows of noise in which these runs of speech are."""
+    """Return noise and the spans of its windows, where these runs are the speech."""
     audio_N = noise(round(len(runs.prob_T) * runs.frame_s * RATE))
     windows = list(SpeechWindows(RATE, window_s, runs, **{"merge_s": 1.0, "pad_s": 0.2} | options)(audio_N.split(777)))
     for window, (start, end) in zip(windows, spans(windows), strict=True):
@@ -140,29 +140,29 @@ def speech(runs: Told, window_s: float = 10.0, **options: float) -> tuple[Tensor
     return audio_N, spans(windows)
 
 
-def test_short_pauses_stay_and_long_ones_are_left_out() -> None:
+def test_short_pauses_are_kept_and_long_ones_left_out() -> None:
     _, found = speech(told((0, 3), (1, 1), (0, 0.9), (1, 1), (0, 1.1), (1, 1), (0, 3)))
     assert found == [(2800, 6100), (6800, 8200)]
 
 
-def test_padding_ends_with_the_recording_and_where_the_next_window_starts() -> None:
+def test_padding_stops_at_the_recordings_ends_and_the_next_window() -> None:
     _, found = speech(told((0, 0.1), (1, 1), (0, 0.3), (1, 1), (0, 0.05)), merge_s=0.0)
     assert found == [(0, 1300), (1300, 2450)]
 
 
-def test_what_is_short_is_no_speech() -> None:
+def test_short_bursts_are_not_speech() -> None:
     _, found = speech(told((0, 1), (1, 0.25), (0, 2), (1, 0.26), (0, 2)), merge_s=0)
     assert found == [(3050, 3710)]
 
 
-def test_what_is_short_is_no_silence() -> None:
+def test_short_gaps_are_not_silence() -> None:
     _, found = speech(told((0, 1), (1, 1), (0, 0.1), (1, 1), (0, 0.11), (1, 1), (0, 1)), merge_s=0, pad_s=0)
     assert found == [(1000, 3100), (3210, 4210)]
 
 
-def test_the_thresholds() -> None:
+def test_speech_starts_and_ends_at_different_thresholds() -> None:
     _, found = speech(told((0.49, 1), (0.5, 1), (0.36, 1), (0.34, 1), (0.36, 1), (0.49, 1)), merge_s=0)
-    assert found == [(800, 3200)], "begins at 0.5; does not end at 0.36, but at 0.34 it does for good"
+    assert found == [(800, 3200)], "starts at 0.5, goes on at 0.36, ends at 0.34 and does not start again at 0.36"
 
 
 def test_long_speech_is_cut_in_the_longest_pause_of_the_last_third() -> None:
@@ -171,17 +171,17 @@ def test_long_speech_is_cut_in_the_longest_pause_of_the_last_third() -> None:
     assert found == [(0, 8400), (8400, 13000)]
 
 
-def test_else_in_the_last_pause() -> None:
+def test_long_speech_without_such_a_pause_is_cut_in_the_last_pause() -> None:
     _, found = speech(told((1, 2), (0, 0.9), (1, 1), (0, 0.3), (1, 9), (0, 2)))
     assert found == [(0, 4050), (4050, 13400)]
 
 
-def test_a_cut_in_a_pause_that_goes_beyond_the_window_stays_in_it() -> None:
+def test_cut_in_a_pause_reaching_beyond_the_window_stays_within_it() -> None:
     _, found = speech(told((0, 0.3), (1, 6), (0, 3.5), (1, 1)), window_s=8.0, merge_s=4.0, pad_s=3.5)
     assert found == [(0, 8000), (8000, 10800)]
 
 
-def test_else_at_the_quietest_place() -> None:
+def test_long_speech_without_any_pause_is_cut_at_the_quietest_place() -> None:
     runs = told((1, 25), (0, 2))
     audio_N = noise(27 * RATE)
     audio_N[8000:8200] *= 0.01
@@ -192,7 +192,7 @@ def test_else_at_the_quietest_place() -> None:
     assert others[-1][1] == 25200
 
 
-def test_the_end_of_speech_that_was_cut_is_kept_however_short() -> None:
+def test_remainder_of_cut_speech_is_kept_however_short() -> None:
     runs = told((1, 10.1), (0, 2))
     audio_N = noise(12 * RATE + 100)
     audio_N[9900:] *= 0.01
@@ -201,7 +201,7 @@ def test_the_end_of_speech_that_was_cut_is_kept_however_short() -> None:
 
 
 def regions(runs: Told, n: int) -> list[tuple[int, int]]:
-    """Speech by the rule that SpeechWindows states, in samples."""
+    """Return the spans of speech, in samples, by the rule that SpeechWindows documents."""
     found, start, quiet = [], None, None
     for i, p in enumerate(runs.prob_T.tolist()):
         here = round(i * (runs.frame_s * RATE))
@@ -229,7 +229,7 @@ RUNS = st.lists(st.tuples(st.sampled_from([0.0, 0.4, 0.9]), st.integers(1, 60)),
     pad=st.sampled_from([0, 50, 200, 350]),
     block=st.sampled_from([97, 999, 100_000]),
 )
-def test_all_speech_is_in_windows_once(
+def test_all_speech_is_in_exactly_one_window(
     runs: list[tuple[float, int]], frame_ms: float, window: int, merge: int, pad: int, block: int
 ) -> None:
     detector = Told([p for p, count in runs for _ in range(count)], frame_ms / 1000)
@@ -244,14 +244,14 @@ def test_all_speech_is_in_windows_once(
         assert start < end <= start + window
         assert torch.equal(window_N.samples_N, audio_N[start:end])
         covered_N[start:end] += 1
-        assert any(one < end and start < two for one, two in wanted), "a window without speech"
-    assert all(covered_N[start:end].eq(1).all() for start, end in wanted), "speech that is in no window, or in two"
+        assert any(one < end and start < two for one, two in wanted), "a window has no speech"
+    assert all(covered_N[start:end].eq(1).all() for start, end in wanted), "speech is in no window, or in two"
     assert found == sorted(found)
     longest = max(merge, pad) + math.ceil(frame_ms)
     for (_, end), (start, _) in itertools.pairwise(wanted) if n <= window else ():
         if start - end > longest:
             assert covered_N[end : end + pad].all()
-            assert not covered_N[end + pad : start - pad].any(), "a long pause"
+            assert not covered_N[end + pad : start - pad].any(), "a long pause is in a window"
 
 
 # --- memory -------------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ print(json.dumps({"seconds": seconds, "mb": resource.getrusage(resource.RUSAGE_S
 
 
 def bursts(path: Path, minutes: int) -> Path:
-    """A recording at 8 kHz with two seconds of noise in each minute; the rest is a hole that takes no room."""
+    """Write a recording at 8 kHz with two seconds of noise in each minute; the rest is a hole in a sparse file."""
     samples_N = (noise(16000) * 3000).clamp(-32768, 32767).numpy().astype("<i2")
     soundfile.write(path, samples_N[:0], 8000, subtype="PCM_16", format="WAV")
     size = minutes * 60 * 16000
@@ -297,7 +297,7 @@ def bursts(path: Path, minutes: int) -> Path:
     return path
 
 
-def test_a_long_recording_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+def test_long_recording_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
     used = {}
     for minutes in (10, 120):
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Tokens into words, words into segments."""
+"""Grouping of tokens into words, and of words into segments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asr.words import LONGEST_SEGMENT_S, group, is_clause_end, is_sentence_end, 
 
 
 def texts(pieces: list[str]) -> list[str]:
-    """The words' texts."""
+    """Return the words' texts."""
     return [span.text for span in group(pieces)]
 
 
@@ -45,7 +45,7 @@ def texts(pieces: list[str]) -> list[str]:
         (["", ""], []),
     ],
 )
-def test_pieces_become_words(pieces: list[str], words: list[str]) -> None:
+def test_pieces_are_grouped_into_words(pieces: list[str], words: list[str]) -> None:
     assert texts(pieces) == words
 
 
@@ -60,7 +60,7 @@ def test_pieces_become_words(pieces: list[str], words: list[str]) -> None:
         ([" $", "5"], [slice(0, 2)]),
     ],
 )
-def test_what_is_said_is_neither_space_nor_punctuation(pieces: list[str], said: list[slice]) -> None:
+def test_said_pieces_exclude_outer_spaces_and_punctuation(pieces: list[str], said: list[slice]) -> None:
     assert [span.said for span in group(pieces)] == said
 
 
@@ -88,7 +88,7 @@ def test_sentence_ends(word: str, following: str) -> None:
 @pytest.mark.parametrize(
     ("word", "following"), [("yes,", ""), ("yes.", "and"), ("A.M.", "Monday"), ("(Dr.", "Who"), ("J.", "S."), ("", "")]
 )
-def test_no_sentence_ends(word: str, following: str) -> None:
+def test_words_that_do_not_end_a_sentence(word: str, following: str) -> None:
     assert not is_sentence_end(word, following)
 
 
@@ -100,7 +100,7 @@ def test_clause_ends() -> None:
     ("before", "after", "space"),
     [("a", "b", " "), ("你。", "我", ""), ("你", "我", ""), ("ok", "我", " "), ("", "a", " "), ("안", "녕", " ")],
 )
-def test_texts_are_joined_as_their_script_does(before: str, after: str, space: str) -> None:
+def test_texts_are_joined_with_the_spacing_of_their_script(before: str, after: str, space: str) -> None:
     assert space_between(before, after) == space
     assert together(["", before, "", after]) == f"{before}{space if before else ''}{after}"
 
@@ -109,7 +109,7 @@ def test_texts_are_joined_as_their_script_does(before: str, after: str, space: s
 
 
 def said(*words: tuple[str, float, float]) -> Segment:
-    """A segment of these words."""
+    """Return a segment of these words."""
     made = tuple(Word(text, start, end, 0.5) for text, start, end in words)
     return Segment(joined(made), 0.0, 100.0, made, -0.25, 0.5, ("loop",))
 
@@ -127,7 +127,7 @@ def test_segments_end_at_sentence_ends_and_long_pauses() -> None:
         assert replace(part, text=segment.text, start_s=0.0, end_s=100.0, words=segment.words) == segment
 
 
-def test_what_is_too_long_is_parted_at_a_pause_or_comma_near_the_middle() -> None:
+def test_long_segment_is_split_at_a_pause_or_comma_near_the_middle() -> None:
     words = [(f" w{i}", i, i + 1.0) for i in range(20)]
     assert [len(p.words) for p in split(said(*words))] in ([5, 15], [10, 10])
     comma = [(f"{text}," if i in (2, 7) else text, a, b) for i, (text, a, b) in enumerate(words)]
@@ -137,7 +137,7 @@ def test_what_is_too_long_is_parted_at_a_pause_or_comma_near_the_middle() -> Non
 
 
 @given(st.lists(st.tuples(st.sampled_from([" a", " b.", " c,"]), st.floats(0, 3), st.floats(0, 20)), max_size=40))
-def test_no_word_is_lost_and_no_segment_too_long(drawn: list[tuple[str, float, float]]) -> None:
+def test_splitting_loses_no_words_and_limits_segment_length(drawn: list[tuple[str, float, float]]) -> None:
     at, words = 0.0, []
     for text, gap, length in drawn:
         words.append((text, at + gap, at + gap + length))
@@ -149,6 +149,6 @@ def test_no_word_is_lost_and_no_segment_too_long(drawn: list[tuple[str, float, f
     assert all(len(p.words) < 2 or p.end_s - p.start_s <= LONGEST_SEGMENT_S for p in parts)
 
 
-def test_without_words_a_segment_stays_whole() -> None:
+def test_segment_without_words_stays_whole() -> None:
     segment = Segment("One. Two.", 1.0, 2.0)
     assert split(segment) == [segment]

@@ -31,37 +31,37 @@ from asr.writers import (
 
 
 def said(id: str, text: str = "hello") -> Transcript:
-    """A transcript with something in every field."""
+    """Return a transcript with alternatives and without segments."""
     return Transcript(id, text, 1.5, "en", alternatives=((text, -0.25), ("hallo", -1.0)), truncated=True)
 
 
 def written(folder: Path) -> dict[str, str]:
-    """What lies in a folder, hidden files too."""
+    """Return names and contents of the files in a folder, including hidden ones."""
     return {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.iterdir())}
 
 
-def test_one_text_on_standard_output_is_the_text_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_single_text_on_standard_output_is_the_text_alone(capsys: pytest.CaptureFixture[str]) -> None:
     TranscriptWriter(["txt"]).write(said("calls/a.wav", "¿qué tal?"))
     assert capsys.readouterr().out == "¿qué tal?\n"
 
 
-def test_one_of_several_texts_begins_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_of_several_texts_begins_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     writer = TranscriptWriter(["txt"], named=True)
     writer.write(said("calls/a.wav", "one"))
-    assert capsys.readouterr().out == "calls/a.wav\tone\n", "each is written at once"
+    assert capsys.readouterr().out == "calls/a.wav\tone\n", "each text is written immediately"
     writer.write(said("calls/odd\n.wav", ""))
     assert capsys.readouterr().out == "calls/odd\\n.wav\t\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_standard_output_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_standard_output_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True))
     with pytest.raises(OSError, match="No space left") as caught:
         TranscriptWriter(["txt"]).write(said("calls/a.wav"))
     assert caught.value.filename == "standard output"
 
 
-def test_json_holds_every_field_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_every_field_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     TranscriptWriter(["json"], named=True).write(said("calls/a.wav", "да\nда"))
     out = capsys.readouterr().out
     assert out.count("\n") == 1
@@ -78,7 +78,7 @@ def test_json_holds_every_field_on_one_line(capsys: pytest.CaptureFixture[str]) 
     }
 
 
-def test_a_file_for_each_recording_and_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_recording_and_format_has_its_own_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "new" / "texts"
     writer = TranscriptWriter(["txt", "json"], folder)
     writer.write(said("calls/a.b.wav"))
@@ -90,13 +90,13 @@ def test_a_file_for_each_recording_and_format(tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().out == ""
 
 
-def test_a_name_may_lie_in_folders_of_its_own(tmp_path: Path) -> None:
+def test_given_name_may_include_folders(tmp_path: Path) -> None:
     writer = TranscriptWriter(["txt"], tmp_path)
     writer.write(said("x/mon/a.wav"), "mon/a.wav")
     assert (tmp_path / "mon" / "a.wav.txt").read_text() == "hello\n"
 
 
-def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
+def test_file_name_that_is_not_utf8_is_kept(tmp_path: Path) -> None:
     writer = TranscriptWriter(["txt", "json"], tmp_path)
     writer.write(said("caf\udce9.wav"))
     assert sorted(written(tmp_path)) == ["caf\udce9.json", "caf\udce9.txt"]
@@ -106,22 +106,24 @@ def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("formats", "says"), [(["txt", "doc"], "unknown format 'doc': known are txt, json, srt, vtt, tsv"), ([], "no")]
 )
-def test_an_unknown_format_is_an_error_before_anything_is_made(tmp_path: Path, formats: list[str], says: str) -> None:
+def test_unknown_format_is_refused_before_anything_is_written(tmp_path: Path, formats: list[str], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         TranscriptWriter(formats, tmp_path / "texts")
     assert written(tmp_path) == {}
 
 
-def test_a_folder_that_cannot_be_one_shows_before_the_work(tmp_path: Path) -> None:
+def test_file_in_place_of_the_folder_is_reported_early(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match=r"is a file, not a folder: .*file") as caught:
         TranscriptWriter(["txt"], tmp_path / "file")
     assert caught.value.filename == str(tmp_path / "file")
 
 
-def test_nothing_is_written_by_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_partial_file_is_left_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     TranscriptWriter(["txt"], tmp_path).write(said("a", "old"))
-    monkeypatch.setitem(WRITERS, "txt", lambda transcript, options: "x" * 100_000 + "\ud800")  # no UTF-8 for its end
+    monkeypatch.setitem(
+        WRITERS, "txt", lambda transcript, options: "x" * 100_000 + "\ud800"
+    )  # its end cannot be encoded as UTF-8
     for id in ("a", "b"):
         with pytest.raises(UnicodeEncodeError):
             TranscriptWriter(["txt"], tmp_path).write(said(id))
@@ -135,7 +137,7 @@ Read = list[tuple[int, int, str]]
 
 
 def spoken(*sentences: str, start_s: float = 0.0) -> Transcript:
-    """Sentences one after the other, a third of a second a word, half a second of silence between them."""
+    """Return consecutive sentences with a third of a second per word and half a second of silence between them."""
     segments, at = [], start_s
     for sentence in sentences:
         words = tuple(Word(f" {w}", at + i / 3, at + (i + 1) / 3, 0.5) for i, w in enumerate(sentence.split(" ")))
@@ -152,7 +154,7 @@ def milliseconds(clock: str) -> int:
 
 
 def read_srt(content: str) -> Read:
-    """Cues of a SubRip file, as strict readers take them: blocks between blank lines, counted from 1."""
+    """Return the cues of a SubRip file as strict readers do: blocks between blank lines, counted from 1."""
     found = []
     for number, block in enumerate(content.split("\n\n")[:-1], start=1):
         count, times, *text = block.split("\n")
@@ -168,7 +170,7 @@ def read_srt(content: str) -> Read:
 
 
 def read_vtt(content: str) -> Read:
-    """Cues of a WebVTT file: after the header, blocks whose first line holds the arrow; the text is markup."""
+    """Return the cues of a WebVTT file: blocks after the header, with times in the first line, then markup."""
     assert content.startswith("WEBVTT\n\n")
     found = []
     for block in content.removeprefix("WEBVTT\n\n").split("\n\n")[:-1]:
@@ -201,7 +203,7 @@ def test_vtt_is_what_players_expect() -> None:
     )
 
 
-def test_what_srt_would_take_for_times_or_tags_is_written_otherwise() -> None:
+def test_arrows_and_tags_are_replaced_in_srt() -> None:
     ((*_, text),) = read_srt(as_srt(spoken("a --> b <i>c</i> 1 < 2 > 0"), OPTIONS))
     assert text == "a → b ‹i›c‹/i› 1 < 2 > 0"
 
@@ -210,7 +212,7 @@ def test_what_srt_would_take_for_times_or_tags_is_written_otherwise() -> None:
     st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=80), max_size=5),
     st.floats(0, 500_000),
 )
-def test_subtitles_are_read_back_whatever_they_say(sentences: list[str], start_s: float) -> None:
+def test_subtitles_of_any_text_can_be_read_back(sentences: list[str], start_s: float) -> None:
     transcript = spoken(*sentences, start_s=start_s)
     expected = as_cues(transcript)
     assert read_vtt(as_vtt(transcript, OPTIONS)) == expected
@@ -218,17 +220,17 @@ def test_subtitles_are_read_back_whatever_they_say(sentences: list[str], start_s
 
 
 @pytest.mark.parametrize("start_s", [3599.9996, 359_999.5, 400_000.0])
-def test_hours_may_be_many(start_s: float) -> None:
+def test_times_of_many_hours_are_read_back(start_s: float) -> None:
     transcript = spoken("Hello there.", start_s=start_s)
     assert read_srt(as_srt(transcript, OPTIONS)) == read_vtt(as_vtt(transcript, OPTIONS)) == as_cues(transcript)
     assert as_cues(transcript)[0][0] == round(start_s * 1000)
 
 
-def test_the_long_hour() -> None:
+def test_hours_may_have_three_digits() -> None:
     assert "111:06:40,000 -->" in as_srt(spoken("Hi.", start_s=400_000.0), OPTIONS)
 
 
-def test_a_table_has_a_row_for_each_segment() -> None:
+def test_tsv_has_a_row_for_each_segment_with_text() -> None:
     assert as_tsv(spoken("Hello there.", "Tab\tand\nline"), OPTIONS) == (
         "start\tend\ttext\n0\t667\tHello there.\n1167\t1500\tTab and line\n"
     )
@@ -236,7 +238,7 @@ def test_a_table_has_a_row_for_each_segment() -> None:
     assert as_tsv(dropped, OPTIONS) == "start\tend\ttext\n"
 
 
-def test_silence_gives_files_that_are_valid_and_empty() -> None:
+def test_silence_gives_valid_empty_files() -> None:
     silence = Transcript("a", "", 5.0)
     assert {name: write(silence, OPTIONS) for name, write in WRITERS.items() if name in NEEDS_TIMES} == {
         "srt": "",
@@ -246,7 +248,7 @@ def test_silence_gives_files_that_are_valid_and_empty() -> None:
     assert read_srt("") == read_vtt("WEBVTT\n\n") == []
 
 
-def test_json_holds_segments_and_words() -> None:
+def test_json_has_segments_and_words() -> None:
     (segment,) = json.loads(WRITERS["json"](spoken("Hello there."), OPTIONS))["segments"]
     assert segment == {
         "text": "Hello there.",
@@ -262,7 +264,7 @@ def test_json_holds_segments_and_words() -> None:
     }
 
 
-def test_several_formats_at_once_and_the_form_of_subtitles(tmp_path: Path) -> None:
+def test_several_formats_are_written_with_the_subtitle_options(tmp_path: Path) -> None:
     options = SubtitleOptions(max_line_length=8, max_lines=1)
     writer = TranscriptWriter(["txt", "srt", "vtt", "tsv", "json"], tmp_path, subtitles=options)
     writer.write(spoken("Hello there all."))
@@ -273,18 +275,18 @@ def test_several_formats_at_once_and_the_form_of_subtitles(tmp_path: Path) -> No
         assert [text for *_, text in found] == ["Hello", "there", "all."]
 
 
-def test_subtitles_of_several_recordings_are_not_run_together(capsys: pytest.CaptureFixture[str]) -> None:
+def test_subtitles_of_several_recordings_require_an_output_folder(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="txt, srt: with several recordings give --out, a folder for their files"):
         TranscriptWriter(["txt", "srt"], named=True)
     TranscriptWriter(["srt"]).write(spoken("Hello there."))
     assert capsys.readouterr().out.endswith("Hello there.\n\n")
 
 
-def test_formats_that_tell_when_need_times() -> None:
+def test_only_subtitle_and_tsv_formats_need_times() -> None:
     assert [needs_times(["txt", name]) for name in WRITERS] == [False, False, True, True, True]
 
 
-def test_a_line_is_read_as_it_was_written() -> None:
+def test_json_line_is_read_back_unchanged() -> None:
     words = (Word(" who?", 0.5, 1.25, 0.5), Word(" l\u2028\udce9\n", 1.25, 2.0, 1.0))
     segment = Segment("who? l", 0.5, 2.0, words, -0.25, 0.1, ("loop",))
     told = Transcript("a\n/\t\udce9", "who?", 2.5, "en", (segment, Segment("", 2.0, 2.5)), (("who?", -1.5),), True)
@@ -294,7 +296,7 @@ def test_a_line_is_read_as_it_was_written() -> None:
     assert json.loads(as_line(Failure("a\n\udce9", "gone"))) == {"id": "a\n\udce9", "reason": "gone"}
 
 
-def test_the_document_names_every_key() -> None:
+def test_output_document_names_every_key() -> None:
     text = (Path(__file__).parents[1] / "docs" / "output.md").read_text(encoding="utf-8")
     names = {field.name for kind in (Transcript, Segment, Word) for field in fields(kind)}
     assert {name for name in names if f'"{name}"' not in text} == set()

@@ -16,7 +16,9 @@ Server = TypeVar("Server", bound=ThreadingHTTPServer)
 
 
 class Web(ThreadingHTTPServer):
-    """parts: whether range requests are supported.  asked: path and range of each request.  busy: how many of the next
+    """A server that records its requests and can be made to misbehave.
+
+    parts: whether range requests are supported.  asked: path and range of each request.  busy: how many of the next
     requests to refuse.  more: number of bytes to send beyond a requested range.
     """
 
