@@ -1,4 +1,4 @@
-"""The search against exhaustive enumeration, and CTC prefix scores against the sum over all paths."""
+"""Beam search against exhaustive enumeration, and CTC prefix scores against the sum over all paths."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def best_by_enumeration(table: Table, utterance: int, longest: int, penalty: flo
     return max(found)
 
 
-def test_those_that_go_on_stay_where_they_are_as_far_as_they_can() -> None:
+def test_compaction_keeps_remaining_rows_in_place() -> None:
     for keep_B in itertools.product([False, True], repeat=5):
         places = closed_up(keep_B)
         assert sorted(places) == [b for b in range(5) if keep_B[b]]
@@ -55,12 +55,14 @@ def test_those_that_go_on_stay_where_they_are_as_far_as_they_can() -> None:
         expected = rows_B2[places].clone()
         left = compacted(rows_B2, torch.tensor(places, dtype=torch.long))
         assert torch.equal(left, expected)
-        assert left.untyped_storage().data_ptr() == rows_B2.untyped_storage().data_ptr(), "nothing is copied"
+        assert left.untyped_storage().data_ptr() == rows_B2.untyped_storage().data_ptr(), (
+            "compaction must reuse the memory"
+        )
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 @pytest.mark.parametrize("seed", range(5))
-def test_scores_add_up_and_no_text_beats_the_best(seed: int, penalty: float) -> None:
+def test_scores_add_up_and_none_exceeds_the_exhaustive_optimum(seed: int, penalty: float) -> None:
     table = Table(5, seed)
     table.log_prob[..., START] = -math.inf
     options = SearchOptions(beam_size=4, length_penalty=penalty, n_best=4)
@@ -77,7 +79,7 @@ def test_scores_add_up_and_no_text_beats_the_best(seed: int, penalty: float) -> 
 
 
 @pytest.mark.parametrize(("bonus", "penalty"), [(0.0, 0.0), (1.5, 0.0), (1.5, 0.7)])
-def test_a_bonus_counts_every_token_and_a_penalty_divides_the_sum_with_it(bonus: float, penalty: float) -> None:
+def test_length_penalty_divides_the_score_including_the_length_bonus(bonus: float, penalty: float) -> None:
     table = Table(5, 2)
     table.log_prob[..., START] = -math.inf
     scorers = [Weighted("t", table, 1.0)]
@@ -90,7 +92,7 @@ def test_a_bonus_counts_every_token_and_a_penalty_divides_the_sum_with_it(bonus:
     assert found[0].tokens == max(expected, key=expected.__getitem__)
 
 
-def test_beam_1_is_greedy() -> None:
+def test_beam_size_1_is_greedy_search() -> None:
     table = Table(6, 7)
     found = search(
         [Weighted("t", table, 1.0)], torch.arange(3), torch.full((3, 1), START), EOS, [6] * 3, SearchOptions()
@@ -106,7 +108,7 @@ def test_beam_1_is_greedy() -> None:
         assert found[b][0].truncated == (last != EOS)
 
 
-def test_utterances_do_not_disturb_each_other() -> None:
+def test_batched_search_equals_single_utterance_search() -> None:
     table = Table(6, 11)
     options = SearchOptions(beam_size=3)
     scorers = [Weighted("t", table, 1.0)]
@@ -129,7 +131,7 @@ def test_forbidden_tokens_are_never_produced() -> None:
             assert h.tokens[:1] != (4,)
 
 
-def test_fewer_texts_than_the_beam_is_wide_are_all_that_is_found() -> None:
+def test_all_texts_are_returned_if_fewer_than_the_beam_size() -> None:
     forbid = ForbidScorer(5, always=[START, EOS, 2], first=[], prefix_length=1)
     scorers, options = [Weighted("t", Table(5, 4), 1.0), Weighted("allowed", forbid, 1.0)], SearchOptions(5, n_best=5)
     for cap, count in ((1, 2), (2, 4), (3, 5)):
@@ -139,7 +141,7 @@ def test_fewer_texts_than_the_beam_is_wide_are_all_that_is_found() -> None:
 
 
 def _by_paths(prefix: list[int], log_prob_TV: Tensor, *, whole: bool) -> float:
-    """Log of the probability of all frame paths whose text is, or begins with, `prefix`."""
+    """Return the log-probability of all frame paths whose text equals (`whole`) or begins with `prefix`."""
     frames, vocab = log_prob_TV.shape
     total = 0.0
     for path in itertools.product(range(vocab), repeat=frames):
@@ -178,7 +180,7 @@ def test_ctc_prefix_scores_equal_the_sum_over_paths() -> None:
 
 @pytest.mark.parametrize("columns", [3, 64, 65, 700])
 @pytest.mark.parametrize("k", [1, 3])
-def test_the_best_columns_are_those_of_topk(columns: int, k: int) -> None:
+def test_best_columns_match_topk(columns: int, k: int) -> None:
     x_NV = torch.randn(5, columns, generator=torch.Generator().manual_seed(columns))
     x_NV[3] = -math.inf
     value, at = best(x_NV, k)

@@ -1,4 +1,4 @@
-"""What a run is decided by before its first step: devices, precision, and the mean of the features."""
+"""What is settled before the first step of a run: devices, precision, and the statistics of the features."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
 
 
-def test_auto_is_a_gpu_where_there_is_one(two_gpus: None) -> None:
+def test_device_auto_is_a_gpu_if_there_is_one(two_gpus: None) -> None:
     assert find_device("auto") == find_device("cuda") == torch.device("cuda")
     assert find_device("cuda:1") == torch.device("cuda:1")
     assert find_device("cpu") == CPU
@@ -44,28 +44,26 @@ def test_auto_is_a_gpu_where_there_is_one(two_gpus: None) -> None:
         find_device("cuda:2")
 
 
-def test_auto_is_the_cpu_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_auto_is_the_cpu_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert find_device("auto") == CPU
     with pytest.raises(ConfigError, match="device cuda: torch finds no GPU here; leave it out, or say cpu"):
         find_device("cuda")
 
 
-def test_the_machine_has_a_processor_with_cores() -> None:
+def test_processor_and_core_count_are_known() -> None:
     assert processor(CPU)
     assert cores() >= 1
 
 
-def test_a_run_asks_for_devices_that_are_there(path: Path, two_gpus: None) -> None:
+def test_run_on_more_gpus_than_present_is_refused(path: Path, two_gpus: None) -> None:
     assert device_of(experiment(path, "trainer.device=auto", "trainer.devices=2").trainer).type == "cuda"
     assert device_of(experiment(path, "trainer.device=cpu", "trainer.devices=3").trainer) == CPU
     with pytest.raises(ConfigError, match=r"trainer\.devices=3: torch finds 2 here"):
         device_of(experiment(path, "trainer.device=cuda", "trainer.devices=3").trainer)
 
 
-def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_run_keeps_its_precision(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def begin(fast: bool, *overrides: str) -> ExperimentConfig:
         monkeypatch.setattr(asr.training.folder, "multiplies_bfloat16", lambda device: fast)
         config = decided(experiment(path, f"out={tmp_path / 'run'}", *overrides), CPU)
@@ -88,7 +86,7 @@ def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(
 
 
 @pytest.mark.parametrize("at_most", [5000, 5])
-def test_the_global_mean_is_that_of_the_cuts_that_are_measured(
+def test_global_normalization_has_the_statistics_of_the_measured_cuts(
     path: Path, at_most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asr.training.start, "_MEASURED", at_most)
@@ -107,7 +105,7 @@ def test_the_global_mean_is_that_of_the_cuts_that_are_measured(
     torch.testing.assert_close(found.std_F.double(), std_F.clamp(min=1e-2), rtol=1e-4, atol=1e-4)
 
 
-def test_memory_that_a_later_step_lacks_is_one_line() -> None:
+def test_running_out_of_memory_in_a_later_step_gives_advice() -> None:
     with (
         pytest.raises(AsrError, match=r"out of memory; the last state is intact.*lower data\.batch_duration_s"),
         enough_memory(),

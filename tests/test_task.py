@@ -45,7 +45,7 @@ def prepared(path: Path, *overrides: str) -> tuple[SpeechTask, SpeechData]:
 
 
 class Watch(L.Callback):
-    """Notes the weights before each batch, and loss and logged values after it."""
+    """Records the weights before each batch, and the loss and logged values after it."""
 
     def __init__(self) -> None:
         self.weights: list[Tensor] = []
@@ -70,7 +70,7 @@ class Watch(L.Callback):
 
 
 def fit(task: SpeechTask, data: SpeechData, *callbacks: L.Callback) -> Watch:
-    """Train without files until the stream ends or the task's trainer.max_steps."""
+    """Train without writing files until the stream ends or the task's trainer.max_steps is reached."""
     watch = Watch()
     L.Trainer(
         accelerator="cpu",
@@ -97,12 +97,12 @@ WHISPER = ("features.kind=whisper", "features.window_s=5", "model.encoder.paddin
 @pytest.mark.parametrize(
     "others",
     [("model.encoder.subsampling.factor=2",), (), WHISPER, (*WHISPER[:2], "model.encoder.padding=keep"), WHISPER[:2]],
-    ids=["x2", "x4", "whisper", "whisper with all silence", "whisper without silence"],
+    ids=["x2", "x4", "whisper-recall", "whisper-keep", "whisper-mask"],
 )
-def test_an_utterance_has_the_same_loss_alone_and_in_a_batch(
+def test_utterance_has_the_same_loss_alone_and_in_a_batch(
     path: Path, tmp_path: Path, kind: str, others: tuple[str, ...]
 ) -> None:
-    # Frames of 10 ms: every remainder by 8, so that each stride has an odd length to end on.
+    # Numbers of frames of 10 ms with every remainder modulo 8, so that every stride meets odd lengths.
     frames = {400: "two three four five one", 33: "one", 82: "four", 195: "one two", 300: "five five", 61: "two"}
     frames |= {126: "three", 47: "one"}
     clips = [clip(tmp_path / f"{T}.wav", white(200 + 80 * (T - 1), T), text) for T, text in frames.items()]
@@ -110,7 +110,7 @@ def test_an_utterance_has_the_same_loss_alone_and_in_a_batch(
     deeper = ("model.encoder.layers=2", "model.decoder.layers=2", f"model.encoder.subsampling.kind={kind}")
     task, data = prepared(path, f"data.train={train}", *deeper, *others)
     task.eval()
-    for p in task.parameters():  # no bias of zero that could hide what leaks out of padding
+    for p in task.parameters():  # biases of zero could hide leaks from padding
         p.data += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
     batch = data.dev_batch(data.train_cuts)
     together = task.criteria(task.dev_pass(batch))
@@ -125,7 +125,7 @@ def test_an_utterance_has_the_same_loss_alone_and_in_a_batch(
     assert len(data.train_cuts) == len(frames)
 
 
-def test_the_loss_of_a_batch_weighs_every_token_alike(path: Path) -> None:
+def test_batch_loss_weights_every_token_equally(path: Path) -> None:
     task, data = prepared(path, "loss.ctc_weight=0.3", "loss.guided_attention.weight=2")
     batch = data.dev_batch(list(data.train_cuts)[:3])
     found = {"ce": torch.tensor([1.0, 2.0, 3.0]), "ctc": torch.tensor([9.0, 0.0, 0.0]), "guided": torch.ones(3) * 0.5}
@@ -133,7 +133,7 @@ def test_the_loss_of_a_batch_weighs_every_token_alike(path: Path) -> None:
     assert task.combine(found, batch).item() == pytest.approx(0.7 * 6 / tokens + 0.3 * 9 / tokens + 2 * 0.5)
 
 
-def test_the_gradient_norm_is_logged_as_it_was_before_clipping(path: Path) -> None:
+def test_gradient_norm_is_logged_before_clipping(path: Path) -> None:
     watch = fit(*prepared(path, "trainer.max_steps=4", "optimizer.clip_norm=0.01"))
     assert len(watch.norms) == 4
     for norm, logged in zip(watch.norms, watch.logged, strict=True):
@@ -146,7 +146,7 @@ def test_the_gradient_norm_is_logged_as_it_was_before_clipping(path: Path) -> No
 
 
 def break_steps(monkeypatch: pytest.MonkeyPatch, kind: str, bad: Callable[[int], bool]) -> list[list[str]]:
-    """Spoil loss or gradient of the training batches whose number `bad` accepts; gives their utterances."""
+    """Spoil loss or gradient of the training batches whose number `bad` accepts; return their utterances."""
     whole: Combine = SpeechTask.combine
     seen: list[list[str]] = []
 
@@ -165,7 +165,7 @@ def break_steps(monkeypatch: pytest.MonkeyPatch, kind: str, bad: Callable[[int],
 
 
 @pytest.mark.parametrize(("kind", "words"), [("loss", "loss is inf"), ("gradient", "the gradient is not finite")])
-def test_a_step_that_is_not_finite_is_skipped_and_named(
+def test_non_finite_step_is_skipped_and_reported(
     path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, words: str
 ) -> None:
     seen = break_steps(monkeypatch, kind, lambda i: i in (2, 3))
@@ -181,7 +181,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(
     assert task.skipped_in_a_row == 0
 
 
-def test_with_accumulation_all_batches_of_a_spoilt_step_are_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_accumulated_batches_of_a_skipped_step_are_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = break_steps(monkeypatch, "gradient", lambda i: i == 0)
     task, data = prepared(path, "trainer.max_steps=2", "trainer.accumulate=2")
     lines: list[str] = []
@@ -192,7 +192,7 @@ def test_with_accumulation_all_batches_of_a_spoilt_step_are_named(path: Path, mo
     assert torch.equal(watch.weights[0], watch.weights[2])
 
 
-def test_with_accumulation_the_batches_that_are_sound_still_count(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sound_batches_of_an_accumulated_step_still_count(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_steps(monkeypatch, "loss", lambda i: i % 2 == 1)
     task, data = prepared(path, "trainer.max_steps=3", "trainer.accumulate=2")
     task.on_skip = lambda line: None
@@ -202,7 +202,7 @@ def test_with_accumulation_the_batches_that_are_sound_still_count(path: Path, mo
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
-def test_ten_bad_steps_in_a_row_stop_and_the_last_state_is_sound(
+def test_ten_bad_steps_in_a_row_stop_the_run_with_a_sound_last_state(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     break_steps(monkeypatch, kind, lambda i: i >= 5)
@@ -223,9 +223,7 @@ def test_ten_bad_steps_in_a_row_stop_and_the_last_state_is_sound(
     assert len(steps) == 14
 
 
-def test_a_bad_step_that_is_followed_by_a_sound_one_does_not_add_up(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_steps_stop_the_run_only_if_consecutive(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     break_steps(monkeypatch, "loss", lambda i: i % 2 == 0)
     task, data = prepared(path, "trainer.max_epochs=9")
     task.on_skip = lambda line: None
@@ -246,9 +244,7 @@ def test_a_bad_step_that_is_followed_by_a_sound_one_does_not_add_up(
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
-def test_a_batch_that_does_not_fit_becomes_advice(
-    path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def test_batch_too_large_for_memory_gives_advice(path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def combine(task: SpeechTask, found: dict[str, Tensor], batch: Batch) -> Tensor:
         weight = next(task.parameters())
         weight.grad = torch.ones_like(weight)
@@ -263,7 +259,7 @@ def test_a_batch_that_does_not_fit_becomes_advice(
     assert all(p.grad is None for p in task.parameters())
 
 
-def test_another_error_is_not_taken_for_want_of_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_not_taken_for_out_of_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def combine(task: SpeechTask, found: dict[str, Tensor], batch: Batch) -> Tensor:
         raise RuntimeError("an illegal memory access was encountered")
 
@@ -272,7 +268,7 @@ def test_another_error_is_not_taken_for_want_of_memory(path: Path, monkeypatch: 
         fit(*prepared(path), TryLargestBatch())
 
 
-def test_trying_the_largest_batch_leaves_no_trace_in_the_run(path: Path) -> None:
+def test_trying_the_largest_batch_does_not_change_the_run(path: Path) -> None:
     tried: list[bool] = []
 
     class Tried(L.Callback):
@@ -286,14 +282,12 @@ def test_trying_the_largest_batch_leaves_no_trace_in_the_run(path: Path) -> None
     assert torch.equal(with_try.weights[-1], plain.weights[-1])
 
 
-def test_memory_for_moments_is_reserved_only_for_the_weights_that_learn(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_optimizer_moments_are_reserved_only_for_trained_weights(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reserved: list[Tensor] = []
     empty_like = torch.empty_like
 
     class Torch:
-        """torch, for the callbacks alone."""
+        """The module torch as the callbacks see it."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(torch, name)
@@ -316,7 +310,7 @@ def test_memory_for_moments_is_reserved_only_for_the_weights_that_learn(
 STILL = ("model.encoder.dropout=0", "model.decoder.dropout=0", "augment={}", "data.batch_duration_s=3")
 
 
-def test_batches_of_a_step_have_the_gradient_of_one_batch(path: Path) -> None:
+def test_accumulated_batches_have_the_gradient_of_one_large_batch(path: Path) -> None:
     task, data = prepared(path, *STILL, "trainer.accumulate=3")
     first, *others = itertools.islice(data.train_dataloader(), 3)
     assert len({int(batch.target_len_B.sum()) for batch in (first, *others)}) > 1
@@ -332,18 +326,18 @@ def test_batches_of_a_step_have_the_gradient_of_one_batch(path: Path) -> None:
     torch.testing.assert_close(gradient(first, *others), gradient(whole), atol=1e-5, rtol=1e-4)
 
 
-def test_what_is_logged_of_a_step_is_its_whole_loss(path: Path) -> None:
+def test_logged_loss_is_the_mean_over_accumulated_batches(path: Path) -> None:
     task, data = prepared(path, *STILL, "trainer.accumulate=2", "trainer.max_steps=3")
     watch = fit(task, data)
     for step in range(3):
         assert watch.logged[2 * step + 1]["loss"] == pytest.approx(sum(watch.losses[2 * step : 2 * step + 2]) / 2)
 
 
-# ---- memory ---------------------------------------------------------------------------------------------------
+# ---- recomputation --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layer", ["transformer", "conformer"])
-def test_layers_that_are_computed_again_have_the_same_gradient(path: Path, layer: str) -> None:
+def test_recomputed_layers_have_the_same_gradient(path: Path, layer: str) -> None:
     def gradients(task: SpeechTask, data: SpeechData) -> Tensor:
         batch = data.dev_batch(data.train_cuts[:3])
         torch.manual_seed(4)
@@ -357,7 +351,7 @@ def test_layers_that_are_computed_again_have_the_same_gradient(path: Path, layer
     torch.testing.assert_close(gradients(*again), gradients(*kept), atol=0, rtol=0)
 
 
-def test_norms_with_statistics_cannot_be_computed_again(path: Path) -> None:
+def test_recompute_is_refused_for_norms_with_running_statistics(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trainer\.recompute would count each batch twice in the norms of .*=power"):
         starting_point(experiment(path, "trainer.recompute=true", "model.encoder.normalization=power"))
 
@@ -365,7 +359,7 @@ def test_norms_with_statistics_cannot_be_computed_again(path: Path) -> None:
 # ---- guided attention -----------------------------------------------------------------------------------------
 
 
-def test_attention_that_nothing_is_said_of_any_more_is_not_formed(path: Path) -> None:
+def test_cross_attention_weights_are_not_requested_once_unused(path: Path) -> None:
     task, data = prepared(path, "loss.guided_attention={weight: 1, decay_steps: 20}")
     batch = data.dev_batch(data.train_cuts[:2])
     assert task.criteria.attention(19)
@@ -378,7 +372,7 @@ def test_attention_that_nothing_is_said_of_any_more_is_not_formed(path: Path) ->
 # ---- state ----------------------------------------------------------------------------------------------------
 
 
-def test_wall_time_and_counts_add_up_over_all_starts(path: Path) -> None:
+def test_wall_time_and_counts_accumulate_over_restarts(path: Path) -> None:
     first, data = prepared(path, "trainer.max_steps=2")
     fit(first, data)
     first.began -= 100

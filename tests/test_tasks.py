@@ -1,4 +1,4 @@
-"""Tasks by name, and cuts as each of them is written."""
+"""Tasks by name, and the cuts that each task makes of a cut."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_tasks_are_found_by_name() -> None:
             chosen(task, known)
 
 
-def test_a_cut_is_written_as_each_task_asks() -> None:
+def test_cut_has_the_text_and_language_of_each_task() -> None:
     spoken = translated(cut("a", 1.0, "two", language="en"), {"de": "zwei", "fr": "deux"})
     found = list(for_tasks([spoken], ["transcribe", "translate:fr"], pytest.fail))
     assert [(c.id, text_of(c), spoken_text_of(c), task_of(c), text_language_of(c)) for c in found] == [
@@ -49,7 +49,7 @@ def test_a_cut_is_written_as_each_task_asks() -> None:
         ({"de": " "}, "the translation into de is empty"),
     ],
 )
-def test_what_is_missing_is_told(translations: Any, says: str) -> None:
+def test_missing_translation_is_reported(translations: Any, says: str) -> None:
     spoken = translated(cut("a", 1.0, "two"), translations)
     with pytest.raises(DataError, match=f"^{says}$"):
         for_task(spoken, "translate:de")
@@ -58,13 +58,13 @@ def test_what_is_missing_is_told(translations: Any, says: str) -> None:
     assert told == [("a>de", says)]
 
 
-def test_several_channels_are_translated_like_one() -> None:
+def test_multichannel_cut_is_translated_like_a_single_channel() -> None:
     one = translated(cut("a", 1.0, "two"), {"de": "zwei"})
     both = MultiCut("a", 0.0, 1.0, [0, 1], supervisions=one.supervisions, recording=one.recording)
     assert text_of(for_task(both, "translate:de")) == "zwei"
 
 
-def test_texts_follow_one_another_in_time() -> None:
+def test_texts_of_supervisions_are_joined_in_time_order() -> None:
     said = translated(cut("a", 2.0, "two"), {"de": "zwei"})
     (second,) = said.supervisions
     first = replace(second, start=0.0, text="one", custom={"translations": {"de": "eins"}})

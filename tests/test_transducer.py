@@ -1,4 +1,4 @@
-"""The transducer's loss, search and alignment against plain dynamic programmes and all alignments."""
+"""The transducer's loss, search and alignment against plain dynamic programming and enumeration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNLIMITED = 1000
 
 
 def transducer(kind: str = "lstm", vocab: int = 5, seed: int = 0, gain: float = 4.0) -> Transducer:
-    """A small one whose weights are large enough that tokens and frames matter."""
+    """Return a small transducer with weights large enough for tokens and frames to matter."""
     torch.manual_seed(seed)
     predictor = LstmPredictor(vocab, 6, 2, 0.0) if kind == "lstm" else ConvPredictor(vocab, 6, int(kind), 0.0)
     model = Transducer(predictor, Joiner(4, 6, 8, vocab)).eval()
@@ -32,7 +32,7 @@ def transducer(kind: str = "lstm", vocab: int = 5, seed: int = 0, gain: float = 
 
 
 def loss_by_loop(log_prob_TUV: Tensor, target: list[int]) -> Tensor:
-    """-log of the sum over all alignments, cell by cell."""
+    """Return the negative log-likelihood, summed over all alignments cell by cell."""
     T = len(log_prob_TUV)
     alpha: dict[tuple[int, int], Tensor] = {(0, 0): torch.zeros(())}
     for t, u in itertools.product(range(T), range(len(target) + 1)):
@@ -46,7 +46,7 @@ def loss_by_loop(log_prob_TUV: Tensor, target: list[int]) -> Tensor:
     return -(alpha[T - 1, len(target)] + log_prob_TUV[T - 1, len(target), BLANK])
 
 
-def test_the_loss_and_its_gradient_are_those_of_the_plain_programme() -> None:
+def test_loss_and_gradient_match_plain_dynamic_programming() -> None:
     torch.manual_seed(0)
     targets = [[2, 0, 3], [4], [], [2, 2]]
     frames_B, len_B = torch.tensor([5, 4, 2, 1]), torch.tensor([len(t) for t in targets])
@@ -69,7 +69,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_plain_programme() -> None:
 
 
 @pytest.mark.parametrize("kind", ["lstm", "1", "3"])
-def test_token_by_token_is_the_same_as_all_at_once(kind: str) -> None:
+def test_stepwise_prediction_equals_whole_sequence_prediction(kind: str) -> None:
     model, tokens_BL = transducer(kind), torch.tensor([[0, 3, 2, 2, 4], [0, 4, 1, 3, 3]])
     with torch.inference_mode():
         y_BLE = model.joiner.token(model.predictor(tokens_BL))
@@ -101,7 +101,7 @@ def exact(model: Transducer, states_TD: Tensor, text: tuple[int, ...]) -> float:
 
 @pytest.mark.parametrize("kind", ["lstm", "2"])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_wide_beam_finds_the_best_of_all_texts(kind: str, seed: int) -> None:
+def test_wide_beam_finds_the_best_of_all_texts(kind: str, seed: int) -> None:
     model = transducer(kind, seed=seed)
     states_BTD, len_B = torch.randn(2, 4, 4), torch.tensor([4, 3])
     found = search(model, states_BTD, len_B, SearchOptions(beam_size=60, n_best=5))
@@ -114,7 +114,7 @@ def test_a_wide_beam_finds_the_best_of_all_texts(kind: str, seed: int) -> None:
 
 @pytest.mark.parametrize("bonus", [-3.0, 3.0])
 @pytest.mark.parametrize("seed", range(3))
-def test_no_text_is_given_up_that_the_bonus_puts_first(bonus: float, seed: int) -> None:
+def test_search_does_not_prune_the_text_that_the_length_bonus_favours(bonus: float, seed: int) -> None:
     model, states_1TD = transducer(seed=seed), torch.randn(1, 4, 4)
     limits, prefix_BP = Limits([START], UNLIMITED, [3]), torch.full((1, 1), START)
     options = SearchOptions(beam_size=60, n_best=1, length_bonus=bonus)
@@ -128,7 +128,7 @@ def test_no_text_is_given_up_that_the_bonus_puts_first(bonus: float, seed: int) 
 
 
 @pytest.mark.parametrize("beam", [2, 4])
-def test_a_narrow_beam_finds_texts_once_and_never_overrates_them(beam: int) -> None:
+def test_narrow_beam_finds_distinct_texts_and_never_overrates_them(beam: int) -> None:
     model, states_BTD = transducer(seed=5), torch.randn(4, 6, 4)
     found = search(model, states_BTD, torch.full((4,), 6), SearchOptions(beam_size=beam, n_best=beam), cap=6)
     for states_TD, best in zip(states_BTD, found, strict=True):
@@ -158,7 +158,7 @@ def greedy_by_loop(model: Transducer, states_TD: Tensor, symbols: int, cap: int)
 
 
 @pytest.mark.parametrize(("symbols", "cap"), [(UNLIMITED, 7), (1, 7), (2, 7), (2, 2), (2, 0)])
-def test_beam_1_is_greedy(symbols: int, cap: int) -> None:
+def test_beam_size_1_is_greedy_search(symbols: int, cap: int) -> None:
     model, states_BTD, len_B = transducer(seed=2, gain=6.0), 2 * torch.randn(6, 5, 4), torch.tensor([5, 5, 2, 1, 4, 5])
     found = search(model, states_BTD, len_B, SearchOptions(), symbols, cap)
     for states_TD, length, ((text, score),) in zip(states_BTD, len_B.tolist(), found, strict=True):
@@ -168,7 +168,7 @@ def test_beam_1_is_greedy(symbols: int, cap: int) -> None:
     assert len({best[0][0] for best in found}) > 1 or cap == 0
 
 
-def test_company_and_padding_change_nothing_and_no_frame_is_no_text() -> None:
+def test_batching_and_padding_change_nothing_and_no_frames_give_no_text() -> None:
     model, states_BTD, lengths = transducer(seed=4), torch.randn(4, 9, 4), [9, 2, 0, 6]
     options = SearchOptions(beam_size=3, n_best=3)
     together = search(model, states_BTD, torch.tensor(lengths), options, cap=8)
@@ -180,7 +180,7 @@ def test_company_and_padding_change_nothing_and_no_frame_is_no_text() -> None:
 
 
 @pytest.mark.parametrize(("T", "L"), [(4, 2), (3, 3), (1, 2), (5, 1)])
-def test_the_best_alignment_is_the_best_of_all(T: int, L: int) -> None:
+def test_best_alignment_is_the_best_of_all_alignments(T: int, L: int) -> None:
     torch.manual_seed(T)
     blank_TU, said_TL = torch.randn(T, L + 1).double(), torch.randn(T, L).double()
 

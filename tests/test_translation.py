@@ -1,4 +1,4 @@
-"""Speech translation: training on several tasks, what dev tells, what comes out, and what init brings of a model."""
+"""Speech translation: training on several tasks, scores on dev, output, and initialisation from another model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BOTH = "data.tasks=[transcribe, translate:de]"
 
 
 def split(folder: Path, name: str, count: int) -> Path:
-    """Clips of noise that say one word, and its German."""
+    """Write clips of noise labelled with one word and its German translation, and their manifest."""
     words = list(GERMAN)
     cuts = [clip(folder / f"{name}-{i}.wav", white(4000 + 400 * i, i), words[i % 3], "en") for i in range(count)]
     return manifest(folder / f"{name}.jsonl.gz", [translated(c, {"de": GERMAN[text_of(c)]}) for c in cuts])
@@ -65,7 +65,7 @@ def trained(config: Path, out: Path, *overrides: str) -> Path:
     return train(made, Console(file=io.StringIO()))
 
 
-def test_a_stream_has_each_cut_once_for_each_task_and_its_copies_apart(config: Path, tmp_path: Path) -> None:
+def test_stream_has_each_cut_once_per_task_with_copies_spread_apart(config: Path, tmp_path: Path) -> None:
     path = split(tmp_path, "many", 40)
     streamed = experiment(config, f"data.train={path}", BOTH, "data.stream=true", "data.shuffle_buffer=40")
     tokenizer = CharacterTokenizer.train([*GERMAN, *GERMAN.values()], (), streamed.data.tasks)
@@ -79,7 +79,7 @@ def test_a_stream_has_each_cut_once_for_each_task_and_its_copies_apart(config: P
 # ---- training ----------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_has_both_texts_and_ctc_is_trained_on_what_is_said(config: Path, tmp_path: Path) -> None:
+def test_batch_has_both_texts_and_trains_ctc_on_the_transcript(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     folder = trained(config, out, BOTH, "trainer.max_steps=1", "tokenizer.languages=[en]", "augment.join=0")
     parts = load_model_folder(folder)
@@ -95,7 +95,7 @@ def test_a_batch_has_both_texts_and_ctc_is_trained_on_what_is_said(config: Path,
     batch = collate([plain, german])
     task = SpeechTask(parts, made).eval()
     found = task.criteria(task.dev_pass(batch))
-    assert found["ctc"][0].item() == pytest.approx(found["ctc"][1].item())  # the same sound, the same words
+    assert found["ctc"][0].item() == pytest.approx(found["ctc"][1].item())  # the same audio and words
     assert found["ce"][0].item() != pytest.approx(found["ce"][1].item())
     calls: list[object] = []
     task.model.encoder.register_forward_hook(lambda *call: calls.append(call))
@@ -108,7 +108,7 @@ def test_a_batch_has_both_texts_and_ctc_is_trained_on_what_is_said(config: Path,
     assert {id: result.hypothesis for id, result in task.dev_results.items()} == texts
 
 
-def test_dev_is_scored_by_task_and_the_best_is_chosen_by_bleu(config: Path, tmp_path: Path) -> None:
+def test_dev_is_scored_by_task_and_the_best_state_chosen_by_chrf(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     trained(config, out, BOTH, "trainer.max_steps=4", "trainer.validate_every_steps=2", "trainer.choose_by=chrf")
     rows = [json.loads(line) for line in (out / "hyp.jsonl").read_text().splitlines()]
@@ -126,7 +126,7 @@ def test_dev_is_scored_by_task_and_the_best_is_chosen_by_bleu(config: Path, tmp_
     assert scores["transcribe"]["metrics"].keys() == {"wer", "cer"}
 
 
-def test_what_a_run_is_chosen_by_has_to_be_measured(config: Path) -> None:
+def test_choose_by_must_be_a_metric_of_the_tasks(config: Path) -> None:
     assert experiment(config).chosen_by == "wer"
     assert experiment(config, BOTH).chosen_by == "wer"
     assert experiment(config, "data.tasks=[translate:de]").chosen_by == "bleu"
@@ -146,7 +146,7 @@ def test_what_a_run_is_chosen_by_has_to_be_measured(config: Path) -> None:
             experiment(config, *overrides)
 
 
-def test_the_best_states_are_those_of_highest_bleu_or_lowest_wer(config: Path, tmp_path: Path) -> None:
+def test_best_states_have_the_highest_bleu_or_lowest_wer(config: Path, tmp_path: Path) -> None:
     class Trainer:
         is_global_zero, should_stop, global_step = False, False, 0
         callback_metrics: dict[str, torch.Tensor]
@@ -161,18 +161,18 @@ def test_the_best_states_are_those_of_highest_bleu_or_lowest_wer(config: Path, t
             trainer.global_step, trainer.callback_metrics = step, {f"dev_{measure}": torch.tensor(value)}
             keeper.on_validation_end(trainer, None)  # type: ignore[arg-type]
         found[measure] = keeper.best
-    assert list(found["wer"].items()) == [(4, 1.0), (1, 1.0)]  # of equal ones the later
+    assert list(found["wer"].items()) == [(4, 1.0), (1, 1.0)]  # the later of equal ones
     assert list(found["bleu"].items()) == [(3, 3.0), (0, 3.0)]
 
 
-def test_dev_has_what_a_run_is_chosen_by(config: Path, tmp_path: Path) -> None:
+def test_dev_without_the_choose_by_metric_is_refused(config: Path, tmp_path: Path) -> None:
     dev = manifest(tmp_path / "dev.jsonl", [clip(tmp_path / "a.wav", white(8000), "one")])
     alone = f"^{dev}: its usable cuts are only for transcribe, which has no score bleu: take another data.dev or "
     with pytest.raises(DataError, match=alone):
         trained(config, tmp_path / "run", f"data.dev={dev}", BOTH, "trainer.choose_by=bleu")
 
 
-def test_a_text_that_cannot_be_normalised_is_left_out_and_named(config: Path, tmp_path: Path) -> None:
+def test_cut_whose_text_cannot_be_normalized_is_left_out_and_listed(config: Path, tmp_path: Path) -> None:
     cuts = [*read_cuts(config.parent / "train.jsonl.gz"), clip(tmp_path / "a.wav", white(8000), "line 3", "xx")]
     train = manifest(tmp_path / "train.jsonl", cuts)
     trained(config, tmp_path / "run", f"data.train={train}", "normalizer=spoken", "trainer.max_steps=1")
@@ -180,7 +180,7 @@ def test_a_text_that_cannot_be_normalised_is_left_out_and_named(config: Path, tm
     assert line.startswith("a\tdigits cannot be spelled out")
 
 
-def test_cuts_without_what_is_needed_are_named(config: Path, tmp_path: Path) -> None:
+def test_cuts_without_translation_or_transcript_are_listed(config: Path, tmp_path: Path) -> None:
     cuts = [
         translated(clip(tmp_path / "a.wav", white(8000), "one"), {"de": "eins"}),
         translated(clip(tmp_path / "b.wav", white(8000), "one"), {"fr": "un"}),
@@ -199,17 +199,17 @@ def test_cuts_without_what_is_needed_are_named(config: Path, tmp_path: Path) -> 
     assert (without / "dropped.tsv").read_text() == "b>de\tno translation into de\n"
 
 
-# ---- what comes out ----------------------------------------------------------------------------------------------
+# ---- output -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def folder(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of both tasks."""
+    """A model of both tasks, transcription and translation into German."""
     options = BOTH, "trainer.max_steps=2", "decode.ctc_weight=0.5", "decode.beam_size=2"
     return trained(config, tmp_path_factory.mktemp("both") / "run", *options)
 
 
-def test_ctc_has_no_part_in_the_search_for_a_translation(folder: Path, config: Path) -> None:
+def test_ctc_is_not_used_in_the_search_for_a_translation(folder: Path, config: Path) -> None:
     recognizer = Recognizer(load_model_folder(folder))
     audio_BN, len_B = torch.randn(3, 8000), torch.tensor([8000, 6000, 4000])
     mixed = recognizer.decode(audio_BN, len_B, None, ["translate:de", "transcribe", None])
@@ -221,7 +221,7 @@ def test_ctc_has_no_part_in_the_search_for_a_translation(folder: Path, config: P
     assert ["ctc" in h[0].parts for h in mixed] == [False, True, True]
 
 
-def test_words_of_a_translation_are_timed_by_attention_alone(
+def test_words_of_a_translation_are_timed_by_attention_only(
     folder: Path, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recognizer = Recognizer(load_model_folder(folder), DecodeConfig(ctc_weight=0.5, beam_size=2))
@@ -235,7 +235,7 @@ def test_words_of_a_translation_are_timed_by_attention_alone(
         assert bool(aligned) is by_ctc
 
 
-def test_evaluate_scores_against_the_translations_that_cuts_carry(folder: Path, config: Path, tmp_path: Path) -> None:
+def test_evaluate_scores_against_the_translations_in_the_cuts(folder: Path, config: Path, tmp_path: Path) -> None:
     dev = config.parent / "dev.jsonl.gz"
     found = evaluate(Recognizer(load_model_folder(folder)), dev, tmp_path, task="translate")
     rows = [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
@@ -247,7 +247,7 @@ def test_evaluate_scores_against_the_translations_that_cuts_carry(folder: Path, 
     assert found.report.metrics == ("bleu", "chrf")
 
 
-def test_evaluate_names_what_lacks_the_translation(folder: Path, config: Path, tmp_path: Path) -> None:
+def test_evaluate_reports_cuts_without_the_translation(folder: Path, config: Path, tmp_path: Path) -> None:
     dev, lacking = config.parent / "dev.jsonl.gz", [clip(tmp_path / f"{i}.wav", white(8000)) for i in range(5)]
     some = manifest(tmp_path / "some.jsonl", [*read_cuts(dev), *lacking])
     arguments = ["evaluate", str(some), "--task", "translate:de", "--model", str(folder), "--out", str(tmp_path)]
@@ -265,7 +265,7 @@ def test_evaluate_names_what_lacks_the_translation(folder: Path, config: Path, t
         evaluate(Recognizer(load_model_folder(folder)), none, tmp_path, task="translate:de")
 
 
-def test_the_command_line_translates(folder: Path, config: Path, tmp_path: Path) -> None:
+def test_command_line_translates(folder: Path, config: Path, tmp_path: Path) -> None:
     audio = str(config.parent / "dev-0.wav")
     done = asr("transcribe", audio, "--task", "translate", "--language", "en", "--model", str(folder))
     assert done.status == 0, done.err
@@ -288,7 +288,7 @@ def test_the_command_line_translates(folder: Path, config: Path, tmp_path: Path)
     assert "nrefs:1" in done.out
 
 
-def test_weights_of_the_search_are_tuned_by_bleu(folder: Path, config: Path, tmp_path: Path) -> None:
+def test_decoding_options_are_tuned_by_translation_metrics(folder: Path, config: Path, tmp_path: Path) -> None:
     dev = config.parent / "dev.jsonl.gz"
     some = manifest(tmp_path / "some.jsonl", [*read_cuts(dev), clip(tmp_path / "lacking.wav", white(8000))])
     recognizer = Recognizer(load_model_folder(folder))
@@ -316,7 +316,7 @@ def test_weights_of_the_search_are_tuned_by_bleu(folder: Path, config: Path, tmp
 # ---- init --------------------------------------------------------------------------------------------------------
 
 
-def test_an_encoder_starts_a_translation_model(folder: Path, config: Path, tmp_path: Path) -> None:
+def test_translation_model_can_be_initialized_from_an_encoder(folder: Path, config: Path, tmp_path: Path) -> None:
     before = load_model_folder(folder)
     init = f"init={{from: {folder}, parts: [encoder]}}"
     text = "".join(line for line in config.read_text().splitlines(keepends=True) if not line.startswith("features"))
@@ -340,7 +340,7 @@ def test_an_encoder_starts_a_translation_model(folder: Path, config: Path, tmp_p
         experiment(config, init)
 
 
-def test_a_decoder_keeps_what_it_knows_of_tokens_that_both_have(folder: Path, config: Path, tmp_path: Path) -> None:
+def test_initialized_decoder_keeps_the_weights_of_shared_tokens(folder: Path, config: Path, tmp_path: Path) -> None:
     before = load_model_folder(folder)
     init = f"init={{from: {folder}, parts: [encoder, decoder, ctc]}}"
     path = tmp_path / "run.yaml"
@@ -363,7 +363,7 @@ def test_a_decoder_keeps_what_it_knows_of_tokens_that_both_have(folder: Path, co
             assert torch.equal(new[name], old[name]), name
 
 
-def test_a_whole_model_needs_the_tasks(folder: Path, config: Path, tmp_path: Path) -> None:
+def test_init_from_a_whole_model_requires_that_it_has_the_tasks(folder: Path, config: Path, tmp_path: Path) -> None:
     lines = config.read_text().splitlines(keepends=True)
     path = tmp_path / "run.yaml"
     path.write_text(
@@ -382,7 +382,7 @@ def test_a_whole_model_needs_the_tasks(folder: Path, config: Path, tmp_path: Pat
 # ---- asr score ---------------------------------------------------------------------------------------------------
 
 
-def test_a_file_is_scored_against_the_translations_of_cuts(config: Path, tmp_path: Path) -> None:
+def test_file_is_scored_against_the_translations_in_cuts(config: Path, tmp_path: Path) -> None:
     dev = config.parent / "dev.jsonl.gz"
     (tmp_path / "hyp.jsonl").write_text(
         "".join(json.dumps({"id": f"dev-{i}", "text": text}) + "\n" for i, text in enumerate(("eins", "zwo", "drei")))

@@ -47,7 +47,7 @@ def whisper_json(
 
 
 def speech2text_files(languages: tuple[str, ...] = (), vocab_size: int = 60) -> tuple[bytes, str]:
-    """Return a SentencePiece model and the list of its pieces, in the layout of fairseq's."""
+    """Return a SentencePiece model and the list of its pieces, in fairseq's layout."""
     tokens = [f"<lang:{code}>" for code in languages]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -60,7 +60,7 @@ def speech2text_files(languages: tuple[str, ...] = (), vocab_size: int = 60) -> 
         minloglevel=2,
     )
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    # Only the list counts: its ids differ here from those of the SentencePiece model.
+    # Only the ids of this list count; they differ from those of the SentencePiece model.
     names = [processor.id_to_piece(i) for i in range(vocab_size)]
     names = [*names[:4], *reversed(names[4 + len(tokens) :]), *tokens]
     return model.getvalue(), json.dumps({name: i for i, name in enumerate(names)})
