@@ -1,4 +1,4 @@
-"""What is done with silence that fills a window: computed once, or remembered, and neither changes with company."""
+"""Silence that pads a window: computed once or recalled from memory, either way independent of the batch."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ WINDOW = WhisperFeaturesConfig(sample_rate_hz=RATE, n_mels=20, window_s=4.0)
 @pytest.mark.parametrize("kind", ["conv1d", "conv2d"])
 @pytest.mark.parametrize("factor", [2, 4, 8])
 @pytest.mark.parametrize("speech", [(1, 1), (40, 7), (41, 66), (150, 150), (118, 160), (121, 3)])
-def test_silence_of_a_window_is_computed_once_and_repeated(kind: str, factor: int, speech: tuple[int, ...]) -> None:
+def test_padding_silence_is_computed_once_and_repeated(kind: str, factor: int, speech: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     subsampling = {"conv1d": Conv1dSubsampling, "conv2d": Conv2dSubsampling}[kind](6, 5, 8, factor, torch.nn.GELU())
     T, speech_len_B = 160, torch.tensor(speech)
     x_BTF = torch.randn(2, T, 6)
     for row, reach in zip(x_BTF, (speech_len_B + BLUR).tolist(), strict=True):
-        row[reach:] = torch.randn(())  # each recording has a silence of its own
+        row[reach:] = torch.randn(())  # each recording has its own silence
     computed: list[int] = []
     subsampling.register_forward_pre_hook(lambda _, args: computed.append(args[0].shape[1]))
     len_B = torch.tensor([T, T])
     whole_BTD = subsampling(x_BTF, len_B)
     recall = RecallSilence(3, T // factor, 0.1, stages=1, dim=8)
-    for reach in (T, min(T, max(speech) + BLUR + 1)):  # the front end may leave out what repeats
+    for reach in (T, min(T, max(speech) + BLUR + 1)):  # the front end may omit repeating frames
         features = Features(x_BTF[:, :reach], len_B, speech_len_B)
         got = KeepSilence()(subsampling, features)
         assert computed[-1] <= min(T, max(speech) + BLUR + 6 * factor)
@@ -48,7 +48,7 @@ def test_silence_of_a_window_is_computed_once_and_repeated(kind: str, factor: in
         begun = recall(subsampling, features)
         torch.testing.assert_close(begun.x_BTD, whole_BTD[:, : begun.x_BTD.shape[1]])
         assert torch.equal(begun.len_B, got.len_B)
-        # Whatever is computed or remembered, each frame of the window counts once.
+        # Computed or recalled, each frame of the window counts once.
         torch.testing.assert_close(begun.log_weight_BT.exp().sum(1), torch.full((2,), float(T // factor)))
 
 
@@ -58,7 +58,7 @@ def test_cells_tile_the_window_and_shrink_towards_its_end(n: int) -> None:
     assert sum(sizes) == n
     assert all(1 <= size <= WIDEST for size in sizes)
     assert sizes[-2:] == [1] * min(2, n)
-    assert sizes[1:] == sorted(sizes[1:], reverse=True)  # the first one is what is left
+    assert sizes[1:] == sorted(sizes[1:], reverse=True)  # the first cell holds the remainder
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=5))
@@ -71,7 +71,7 @@ def test_between_is_linear_interpolation(values: list[float]) -> None:
 
 
 def models(monkeypatch: pytest.MonkeyPatch, *, widest: int) -> tuple[SpeechModel, SpeechModel]:
-    """One that computes all of its silence, and one of the same weights that remembers it in cells so wide."""
+    """Build a model that computes all silence and one with the same weights that recalls it, in cells of this width."""
     monkeypatch.setattr(padding, "WIDEST", widest)
     torch.manual_seed(2)
     both = []
@@ -86,7 +86,7 @@ def models(monkeypatch: pytest.MonkeyPatch, *, widest: int) -> tuple[SpeechModel
 
 
 @torch.inference_mode()
-def test_what_is_remembered_takes_the_place_of_what_was_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recalled_silence_replaces_computed_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     keep, recall = models(monkeypatch, widest=1)
     batch = pad_audio(noises(1.3))
     stages: list[torch.Tensor] = []
@@ -94,7 +94,7 @@ def test_what_is_remembered_takes_the_place_of_what_was_computed(monkeypatch: py
         layer.attention.register_forward_pre_hook(lambda _, args: stages.append(args[0]))
     whole = keep.encode(*batch)
     memory = recall.encoder.padding.silence_MXCD
-    memory += torch.stack([*stages, whole.states_BTD[0]])  # of every level and length
+    memory += torch.stack([*stages, whole.states_BTD[0]])  # for every level and length
     got, frames = recall.encode(*batch), int(whole.len_B)
     torch.testing.assert_close(got.states_BTD[:, :frames], whole.states_BTD[:, :frames], atol=1e-5, rtol=0)
     silence = got.states_BTD[0, got.log_weight_BT[0].isfinite()][frames:]
@@ -104,7 +104,7 @@ def test_what_is_remembered_takes_the_place_of_what_was_computed(monkeypatch: py
 
 
 @torch.inference_mode()
-def test_a_recording_recalls_the_same_alone_and_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recalled_silence_is_the_same_alone_and_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     _, recall = models(monkeypatch, widest=7)
     recall.encoder.padding.silence_MXCD.normal_()
     audio = [gain * x for gain, x in zip((1.0, 0.01, 0.3, 1.0), noises(2.0, 0.3, 1.1, 4.0), strict=True)]
@@ -117,7 +117,7 @@ def test_a_recording_recalls_the_same_alone_and_in_a_batch(monkeypatch: pytest.M
         torch.testing.assert_close(together.log_weight_BT[b, attended], alone.log_weight_BT[0, own])
 
 
-def test_memory_is_chosen_by_level_and_length() -> None:
+def test_silence_memory_is_interpolated_by_level_and_length() -> None:
     recall = RecallSilence(0, 50, 1.0, stages=1, dim=1)
     shape = (len(LEVELS), len(LENGTHS_S), 1, 1, 1)
     grid = torch.arange(len(LEVELS))[:, None] * 100.0 + torch.arange(len(LENGTHS_S))
@@ -146,7 +146,7 @@ def test_memory_is_chosen_by_level_and_length() -> None:
     assert recalled(-0.5, 2) == pytest.approx(201 + part, abs=1e-3)
 
 
-def test_memory_learns_with_the_rest() -> None:
+def test_silence_memory_receives_gradients() -> None:
     config = ModelConfig.model_validate({"encoder": {"padding": "recall", "layers": 1}, "decoder": {"layers": 1}})
     model = build_model(WINDOW, config, 12)
     logits, _ = model.decoder(torch.tensor([[1, 2]]), model.encode(*pad_audio(noises(1.0))))
@@ -156,7 +156,7 @@ def test_memory_learns_with_the_rest() -> None:
     assert gradient.abs().sum() > 0
 
 
-def test_features_without_a_window_have_no_silence_to_remember() -> None:
+def test_recall_padding_requires_features_with_a_window() -> None:
     model = ModelConfig.model_validate({"encoder": {"padding": "recall"}})
     with pytest.raises(ValidationError, match="features with a window"):
         ModelFolderConfig(features=LogMelConfig(), model=model)

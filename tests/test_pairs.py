@@ -1,4 +1,4 @@
-"""All pairs of methods: together they build, take a step and decode, or are refused with a line that says why."""
+"""Every pair of methods builds, takes an optimizer step and decodes, or is refused with a one-line reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BASE = (
     "augment.join=0",
     f"model.decoder={{{_LAYERS}}}",
 )
-# Alternatives that set the same key are no pair: what stands on one line is one choice.
+# The values of one key are alternatives, so they are not paired with each other.
 METHODS: dict[str, tuple[str, ...]] = {
     "model.encoder.norm": ("post",),
     "model.decoder.norm": ("post",),
@@ -76,7 +76,7 @@ def batch(path: Path) -> Batch:
 
 
 def configured(path: Path, *choices: tuple[str, str]) -> ExperimentConfig:
-    """A whole part of a model is chosen before what it holds; a pointer goes with its lists, no CTC with no head."""
+    """Apply choices, whole parts before their keys; a pointer gets phrase lists, and no CTC loss means no CTC head."""
     told = sorted(f"{key}={value}" for key, value in choices)
     if ("model.decoder.pointer", "{}") in choices and not any(key == "data.phrases" for key, _ in choices):
         told.append(f"data.phrases={METHODS['data.phrases'][0]}")
@@ -106,7 +106,7 @@ def steps_and_decodes(config: ExperimentConfig, batch: Batch) -> None:
 
 
 def refusal(path: Path, batch: Batch, *choices: tuple[str, str]) -> str | None:
-    """The line with which choices are refused, None if they work together."""
+    """Return the message with which the choices are refused, None if they work together."""
     try:
         steps_and_decodes(configured(path, *choices), batch)
     except ConfigError as refused:
@@ -115,8 +115,8 @@ def refusal(path: Path, batch: Batch, *choices: tuple[str, str]) -> str | None:
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: f"{choice[0]}={choice[1]}".replace(" ", ""))
-def test_every_pair_works_or_is_refused(choice: tuple[str, str], path: Path, batch: Batch) -> None:
-    if choice[0] != "data.phrases":  # which only a pointer reads
+def test_every_pair_works_or_is_refused_with_a_reason(choice: tuple[str, str], path: Path, batch: Batch) -> None:
+    if choice[0] != "data.phrases":  # only a pointer reads them
         steps_and_decodes(configured(path, choice), batch)
     for other in CHOICES[CHOICES.index(choice) + 1 :]:
         if other[0] == choice[0]:

@@ -1,4 +1,4 @@
-"""Batches side by side: in order, a few ahead, each with its share of the cores."""
+"""Batches decoded in parallel: results in order, items read only a little ahead, cores divided among workers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def cores() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_two_run_at_once_and_results_keep_their_order() -> None:
-    both = threading.Barrier(2, timeout=20)  # passed by two together, or an error
+def test_two_items_run_concurrently_and_results_keep_their_order() -> None:
+    both = threading.Barrier(2, timeout=20)  # passes when two wait together, else raises
     with Workers(CPU) as workers:
         found = list(workers.map(lambda i: both.wait() >= 0 and i * i, range(6)))
     assert found == [(i, i * i) for i in range(6)]
 
 
-def test_cores_are_shared_and_given_back() -> None:
+def test_threads_are_divided_among_workers_and_restored() -> None:
     with Workers(CPU) as workers:
         assert [count for _, count in workers.map(lambda _: torch.get_num_threads(), range(4))] == [2] * 4
         assert torch.get_num_threads() == 2
@@ -41,16 +41,16 @@ def test_an_accelerator_has_one_worker() -> None:
     assert Workers(torch.device("cuda")).count == 1
 
 
-def test_items_are_taken_one_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_are_read_at_most_one_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "WORKERS", 1)
     taken: list[int] = []
     with Workers(CPU) as workers:
         results = workers.map(str, (taken.append(i) or i for i in range(9)))
         assert next(results) == (0, "0")
-        assert taken in ([0], [0, 1])  # 0 may be done before 1 is asked for
+        assert taken in ([0], [0, 1])  # 0 may finish before 1 is requested
 
 
-def test_results_are_given_while_items_are_read() -> None:
+def test_results_are_yielded_while_items_are_still_read() -> None:
     found: list[tuple[int, str]] = []
 
     def read() -> Iterator[int | None]:
@@ -67,7 +67,7 @@ def test_results_are_given_while_items_are_read() -> None:
     assert found == [(1, "1"), (2, "2")]
 
 
-def test_an_error_comes_through_and_what_waits_is_left_undone() -> None:
+def test_error_propagates_and_queued_items_are_not_run() -> None:
     done: list[int] = []
 
     def work(i: int) -> None:

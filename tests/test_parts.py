@@ -1,4 +1,4 @@
-"""Parts of a model that learn at rates of their own or not at all, and models that are adapted before training."""
+"""Parts of a model with their own learning rates or frozen, and models that are adapted before training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def learns(name: str) -> bool:
-    """Whether a weight is to change under FROZEN."""
+    """Return whether FROZEN trains a weight."""
     if name.startswith("encoder."):
         return name.startswith("encoder.layers.1.")
     return name not in ("decoder.embedding.weight", "decoder.output.weight")
@@ -46,10 +46,10 @@ def said(path: Path, parts: str) -> str:
     return str(caught.value)
 
 
-# ---- what learns ----------------------------------------------------------------------------------------------
+# ---- what is trained ------------------------------------------------------------------------------------------
 
 
-def test_frozen_weights_stay_byte_for_byte_and_have_no_state_in_the_optimiser(path: Path) -> None:
+def test_frozen_weights_do_not_change_and_have_no_optimizer_state(path: Path) -> None:
     task, data = prepared(path, *DEEPER, FROZEN, "trainer.max_steps=3")
     before = {name: weight.detach().clone() for name, weight in task.model.named_parameters()}
     fit(task, data)
@@ -60,7 +60,7 @@ def test_frozen_weights_stay_byte_for_byte_and_have_no_state_in_the_optimiser(pa
     assert task.rates.trained == sum(after[name].numel() for name in filter(learns, after))
 
 
-def test_factors_reach_the_optimiser_and_the_schedule_keeps_them(path: Path) -> None:
+def test_scheduled_learning_rates_are_scaled_by_part_factors(path: Path) -> None:
     task, data = prepared(
         path,
         *DEEPER,
@@ -81,13 +81,13 @@ def test_factors_reach_the_optimiser_and_the_schedule_keeps_them(path: Path) -> 
     fit(task, data)
 
 
-def test_a_run_without_parts_is_the_same_as_with_a_factor_of_one(path: Path) -> None:
+def test_factor_of_one_trains_like_no_factors(path: Path) -> None:
     plain = fit(*prepared(path, "trainer.max_steps=3"))
     ones = fit(*prepared(path, "trainer.max_steps=3", "optimizer.parts={decoder: 1}"))
     assert plain.losses == ones.losses
 
 
-def test_no_gradient_is_computed_through_what_lies_before_the_first_trained_part(path: Path) -> None:
+def test_no_gradient_is_computed_below_the_first_trained_part(path: Path) -> None:
     for parts, reached in (("{encoder: 0}", False), ("{encoder: 0, encoder.layers.1: 1}", True), ("{}", True)):
         task, data = prepared(path, *DEEPER, f"optimizer.parts={parts}")
         inside: list[bool] = []
@@ -101,7 +101,7 @@ def test_no_gradient_is_computed_through_what_lies_before_the_first_trained_part
         assert outside[0].requires_grad == reached
 
 
-def test_frozen_parts_are_kept_in_evaluation_mode(path: Path) -> None:
+def test_frozen_parts_stay_in_evaluation_mode(path: Path) -> None:
     task, data = prepared(path, *DEEPER, FROZEN, "trainer.max_steps=2")
 
     def training() -> dict[str, bool]:
@@ -119,7 +119,7 @@ def test_frozen_parts_are_kept_in_evaluation_mode(path: Path) -> None:
     assert training() == wanted
 
 
-def test_shared_weights_follow_the_longer_part(path: Path) -> None:
+def test_tied_weights_follow_the_most_specific_part(path: Path) -> None:
     def factor(parts: str) -> float:
         task, _ = prepared(path, f"optimizer.parts={parts}")
         assert task.model.decoder.output.weight is task.model.decoder.embedding.weight
@@ -136,7 +136,7 @@ def test_shared_weights_follow_the_longer_part(path: Path) -> None:
     assert task.model.decoder.embedding.weight.requires_grad
 
 
-def test_a_part_that_is_not_there_is_named_with_what_there_is(path: Path) -> None:
+def test_unknown_part_is_reported_with_the_available_ones(path: Path) -> None:
     line = said(path, "{encoder.layer.1: 0}")
     assert line.startswith("optimizer.parts: the model has no part 'encoder.layer.1' with weights; did you mean ")
     assert "'encoder.layers.1'? there are encoder, encoder.subsampling, encoder.layers, encoder.norm, decoder, " in line
@@ -144,7 +144,7 @@ def test_a_part_that_is_not_there_is_named_with_what_there_is(path: Path) -> Non
     assert "no part ''" in said(path, "{'': 0}")
 
 
-def test_something_must_be_left_to_train(path: Path) -> None:
+def test_freezing_everything_or_a_negative_factor_is_an_error(path: Path) -> None:
     assert "nothing is left to train" in said(path, "{encoder: 0, decoder: 0, ctc: 0}")
     with pytest.raises(ConfigError, match=r"optimizer\.parts\.encoder.*greater than or equal to 0"):
         experiment(path, "optimizer.parts={encoder: -1}")
@@ -180,14 +180,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(path: Path, tmp_path: Path, m
     assert all(torch.equal(states[key][name], states_again[key][name]) for key in states for name in states[key])
 
 
-# ---- models that are brought by init --------------------------------------------------------------------------
+# ---- initial models, given by init -----------------------------------------------------------------------------
 
 
 WHISPER = ("features.kind=whisper", "features.window_s=5", "model.encoder.padding=recall")
 
 
 def brought(path: Path, folder: Path, *overrides: str) -> ExperimentConfig:
-    """An experiment that starts from a folder with an untrained model of Whisper's kind."""
+    """Return an experiment that starts from a folder with an untrained Whisper-like model."""
     save_model_folder(folder, untrained(experiment(path, *WHISPER)))
     text = path.read_text()
     head, _, rest = text.partition("features:")
@@ -202,7 +202,7 @@ def same_weights(a: ModelFolder, b: ModelFolder, but: str = "") -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_adapting_sets_options_anew_and_keeps_the_weights(path: Path, tmp_path: Path) -> None:
+def test_adapt_changes_options_and_keeps_the_weights(path: Path, tmp_path: Path) -> None:
     as_it_is = starting_point(brought(path, tmp_path))
     assert as_it_is.config.model == load_model_folder(tmp_path).config.model
     adapted = starting_point(brought(path, tmp_path, "adapt={padding: mask, dropout: 0.25}"))
@@ -214,10 +214,10 @@ def test_adapting_sets_options_anew_and_keeps_the_weights(path: Path, tmp_path: 
     assert load_model_folder(tmp_path / "again").config == adapted.config
     audio_BN, len_B = torch.randn(1, 8000), torch.tensor([8000])
     frames = [parts.model.encode(audio_BN, len_B).states_BTD.shape[1] for parts in (adapted, as_it_is)]
-    assert frames[0] == 13 < frames[1], "a second at 20 ms, by four"
+    assert frames[0] == 13 < frames[1], "1 s in frames of 20 ms, subsampled by four"
 
 
-def test_what_is_kept_of_silence_goes_with_its_memory(path: Path, tmp_path: Path) -> None:
+def test_keep_s_applies_only_to_recall_padding(path: Path, tmp_path: Path) -> None:
     longer = starting_point(brought(path, tmp_path, "adapt.keep_s=1"))
     assert longer.config.model.encoder.keep_s == 1
     with pytest.raises(ConfigError, match=r"with what adapt changes: 'model\.encoder': keep_s is for padding=recall"):
@@ -227,7 +227,7 @@ def test_what_is_kept_of_silence_goes_with_its_memory(path: Path, tmp_path: Path
     assert not starting_point(config).config.model.encoder.changed("keep_s")
 
 
-def test_what_is_brought_decodes_as_before_but_for_what_is_given(path: Path, tmp_path: Path) -> None:
+def test_decode_options_of_the_initial_model_are_kept_unless_given(path: Path, tmp_path: Path) -> None:
     config = brought(path, tmp_path, "decode.beam_size=2")
     own = load_model_folder(tmp_path)
     guarded = DecodeConfig(guards=GuardConfig(enabled=True), cut_s=2.0)
@@ -246,20 +246,20 @@ def test_what_is_brought_decodes_as_before_but_for_what_is_given(path: Path, tmp
     assert decode.guards == guarded.guards.model_copy(update={"wider_beam": 1})
 
 
-def test_a_model_that_is_brought_trains_with_its_dropout(path: Path, tmp_path: Path) -> None:
+def test_initial_model_trains_with_its_dropout(path: Path, tmp_path: Path) -> None:
     config = brought(path, tmp_path)
     task = SpeechTask(starting_point(config), config)
     assert task.model.encoder.dropout.training
     assert task.model.encoder.dropout.p > 0
 
 
-def test_without_init_there_is_nothing_to_adapt(path: Path) -> None:
+def test_adapt_without_init_is_an_error(path: Path) -> None:
     with pytest.raises(ConfigError, match="adapt is for the model that init brings"):
         experiment(path, "adapt.keep_s=1")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_a_share_of_the_utterances_is_trained_without_silence(path: Path, tmp_path: Path, share: float) -> None:
+def test_given_share_of_utterances_is_trained_without_padding_silence(path: Path, tmp_path: Path, share: float) -> None:
     config = brought(path, tmp_path, f"augment={{unpadded: {share}}}", "loss.label_smoothing=0")
     parts = starting_point(config)
     data = speech_data(config, parts)
@@ -276,7 +276,7 @@ def test_a_share_of_the_utterances_is_trained_without_silence(path: Path, tmp_pa
     assert abs(unpadded / 80 - share) < (0.2 if share == 0.4 else 1e-9)
 
 
-def test_only_matrices_of_weights_decay(path: Path) -> None:
+def test_only_weight_matrices_decay(path: Path) -> None:
     config = experiment(path, "model.encoder.position=transformer_xl")
     model = untrained(config).model
     names = {weight: name for name, weight in model.named_parameters()}

@@ -1,4 +1,4 @@
-"""Quiet places, and words that keep to them."""
+"""Pauses in audio, and word boundaries moved to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATE = 8000
 
 
 def sound(*parts: tuple[float, float], noise: float = 0.0) -> Tensor:
-    """Parts of (seconds, loudness), white, with noise over all of it."""
+    """Return white noise in parts of (seconds, loudness), with background noise over all of it."""
     draw = torch.Generator().manual_seed(1)
     lengths = [round(s * RATE) for s, _ in parts]
     loud = torch.cat([torch.full((n,), level) for n, (_, level) in zip(lengths, parts, strict=True)])
@@ -35,29 +35,29 @@ def test_pauses_are_found_at_any_loudness_and_in_noise(noise: float, gain: float
     assert pauses[-1][1] == len(audio_N) / RATE
 
 
-def test_the_silence_of_a_room_is_a_pause_beside_digital_silence() -> None:
+def test_room_noise_next_to_digital_silence_is_one_pause() -> None:
     assert find_pauses(sound((1, 0.5), (0.5, 5e-4), (1, 0), (1, 0.5)), RATE) == [pytest.approx((1.0, 2.5), abs=0.03)]
 
 
 @pytest.mark.parametrize("parts", [[(2.0, 0.3)], [(2.0, 0.0)], [(0.01, 0.1)], []])
-def test_where_all_is_alike_there_is_no_pause(parts: list[tuple[float, float]]) -> None:
+def test_uniform_audio_has_no_pause(parts: list[tuple[float, float]]) -> None:
     pauses = find_pauses(sound(*parts) if parts else torch.zeros(0), RATE)
     assert all(b - a < 0.15 for a, b in pauses)  # at most a frame at an edge
 
 
-def test_words_move_to_the_pause_between_them() -> None:
+def test_word_boundaries_move_to_the_pause_between_words() -> None:
     words = [(0.0, 0.9), (1.25, 2.0), (2.0, 2.4)]
     kept = keep_to_pauses(words, [(0.0, 0.3), (1.0, 1.5), (2.7, 3.0)], 3.0)
     assert kept == [pytest.approx(w) for w in ((0.25, 1.05), (1.45, 2.0), (2.0, 2.75))]
 
 
-def test_attention_that_comes_late_or_early_is_put_right() -> None:
+def test_late_or_early_boundaries_are_moved_to_the_pause() -> None:
     late = keep_to_pauses([(0.0, 1.8), (1.8, 3.0)], [(1.0, 1.5)], 3.0)
     early = keep_to_pauses([(0.0, 0.6), (0.6, 3.0)], [(1.0, 1.5)], 3.0)
     assert late == early == [pytest.approx(w) for w in ((0.0, 1.05), (1.45, 3.0))]
 
 
-def test_a_pause_far_from_all_boundaries_changes_nothing() -> None:
+def test_pause_far_from_all_boundaries_changes_nothing() -> None:
     words = [(0.0, 3.0), (3.0, 4.0)]
     assert keep_to_pauses(words, [(1.2, 1.5)], 4.0) == words
 
@@ -65,7 +65,7 @@ def test_a_pause_far_from_all_boundaries_changes_nothing() -> None:
 def test_noise_between_two_pauses_belongs_to_no_word() -> None:
     kept = keep_to_pauses([(0.0, 1.1), (3.1, 4.0)], [(1.0, 1.2), (3.0, 3.2)], 4.0)
     assert kept == [pytest.approx(w) for w in ((0.0, 1.05), (3.15, 4.0))]
-    # Silence before the noise tells nothing about where the next word begins.
+    # A pause before the noise does not show where the next word begins.
     kept = keep_to_pauses([(0.0, 1.1), (3.1, 4.0)], [(1.0, 1.2)], 4.0)
     assert kept == [pytest.approx(w) for w in ((0.0, 1.05), (3.1, 4.0))]
 

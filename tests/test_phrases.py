@@ -1,4 +1,4 @@
-"""The phrase list against a search for phrases in the finished text, and what it does to a beam."""
+"""Phrase bonuses against a search for phrases in the finished text, and their effect on a beam."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EOS, START = 0, 1
 
 
 class Pieces:
-    """A vocabulary in the manner of Whisper's: pieces, some with a space before them."""
+    """A vocabulary like Whisper's: pieces, some with a leading space."""
 
     def __init__(self, *pieces: str) -> None:
         self.pieces = ("", "", *pieces)
@@ -50,7 +50,7 @@ TOKENIZERS = pytest.mark.parametrize("tokenizer", [PIECES, LETTERS], ids=["piece
 
 
 def run(scorer: PhraseScorer, tokens: Sequence[int]) -> list[float]:
-    """What each token of a text gains."""
+    """Return the bonus of each token of a text."""
     gains = []
     gain_1V, state = scorer.step(torch.tensor([[START, START]]), scorer.start(None))
     for token in tokens:
@@ -64,7 +64,7 @@ def end_of(tokenizer: Pieces | CharacterTokenizer) -> int:
 
 
 def worth(tokenizer: Pieces | CharacterTokenizer, phrases: Sequence[Phrase], tokens: list[int]) -> float:
-    """What a finished text is worth: leftmost, then longest phrases from word start to word end."""
+    """Return the bonus of a finished text: of its leftmost, then longest phrases from word start to word end."""
     joins, opens = word_edges(tokenizer)
     known: dict[tuple[int, ...], float] = {}
     for phrase in phrases:
@@ -92,7 +92,7 @@ texts = st.lists(st.integers(0, 100), max_size=14)
 
 
 def text_of(choices: list[int], tokenizer: Pieces | CharacterTokenizer) -> list[int]:
-    """Any tokens of texts, the space alone among them."""
+    """Return arbitrary text tokens, including the lone space."""
     ids = [i for i in range(tokenizer.vocab_size) if tokenizer.decode([i]) or (tokenizer is PIECES and i > 1)]
     return [ids[choice % len(ids)] for choice in choices]
 
@@ -100,7 +100,7 @@ def text_of(choices: list[int], tokenizer: Pieces | CharacterTokenizer) -> list[
 @TOKENIZERS
 @settings(max_examples=300)
 @given(phrases=lists, choices=texts)
-def test_a_finished_text_gains_what_its_phrases_are_worth(
+def test_bonus_of_a_finished_text_is_that_of_its_phrases(
     tokenizer: Pieces | CharacterTokenizer, phrases: list[Phrase], choices: list[int]
 ) -> None:
     tokens = text_of(choices, tokenizer)
@@ -111,7 +111,7 @@ def test_a_finished_text_gains_what_its_phrases_are_worth(
 @TOKENIZERS
 @settings(max_examples=50)
 @given(phrases=lists, rows=st.lists(texts, min_size=1, max_size=5), order=st.randoms())
-def test_hypotheses_together_and_reordered_gain_what_each_gains_alone(
+def test_batched_and_reordered_hypotheses_get_the_same_bonus_as_alone(
     tokenizer: Pieces | CharacterTokenizer, phrases: list[Phrase], rows: list[list[int]], order: random.Random
 ) -> None:
     scorer = PhraseScorer(phrases, Speller(tokenizer))
@@ -124,21 +124,21 @@ def test_hypotheses_together_and_reordered_gain_what_each_gains_alone(
         token_N = torch.tensor([texts_NL[i][at] for i in index])
         together = gain_NV.expand(len(index), -1).gather(1, token_N[:, None])[:, 0].tolist()
         assert together == pytest.approx([alone[i][at] for i in index], abs=1e-6)
-        moved = order.choices(range(len(index)), k=len(index))  # as in a beam: some twice, some gone
+        moved = order.choices(range(len(index)), k=len(index))  # as in a beam: some duplicated, some dropped
         index = [index[i] for i in moved]
         gain_NV, state = scorer.step(token_N[moved, None], scorer.reorder(state, torch.tensor(moved)))
 
 
-def test_the_bonus_is_given_token_by_token_and_taken_back_when_the_match_breaks() -> None:
+def test_bonus_is_given_per_token_and_revoked_when_the_match_breaks() -> None:
     scorer = PhraseScorer([Phrase("a b ab", 2.0)], Speller(PIECES))
     a, b, ab, comma = (PIECES.pieces.index(piece) for piece in (" a", " b", " ab", ","))
     assert run(scorer, [a, b, ab, EOS]) == [2, 2, 2, 0]
     assert run(scorer, [a, b, comma]) == [2, 2, -4]
-    assert run(scorer, [a, b, a, b]) == [2, 2, -2, 2]  # what was lost and what begins anew
+    assert run(scorer, [a, b, a, b]) == [2, 2, -2, 2]  # the broken match and the one that begins
     assert run(scorer, [a, EOS]) == [2, -2]
 
 
-def test_no_phrase_begins_before_the_text() -> None:
+def test_prefix_tokens_do_not_start_a_phrase() -> None:
     scorer = PhraseScorer([Phrase("a b")], Speller(PIECES))
     a, b = PIECES.pieces.index(" a"), PIECES.pieces.index(" b")
     gain_NV, state = scorer.step(torch.tensor([[START, a], [START, b]]), scorer.start(None))
@@ -147,7 +147,7 @@ def test_no_phrase_begins_before_the_text() -> None:
     assert gain_NV[:, b].tolist() == [0, 1]
 
 
-def test_a_phrase_counts_at_word_ends_only() -> None:
+def test_phrase_matches_whole_words_only() -> None:
     scorer = PhraseScorer([Phrase("ab")], Speller(PIECES))
     ab, b, comma, space, a_inside = (PIECES.pieces.index(piece) for piece in (" ab", "b", ",", " ", "a"))
     assert run(scorer, [ab, b]) == [1, -1]  # "abb"
@@ -158,26 +158,26 @@ def test_a_phrase_counts_at_word_ends_only() -> None:
 
 
 @pytest.mark.parametrize("turn", [1, -1])
-def test_the_shorter_phrase_is_kept_when_the_longer_one_breaks(turn: int) -> None:
+def test_shorter_phrase_keeps_its_bonus_when_the_longer_one_breaks(turn: int) -> None:
     scorer = PhraseScorer([Phrase("a"), Phrase("a b a", 3.0)][::turn], Speller(PIECES))
     a, b = PIECES.pieces.index(" a"), PIECES.pieces.index(" b")
     assert run(scorer, [a, b, b]) == [3, 3, -5]
     assert run(scorer, [a, b, a, EOS]) == [3, 3, 3, 0]
 
 
-def test_a_phrase_is_found_in_lower_case_and_with_a_capital() -> None:
+def test_phrase_matches_in_lower_case_and_capitalised() -> None:
     assert spellings("new York") == ["new York", "new york", "New York"]
     tokenizer = CharacterTokenizer.train(["new york NY"])
     scorer = PhraseScorer([Phrase("new York")], Speller(tokenizer))
     for text in spellings("new York"):
         assert sum(run(scorer, tokenizer.encode(text))) == 8
-    lower = CharacterTokenizer.train(["new york"])  # what it cannot write is left out
+    lower = CharacterTokenizer.train(["new york"])  # spellings it cannot encode are left out
     assert sum(run(PhraseScorer([Phrase("New York")], Speller(lower)), lower.encode("new york"))) == 8
     with pytest.raises(ConfigError, match=r"^phrase 'Zoë': the model's vocabulary cannot write it$"):
         PhraseScorer([Phrase("Zoë")], Speller(lower))
 
 
-def test_words_are_told_from_texts_in_every_script() -> None:
+def test_word_characters_are_recognised_in_every_script() -> None:
     tokenizer = CharacterTokenizer.train(["aж4-' \u4e2d\u0e01\u0301"])
     joins, _ = word_edges(tokenizer)
     joined = {tokenizer.characters[i - tokenizer.first_text_id] for i, j in enumerate(joins) if j}
@@ -185,7 +185,7 @@ def test_words_are_told_from_texts_in_every_script() -> None:
 
 
 class Steady:
-    """A scorer whose log-probabilities depend on the last token alone."""
+    """A scorer whose log-probabilities depend only on the last token."""
 
     def __init__(self, log_prob_VV: Tensor) -> None:
         self.log_prob_VV = log_prob_VV.log_softmax(-1)
@@ -201,10 +201,10 @@ class Steady:
 
 
 @pytest.mark.parametrize("beam", [1, 4])
-def test_a_listed_name_wins_where_the_model_is_in_doubt(beam: int) -> None:
+def test_listed_phrase_wins_when_the_model_is_uncertain(beam: int) -> None:
     a, inside, b = (PIECES.pieces.index(piece) for piece in (" a", "a", " b"))
     log_prob_VV = torch.full((9, 9), -9.0)
-    log_prob_VV[START, a], log_prob_VV[START, b] = 0.0, 0.5  # " b" leads a little
+    log_prob_VV[START, a], log_prob_VV[START, b] = 0.0, 0.5  # " b" is slightly ahead
     log_prob_VV[a, inside], log_prob_VV[a, EOS] = 0.0, 0.2
     log_prob_VV[b, EOS] = log_prob_VV[inside, EOS] = 0.0
     model, options = Weighted("model", Steady(log_prob_VV), 1.0), SearchOptions(beam, length_penalty=0.0)
@@ -228,14 +228,14 @@ def test_a_listed_name_wins_where_the_model_is_in_doubt(beam: int) -> None:
         (b"a\n\xff", r":2: not UTF-8 \(byte 0xff\); save the file as UTF-8"),
     ],
 )
-def test_a_list_that_cannot_be_read_names_file_and_line(tmp_path: Path, content: bytes, problem: str) -> None:
+def test_invalid_phrase_list_is_reported_with_file_and_line(tmp_path: Path, content: bytes, problem: str) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"^{re.escape(str(path))}{problem}$"):
         read_phrases(path)
 
 
-def test_a_list_is_read(tmp_path: Path) -> None:
+def test_phrase_list_is_read(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes("\ufeffAllison\r\n# people\n\nZoë  de Vries\t2.5\nC#\t\n".encode())
     assert read_phrases(path) == [Phrase("Allison"), Phrase("Zoë de Vries", 2.5), Phrase("C#")]

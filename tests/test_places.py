@@ -1,4 +1,4 @@
-"""Corpora behind a URL: the same cuts, audio and batches as from a disk, and one line for what cannot be read."""
+"""Corpora at a URL: the same cuts, audio and batches as on disk, and a one-line error for what cannot be read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from asr.files import files_in, is_folder, open_place, open_within, to_place
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An experiment on 24 clips, which stand beside it as Shar folders, too."""
+    """An experiment on 24 clips, with Shar folders of the same clips beside it."""
     path = experiment_file(tmp_path_factory.mktemp("corpus"), train=24)
     for split in ("train", "dev"):
         shards = path.parent / f"shar_{split}"
@@ -46,7 +46,7 @@ def served(path: Path) -> Iterator[Web]:
 
 
 def far(path: Path, server: Web, *overrides: str) -> ExperimentConfig:
-    """The experiment with its corpus behind URLs."""
+    """Return the experiment with its corpus at URLs."""
     return experiment(
         path, f"data.train={server.url}/shar_train", f"data.dev={server.url}/shar_dev", "data.workers=0", *overrides
     )
@@ -55,7 +55,7 @@ def far(path: Path, server: Web, *overrides: str) -> ExperimentConfig:
 # ---- places -----------------------------------------------------------------------------------------------------
 
 
-def test_a_path_stays_a_path_and_a_url_is_a_folder_unless_it_ends_as_a_manifest(tmp_path: Path) -> None:
+def test_paths_stay_paths_and_urls_are_folders_or_manifests(tmp_path: Path) -> None:
     assert to_place(str(tmp_path)) == tmp_path
     assert to_place(tmp_path) is not None
     assert is_folder(tmp_path)
@@ -68,7 +68,7 @@ def test_a_path_stays_a_path_and_a_url_is_a_folder_unless_it_ends_as_a_manifest(
 
 
 @pytest.mark.parametrize("url", ["file:///etc", "ssh://host/x", "zip://x::s3://y", "simplecache::s3://x", "dask://x"])
-def test_other_protocols_are_refused(path: Path, url: str) -> None:
+def test_unsupported_protocols_are_refused(path: Path, url: str) -> None:
     with pytest.raises(ValueError, match=r":// is not one of http, https, s3,"):
         to_place(url)
     with pytest.raises(ConfigError, match=r"'data\.train': [\w:/]+:// is not one of"):
@@ -85,20 +85,20 @@ def test_other_protocols_are_refused(path: Path, url: str) -> None:
         ("http://[::1]/shar", "a URL with '::' or"),
     ],
 )
-def test_urls_that_would_not_stay_what_they_are_are_refused(url: str, why: str) -> None:
+def test_urls_with_credentials_or_special_syntax_are_refused(url: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as caught:
         to_place(url)
     assert "secret" not in str(caught.value)
 
 
-def test_a_run_is_told_again_as_it_was_given(path: Path, served: Web) -> None:
+def test_config_with_urls_survives_a_json_round_trip(path: Path, served: Web) -> None:
     config = far(path, served)
     again = ExperimentConfig.model_validate(json.loads(config.model_dump_json()))
     assert again == config
     assert str(again.data.train) == f"{served.url}/shar_train"
 
 
-def test_files_are_listed_by_name_and_read_as_they_are(path: Path, served: Web) -> None:
+def test_remote_files_are_listed_by_name_and_read_unchanged(path: Path, served: Web) -> None:
     here, there = path.parent / "shar_train", to_place(f"{served.url}/shar_train")
     assert [p.name for p in files_in(there)] == [p.name for p in files_in(here)]
     for near, distant in zip(files_in(here), files_in(there), strict=True):
@@ -106,7 +106,7 @@ def test_files_are_listed_by_name_and_read_as_they_are(path: Path, served: Web) 
             assert file.read() == near.read_bytes()
 
 
-def test_of_a_part_nothing_else_is_fetched(path: Path, served: Web) -> None:
+def test_reading_a_byte_range_fetches_only_that_range(path: Path, served: Web) -> None:
     name = "shar_train/recording.000000.tar"
     served.asked.clear()
     with open_within(to_place(f"{served.url}/{name}"), 512, 100) as file:
@@ -114,18 +114,18 @@ def test_of_a_part_nothing_else_is_fetched(path: Path, served: Web) -> None:
     assert served.asked == [(f"/{name}", "bytes=512-611")]
 
 
-def test_lines_are_read_by_blocks(served: Web, path: Path) -> None:
-    """Not a byte at a time, as `readline` reads what has no buffer."""
+def test_remote_lines_are_read_in_blocks(served: Web, path: Path) -> None:
+    """Not byte by byte, as `readline` reads an unbuffered file."""
     with open_place(to_place(f"{served.url}/run.yaml")) as file:
         assert isinstance(file, io.BufferedReader)
         assert file.readlines() == (path.parent / "run.yaml").read_bytes().splitlines(keepends=True)
 
 
-# ---- what is trained on -----------------------------------------------------------------------------------------
+# ---- training data ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["shar_train", "train.jsonl.gz"])
-def test_cuts_and_audio_are_those_on_the_disk(path: Path, served: Web, name: str) -> None:
+def test_remote_cuts_and_audio_equal_those_on_disk(path: Path, served: Web, name: str) -> None:
     here, there = (list(read_cuts(to_place(f"{root}/{name}"))) for root in (path.parent, served.url))
     assert described(there) == described(here)
     for near, distant in zip(here[:5], there, strict=False):
@@ -133,7 +133,7 @@ def test_cuts_and_audio_are_those_on_the_disk(path: Path, served: Web, name: str
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_those_of_the_folder(path: Path, served: Web, workers: int) -> None:
+def test_remote_batches_equal_those_of_the_folder(path: Path, served: Web, workers: int) -> None:
     options = ("trainer.max_epochs=2", f"data.workers={workers}")
     near = experiment(
         path, f"data.train={path.parent / 'shar_train'}", f"data.dev={path.parent / 'shar_dev'}", *options
@@ -161,7 +161,7 @@ def test_a_model_is_trained_and_evaluated_from_urls(path: Path, served: Web, tmp
     assert "file:// is not one of http" in refused.err[-1]
 
 
-# ---- what cannot be read ----------------------------------------------------------------------------------------
+# ---- errors ----------------------------------------------------------------------------------------------------
 
 
 def expect_line(url: str, pattern: str) -> None:
@@ -170,14 +170,14 @@ def expect_line(url: str, pattern: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_there_is_one_line(served: Web) -> None:
+def test_missing_places_are_reported_in_one_line(served: Web) -> None:
     expect_line(f"{served.url}/nothing", rf"^{re.escape(served.url)}/nothing: cannot be read \(FileNotFoundError")
     expect_line(f"{served.url}/nothing.jsonl.gz", r"/nothing\.jsonl\.gz: cannot be read \(\w+Error: 404")
     expect_line("http://127.0.0.1:1/shar", r"^http://127\.0\.0\.1:1/shar: cannot be read \(ConnectionRefusedError: ")
     expect_line("az://bucket/shar", r"^az://bucket/shar: cannot be read \(\w+Error: .*adlfs")
 
 
-def test_what_fails_is_tried_again_but_not_for_ever(served: Web, path: Path) -> None:
+def test_failed_requests_are_retried_a_limited_number_of_times(served: Web, path: Path) -> None:
     place = to_place(f"{served.url}/run.yaml")
     for failures in (1, 2):
         served.busy = failures
@@ -189,14 +189,14 @@ def test_what_fails_is_tried_again_but_not_for_ever(served: Web, path: Path) -> 
     assert served.busy == 0
 
 
-def test_a_server_that_gives_more_than_was_asked_for_is_one_line(path: Path) -> None:
+def test_response_longer_than_the_requested_range_is_an_error(path: Path) -> None:
     with web(path.parent) as server:
         server.more = 1
         with pytest.raises(DataError, match=r"run\.yaml: asked for 9 bytes from 0 on, it gives 10"):
             open_within(to_place(f"{server.url}/run.yaml"), 0, 9)
 
 
-def test_names_that_a_folder_should_not_hold_are_passed_over(tmp_path: Path) -> None:
+def test_unsafe_names_in_a_remote_folder_are_skipped(tmp_path: Path) -> None:
     names = ["cuts.000000.jsonl.gz", "zip::x", "data:,x", "a b", f"cuts.{'1' * 200}.jsonl"]
     for name in names:
         (tmp_path / name).touch()
@@ -206,16 +206,16 @@ def test_names_that_a_folder_should_not_hold_are_passed_over(tmp_path: Path) -> 
         expect_line(f"{server.url}/", r": no recording\.000000\.tar")
 
 
-def test_a_server_that_gives_no_parts_is_one_line(path: Path) -> None:
+def test_server_without_byte_ranges_is_reported_in_one_line(path: Path) -> None:
     with web(path.parent) as server:
         server.parts = False
-        cuts = list(read_cuts(to_place(f"{server.url}/shar_dev")))  # small enough to come whole
+        cuts = list(read_cuts(to_place(f"{server.url}/shar_dev")))  # small enough to be fetched whole
         with pytest.raises(DataError, match=r"recording\.000000\.tar: asked for \d+ bytes") as caught:
             load_audio(cuts[0], RATE)
     assert "\n" not in str(caught.value)
 
 
-def test_what_goes_while_it_is_read_is_one_line(path: Path, tmp_path: Path) -> None:
+def test_file_that_disappears_while_being_read_is_an_error(path: Path, tmp_path: Path) -> None:
     shutil.copytree(path.parent / "shar_dev", tmp_path / "shar")
     with web(tmp_path) as server:
         cuts = list(read_cuts(to_place(f"{server.url}/shar")))

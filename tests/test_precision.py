@@ -1,4 +1,4 @@
-"""Cheaper arithmetic gives nearly the same, and a row's result never depends on the others."""
+"""Reduced precision gives nearly the same results, and a row's result never depends on the other rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asr.recognizer import Recognizer
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
 
 
-def test_eight_bits_are_near_the_exact_product() -> None:
+def test_int8_product_is_close_to_the_exact_one() -> None:
     torch.manual_seed(0)
     linear, x_MK = nn.Linear(96, 40), torch.randn(15, 96)
     got, exact = Int8Linear(linear)(x_MK), linear(x_MK)
@@ -27,7 +27,7 @@ def test_eight_bits_are_near_the_exact_product() -> None:
 
 @needs_onednn
 @torch.inference_mode()
-def test_the_packed_product_is_the_same_to_the_last_bit() -> None:
+def test_packed_int8_product_is_bitwise_identical() -> None:
     torch.manual_seed(0)
     linear, x_MK = nn.Linear(96, 40), torch.randn(300, 96)
     assert torch.equal(PackedInt8Linear(linear)(x_MK), Int8Linear(linear)(x_MK))
@@ -36,10 +36,12 @@ def test_the_packed_product_is_the_same_to_the_last_bit() -> None:
 @pytest.mark.parametrize("kind", [Int8Linear, pytest.param(PackedInt8Linear, marks=needs_onednn)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("M", [50, 700])
-def test_eight_bits_of_a_row_do_not_depend_on_the_others(M: int, dtype: torch.dtype, kind: type[Int8Linear]) -> None:
+def test_int8_product_of_a_row_does_not_depend_on_other_rows(
+    M: int, dtype: torch.dtype, kind: type[Int8Linear]
+) -> None:
     torch.manual_seed(0)
     linear, x_MK = InBlocks(kind(nn.Linear(64, 30, bias=False)), 30), torch.randn(M, 64, dtype=dtype)
-    x_MK[7] *= 1e4  # one scale for all would round the others to nothing
+    x_MK[7] *= 1e4  # one scale for all rows would round the others to zero
     x_MK[9] = 0.0
     together = linear(x_MK)
     assert (together.shape, together.dtype) == ((M, 30), dtype)
@@ -49,7 +51,7 @@ def test_eight_bits_of_a_row_do_not_depend_on_the_others(M: int, dtype: torch.dt
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_a_model_in_cheaper_arithmetic_computes_nearly_the_same(precision: str) -> None:
+def test_model_in_reduced_precision_gives_nearly_the_same_logits(precision: str) -> None:
     audio_BN, len_B = pad_audio(noises(1.0, 0.7))
     tokens_BL = torch.tensor([[1, 5, 6, 7]] * 2)
     exact, cheap = small_model().model, small_model().model
@@ -62,25 +64,25 @@ def test_a_model_in_cheaper_arithmetic_computes_nearly_the_same(precision: str) 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 @pytest.mark.parametrize("options", [{}, {"beam_size": 3, "ctc_weight": 0.5}])
-def test_a_recogniser_works_in_cheaper_arithmetic(precision: str, options: dict[str, float]) -> None:
+def test_recogniser_decodes_in_reduced_precision(precision: str, options: dict[str, float]) -> None:
     recognizer = Recognizer(small_model(**options), precision=precision)
     found = recognizer.decode(*pad_audio(noises(1.0, 0.4, 0.7)))
     assert all(hypotheses[0].tokens for hypotheses in found)
 
 
 @pytest.mark.parametrize("L", [3, 256, 700])
-def test_attention_in_blocks_of_queries_is_the_same(L: int) -> None:
+def test_blockwise_attention_equals_fused_attention(L: int) -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, L, 8) for _ in range(3))
     for weight in (None, torch.randn(2, 1, 1, L), causal(L, q.device)):
         torch.testing.assert_close(blockwise(q, k, v, weight)[0], fused(q, k, v, weight)[0])
 
 
-def test_the_fastest_precision_is_one_that_the_machine_has() -> None:
+def test_fastest_precision_on_cpu_is_int8_or_float32() -> None:
     assert fastest(torch.device("cpu")) in ("int8", "float32")
 
 
-def test_a_batch_encoded_in_parts_gives_the_same_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_encoded_in_parts_gives_the_same_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer = Recognizer(small_model())
     batch = pad_audio(noises(1.0, 0.9, 0.5, 0.3))
     whole = [h[0].tokens for h in recognizer.decode(*batch)]
@@ -89,7 +91,7 @@ def test_a_batch_encoded_in_parts_gives_the_same_texts(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(("capability", "fast"), [((7, 0), False), ((7, 5), False), ((8, 0), True), ((9, 0), True)])
-def test_gpus_that_only_emulate_bfloat16_are_not_asked_to(
+def test_bfloat16_is_not_used_on_gpus_that_emulate_it(
     capability: tuple[int, int], fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)

@@ -56,13 +56,13 @@ def test_logits_and_greedy_tokens_equal_those_of_transformers(parts: ModelFolder
         assert found_tokens == (text[: len(found_tokens)] if hypotheses[0].truncated else text)
 
 
-def test_what_is_no_whisper_is_one_line(tmp_path: Path) -> None:
+def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no CTranslate2 \(model\.bin\) or Hugging Face"):
         import_model(str(tmp_path), tmp_path / "out", exact=True)
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_that_are_missing_are_one_line_that_names_them(tmp_path: Path) -> None:
+def test_missing_weights_are_named_in_one_line(tmp_path: Path) -> None:
     shapes = whisper_shapes()
     for i, name in enumerate([*shapes, WHISPER_POSITIONS, "encoder/num_heads", "decoder/num_heads"]):
         source = whisper_folder(tmp_path / str(i), without=name)
@@ -71,7 +71,7 @@ def test_weights_that_are_missing_are_one_line_that_names_them(tmp_path: Path) -
         message = str(caught.value)
         assert message.startswith(f"{source}/model.bin: "), name
         assert message.isprintable(), name
-        # Without a layer's first weight it has no layers, or other ones than the weights that are left.
+        # Without a layer's first weight, no layers are found or their number does not match the remaining weights.
         assert name in message or "layers" in message, message
     assert not (tmp_path / "out").exists()
 
@@ -87,7 +87,7 @@ def test_weights_that_are_missing_are_one_line_that_names_them(tmp_path: Path) -
         {"decoder/layer_norm/beta": (16, 1)},
     ],
 )
-def test_weights_of_another_shape_are_one_line(tmp_path: Path, reshaped: dict[str, tuple[int, ...]]) -> None:
+def test_weights_of_wrong_shape_are_reported_in_one_line(tmp_path: Path, reshaped: dict[str, tuple[int, ...]]) -> None:
     source = whisper_folder(tmp_path / "ct2", reshaped=reshaped)
     with pytest.raises(CheckpointError, match=r"/ct2/model\.bin: not Whisper's (weights|settings): ") as caught:
         import_model(str(source), tmp_path / "out", exact=True)
@@ -95,8 +95,8 @@ def test_weights_of_another_shape_are_one_line(tmp_path: Path, reshaped: dict[st
     assert not (tmp_path / "out").exists()
 
 
-def test_a_small_whisper_is_imported_whole(tmp_path: Path) -> None:
-    """What the two tests above take away or bend is otherwise good."""
+def test_small_whisper_is_imported_completely(tmp_path: Path) -> None:
+    """The model that the two tests above damage is valid when undamaged."""
     parts = import_model(str(whisper_folder(tmp_path / "ct2")), tmp_path / "out", exact=True)
     assert load_model_folder(tmp_path / "out").config == parts.config
     assert parts.model.parameters_count == sum(math.prod(shape) for shape in whisper_shapes().values())
