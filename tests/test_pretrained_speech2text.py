@@ -32,7 +32,7 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    """A model of ours, loaded from its folder, and theirs."""
+    """Our model, loaded from its folder, and the library's."""
     folder = tmp_path_factory.mktemp("speech2text")
     theirs = hf_speech2text(folder / "hf", **KINDS[request.param])
     import_model(folder / "hf", folder / "ours", exact=True)
@@ -44,7 +44,7 @@ def language(parts: ModelFolder) -> str | None:
 
 
 def theirs_of(waveform_N: Tensor) -> Tensor:
-    """The library's own features (1, T, F)."""
+    """Return the library's own features (1, T, F)."""
     return Speech2TextFeatureExtractor()(waveform_N.numpy(), sampling_rate=RATE, return_tensors="pt").input_features
 
 
@@ -54,8 +54,8 @@ def logits(parts: ModelFolder, features: Features, tokens_L: list[int]) -> Tenso
     return parts.model.decoder(tokens_BL, parts.model.encoder(features))[0]
 
 
-def test_logits_equal(pair: Pair) -> None:
-    """Ours of a padded batch and theirs one by one: through their biases, their convolutions see padding as input."""
+def test_logits_equal_those_of_transformers(pair: Pair) -> None:
+    """Ours in a padded batch, theirs one by one, as the biases of its convolutions turn padding into input."""
     parts, theirs = pair
     tokens_L = [*parts.tokenizer.prefix(language(parts)), 5, 40, 7]
     single = [theirs_of(waveform_N) for waveform_N in sounds(*LENGTHS_S)]
@@ -65,7 +65,7 @@ def test_logits_equal(pair: Pair) -> None:
     x_BTF = torch.nn.utils.rnn.pad_sequence([x[0] for x in single], batch_first=True)
     together_BLV = logits(parts, Features(x_BTF, len_B, len_B), tokens_L)
     for ours_LV, expected_LV in zip(together_BLV, expected, strict=True):
-        assert expected_LV.std() > 1  # nothing that any model would give
+        assert expected_LV.std() > 1  # logits that any model would give prove nothing
         torch.testing.assert_close(ours_LV, expected_LV, atol=1e-4, rtol=0)
     for x_1TF, expected_LV in zip(single, expected, strict=True):
         len_1 = torch.tensor([x_1TF.shape[1]])
@@ -74,8 +74,8 @@ def test_logits_equal(pair: Pair) -> None:
         )
 
 
-def test_features_equal(pair: Pair) -> None:
-    """The library averages in single precision, frame by frame; ours of a batch agree with it to its rounding."""
+def test_features_equal_those_of_transformers(pair: Pair) -> None:
+    """The library averages in single precision, frame by frame; ours in a batch agree up to its rounding."""
     parts, _ = pair
     waveforms = sounds(*LENGTHS_S)
     features = parts.model.front_end(*pad_audio(waveforms))
@@ -87,8 +87,8 @@ def test_features_equal(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
-def test_the_same_tokens_are_found(pair: Pair, beam_size: int) -> None:
-    """From waveforms, ours in a batch, theirs one by one; see the same test of Whisper for what is comparable."""
+def test_search_finds_the_same_tokens_as_transformers(pair: Pair, beam_size: int) -> None:
+    """From waveforms, ours in a batch, theirs one by one; the same test of Whisper says what is comparable."""
     parts, theirs = pair
     if theirs.config.num_conv_layers == 3:
         pytest.skip("its texts reach the length cap")
@@ -113,7 +113,7 @@ def test_the_same_tokens_are_found(pair: Pair, beam_size: int) -> None:
     assert len(texts) > 1
 
 
-def test_texts_equal(pair: Pair, tmp_path: Path) -> None:
+def test_tokenizer_agrees_with_transformers(pair: Pair, tmp_path: Path) -> None:
     tokenizer = pair[0].tokenizer
     tokenizer.save(tmp_path)
     files = {"vocab_file": str(tmp_path / "vocab.json"), "spm_file": str(tmp_path / "sentencepiece.bpe.model")}
@@ -127,7 +127,7 @@ def test_texts_equal(pair: Pair, tmp_path: Path) -> None:
     assert tokenizer.languages == (MUSTC if tokenizer.languages else ())
 
 
-def test_the_models_own_settings_are_used(tmp_path: Path) -> None:
+def test_settings_are_imported_with_the_model(tmp_path: Path) -> None:
     hf_speech2text(tmp_path / "hf", dropout=0.25)
     settings = {"do_ceptral_normalize": True, "normalize_means": True, "normalize_vars": False}
     (tmp_path / "hf" / "preprocessor_config.json").write_text(json.dumps(settings))
@@ -158,7 +158,9 @@ def test_the_models_own_settings_are_used(tmp_path: Path) -> None:
         ("preprocessor_config.json", {"sampling_rate": 0}, "sampling_rate: "),
     ],
 )
-def test_files_that_do_not_fit_are_one_line(tmp_path: Path, file: str, changed: dict[str, object], says: str) -> None:
+def test_inconsistent_files_are_reported_in_one_line(
+    tmp_path: Path, file: str, changed: dict[str, object], says: str
+) -> None:
     hf_speech2text(tmp_path / "hf")
     path = tmp_path / "hf" / file
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))

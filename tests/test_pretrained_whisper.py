@@ -1,4 +1,4 @@
-"""Whisper from every project's files against the transformers library with the same seeded weights."""
+"""Whisper imported from every project's format against the transformers library with the same seeded weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LENGTHS_S = (2.9, 1.3, 0.45, 2.2)
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[ModelFolder, WhisperForConditionalGeneration]:
-    """A model of ours, loaded from its folder, and theirs."""
+    """Our model, loaded from its folder, and the library's."""
     folder = tmp_path_factory.mktemp("whisper")
     n_mels = 128 if request.param == "128 mels" else 80
     theirs = hf_whisper(folder / "hf", multilingual=request.param != "English", n_mels=n_mels)
@@ -62,8 +62,8 @@ def logits(parts: ModelFolder, waveforms: list[Tensor], tokens_L: list[int]) -> 
     return parts.model.decoder(torch.tensor([tokens_L] * len(waveforms)), memory)[0]
 
 
-def test_logits_equal(pair: tuple[ModelFolder, WhisperForConditionalGeneration]) -> None:
-    """In a batch and each alone: to Whisper, the silence that fills up a window is input."""
+def test_logits_equal_those_of_transformers(pair: tuple[ModelFolder, WhisperForConditionalGeneration]) -> None:
+    """In a batch and alone: to Whisper, the silence that pads a window is input."""
     parts, theirs = pair
     waveforms = sounds(*LENGTHS_S)
     tokens_L = [*parts.tokenizer.prefix(language(parts)), 5, 60, 7]
@@ -71,17 +71,19 @@ def test_logits_equal(pair: tuple[ModelFolder, WhisperForConditionalGeneration])
     with torch.inference_mode():
         tokens_BL = torch.tensor([tokens_L] * len(waveforms))
         expected_BLV = theirs(input_features=features_BFT, decoder_input_ids=tokens_BL).logits
-    assert expected_BLV.std() > 1  # nothing that any model would give
+    assert expected_BLV.std() > 1  # logits that any model would give prove nothing
     torch.testing.assert_close(logits(parts, waveforms, tokens_L), expected_BLV, atol=1e-4, rtol=0)
     for waveform_N, expected_LV in zip(waveforms, expected_BLV, strict=True):
         torch.testing.assert_close(logits(parts, [waveform_N], tokens_L)[0], expected_LV, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
-def test_the_same_tokens_are_found(pair: tuple[ModelFolder, WhisperForConditionalGeneration], beam_size: int) -> None:
-    """Both divide a score by the tokens, the end included, and stop when as many texts have ended as beams are wide.
+def test_search_finds_the_same_tokens_as_transformers(
+    pair: tuple[ModelFolder, WhisperForConditionalGeneration], beam_size: int
+) -> None:
+    """Both divide scores by the length, end included, and stop once as many texts have ended as the beam is wide.
 
-    At the length cap they differ: theirs lets unfinished texts win over finished ones.  No text here gets so long.
+    They differ at the length cap: theirs lets unfinished texts beat finished ones.  No text here gets that long.
     """
     parts, theirs = pair
     waveforms = sounds(*LENGTHS_S)
@@ -102,7 +104,7 @@ def test_the_same_tokens_are_found(pair: tuple[ModelFolder, WhisperForConditiona
         assert [h.score for hypotheses in found for h in hypotheses] == pytest.approx(scores, abs=1e-4)
 
 
-def test_settings_come_along(pair: tuple[ModelFolder, WhisperForConditionalGeneration]) -> None:
+def test_settings_are_imported_with_the_model(pair: tuple[ModelFolder, WhisperForConditionalGeneration]) -> None:
     parts, theirs = pair
     generation = theirs.generation_config
     tokenizer = parts.tokenizer
@@ -114,7 +116,7 @@ def test_settings_come_along(pair: tuple[ModelFolder, WhisperForConditionalGener
     assert parts.config.features.n_mels == theirs.config.num_mel_bins
 
 
-# ---- one model, many files ---------------------------------------------------------------------------------------
+# ---- one model, many formats -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +127,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> WhisperForConditionalGen
 
 @pytest.fixture
 def expected(theirs: WhisperForConditionalGeneration, tmp_path: Path) -> ModelFolder:
-    """What comes of a plain Hugging Face folder, which lies in tmp_path / "hf"."""
+    """The model imported from a plain Hugging Face folder, which is tmp_path / "hf"."""
     theirs.save_pretrained(tmp_path / "hf")
     (tmp_path / "hf" / "tokenizer.json").write_text(whisper_json())
     return import_model(tmp_path / "hf", tmp_path / "expected", exact=True)
@@ -141,7 +143,7 @@ def same(a: ModelFolder, b: ModelFolder, tolerance: float = 0.0) -> None:
         torch.testing.assert_close(value, states[1][name], atol=tolerance, rtol=tolerance, msg=name)
 
 
-def test_shards(expected: ModelFolder, tmp_path: Path) -> None:
+def test_sharded_weights_are_imported(expected: ModelFolder, tmp_path: Path) -> None:
     folder = tmp_path / "hf"
     tensors = load_file(folder / "model.safetensors")
     names = sorted(tensors)
@@ -153,7 +155,7 @@ def test_shards(expected: ModelFolder, tmp_path: Path) -> None:
     same(import_model(folder, tmp_path / "out", exact=True), expected)
 
 
-def test_half_precision(expected: ModelFolder, tmp_path: Path) -> None:
+def test_half_precision_weights_are_imported_as_float32(expected: ModelFolder, tmp_path: Path) -> None:
     path = tmp_path / "hf" / "model.safetensors"
     save_file({name: value.half() for name, value in load_file(path).items()}, path)
     parts = import_model(tmp_path / "hf", tmp_path / "out", exact=True)
@@ -161,7 +163,7 @@ def test_half_precision(expected: ModelFolder, tmp_path: Path) -> None:
     same(parts, expected, 2e-3)
 
 
-def test_a_pickle_of_tensors(expected: ModelFolder, tmp_path: Path) -> None:
+def test_pickled_weights_are_imported(expected: ModelFolder, tmp_path: Path) -> None:
     path = tmp_path / "hf" / "model.safetensors"
     tensors = load_file(path)
     path.unlink()
@@ -170,7 +172,7 @@ def test_a_pickle_of_tensors(expected: ModelFolder, tmp_path: Path) -> None:
     same(import_model(tmp_path / "hf", tmp_path / "out", exact=True), expected)
 
 
-def test_an_output_of_its_own(tmp_path: Path) -> None:
+def test_untied_output_layer_is_imported(tmp_path: Path) -> None:
     theirs = hf_whisper(tmp_path / "hf", tie_word_embeddings=False)
     parts = import_model(tmp_path / "hf", tmp_path / "out", exact=True)
     assert not torch.equal(theirs.get_output_embeddings().weight, theirs.get_input_embeddings().weight)
@@ -178,7 +180,9 @@ def test_an_output_of_its_own(tmp_path: Path) -> None:
     assert torch.equal(parts.model.decoder.embedding.weight, theirs.get_input_embeddings().weight)
 
 
-def test_openai(theirs: WhisperForConditionalGeneration, expected: ModelFolder, tmp_path: Path) -> None:
+def test_openai_checkpoint_is_imported_with_a_vocabulary(
+    theirs: WhisperForConditionalGeneration, expected: ModelFolder, tmp_path: Path
+) -> None:
     torch.save(openai_content(theirs), tmp_path / "small.pt")
     with pytest.raises(CheckpointError, match=r"small\.pt: its vocabulary is missing; put gpt2\.tiktoken or"):
         import_model(tmp_path / "small.pt", tmp_path / "out", exact=True)
@@ -196,7 +200,7 @@ def test_openai(theirs: WhisperForConditionalGeneration, expected: ModelFolder, 
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [(0, 0.0), (FLOAT16, 2e-3), (INT8, 2e-2)])
-def test_ctranslate2(
+def test_ctranslate2_weights_are_imported(
     theirs: WhisperForConditionalGeneration, expected: ModelFolder, tmp_path: Path, kind: int, tolerance: float
 ) -> None:
     ct2_whisper(tmp_path / "ct2", theirs, kind)
@@ -207,14 +211,14 @@ def test_ctranslate2(
     assert parts.tokenizer.suppressed_first_ids == expected.tokenizer.suppressed_first_ids
 
 
-def test_an_imported_model_remembers_silence_unless_told_otherwise(expected: ModelFolder, tmp_path: Path) -> None:
+def test_imported_model_recalls_silence_unless_exact(expected: ModelFolder, tmp_path: Path) -> None:
     parts = import_model(tmp_path / "hf", tmp_path / "out")
     assert (expected.config.model.encoder.padding, parts.config.model.encoder.padding) == ("keep", "recall")
     same(load_model_folder(tmp_path / "out"), parts)
     weights, own = parts.model.state_dict(), expected.model.state_dict()
     memory = weights.pop("encoder.padding.silence_MXCD")
     assert memory.isfinite().all()
-    assert memory.abs().amax(dim=(1, 3)).all(), "no cell is left empty"
+    assert memory.abs().amax(dim=(1, 3)).all(), "every memory cell is filled"
     assert weights.keys() == own.keys()
     assert all(torch.equal(weights[name], own[name]) for name in own)
 
@@ -228,7 +232,7 @@ def real_pieces() -> tuple[dict[str, int], list[str]]:
 
 
 def tiktoken(path: Path, *, multilingual: bool = False) -> Path:
-    """tiny.en's vocabulary in OpenAI's form; that of multilingual models has an empty piece more."""
+    """Write tiny.en's vocabulary in OpenAI's format; multilingual ones have one more, empty piece."""
     vocab, _ = real_pieces()
     byte = {letter: bytes([i]) for i, letter in enumerate(byte_letters())}
     texts = [b"".join(byte[letter] for letter in piece) for piece, i in sorted(vocab.items(), key=lambda p: p[1])]
@@ -238,13 +242,13 @@ def tiktoken(path: Path, *, multilingual: bool = False) -> Path:
 
 
 def byte_letters() -> list[str]:
-    """What byte-level BPE writes for each byte, from the library."""
+    """Return the letter that byte-level BPE writes for each byte, according to the library."""
     level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    # Up to U+00BF the last byte of a character is its number; the letters from U+00C0 on stand for themselves.
+    # Up to U+00BF a character's last UTF-8 byte is its code point; letters from U+00C0 on stand for themselves.
     return [*(level.pre_tokenize_str(chr(i))[0][0][-1] for i in range(192)), *map(chr, range(192, 256))]
 
 
-def test_openais_own_vocabulary_is_that_of_hugging_face(tmp_path: Path) -> None:
+def test_openai_vocabulary_equals_that_of_hugging_face(tmp_path: Path) -> None:
     path, content = openai_vocabulary(tmp_path / "x.pt", tiktoken(tmp_path / "gpt2.tiktoken"), 51864)
     assert path == tmp_path / "gpt2.tiktoken"
     made, (vocab, merges) = json.loads(content), real_pieces()
@@ -258,7 +262,7 @@ def test_openais_own_vocabulary_is_that_of_hugging_face(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("vocab_size", "last"), [(51865, "su"), (51866, "yue")])
-def test_multilingual_vocabularies_of_openai(tmp_path: Path, vocab_size: int, last: str) -> None:
+def test_multilingual_openai_vocabularies_have_the_published_ids(tmp_path: Path, vocab_size: int, last: str) -> None:
     """The ids are those of the published multilingual models and of large-v3."""
     tiktoken(tmp_path / "multilingual.tiktoken", multilingual=True)
     _, content = openai_vocabulary(tmp_path / "large.pt", None, vocab_size)
@@ -285,7 +289,7 @@ def test_multilingual_vocabularies_of_openai(tmp_path: Path, vocab_size: int, la
         ("", 51864, "it has 0 pieces"),
     ],
 )
-def test_a_tiktoken_file_that_does_not_fit(tmp_path: Path, content: str | None, vocab_size: int, says: str) -> None:
+def test_mismatched_tiktoken_file_is_reported(tmp_path: Path, content: str | None, vocab_size: int, says: str) -> None:
     path = tiktoken(tmp_path / "x.tiktoken")
     if content is not None:
         path.write_text(content)
@@ -294,8 +298,8 @@ def test_a_tiktoken_file_that_does_not_fit(tmp_path: Path, content: str | None, 
     assert str(caught.value).startswith(f"{path}: not the vocabulary of x.pt: {says}")
 
 
-def test_what_openai_never_lets_whisper_say(tmp_path: Path) -> None:
-    """The tokens left out with a `.pt` are those that Hugging Face's and CTranslate2's settings list."""
+def test_openai_checkpoint_suppresses_the_published_tokens(tmp_path: Path) -> None:
+    """The tokens suppressed for a `.pt` are those listed in the settings of Hugging Face and CTranslate2."""
     theirs = hf_whisper(tmp_path / "hf", vocab_size=51864, encoder_ffn_dim=128, decoder_ffn_dim=128)
     torch.save(openai_content(theirs), tmp_path / "tiny.en.pt")
     tiktoken(tmp_path / "gpt2.tiktoken")
@@ -305,7 +309,7 @@ def test_what_openai_never_lets_whisper_say(tmp_path: Path) -> None:
     assert list(tokenizer.suppressed_first_ids) == published["suppress_ids_begin"]
 
 
-def test_older_vocabulary_files_of_hugging_face(expected: ModelFolder, tmp_path: Path) -> None:
+def test_older_hugging_face_vocabulary_files_are_imported(expected: ModelFolder, tmp_path: Path) -> None:
     file = json.loads(whisper_json())
     ids = {token["content"]: token["id"] for token in file["added_tokens"]}
     end = {"<|endoftext|>": ids.pop("<|endoftext|>")}

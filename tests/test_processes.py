@@ -1,4 +1,4 @@
-"""Two processes train as one would: the same batches, shared out, and losses equal within rounding; how they end."""
+"""Two processes train as one: shares of the same batches and losses equal up to rounding; how they end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from asr.training.states import states_in
 
 Step = tuple[float, list[str]]
 TWO = "trainer.devices=2"
-# Dropout's draws are each process's own.
+# Without dropout, which each process draws for itself.
 EVEN = ("model.encoder.dropout=0", "model.decoder.dropout=0", "trainer.max_epochs=2")
 
 
@@ -43,7 +43,7 @@ def run(config: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess
 
 
 def steps(out: Path, rank: int = 0) -> dict[int, Step]:
-    """Loss and utterances by batch, as the process logged them; of a batch done twice, the last."""
+    """Return loss and utterances by batch as the process logged them; of a repeated batch, the last."""
     return {row["batch"]: (float.fromhex(row["loss"]), row["ids"]) for row in logged_steps(out, rank)}
 
 
@@ -83,13 +83,13 @@ def test_two_processes_train_as_one(config: Path, two: Path, tmp_path: Path) -> 
         assert counts[0][key] == counts[1][key]
 
 
-def test_nothing_tells_a_later_start_that_it_is_prepared(two: Path) -> None:
+def test_prepared_signal_is_removed_after_the_start(two: Path) -> None:
     assert (two / "experiment.yaml").exists()
     assert not (two / "prepared").exists()
 
 
 def kill(config: Path, out: Path, step: int, *, child: bool) -> tuple[int, str]:
-    """Kill the first process or its child at a step; gives the exit status of the first and what it said."""
+    """Kill the first process or its child at a step; return the exit status and stderr of the first."""
     process = subprocess.Popen(command(config, out, TWO), stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         until = time.monotonic() + 200
@@ -108,9 +108,7 @@ def kill(config: Path, out: Path, step: int, *, child: bool) -> tuple[int, str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds child processes in /proc")
-def test_a_run_whose_processes_are_killed_goes_on_as_if_they_had_not_been(
-    config: Path, two: Path, tmp_path: Path
-) -> None:
+def test_run_resumes_identically_after_its_processes_are_killed(config: Path, two: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     status, told = kill(config, out, 8, child=True)
     assert status not in (0, -signal.SIGKILL)
@@ -125,7 +123,7 @@ def test_a_run_whose_processes_are_killed_goes_on_as_if_they_had_not_been(
     assert all(torch.equal(final[0][name], final[1][name]) for name in final[1])
 
 
-def test_weights_cut_up_among_processes_train_as_whole_ones(config: Path, two: Path, tmp_path: Path) -> None:
+def test_sharded_weights_train_like_whole_ones(config: Path, two: Path, tmp_path: Path) -> None:
     out, sharded = tmp_path / "sharded", (TWO, "trainer.strategy=fsdp")
     run(config, out, *sharded, "trainer.max_steps=9")
     run(config, out, *sharded)
@@ -141,7 +139,7 @@ def test_weights_cut_up_among_processes_train_as_whole_ones(config: Path, two: P
         torch.testing.assert_close(weight, expected[name], atol=1e-3, rtol=1e-3)
 
 
-def test_a_process_ends_with_the_one_that_started_it_before_they_have_met() -> None:
+def test_process_ends_with_its_starter_before_they_connect() -> None:
     held = "from asr.training.processes import end_with_starter\nwith end_with_starter():\n    "
     child = f"import time\n{held}print('up', flush=True); time.sleep(60); print('still up')"
     run_it = f"os.environ['LOCAL_RANK'] = '1'; subprocess.run([sys.executable, '-c', {child!r}])"
@@ -152,17 +150,17 @@ def test_a_process_ends_with_the_one_that_started_it_before_they_have_met() -> N
         assert process.stdout.readline() == "up\n"
         process.kill()
         process.wait()
-        assert process.stdout.read() == "", "the child outlived it"
+        assert process.stdout.read() == "", "the child outlived its starter"
 
 
-def test_a_training_leaves_nothing_in_the_environment() -> None:
+def test_end_with_starter_restores_the_environment() -> None:
     before = dict(os.environ)
     with end_with_starter():
         assert os.environ != before
     assert os.environ == before
 
 
-def test_processes_that_a_launcher_starts_train_as_those_of_ours(config: Path, two: Path, tmp_path: Path) -> None:
+def test_processes_started_by_torchrun_train_like_ours(config: Path, two: Path, tmp_path: Path) -> None:
     out, script = tmp_path / "launched", Path(__file__).parents[1] / "recipes" / "cluster" / "torchrun.sh"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -184,7 +182,7 @@ def example(cut: Cut, epoch: int) -> Example:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_shares_are_the_whole_batch_and_weigh_as_one(count: int) -> None:
+def test_shares_partition_the_batch_with_equal_weights(count: int) -> None:
     cuts = short_cuts(count)
     whole = CutSet.from_cuts(cuts)
     batch = CutBatch(whole, Position(), (whole,))

@@ -1,4 +1,4 @@
-"""A prompt: what was said before, for models that have a token for it; it changes the search and nothing else."""
+"""Prompts of preceding text, for models with a token for them: they change the search and nothing else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROMPT = "Karl & the bees, "
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[ModelFolder, WhisperForConditionalGeneration]:
-    """A model of ours, loaded from its folder, and theirs, set up for its own `generate`."""
+    """Our model, loaded from its folder, and the library's, set up for its own `generate`."""
     folder = tmp_path_factory.mktemp("whisper")
     theirs = hf_whisper(folder / "hf", multilingual=request.param != "English")
     import_model(folder / "hf", folder / "ours", exact=True)
@@ -56,7 +56,7 @@ def language(parts: ModelFolder) -> str | None:
 
 
 def found(parts: ModelFolder, prompt: str, **options: Any) -> list[list[tuple[int, ...]]]:
-    """The n-best tokens of the sounds."""
+    """Return the n-best tokens of the sounds."""
     recognizer = Recognizer(parts, DecodeConfig(max_tokens_per_s=500.0, **options))
     audio_BN, len_B = pad_audio(sounds(*LENGTHS_S))
     previous = recognizer.decoder.previous(prompt) if prompt else ()
@@ -65,17 +65,17 @@ def found(parts: ModelFolder, prompt: str, **options: Any) -> list[list[tuple[in
 
 
 def writing(parts: ModelFolder) -> ModelFolder:
-    """The same with a tokenizer that lets the model write nothing but text."""
+    """Return the same model with a tokenizer that lets it write only text."""
     tokenizer = copy.copy(parts.tokenizer)
     tokenizer.suppressed_ids = tuple(range(tokenizer.eos_id + 1, tokenizer.vocab_size))  # type: ignore[misc]
     return parts._replace(tokenizer=tokenizer)
 
 
-# ---- as the transformers library does it -------------------------------------------------------------------------
+# ---- against the transformers library ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prompt", [PROMPT, "a long one that is cut: " * 5])
-def test_the_same_tokens_are_found_after_a_prompt(
+def test_prompted_search_finds_the_same_tokens_as_transformers(
     pair: tuple[ModelFolder, WhisperForConditionalGeneration], prompt: str
 ) -> None:
     parts, theirs = pair
@@ -92,11 +92,11 @@ def test_the_same_tokens_are_found_after_a_prompt(
     expected = [_text(parts, row) for row in rows_BL.tolist()]
     assert len(set(expected)) > 1
     assert [best for best, *_ in found(parts, prompt)] == expected
-    assert [best for best, *_ in found(parts, "")] != expected, "a prompt that changes nothing proves nothing"
+    assert [best for best, *_ in found(parts, "")] != expected, "a prompt without any effect proves nothing"
 
 
 def _text(parts: ModelFolder, row: list[int]) -> tuple[int, ...]:
-    """What stands between the start tokens and the end."""
+    """Return the tokens between the start tokens and the end."""
     prefix = parts.tokenizer.prefix(language(parts))
     for at in range(len(row)):
         if row[at : at + len(prefix)] == prefix:
@@ -109,11 +109,11 @@ def _text(parts: ModelFolder, row: list[int]) -> tuple[int, ...]:
 @pytest.mark.parametrize(
     "text", ["Karl Heinz, Wöhrmann & Söhne", "  spaces around \n", "12,5 kg <|endoftext|>", "日本 x"]
 )
-def test_a_prompt_is_encoded_alike(text: str) -> None:
+def test_prompt_is_encoded_as_by_transformers(text: str) -> None:
     theirs = TheirTokenizer(tokenizer_file=str(REAL))
     ours = WhisperTokenizer.from_file(REAL)
     assert ours.previous_id == theirs.convert_tokens_to_ids("<|startofprev|>")
-    if "<|" in text:  # they refuse it; here it is text like any other
+    if "<|" in text:  # transformers refuses it; here it is ordinary text
         assert max(ours.encode(text)) < ours.eos_id
         return
     assert [ours.previous_id, *ours.encode(text)] == theirs.get_prompt_ids(text).tolist()
@@ -127,10 +127,10 @@ def test_the_end_of_a_long_prompt_is_kept(pair: tuple[ModelFolder, WhisperForCon
     assert ids == [tokenizer.previous_id, *tokenizer.encode("0123456789" * 9)[-(POSITIONS // 2 - 1) :]]
 
 
-# ---- what a prompt leaves alone ----------------------------------------------------------------------------------
+# ---- what a prompt does not change -------------------------------------------------------------------------------
 
 
-def test_n_best_texts_begin_with_no_forbidden_token(
+def test_prompted_n_best_contain_no_suppressed_tokens(
     pair: tuple[ModelFolder, WhisperForConditionalGeneration],
 ) -> None:
     parts, _ = pair
@@ -141,7 +141,7 @@ def test_n_best_texts_begin_with_no_forbidden_token(
     assert not any(set(tokens) & set(parts.tokenizer.suppressed_ids) for texts in results for tokens in texts)
 
 
-def test_the_language_is_heard_and_not_read(tmp_path: Path) -> None:
+def test_prompt_does_not_change_the_detected_language(tmp_path: Path) -> None:
     hf_whisper(tmp_path / "hf", multilingual=True)
     import_model(tmp_path / "hf", tmp_path / "ours", exact=True)
     recognizer = Recognizer(load_model_folder(tmp_path / "ours"))
@@ -153,12 +153,12 @@ def test_the_language_is_heard_and_not_read(tmp_path: Path) -> None:
     assert plain == prompted
 
 
-def test_words_and_guards_read_the_text_alone(
+def test_words_and_guards_do_not_depend_on_the_prompt(
     pair: tuple[ModelFolder, WhisperForConditionalGeneration], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same text has the same times, probabilities and evidence, whatever prompt it was found with."""
     parts = writing(pair[0])
-    guards = GuardConfig(enabled=True, doubt_log_prob=0.0, temperatures=())  # every text is looked at
+    guards = GuardConfig(enabled=True, doubt_log_prob=0.0, temperatures=())  # every text is checked
     recognizer = Recognizer(parts, DecodeConfig(guards=guards))
     audio_BN, len_B = pad_audio(sounds(*LENGTHS_S))
     decode = partial(recognizer.decoder, audio_BN, len_B, [language(parts)] * len(len_B))
@@ -177,8 +177,8 @@ def test_words_and_guards_read_the_text_alone(
     assert len(heard[0]) > 1
 
 
-def test_ctc_does_not_take_a_prompt_for_text() -> None:
-    """Joint decoding: what the decoder is fed before the text is no part of what CTC hears."""
+def test_ctc_scores_do_not_include_the_prompt() -> None:
+    """In joint decoding, the prompt fed to the decoder is not part of the text that CTC scores."""
     parts = small_model(ctc_weight=1.0, beam_size=2)
     recognizer = Recognizer(parts)
     audio_BN, len_B = pad_audio(noises(1.0, 0.5))
@@ -187,10 +187,10 @@ def test_ctc_does_not_take_a_prompt_for_text() -> None:
     assert [r.hypotheses for r in plain] == [r.hypotheses for r in fed]
 
 
-# ---- ways in -----------------------------------------------------------------------------------------------------
+# ---- interfaces --------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_prompt_is_none(pair: tuple[ModelFolder, WhisperForConditionalGeneration]) -> None:
+def test_blank_prompt_counts_as_none(pair: tuple[ModelFolder, WhisperForConditionalGeneration]) -> None:
     recognizer = Recognizer(pair[0])
     heard = sources(sounds(1.0))
     plain, empty, prompted = (
@@ -199,13 +199,13 @@ def test_an_empty_prompt_is_none(pair: tuple[ModelFolder, WhisperForConditionalG
     assert plain == empty != prompted
 
 
-def test_a_model_without_such_a_token_says_so_before_any_work() -> None:
+def test_model_without_a_prompt_token_refuses_a_prompt() -> None:
     with pytest.raises(AsrError, match="this model takes no prompt") as caught:
         texts(list(Recognizer(small_model()).transcribe_sources(sources(noises(0.5)), prompt="x")))
     assert "\n" not in str(caught.value)
 
 
-def test_from_the_command_line(tmp_path: Path) -> None:
+def test_prompt_option_of_the_command_equals_the_api(tmp_path: Path) -> None:
     hf_whisper(tmp_path / "hf")
     import_model(tmp_path / "hf", tmp_path / "m", exact=True)
     save_model_folder(tmp_path / "m", writing(load_model_folder(tmp_path / "m")))

@@ -1,4 +1,4 @@
-"""The fillets recipe on a game of three levels: what is read of its scripts, the split, and what is left out."""
+"""The fillets recipe on a game of three levels: parsing of scripts, splits, and what is left out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def script(game: Path, level: str, language: str, content: str) -> None:
 
 @pytest.fixture
 def game(tmp_path: Path) -> Path:
-    """A recording with a text in each level, and in the first more besides."""
+    """A game with a transcribed recording in each level and, in the first, some that are left out."""
     game = tmp_path / "game"
     for seed, level in enumerate((TRAIN, DEV, TEST)):
         line = 'dialogId("hi", "font_small", "Hello!")\n'
@@ -60,7 +60,7 @@ def run(*words: object, status: int = 0) -> str:
     return result.output
 
 
-def test_levels_go_to_splits_with_their_subtitles(game: Path, tmp_path: Path) -> None:
+def test_levels_become_splits_with_texts_and_translations(game: Path, tmp_path: Path) -> None:
     assert [split_of(level) for level in (TRAIN, DEV, TEST)] == list(SPLITS)
     output = run("--languages", "cs", "--source", game, "--out", tmp_path / "o")
     for split, level in zip(SPLITS, (TRAIN, DEV, TEST), strict=True):
@@ -80,7 +80,7 @@ def test_levels_go_to_splits_with_their_subtitles(game: Path, tmp_path: Path) ->
     assert f"skipped {game}/script/{TRAIN}/dialogs_cs.lua:9: " in output
 
 
-def test_a_recording_that_cannot_be_read_is_left_out(game: Path, tmp_path: Path) -> None:
+def test_unreadable_recording_is_left_out(game: Path, tmp_path: Path) -> None:
     (game / "sound" / TRAIN / "cs" / "hi.ogg").write_bytes(b"")
     ogg(game / "sound" / TRAIN / "cs" / "mute.ogg", 20)
     run("--languages", "cs", "--source", game, "--out", tmp_path / "o")
@@ -88,7 +88,7 @@ def test_a_recording_that_cannot_be_read_is_left_out(game: Path, tmp_path: Path)
     assert cut.id == f"cs/{TRAIN}/mute"
 
 
-def test_a_second_run_does_nothing_and_a_changed_file_is_noticed(game: Path, tmp_path: Path) -> None:
+def test_second_run_does_nothing_unless_files_changed(game: Path, tmp_path: Path) -> None:
     words = ("--languages", "cs", "--source", game, "--out", tmp_path / "o")
     run(*words)
     path = tmp_path / "o" / "cuts_train.jsonl.gz"
@@ -104,7 +104,7 @@ def test_a_second_run_does_nothing_and_a_changed_file_is_noticed(game: Path, tmp
     assert cut.recording.num_samples == 3000
 
 
-def test_packages_are_unpacked_below_out_those_of_each_source_by_themselves(game: Path, tmp_path: Path) -> None:
+def test_packages_of_each_source_are_unpacked_separately(game: Path, tmp_path: Path) -> None:
     out = tmp_path / "o"
     for source, text in (("a", "Ahoj!"), ("b", "Dobrý den!")):
         script(game, DEV, "cs", f'dialogId("hi", "font_small", "Hello!")\ndialogStr("{text}")\n')
@@ -119,7 +119,7 @@ def test_packages_are_unpacked_below_out_those_of_each_source_by_themselves(game
     assert len(list(out.glob("unpacked-*"))) == 2
 
 
-def test_what_is_missing_is_one_line(game: Path, tmp_path: Path) -> None:
+def test_missing_inputs_are_reported(game: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "o")
     assert "choose from cs,nl" in run("--languages", "xx", *out, status=1)
     assert "no such folder" in run("--source", tmp_path / "none", *out, status=1)
@@ -129,7 +129,7 @@ def test_what_is_missing_is_one_line(game: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "o").glob("cuts_*"))
 
 
-def test_scripts_are_read_line_by_line(tmp_path: Path) -> None:
+def test_dialog_scripts_are_parsed_and_faults_reported(tmp_path: Path) -> None:
     path = tmp_path / "dialogs_cs.lua"
     path.write_text(
         '\ufeffdialogId("a", "font_big", "One \\\\ two")\ndialogStr("Jedna\\/dvě")\n'

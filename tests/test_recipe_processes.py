@@ -1,4 +1,4 @@
-"""Work in several processes."""
+"""Recipes that work in several processes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def killed(task: int) -> int:
     return task
 
 
-def test_a_process_that_is_killed_is_one_line() -> None:
+def test_killed_process_is_reported() -> None:
     with pytest.raises(AsrError, match=r"a process was killed.*fewer --jobs"):
         list(each(killed, [1, 2, 3], jobs=2))
 
 
-def test_two_processes_hear_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_read_the_same_clips_as_one(tmp_path: Path) -> None:
     clips = []
     for i in range(5):
         path = tmp_path / f"{i}.wav"

@@ -61,15 +61,15 @@ SCRIPT = ROOT / "recipes" / "prompts" / "prepare.py"
         ("duemila... (data)", "duemila..."),
     ],
 )
-def test_asides_are_not_spoken(text: str, spoken: str) -> None:
+def test_asides_are_removed_from_the_text(text: str, spoken: str) -> None:
     assert corpus.spoken_text("it", "some-id", text) == spoken
 
 
-def test_asides_that_are_spoken_stay() -> None:
+def test_spoken_asides_are_kept() -> None:
     assert corpus.spoken_text("ru", "vm-review-nonurgent", "пометку (статус) «важно»") == "пометку статус «важно»"
 
 
-def test_transcript_lines(tmp_path: Path) -> None:
+def test_transcript_lines_are_parsed(tmp_path: Path) -> None:
     path = tmp_path / "core-sounds-it.txt"
     path.write_bytes("\ufeff; Elenco\n\nx: uno: due\n  ; no\ny : tre\r\nx: altro\n".encode())
     texts, dropped = corpus.read_transcripts(path, "it")
@@ -81,7 +81,7 @@ def test_transcript_lines(tmp_path: Path) -> None:
     ("content", "message"),
     [(b"a: b\nno colon here\n", ":2: expected 'id: text'"), (b"a: \xff\n", "not a UTF-8")],
 )
-def test_broken_transcripts_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+def test_malformed_transcripts_are_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "core-sounds-en.txt"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -89,7 +89,7 @@ def test_broken_transcripts_are_named(tmp_path: Path, content: bytes, message: s
     assert str(path) in str(caught.value)
 
 
-def test_a_damaged_transcript_is_one_line(tmp_path: Path) -> None:
+def test_damaged_gzip_transcript_is_reported(tmp_path: Path) -> None:
     path, whole = tmp_path / "core-sounds-en.txt.gz", gzip.compress(b"a: b\n" * 1000)
     for damaged in (whole[:12] + b"\xff" * 4 + whole[16:], whole[:-12]):
         path.write_bytes(damaged)
@@ -97,14 +97,14 @@ def test_a_damaged_transcript_is_one_line(tmp_path: Path) -> None:
             corpus.read_transcripts(path, "en")
 
 
-def test_a_transcript_that_inflates_without_end_is_refused(tmp_path: Path) -> None:
+def test_oversized_compressed_transcript_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "core-sounds-en.txt.gz"
     path.write_bytes(gzip.compress(b"a" * (corpus.MAX_TRANSCRIPT_BYTES + 1)))
     with pytest.raises(DataError, match="larger than"):
         corpus.read_transcripts(path, "en")
 
 
-def test_the_split_of_an_id() -> None:
+def test_ids_belong_to_the_expected_splits() -> None:
     assert {split_of(prompt) for prompt in TRAIN} == {"train"}
     assert {split_of(prompt) for prompt in DEV} == {"dev"}
     assert {split_of(prompt) for prompt in TEST} == {"test"}
@@ -113,7 +113,7 @@ def test_the_split_of_an_id() -> None:
 # --- from a folder -------------------------------------------------------------------------------------
 
 
-def test_cuts_and_report(tmp_path: Path) -> None:
+def test_folder_is_prepared_into_cuts_and_a_report(tmp_path: Path) -> None:
     lines = "silence/1: (1 second)\nbeep: [a tone]\nnowhere: Text.\nempty:\nadded: Again.\n"
     lines += "../../outside: Do not read me.\nletters/at: at [@]\n"
     folder = voice(tmp_path / "s", lines=lines)
@@ -152,7 +152,7 @@ def test_cuts_and_report(tmp_path: Path) -> None:
     np.testing.assert_array_equal(cut.load_audio()[0], expected_N)
 
 
-def test_shared_texts_are_counted(tmp_path: Path) -> None:
+def test_texts_shared_with_train_are_counted(tmp_path: Path) -> None:
     folder = voice(tmp_path / "s", lines="removed: SAY, added\n")
     wav(folder / "removed.wav", 900)
     assert split_of("removed") == "train"
@@ -165,11 +165,11 @@ def test_shared_texts_are_counted(tmp_path: Path) -> None:
     }
 
 
-def test_a_finished_run_does_nothing(tmp_path: Path) -> None:
+def test_finished_run_does_nothing_and_skips_slow_imports(tmp_path: Path) -> None:
     voice(tmp_path / "s")
     first = run("--languages", "en", "--source", tmp_path / "s", "--out", tmp_path / "o")
     times = [(tmp_path / "o" / name).stat().st_mtime_ns for name in (*MANIFESTS, "prepared.json")]
-    # As a script, from another folder, and without what makes a start slow.
+    # As a script, from another folder, and without slow imports.
     program = (
         "import runpy, sys\n"
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
@@ -185,7 +185,7 @@ def test_a_finished_run_does_nothing(tmp_path: Path) -> None:
     assert times == [(tmp_path / "o" / name).stat().st_mtime_ns for name in (*MANIFESTS, "prepared.json")]
 
 
-def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
+def test_changed_inputs_and_outputs_are_noticed(tmp_path: Path) -> None:
     folder = voice(tmp_path / "s")
     arguments = ("--languages", "en", "--source", tmp_path / "s", "--out", tmp_path / "o")
     run(*arguments)
@@ -201,22 +201,22 @@ def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
     assert "no such folder" in fails(*arguments)
 
 
-def test_two_runs_do_not_meet(tmp_path: Path) -> None:
+def test_concurrent_run_is_refused(tmp_path: Path) -> None:
     voice(tmp_path / "s")
     with (tmp_path / ".lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         assert "another run" in fails("--languages", "en", "--source", tmp_path / "s", "--out", tmp_path)
 
 
-# --- splits that must not touch ------------------------------------------------------------------------
+# --- splits must be disjoint ---------------------------------------------------------------------------
 
 
-def test_copies_leave_the_lower_split(tmp_path: Path) -> None:
+def test_copies_of_test_audio_are_dropped_from_dev_and_train(tmp_path: Path) -> None:
     folder = voice(tmp_path / "s")
     wav(folder / "added.wav", 600)
     wav(folder / "agent-user.wav", 600, subtype="PCM_24")  # train: other bytes, the same samples
     wav(folder / "astcc-followed-by-the-pound-key.wav", 600)  # dev
-    wav(folder / "digits/0.wav", 600)  # test, as the first
+    wav(folder / "digits/0.wav", 600)  # test, like the first
     run("--languages", "en", "--source", tmp_path / "s", "--out", tmp_path / "o")
     assert ids(tmp_path / "o", "test") == ["en/added", "en/digits/0"]
     assert ids(tmp_path / "o", "dev") == ["en/agent-incorrect"]
@@ -226,7 +226,7 @@ def test_copies_leave_the_lower_split(tmp_path: Path) -> None:
     }
 
 
-def test_a_leak_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_audio_in_two_splits_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = voice(tmp_path / "s")
     shutil.copy(folder / "added.wav", folder / "agent-user.wav")
     monkeypatch.setattr(recipe, "drop_copies", lambda clips: (list(clips), []))
@@ -235,7 +235,7 @@ def test_a_leak_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list((tmp_path / "o").glob("cuts_*"))
 
 
-def test_an_id_in_two_splits_fails() -> None:
+def test_group_in_two_splits_or_repeated_id_is_an_error() -> None:
     def clip(language: str, sha256: str) -> Clip:
         return Clip(language, "added", "added", "test", "speaker", "Added.", Path("added.wav"), RATE, 800, sha256)
 
@@ -247,7 +247,7 @@ def test_an_id_in_two_splits_fails() -> None:
 
 # --- killed at any point -------------------------------------------------------------------------------
 
-# Forks a run that ends with SIGKILL at its k-th action on a file below `out`, then one that is left in peace.
+# Forks a run that is killed by SIGKILL at its k-th file operation below `out`, then one that is not killed.
 KILLER = """
 import os, shutil, signal, sys
 from pathlib import Path
@@ -288,7 +288,7 @@ print(kills)
 """.replace("*names_sorted", "*sorted(names)")
 
 
-def test_killed_anywhere_and_run_again(tmp_path: Path) -> None:
+def test_run_killed_anywhere_is_completed_by_the_next(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     for language in ("en", "ru"):
         tarball(tmp_path / "s" / f"asterisk-core-sounds-{language}-wav-1.6.1.tar.gz", language)
@@ -305,14 +305,14 @@ def test_killed_anywhere_and_run_again(tmp_path: Path) -> None:
 # --- arguments -----------------------------------------------------------------------------------------
 
 
-def test_languages() -> None:
+def test_language_list_is_parsed_and_checked() -> None:
     assert parse_languages("ru, en", corpus.VOICES) == ["en", "ru"]
     for text in ("", "en,xx"):
         with pytest.raises(AsrError, match="choose from en,es,fr,it,ru"):
             parse_languages(text, corpus.VOICES)
 
 
-def test_a_source_without_the_files(tmp_path: Path) -> None:
+def test_source_without_the_files_is_reported(tmp_path: Path) -> None:
     line = fails("--languages", "fr", "--source", tmp_path, "--out", tmp_path / "o")
     assert "fr_CA_f_June" in line
     assert "asterisk-core-sounds-fr-wav-1.6.1.tar.gz" in line

@@ -1,4 +1,4 @@
-"""Where the prompts come from: packages, installed files, archives, a server on this machine."""
+"""Sources of the prompts: Debian packages, installed files, archives, and a local server."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from recipes.prompts import sources
 
 
 @pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs dpkg-deb")
-def test_from_packages(tmp_path: Path) -> None:
+def test_debian_packages_are_prepared(tmp_path: Path) -> None:
     package(tmp_path / "debs")
     run("--languages", "en", "--source", tmp_path / "debs", "--out", tmp_path / "o")
     assert ids(tmp_path / "o", "test") == ["en/added", "en/digits/0"]
 
 
 def package(folder: Path) -> None:
-    """The two Debian packages of English."""
+    """Build the two Debian packages of English."""
     voice(folder / "tree")
     for name, part in (("asterisk-core-sounds-en-wav", "asterisk"), ("asterisk-core-sounds-en", "doc")):
         root = folder / name
@@ -43,7 +43,7 @@ def package(folder: Path) -> None:
 
 
 FAKE_APT = """#!/bin/sh
-# Knows the packages only once 'update' has filled a list folder of its own.
+# Knows the packages only after 'update' has filled its own list folder.
 for word in "$@"; do
   case "$word" in Dir::State::Lists=*) lists="${word#*=}";; update) update=1;; --print-uris) uris=1;; esac
   name="$word"
@@ -56,7 +56,7 @@ cp "$FAKE_APT_FILES/${name}"_*.deb .
 
 
 @pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs dpkg-deb")
-def test_apt_without_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apt_without_package_lists_is_updated_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package(tmp_path / "debs")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/apt-get").write_text(FAKE_APT)
@@ -71,7 +71,7 @@ def test_apt_without_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert left == ["asterisk-core-sounds-en-wav_1.6.1-1_all.deb", "asterisk-core-sounds-en_1.6.1-1_all.deb"]
 
 
-def test_installed_files_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_files_are_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = voice(tmp_path / "system")
     monkeypatch.setattr(sources, "SYSTEM", tmp_path / "system")
     run("--languages", "en", "--out", tmp_path / "o")
@@ -79,7 +79,7 @@ def test_installed_files_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert cut.recording.sources[0].source == str(folder / "added.wav")
 
 
-def test_a_hostile_tarball_writes_nothing(tmp_path: Path) -> None:
+def test_hostile_tarball_writes_nothing(tmp_path: Path) -> None:
     name = "asterisk-core-sounds-en-wav-1.6.1.tar.gz"
     for member in ("../../../escaped.wav", "/escaped.wav", "link.wav"):
         shutil.rmtree(tmp_path / "s", ignore_errors=True)
@@ -95,13 +95,13 @@ def test_a_hostile_tarball_writes_nothing(tmp_path: Path) -> None:
         assert not list((tmp_path / "o/unpacked").iterdir())
 
 
-def test_audio_that_is_none_is_named(tmp_path: Path) -> None:
+def test_unreadable_audio_is_named_in_the_error(tmp_path: Path) -> None:
     folder = voice(tmp_path / "s")
     (folder / "added.wav").write_bytes(b"RIFF but no more")
     assert str(folder / "added.wav") in fails("--languages", "en", "--source", tmp_path / "s", "--out", tmp_path / "o")
 
 
-# --- the upstream release, from a server on this machine -----------------------------------------------
+# --- the upstream release, from a local server ---------------------------------------------------------
 
 
 NAME = "asterisk-core-sounds-en-wav-1.6.1.tar.gz"
@@ -119,7 +119,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
 
 
 def from_mirror(mirror: Mirror, out: Path) -> list[tuple[str, str | None]]:
-    """Prepare from the server; the requests for the tarball itself."""
+    """Prepare from the server; return the requests for the tarball itself."""
     run("--languages", "en", "--mirror", mirror.url, "--out", out)
     assert ids(out, "test") == ["en/added", "en/digits/0"]
     assert (out / "downloads" / NAME).read_bytes() == mirror.files[NAME]
@@ -127,14 +127,14 @@ def from_mirror(mirror: Mirror, out: Path) -> list[tuple[str, str | None]]:
     return [(path, wanted) for path, wanted in mirror.asked if path.endswith(".gz")]
 
 
-def test_a_release_from_a_mirror(mirror: Mirror, tmp_path: Path) -> None:
+def test_release_is_fetched_from_a_mirror_once(mirror: Mirror, tmp_path: Path) -> None:
     assert from_mirror(mirror, tmp_path / "o") == [(f"/releases/{NAME}", None)]
     mirror.asked.clear()
     shutil.rmtree(tmp_path / "o/unpacked")
     assert from_mirror(mirror, tmp_path / "o") == []  # the whole file is not fetched twice
 
 
-def test_a_download_goes_on_where_it_broke_off(mirror: Mirror, tmp_path: Path) -> None:
+def test_interrupted_download_is_resumed(mirror: Mirror, tmp_path: Path) -> None:
     mirror.cuts = 1
     half = len(mirror.files[NAME]) // 2
     assert [wanted for _, wanted in from_mirror(mirror, tmp_path / "o")] == [None, f"bytes={half}-"]
@@ -142,7 +142,9 @@ def test_a_download_goes_on_where_it_broke_off(mirror: Mirror, tmp_path: Path) -
 
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("part", ["beginning", "whole", "too long", "of another file"])
-def test_what_a_killed_download_left(mirror: Mirror, tmp_path: Path, part: str, ranges: bool) -> None:
+def test_leftover_of_a_killed_download_is_completed_or_replaced(
+    mirror: Mirror, tmp_path: Path, part: str, ranges: bool
+) -> None:
     content = mirror.files[NAME]
     left = {
         "beginning": content[:99],
@@ -156,12 +158,12 @@ def test_what_a_killed_download_left(mirror: Mirror, tmp_path: Path, part: str, 
     from_mirror(mirror, tmp_path / "o")
 
 
-def test_a_mirror_without_checksums(mirror: Mirror, tmp_path: Path) -> None:
+def test_mirror_without_checksums_is_accepted(mirror: Mirror, tmp_path: Path) -> None:
     del mirror.files[f"{NAME}.sha1"]
     from_mirror(mirror, tmp_path / "o")
 
 
-def test_mirrors_that_fail(mirror: Mirror, tmp_path: Path) -> None:
+def test_mirror_failures_are_reported(mirror: Mirror, tmp_path: Path) -> None:
     mirror.files[f"{NAME}.sha1"] = b"0" * 40
     line = fails("--languages", "en", "--mirror", mirror.url, "--out", tmp_path / "o")
     assert "SHA-1" in line
@@ -174,7 +176,9 @@ def test_mirrors_that_fail(mirror: Mirror, tmp_path: Path) -> None:
     assert not list((tmp_path / "o").glob("cuts_*"))
 
 
-def test_without_apt_the_release_is_asked_for(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_release_is_fetched_from_the_mirror_without_apt(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sources, "SYSTEM", tmp_path / "nothing")
     monkeypatch.setattr(sources, "MIRROR", mirror.url)
     monkeypatch.setattr(shutil, "which", lambda name, *rest, **more: None)
