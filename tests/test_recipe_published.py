@@ -1,4 +1,4 @@
-"""The recipes of published corpora on tiny trees: what is read, beside lhotse too, and what keeps splits apart."""
+"""Recipes of published corpora on tiny trees: their cuts, also against lhotse's recipes, and disjoint splits."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def test_cuts_have_texts_spans_and_translations(tree: Tree, tmp_path: Path) -> N
             assert load_audio(cut, cut.sampling_rate).tolist() == expected_N.tolist()
 
 
-# --- beside lhotse's own recipes, where it has one ------------------------------------------------------
+# --- against lhotse's own recipes ----------------------------------------------------------------------
 
 
 def told_by_lhotse(tree: Tree, out: Path, name: str) -> dict[str, list[Any]]:
-    """Segments by part: id, begin, duration and text."""
-    if name == "mustc":  # which keeps the translations alone, and counts from 0 in each talk
+    """Return lhotse's segments by part: id, start, duration and text."""
+    if name == "mustc":  # lhotse keeps only the translations, and counts from 0 in each talk
         prepare_must_c(tree.folder.parent, out, "de")
         found = {
             part: load_manifest(out / f"must_c_supervisions_en-de_{part}.jsonl.gz")
@@ -58,10 +58,10 @@ def told_by_lhotse(tree: Tree, out: Path, name: str) -> dict[str, list[Any]]:
         return {
             part: [(s.id.replace("-seg-", "_"), s.start, s.duration, s.text) for s in f] for part, f in found.items()
         }
-    if name == "tedlium":  # whose recipe needs a program for SPH
+    if name == "tedlium":  # lhotse's recipe needs a program that reads SPH
         talks = {part: (tree.folder / "legacy" / part / "stm").glob("*.stm") for part in SPLITS}
         found = {part: [s for stm in talks[part] for s in _parse_stm_file(stm, "kaldi")] for part in talks}
-        for segment in found["train"]:  # which are cut too close
+        for segment in found["train"]:  # training segments are cut too tightly
             segment.start, segment.duration = segment.start - BEFORE_S, segment.duration + BEFORE_S + AFTER_S
     else:
         made = prepare_librispeech(tree.folder) if name == "librispeech" else prepare_aishell(tree.folder.parent)
@@ -73,7 +73,7 @@ def told_by_lhotse(tree: Tree, out: Path, name: str) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("name", ["librispeech", "aishell", "tedlium", "mustc"])
-def test_lhotse_finds_the_same(name: str, tmp_path: Path) -> None:
+def test_lhotse_recipes_find_the_same_segments(name: str, tmp_path: Path) -> None:
     tree = TREES[name](tmp_path / "source")
     run(tree, tmp_path / "o")
     expected = told_by_lhotse(tree, tmp_path / "lhotse", name)
@@ -92,16 +92,16 @@ def test_lhotse_finds_the_same(name: str, tmp_path: Path) -> None:
         assert sorted(found) == sorted(segments)
 
 
-def test_segments_of_tedlium_are_extended_up_to_their_neighbours() -> None:
-    spans = [(0.1, 1.0), (1.05, 2.0), (2.0, 3.0), (9.0, 10.0), (9.5, 9.8)]  # begun too early, close, touching, within
+def test_tedlium_segments_are_extended_up_to_their_neighbours() -> None:
+    spans = [(0.1, 1.0), (1.05, 2.0), (2.0, 3.0), (9.0, 10.0), (9.5, 9.8)]  # near 0, close, touching, nested
     longer = [(0.0, 1.05), (1.0, 2.0), (2.0, 3.1), (8.85, 10.1), (9.35, 9.9)]
     assert extended(spans) == [pytest.approx(span) for span in longer]
 
 
-# --- splits that must not touch ----------------------------------------------------------------------------
+# --- splits must be disjoint -------------------------------------------------------------------------------
 
 
-def test_what_dev_or_test_have_is_no_training_material(tmp_path: Path) -> None:
+def test_audio_of_dev_or_test_is_dropped_from_train(tmp_path: Path) -> None:
     tree, out = TREES["mustc"](tmp_path / "source"), tmp_path / "o"
     data = tree.folder / "data"
     shutil.copy(data / "tst-HE/wav/ted_4.wav", data / "train/wav/ted_1.wav")
@@ -120,7 +120,7 @@ def test_what_dev_or_test_have_is_no_training_material(tmp_path: Path) -> None:
     assert "speakers of dev or test that are also in train: 1" in output
 
 
-def test_tables_of_covost_that_are_ready(tmp_path: Path) -> None:
+def test_ready_made_covost_tables_give_the_same_cuts(tmp_path: Path) -> None:
     tree, out = TREES["covost2"](tmp_path / "source"), tmp_path / "o"
     run(tree, tmp_path / "joined")
     for split in SPLITS:

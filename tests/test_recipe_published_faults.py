@@ -1,4 +1,4 @@
-"""The recipes of published corpora on trees that are broken: what is left out is named, and the rest goes on."""
+"""Recipes of published corpora on broken trees: what is left out is named, and the rest is prepared."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ SPOIL: dict[str, Callable[[Tree], dict[str, list[str]]]] = {
 }
 
 
-# Training texts that a spoiled corpus has not.
+# Training texts that are lost in a spoiled corpus.
 LOST: dict[str, set[str]] = {
     "librispeech": {"IT'S NUMBER CHARLIE DELTA", "IT'S NUMBER ECHO FOXTROT"},
     "aishell": {"而对楼市甲K歌"},
@@ -143,12 +143,12 @@ LOST: dict[str, set[str]] = {
 
 
 @pytest.mark.parametrize("name", SPOIL)
-def test_what_is_broken_is_named_with_its_line(name: str, tmp_path: Path) -> None:
+def test_faulty_entries_are_left_out_and_named_with_their_line(name: str, tmp_path: Path) -> None:
     tree = TREES[name](tmp_path / "source")
     expected = SPOIL[name](tree)
     output = run(tree, tmp_path / "o")
     found = {reason: by_split.pop("train") for reason, by_split in left_out(tmp_path / "o").items()}
-    of_audio = expected.pop("*", [])  # for a reason of the decoder's
+    of_audio = expected.pop("*", [])  # for a reason given by the decoder
     assert [n for reason, names in found.items() if reason not in expected for n in names] == of_audio
     assert {reason: names for reason, names in found.items() if reason in expected} == expected
     kept = {text_of(cut) for cut in cuts(tmp_path / "o", "train")}
@@ -158,7 +158,7 @@ def test_what_is_broken_is_named_with_its_line(name: str, tmp_path: Path) -> Non
         assert len(cuts(tmp_path / "o", split)) == COUNTS[split]
 
 
-def test_a_missing_part_is_one_line(tree: Tree, tmp_path: Path) -> None:
+def test_missing_part_is_reported_in_one_line(tree: Tree, tmp_path: Path) -> None:
     dev = next(p for p in sorted(tree.folder.rglob("*")) if p.name in ("dev", "dev-other", "dev.tsv", "validated.tsv"))
     shutil.rmtree(dev) if dev.is_dir() else dev.unlink()
     (error,) = run(tree, tmp_path / "o", status=1).splitlines()
@@ -167,7 +167,7 @@ def test_a_missing_part_is_one_line(tree: Tree, tmp_path: Path) -> None:
     assert not list((tmp_path / "o").glob("cuts_*"))
 
 
-def test_a_split_without_a_recording_is_one_line(tree: Tree, tmp_path: Path) -> None:
+def test_split_without_recordings_is_reported_in_one_line(tree: Tree, tmp_path: Path) -> None:
     for path in tree.folder.rglob("*"):
         if path.suffix in (".flac", ".wav", ".sph", ".mp3"):
             path.write_bytes(b"RIFF")
@@ -176,7 +176,7 @@ def test_a_split_without_a_recording_is_one_line(tree: Tree, tmp_path: Path) -> 
     assert not list((tmp_path / "o").glob("cuts_*"))
 
 
-def test_files_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
+def test_wrong_columns_and_line_counts_are_reported(tmp_path: Path) -> None:
     tree, out = TREES["commonvoice"](tmp_path / "voices"), tmp_path / "o"
     table = tree.folder / "dev.tsv"
     lines(table, "client_id\tpath\ttext", "x\ty.mp3\tz")

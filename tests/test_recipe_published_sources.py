@@ -1,4 +1,4 @@
-"""Where the published corpora come from: archives of a server on this machine, or of a folder."""
+"""Sources of the published corpora: archives on a local server or in a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recipes.librispeech.prepare import parse_parts
 
 
 def packed(path: Path, folder: Path, name: str) -> bytes:
-    """A tarball of a folder, links as links."""
+    """Pack a folder into a tarball, links as links, and return its bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as archive:
         archive.add(folder, arcname=name)
@@ -24,7 +24,7 @@ def packed(path: Path, folder: Path, name: str) -> bytes:
 
 
 def archives(name: str, tree: Tree, into: Path) -> dict[str, bytes]:
-    """The archives that a corpus is published as, by their addresses; those of AISHELL's speakers are in its own."""
+    """Return the published archives of a corpus by URL path; AISHELL's holds an archive of each speaker."""
     if name == "librispeech":
         return {
             f"12/{part.name}.tar.gz": packed(into / f"{part.name}.tar.gz", part, f"LibriSpeech/{part.name}")
@@ -50,7 +50,7 @@ def test_archives_are_fetched_once(name: str, tmp_path: Path, monkeypatch: pytes
     without_proxy(monkeypatch)
     tree = TREES[name](tmp_path / "source")
     files = archives(name, tree, tmp_path / "server")
-    if name != "covost2":  # whose speech is had by hand
+    if name != "covost2":  # its audio is downloaded by hand
         tree = replace(tree, words=tree.words[2:])
     with served(files) as server:
         run(tree, tmp_path / "o", "--mirror", server.url)
@@ -68,7 +68,7 @@ def test_archives_are_fetched_once(name: str, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["librispeech", "tedlium", "aishell"])
-def test_a_folder_may_hold_archives(name: str, tmp_path: Path) -> None:
+def test_source_folder_may_hold_archives(name: str, tmp_path: Path) -> None:
     tree = TREES[name](tmp_path / "source")
     archives(name, tree, tmp_path / "packed")
     tree = replace(tree, words=("--source", tmp_path / "packed", *tree.words[2:]))
@@ -77,7 +77,7 @@ def test_a_folder_may_hold_archives(name: str, tmp_path: Path) -> None:
         assert {cut.id for cut in cuts(tmp_path / "o", split)} == set(told)
 
 
-def test_speakers_of_another_source_are_unpacked_anew(tmp_path: Path) -> None:
+def test_unpacked_speakers_of_another_source_are_not_reused(tmp_path: Path) -> None:
     tree = TREES["aishell"](tmp_path / "source")
     archives("aishell", tree, tmp_path / "packed")
     run(tree, tmp_path / "o")
@@ -88,7 +88,7 @@ def test_speakers_of_another_source_are_unpacked_anew(tmp_path: Path) -> None:
     assert error.endswith("/train: is missing")
 
 
-def test_a_broken_download_is_named_to_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_a_broken_download_names_the_file_to_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_proxy(monkeypatch)
     tree = TREES["tedlium"](tmp_path / "source")
     files = {name: content[:-40] for name, content in archives("tedlium", tree, tmp_path / "server").items()}
@@ -98,7 +98,7 @@ def test_a_broken_download_is_named_to_be_removed(tmp_path: Path, monkeypatch: p
     assert output.splitlines()[-1].endswith(f"; if the download is broken, remove {broken} and run this again")
 
 
-def test_a_hostile_archive_writes_nothing(tmp_path: Path) -> None:
+def test_hostile_archive_writes_nothing(tmp_path: Path) -> None:
     tree = TREES["librispeech"](tmp_path / "source")
     archives("librispeech", tree, tmp_path / "packed")
     packed(tmp_path / "packed" / "test-clean.tar.gz", tree.folder / "test-clean", "LibriSpeech/../../test-clean")
@@ -109,7 +109,7 @@ def test_a_hostile_archive_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "o" / "test-clean").exists()
 
 
-def test_what_cannot_be_fetched_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_archives_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_proxy(monkeypatch)
     tree = TREES["librispeech"](tmp_path / "source")
     with served({}) as server:
@@ -122,7 +122,7 @@ def test_what_cannot_be_fetched_is_one_line(tmp_path: Path, monkeypatch: pytest.
     assert error.endswith("holds neither LibriSpeech/test-clean nor test-clean.tar.gz")
 
 
-def test_parts_of_librispeech() -> None:
+def test_librispeech_parts_are_assigned_to_splits() -> None:
     splits = parse_parts("test-clean, train-clean-5,dev-clean-2")
     assert splits == {"train": ["train-clean-5"], "dev": ["dev-clean-2"], "test": ["test-clean"]}
     with pytest.raises(AsrError, match=r"there is no dev-cleen; choose from train-clean-100"):

@@ -1,4 +1,4 @@
-"""What the recipes of published corpora prepare is trained on, from manifests and from shards."""
+"""Training on what the recipes of published corpora prepare, from manifests and from shards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Tree:
 
 
 def small(name: str, tree: Tree, out: Path) -> tuple[Path, list[str]]:
-    """A configuration of the corpus, and what makes two steps on a tiny tree of it."""
+    """Return a configuration of the corpus and the overrides for two steps on a tiny tree of it."""
     config = sorted((CONF / name).glob("*.yaml"))[0]
     changed = [f"data.train={out / 'cuts_train.jsonl.gz'}", f"data.dev={out / 'cuts_dev.jsonl.gz'}"]
     changed += [f"model.encoder.{size}" for size in SMALL] + [f"model.decoder.{size}" for size in SMALL[1:]]
@@ -52,7 +52,7 @@ def test_a_model_is_trained_and_evaluated(name: str, tmp_path: Path) -> None:
 # --- shards -------------------------------------------------------------------------------------------------
 
 
-def test_shards_hold_the_utterances_and_what_is_heard_in_them(tree: Tree, tmp_path: Path) -> None:
+def test_shards_hold_the_same_cuts_and_audio_as_manifests(tree: Tree, tmp_path: Path) -> None:
     out = tmp_path / "o"
     run(tree, out, "--shar", 3)
     assert len(list((out / "shar_train").glob("recording.*.tar"))) == 2
@@ -63,13 +63,13 @@ def test_shards_hold_the_utterances_and_what_is_heard_in_them(tree: Tree, tmp_pa
         for one, other in zip(stored, listed, strict=True):
             assert one.supervisions[0].custom == other.supervisions[0].custom
             heard_N, expected_N = (load_audio(c, c.sampling_rate) for c in (one, other))
-            if tree.language == "fr":  # MP3, of which 16 bits are kept
+            if tree.language == "fr":  # from MP3, stored with 16 bits
                 assert (heard_N - expected_N).abs().max() <= 2**-15
             else:
                 assert heard_N.tolist() == expected_N.tolist()
 
 
-def test_shards_train_as_their_manifest_does(tmp_path: Path) -> None:
+def test_shards_give_the_same_losses_as_their_manifest(tmp_path: Path) -> None:
     tree, out = TREES["tedlium"](tmp_path / "source"), tmp_path / "o"
     run(tree, out, "--shar", 100)
     config, changed = small("tedlium", tree, out)
@@ -83,7 +83,7 @@ def test_shards_train_as_their_manifest_does(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_a_second_run_does_nothing_and_lost_shards_are_noticed(tmp_path: Path) -> None:
+def test_second_run_does_nothing_unless_shards_are_lost(tmp_path: Path) -> None:
     tree, out = TREES["librispeech"](tmp_path / "source"), tmp_path / "o"
     run(tree, out, "--shar", 3)
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.*z")}
@@ -95,9 +95,9 @@ def test_a_second_run_does_nothing_and_lost_shards_are_noticed(tmp_path: Path) -
     assert not list(out.glob(".part-*"))
 
 
-def test_shards_of_a_former_run_do_not_stay(tmp_path: Path) -> None:
+def test_shards_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
     tree, out = TREES["librispeech"](tmp_path / "source"), tmp_path / "o"
     run(tree, out, "--shar", 3)
     (out / "shar_mine").mkdir()
     run(tree, out)
-    assert [path.name for path in out.glob("shar_*")] == ["shar_mine"], "which no recipe made"
+    assert [path.name for path in out.glob("shar_*")] == ["shar_mine"], "no recipe made this folder, so it stays"

@@ -1,4 +1,4 @@
-"""Transcription with small random models: the text of a recording is its own, whatever is decoded beside it."""
+"""Transcription with small random models: a recording's text does not depend on what is decoded with it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def greedy() -> Recognizer:
 
 
 def tokens(found: list[list[Hypothesis]]) -> list[tuple[int, ...]]:
-    """The best tokens of each waveform."""
+    """Return the best tokens of each waveform."""
     return [hypotheses[0].tokens for hypotheses in found]
 
 
@@ -42,7 +42,7 @@ def tokens(found: list[list[Hypothesis]]) -> list[tuple[int, ...]]:
 
 
 @torch.no_grad()
-def test_the_n_best_are_sorted_and_their_scores_are_the_model_s() -> None:
+def test_n_best_are_sorted_by_the_scores_of_the_model() -> None:
     recognizer = Recognizer(small_model(beam_size=4, n_best=3))
     audio_BN, len_B = pad_audio(noises(1.0, 0.5, 0.3))
     for b, hypotheses in enumerate(recognizer.decode(audio_BN, len_B)):
@@ -58,7 +58,7 @@ def test_the_n_best_are_sorted_and_their_scores_are_the_model_s() -> None:
             assert h.score == pytest.approx(total / (len(said) - 1), abs=1e-4)
 
 
-def test_the_language_is_detected_where_it_is_not_given() -> None:
+def test_language_is_detected_unless_given() -> None:
     recognizer = Recognizer(small_model(["en", "es"]))
     audio_BN, len_B = pad_audio(noises(1.0, 0.5, 1.5, 0.1, 0.75, seed=3))
     memory = recognizer.model.encode(audio_BN, len_B)
@@ -71,7 +71,7 @@ def test_the_language_is_detected_where_it_is_not_given() -> None:
     assert [r.language for r in found if isinstance(r, Transcript)] == expected
 
 
-def test_a_language_that_is_given_is_kept() -> None:
+def test_given_language_overrides_detection() -> None:
     recognizer = Recognizer(small_model(["en", "es"]))
     audio = noises(1.0, 0.5, 1.5, 0.1)
     results = {code: list(recognizer.transcribe_sources(sources(audio), language=code)) for code in ("en", "es")}
@@ -87,7 +87,7 @@ def test_a_language_that_is_given_is_kept() -> None:
     assert texts(list(recognizer.transcribe_sources(own, language="es"))) == texts(results["es"])
 
 
-def test_a_language_may_be_given_by_its_english_name() -> None:
+def test_language_may_be_given_by_its_english_name() -> None:
     recognizer = Recognizer(small_model(["de", "nl"]))
     for name, code in (("German", "de"), ("flemish", "nl"), ("nl", "nl")):
         (found,) = recognizer.transcribe_sources(sources(noises(0.5)), language=name)
@@ -95,7 +95,7 @@ def test_a_language_may_be_given_by_its_english_name() -> None:
         assert found.language == code
 
 
-def test_a_source_in_a_language_that_the_model_lacks_fails_alone() -> None:
+def test_source_in_an_unsupported_language_fails_alone() -> None:
     first, second = sources(noises(1.0, 0.5))
     recognizer = Recognizer(small_model(["en", "es"]))
     failed, done = recognizer.transcribe_sources([first._replace(language="xx"), second])
@@ -105,9 +105,9 @@ def test_a_source_in_a_language_that_the_model_lacks_fails_alone() -> None:
     assert isinstance(unknowing, Transcript)
 
 
-def test_a_language_that_the_model_lacks_is_an_error_before_any_work() -> None:
+def test_unsupported_language_is_an_error_before_any_work() -> None:
     def load() -> Opened:
-        raise AssertionError("nothing is to be loaded")
+        raise AssertionError("nothing should be loaded")
 
     recognizer = Recognizer(small_model(["en", "es"]))
     with pytest.raises(AsrError, match="unknown language 'xx': this model knows en, es"):
@@ -121,7 +121,7 @@ def test_ctc_weight_needs_a_ctc_head() -> None:
 
 
 @pytest.mark.parametrize(("weight", "parts"), [(0.0, {"attention"}), (0.3, {"attention", "ctc"}), (1.0, {"ctc"})])
-def test_ctc_takes_its_share(weight: float, parts: set[str]) -> None:
+def test_ctc_weight_interpolates_attention_and_ctc_scores(weight: float, parts: set[str]) -> None:
     recognizer = Recognizer(small_model(ctc_weight=weight, beam_size=3))
     ((best, *_),) = recognizer.decode(*pad_audio(noises(1.0)))
     assert set(best.parts) == {*parts, "allowed"}
@@ -130,7 +130,7 @@ def test_ctc_takes_its_share(weight: float, parts: set[str]) -> None:
     assert best.score == pytest.approx(total / (len(best.tokens) + (not best.truncated)), abs=1e-4)
 
 
-def test_a_text_without_an_end_stops_at_the_cap_and_says_so() -> None:
+def test_text_without_an_end_is_truncated_with_a_warning() -> None:
     parts = small_model(max_tokens_per_s=4)
     parts.tokenizer.suppressed_ids += (parts.tokenizer.eos_id,)  # type: ignore[misc, attr-defined]
     recognizer = Recognizer(parts)
@@ -145,12 +145,12 @@ def test_a_text_without_an_end_stops_at_the_cap_and_says_so() -> None:
     assert result.truncated
 
 
-# --- the same text, alone and in any company ----------------------------------------------------------
+# --- the same text, alone and in any batch ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{}, {"beam_size": 3, "ctc_weight": 0.3}])
 @pytest.mark.parametrize("languages", [(), ("en", "es")])
-def test_padding_and_company_change_no_text(options: dict[str, float], languages: tuple[str, ...]) -> None:
+def test_padding_and_batching_do_not_change_the_text(options: dict[str, float], languages: tuple[str, ...]) -> None:
     recognizer = Recognizer(small_model(languages, **options))
     audio = noises(*LENGTHS_S)
     alone = [tokens(recognizer.decode(*pad_audio([a])))[0] for a in audio]
@@ -166,7 +166,7 @@ def test_padding_and_company_change_no_text(options: dict[str, float], languages
 
 
 @pytest.mark.parametrize("batch_s", [0.01, 2.0, 1000.0])
-def test_the_size_of_batches_changes_no_result(greedy: Recognizer, batch_s: float) -> None:
+def test_batch_size_does_not_change_the_text(greedy: Recognizer, batch_s: float) -> None:
     audio = noises(*LENGTHS_S)
     expected = [text for a in audio for text in texts(list(greedy.transcribe_sources(sources([a]))))]
     assert texts(list(greedy.transcribe_sources(sources(audio), batch_s=batch_s))) == expected
@@ -184,7 +184,7 @@ def files(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_results_stand_in_the_order_of_the_paths(greedy: Recognizer, files: list[Path]) -> None:
+def test_results_are_in_the_order_of_the_paths(greedy: Recognizer, files: list[Path]) -> None:
     results = of_files(greedy, files, batch_s=1.5)
     assert [r.id for r in results] == [str(path) for path in files]
     assert texts(results) == [text for path in files for text in texts([greedy.transcribe(path)])]
@@ -193,7 +193,7 @@ def test_results_stand_in_the_order_of_the_paths(greedy: Recognizer, files: list
     assert all(r.text == r.alternatives[0][0] for r in results if isinstance(r, Transcript))
 
 
-def test_a_bad_file_is_a_failure_and_the_others_come_out_unchanged(
+def test_bad_file_is_a_failure_and_does_not_affect_the_others(
     greedy: Recognizer, files: list[Path], tmp_path: Path
 ) -> None:
     good = of_files(greedy, files)
@@ -206,7 +206,7 @@ def test_a_bad_file_is_a_failure_and_the_others_come_out_unchanged(
     assert [r.reason.startswith(f"{r.id}: ") for r in failed if isinstance(r, Failure)] == [True, True]
 
 
-def test_rate_and_channels_of_a_file_do_not_matter(greedy: Recognizer, tmp_path: Path) -> None:
+def test_sample_rate_and_channels_do_not_change_the_text(greedy: Recognizer, tmp_path: Path) -> None:
     time_N = np.arange(2 * 16000) / 16000
     wave_N = 0.3 * np.sin(2 * np.pi * 440 * time_N) * np.sin(2 * np.pi * 3 * time_N)
     sf.write(tmp_path / "a.wav", wave_N[::2], RATE, subtype="FLOAT")
@@ -221,7 +221,7 @@ def test_rate_and_channels_of_a_file_do_not_matter(greedy: Recognizer, tmp_path:
 # --- pools --------------------------------------------------------------------------------------------
 
 
-def test_only_a_pool_of_audio_is_loaded_at_a_time(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_pool_of_audio_is_loaded_ahead(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     audio = noises(*LENGTHS_S)
     expected = texts(list(greedy.transcribe_sources(sources(audio))))
     loaded: list[int] = []
@@ -234,16 +234,14 @@ def test_only_a_pool_of_audio_is_loaded_at_a_time(greedy: Recognizer, monkeypatc
     monkeypatch.setattr(parallel, "WORKERS", 1)
     results = greedy.transcribe_sources([Source(str(i), partial(load, i)) for i in range(len(audio))])
     found = [next(results)]
-    assert loaded in ([0, 1], [0, 1, 2])  # 1.5 s and 1.5 s: the first pool, and the one that waits
+    assert loaded in ([0, 1], [0, 1, 2])  # 1.5 s each: the first pool, and the one that waits
     found += results
     assert loaded == list(range(len(audio)))
     assert [r.id for r in found] == [str(i) for i in range(len(audio))]
     assert texts(found) == expected
 
 
-def test_sources_that_are_made_when_asked_for_are_not_all_made_at_once(
-    greedy: Recognizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lazy_sources_are_not_all_created_at_once(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     class Made(list[Source]):
         made = 0
 
@@ -258,11 +256,11 @@ def test_sources_that_are_made_when_asked_for_are_not_all_made_at_once(
     results = greedy.transcribe_sources(todo, on_done=lambda *seconds: told.append(seconds))
     first = next(results)
     assert todo.made < 9
-    assert told[0][1] == pytest.approx(9.0), "how many there are is known from the start"
+    assert told[0][1] == pytest.approx(9.0), "the number of sources is known from the start"
     assert [r.id for r in [first, *results]] == [str(i) for i in range(9)]
 
 
-def test_what_came_first_is_done_first_and_kept_at_ctrl_c(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_result_is_yielded_before_ctrl_c(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     decode, calls = BatchDecoder.__call__, iter(range(100))
 
     def interrupted(self: BatchDecoder, *args: Any, **options: Any) -> Any:
@@ -277,10 +275,10 @@ def test_what_came_first_is_done_first_and_kept_at_ctrl_c(greedy: Recognizer, mo
     assert isinstance(first, Transcript)
     assert (first.id, first.complete) == ("0", True)
     with pytest.raises(KeyboardInterrupt):
-        list(results)  # of the third, what its thread has made of it by then
+        list(results)  # the third may or may not be finished by then
 
 
-def test_what_cannot_be_read_is_told_of_at_once(greedy: Recognizer) -> None:
+def test_unreadable_source_is_reported_before_all_are_opened(greedy: Recognizer) -> None:
     opened = []
 
     def missing(number: int) -> Opened:
@@ -293,13 +291,13 @@ def test_what_cannot_be_read_is_told_of_at_once(greedy: Recognizer) -> None:
     assert [f.id for f in failed] == [str(i) for i in range(1, 100)]
 
 
-def test_a_silent_part_of_a_recording_has_no_text_of_its_own_failing(greedy: Recognizer) -> None:
+def test_silent_recording_gives_a_transcript(greedy: Recognizer) -> None:
     silence = Source("quiet", lambda: Opened([torch.zeros(8000)], 1.0))
     (found,) = greedy.transcribe_sources([silence])
     assert isinstance(found, Transcript)
 
 
-def test_progress_ends_at_the_whole(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_ends_at_the_total_duration(greedy: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     def bad() -> Opened:
         raise DataError("unreadable")
 
@@ -318,10 +316,10 @@ def test_progress_ends_at_the_whole(greedy: Recognizer, monkeypatch: pytest.Monk
     assert done == sorted(done)
     assert told[-1] == (pytest.approx(sum(LENGTHS_S)), pytest.approx(sum(LENGTHS_S)))
     assert all(total >= seconds - 1e-6 for seconds, total in told)
-    assert told[0][1] == pytest.approx(1.5 / 2 * (len(LENGTHS_S) + 1))  # estimated from the two that are loaded
+    assert told[0][1] == pytest.approx(1.5 / 2 * (len(LENGTHS_S) + 1))  # estimated from the two loaded so far
 
 
-def test_a_recording_without_a_sample_has_no_text(greedy: Recognizer) -> None:
+def test_recording_without_samples_has_no_text(greedy: Recognizer) -> None:
     (audio,) = noises(1.0, seed=2)
     expected = texts(list(greedy.transcribe_sources(sources([audio]))))
     assert expected != [""]
@@ -330,11 +328,11 @@ def test_a_recording_without_a_sample_has_no_text(greedy: Recognizer) -> None:
         assert texts(list(found)) == [*(expected if around else []), ""]
 
 
-def test_nothing_gives_nothing(greedy: Recognizer) -> None:
+def test_no_files_give_no_results(greedy: Recognizer) -> None:
     assert of_files(greedy, []) == []
 
 
-def test_one_file_is_one_transcript_and_a_bad_one_an_error(greedy: Recognizer, tmp_path: Path) -> None:
+def test_transcribe_returns_a_transcript_or_raises(greedy: Recognizer, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     sf.write(path, noises(0.5)[0].numpy(), RATE, subtype="FLOAT")
     assert greedy.transcribe(path).duration_s == pytest.approx(0.5)

@@ -1,4 +1,4 @@
-"""Long recordings in windows, windows in batches: nothing is lost, nothing is too long."""
+"""Long recordings cut into windows, windows put into batches: nothing is lost, nothing is too long."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asr.windows import QuietWindows
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
 
 
-def test_a_long_recording_is_the_sum_of_its_windows() -> None:
+def test_text_of_a_long_recording_joins_those_of_its_windows() -> None:
     recognizer = Recognizer(small_model(window_s=1.0, beam_size=2, n_best=2))
     (audio_N,) = noises(3.7)
     windows = [window.samples_N for window in QuietWindows(RATE, 1.0)([audio_N])]
@@ -32,7 +32,7 @@ def test_a_long_recording_is_the_sum_of_its_windows() -> None:
     assert whole.alternatives == ()
 
 
-def test_a_recording_is_in_the_language_of_its_first_window() -> None:
+def test_recording_has_the_language_of_its_first_window() -> None:
     recognizer = Recognizer(small_model(["en", "es"], window_s=0.3, cut_s=0.3))
     long_N, short_N = noises(3.7, 0.2)
     windows = [window.samples_N for window in QuietWindows(RATE, 0.3)([long_N])]
@@ -48,7 +48,7 @@ def test_a_recording_is_in_the_language_of_its_first_window() -> None:
 
 
 def lengths_encoded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The samples of every window that the model is given from now on."""
+    """Return a list that collects the number of samples of every window encoded from now on."""
     seen: list[int] = []
     encode: Callable[[Tensor, Tensor], object] = recognizer.model.encode
     monkeypatch.setattr(
@@ -57,7 +57,7 @@ def lengths_encoded(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> 
     return seen
 
 
-def test_what_fits_a_window_is_decoded_whole_and_the_rest_cut_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audio_that_fits_a_window_is_not_cut_and_longer_audio_is(monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer = Recognizer(small_model(window_s=2.0, cut_s=0.5))
     seen = lengths_encoded(recognizer, monkeypatch)
     texts(list(recognizer.transcribe_sources(sources(noises(1.9)))))
@@ -68,7 +68,7 @@ def test_what_fits_a_window_is_decoded_whole_and_the_rest_cut_shorter(monkeypatc
     assert max(seen) <= 0.5 * RATE
 
 
-def test_no_window_is_longer_than_the_front_end_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_are_no_longer_than_that_of_the_front_end(monkeypatch: pytest.MonkeyPatch) -> None:
     features = WhisperFeaturesConfig(sample_rate_hz=RATE, n_mels=20, window_s=2.0)
     encoder = {"padding": "keep", "subsampling": {"factor": 2}}
     recognizer = Recognizer(small_model(features=features, encoder=encoder, window_s=30.0))
@@ -79,7 +79,7 @@ def test_no_window_is_longer_than_the_front_end_s_own(monkeypatch: pytest.Monkey
 
 
 @given(lengths=st.lists(st.integers(0, 500), max_size=40), most=st.integers(1, 2000))
-def test_batches_hold_every_index_once_and_keep_the_budget(lengths: list[int], most: int) -> None:
+def test_batches_hold_every_index_once_within_the_budget(lengths: list[int], most: int) -> None:
     batches = list(batches_by_length(lengths, most))
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:

@@ -17,7 +17,7 @@ LENGTHS = [3, 7, 0, 1, 7]
 
 
 @pytest.mark.parametrize("placed", [PreNorm, PostNorm, Stacked])
-def test_a_layer_is_the_lstm_of_each_utterance_alone(placed: type[PreNorm | PostNorm | Stacked]) -> None:
+def test_recurrent_layer_equals_an_lstm_on_each_utterance(placed: type[PreNorm | PostNorm | Stacked]) -> None:
     torch.manual_seed(0)
     layer = RecurrentLayer(DIM, partial(placed, nn.LayerNorm), 0.1).eval()
     alone = nn.LSTM(DIM, DIM // 2, bidirectional=True)

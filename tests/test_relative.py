@@ -1,4 +1,4 @@
-"""Positions that attention is told: against plain loops over pairs, and that distance alone counts."""
+"""Relative positions in attention: against plain loops over pairs, and that only the distance counts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from asr.model.position import SinusoidalPosition, sinusoids
 from asr.model.relative import Rotary, Shaw, TransformerXL, by_distance, by_key
 
 DIM, HEADS, CLIP = 12, 3, 2
-SIZES = [(1, 1, 0), (5, 5, 0), (1, 6, 5), (3, 7, 4), (4, 9, 2)]  # queries, keys, how many of these before the first
+SIZES = [(1, 1, 0), (5, 5, 0), (1, 6, 5), (3, 7, 4), (4, 9, 2)]  # queries, keys, keys before the first query
 
 
 def form_of(kind: str) -> Form:
-    """A form whose weights are all of the same order."""
+    """Return a form whose weights are all of the same magnitude."""
     torch.manual_seed(3)
     form = {"shaw": lambda: Shaw(DIM, HEADS, CLIP), "xl": lambda: TransformerXL(DIM, HEADS), "rotary": Rotary}[kind]()
     for weight in form.parameters():
@@ -29,7 +29,7 @@ def form_of(kind: str) -> Form:
 
 
 def drawn(L: int, T: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Queries, keys, values and log-weights of two sequences."""
+    """Draw queries, keys, values and log-weights of two sequences."""
     draw = torch.Generator().manual_seed(L + T)
     q, k, v = (torch.randn(2, HEADS, n, DIM // HEADS, generator=draw, dtype=torch.double) for n in (L, T, T))
     return q, k, v, torch.randn(2, 1, 1, T, generator=draw, dtype=torch.double)
@@ -41,12 +41,12 @@ def softmax(scores: list[float]) -> list[float]:
 
 
 def met(form: Form, q: Tensor, k: Tensor, v: Tensor, weight: Tensor | None, past: int = 0) -> Tensor:
-    """The output of a form."""
+    """Return the output of a form."""
     return form(fused, form.place(q, past), form.place(k), v, weight, past)[0]
 
 
 @pytest.mark.parametrize(("L", "T", "past"), SIZES)
-def test_shaw_is_the_loop_over_pairs(L: int, T: int, past: int) -> None:
+def test_shaw_equals_a_loop_over_pairs(L: int, T: int, past: int) -> None:
     form, (q, k, v, weight) = form_of("shaw"), drawn(L, T)
     assert isinstance(form, Shaw)
     got = met(form, q, k, v, weight, past)
@@ -62,7 +62,7 @@ def test_shaw_is_the_loop_over_pairs(L: int, T: int, past: int) -> None:
 
 
 @pytest.mark.parametrize(("L", "T", "past"), SIZES)
-def test_transformer_xl_is_the_loop_over_pairs(L: int, T: int, past: int) -> None:
+def test_transformer_xl_equals_a_loop_over_pairs(L: int, T: int, past: int) -> None:
     form, (q, k, v, weight) = form_of("xl"), drawn(L, T)
     assert isinstance(form, TransformerXL)
     got = met(form, q, k, v, weight, past)
@@ -80,7 +80,7 @@ def test_transformer_xl_is_the_loop_over_pairs(L: int, T: int, past: int) -> Non
         torch.testing.assert_close(got[b, h, i], expected, atol=1e-5, rtol=0)
 
 
-def test_rotary_turns_complex_numbers() -> None:
+def test_rotary_rotates_complex_numbers() -> None:
     x_TK = torch.randn(7, 6, dtype=torch.double)
     got_TK = Rotary().place(x_TK[None, None], first=4)[0, 0]
     for t, x in itertools.product(range(7), range(3)):
@@ -89,7 +89,7 @@ def test_rotary_turns_complex_numbers() -> None:
 
 
 def scores_of_equals(form: Form, T: int = 9) -> Tensor:
-    """Scores (H, T, T), but for a constant of each row, where all queries are alike and all keys are."""
+    """Return scores (H, T, T), up to a constant per row, of identical queries and identical keys."""
     draw = torch.Generator().manual_seed(1)
     q, k = (torch.randn(1, HEADS, 1, DIM // HEADS, generator=draw).expand(-1, -1, T, -1) for _ in range(2))
     _, attention_BHTT = form(explicit, form.place(q), form.place(k), torch.zeros_like(k), None)
@@ -99,13 +99,13 @@ def scores_of_equals(form: Form, T: int = 9) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", ["shaw", "xl", "rotary"])
-def test_the_score_of_two_places_depends_on_their_distance_alone(kind: str) -> None:
+def test_score_of_two_positions_depends_only_on_their_distance(kind: str) -> None:
     score_HTT = scores_of_equals(form_of(kind).float())
-    assert score_HTT[:, 0].std(1).min() > 0.01, "distances that are all alike prove nothing"
+    assert score_HTT[:, 0].std(1).min() > 0.01, "scores that ignore the distance prove nothing"
     torch.testing.assert_close(score_HTT[:, 1:, 1:], score_HTT[:, :-1, :-1], atol=2e-4, rtol=0)
 
 
-def test_with_added_positions_the_score_depends_on_the_places_themselves() -> None:
+def test_score_with_added_positions_depends_on_absolute_positions() -> None:
     class Added(Form):
         def place(self, x_BHTK: Tensor, first: int = 0) -> Tensor:
             return split_heads(SinusoidalPosition(DIM)(x_BHTK.transpose(1, 2).flatten(2), first), HEADS)
@@ -114,7 +114,7 @@ def test_with_added_positions_the_score_depends_on_the_places_themselves() -> No
     assert (score_HTT[:, 1:, 1:] - score_HTT[:, :-1, :-1]).abs().max() > 0.01
 
 
-def test_distances_beyond_the_clip_are_alike() -> None:
+def test_distances_beyond_the_clip_score_alike() -> None:
     score_HT = scores_of_equals(form_of("shaw").float())[:, 0]
     torch.testing.assert_close(score_HT[:, CLIP:], score_HT[:, CLIP : CLIP + 1].expand(-1, 9 - CLIP))
     assert (score_HT[:, CLIP] - score_HT[:, CLIP - 1]).abs().min() > 1e-3
@@ -129,18 +129,18 @@ def test_scores_by_distance_and_by_key_are_the_same_numbers(L: int, T: int) -> N
     back = by_distance(found)
     assert torch.equal(by_key(back), found)
     assert back.count_nonzero() == found.count_nonzero()
-    assert found.untyped_storage().data_ptr() == x_BHLR.untyped_storage().data_ptr(), "nothing is copied"
+    assert found.untyped_storage().data_ptr() == x_BHLR.untyped_storage().data_ptr(), "found must be a view, not a copy"
 
 
 @pytest.mark.parametrize("kind", ["shaw", "xl", "rotary"])
-def test_a_shifted_sequence_gives_the_same(kind: str) -> None:
+def test_attention_of_the_last_queries_equals_that_of_the_whole(kind: str) -> None:
     form, (q, k, v, _) = form_of(kind), drawn(6, 6)
     whole = met(form, q, k, v, causal(6, q.device))
     tail = form(fused, form.place(q[:, :, 4:], 4), form.place(k), v, causal(2, q.device, 4), 4)[0]
     torch.testing.assert_close(tail, whole[:, :, 4:])
 
 
-def test_sinusoids_are_those_of_the_paper() -> None:
+def test_sinusoids_equal_their_formula() -> None:
     table_TD = sinusoids(5, 8)
     for t, x in itertools.product(range(5), range(4)):
         angle = t * 10_000 ** (-x / 3)

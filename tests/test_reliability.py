@@ -1,4 +1,4 @@
-"""The checks of `make reliability` see what they are there for."""
+"""The checks of `make reliability` detect the faults that they look for."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def run(folder: Path, rows: list[Row]) -> Path:
     ("rows", "found"),
     [
         (WHOLE, []),
-        ([WHOLE[0], WHOLE[0], *WHOLE[1:]], []),  # done again after a kill, to the last bit
+        ([WHOLE[0], WHOLE[0], *WHOLE[1:]], []),  # repeated after a kill, bitwise identical
         ([WHOLE[0], WHOLE[2]], ["batch (0, 1): not as", "utterance c: lost in epoch 0"]),
         ([*WHOLE, (3, 1, "0x1p3", ["a"])], ["batch (0, 3): not as", "utterance a: 2 times in epoch 1"]),
         ([*WHOLE, (2, 1, "0x1p3", ["c", "a", "b"])], ["done again, it came out differently", "not as", *DOUBLED]),
     ],
 )
-def test_utterances_lost_or_doubled_are_seen(tmp_path: Path, rows: list[Row], found: list[str]) -> None:
+def test_lost_and_repeated_utterances_are_detected(tmp_path: Path, rows: list[Row], found: list[str]) -> None:
     problems = checks.wrong_steps(run(tmp_path / "out", rows), run(tmp_path / "whole", WHOLE))
     assert len(problems) == len(found)
     assert all(any(text in problem for problem in problems) for text in found)
 
 
-def test_files_that_are_torn_and_temporaries_are_seen(tmp_path: Path) -> None:
+def test_torn_and_temporary_files_are_detected(tmp_path: Path) -> None:
     state = tmp_path / "states" / "step-0000001.safetensors"
     save_state(state, {"weight": torch.ones(100)})
     (tmp_path / "run.json").write_text('{"steps": 1}\n')
@@ -63,7 +63,7 @@ def test_files_that_are_torn_and_temporaries_are_seen(tmp_path: Path) -> None:
     assert len(checks.leftovers(tmp_path)) == 2
 
 
-def test_tracebacks_and_lines_that_are_missing_are_seen(tmp_path: Path) -> None:
+def test_tracebacks_and_missing_lines_are_detected(tmp_path: Path) -> None:
     told = 'asr: one\nTraceback (most recent call last):\n  File "x.py", line 1\n    y\nValueError: no\nasr: two\n'
     assert checks.tracebacks(told) == ["traceback: ValueError: no"]
     assert checks.tracebacks("asr: one\nTraceback (most recent call last):\n  File") == ["traceback: cut off"]
@@ -77,7 +77,7 @@ def test_tracebacks_and_lines_that_are_missing_are_seen(tmp_path: Path) -> None:
 
 
 class Writer:
-    """Something to kill: writes three files, a line of each at a time."""
+    """A job to kill: it writes three files, one after the other."""
 
     name, logs = "writer", ()
 
@@ -92,7 +92,7 @@ class Writer:
         return [name for name in os.listdir(whole) if not (out / name).exists()]
 
 
-def test_a_command_is_killed_at_the_step_of_writing_that_was_asked_for(tmp_path: Path) -> None:
+def test_command_is_killed_at_the_requested_write(tmp_path: Path) -> None:
     job = Writer()
     assert kills.uninterrupted(job, tmp_path / "whole").steps == {"files": 4}  # a folder and three files
     out = tmp_path / "out"
@@ -103,14 +103,14 @@ def test_a_command_is_killed_at_the_step_of_writing_that_was_asked_for(tmp_path:
     assert job.problems(out, tmp_path / "whole") != []
 
 
-def test_a_disk_that_is_full_must_be_one_line_that_names_the_file(tmp_path: Path) -> None:
+def test_full_disk_must_be_reported_in_one_line_with_the_file(tmp_path: Path) -> None:
     job, line = Writer(), f"asr: {tmp_path}/x: No space left on device\n"
     assert disk.one_line(job, 2, line, tmp_path) == []
     for status, told in ((0, line), (-9, line), (2, ""), (2, line * 2), (2, "asr: No space left on device\n")):
         assert len(disk.one_line(job, status, told, tmp_path)) == 1
 
 
-def test_every_mutation_but_one_changes_a_file() -> None:
+def test_every_mutation_but_one_changes_the_data() -> None:
     data = bytes(range(256)) * 40
     same = {name for name, change in MUTATIONS.items() if change(data, random.Random(name)) == data}
     assert same == {"misnamed"}
