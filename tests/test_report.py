@@ -1,4 +1,4 @@
-"""`asr report`: what stands in the page, what it refuses, and what it leaves behind."""
+"""`asr report`: the contents of the page, what is refused, and what is left behind."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Page(HTMLParser):
 
     @property
     def media(self) -> dict[tuple[int, str], bytes]:
-        """What can be heard and seen, by the utterance's number and kind."""
+        """Audio and pictures by utterance number and kind."""
         return {
             (int(a["data-of"]), str(a["data-kind"])): base64.b64decode(text.partition(",")[2])
             for a, text in self.raw
@@ -83,7 +83,7 @@ def report(*words: object, folder: Path) -> Page:
     return Page(folder / "report.html")
 
 
-def test_figures_are_those_of_the_score(files: list[Path], tmp_path: Path) -> None:
+def test_figures_equal_those_of_asr_score(files: list[Path], tmp_path: Path) -> None:
     options = ("--metric", "wer,cer,bleu", "--normalizer", "basic", "--breakdown", "length")
     page = report(*files, *options, folder=tmp_path / "r")
     found = json.loads(asr("score", *files, *options, "--json").out)
@@ -115,7 +115,7 @@ TOKENS = st.lists(st.sampled_from(["a", "b", "cd", "ü", "</script>"]), max_size
 
 @settings(max_examples=100)
 @given(reference=TOKENS, said=TOKENS)
-def test_runs_and_reference_tell_the_whole_alignment(reference: list[str], said: list[str]) -> None:
+def test_alignment_runs_and_reference_restore_the_hypothesis(reference: list[str], said: list[str]) -> None:
     rest, told = list(reference), []
     for mark, what in runs(align(" ".join(reference), " ".join(said)), " "):
         tokens = what.split(" ") if isinstance(what, str) else []
@@ -124,7 +124,7 @@ def test_runs_and_reference_tell_the_whole_alignment(reference: list[str], said:
     assert (told, rest) == (said, [])
 
 
-def test_utterances_have_the_counts_of_the_score(files: list[Path], tmp_path: Path) -> None:
+def test_counts_of_utterances_match_their_alignments(files: list[Path], tmp_path: Path) -> None:
     page = report(*files, folder=tmp_path / "r")
     rows = {row["id"]: row for row in page.data("lines")}
     assert list(rows) == list(REFS)
@@ -137,7 +137,7 @@ def test_utterances_have_the_counts_of_the_score(files: list[Path], tmp_path: Pa
             assert counts == [told[mark] for mark in "=SDI"]
 
 
-def test_characters_are_aligned_where_cer_comes_first(tmp_path: Path) -> None:
+def test_characters_are_aligned_if_cer_comes_first(tmp_path: Path) -> None:
     ref, hyp = lines(tmp_path / "ref.jsonl", {"u": "今天 很好"}), lines(tmp_path / "hyp.jsonl", {"u": "今天很子吧"})
     page = report(ref, hyp, "--metric", "cer,wer", folder=tmp_path / "r")
     assert page.data("data")["unit"] == "character"
@@ -150,7 +150,7 @@ def test_characters_are_aligned_where_cer_comes_first(tmp_path: Path) -> None:
     assert "1-5 characters" in page.text
 
 
-def test_tokens_of_mixed_text_are_aligned_apart(tmp_path: Path) -> None:
+def test_mixed_tokens_are_aligned_if_the_mixed_rate_comes_first(tmp_path: Path) -> None:
     ref, hyp = lines(tmp_path / "ref.jsonl", {"u": "你好 hello"}), lines(tmp_path / "hyp.jsonl", {"u": "你们 hollow"})
     page = report(ref, hyp, "--metric", "mixed,wer", folder=tmp_path / "r")
     assert page.data("data")["unit"] == "token"
@@ -159,7 +159,7 @@ def test_tokens_of_mixed_text_are_aligned_apart(tmp_path: Path) -> None:
     assert "MIXED by length of the reference" in page.text
 
 
-def test_a_page_without_rates_is_aligned_by_words(files: list[Path], tmp_path: Path) -> None:
+def test_words_are_aligned_on_a_page_without_error_rates(files: list[Path], tmp_path: Path) -> None:
     page = report(*files, "--metric", "bleu", folder=tmp_path / "r")
     assert page.data("lines")[1]["hyps"] == [[["=", 2]], [["=", 1], ["S", "knight"]]]
     assert "bootstrap by utterance, 1,000 resamples of BLEU" in page.text
@@ -167,7 +167,7 @@ def test_a_page_without_rates_is_aligned_by_words(files: list[Path], tmp_path: P
     assert "BLEU by length of the reference" in page.text
 
 
-def test_nothing_but_the_page_is_needed(files: list[Path], tmp_path: Path) -> None:
+def test_page_is_self_contained(files: list[Path], tmp_path: Path) -> None:
     page = report(*files, folder=tmp_path / "r")
     assert list((tmp_path / "r").iterdir()) == [tmp_path / "r" / "report.html"]
     for tag, attributes in page.tags:
@@ -192,7 +192,7 @@ def test_nothing_but_the_page_is_needed(files: list[Path], tmp_path: Path) -> No
     }
 
 
-def test_hostile_texts_make_no_element(files: list[Path], tmp_path: Path) -> None:
+def test_hostile_texts_create_no_elements(files: list[Path], tmp_path: Path) -> None:
     nasty = "</script><img src=x onerror=y> <!-- <script> {{7*7}} ]]> &lt; \u2028 '\" \ud800"
     texts = {f"{nasty} {number}": f"{nasty} {text}" for number, text in enumerate(("one", "two"))}
     ref = lines(tmp_path / "<b>ref.jsonl", texts)
@@ -205,13 +205,13 @@ def test_hostile_texts_make_no_element(files: list[Path], tmp_path: Path) -> Non
     assert json.loads(script_json(nasty)) == nasty
 
 
-def test_of_many_utterances_the_worst_are_shown(files: list[Path], tmp_path: Path) -> None:
+def test_only_the_worst_utterances_are_shown(files: list[Path], tmp_path: Path) -> None:
     page = report(*files, "--utterances", 2, folder=tmp_path / "r")
     assert [row["id"] for row in page.data("lines")] == ["a/1", "a/2"]
     assert "The 2 with most errors, of 4." in page.text
 
 
-def test_a_page_takes_the_place_of_a_page_alone(files: list[Path], tmp_path: Path) -> None:
+def test_only_an_earlier_report_is_overwritten(files: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "r"
     first = report(*files[:2], folder=folder).text
     assert report(*files, folder=folder).text != first
@@ -224,7 +224,7 @@ def test_a_page_takes_the_place_of_a_page_alone(files: list[Path], tmp_path: Pat
     assert (folder / "report.html").read_text() == "<html>my own report of the year</html>"
 
 
-def test_a_mistake_leaves_no_page(files: list[Path], tmp_path: Path) -> None:
+def test_failed_report_leaves_no_page(files: list[Path], tmp_path: Path) -> None:
     files[1].write_text('{"id": "a/1", "text": "x"}\n')
     done = asr("report", *files, "--out", tmp_path / "r")
     assert (done.status, len(done.err)) == (2, 1)
@@ -232,7 +232,7 @@ def test_a_mistake_leaves_no_page(files: list[Path], tmp_path: Path) -> None:
     assert list((tmp_path / "r").iterdir()) == []
 
 
-# --- what can be heard and seen -----------------------------------------------------------------------
+# --- audio and pictures -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def audio(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_worst_get_audio_and_pictures(files: list[Path], audio: Path, tmp_path: Path) -> None:
+def test_worst_utterances_get_audio_and_pictures(files: list[Path], audio: Path, tmp_path: Path) -> None:
     folder = tmp_path / "r"
     done = asr("report", *files, "--audio", audio, "--out", folder)
     assert (done.status, done.out) == (1, f"{folder}/report.html\n")
@@ -265,7 +265,7 @@ def test_the_worst_get_audio_and_pictures(files: list[Path], audio: Path, tmp_pa
     assert {number for number, _ in few.media} == {0}
 
 
-def test_cuts_name_their_own_audio(files: list[Path], audio: Path, tmp_path: Path) -> None:
+def test_audio_is_found_through_cuts(files: list[Path], audio: Path, tmp_path: Path) -> None:
     cuts = tmp_path / "cuts.jsonl.gz"
     recordings = [Recording.from_file(audio / "a" / f"{n}.wav", recording_id=f"a/{n}") for n in (1, 2, 4)]
     CutSet.from_cuts(recording.to_cut().with_id(recording.id) for recording in recordings).to_file(cuts)
@@ -289,13 +289,15 @@ def test_pictures_are_found_by_id(files: list[Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("id", ["../secret", "/etc/hostname", "..", ""])
-def test_an_id_names_nothing_outside_the_folder(tmp_path: Path, id: str) -> None:
+def test_id_cannot_name_a_picture_outside_the_folder(tmp_path: Path, id: str) -> None:
     (tmp_path / "in").mkdir()
     Image.new("RGB", (1, 1)).save(tmp_path / "secret.png")
     assert list(media.pictures_in(tmp_path / "in")(id)) == []
 
 
-def test_media_are_bounded(files: list[Path], audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_total_size_of_media_is_limited(
+    files: list[Path], audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(media, "MOST_BYTES", 100_000)
     said: list[str] = []
     path = write_report(files[0], files[1:], ScoreOptions(), tmp_path / "r", audio=audio, failed=said.append)
@@ -303,7 +305,7 @@ def test_media_are_bounded(files: list[Path], audio: Path, tmp_path: Path, monke
     assert said[-1].startswith("audio and pictures fill 0 MiB after ")
 
 
-def test_a_folder_that_is_not_there_is_one_line(files: list[Path], tmp_path: Path) -> None:
+def test_missing_folder_is_reported_in_one_line(files: list[Path], tmp_path: Path) -> None:
     done = asr("report", *files, "--images", tmp_path / "none", "--out", tmp_path / "r")
     assert (done.status, done.err) == (2, [f"asr: {tmp_path}/none: there is no such folder"])
 

@@ -1,4 +1,4 @@
-"""The page of `asr report` as a person uses it: in a browser, opened from disk."""
+"""The page of `asr report` as people use it: in a browser, opened from disk."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def window() -> Iterator[Browser]:
 
 
 def written(folder: Path, texts: list[dict[str, str]], options: ScoreOptions | None = None, **more: Any) -> Path:
-    """The page of references and of what each system made of them."""
+    """Write the page for references and system outputs, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, of_system in enumerate(texts):
@@ -86,7 +86,7 @@ def sorted_by(window: Browser, key: str) -> list[str]:
     return ids(window)
 
 
-def test_it_sorts(window: Browser, page: Path) -> None:
+def test_rows_are_sorted_by_clicking_column_heads(window: Browser, page: Path) -> None:
     window.open(page)
     assert ids(window) == ["utt-2", "utt-10", "he", "utt-1"]
     assert window.one("[data-sort=errors]").find_element("xpath", "..").get_attribute("aria-sort") == "descending"
@@ -99,13 +99,13 @@ def test_it_sorts(window: Browser, page: Path) -> None:
     assert window.complaints() == []
 
 
-def test_it_searches_and_filters(window: Browser, page: Path) -> None:
+def test_search_and_filters_select_rows(window: Browser, page: Path) -> None:
     window.open(page)
     found = window.one("#found")
     assert found.text == "4 of 4 utterances"
     window.one("#errors").click()
     window.until(lambda: found.text == "3 of 4 utterances")
-    window.one("#search").send_keys("CARS")  # only a system said so
+    window.one("#search").send_keys("CARS")  # occurs only in a system's text
     window.until(lambda: ids(window) == ["utt-10"])
     window.one("#search").send_keys(Keys.CONTROL, "a", Keys.DELETE)
     window.one("#system").send_keys("B")
@@ -142,7 +142,7 @@ def test_each_system_is_aligned_under_the_same_reference(window: Browser, page: 
     )
 
 
-def test_hebrew_runs_from_right_to_left(window: Browser, page: Path) -> None:
+def test_hebrew_runs_right_to_left(window: Browser, page: Path) -> None:
     window.open(page)
     boxes = window.run(
         """
@@ -155,7 +155,7 @@ def test_hebrew_runs_from_right_to_left(window: Browser, page: Path) -> None:
     assert len(boxes) == 5
 
 
-def test_it_plays_and_shows(window: Browser, page: Path) -> None:
+def test_audio_is_played_and_pictures_are_shown(window: Browser, page: Path) -> None:
     window.open(page)
     window.one('[aria-label="Play utt-10"]').click()
     window.until(
@@ -173,14 +173,14 @@ def test_it_plays_and_shows(window: Browser, page: Path) -> None:
     assert window.complaints() == []
 
 
-def test_only_the_page_itself_is_asked_for(window: Browser, page: Path) -> None:
+def test_only_the_page_itself_is_requested(window: Browser, page: Path) -> None:
     window.open(page)
     window.one('[aria-label="Play utt-10"]').click()
     window.until(lambda: window.run('return document.getElementById("audio").currentTime') > 0)
     asked = window.requests()
     assert asked[0] == page.as_uri()
-    assert all(url.startswith("data:") for url in asked[1:]), asked  # the browser's own buttons are such, too
-    # What a page could do that had slipped through: the policy forbids it.
+    assert all(url.startswith("data:") for url in asked[1:]), asked  # the browser's own buttons are data URLs, too
+    # The policy blocks what injected elements could load or run.
     window.run('document.body.append(Object.assign(new Image(), {src: "file:///x.png"}))')
     window.run('document.body.append(Object.assign(document.createElement("script"), {textContent: "window.ran = 1"}))')
     assert window.run("return window.ran") is None
@@ -197,11 +197,11 @@ HOSTILE = {
     "words": " ".join(["word"] * 20_000),
     "surrogate": "lone \ud800 half",
 }
-# What is right in one place or the other, so that all of it shows as an error, too.
+# Changed, so that the texts appear as errors, too.
 TURNED = {id: f"{{{{7*7}}}} {text} ]]> \\u003c" for id, text in HOSTILE.items()}
 
 
-def test_hostile_texts_are_texts(window: Browser, folder: Path) -> None:
+def test_hostile_texts_are_shown_as_plain_text(window: Browser, folder: Path) -> None:
     options = ScoreOptions(metrics=["wer"], breakdown=["speaker"], confusions=20)
     window.open(written(folder / "<img src=x onerror=window.ran=1>", [HOSTILE, TURNED], options))
     shown = window.run('return document.querySelector("main").textContent')
@@ -223,7 +223,7 @@ def test_hostile_texts_are_texts(window: Browser, folder: Path) -> None:
     assert window.complaints() == []
 
 
-def test_long_texts_are_shortened_and_can_be_seen_whole(window: Browser, folder: Path) -> None:
+def test_long_texts_are_shortened_and_can_be_expanded(window: Browser, folder: Path) -> None:
     pair = {id: HOSTILE[id] for id in ("words", "letter")}
     window.open(written(folder / "longest", [pair, {id: f"{text} oh" for id, text in pair.items()}]))
     columns = 'return document.querySelectorAll("#rows .column").length'
@@ -238,7 +238,7 @@ def test_long_texts_are_shortened_and_can_be_seen_whole(window: Browser, folder:
     assert window.run("return document.activeElement.ariaExpanded") == "true"
 
 
-def test_twenty_thousand_rows_stand_in_a_few(window: Browser, long_page: Path) -> None:
+def test_only_visible_rows_of_twenty_thousand_are_rendered(window: Browser, long_page: Path) -> None:
     window.open(long_page, height=900)
     assert window.one("#grid").get_attribute("aria-rowcount") == str(LONG + 1)
     window.one("[data-sort=id]").click()
@@ -251,7 +251,7 @@ def test_twenty_thousand_rows_stand_in_a_few(window: Browser, long_page: Path) -
         assert here == list(range(here[0], here[0] + len(here)))
         assert len(here) < 60
         box = window.run("return document.querySelector('#rows').children[0].getBoundingClientRect().top")
-        assert box < 0, "the window begins with rows, not with nothing"
+        assert box < 0, "the viewport begins with rows, not with a gap"
     window.run("scrollTo(0, document.documentElement.scrollHeight)")
     window.until(lambda: ids(window)[-1] == f"u{LONG - 1:05d}")
     assert window.run("return document.querySelector('#rows').lastChild.getBoundingClientRect().bottom <= innerHeight")
@@ -259,7 +259,7 @@ def test_twenty_thousand_rows_stand_in_a_few(window: Browser, long_page: Path) -
     window.until(lambda: ids(window) == ["u17777"])
 
 
-def test_rows_are_reached_by_keys(window: Browser, long_page: Path) -> None:
+def test_rows_are_reached_by_keyboard(window: Browser, long_page: Path) -> None:
     window.open(long_page, height=900)
     focus = 'return document.activeElement.querySelector(".id")?.textContent ?? document.activeElement.dataset.sort'
     window.run('document.querySelector("[data-sort=id]").focus()')
@@ -289,7 +289,7 @@ def test_rows_are_reached_by_keys(window: Browser, long_page: Path) -> None:
     assert window.run(outline) == "solid"
 
 
-def test_screen_readers_find_their_way(window: Browser, page: Path) -> None:
+def test_elements_are_named_for_screen_readers(window: Browser, page: Path) -> None:
     window.open(page)
     nodes = window.tree()
     named = {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes}
@@ -311,7 +311,7 @@ def test_screen_readers_find_their_way(window: Browser, page: Path) -> None:
     assert window.one("#found").get_attribute("aria-live") == "polite"
 
 
-# Contrast as WCAG 2 defines it, of every element that has text of its own, with the grounds below it.
+# Contrast as defined by WCAG 2, of every element with its own text against the background behind it.
 CONTRAST = """
     const rgb = (color) => color.match(/[\\d.]+/g).map(Number);
     const light = (color) => {
@@ -338,7 +338,7 @@ CONTRAST = """
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_dark_and_light_can_be_read(window: Browser, page: Path, width: int) -> None:
+def test_dark_and_light_schemes_are_readable(window: Browser, page: Path, width: int) -> None:
     grounds = []
     for scheme in ("light", "dark"):
         window.color_scheme(scheme)
@@ -352,8 +352,8 @@ def test_dark_and_light_can_be_read(window: Browser, page: Path, width: int) -> 
 
 
 @pytest.mark.parametrize("width", [1200, 900])
-def test_nothing_is_cut_off_and_marks_stand_apart(window: Browser, folder: Path, width: int) -> None:
-    """Of rates above 100 %, whose marks are long."""
+def test_nothing_is_cut_off_and_axis_labels_do_not_overlap(window: Browser, folder: Path, width: int) -> None:
+    """With rates above 100 %, whose labels are long."""
     worse = {id: f"{text} and{' on' * 40}" for id, text in REFS.items()}
     window.open(written(folder / f"wide-{width}", [REFS, worse, FIRST]), width)
     cut_off = "return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth).length"

@@ -1,4 +1,4 @@
-"""Resampling keeps a tone, its length and the memory within bounds; by blocks it is as if all had come at once."""
+"""Resampling preserves tones and duration in bounded memory; block by block it gives the same as all at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asr.resampling import regroup, resample, resample_blocks
 
 
 def blocks_of(audio_N: Tensor, sizes: list[int]) -> Iterator[Tensor]:
-    """Blocks of these sizes, again and again."""
+    """Yield blocks of these sizes, over and over."""
     start = count = 0
     while start < len(audio_N):
         size = sizes[count % len(sizes)]
@@ -30,7 +30,7 @@ def joined(blocks: Iterator[Tensor]) -> Tensor:
 @pytest.mark.parametrize(
     ("from_hz", "to_hz"), [(8000, 16000), (44100, 16000), (7200, 8000), (8800, 8000), (7993, 8000), (44099, 16000)]
 )
-def test_a_tone_stays_the_tone(from_hz: int, to_hz: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resampling_preserves_a_tone(from_hz: int, to_hz: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torchaudio_resample = torchaudio.functional.resample
 
     def small_kernels_only(audio_N: Tensor, from_hz: int, to_hz: int, *filter: float) -> Tensor:
@@ -54,7 +54,7 @@ def test_a_tone_stays_the_tone(from_hz: int, to_hz: int, monkeypatch: pytest.Mon
     ("from_hz", "to_hz"),
     [(8000, 16000), (44100, 16000), (48000, 16000), (22050, 8000), (16000, 16000), (44099, 16000), (96000, 16000)],
 )
-def test_blocks_joined_are_the_whole(
+def test_joined_blocks_equal_the_whole(
     from_hz: int, to_hz: int, seconds: float, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resampling, "BLOCK_S", 0.3)
@@ -64,19 +64,19 @@ def test_blocks_joined_are_the_whole(
     torch.testing.assert_close(streamed_N, whole_N, rtol=0, atol=1e-6)
 
 
-def test_nothing_gives_nothing() -> None:
+def test_no_blocks_give_no_samples() -> None:
     assert len(joined(resample_blocks([], 8000, 16000))) == 0
     assert len(joined(resample_blocks([], 44099, 16000))) == 0
 
 
-def test_values_do_not_depend_on_where_the_blocks_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_boundaries_do_not_change_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "BLOCK_S", 0.3)
     audio_N = torch.randn(40_000, generator=torch.Generator().manual_seed(0))
     once_N, often_N = (joined(resample_blocks(blocks_of(audio_N, [n]), 44100, 16000)) for n in (40_000, 701))
     assert torch.equal(once_N, often_N)
 
 
-def test_blocks_come_out_while_others_still_go_in() -> None:
+def test_blocks_are_yielded_before_all_input_is_read() -> None:
     taken = []
 
     def blocks() -> Iterator[Tensor]:
@@ -88,7 +88,7 @@ def test_blocks_come_out_while_others_still_go_in() -> None:
     assert len(taken) <= 2 * resampling.BLOCK_S
 
 
-def test_regrouped_blocks_have_the_size() -> None:
+def test_regrouped_blocks_have_the_given_size() -> None:
     audio_N = torch.arange(1000.0)
     groups = list(regroup(blocks_of(audio_N, [1, 90, 0, 350]), 100))
     assert [len(group) for group in groups] == [100] * 10

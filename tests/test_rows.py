@@ -1,4 +1,4 @@
-"""Sequences without their padding: what comes back, what gradients do, and that layers compute nothing else."""
+"""Sequences packed without padding: unpacking, gradients, and that layers compute no padding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asr.model.rows import Rows
 
 
 @pytest.mark.parametrize("lengths", [[5, 3, 1], [2, 5], [4, 0, 5], [5, 5], [3]])
-def test_rows_are_the_real_places_in_order_and_go_back_to_them(lengths: list[int]) -> None:
+def test_packed_rows_keep_their_order_and_are_spread_back(lengths: list[int]) -> None:
     x_BTD = torch.randn(len(lengths), 5, 2)
     rows = Rows(torch.tensor(lengths), 5)
     x_ND = rows.pack(x_BTD)
@@ -30,13 +30,13 @@ def test_rows_are_the_real_places_in_order_and_go_back_to_them(lengths: list[int
             assert torch.equal(back_TD[length:], x_TD[length - 1].expand(5 - length, 2))
 
 
-def test_gradients_are_those_of_picking_and_putting_back() -> None:
+def test_gradients_of_packing_and_spreading_are_exact() -> None:
     lengths, x_BTD = [4, 2, 5], torch.randn(3, 5, 2, dtype=torch.double, requires_grad=True)
     rows, scale_BTD = Rows(torch.tensor(lengths), 5), torch.randn(3, 5, 2, dtype=torch.double)
     real_BT1 = (torch.arange(5) < torch.tensor(lengths)[:, None])[..., None]
 
     def mixed(x_BTD: Tensor) -> Tensor:
-        """Something that mixes places in time, of real places alone."""
+        """Mix positions in time, without those of padding."""
         return (x_BTD * scale_BTD).masked_fill(~real_BT1, 0.0).cumsum(1)
 
     got = rows.pack(mixed(rows.spread(rows.pack(x_BTD).square()))).sin().sum()
@@ -46,7 +46,7 @@ def test_gradients_are_those_of_picking_and_putting_back() -> None:
 
 
 @pytest.mark.parametrize(("precision", "most"), [("float32", 1e-5), ("bfloat16", 0.02)])
-def test_a_batch_has_the_gradients_of_its_utterances_alone(precision: str, most: float) -> None:
+def test_batch_gradient_is_the_sum_of_those_of_its_utterances(precision: str, most: float) -> None:
     model, audio = small_model().model, noises(1.0, 0.4, 0.7)
     inputs_BL, targets_BL, len_B = torch.randint(3, 9, (3, 6)), torch.randint(3, 9, (3, 6)), torch.tensor([6, 2, 4])
     if precision == "bfloat16":
@@ -65,7 +65,7 @@ def test_a_batch_has_the_gradients_of_its_utterances_alone(precision: str, most:
     assert (gradient([0, 1, 2]) - alone).norm() < most * alone.norm()
 
 
-def test_layers_compute_no_padding() -> None:
+def test_layers_do_not_compute_padding() -> None:
     parts = small_model()
     counts: list[int] = []
     for module in parts.model.modules():

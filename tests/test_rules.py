@@ -1,4 +1,4 @@
-"""Rules of the house, read from the syntax trees: which way imports run, and the only ways in for dangerous things."""
+"""House rules checked on the syntax trees: the direction of imports, and the only places of dangerous calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "asr"
 FILES = sorted(ROOT.rglob("*.py"))
 
-# Who may import what, of our own: each room names the rooms below it.
+# Which of our modules may import which: each lists the modules below it.
 BASE = {"errors", "files", "progress"}
 ROOMS = {
     "errors": set(),
@@ -111,10 +111,12 @@ FORBIDDEN = {"eval", "exec", "torch.load", "torch.save", "pickle.load", "pickle.
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_dangerous_things_have_one_way_in(path: Path) -> None:
+def test_dangerous_calls_are_made_in_one_place_only(path: Path) -> None:
     for name, call in calls(path):
         if name == "torch.load" and path == ROOT / "pretrained" / "pickled.py":
-            assert {k.arg: ast.unparse(k.value) for k in call.keywords}["weights_only"] == "True", "it would run code"
+            assert {k.arg: ast.unparse(k.value) for k in call.keywords}["weights_only"] == "True", (
+                "torch.load would run pickled code"
+            )
             continue
         assert name not in FORBIDDEN, f"{path.name} calls {name}"
         assert not name.endswith((".extractall", ".load_audio")), f"{path.name} calls {name}"
@@ -122,9 +124,9 @@ def test_dangerous_things_have_one_way_in(path: Path) -> None:
         writes = any(k.arg == "mode" and ast.unparse(k.value) == "'w'" for k in call.keywords)
         files = () if writes else ("sf.SoundFile", "soundfile.SoundFile")
         if name in ("sf.read", "soundfile.read", "librosa.load", *files):
-            assert path.name == "_decoder.py", f"{path.name} reads audio past open_audio"
+            assert path.name == "_decoder.py", f"{path.name} reads audio without open_audio"
         if name in ("load_model", "safe_open", "load_file"):
-            assert path.name == "checkpoint.py", f"{path.name} reads weights past asr.checkpoint"
+            assert path.name == "checkpoint.py", f"{path.name} reads weights without asr.checkpoint"
     names = set(imported(path))
-    assert "tarfile" not in names or room(path) == "files", f"{path.name} reads a tar past asr.files"
+    assert "tarfile" not in names or room(path) == "files", f"{path.name} reads a tar file without asr.files"
     assert not names & {"pickle", "marshal", "shelve", "dill", "joblib"}, f"{path.name} imports {names}"

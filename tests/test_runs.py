@@ -1,4 +1,4 @@
-"""Runs beside each other: their folders found, their references checked, their settings told apart."""
+"""Comparing runs: finding their folders, checking their references, and showing settings that differ."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAID = {"u1": "the cat sat", "u2": "on the mat", "u3": "all day long"}
 
 
 def run(folder: Path, heard: dict[str, str], said: dict[str, str] | None = None, **config: Any) -> Path:
-    """A folder as a training leaves it."""
+    """Write a folder as training leaves it."""
     folder.mkdir(parents=True)
     rows = [{"id": id, "text": heard[id], "reference": text, "language": None} for id, text in (said or SAID).items()]
     (folder / "hyp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -39,7 +39,7 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
     return first, second
 
 
-def test_the_comparison_is_that_of_the_files(two: tuple[Path, Path]) -> None:
+def test_comparison_of_runs_equals_that_of_their_files(two: tuple[Path, Path]) -> None:
     found = compare_runs(two, ScoreOptions())
     reference = two[0].parent / "ref"
     reference.write_text("".join(f"{id} {text}\n" for id, text in SAID.items()))
@@ -50,7 +50,7 @@ def test_the_comparison_is_that_of_the_files(two: tuple[Path, Path]) -> None:
     assert [r.values["wer"] for r in found.scores.reports] == [pytest.approx(1 / 9), pytest.approx(2 / 9)]
 
 
-def test_a_folder_is_scored_as_its_texts_are(two: tuple[Path, Path]) -> None:
+def test_run_folder_is_scored_like_its_hypothesis_file(two: tuple[Path, Path]) -> None:
     files = [path / "hyp.jsonl" for path in two]
     done = asr("score", *two)
     assert (done.status, done.err) == (0, [])
@@ -62,7 +62,7 @@ def test_a_folder_is_scored_as_its_texts_are(two: tuple[Path, Path]) -> None:
     assert done.err == [f"asr: {page}: has no hyp.jsonl; asr evaluate MANIFEST --model MODEL --out FOLDER writes one"]
 
 
-def test_settings_that_differ_are_shown(two: tuple[Path, Path]) -> None:
+def test_differing_settings_are_shown(two: tuple[Path, Path]) -> None:
     done = asr("compare", *two)
     assert (done.status, done.err) == (0, [])
     lines = done.out.splitlines()
@@ -86,22 +86,24 @@ def test_settings_that_differ_are_shown(two: tuple[Path, Path]) -> None:
         ({**SAID, "u4": ""}, r"references: 1 id \(u4\) only in .*c$"),
     ],
 )
-def test_other_references_are_one_line(two: tuple[Path, Path], tmp_path: Path, said: dict[str, str], says: str) -> None:
+def test_differing_references_are_reported_in_one_line(
+    two: tuple[Path, Path], tmp_path: Path, said: dict[str, str], says: str
+) -> None:
     other = run(tmp_path / "c", said, said)
     with pytest.raises(DataError, match=says) as caught:
         compare_runs([two[0], other], ScoreOptions())
     assert "\n" not in str(caught.value)
 
 
-def test_references_are_the_same_if_they_are_so_to_the_normaliser(two: tuple[Path, Path], tmp_path: Path) -> None:
-    """A training writes its targets, an evaluation the texts of the manifest."""
+def test_references_are_compared_after_normalisation(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """Training writes its targets, evaluation the texts of the manifest."""
     loud = run(tmp_path / "c", SAID, {id: text.upper() + "!" for id, text in SAID.items()})
     assert compare_runs([two[0], loud], ScoreOptions()).scores.reports[1].rates["wer"].errors == 0
     with pytest.raises(DataError, match=r"3 ids \(u1, u2, u3\) with another reference"):
         compare_runs([two[0], loud], ScoreOptions(), normalizer="none")
 
 
-def test_mistakes_are_one_line(two: tuple[Path, Path], tmp_path: Path) -> None:
+def test_invalid_comparisons_are_reported(two: tuple[Path, Path], tmp_path: Path) -> None:
     other = run(tmp_path / "c", SAID, score_normalizer="english")
     with pytest.raises(ConfigError, match=r"different normalisers \(.*a: basic, .*c: english\); choose one"):
         compare_runs([two[0], other], ScoreOptions())
@@ -124,7 +126,7 @@ def test_mistakes_are_one_line(two: tuple[Path, Path], tmp_path: Path) -> None:
         assert len(done.err) == 1
 
 
-def test_translations_are_compared_by_their_own_metrics(two: tuple[Path, Path], tmp_path: Path) -> None:
+def test_translations_are_compared_by_bleu_and_chrf(two: tuple[Path, Path], tmp_path: Path) -> None:
     def translated(name: str, *tasks: str) -> Path:
         folder = run(tmp_path / name, SAID)
         rows = [json.loads(line) for line in (folder / "hyp.jsonl").read_text().splitlines()]
@@ -148,8 +150,8 @@ def test_translations_are_compared_by_their_own_metrics(two: tuple[Path, Path], 
     assert find_run(second).task == "translate"
 
 
-def test_texts_without_references_need_a_file_of_them(two: tuple[Path, Path], tmp_path: Path) -> None:
-    """As the transcription of a corpus leaves them, with its settings in its parts."""
+def test_hypotheses_without_references_need_a_reference_file(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """A folder as the transcription of a corpus leaves it, with the settings in its parts."""
     folder = tmp_path / "corpus"
     (folder / "parts").mkdir(parents=True)
     (folder / "hyp.jsonl").write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in SAID.items()))
@@ -163,8 +165,8 @@ def test_texts_without_references_need_a_file_of_them(two: tuple[Path, Path], tm
     assert found.differences["transcribe.dtype"] == [None, "int8"]
 
 
-def test_evaluations_tell_how_they_decoded(tmp_path: Path) -> None:
-    """And, where the model comes from a run, how it was trained."""
+def test_evaluations_record_their_decode_settings(tmp_path: Path) -> None:
+    """And, if the model comes from a run, its training settings."""
     save_model_folder(tmp_path / "run" / "model", small_model())
     (tmp_path / "run" / "experiment.yaml").write_text("seed: 7\n")
     cuts = manifest(
@@ -179,4 +181,4 @@ def test_evaluations_tell_how_they_decoded(tmp_path: Path) -> None:
     assert found.runs[0].settings["seed"] == 7
     assert found.runs[0].normalizer == "basic"
     evaluate(Recognizer(small_model()), cuts, tmp_path / "run" / "model")
-    assert find_run(tmp_path / "run").settings["seed"] == 7  # the default place, within the run
+    assert find_run(tmp_path / "run").settings["seed"] == 7  # the default output folder, inside the run

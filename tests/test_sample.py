@@ -1,4 +1,4 @@
-"""Sampling: the right odds, draws that are an utterance's own, forbidden tokens never."""
+"""Sampling: correct probabilities, draws that do not depend on the batch, and no forbidden tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def draw(
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
-def test_tokens_come_as_often_as_they_are_probable(temperature: float) -> None:
+def test_tokens_are_sampled_by_their_probability(temperature: float) -> None:
     table, count = Table(5, 1), 4000
     found = draw([Weighted("t", table, 1.0)], [0] * count, [1] * count, list(range(count)), temperature)
     first = Counter(h.tokens[0] if h.tokens else EOS for h in found)
@@ -35,7 +35,7 @@ def test_tokens_come_as_often_as_they_are_probable(temperature: float) -> None:
         assert abs(first[token] - count * probability) < 5 * spread + 1
 
 
-def test_an_utterance_draws_the_same_whatever_stands_beside_it() -> None:
+def test_samples_do_not_depend_on_other_utterances_in_the_batch() -> None:
     scorers = [Weighted("t", Table(6, 2), 1.0)]
     caps, seeds = [7, 2, 5], [11, 12, 13]
     together = draw(scorers, [0, 1, 2], caps, seeds)
@@ -49,7 +49,7 @@ def test_an_utterance_draws_the_same_whatever_stands_beside_it() -> None:
     assert len({h.tokens for h in other}) > 3
 
 
-def test_texts_of_an_utterance_are_drawn_together_as_one_by_one() -> None:
+def test_samples_drawn_together_equal_those_drawn_one_by_one() -> None:
     table = Table(6, 2)
     scorers = [
         Weighted("t", table, 0.7),
@@ -72,7 +72,7 @@ def test_texts_of_an_utterance_are_drawn_together_as_one_by_one() -> None:
     assert [h.score for h in best_first] == sorted({h.score for h in together[0]}, reverse=True)
 
 
-def test_scores_are_those_of_the_scorers_without_the_temperature() -> None:
+def test_scores_of_samples_ignore_the_temperature() -> None:
     table = Table(6, 3)
     forbid = ForbidScorer(6, always=[3], first=[4], prefix_length=1)
     scorers = [Weighted("t", table, 0.7), Weighted("allowed", forbid, 1.0)]
@@ -88,7 +88,7 @@ def test_scores_are_those_of_the_scorers_without_the_temperature() -> None:
         assert h.score == pytest.approx(0.7 * total / (len(path) - 1), abs=1e-4)
 
 
-def test_a_temperature_near_zero_is_greedy_search() -> None:
+def test_temperature_near_zero_equals_greedy_search() -> None:
     scorers = [Weighted("t", Table(6, 4), 1.0)]
     greedy = search(scorers, torch.arange(3), torch.full((3, 1), START), EOS, [6] * 3, SearchOptions())
     found = draw(scorers, [0, 1, 2], [6] * 3, [1, 2, 3], 1e-4)
@@ -96,7 +96,7 @@ def test_a_temperature_near_zero_is_greedy_search() -> None:
 
 
 @pytest.mark.parametrize("top_p", [0.3, 0.6, 0.95])
-def test_a_nucleus_is_the_fewest_tokens_of_that_share(top_p: float) -> None:
+def test_nucleus_is_the_smallest_set_that_reaches_top_p(top_p: float) -> None:
     table, count = Table(6, 5), 3000
     found = sample(
         [Weighted("t", table, 1.0)],

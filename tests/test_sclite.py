@@ -1,4 +1,4 @@
-"""The same files to NIST's sclite (Debian's package sctk): the same errors, the same verdict."""
+"""The same files scored by NIST's sclite (Debian package sctk): the same errors, the same verdict."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def noisy(draw: random.Random, words: list[str], share: float) -> list[str]:
 
 
 def sclite(folder: Path, *words: str, name: str = "hyp") -> tuple[int, int]:
-    """Words and errors in all, by its raw report; its alignments go to name.sgml."""
+    """Return the total words and errors in its raw report; its alignments go to name.sgml."""
     kind = ["-i", "spu_id"] if "trn" in words else []
     command = [*SCLITE[0], *words, name, *kind, "-n", name, "-O", ".", "-o", "rsum", "sgml"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
@@ -45,7 +45,7 @@ def trn(path: Path, texts: list[list[str]]) -> Path:
     return path
 
 
-def test_a_thousand_pairs_and_two_systems(tmp_path: Path, draw: random.Random) -> None:
+def test_errors_and_mapsswe_of_two_systems_equal_those_of_sclite(tmp_path: Path, draw: random.Random) -> None:
     refs = [draw.choices(WORDS, k=draw.randint(0, 20)) for _ in range(1000)]
     assert sum(not ref for ref in refs) > 10
     hyps = {"a": [noisy(draw, ref, 0.05) for ref in refs], "b": [noisy(draw, ref, 0.06) for ref in refs]}
@@ -67,11 +67,11 @@ def test_a_thousand_pairs_and_two_systems(tmp_path: Path, draw: random.Random) -
     subprocess.run(words, cwd=tmp_path, input=alignments, check=True, capture_output=True, timeout=60)
     verdict = re.search(r"~\s+(0\.\d+)", (tmp_path / "both.stats.unified").read_text())
     assert verdict is not None
-    assert contest.mapsswe.p == pytest.approx(float(verdict[1]), abs=0.02)  # ties in the alignments
+    assert contest.mapsswe.p == pytest.approx(float(verdict[1]), abs=0.02)  # alignments may differ in ties
 
 
-def test_words_by_time(tmp_path: Path, draw: random.Random) -> None:
-    """Segments with gaps between them and words anywhere, some across their ends, some in what is not scored."""
+def test_words_assigned_by_time_are_scored_as_by_sclite(tmp_path: Path, draw: random.Random) -> None:
+    """Segments with gaps, and words anywhere: some across segment ends, some in segments that are not scored."""
     stm, ctm = [], []
     for file in ("f", "g"):
         at_s = 0.0

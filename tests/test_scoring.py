@@ -1,4 +1,4 @@
-"""Scoring of files in every form, and one clear line for each way that they can be wrong."""
+"""Scoring of files in every format, and one clear line for each way that they can be wrong."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def jsonl(path: Path, texts: dict[str, str], **more: str) -> Path:
 
 
 def cut(id: str, *parts: tuple[float, str | None, str | None]) -> MonoCut:
-    """A cut with a supervision for each start, text and language."""
+    """Return a cut with a supervision for each (start, text, language)."""
     spoken = [SupervisionSegment(f"{id}-{i}", "r", s, 1.0, text=t, language=n) for i, (s, t, n) in enumerate(parts)]
     return MonoCut(id, 0.0, 10.0, channel=0, supervisions=spoken)
 
@@ -51,7 +51,7 @@ def texts(path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("ref_form", ["ref.txt", "ref.jsonl", "ref.cuts.jsonl.gz"])
 @pytest.mark.parametrize("hyp_form", ["hyp.txt", "hyp.jsonl", "hyp.cuts.jsonl"])
-def test_all_forms_give_the_same_counts(tmp_path: Path, ref_form: str, hyp_form: str) -> None:
+def test_all_file_formats_give_the_same_counts(tmp_path: Path, ref_form: str, hyp_form: str) -> None:
     write = {"txt": plain, "jsonl": jsonl, "cuts": cuts}
     ref = write[ref_form.split(".")[1]](tmp_path / ref_form, REFS)
     hyp = write[hyp_form.split(".")[1]](tmp_path / hyp_form, dict(reversed(HYPS.items())))
@@ -61,7 +61,7 @@ def test_all_forms_give_the_same_counts(tmp_path: Path, ref_form: str, hyp_form:
     assert report.form == ("ids" if ref_form == "ref.txt" else "json")
 
 
-def test_plain_gzip_is_read(tmp_path: Path) -> None:
+def test_gzipped_plain_text_is_read(tmp_path: Path) -> None:
     ref = plain(tmp_path / "ref.txt", REFS)
     packed = tmp_path / "hyp.txt.gz"
     packed.write_bytes(gzip.compress(plain(tmp_path / "hyp.txt", HYPS).read_bytes()))
@@ -80,13 +80,13 @@ def test_plain_gzip_is_read(tmp_path: Path) -> None:
         ([], "lines"),
     ],
 )
-def test_rule_for_plain_text(tmp_path: Path, lines: list[str], form: str) -> None:
+def test_plain_text_is_read_by_ids_or_by_lines(tmp_path: Path, lines: list[str], form: str) -> None:
     path = tmp_path / "x.txt"
     path.write_text("".join(f"{line}\n" for line in lines))
     assert open_texts(path).form == form
 
 
-def test_reference_decides_the_form_and_the_caller_may_overrule(tmp_path: Path) -> None:
+def test_reference_decides_the_form_unless_it_is_given(tmp_path: Path) -> None:
     ref, hyp = tmp_path / "ref.txt", tmp_path / "hyp.txt"
     ref.write_text("3D audio disabled\n")
     hyp.write_text("3D audio\n")
@@ -102,7 +102,7 @@ def test_reference_decides_the_form_and_the_caller_may_overrule(tmp_path: Path) 
     assert ", a text a line, normalizer" in score(ref, hyp).table()
 
 
-def test_lines_are_matched_by_number_and_only_line_feeds_part_them(tmp_path: Path) -> None:
+def test_lines_are_matched_by_number_and_split_at_line_feeds_only(tmp_path: Path) -> None:
     ref, hyp = tmp_path / "ref.txt", tmp_path / "hyp.txt"
     ref.write_bytes(b"\xef\xbb\xbfone\x0ctwo\xe2\x80\xa8three\r\n\r\nfour\r\n")
     hyp.write_bytes(b"one two three\n\nfive")
@@ -124,7 +124,7 @@ def test_supervisions_are_joined_in_order_of_time(tmp_path: Path) -> None:
     found = tmp_path / "cuts.jsonl.gz"
     assert texts(found) == {"a": "hello world", "m": "first second", "z": ""}
     languages = {row.id: row.language for row in open_texts(found).rows()}
-    assert languages == {"a": "en", "m": None, "z": None}  # two languages in one cut: none for certain
+    assert languages == {"a": "en", "m": None, "z": None}  # two languages in one cut: undecided
 
 
 def test_each_utterance_is_normalised_in_its_language(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_each_utterance_is_normalised_in_its_language(tmp_path: Path) -> None:
         score(ref, hyp, normalizer="spoken")
 
 
-def test_ids_that_do_not_match_are_listed(tmp_path: Path) -> None:
+def test_mismatched_ids_are_listed(tmp_path: Path) -> None:
     many = {f"utt{i:02}": "a" for i in range(13)}
     ref = plain(tmp_path / "ref.txt", many)
     hyp = jsonl(tmp_path / "hyp.jsonl", {"utt00": "a", "other": "b"})
@@ -151,7 +151,7 @@ def test_ids_that_do_not_match_are_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", ["ref", "hyp"])
 @pytest.mark.parametrize("write", [plain, jsonl])
-def test_an_id_twice_is_an_error(tmp_path: Path, side: str, write: object) -> None:
+def test_duplicate_id_is_an_error(tmp_path: Path, side: str, write: object) -> None:
     paths = {name: write(tmp_path / f"{name}.{write.__name__}", REFS) for name in ("ref", "hyp")}  # type: ignore[operator, attr-defined]
     with paths[side].open("a") as f:
         f.write('\n{"id": "en/b", "text": "x"}' if write is jsonl else "en/b x\n")
@@ -186,7 +186,7 @@ def test_an_id_twice_is_an_error(tmp_path: Path, side: str, write: object) -> No
         (b"", "nothing to score|lacks"),
     ],
 )
-def test_broken_files_are_named_with_their_line(tmp_path: Path, data: bytes, says: str) -> None:
+def test_malformed_files_are_reported_with_the_line(tmp_path: Path, data: bytes, says: str) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_bytes(data)
     with pytest.raises(DataError, match=says) as caught:
@@ -194,7 +194,7 @@ def test_broken_files_are_named_with_their_line(tmp_path: Path, data: bytes, say
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_damaged_or_missing_files_are_reported(tmp_path: Path) -> None:
     packed = tmp_path / "x.jsonl.gz"
     good = gzip.compress(b'{"id": "a", "text": "x"}\n' * 100)
     for data in (b"no gzip", good[:-9], good[:20] + b"\xff" * 9 + good[29:]):
@@ -206,14 +206,14 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             score(path, path)
 
 
-def test_latin_1_text_is_refused_by_line(tmp_path: Path) -> None:
+def test_latin_1_text_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_bytes("gut\nschön\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"x\.txt:2: not UTF-8"):
         score(path, path)
 
 
-def test_table_and_dictionary() -> None:
+def test_report_as_table_and_as_dictionary() -> None:
     report = score_texts(REFS, HYPS, metrics=["wer"], normalizer="basic")
     assert report.table().splitlines() == [
         "3 utterances, normalizer basic",
@@ -243,7 +243,7 @@ def test_table_and_dictionary() -> None:
     }
 
 
-def test_worst_come_first_and_right_ones_not_at_all() -> None:
+def test_worst_utterances_come_first_and_correct_ones_are_left_out() -> None:
     refs = {"a": "one two three four", "b": "one", "c": "one two three four five six", "d": "right"}
     hyps = {"a": "one two three", "b": "", "c": "one", "d": "right"}
     shown = score_texts(refs, hyps, worst=10).worst(10)
@@ -264,12 +264,12 @@ def test_worst_come_first_and_right_ones_not_at_all() -> None:
         (DataError, {"normalizer": "english", "languages": {"u": "fr"}}, "utterance 'u': normalizer 'english'"),
     ],
 )
-def test_wrong_options(kind: type[AsrError], options: dict, says: str) -> None:
+def test_invalid_options_are_reported(kind: type[AsrError], options: dict, says: str) -> None:
     with pytest.raises(kind, match=says):
         score_texts({"u": "1"}, {"u": "1"}, **options)
 
 
-def test_mixed_error_rate() -> None:
+def test_mixed_error_rate_counts_characters_and_words() -> None:
     refs = {"a": "我 用 app 打卡", "b": "okay 好"}
     report = score_texts(refs, {"a": "我用 map 打", "b": "okay 好"}, metrics=["mixed"], worst=1)
     assert report.as_dict()["metrics"]["mixed"]["reference_length"] == 7
@@ -297,7 +297,7 @@ SEGMENTED = {
 
 
 @pytest.mark.parametrize("text", UNSEGMENTED.values(), ids=UNSEGMENTED)
-def test_words_that_are_sentences_are_warned_of(text: str) -> None:
+def test_word_errors_of_unsegmented_text_cause_a_warning(text: str) -> None:
     texts = {str(i): text for i in range(3)}
     with pytest.warns(UserWarning, match=r"no spaces between words .*--metric cer,mixed$") as told:
         score_texts(texts, texts)
@@ -305,22 +305,22 @@ def test_words_that_are_sentences_are_warned_of(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", SEGMENTED.values(), ids=SEGMENTED)
-def test_words_that_are_words_are_not(text: str) -> None:
+def test_segmented_text_causes_no_warning(text: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         score_texts({"a": text}, {"a": text})
         score_texts({"a": UNSEGMENTED["chinese"]}, {"a": "开"}, metrics=["cer", "mixed"])
 
 
-def test_nothing_to_score() -> None:
+def test_empty_references_and_hypotheses_are_an_error() -> None:
     with pytest.raises(DataError, match="nothing to score"):
         score_texts({}, {})
 
 
-def test_columns_stand_apart_however_high_the_rates() -> None:
+def test_columns_stay_apart_at_very_high_rates() -> None:
     options = {"metrics": ["wer", "cer", "mer"], "breakdown": ["length"]}
     report = score_texts({"a": "a"}, {"a": "b " * 2_000_000}, **options)
     rows = Comparison((report, report)).table() + report.table()
     counts = [line.split() for line in rows.splitlines() if line.startswith(("WER ", "CER ", "MER "))]
     assert [len(cells) for cells in counts] == [10, 10, 10]
-    assert not re.search(r"\.\d{3,}\.|\d%\d", rows), "a rate ends after its second place"
+    assert not re.search(r"\.\d{3,}\.|\d%\d", rows), "rates end after two decimals"
