@@ -94,8 +94,8 @@ def read_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     Raises ConfigError, one line that names the wrong key and, for an unknown key, the closest known one.
     """
     tree = read_tree(path)
-    for override in overrides:
-        _apply_override(tree, override)
+    for number, override in enumerate(overrides):
+        _apply_override(tree, override, overrides[:number])
     return validate(kind, tree, str(path))
 
 
@@ -109,10 +109,12 @@ def read_tree(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
+def _apply_override(tree: dict[str, Any], override: str, earlier: Sequence[str]) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"'{override}': overrides look like trainer.max_steps=1000")
+    if lost := [other for other in earlier if other.startswith(f"{key}.")]:
+        raise ConfigError(f"'{override}' would undo '{lost[0]}': give whole sections first")
     set_key(tree, key, parse_yaml(value, f"'{override}'"), override)
 
 
@@ -142,10 +144,13 @@ def validate(kind: type[C], tree: Any, source: str) -> C:
 def _explain(kind: type[BaseModel], error: Any) -> str:
     # pydantic puts the name of a union's chosen member into the path, which users did not write
     loc = [str(part) for part in error["loc"]]
-    path = [part for before, part in zip(["", *loc], loc, strict=False) if before not in ("features", "decoder")]
+    unions = [place for place, part in enumerate(loc) if part in ("features", "decoder")]
+    path = [part for place, part in enumerate(loc) if place - 1 not in unions]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
         known = _known_keys(kind)
+        if key in known and unions:
+            return f"'{key}': kind {loc[unions[-1] + 1]} has no {path[-1]}"
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         if not near:
             by_last = {name.rpartition(".")[2]: name for name in known}
