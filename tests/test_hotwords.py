@@ -55,6 +55,6 @@ def test_invalid_hotword_bonus_is_refused(bonus: float, hotwords: list[str] | No
         text(Recognizer(small_model()), hotwords=hotwords, hotword_bonus=bonus)
 
 
-def test_hotwords_without_an_attention_decoder_are_refused() -> None:
-    with pytest.raises(ConfigError, match="hotwords are for decoders of kind attention; this model's is none"):
-        text(Recognizer(small_model(decoder={"kind": "none"})), hotwords=["hello"])
+def test_hotwords_for_a_transducer_are_refused() -> None:
+    with pytest.raises(ConfigError, match="hotwords are for decoders of kind attention or none; this"):
+        text(Recognizer(small_model(decoder={"kind": "transducer", "dim": 8, "joiner": 8})), hotwords=["hello"])

@@ -223,7 +223,11 @@ def test_inconsistent_configuration_is_refused_in_one_line(config: Path, changes
         ),
         ("mask_predict", {"threshold": 0.5}, "decode.threshold is for decoders of kind mask_ctc"),
         ("transducer", {"iterations": 3}, "decode.iterations is for decoders of kind mask_predict or mask_ctc"),
-        ("none", {"phrases": Path("list.txt")}, "decode.phrases (--hotwords) is for decoders of kind attention"),
+        (
+            "transducer",
+            {"phrases": Path("list.txt")},
+            "decode.phrases (--hotwords) is for decoders of kind attention or none",
+        ),
     ],
 )
 def test_decode_options_of_other_kinds_are_refused(kind: str, options: dict[str, Any], expected: str) -> None:

@@ -147,7 +147,8 @@ class DecodeConfig(Config):
         description="with mask_ctc: tokens to which CTC gives a lower probability are predicted again",
     )
     phrases: Path | None = Field(
-        None, description="text file of names and words to listen for, one per line, with an attention decoder"
+        None,
+        description="text file of names and words to listen for, one per line, with decoders of kind attention or none",
     )
     phrase_bonus: float | None = Field(
         None,
@@ -157,8 +158,8 @@ class DecodeConfig(Config):
     )
     lm: Path | None = Field(
         None,
-        description="language model for an attention decoder's beam: an ARPA file (also .gz) or a folder of asr lm "
-        "train",
+        description="language model for the beam of decoders of kind attention or none: an ARPA file (also .gz) or a "
+        "folder of asr lm train",
     )
     lm_weight: float = Field(
         0.3, ge=0, description="weight of the language model's log-probability (shallow fusion); 0: off"

@@ -87,7 +87,7 @@ class BatchDecoder:
         self.lm = open_language_model(options, self.tokenizer)
         self.parts = parts
         self._timers: dict[bool, Timer] = {}
-        self.searcher = build_searcher(parts, options, self._search)
+        self._choose_search()
 
     def varied(self, options: DecodeConfig) -> BatchDecoder:
         """Return this decoder with other search options, such as weights and beam size; no file is read again."""
@@ -95,7 +95,7 @@ class BatchDecoder:
         other = copy(self)
         other.options = options
         other.__dict__.pop("footprint", None)  # it depends on the beam
-        other.searcher = build_searcher(self.parts, options, other._search)
+        other._choose_search()
         return other
 
     def with_phrases(self, phrases: Sequence[Phrase] | None, bonus: float | None = None) -> BatchDecoder:
@@ -103,11 +103,12 @@ class BatchDecoder:
 
         Raises ConfigError if the model cannot use phrases, and for a bonus without phrases or below 0.
         """
-        if self.kind != "attention":
-            raise ConfigError(f"hotwords are for decoders of kind attention; this model's is {self.kind}")
+        if self.kind not in ("attention", "none"):
+            raise ConfigError(f"hotwords are for decoders of kind attention or none; this model's is {self.kind}")
         other = self.varied(self.options)
         if phrases is not None:
             other._set_phrases(phrases)
+            other._choose_search()
         if bonus is not None:
             if other.phrases is None or not 0 <= bonus < math.inf:
                 raise ConfigError(f"hotword_bonus {bonus}: give a number from 0 on, and hotwords with it")
@@ -117,7 +118,12 @@ class BatchDecoder:
     def _set_phrases(self, phrases: Sequence[Phrase]) -> None:
         self.phrases = PhraseScorer(phrases, Speller(self.tokenizer)) if phrases else None
         tree = None if self.phrases is None else PhraseTree.of([self.phrases.paths])
-        self.reader = copying(self.model.decoder, tree)  # with a pointer, the search copies from the list
+        if self.kind == "attention":
+            self.reader = copying(self.model.decoder, tree)  # with a pointer, the search copies from the list
+
+    def _choose_search(self) -> None:
+        fused = self.lm is not None or self.phrases is not None
+        self.searcher = build_searcher(self.parts, self.options, self._search, fused=fused)
 
     def timer(self, task: str | None = None) -> Timer:
         """Return the timer for the words of a task's texts.  Raises ConfigError for a model that cannot time words."""
@@ -179,10 +185,12 @@ class BatchDecoder:
     def _search(
         self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int], beam_size: int | None = None
     ) -> list[list[Hypothesis]]:
-        """Run the search of an attention decoder; `beam_size` replaces that of the options."""
+        """Run the beam search over weighted scorers; `beam_size` replaces that of the options."""
         options = search_options(self.options)
         if beam_size is not None:
             options = replace(options, beam_size=beam_size)
+        if self.kind == "none":  # the score of CTC covers all frames, however many tokens they spell
+            options = replace(options, length_penalty=0.0)
         return search(self._scorers(prefix_BP.shape[1]), memory, prefix_BP, self.tokenizer.eos_id, caps, options)
 
     def _drawn(self, windows: _Windows) -> list[list[Hypothesis]]:
@@ -201,8 +209,8 @@ class BatchDecoder:
         return sample(*given, temperature=temperature, top_p=top_p, seeds_BK=seeds_BK)
 
     def _prefix(self, language: str | None, task: str | None) -> list[int]:
-        """Return the start tokens of a text; a CTC model takes none."""
-        return [] if self.kind == "none" else self.tokenizer.prefix(language, task)
+        """Return the start tokens of a text; CTC has none, but scorers expect some before the text."""
+        return [self.tokenizer.eos_id] if self.kind == "none" else self.tokenizer.prefix(language, task)
 
     def _guard(self, results: Sequence[Decoded], windows: _Windows) -> list[Decoded]:
         """Apply the guards to the best text of each window."""
@@ -289,8 +297,9 @@ class BatchDecoder:
             self.tokenizer.suppressed_first_ids,
             fed,
         )
-        share = self.options.ctc_weight
-        scorers = [Weighted("attention", self.reader, 1 - share), Weighted("allowed", forbid, 1.0)]
+        share = 1.0 if self.kind == "none" else self.options.ctc_weight
+        scorers = [Weighted("attention", self.reader, 1 - share)] if share < 1 else []
+        scorers.append(Weighted("allowed", forbid, 1.0))
         if share > 0:
             ctc = CTCPrefixScorer(posteriors(self.parts), self.tokenizer.blank_id, self.tokenizer.eos_id)
             scorers.append(Weighted("ctc", ctc, share))

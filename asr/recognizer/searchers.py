@@ -34,8 +34,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "max_symbols": ("transducer",),
     "iterations": ("mask_predict", "mask_ctc"),
     "threshold": ("mask_ctc",),
-    "phrases": ("attention",),
-    "lm": ("attention",),
+    "phrases": ("attention", "none"),
+    "lm": ("attention", "none"),
     "temperature": ("attention",),
     "guards": ("attention",),
 }
@@ -55,11 +55,17 @@ class Searcher(Protocol):
     def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]: ...
 
 
-def build_searcher(parts: ModelFolder, options: DecodeConfig, attention: Searcher) -> Searcher:
-    """Return the search for a model's decoder; `attention` is the one for autoregressive decoders."""
+def build_searcher(parts: ModelFolder, options: DecodeConfig, weighted: Searcher, *, fused: bool) -> Searcher:
+    """Return the search for a model's decoder.
+
+    weighted: the beam search over weighted scorers, for autoregressive decoders, and for CTC if it is fused with a
+    language model or a phrase list.
+    """
     searchers: dict[str, Callable[[], Searcher]] = {
-        "attention": lambda: attention,
-        "none": lambda: CTCSearcher(posteriors(parts), parts.tokenizer.blank_id, search_options(options)),
+        "attention": lambda: weighted,
+        "none": lambda: (
+            weighted if fused else CTCSearcher(posteriors(parts), parts.tokenizer.blank_id, search_options(options))
+        ),
         "transducer": lambda: TransducerSearcher(parts, options),
         "mask_predict": lambda: MaskPredictSearcher(parts, options),
         "mask_ctc": lambda: MaskCTCSearcher(parts, options),
