@@ -140,7 +140,9 @@ def experiment(path: Path, *overrides: str) -> ExperimentConfig:
 def untrained(config: ExperimentConfig) -> ModelFolder:
     """Return the experiment's untrained model with seeded weights and a vocabulary of the corpora's characters."""
     tokenizer = CharacterTokenizer.train([" ".join(WORDS)], config.tokenizer.languages)
-    folder = ModelFolderConfig(features=config.features, model=config.model, normalizer=config.normalizer)
+    folder = ModelFolderConfig(
+        features=config.features, model=config.model, normalizer=config.normalizer, decode=config.decode
+    )
     torch.manual_seed(0)
     return ModelFolder(folder, build_model(config.features, config.model, tokenizer.vocab_size), tokenizer)
 

@@ -180,12 +180,15 @@ def test_run_can_start_from_a_trained_model(kind: str, runs: dict[str, Path], co
         (["loss.length_weight=0.2"], "loss.length_weight is for model.decoder.kind=mask_predict"),
         (["model.decoder.position=rotary", "model.decoder.clip=8"], "clip is for position=shaw"),
         (["model.decoder={kind: mask_predict, heads: 3}"], "encoder.dim=16 must be a multiple of decoder.heads=3"),
-        (["model.decoder={kind: mask_predict, alignment_heads: []}"], "unknown key 'model.decoder.alignment_heads'"),
+        (
+            ["model.decoder={kind: mask_predict, alignment_heads: []}"],
+            "'model.decoder.alignment_heads': kind mask_predict has no alignment_heads",
+        ),
         (
             ["model.decoder={kind: none}", "loss.guided_attention.weight=1"],
             "guided_attention is for .*kind=attention",
         ),
-        (["model.decoder={kind: none, layers: 3}"], "unknown key 'model.decoder.layers'"),
+        (["model.decoder={kind: none, layers: 3}"], "'model.decoder.layers': kind none has no layers"),
         (
             ["model.decoder={kind: nine}"],
             "'model.decoder': there is no kind 'nine'; there are 'attention', 'none', 'tr",
