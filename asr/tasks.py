@@ -36,6 +36,11 @@ def language_code(language: str) -> str:
     return _CODES.get(language.lower(), language)
 
 
+def base_code(language: str) -> str:
+    """Return a language code without script and region: zh for zh-TW and zh_Hant."""
+    return language.replace("_", "-").partition("-")[0].lower()
+
+
 def into(task: str) -> str | None:
     """Return the language that a task translates into, None for transcription."""
     return None if task == TRANSCRIBE else task.partition(":")[2]

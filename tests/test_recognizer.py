@@ -105,6 +105,14 @@ def test_source_in_an_unsupported_language_fails_alone() -> None:
     assert isinstance(unknowing, Transcript)
 
 
+def test_sources_name_their_language_in_english_or_with_a_region() -> None:
+    recognizer = Recognizer(small_model(["en", "pt", "pt-BR"]))
+    codes = {"English": "en", "en-US": "en", "EN_gb": "en", "Portuguese": "pt", "pt-BR": "pt-BR"}
+    named = [source._replace(language=name) for source, name in zip(sources(noises(*5 * [0.1])), codes, strict=True)]
+    found = list(recognizer.transcribe_sources(named))
+    assert [result.language for result in found if isinstance(result, Transcript)] == [*codes.values()]
+
+
 def test_unsupported_language_is_an_error_before_any_work() -> None:
     def load() -> Opened:
         raise AssertionError("nothing should be loaded")

@@ -127,6 +127,17 @@ def test_supervisions_are_joined_in_order_of_time(tmp_path: Path) -> None:
     assert languages == {"a": "en", "m": None, "z": None}  # two languages in one cut: undecided
 
 
+def test_languages_may_have_their_english_names(tmp_path: Path) -> None:
+    """As lhotse's own recipes write them."""
+    ref, hyp = cuts(tmp_path / "ref.cuts.jsonl", {"a": "I'm 5"}, "English"), tmp_path / "hyp.csv"
+    hyp.write_text("id,text,language\na,I am five,English\n")
+    assert score(ref, hyp, normalizer="english", language="en").rates["wer"].errors == 0
+    jsonl(ref, {"a": "five"})
+    assert score(hyp, ref, normalizer="spoken").rates["wer"].reference_length == 3
+    chinese = cuts(tmp_path / "zh.cuts.jsonl", {"a": "他今天去了北京吗"}, "Chinese")
+    assert "tok:zh" in score(chinese, chinese, metrics="bleu").translation["bleu"].signature
+
+
 def test_each_utterance_is_normalised_in_its_language(tmp_path: Path) -> None:
     ref = tmp_path / "ref.jsonl"
     rows = [("a", "3 cats", "en"), ("b", "3 chats", "fr"), ("c", "3 Katzen", None)]

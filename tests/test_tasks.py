@@ -9,7 +9,7 @@ import pytest
 from lhotse.cut import MultiCut
 from synthetic import cut, translated
 
-from asr.data.cuts import text_of
+from asr.data.cuts import Chosen, text_of
 from asr.data.tasks import for_task, for_tasks, spoken_text_of, task_of, text_language_of
 from asr.errors import AsrError, DataError
 from asr.tasks import chosen, into
@@ -37,6 +37,13 @@ def test_cut_has_the_text_and_language_of_each_task() -> None:
         found[1].perturb_speed(1.1, affix_id=False).mix(found[1].with_id("b"), offset_other_by=1.0, allow_padding=True)
     )
     assert (text_of(joined), spoken_text_of(joined), task_of(joined)) == ("deux deux", "two two", "translate:fr")
+
+
+def test_a_language_that_a_manifest_names_in_english_is_chosen_by_code_or_name() -> None:
+    spoken = cut("a", 1.0, language="Mandarin")
+    assert text_language_of(spoken) == "zh"
+    assert all(Chosen([name])(spoken) for name in ("zh", "Chinese", "mandarin"))
+    assert not Chosen(["en"])(spoken)
 
 
 @pytest.mark.parametrize(

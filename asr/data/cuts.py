@@ -21,6 +21,7 @@ from asr.data.sources import Manifest, Shar, StoredAudio, clips_of
 from asr.errors import AudioError, DataError, printable
 from asr.files import Place, is_folder
 from asr.resampling import resample
+from asr.tasks import language_code
 from asr.text.scripts import one_after_another
 
 SLACK_S = 0.1  # by which a cut may outlast its recording: formats and tools round in different ways
@@ -61,9 +62,9 @@ def in_time(supervisions: Iterable[SupervisionSegment]) -> list[SupervisionSegme
 
 
 def language_of(cut: Cut) -> str | None:
-    """Return the language of a cut's first supervision."""
+    """Return the code of the language of a cut's first supervision, where lhotse's recipes write English names."""
     language: str | None = cut.supervisions[0].language if cut.supervisions else None
-    return language
+    return language and language_code(language)
 
 
 def select(cuts: Iterable[Cut], problem: Callable[[Cut], str | None]) -> tuple[CutSet, list[Dropped]]:
@@ -92,7 +93,7 @@ class Chosen:
     """
 
     def __init__(self, languages: Sequence[str] | None, times: int = 1) -> None:
-        self.languages, self.times = languages, times
+        self.languages, self.times = languages and [language_code(language) for language in languages], times
         self.others: Counter[str | None] = Counter()
         self.any = False
 

@@ -29,7 +29,7 @@ from asr.recognizer.decoded import Decoded
 from asr.recognizer.files import Sound, file_sources, refuse, to_source
 from asr.recognizer.parallel import Workers
 from asr.recognizer.pool import Opened, Piece, Progress, Reader, Recording, Source
-from asr.tasks import chosen, into, language_code
+from asr.tasks import base_code, chosen, into, language_code
 from asr.transcript import Failure, Segment, Transcript
 from asr.windows import Detector, QuietWindows, SpeechWindows, WindowMaker
 from asr.words import split, together
@@ -179,7 +179,7 @@ class Recognizer:
         """
         task = chosen(task, self.tokenizer.tasks)
         if language is not None:
-            language = language_code(language)
+            language = self._code(language)
             self.tokenizer.prefix(language, task)  # a wrong language or task fails before any work
         if words and into(task) is not None and self.config.model.decoder.kind != "attention":
             raise AsrError(f"task {task}: only an attention decoder can tell when the words of a translation were said")
@@ -213,6 +213,7 @@ class Recognizer:
     def _in_language(self, source: Source, language: str | None) -> Source:
         """Return the source with the given language, else its own; one that the model lacks makes the source fail."""
         found, known = language or source.language, self.tokenizer.languages
+        found = found and self._code(found)
         if found is None and self.decoder.languages.needed:
             problem = f"{source.id}: {self.decoder.languages.request}"
         elif known and found is not None and found not in known:
@@ -220,6 +221,11 @@ class Recognizer:
         else:
             return source._replace(language=found)
         return source._replace(language=None, open=partial(refuse, problem))
+
+    def _code(self, language: str) -> str:
+        """Return the model's code of a language, such as en for English, and for en-US unless it has a token."""
+        codes = language_code(language), base_code(language)
+        return next((code for code in codes if code in self.tokenizer.languages), codes[0])
 
     def _batches(self, pools: Iterable[Sequence[Piece]], budget: Budget) -> Iterator[list[Piece] | None]:
         """Yield batches of windows of similar length, from any recordings; None while there are none yet."""

@@ -19,6 +19,7 @@ from asr.files.tables import DELIMITERS, read_table
 from asr.scoring import timed
 from asr.scoring.columns import Columns, stem
 from asr.scoring.rows import Form, Ids, PathLike, Row, Source, lines
+from asr.tasks import language_code
 from asr.text.scripts import one_after_another
 
 # What distinguishes a Kaldi-style id ("1089-134686-0000", "en/vm-goodbye", "spk_utt") from a sentence's first word.
@@ -140,7 +141,7 @@ def _from_table(path: PathLike, columns: Columns) -> Iterator[Row]:
         except DataError as e:
             raise DataError(f"{os.fspath(path)}:{number}: {e}") from None
         fields = dict(zip(table.names, row, strict=True))
-        yield Row(columns.id_of(id_name, row[id_at]), row[text_at], fields.get("language") or None, fields)
+        yield _checked(columns.id_of(id_name, row[id_at]), row[text_at], fields.get("language") or None, fields)
 
 
 def _from_json(path: PathLike, columns: Columns) -> Iterator[Row]:
@@ -167,7 +168,7 @@ def _from_json(path: PathLike, columns: Columns) -> Iterator[Row]:
 def _checked(id: Any, text: Any, language: Any, fields: Mapping[str, Any]) -> Row:
     if not (isinstance(id, str) and isinstance(text, str) and isinstance(language, str | None)):
         raise TypeError
-    return Row(id, text, language, fields)
+    return Row(id, text, language and language_code(language), fields)
 
 
 def of_cut(row: Mapping[str, Any], code: str | None = None) -> Row:
