@@ -184,6 +184,25 @@ def test_bleu_with_different_tokenizers_is_not_compared(tmp_path: Path) -> None:
     assert [report.values["bleu"] for report in both.reports] == pytest.approx([100.0, 100.0])
 
 
+def test_the_language_of_a_hypothesis_decides_last(tmp_path: Path) -> None:
+    """A recogniser may have detected a wrong one."""
+    ref = tmp_path / "ref.txt"
+    ref.write_text("u_1 pay 5\n")
+    english, spanish = (tmp_path / f"{language}.jsonl" for language in ("en", "es"))
+    for path in (english, spanish):
+        path.write_text(json.dumps({"id": "u_1", "text": "pay five", "language": path.stem}) + "\n")
+    assert score(ref, spanish, normalizer="spoken").rates["wer"].errors == 1  # "pay cinco": no other language is known
+    assert score(ref, spanish, normalizer="spoken", language="English").rates["wer"].errors == 0
+    assert score(ref, spanish, normalizer="english", language="en").rates["wer"].reference_length == 2
+    with pytest.raises(
+        DataError, match=r"es\.jsonl: the references are normalised differently for it and for .*en\.jsonl"
+    ):
+        compare(ref, [english, spanish], ScoreOptions(normalizer="spoken"))
+    assert len(compare(ref, [english, spanish], ScoreOptions()).reports) == 2  # the same text in any language
+    both = compare(ref, [english, spanish], ScoreOptions(normalizer="spoken", language="en"))
+    assert [report.rates["wer"].errors for report in both.reports] == [0, 0]
+
+
 def test_bleu_alone_has_no_alignments() -> None:
     report = score_texts({"a": "b c"}, {"a": "b d"}, metrics=["bleu"])
     assert "BLEU" in report.table()

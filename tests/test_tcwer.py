@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lhotse import CutSet, MonoCut, SupervisionSegment
 from lhotse.supervision import AlignmentItem
 
-from asr.errors import DataError
+from asr.errors import ConfigError, DataError
 from asr.metrics import error_rate
 from asr.scoring import score
 from asr.scoring.tcwer import Spans, Stretch, constrained_counts, times_of
@@ -137,6 +137,12 @@ def test_tcwer_of_stm_and_ctm_files(tmp_path: Path) -> None:
     shown = asr("score", ref, hyp, "--metric", "tcwer", "--collar", 5).out
     assert "tcWER     40.00" in shown
     assert shown.splitlines()[-1].endswith("; tcWER: collar 5 s")
+
+
+@pytest.mark.parametrize("collar_s", [float("nan"), float("inf"), -1.0])
+def test_a_collar_is_a_finite_number(collar_s: float) -> None:
+    with pytest.raises(ConfigError, match=r"^a collar of .* s: give a finite number from 0$"):
+        score({"a": "x"}, {"a": "x"}, collar_s=collar_s)
 
 
 def test_channels_and_word_times_in_jsonl(tmp_path: Path) -> None:

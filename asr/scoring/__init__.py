@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from asr.errors import DataError
+from asr.errors import ConfigError
 from asr.files import count_lines
 from asr.progress import OnDone
 from asr.scoring.breakdown import Confusions, by_length, in_quarters
 from asr.scoring.columns import Columns
-from asr.scoring.compare import Comparison
+from asr.scoring.compare import Comparison, check_alike
 from asr.scoring.findings import Watcher
 from asr.scoring.given import NAMES, Texts, in_memory, open_given
 from asr.scoring.listed import Listed
@@ -28,7 +29,7 @@ from asr.scoring.tally import Tally
 from asr.scoring.tcwer import COLLAR_S
 from asr.scoring.translation import MORE_IS_BETTER, TRANSLATION, translation_score
 from asr.scoring.unspaced import Unspaced
-from asr.tasks import into
+from asr.tasks import into, language_code
 from asr.text import Normalizer, open_normalizer
 
 __all__ = [
@@ -77,6 +78,12 @@ class ScoreOptions:
     words: PathLike | None = None
     collar_s: float = COLLAR_S
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.collar_s < math.inf:
+            raise ConfigError(f"a collar of {self.collar_s} s: give a finite number from 0")
+        if self.language is not None:
+            object.__setattr__(self, "language", language_code(self.language))  # the class is frozen
+
 
 def score(
     reference: Texts,
@@ -100,9 +107,10 @@ def score(
 
     reference, hypothesis: each a file, whose suffix tells its format (docs/scoring.md), a list of texts, matched by
     number, or a dict from id to text.  metrics: one or more of wer, cer, mer, wil, mixed, tcwer, bleu, chrf and ter.
-    normalizer: applied to both sides: a name such as "basic" or "english", or a file of rules.  language: used for
-    utterances without one of their own.  form: of plain text, "ids" (`id text`) or "lines" (one text a line); None:
-    guess it.  columns: names of table columns and JSON keys, in the references and in the hypotheses.
+    normalizer: applied to both sides: a name such as "basic" or "english", or a file of rules.  language: code or
+    English name, for utterances whose reference has none; None: that of the hypothesis.  form: of plain text, "ids"
+    (`id text`) or "lines" (one text a line); None: guess it.  columns: names of table columns and JSON keys, in the
+    references and in the hypotheses.
     missing_as_empty: treat texts missing from the hypotheses as empty instead of raising an error.  ignore_extra: skip
     hypotheses without a reference instead of raising an error.  by: a field of the references (a column, a key, a
     cut's speaker); the bootstrap draws the utterances of each of its values as one block.  worst: how many of the worst
@@ -165,14 +173,7 @@ def compare(
         refs, hyps = _open(reference, hypothesis, options)
         told = on_done and _after(on_done, number * lines, len(hypotheses) * lines)
         reports.append(score_sources(refs, hyps, options, places=places, on_done=told))
-    for name, score in reports[0].translation.items():
-        if other := next((r for r in reports if r.translation[name].signature != score.signature), None):
-            raise DataError(
-                f"{other.name}: {name} tokenizes its texts differently from those of {reports[0].name}, as "
-                "their languages differ; give one language for all with --language"
-            )
-    if len({report.utterances for report in reports}) > 1:
-        raise DataError(f"{reference}: is read differently beside some of these files; compare files of the same kind")
+    check_alike(reference, reports)
     return Comparison(tuple(reports))
 
 
@@ -228,7 +229,7 @@ def score_sources(
             on_done(done)
     held.sort(key=lambda pair: pair.number)  # in the order of the references, like all counts
     texts = [pair.reference for pair in held], [pair.hypothesis for pair in held]
-    languages = {pair.language or options.language for pair in held}
+    languages = {pair.language for pair in held}
     counts = tally.counts()
     unspaced.warn(counts.keys())
     return ScoreReport(
@@ -251,6 +252,7 @@ def score_sources(
         most_confusions=options.confusions,
         findings=tally.findings(counts, options.by),
         collar_s=options.collar_s,
+        references=tally.references,
     )
 
 
@@ -264,7 +266,7 @@ def _paired(refs: Source, hyps: Source, options: ScoreOptions) -> Iterator[Pair]
     hint = f" ({refs.name} was read as `id text`; form 'lines' matches lines by number)" if guessed else ""
     timed = "tcwer" in options.metrics
     lacking = {"missing_as_empty": options.missing_as_empty, "ignore_extra": options.ignore_extra}
-    return paired(refs, hyps, **lacking, timed=timed, hint=hint)
+    return paired(refs, hyps, **lacking, language=options.language, timed=timed, hint=hint)
 
 
 def _tally(metrics: Sequence[str], options: ScoreOptions, normalizer: Normalizer, places: bool) -> Tally:

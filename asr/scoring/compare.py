@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
 
+from asr.errors import DataError
 from asr.scoring.rates import points, spelled
 from asr.scoring.report import ScoreReport
+from asr.scoring.rows import PathLike
 from asr.scoring.significance import Difference, MatchedPairs, matched_pairs, paired_bootstrap
 from asr.scoring.translation import MORE_IS_BETTER
 
@@ -106,3 +108,19 @@ class Comparison:
             details = list(report.details())
             rows += [f"\n{report.name}", *details] if details else []
         return "\n".join(rows)
+
+
+def check_alike(reference: PathLike, reports: Sequence[ScoreReport]) -> None:
+    """Raise DataError unless all systems were scored on the same normalised references, tokenized in the same way."""
+    first, *others = reports
+    if any(other.utterances != first.utterances for other in others):
+        raise DataError(f"{reference}: is read differently beside some of these files; compare files of the same kind")
+    mend = "as their languages differ; give one language for all with --language"
+    for other in others:
+        for name, score in first.translation.items():
+            if other.translation[name].signature != score.signature:
+                told = f"{name} tokenizes its texts differently from those of {first.name}"
+                raise DataError(f"{other.name}: {told}, {mend}")
+        if other.references != first.references:
+            told = f"the references are normalised differently for it and for {first.name}"
+            raise DataError(f"{other.name}: {told}, {mend}")

@@ -49,7 +49,7 @@ class Listed:
     """
 
     def __init__(self, path: PathLike, normalizer: Normalizer, language: str | None) -> None:
-        self._path, self._normalizer, self._language = path, normalizer, language
+        self._path, self._normalizer = path, normalizer
         self._entries = [(number, line.strip()) for number, line in lines(path) if line.strip()]
         if not self._entries:
             raise DataError(f"{path}: no words in the list; write one word or phrase a line")
@@ -78,7 +78,7 @@ class Listed:
 
     def add(self, pairs: Sequence[Pair]) -> None:
         for pair in pairs:
-            finder = self._finder(pair.language or self._language)
+            finder = self._finder(pair.language)
             refs, hyps = pair.reference.split(), pair.hypothesis.split()
             said, put = finder.places(refs), finder.places(hyps)
             if said or put:

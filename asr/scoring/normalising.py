@@ -27,9 +27,9 @@ def normalised(pairs: Iterable[Pair], normalizer: Normalizer, language: str | No
     settles = normalizer.idempotent
     going = iter(pairs)
     while portion := list(islice(going, _PAIRS_AT_ONCE)):
-        once = portion if plain else [_normalise(pair, of_language, language) for pair in portion]
+        once = portion if plain else [_normalise(pair, of_language) for pair in portion]
         if not settles:
-            twice = (_normalise(pair, of_language, language) for pair in once)
+            twice = (_normalise(pair, of_language) for pair in once)
             changing = ((pair, again) for pair, again in zip(once, twice, strict=True) if _texts(pair) != _texts(again))
             for pair, again in islice(changing, 1):
                 settles = True  # one warning is enough
@@ -37,9 +37,9 @@ def normalised(pairs: Iterable[Pair], normalizer: Normalizer, language: str | No
         yield once
 
 
-def _normalise(pair: Pair, of_language: Callable[[str | None], Chain], language: str | None) -> Pair:
+def _normalise(pair: Pair, of_language: Callable[[str | None], Chain]) -> Pair:
     try:
-        normalise = of_language(pair.language or language)
+        normalise = of_language(pair.language)
         return pair._replace(
             reference=normalise(pair.reference),
             hypothesis=normalise(pair.hypothesis),

@@ -20,8 +20,8 @@ from asr.scoring.timed import by_time
 class Pair(NamedTuple):
     """An utterance's number among the references, and both of its texts.
 
-    fields: of the reference.  alternatives: the n-best list of the hypothesis, if any.  spoken: the timed words of both
-    sides, if they were requested.
+    language: in which both are normalised.  fields: of the reference.  alternatives: the n-best list of the hypothesis,
+    if any.  spoken: the timed words of both sides, if they were requested.
     """
 
     number: int
@@ -81,6 +81,7 @@ def paired(
     *,
     missing_as_empty: bool = False,
     ignore_extra: bool = False,
+    language: str | None = None,
     timed: bool = False,
     hint: str = "",
 ) -> Iterator[Pair]:
@@ -89,6 +90,7 @@ def paired(
     Raises DataError, at the end, for duplicate ids and for ids that only one side has; with `missing_as_empty` a text
     missing from the hypotheses is empty, and with `ignore_extra` hypotheses without a reference are left out with a
     warning, unless texts are matched by line number.
+    language: of utterances whose reference has none; only if it is None, the hypothesis decides, which may be wrong.
     """
     ref_ids, hyp_ids = Ids(), Ids()
     refs: dict[str, tuple[int, Row]] = {}
@@ -102,7 +104,7 @@ def paired(
             hyps[hyp.id] = hyp
         for row in (ref, hyp):
             if row is not None and row.id in refs and row.id in hyps:
-                yield _pair(*refs.pop(row.id), hyps.pop(row.id), timed)
+                yield _pair(*refs.pop(row.id), hyps.pop(row.id), language, timed)
     check_twice(references, ref_ids)
     check_twice(hypotheses, hyp_ids)
     if not ref_ids and not hyp_ids:
@@ -118,16 +120,16 @@ def paired(
         hyps.clear()
     _check_ids(references.name, hypotheses.name, [] if missing_as_empty else refs, hyps, hint)
     for number, ref in refs.values():
-        yield _pair(number, ref, Row(ref.id, ""), timed)
+        yield _pair(number, ref, Row(ref.id, ""), language, timed)
 
 
-def _pair(number: int, ref: Row, hyp: Row, timed: bool) -> Pair:
+def _pair(number: int, ref: Row, hyp: Row, language: str | None, timed: bool) -> Pair:
     return Pair(
         number,
         ref.id,
         ref.text,
         hyp.text,
-        ref.language or hyp.language,
+        ref.language or language or hyp.language,
         ref.fields,
         (_duration_s(ref.fields) or _duration_s(hyp.fields)) if ref.fields or hyp.fields else None,
         _alternatives(hyp) if hyp.fields else (),

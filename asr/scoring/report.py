@@ -46,6 +46,7 @@ class ScoreReport:
     most_confusions: int = 0
     findings: tuple[Finding, ...] = ()
     collar_s: float = COLLAR_S
+    references: int = 0  # a hash of the normalised references
 
     @cached_property
     def totals(self) -> dict[Counted, Counts]:

@@ -45,6 +45,8 @@ class Tally:
     units: what to count; the first one decides which utterances are the worst.  fields: of the references, whose values
     are kept for each utterance.  places: keep the positions of errors.  confusions: receives all word errors.
     watchers: see every pair.  collar_s: of tcWER.
+
+    references: after counting, a hash of all normalised references.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Tally:
         self._units, self._most, self._keep_places = units, worst, places
         self._watchers, self._collar_s = watchers, collar_s
         self.confusions = confusions
+        self.references = 0
         self._numbers = array("q")
         self._counts: dict[Counted, list[Counts]] = {unit: [] for unit in units}
         self._worst: list[tuple[int, float, int, Utterance]] = []
@@ -73,6 +76,7 @@ class Tally:
         for unit, rows in counts.items():
             self._counts[unit].append(rows)
         self._numbers.extend(p.number for p in pairs)
+        self.references += sum(hash((p.number, p.reference)) for p in pairs)
         if self._units and self._most:
             self._keep_worst(pairs, counts[self._units[0]])
         for codes in self._fields.values():
