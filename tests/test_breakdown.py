@@ -57,6 +57,12 @@ def test_numeric_fields_with_many_values_are_split_into_quartiles() -> None:
     assert (in_quarters(few), in_quarters(words), in_quarters(readers)) == (few, words, readers)
 
 
+def test_names_that_python_reads_as_numbers_are_names() -> None:
+    for form in ("103_{}", "{}e1", "{}_1", "１.{}"):
+        names = Groups("speaker", tuple(form.format(number) for number in range(10, 30)), np.arange(20))
+        assert in_quarters(names) == names
+
+
 def test_score_command_prints_breakdowns_and_confusions(tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
     rows = ["1,anna,the cat sat,the cat sat", "2,ben,the cat,a cat", "3,ben,the dog,a dog oh", "4,anna,so,"]

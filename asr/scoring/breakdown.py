@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ _LENGTHS = (1, 6, 11, 21, 41)  # lower bounds of the length groups, in words or 
 _MOST_VALUES = 12  # a numeric field with more distinct values is divided into quartiles
 MOST_ROWS = 20
 _MOST_KEPT = 500_000
+_NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+")  # float() also takes "103_1240" and "3e1", which may be speakers
 _HEADS: dict[Kind, str] = {"substitute": "substituted", "delete": "deleted", "insert": "inserted"}
 
 
@@ -81,12 +83,9 @@ def in_quarters(groups: Groups) -> Groups:
 
     Values that all consist of digits only are taken for names, such as speaker numbers.
     """
-    if all(name.isdigit() for name in groups.names):
+    if all(name.isdigit() for name in groups.names) or not all(map(_NUMBER.fullmatch, groups.names)):
         return groups
-    try:
-        values = np.array([float(name) for name in groups.names])
-    except ValueError:
-        return groups
+    values = np.array([float(name) for name in groups.names])
     if len(values) <= _MOST_VALUES or not np.isfinite(values).all():
         return groups
     of_utterance = values[groups.of_utterance]
