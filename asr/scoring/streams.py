@@ -40,8 +40,10 @@ def opener(*paths: PathLike) -> Opener:
             found[path] = _of_ctm(path, ignored)
     channels: dict[str, set[str]] = defaultdict(set)
     for recordings in found.values():
-        for file in {file for file, _ in recordings}:
-            of_file = {channel for name, channel in recordings if name == file}
+        own: dict[str, set[str]] = defaultdict(set)
+        for file, channel in recordings:
+            own[file].add(channel)
+        for file, of_file in own.items():
             channels[file] |= of_file if len(of_file) > 1 else set()
 
     def rows(recordings: _Recordings) -> Iterator[Row]:
