@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -120,6 +121,25 @@ def test_bleu_tokenizer_depends_on_the_language(language: str | None, cut: str) 
     expected = sacrebleu.BLEU(tokenize=cut).corpus_score(list(hyps.values()), [list(refs.values())])
     assert report.values["bleu"] == pytest.approx(expected.score)
     assert f"tok:{cut}" in report.translation["bleu"].signature
+
+
+@pytest.mark.parametrize("language", ["zh", "yue-HK", "cmn", "ja"])
+def test_ter_of_chinese_and_japanese_counts_characters(language: str) -> None:
+    report = score({"a": "他今天去了北京玩"}, {"a": "他今天去了南京玩"}, metrics=["ter", "bleu"], language=language)
+    assert report.values["ter"] == pytest.approx(100 / 8)
+    assert report.values["bleu"] > 0
+
+
+def test_words_that_are_sentences_are_warned_of_in_translations() -> None:
+    said, heard = {"a": "他今天去了北京玩"}, {"a": "他今天去了南京玩"}
+    thai = {"a": "วันนี้อากาศดีมาก"}
+    for metric, texts, language in (("bleu", said, None), ("ter", said, None), ("ter", thai, "th")):
+        with pytest.warns(UserWarning, match=f"so {metric.upper()} compares whole sentences; give their language"):
+            score(texts, texts, metrics=metric, language=language)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score(said, heard, metrics=["bleu", "ter", "chrf"], language="zh")
+        score(thai, thai, metrics=["bleu", "chrf"], language="th")
 
 
 def test_translation_metrics_support_breakdown_and_resampling_by_field(tmp_path: Path) -> None:

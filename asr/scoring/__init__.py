@@ -231,7 +231,8 @@ def score_sources(
     texts = [pair.reference for pair in held], [pair.hypothesis for pair in held]
     languages = {pair.language for pair in held}
     counts = tally.counts()
-    unspaced.warn(counts.keys())
+    translation = {name: translation_score(name, *texts, languages) for name in translated}
+    unspaced.warn(counts.keys(), translation)
     return ScoreReport(
         metrics=metrics,
         counts=counts,
@@ -240,7 +241,7 @@ def score_sources(
         form=refs.form,
         name=hyps.name,
         utterances=done,
-        translation={name: translation_score(name, *texts, languages) for name in translated},
+        translation=translation,
         groups=tally.groups(options.by) if options.by else None,
         places=tally.places() if places else None,
         worst_utterances=tally.worst,

@@ -1,14 +1,15 @@
-"""Warn if WER is computed on Chinese, Japanese or Thai without word spaces, where it compares whole sentences."""
+"""Warn if WER, BLEU or TER compare whole sentences, as they do in Chinese, Japanese or Thai without word spaces."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import regex
 
 from asr.scoring.pairs import Pair
-from asr.scoring.rates import Counted
+from asr.scoring.rates import Counted, spelled
+from asr.scoring.translation import TranslationScore
 from asr.text.scripts import HAN_OR_KANA, SOUTH_EAST_ASIAN
 
 _LOOKED_AT = 100  # references examined of each portion
@@ -37,11 +38,14 @@ class Unspaced:
                 self._words += length > 0
                 self._others += length == 0
 
-    def warn(self, units: Collection[Counted]) -> None:
-        """Warn if words are counted in references without word spaces."""
-        if "word" in units and self._length > max(self._others, _LONGEST_WORD * self._words):
-            warnings.warn(
-                "the references have no spaces between words (as Chinese, Japanese and Thai are written), so WER "
-                "compares whole sentences; look at CER, or at the mixed rate: asr score --metric cer,mixed",
-                stacklevel=2,
-            )
+    def warn(self, units: Collection[Counted], translation: Mapping[str, TranslationScore]) -> None:
+        """Warn if words that spaces separate are counted in references without word spaces."""
+        if self._length <= max(self._others, _LONGEST_WORD * self._words):
+            return
+        told = "the references have no spaces between words (as Chinese, Japanese and Thai are written), so"
+        if "word" in units:
+            mend = "look at CER, or at the mixed rate: asr score --metric cer,mixed"
+            warnings.warn(f"{told} WER compares whole sentences; {mend}", stacklevel=2)
+        for name in (name for name, score in translation.items() if score.spaced):
+            mend = "give their language if they have none (--language zh), or look at chrF or CER"
+            warnings.warn(f"{told} {spelled(name)} compares whole sentences; {mend}", stacklevel=2)
