@@ -178,7 +178,7 @@ def test_duplicate_id_is_an_error(tmp_path: Path, side: str, write: object) -> N
         (b'{"id": "a", "text": ' + b"1" * 5000 + b"}", ":1: n"),
         (b'"a"', ":1: needs "),
         (b"null", ":1: needs "),
-        (b'\n{"id": 5, "text": "x"}', ":2: needs "),
+        (b'\n{"id": 5.5, "text": "x"}', ":2: needs "),
         (b'{"id": "a", "text": null}', ":1: needs "),
         (b'{"id": "a"}', ":1: none of the keys .*; there are: id; say which with --ref-column or --hyp-column"),
         (

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from asr.errors import DataError
-from asr.files.tables import DELIMITERS, read_table
+from asr.files.tables import DELIMITERS, PATHS, read_table
 from asr.scoring import timed
-from asr.scoring.columns import Columns, stem
+from asr.scoring.columns import Columns
 from asr.scoring.rows import Form, Ids, PathLike, Row, Source, lines
 from asr.tasks import language_code
 from asr.text.scripts import one_after_another
@@ -38,10 +38,8 @@ def open_texts(path: PathLike, *, form: Literal["ids", "lines"] | None = None, c
     """
     name = os.fspath(path)
     kind = suffix(path)
-    if kind == ".jsonl":
+    if kind in (".jsonl", ".json"):
         return Source(name, "json", lambda: _from_json(name, columns))
-    if kind == ".json":
-        return Source(name, "json", lambda: _transcripts(name, columns))
     if kind == ".tsv" and is_one_text(name):
         return Source(name, "subtitles", lambda: _segments(name))
     if kind in (".csv", ".tsv"):
@@ -122,13 +120,6 @@ def _segments(path: PathLike) -> Iterator[Row]:
         yield Row(str(number - 1), fields[2])
 
 
-def _transcripts(path: PathLike, columns: Columns) -> Iterator[Row]:
-    """Yield the rows of a .json, one object a line; ids that `asr transcribe` wrote as paths become file stems."""
-    for row in _from_json(path, columns):
-        ours = columns.id is None and row.fields.keys() >= {"id", "segments"}
-        yield row._replace(id=stem(row.id)) if ours else row
-
-
 def _from_table(path: PathLike, columns: Columns) -> Iterator[Row]:
     """Yield the rows of a .csv or .tsv; unlike `asr cuts`, scoring leaves none out."""
     table = read_table(Path(path))
@@ -145,8 +136,12 @@ def _from_table(path: PathLike, columns: Columns) -> Iterator[Row]:
 
 
 def _from_json(path: PathLike, columns: Columns) -> Iterator[Row]:
-    """Yield the rows of JSONL; the first object that is not a cut decides which keys are read."""
+    """Yield the rows of JSONL; the first object that is not a cut decides which keys are read.
+
+    The object of a .json of a single line needs no id: the file's name stands for it, as in openai-whisper's JSON.
+    """
     name = os.fspath(path)
+    lone = is_one_recording(path)
     keys: tuple[str, str] | None = None
     for number, line in lines(path):
         if not line.strip():
@@ -156,6 +151,8 @@ def _from_json(path: PathLike, columns: Columns) -> Iterator[Row]:
             if "supervisions" in row or "tracks" in row:
                 yield of_cut(row, columns.code)
                 continue
+            if lone:
+                row.setdefault(PATHS[-1], name.removesuffix(".gz"))  # the last key among those that an id is read from
             keys = keys or columns.among(row.keys(), "key", f"{name}:{number}")
             yield _checked(columns.id_of(keys[0], row[keys[0]]), row[keys[1]], row.get("language"), row)
         except (ValueError, RecursionError):
@@ -166,9 +163,9 @@ def _from_json(path: PathLike, columns: Columns) -> Iterator[Row]:
 
 
 def _checked(id: Any, text: Any, language: Any, fields: Mapping[str, Any]) -> Row:
-    if not (isinstance(id, str) and isinstance(text, str) and isinstance(language, str | None)):
+    if not (isinstance(id, str | int) and isinstance(text, str) and isinstance(language, str | None)):
         raise TypeError
-    return Row(id, text, language and language_code(language), fields)
+    return Row(str(id), text, language and language_code(language), fields)
 
 
 def of_cut(row: Mapping[str, Any], code: str | None = None) -> Row:

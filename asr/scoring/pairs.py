@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from itertools import zip_longest
@@ -10,11 +11,13 @@ from typing import Any, Literal, NamedTuple
 
 from asr.errors import ConfigError, DataError
 from asr.scoring import streams
-from asr.scoring.columns import Columns
+from asr.scoring.columns import Columns, stem
 from asr.scoring.formats import is_one_recording, is_one_text, joined, open_texts, suffix
 from asr.scoring.rows import Ids, PathLike, Row, Source, check_twice, some
 from asr.scoring.streams import Spoken, spoken
 from asr.scoring.timed import by_time
+
+_FILE = re.compile(r"\.[A-Za-z]\w{1,4}$")  # the end of a path of audio, but not of ids such as "talk.1" or "en/a"
 
 
 class Pair(NamedTuple):
@@ -87,6 +90,7 @@ def paired(
 ) -> Iterator[Pair]:
     """Yield each pair as soon as both of its texts have been read; only rows that are out of order are held in memory.
 
+    If no id is on both sides, ids that are paths, as `asr transcribe` writes them, are matched by their stems.
     Raises DataError, at the end, for duplicate ids and for ids that only one side has; with `missing_as_empty` a text
     missing from the hypotheses is empty, and with `ignore_extra` hypotheses without a reference are left out with a
     warning, unless texts are matched by line number.
@@ -115,12 +119,23 @@ def paired(
             f"{references.name} has {len(ref_ids)} lines and {hypotheses.name} {len(hyp_ids)}: texts without ids are "
             "matched by line number"
         )
+    if len(refs) == len(ref_ids):
+        ref_of, hyp_of = _by_stem(refs), _by_stem(hyps)
+        for id in [id for id in ref_of if id in hyp_of]:
+            number, ref = refs.pop(ref_of[id])
+            yield _pair(number, ref._replace(id=id), hyps.pop(hyp_of[id]), language, timed)
     if ignore_extra and hyps:
         warnings.warn(f"{hypotheses.name}: left out {some(hyps)} that {references.name} lacks", stacklevel=2)
         hyps.clear()
     _check_ids(references.name, hypotheses.name, [] if missing_as_empty else refs, hyps, hint)
     for number, ref in refs.values():
         yield _pair(number, ref, Row(ref.id, ""), language, timed)
+
+
+def _by_stem(ids: Collection[str]) -> dict[str, str]:
+    """Return the ids, those that name files by their stems; if that makes two of them equal, all by themselves."""
+    by_stem = {stem(id) if _FILE.search(id) else id: id for id in ids}
+    return by_stem if len(by_stem) == len(ids) else {id: id for id in ids}
 
 
 def _pair(number: int, ref: Row, hyp: Row, language: str | None, timed: bool) -> Pair:
