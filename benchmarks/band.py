@@ -1,9 +1,9 @@
-"""Time and memory of the encoder as recordings grow: attention to all frames compared with a window of frames.
+"""Measure time and memory of the encoder as recordings grow, with attention to all frames and to a window.
 
-Run `python benchmarks/band.py`.  The encoder of conf/ablation/en.yaml, with sinusoidal positions by default and seeded
-weights, encodes noise in one piece, on one thread, in float32; each measurement has a process of its own.  Seconds are
-processor time, the minimum over rounds, without features; MB are the peak memory beyond what the process held before
-encoding (Linux).
+Run `python benchmarks/band.py`.  Each measurement has its own process: the encoder of conf/ablation/en.yaml (sinusoidal
+positions by default, seeded random weights) encodes noise in one piece, on one thread, in float32.  Seconds are
+processor time without feature extraction, the minimum over rounds; MB are the peak memory above what the process held
+before encoding (Linux only).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ LENGTHS_S = [10, 60, 300, 600]
 
 def main(
     lengths_s: Annotated[list[int] | None, typer.Argument(help="Seconds of audio; default: 10, 60, 300, 600.")] = None,
-    left: Annotated[int, typer.Option(help="Frames before each that it attends to; a frame is 40 ms.")] = 32,
-    right: Annotated[int, typer.Option(help="Frames after it.")] = 32,
+    left: Annotated[int, typer.Option(help="Frames to the left that each frame attends to; a frame is 40 ms.")] = 32,
+    right: Annotated[int, typer.Option(help="Frames to the right that it attends to.")] = 32,
     position: Annotated[str, typer.Option(help="As in model.encoder.position.")] = "sinusoidal",
     rounds: Annotated[int, typer.Option(min=1)] = 3,
-    window: Annotated[str | None, typer.Option(help="What a process is to measure.", hidden=True)] = None,
+    window: Annotated[str | None, typer.Option(help="Window that the child process measures.", hidden=True)] = None,
 ) -> None:
     """Measure the encoder on recordings of several lengths.
 
@@ -58,7 +58,7 @@ def main(
 
 
 def asked(length_s: int, position: str, window: str, rounds: int) -> dict[str, Any]:
-    """Measure in another process."""
+    """Run `measured` in a child process and return its result."""
     options = ["--position", position, "--window", window, "--rounds", str(rounds)]
     command = [sys.executable, __file__, str(length_s), *options]
     return dict(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout))
@@ -66,7 +66,7 @@ def asked(length_s: int, position: str, window: str, rounds: int) -> dict[str, A
 
 @torch.inference_mode()
 def measured(length_s: int, position: str, window: str, rounds: int) -> dict[str, Any]:
-    """Measure the encoder in this process."""
+    """Measure the encoder in this process: seconds, MB and number of frames."""
     torch.set_num_threads(1)
     chosen = [f"model.encoder.position={position}", f"model.encoder.window={window}"]
     config = read_config(ExperimentConfig, CONF, chosen)
@@ -84,7 +84,7 @@ def measured(length_s: int, position: str, window: str, rounds: int) -> dict[str
 
 
 def held_mb(kind: str) -> float:
-    """Return this process's memory: VmRSS is the current one, VmHWM the peak."""
+    """Return this process's memory in MB: the current one for VmRSS, the peak for VmHWM."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) / 1024
 

@@ -1,8 +1,8 @@
 """Compare a learned pointer into a phrase list with shallow fusion and with no list, for lists of several sizes.
 
-Run `python benchmarks/copying.py exp/prompts-copying-tiny-en/model`.  At most half of a list are words of the texts
-that are rare in training, the rest distractors: other words of the training texts, then pairs of adjacent ones.  For
-each list: recall and precision of its words, the word error rate on them (B-WER) and on all others (U-WER).
+Run `python benchmarks/copying.py exp/prompts-copying-tiny-en/model`.  Up to half of a list are spoken words that are
+rare in training; the rest are distractors: other words of the training texts, then pairs of adjacent words.  The table
+shows recall and precision of the listed words, and the word error rate on them (B-WER) and on all others (U-WER).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RATE = 16_000
 
 
 class System(NamedTuple):
-    """How a list is used: whether by the pointer, and with which bonus in nats."""
+    """A way to use a list: with or without the pointer, and with which shallow fusion bonus, in nats."""
 
     name: str
     pointer: bool
@@ -53,15 +53,15 @@ def main(
     cuts: Annotated[Path, typer.Option(help="Manifest of English speech to recognise.")] = Path(
         "data/prompts-en/cuts_dev.jsonl.gz"
     ),
-    train: Annotated[Path, typer.Option(help="Manifest of what the model was trained on.")] = Path(
+    train: Annotated[Path, typer.Option(help="Manifest of the model's training data.")] = Path(
         "data/prompts-en/cuts_train.jsonl.gz"
     ),
-    sizes: Annotated[str, typer.Option(help="Phrases in a list, with commas.")] = "10,100,1000",
-    rare_below: Annotated[int, typer.Option(min=1, help="Rare words are in the training texts less often.")] = 2,
-    names: Annotated[Path | None, typer.Option(help="A list to take the place of the rare words.")] = None,
-    bonus: Annotated[float, typer.Option(help="Of shallow fusion, in nats.")] = 1.0,
+    sizes: Annotated[str, typer.Option(help="Comma-separated numbers of phrases in a list.")] = "10,100,1000",
+    rare_below: Annotated[int, typer.Option(min=1, help="Words that training has less often are rare.")] = 2,
+    names: Annotated[Path | None, typer.Option(help="File of phrases to list instead of rare words.")] = None,
+    bonus: Annotated[float, typer.Option(help="Bonus of shallow fusion, in nats.")] = 1.0,
     beam: Annotated[int, typer.Option(min=1)] = 1,
-    seed: Annotated[int, typer.Option(help="Of the lists.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the lists.")] = 0,
 ) -> None:
     """Measure recall and error rates with lists of several sizes.
 
@@ -103,7 +103,7 @@ def list_of(
     seed: int,
     names: Sequence[str] | None = None,
 ) -> list[str]:
-    """Return rare words that are said, or given names, up to half of the list, and distractors that are not said."""
+    """Return a list: spoken rare words or the given names for up to half of it, then distractors that nobody says."""
     normal, draw = normalizer("english"), random.Random(seed)
     texts = [normal(text).split() for text in trained]
     counts = Counter(word for words in texts for word in words)
@@ -117,7 +117,7 @@ def list_of(
     draw.shuffle(pairs)
     others = list(itertools.islice(itertools.chain(words, pairs), size - len(chosen)))
     if len(chosen) + len(others) < size:
-        raise AsrError(f"--sizes: the training texts have no {size} words and pairs of words")
+        raise AsrError(f"--sizes {size}: the training texts do not have enough words and pairs of words")
     return chosen + others
 
 
@@ -139,7 +139,7 @@ def recognised(
 
 
 def row(said: dict[str, str], heard: dict[str, str], phrases: Path) -> list[str]:
-    """Return the cells of a row of the table."""
+    """Return the cells of one row of the table."""
     pairs = [Recognised(Row(id, text, "en"), heard[id]) for id, text in said.items()]
     report = score_sources(*scored(pairs), ScoreOptions(normalizer="english", words=phrases))
     (listed,) = (found for found in report.findings if isinstance(found, ListedWords))

@@ -1,18 +1,19 @@
-"""Build episodes with deliberately wrong subtitles: lines of a corpus with English translations, joined, over music.
+"""Build episodes with deliberately wrong subtitles from the clips of a corpus with English translations.
 
-An episode is a FLAC of 16 kHz and an SRT in English.  The times of the SRT are off by an offset of up to 30 s, a drift
-of 0.1 % in either direction, and a random error of each edge of each cue (normal, 0.3 s).  They refer to where the
-voice begins and ends, as clips have silence at their ends.  5 % of the cues are missing, and as many are alien: texts
-of other episodes at times when nobody speaks.  With a linger, cues stay on the screen up to that many seconds longer,
-if there is room, as human-made ones do.  Every draw is a function of the seed and the episode's name.
+An episode is a 16 kHz FLAC file of concatenated clips, with or without music, and an English SRT file.  The times of
+the SRT file are wrong by an offset of up to 30 s, a drift of 0.1 % in either direction, and a random error at each edge
+of each cue (normal, standard deviation 0.3 s).  Apart from that, cues begin and end with the voice, not with the clip,
+which has silence at its ends.  5 % of the cues are missing, and as many are alien: texts of other episodes at times
+when nobody speaks.  With a linger, cues stay on screen for up to that many seconds longer, if there is room, as
+human-made ones do.  All random draws depend only on the seed and the episode's name.
 
     OUT/cs/train/media/cs-airplane.flac
     OUT/cs/train/subtitles/cs-airplane.en.srt
     OUT/cs/train/cuts_true.jsonl.gz     the same lines at their true times, with all fields of the corpus's cuts
     OUT/cs/train/episodes.json          the true offset, drift, signal-to-noise ratio, ...
 
-The split is that of the corpus.  Lines whose ids share a folder, such as a level of fillets, make an episode, and so do
-every 20 lines without a folder.  Shapes: N samples.
+Splits are those of the corpus.  Lines whose ids share a folder, such as a level of fillets, form an episode; lines
+without a folder are grouped by 20.  Shapes: N samples.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from recipes.preparing import manifest_path, write_cuts
 
 EPISODES = "episodes.json"
 RATE = 16000
-LINES = 20  # of an episode of a corpus without scenes; the median of fillets
+LINES = 20  # per episode of a corpus without scenes; the median of fillets
 LEAD_S = 35.0  # silence before the first line: longer than the largest offset, so that no cue begins before 0
 PAUSES_S = (0.5, 6.0)
 OFFSET_S, DRIFT, JITTER_S, MISSING, ALIEN = 30.0, 0.001, 0.3, 0.05, 0.05
@@ -53,9 +54,9 @@ SPEECH_DB = -20.0  # the level of all clips, relative to full scale
 
 @dataclass(frozen=True)
 class Episode:
-    """The properties of an episode; offset and drift map the times of its subtitles to the true ones.
+    """Properties of an episode; offset and drift map the times of its subtitles to the true ones.
 
-    said_s: start of the first line and end of the last one.  aliens: texts that nobody says.
+    said_s: start of the first line and end of the last one.  aliens: texts of the alien cues.
     """
 
     name: str
@@ -72,7 +73,7 @@ class Episode:
 
 
 class Line(NamedTuple):
-    """A clip of the corpus and its times in the episode, in seconds; said: the times of its sound."""
+    """A clip of the corpus, its start and end in the episode, and those of its sound (said), in seconds."""
 
     cut: MonoCut
     start_s: float
@@ -94,7 +95,7 @@ def build(
     linger_s: float,
     on_done: OnDone,
 ) -> list[Episode]:
-    """Build the episodes of a split and a language in a folder and return their properties."""
+    """Build the episodes of one split and language in a folder and return their properties."""
     for part in ("media", "subtitles"):
         make_folder(folder / part)
     cuts = read_split(manifest_path(data, split), [language])
@@ -154,14 +155,14 @@ def _english(cut: MonoCut) -> str:
 
 
 def music_in(folder: Path) -> list[Path]:
-    """Return the pieces of music, Ogg Vorbis, in a folder or below it.  Raises DataError if there are none."""
+    """Return the Ogg Vorbis files in or below a folder.  Raises DataError if there are none."""
     if found := sorted(folder.rglob("*.ogg")):
         return found
     raise DataError(f"{folder}: no music (.ogg) in it; recipes/fillets/prepare.py unpacks the game's")
 
 
 def joined(cuts: Sequence[MonoCut], draw: random.Random) -> tuple[Tensor, list[Line]]:
-    """Join clips at the same level, with pauses between them and silence before and after."""
+    """Concatenate clips, scaled to the same level, with pauses between them and silence before and after."""
     pieces, lines = [torch.zeros(round(LEAD_S * RATE))], []
     at = len(pieces[0])
     for cut in cuts:
@@ -179,7 +180,7 @@ def joined(cuts: Sequence[MonoCut], draw: random.Random) -> tuple[Tensor, list[L
 def with_music(
     audio_N: Tensor, lines: Sequence[Line], music: Sequence[Path], snr_db: int | None, draw: random.Random
 ) -> Tensor:
-    """Add a piece of music, repeated, at the given number of dB below the speech."""
+    """Add a random piece of music, repeated as needed, `snr_db` dB below the speech; None adds nothing."""
     if snr_db is None:
         return audio_N
     audio = open_audio(draw.choice(music))
@@ -193,7 +194,7 @@ def with_music(
 def cues_of(
     lines: Sequence[Line], others: Sequence[str], duration_s: float, linger_s: float, draw: random.Random
 ) -> tuple[list[tuple[float, float, str]], list[str]]:
-    """Return the cues in order, at the times of the sound with random errors at the edges, and the alien texts."""
+    """Return the sorted cues, at the times of the sound with random errors at the edges, and the alien texts."""
     cues = []
     for line in lines:
         start_s, end_s = (edge_s + draw.gauss(0, JITTER_S) for edge_s in line.said)
@@ -225,7 +226,7 @@ def write_srt(path: Path, cues: Sequence[tuple[float, float, str]], offset_s: fl
 
 
 def true_cuts(name: str, path: Path, samples: int, lines: Sequence[Line]) -> list[MonoCut]:
-    """Return the lines as cuts of the episode, whole clips whose supervision spans the sound."""
+    """Return the lines as cuts of the episode; a cut spans the whole clip, its supervision only the sound."""
     recording = Recording(name, [AudioSource("file", [0], str(path.resolve()))], RATE, samples, samples / RATE)
     cuts = []
     for line in lines:

@@ -1,9 +1,9 @@
-"""Compare fine-tuning of Whisper with the transformers library: same weights, batches, steps and learning rates.
+"""Compare fine-tuning of Whisper with the transformers library on equal weights, batches, steps and learning rates.
 
-Run `python benchmarks/finetune.py conf/prompts/finetune-tiny-en.yaml --test data/prompts-en/cuts_test.jsonl.gz`.  Every
-training has a process of its own, and the engines take turns, as machines are noisy: compare ratios.  The transformers
+Run `python benchmarks/finetune.py conf/prompts/finetune-tiny-en.yaml --test data/prompts-en/cuts_test.jsonl.gz`.  Each
+training has its own process, and the engines take turns, because machines are noisy: compare ratios.  The transformers
 training is the usual loop: WhisperFeatureExtractor, which pads to 30 s, WhisperForConditionalGeneration and AdamW.  All
-models are decoded by ours, greedily and without guards, so that only the training differs.
+models are decoded with our recogniser, greedily and without guards, so that only the training differs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PADDING: dict[str, Padding] = {"full": "keep", "remembered": "recall", "none": "
 
 
 class Clock(NamedTuple):
-    """Seconds of wall time, and of processor time of all threads, which is less affected by a busy machine."""
+    """Wall time, and processor time of all threads, in seconds; a busy machine affects the latter less."""
 
     wall_s: float
     cpu_s: float
@@ -73,16 +73,18 @@ class Trained(NamedTuple):
 
     @property
     def step(self) -> Clock:
-        """Mean over all steps but the last, after which ours validates."""
+        """The mean time of all steps but the last, after which our training validates."""
         return self.starts[-1].since(self.starts[0], len(self.starts) - 1)
 
 
 def main(
-    config: Annotated[Path, typer.Argument(help="An experiment that starts from a Whisper.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Changes to it.")] = None,
-    test: Annotated[list[Path] | None, typer.Option(help="Manifests to score on; none: only time.")] = None,
-    seeds: Annotated[str, typer.Option(help="With commas.")] = "0,1,2",
-    engines: Annotated[str, typer.Option(help=f"With commas, of: {', '.join(ENGINES)}.")] = "ours,transformers-bf16",
+    config: Annotated[Path, typer.Argument(help="Experiment that starts from a Whisper model.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Overrides of its keys, KEY=VALUE.")] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="Manifests to score on; without, only time.")] = None,
+    seeds: Annotated[str, typer.Option(help="Comma-separated seeds.")] = "0,1,2",
+    engines: Annotated[
+        str, typer.Option(help=f"Comma-separated, from: {', '.join(ENGINES)}.")
+    ] = "ours,transformers-bf16",
     threads: Annotated[int, typer.Option(min=1)] = cores(),
     out: Annotated[Path | None, typer.Option(help="Folder to keep the models in.")] = None,
 ) -> None:
@@ -101,9 +103,9 @@ def main(
             changes = [*(overrides or []), f"seed={seed}", f"out={folder / engine}-{seed}"]
             experiment = read_config(ExperimentConfig, config, changes)
             if experiment.init is None:
-                raise AsrError(f"{config}: no init, so there is nothing to train further")
+                raise AsrError(f"{config}: it has no init; name the Whisper model to fine-tune there")
             if experiment.trainer.accumulate > 1:
-                raise AsrError(f"{config}: trainer.accumulate must be 1 here")
+                raise AsrError(f"{config}: trainer.accumulate must be 1 for this comparison")
             found[engine, seed] = trained = _in_a_process(engine, experiment, threads)
             console.print(f"{engine}, seed {seed}: {trained.whole.wall_s:.0f} s, {trained.step.wall_s:.2f} s a step")
         console.print(_times(found, threads))
@@ -127,7 +129,7 @@ def _times(found: dict[tuple[str, int], Trained], threads: int) -> Table:
         each = f"{step[name].wall_s:.2f}", f"{step[name].cpu_s:.2f}"
         ratio = "" if math.isnan(theirs) else f"{theirs / step[name].cpu_s:.1f}"
         table.add_row(name, str(len(own)), *seconds, *each, ratio)
-    table.caption = "ratio: processor time a step, transformers' best to this; ours in all has dev scores"
+    table.caption = "ratio: best processor time a step of transformers to this; ours in total includes scoring dev"
     return table
 
 
@@ -146,7 +148,7 @@ def _in_a_process(engine: str, config: ExperimentConfig, threads: int) -> Traine
     try:
         answer = ours.recv()
     except EOFError:
-        raise AsrError(f"{engine}: the process was ended") from None
+        raise AsrError(f"{engine}: its process ended before it answered; was there enough memory?") from None
     if isinstance(answer, str):
         raise AsrError(answer)
     return Trained(*answer)
@@ -210,7 +212,7 @@ def _transformers(config: ExperimentConfig, *, bf16: bool) -> tuple[Path, list[C
     return folder, starts
 
 
-# ---- one model of both kinds ----------------------------------------------------------------------------------
+# ---- conversion to transformers -------------------------------------------------------------------------------
 
 
 def _as_theirs(parts: ModelFolder) -> Any:
@@ -236,7 +238,7 @@ def _as_theirs(parts: ModelFolder) -> Any:
     model = WhisperForConditionalGeneration(config)
     missing, unknown = model.load_state_dict(dict(_their_state(parts)), strict=False)
     if unknown or set(missing) - {WHISPER_HUGGING_FACE.output, WHISPER_HUGGING_FACE.encoder_position}:
-        raise AsrError(f"no Whisper of the transformers library: {[*missing, *unknown][:3]}")
+        raise AsrError(f"these weights are missing or unknown in transformers' Whisper: {[*missing, *unknown][:3]}")
     return model
 
 
@@ -263,7 +265,7 @@ def _their_state(parts: ModelFolder) -> Iterator[tuple[str, Tensor]]:
 
 
 def _save(model: Any, parts: ModelFolder, folder: Path) -> None:
-    """Save the model as a Hugging Face folder with its vocabulary."""
+    """Save the model as a Hugging Face folder, with its tokenizer."""
     from transformers import GenerationConfig
 
     tokenizer = parts.tokenizer

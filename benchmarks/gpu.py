@@ -1,8 +1,8 @@
-"""Measure the arithmetic throughput of training steps on a GPU, and the speed of transcription there: two tables.
+"""Measure the arithmetic throughput of training steps and the speed of transcription on a GPU.
 
-Run `python benchmarks/gpu.py data/prompts-en/cuts_*.jsonl.gz`.  The model is that of `benchmarks/train.py` at width 512
-with 8 heads; utterances of 6 to 10 s, label smoothing and CTC, bfloat16, a fused AdamW.  `--device cpu` with a small
-`--audio` only shows that the script runs.
+Run `python benchmarks/gpu.py data/prompts-en/cuts_*.jsonl.gz`.  Training steps are those of `benchmarks/train.py` with
+width 512 and 8 heads: utterances of 6 to 10 s, label smoothing and CTC, bfloat16, fused AdamW.  `--device cpu` with a
+small `--audio` only shows that the script runs.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ RATE = 16_000
 
 def main(
     cuts: Annotated[list[Path] | None, typer.Argument(help="Manifests of English recordings to transcribe.")] = None,
-    audio: Annotated[str, typer.Option(help="Seconds of audio in a batch, with commas.")] = "256,512,1024,2048",
+    audio: Annotated[str, typer.Option(help="Comma-separated batch sizes, in seconds.")] = "256,512,1024,2048",
     dim: Annotated[int, typer.Option(min=8)] = 512,
     heads: Annotated[int, typer.Option(min=1)] = 8,
-    steps: Annotated[int, typer.Option(min=1, help="Steps that are timed; their median counts.")] = 20,
-    peak: Annotated[float, typer.Option(help="TFLOP/s that the maker names for dense bfloat16.")] = 989.0,
+    steps: Annotated[int, typer.Option(min=1, help="Steps to time; the median is shown.")] = 20,
+    peak: Annotated[float, typer.Option(help="The maker's TFLOP/s for dense bfloat16.")] = 989.0,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the layers.")] = False,
     device: Annotated[str, typer.Option()] = "cuda",
 ) -> None:
@@ -53,9 +53,9 @@ def main(
     Example: `python benchmarks/gpu.py --audio 512,1024 --compile`
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise AsrError("torch sees no GPU here; --device cpu --audio 32 --steps 1 shows that the script runs")
+        raise AsrError("torch finds no GPU here; --device cpu --audio 32 --steps 1 shows that the script runs")
     where = torch.device(device)
-    console = Console(file=ANSWERS, width=120)  # the imported workers of `train.py` redirect standard output
+    console = Console(file=ANSWERS, width=120)  # importing `common` redirects standard output
     sizes = [float(s) for s in audio.split(",")]
     console.print(_training(where, sizes, {**SIZE, "dim": dim, "heads": heads}, steps, peak, compiled))
     if cuts:
@@ -100,12 +100,12 @@ def _training(
             *(f"{flop / 1e12:.2f}", f"{done / 1e12:.1f}", f"{done / rate:.0%}", f"{done / peak / 1e12:.0%}"),
             f"{memory:.1f}",
         )
-    table.caption = f"products: {rate / 1e12:.1f} TFLOP/s, the best of large matrices; peak: {peak:g} TFLOP/s"
+    table.caption = f"products: {rate / 1e12:.1f} TFLOP/s, the fastest of large matrices; peak: {peak:g} TFLOP/s"
     return table
 
 
 def _batch(audio_s: float, device: torch.device) -> StepBatch:
-    """Make a batch of about `audio_s` seconds, utterances of 6 to 10 s, longest first: noise, 24 to 40 tokens each."""
+    """Make a batch of about `audio_s` seconds: noise, in utterances of 6 to 10 s and 24 to 40 tokens, longest first."""
     random = torch.Generator().manual_seed(0)
     count = max(1, round(audio_s / 8))
     frames_B, len_B = (
@@ -170,7 +170,7 @@ def _transcribing(device: str, manifests: Sequence[Path]) -> Table:
 
 
 def _texts(recognizer: Recognizer, audio: dict[str, Tensor], device: str) -> tuple[float, dict[str, str]]:
-    """Return the seconds for all recordings, the minimum of three runs, and the texts by id."""
+    """Return the seconds for all recordings, the minimum of three runs after a warm-up, and the texts by id."""
     texts: dict[str, str] = {}
 
     def run() -> None:

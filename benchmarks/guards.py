@@ -1,15 +1,15 @@
 """Count words that Whisper tiny.en writes where nobody speaks, and what suppressing them costs where somebody does.
 
-Digital silence, synthetic noise and hum, and real music, as recordings of a minute or more and cut into clips of 1 to
-10 s; speech as clips and joined into recordings of a minute.  The music is in two Debian packages, available without
-root:
+Non-speech is digital silence, synthetic noise and hum, and real music, as recordings of a minute or more and as clips
+of 1 to 10 s.  Speech is used as clips and joined into recordings of a minute.  The music comes from two Debian
+packages, which can be downloaded without root:
 
     apt-get download asterisk-moh-opsound-wav fillets-ng-data
     for p in *.deb; do dpkg-deb -x $p music; done
     python benchmarks/guards.py data/prompts-en/cuts_dev.jsonl.gz --music music
 
-Thresholds were chosen on the part `dev`: some of the music, and noise of one seed.  The part `test` has the rest.
-docs/guards.md explains the guards.  Shapes: N samples.
+Thresholds were chosen on the part `dev`: some of the music, and noise of one seed.  The part `test` has the other music
+and other noise.  docs/guards.md explains the guards.  Shapes: N samples.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Part = Literal["dev", "test"]
 
 
 class Setting(NamedTuple):
-    """Which protections are enabled."""
+    """A name for which protections are enabled."""
 
     name: str
     guards: bool
@@ -67,11 +67,11 @@ SETTINGS = (
 def main(
     cuts: Annotated[list[Path], typer.Argument(help="Manifests of English speech.")],
     music: Annotated[Path, typer.Option(help="Folder where the two packages are unpacked.")],
-    part: Annotated[Part, typer.Option(help="Which of the noise and music.")] = "dev",
-    minutes: Annotated[int, typer.Option(help="Of noise, and as many of hum.", min=1)] = 15,
+    part: Annotated[Part, typer.Option(help="Part of the noise and music to use.")] = "dev",
+    minutes: Annotated[int, typer.Option(help="Minutes of noise, and of hum.", min=1)] = 15,
     beam: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
-    """Count words with each protection and with none.
+    """Count words with each protection, with both and with none.
 
     Example: `python benchmarks/guards.py data/prompts-en/cuts_dev.jsonl.gz --music music --part test`
     """
@@ -97,7 +97,7 @@ def main(
         audio, texts = (heard, said) if shape == "clips" else _joined(heard, said)
         cells = [f"{english_wer(texts, _texts(recognizer, audio)):.2f}" for recognizer in recognizers]
         rates.add_row(f"{len(audio)} {shape}", f"{sum(map(_words, texts))}", *cells)
-    words.caption = "clips are shorter than a window: no detector is asked about them"
+    words.caption = "clips are shorter than a window, so the speech detector is not used on them"
     Console(width=120).print(words, rates)
 
 
@@ -130,7 +130,7 @@ def _words(text: str) -> int:
 
 
 def _silence() -> list[Tensor]:
-    """Return two recordings: zeros after a first sample of one 16-bit step (all zeros would be refused), and dither."""
+    """Return two recordings: zeros after a first sample of one 16-bit step (all zeros are refused), and dither."""
     zeros_N = torch.zeros(SILENCE_MIN * 60 * RATE // 2)
     zeros_N[0] = 2.0**-15
     dither_N = torch.randint(-1, 2, zeros_N.shape, generator=torch.Generator().manual_seed(0)) * 2.0**-15
@@ -138,7 +138,7 @@ def _silence() -> list[Tensor]:
 
 
 def _synthetic(make: Callable[[np.random.Generator, int], np.ndarray], minutes: int, seed: int) -> list[Tensor]:
-    """Return recordings of a minute, each at a random level between -20 and -60 dB relative to full scale."""
+    """Return one-minute recordings, each at a random level between -20 and -60 dB relative to full scale."""
     draw = np.random.default_rng(seed)
     recordings = []
     for _ in range(minutes):
@@ -174,7 +174,7 @@ def _coloured(draw: np.random.Generator, n: int, slope: float) -> np.ndarray:
 
 
 def _music(folder: Path, part: Part) -> Iterator[Tensor]:
-    """Yield the pieces of a part; a digest of the name decides, so that the parts are the same on every machine."""
+    """Yield the music of a part, chosen by a digest of the file name, so that it is the same on every machine."""
     found = (p for kind in ("moh/*.wav", "music/*.ogg") for p in folder.rglob(kind))
     paths = sorted(found, key=lambda path: path.name)
     if not paths:
@@ -185,7 +185,7 @@ def _music(folder: Path, part: Part) -> Iterator[Tensor]:
             yield resample(torch.from_numpy(audio.samples_N), audio.sample_rate_hz, RATE)
 
 
-# ---- shapes ---------------------------------------------------------------------------------------------------
+# ---- clips and recordings -------------------------------------------------------------------------------------
 
 
 def _clips(recordings: list[Tensor]) -> list[Tensor]:
@@ -201,7 +201,7 @@ def _clips(recordings: list[Tensor]) -> list[Tensor]:
 
 
 def _joined(clips: list[Tensor], texts: list[str]) -> tuple[list[Tensor], list[str]]:
-    """Join clips, 0.5 s apart, into recordings of at least a minute; a shorter rest is added to the last one."""
+    """Join clips, 0.5 s apart, into recordings of at least a minute; a shorter remainder is added to the last one."""
     groups: list[list[int]] = [[]]
     length_s = 0.0
     for i, clip_N in enumerate(clips):

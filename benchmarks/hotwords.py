@@ -1,7 +1,7 @@
-"""Measure the effect of a phrase list (--hotwords) on its names and on everything else: Whisper tiny.en.
+"""Measure how a phrase list (--hotwords) affects its names and everything else, with Whisper tiny.en.
 
-Run `python benchmarks/hotwords.py data/prompts-en/cuts_dev.jsonl.gz`.  For each bonus: how many of the listed names
-that are said are recognised, how many are written without being said, and the word error rates of clips with and
+Run `python benchmarks/hotwords.py data/prompts-en/cuts_dev.jsonl.gz`.  For each bonus, the table shows how many of the
+spoken names are recognised, how many names are written that nobody said, and the word error rates of clips with and
 without a name.
 """
 
@@ -45,7 +45,7 @@ class Clip(NamedTuple):
 def main(
     cuts: Annotated[list[Path], typer.Argument(help="Manifests of English speech.")],
     hotwords: Annotated[Path, typer.Option(help="The phrase list.")] = Path("recipes/prompts/hotwords.txt"),
-    bonus: Annotated[str, typer.Option(help="Bonuses to try, with commas; none is always tried.")] = "1",
+    bonus: Annotated[str, typer.Option(help="Comma-separated bonuses to try besides 0.")] = "1",
     beam: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Measure recall and error rates with a phrase list and without.

@@ -1,8 +1,8 @@
 """Check that padding and batching never change a result, on real clips with a trained model in float32.
 
-Each clip alone is compared with batches of 2, 8 and 32 in shuffled order and with 0.1, 1 and 30 s of additional
-padding: the largest difference in the encoder's output, and the number of clips whose tokens stay the same.  The exit
-status is 1 if any tokens differ.
+Each clip is recognised alone, in shuffled batches of 2, 8 and 32, and with 0.1, 1 and 30 s of additional padding.  The
+table shows the largest difference in the encoder output and how many clips keep the same tokens; the exit status is 1
+if any tokens differ.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Result = tuple[Tensor, tuple[int, ...]]
 def main(
     cuts: Annotated[list[Path], typer.Argument(help="Manifests of recordings.")],
     model: Annotated[Path, typer.Option(help="Model folder.")],
-    clips: Annotated[int, typer.Option(help="How many clips.", min=1)] = 200,
+    clips: Annotated[int, typer.Option(help="Number of clips, chosen at random.", min=1)] = 200,
 ) -> None:
-    """Compare clips alone with clips in batches and with more padding.
+    """Compare clips recognised alone, in batches and with more padding.
 
     Example: `python benchmarks/padding.py data/prompts-en/cuts_*.jsonl.gz --model exp/prompts-en/model`
     """
@@ -61,7 +61,7 @@ def main(
 
 @torch.inference_mode()
 def _results(recognizer: Recognizer, audio: list[Tensor], size: int, padding_s: float, name: str) -> Iterator[Result]:
-    """Return each clip's encoder output (T, D) over its speech and its best tokens, in the order of `audio`."""
+    """Return each clip's encoder output (T, D) without padding and its best tokens, in the order of `audio`."""
     order = list(range(len(audio)))
     random.Random(size).shuffle(order)
     found: dict[int, Result] = {}

@@ -1,8 +1,8 @@
-"""Measure time to the first training batch, and memory, as a corpus grows; manifests without audio.
+"""Measure the time to the first training batch, and memory, as a corpus grows.
 
-For each size a manifest is written to a temporary folder (10 million cuts: 0.9 GB), and a process of its own does what
-`asr train` does before and between steps, except audio and the model's computation: it trains the vocabulary on the
-texts, builds the model and then makes batches.
+For each size, a manifest without audio is written to a temporary folder (10 million cuts: 0.9 GB).  A child process
+then does what `asr train` does before and between steps, except for reading audio and running the model: it trains the
+vocabulary on the texts, builds the model and makes batches.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ trainer: {{max_steps: 100000, device: cpu}}
 
 
 class Taken(NamedTuple):
-    """Measurements for one size: seconds, processor seconds (imports included), and the process's peak memory."""
+    """Measurements for one size; processor seconds include imports, and memory is the process's peak."""
 
     vocabulary_s: float
     first_s: float
@@ -76,8 +76,8 @@ class Taken(NamedTuple):
 
 def main(
     sizes: Annotated[list[int] | None, typer.Argument(help="Numbers of cuts; default: 10^5, 10^6, 10^7.")] = None,
-    stream: Annotated[bool, typer.Option(help="Read cuts as they are needed, or all into memory.")] = True,
-    folder: Annotated[Path | None, typer.Option(help="What `run` is to measure.", hidden=True)] = None,
+    stream: Annotated[bool, typer.Option(help="Stream cuts, or read all into memory.")] = True,
+    folder: Annotated[Path | None, typer.Option(help="Folder that the child process reads.", hidden=True)] = None,
 ) -> None:
     """Measure the start of training on manifests of several sizes.
 
@@ -100,7 +100,7 @@ def main(
 
 
 def write(folder: Path, size: int, stream: bool) -> None:
-    """Write a manifest of `size` cuts of 1 to 20 s with 2.5 words a second, one of four cuts, and a configuration."""
+    """Write a manifest of `size` cuts of 1 to 20 s with 2.5 words a second, a dev manifest of four, and an experiment."""
     draw = random.Random(0)
     words = ["".join(draw.choices(SYLLABLES, k=draw.choice((1, 2, 2, 3)))) for _ in range(20_000)]
     texts = [[" ".join(draw.choices(words, k=round(2.5 * s))) for _ in range(500)] for s in range(1, 21)]
@@ -114,7 +114,7 @@ def write(folder: Path, size: int, stream: bool) -> None:
 
 
 def measured(folder: Path) -> Taken:
-    """Do in this process what training does with its cuts."""
+    """Do what training does with its cuts, and return what it took in this process."""
     from asr.config import ExperimentConfig, read_config
     from asr.training.start import data_of, starting_point
 

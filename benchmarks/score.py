@@ -1,7 +1,7 @@
 """Measure speed and memory of error counting: `asr score` compared with jiwer, kaldialign and sclite.
 
-Each row is a process of its own that reads the same two files of synthetic texts and counts.  Engines that are not
-installed are marked as such (`pip install kaldialign`; Debian: `apt-get install sctk`).
+Each row is measured in a process of its own, which reads the same two files of synthetic texts and counts the errors.
+Engines that are not installed are marked as such (`pip install kaldialign`; Debian: `apt-get install sctk`).
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Run(NamedTuple):
 def main(
     pairs: Annotated[int, typer.Option(min=1, help="Pairs of texts.")] = 100_000,
     words: Annotated[int, typer.Option(min=1, help="Words in a reference.")] = 20,
-    runs: Annotated[int, typer.Option(min=1, help="How often; the quickest is shown.")] = 3,
-    only_ours: Annotated[bool, typer.Option("--only-ours", help="Leave the others out.")] = False,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each engine; the fastest is shown.")] = 3,
+    only_ours: Annotated[bool, typer.Option("--only-ours", help="Measure only `asr score`.")] = False,
 ) -> None:
     """Measure all engines on texts with about 10 % errors.
 
@@ -83,12 +83,12 @@ def main(
                     continue
                 best = min((measured(command, Path(folder)) for _ in range(runs)), key=lambda run: run.cpu_s)
                 table.add_row(name, unit, f"{best.wall_s:.2f}", f"{best.cpu_s:.2f}", f"{best.peak_mb:.0f}", best.counts)
-    Console().print(f"{pairs:,} pairs of {words} words, the quickest of {runs} runs")
+    Console().print(f"{pairs:,} pairs of {words} words, the fastest of {runs} runs")
     Console(width=100).print(table)
 
 
 def make_texts(folder: Path, pairs: int, words: int) -> tuple[Path, Path]:
-    """Write references and hypotheses, `id text` a line, of 20,000 words of 2 to 9 letters with skewed frequencies."""
+    """Write lines `id text` of references and hypotheses, from 20,000 words of 2 to 9 letters, skewed in frequency."""
     draw = random.Random(1)
     known = ["".join(draw.choices("etaoinshrdlucmfwypvbgkqjxz", k=draw.randint(2, 9))) for _ in range(20_000)]
     refs, hyps = folder / "ref.txt", folder / "hyp.txt"
@@ -101,7 +101,7 @@ def make_texts(folder: Path, pairs: int, words: int) -> tuple[Path, Path]:
 
 
 def noisy(draw: random.Random, ref: list[str], known: list[str]) -> list[str]:
-    """Replace about 6 % of the words, delete 2 % and double 2 %."""
+    """Replace about 6 % of the words, delete 2 % and repeat 2 %."""
     hyp: list[str] = []
     for word in ref:
         lot = draw.random()
@@ -118,7 +118,7 @@ def engines(unit: str, metric: str, ref: Path, hyp: Path) -> dict[str, list[str]
         "jiwer": [*python, _JIWER.format(unit=unit), *files],
         "kaldialign": [*python, _KALDIALIGN.format(**sides), *files] if find_spec("kaldialign") else None,
     }
-    if unit == "words":  # for characters, sclite does not count spaces
+    if unit == "words":  # sclite leaves spaces out of character counts
         program = next((words for words in (["sclite"], ["sctk", "sclite"]) if shutil.which(words[0])), None)
         trn = [str(_as_trn(path)) for path in (ref, hyp)] if program else []
         options = ["-i", "spu_id", "-o", "rsum", "-O", str(ref.parent), "-n", "sclite"]
@@ -136,7 +136,7 @@ def _as_trn(path: Path) -> Path:
 
 
 def measured(command: list[str], folder: Path) -> Run:
-    """Run a command to its end; raise RuntimeError with its output if it fails."""
+    """Run a command and measure it.  Raises RuntimeError with its output if it fails."""
     with (folder / "out").open("w+b") as out:
         began = time.monotonic()
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)

@@ -1,4 +1,4 @@
-"""Shared parts of the benchmarks: recordings in memory as sources, joining with pauses, and the word error rate."""
+"""Shared parts of the benchmarks: recordings in memory as sources, joining with pauses, the word error rate."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def sources(audio: Mapping[str, Tensor], rate: int) -> list[Source]:
 
 
 def english_wer(said: Sequence[str], heard: Sequence[str]) -> float:
-    """Return the word error rate in per cent after the normaliser `english`."""
+    """Return the word error rate in percent, with both sides normalised by `english`."""
     normal = normalizer("english")
     return 100 * error_rate([normal(text) for text in said], [normal(text) for text in heard]).rate

@@ -1,10 +1,10 @@
 """Measure how well `asr subtitles` finds offset and drift, and the quality of its cuts, on episodes with known times.
 
 Run `python benchmarks/subtitles.py data/fillets --out exp/episodes`.  Missing episodes are built first
-(benchmarks/episodes.py); all go through the function behind the command.  The error of an episode's offset is that of
-the mapped times in the middle of the speech; if the drift is wrong, it is larger at the beginning and end.  The goal is
-an offset within 0.2 s on 95 % of the episodes.  Thresholds were chosen on train only.  OUT/cs/train/recovered has the
-output of the command, OUT/cs/train/cuts_true.jsonl.gz the truth.
+(benchmarks/episodes.py); all go through the function behind the command.  The error of an episode is that of the mapped
+times at the middle of the speech; if the drift is wrong, it is larger at the beginning and end.  The goal is an error
+within 0.2 s on 95 % of the episodes.  Thresholds were chosen on train only.  OUT/cs/train/recovered has the output of
+the command, OUT/cs/train/cuts_true.jsonl.gz the truth.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from asr.vad import load_detector
 
 GOAL_S = 0.2
 MUSIC = Path("data/fillets/unpacked/usr/share/games/fillets-ng/music")
-LENGTHS = (10, 20, 40)  # cues
+LENGTHS = (10, 20, 40)  # in cues; they group the episodes
 
 
 class Outcome(NamedTuple):
-    """An episode and the result for it.  error_s: of mapped times, in the middle; worst_s: the largest error."""
+    """An episode and its result; error_s and worst_s are those of `errors_s`."""
 
     episode: Episode
     file: FileReport
@@ -57,15 +57,15 @@ class Outcome(NamedTuple):
 
 
 def main(
-    data: Annotated[Path, typer.Argument(help="The prepared corpus: fillets, or one with English translations.")],
-    out: Annotated[Path, typer.Option(help="Folder for the episodes and what is recovered from them.")],
-    splits: Annotated[str, typer.Option(help="With commas between them.")] = "train,dev,test",
-    languages: Annotated[str, typer.Option(help="Spoken ones, with commas between them.")] = "cs,nl",
-    linger: Annotated[float, typer.Option(help="Most seconds that cues stay after what is said.")] = 0.0,
-    music: Annotated[Path, typer.Option(help="Folder of the music that lies under the speech.")] = MUSIC,
-    seed: Annotated[int, typer.Option(help="Of the episodes.")] = 0,
+    data: Annotated[Path, typer.Argument(help="Prepared corpus with English translations, such as fillets.")],
+    out: Annotated[Path, typer.Option(help="Folder for the episodes and the cuts recovered from them.")],
+    splits: Annotated[str, typer.Option(help="Comma-separated splits.")] = "train,dev,test",
+    languages: Annotated[str, typer.Option(help="Comma-separated spoken languages.")] = "cs,nl",
+    linger: Annotated[float, typer.Option(help="Most seconds that a cue stays after its speech.")] = 0.0,
+    music: Annotated[Path, typer.Option(help="Folder of the background music.")] = MUSIC,
+    seed: Annotated[int, typer.Option(help="Random seed of the episodes.")] = 0,
 ) -> None:
-    """Build episodes with wrong subtitles, recover them, and print how many are right.
+    """Build episodes with wrong subtitles, recover their cuts, and print how many are right.
 
     Example: `python benchmarks/subtitles.py data/fillets --out exp/episodes --splits train`
     """
@@ -97,7 +97,7 @@ def judged(episodes: Sequence[Episode], report: Report) -> list[Outcome]:
 
 
 def errors_s(episode: Episode, file: FileReport) -> tuple[float, float]:
-    """Return the error of mapped times in seconds: midway between the first and last line, and the larger at an end."""
+    """Return the error of mapped times in seconds: midway between first and last line, and at the worse end."""
     if file.alignment is None:
         return float("inf"), float("inf")
     edges = episode.said_s
@@ -107,7 +107,7 @@ def errors_s(episode: Episode, file: FileReport) -> tuple[float, float]:
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Return percentages over all episodes, and statistics of the errors of those that are trusted."""
+    """Return percentages over all episodes, and statistics of the errors of the trusted ones."""
     errors = sorted(o.error_s for o in outcomes if not o.refused)
     worst = sorted(o.worst_s for o in outcomes if not o.refused)
     count = max(1, len(outcomes))
@@ -126,7 +126,7 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def show(split: str, outcomes: Sequence[Outcome]) -> None:
-    """Print the table of a split: all episodes, by number of cues and by music."""
+    """Print the table of a split: all episodes, and groups of them by number of cues and by music."""
     groups: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         groups["all"].append(outcome)
@@ -164,10 +164,10 @@ def row(outcome: Outcome) -> dict[str, Any]:
 
 
 def against_truth(folder: Path, episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Compare the recovered cuts with the truth: is their text what is said in them, and are their edges right?
+    """Compare the texts and edges of the recovered cuts with the truth.
 
     whole: the text is that of all lines of which more than half lies in the cut; their edges are compared.  part: the
-    text is part of the lines that overlap the cut at all.
+    text is part of that of all lines that overlap the cut.  alien: the text of an alien cue.  other: none of these.
     """
     truth: dict[str, list[Cut]] = defaultdict(list)
     for cut in read_cuts(folder / "cuts_true.jsonl.gz"):
@@ -204,12 +204,12 @@ def against_truth(folder: Path, episodes: Sequence[Episode]) -> dict[str, Any]:
 
 
 def english(lines: Sequence[Cut]) -> str:
-    """Return the English translation of true lines."""
+    """Return the English translations of lines, joined."""
     return " ".join(line.supervisions[0].custom["translations"]["en"] for line in lines)
 
 
 def letters(text: str) -> str:
-    """Reduce a text to what cleaning leaves unchanged."""
+    """Return the letters and digits of a text, case-folded; cleaning leaves these unchanged."""
     return "".join(c for c in text.casefold() if c.isalnum())
 
 

@@ -1,4 +1,4 @@
-"""Measure the cost of thinning a window's silence: Whisper tiny.en with all of it, a few frames, or a memory of it.
+"""Measure how thinning a window's silence changes the output of Whisper tiny.en, compared with remembering it.
 
 Run `python benchmarks/thinned_padding.py data/prompts-en/cuts_dev.jsonl.gz`.  Each variant is compared with full
 padding: the relative error of the speech frames after each encoder layer and after the last norm, that of the first
@@ -37,9 +37,9 @@ LAYERS = ("layer 1", "2", "3", "4", "norm")
 
 
 class Thinned(nn.Module):
-    """Groups the silence after the first `keep` frames into cells, each represented by its middle frame.
+    """Padding that groups the silence after the first `keep` frames into cells, each given by its middle frame.
 
-    own: weight of a frame's own position in its positional encoding; the rest is the mean over its cell.
+    own: weight of the frame's own position in its positional encoding; the other part is the mean over its cell.
     """
 
     def __init__(self, encoder: Encoder, keep: int, sizes: Callable[[int], list[int]], own: float = 1.0) -> None:
@@ -50,7 +50,7 @@ class Thinned(nn.Module):
     def forward(self, subsampling: Subsampling, features: Features) -> Padded:
         x_BTD, _, _, len_B, _ = KeepSilence()(subsampling, features)
         window = x_BTD.shape[1]
-        dense = min(int(len_B) + self.keep, window)  # one clip at a time
+        dense = min(int(len_B) + self.keep, window)  # the batch holds one clip
         size_T = torch.tensor([1] * dense + self.sizes(window - dense))
         start_T = size_T.cumsum(0) - size_T
         at_T = start_T + size_T // 2
@@ -63,12 +63,12 @@ class Thinned(nn.Module):
 
 
 def evenly(rest: int) -> list[int]:
-    """Return cells of 8 frames; the last may be smaller."""
+    """Return the sizes of cells of 8 frames; the last may be smaller."""
     return [8] * (rest // 8) + [rest % 8] * (rest % 8 > 0)
 
 
 def growing(rest: int) -> list[int]:
-    """Return cells that grow by half from the speech to the window's end, up to 24 frames."""
+    """Return the sizes of cells that grow by half from the speech to the window's end, up to 24 frames."""
     sizes, grown = [], 1.0
     while rest:
         grown = min(1.5 * grown, 24)
@@ -78,7 +78,7 @@ def growing(rest: int) -> list[int]:
 
 
 def both_ends(rest: int) -> list[int]:
-    """Return cells that grow in the same way from both ends."""
+    """Return the sizes of cells that grow in the same way from both ends."""
     left: list[int] = []
     right = [1] * min(2, rest)
     rest, grown = rest - len(right), 1.0
@@ -91,7 +91,7 @@ def both_ends(rest: int) -> list[int]:
 
 
 def remembering(exact: ModelFolder, keep_s: float = 0.5) -> ModelFolder:
-    """Return the model with recalled silence, of which the first `keep_s` seconds are computed."""
+    """Return the model with remembered silence, of which only the first `keep_s` seconds are computed."""
     encoder = exact.config.model.encoder.model_copy(update={"keep_s": keep_s})
     model = exact.config.model.model_copy(update={"encoder": encoder})
     return with_padding(exact._replace(config=exact.config.model_copy(update={"model": model})), "recall")
@@ -127,7 +127,7 @@ class Pass(NamedTuple):
 
 def main(
     cuts: Annotated[list[Path], typer.Argument(help="Manifests of English recordings.")],
-    clips: Annotated[int, typer.Option(help="So many of them, spread evenly over their lengths.", min=1)] = 100,
+    clips: Annotated[int, typer.Option(help="Number of clips, spread evenly over lengths.", min=1)] = 100,
 ) -> None:
     """Compare ways to thin the padding.
 

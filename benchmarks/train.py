@@ -1,10 +1,10 @@
-"""Time training steps, compared with transformers, SpeechBrain and ESPnet2: the same model size and the same batch.
+"""Time training steps here and in transformers, SpeechBrain and ESPnet2, with the same model size and batch.
 
-Run `python benchmarks/train.py`.  12 encoder and 6 decoder layers of width 256 and feed-forward 2048, convolutional
-subsampling by 4, 1,000 tokens, dropout 0.1; 16 utterances of 6 to 10 s with 80 features a frame; forward, backward,
-clipping, AdamW.  The packages differ in loss and convolution, so ours is built both ways: like transformers (cross
-entropy, 1-D) and like the others (label smoothing and CTC, 2-D).  Each package is installed from PyPI into an
-environment of its own, with our version of torch; all take turns in one run.
+Run `python benchmarks/train.py`.  The model has 12 encoder and 6 decoder layers of width 256 and feed-forward 2048,
+convolutional subsampling by 4, 1,000 tokens and dropout 0.1; the batch has 16 utterances of 6 to 10 s with 80 features
+a frame; a step is forward, backward, clipping and AdamW.  The packages differ in loss and convolution, so ours is built
+both ways: like transformers (cross entropy, 1-D) and like the others (label smoothing and CTC, 2-D).  Each package is
+installed from PyPI into its own environment, with our version of torch; all take turns in one run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PEERS = {"transformers": "transformers", "speechbrain": "speechbrain", "espnet":
 
 
 class Setup(NamedTuple):
-    """A package in one form: the worker's script, its form, its losses, and the setup of ours to compare with."""
+    """A package, the variant that its worker builds, its loss and convolution, and our setup to compare it with."""
 
     package: str
     kind: str
@@ -54,10 +54,10 @@ SETUPS = {
 
 
 def main(
-    engines: Annotated[str, typer.Option(help=f"With commas, of: {', '.join(SETUPS)}.")] = ",".join(SETUPS),
-    precisions: Annotated[str, typer.Option(help="With commas, of: fp32, bf16.")] = "fp32,bf16",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each takes its turn.")] = 5,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in a turn; its time is their median.")] = 3,
+    engines: Annotated[str, typer.Option(help=f"Comma-separated, from: {', '.join(SETUPS)}.")] = ",".join(SETUPS),
+    precisions: Annotated[str, typer.Option(help="Comma-separated, from: fp32, bf16.")] = "fp32,bf16",
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each engine.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in a turn, of which the median counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1)] = cores(),
     environments: Annotated[Path, typer.Option(help="Folder for the packages' environments.")] = Path(".venv-peers"),
 ) -> None:
@@ -88,7 +88,7 @@ def main(
 
 
 def _batch() -> dict[str, np.ndarray]:
-    """Make 16 utterances of 6 to 10 s, longest first: noise features, 24 to 40 tokens."""
+    """Make 16 utterances of 6 to 10 s, longest first: noise as features, 24 to 40 random tokens."""
     random = np.random.default_rng(0)
     frames_B, len_B = (np.sort(random.integers(*span, 16))[::-1] for span in ((600, 1001), (24, 41)))
     x_BTF = np.zeros((16, frames_B[0], 80), np.float32)
@@ -112,7 +112,7 @@ def _python(package: str, folder: Path) -> Path:
         ]
         for command in commands:
             if subprocess.run([sys.executable, "-m", "uv", *command]).returncode:
-                raise AsrError(f"{package}: its environment could not be made; is uv installed (pip install uv)?")
+                raise AsrError(f"{package}: its environment could not be created; is uv installed (pip install uv)?")
         (folder / package / "complete").touch()
     return python
 
@@ -133,7 +133,7 @@ class _Worker:
         line = self.process.stdout.readline()
         if not line:
             self.log.seek(0)
-            raise AsrError(f"{self.name} ended: {self.log.read().strip()[-2000:]}")
+            raise AsrError(f"{self.name}: its process ended: {self.log.read().strip()[-2000:]}")
         return dict(json.loads(line))
 
 
@@ -141,7 +141,7 @@ class _Worker:
 def _worker(name: str, python: Path, batch: Path, precision: str, threads: int) -> Iterator[_Worker]:
     setup = SETUPS[name]
     command = [str(python), str(STEPS / f"step_{setup.package}.py"), str(batch), precision, str(threads), setup.kind]
-    with tempfile.TemporaryFile("w+") as log:  # an unread pipe would fill up
+    with tempfile.TemporaryFile("w+") as log:  # a file, because an unread pipe would fill up
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
             yield _Worker(name, process, log)
@@ -170,7 +170,9 @@ def _table(
             f"{facts[name]['flop'] / 1e12:.2f}",
             f"{facts[name]['flop'] / median / rate:.0%}",
         )
-    table.caption = f"rate: {rate / 1e9:.0f} GFLOP/s, the best of products of 2048 x 2048 with as much; medians"
+    table.caption = (
+        f"rate: {rate / 1e9:.0f} GFLOP/s, the best of 2048 x 2048 products with these threads and precision; medians"
+    )
     return table
 
 

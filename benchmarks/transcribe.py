@@ -1,8 +1,8 @@
-"""Measure transcription speed, compared with faster-whisper: the same weights, clips, beam and threads.
+"""Compare the speed of transcription with faster-whisper's, with the same weights, clips, beam and threads.
 
-Run `make bench`, or `python benchmarks/transcribe.py data/prompts-en/cuts_*.jsonl.gz`.  Every engine has a process of
-its own, and they take turns, as machines are noisy: compare ratios of medians.  Before timing starts, the audio is in
-memory at 16 kHz and the models are loaded.
+Run `make bench`, or `python benchmarks/transcribe.py data/prompts-en/cuts_*.jsonl.gz`.  Each engine has its own
+process, and they take turns, because machines are noisy: compare ratios of medians.  Before timing starts, the audio is
+in memory at 16 kHz and the models are loaded.
 """
 
 from __future__ import annotations
@@ -72,12 +72,14 @@ class Result(NamedTuple):
 
 def main(
     cuts: Annotated[list[Path], typer.Argument(help="Manifests of English recordings.")],
-    engines: Annotated[str, typer.Option(help=f"With commas, of: {', '.join(VARIANTS)}.")] = "ours,fw-int8,fw-float32",
+    engines: Annotated[
+        str, typer.Option(help=f"Comma-separated, from: {', '.join(VARIANTS)}.")
+    ] = "ours,fw-int8,fw-float32",
     beam: Annotated[int, typer.Option(min=1)] = 1,
-    runs: Annotated[int, typer.Option(help="How often each engine runs.", min=1)] = 3,
+    runs: Annotated[int, typer.Option(help="Runs of each engine.", min=1)] = 3,
     threads: Annotated[int, typer.Option(min=1)] = cores(),
-    batch_s: Annotated[float | None, typer.Option("--batch-seconds", help="Seconds. [default: auto]", min=1)] = None,
-    joined: Annotated[int, typer.Option(help="Join so many clips into one recording, 0.5 s apart.", min=1)] = 1,
+    batch_s: Annotated[float | None, typer.Option("--batch-seconds", help="Batch size. [default: auto]", min=1)] = None,
+    joined: Annotated[int, typer.Option(help="Clips to join into one recording, 0.5 s apart.", min=1)] = 1,
 ) -> None:
     """Time Whisper tiny.en on recordings.
 
@@ -95,11 +97,11 @@ def main(
         for variant in chosen:
             ours, theirs = context.Pipe()
             weights = Path(folder, str(len(pipes)))
-            if variant.kind == "ours":  # not in the engine's process, whose memory is measured
+            if variant.kind == "ours":  # imported here, as the memory of the engine's process is measured
                 import_model("whisper-tiny.en", weights, exact=variant.exact)
             options = (variant, Path(folder, "audio"), beam, threads, batch_s, weights)
             context.Process(target=_work, args=(theirs, *options), daemon=True).start()
-            theirs.close()  # so that the end of the process closes the pipe
+            theirs.close()  # so that the pipe closes when the process ends
             pipes.append(ours)
             _answer(ours)
         for _ in track(range(runs), description="timing", transient=True):
@@ -111,7 +113,7 @@ def main(
 
 
 def _recordings(manifests: Sequence[Path], joined: int) -> tuple[Texts, dict[str, Tensor]]:
-    from asr.data.cuts import load_audio, read_cuts, text_of  # lhotse would count towards the engines' memory
+    from asr.data.cuts import load_audio, read_cuts, text_of  # at the top, lhotse would count towards engines' memory
 
     cuts = sorted((cut for path in manifests for cut in read_cuts(path)), key=lambda cut: cut.id)
     texts, audio = {}, {}
@@ -136,7 +138,7 @@ def _table(title: str, found: dict[Variant, list[Result]], audio_s: float, refer
         speed = f"{audio_s / median[variant]:.1f}"
         peak = f"{max(r.peak_mb for r in results):.0f}"
         table.add_row(variant.name, f"{median[variant]:.1f}", *spread, speed, ratio, f"{wer:.2f}", peak)
-    table.caption = "ratio: the best of faster-whisper's medians to this one"
+    table.caption = "ratio: faster-whisper's best median to this one"
     return table
 
 
@@ -147,7 +149,7 @@ def _answer(pipe: Connection) -> Any:
     try:
         answer = pipe.recv()
     except EOFError:
-        raise AsrError("the process of an engine has ended before it answered; was there memory enough?") from None
+        raise AsrError("an engine's process ended before it answered; was there enough memory?") from None
     if isinstance(answer, str):
         raise AsrError(answer)
     return answer

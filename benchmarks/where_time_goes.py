@@ -1,8 +1,8 @@
 """Profile transcription, and compare it with the least time that the machine would need.
 
-Run `python benchmarks/where_time_goes.py data/prompts-en/cuts_dev.jsonl.gz`.  One thread, so that parts add up:
-processor time by part; then the multiplications of encoder and decoder and the bytes that each search step reads,
-compared with how fast this machine multiplies and reads when it does nothing else.
+Run `python benchmarks/where_time_goes.py data/prompts-en/cuts_dev.jsonl.gz`.  It uses one thread, so that the parts add
+up.  The first table shows processor time by part; the second shows the multiplications of encoder and decoder and the
+bytes that search reads, and what they would take at the rates at which this machine multiplies and reads alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RATE = 16_000
 
 
 class Clock:
-    """Processor seconds of functions, without those of timed functions that they call."""
+    """Processor seconds of functions, excluding other timed functions that they call."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -64,14 +64,14 @@ class Clock:
 
 
 class Work:
-    """Work done: encoder frames, keys for them, query-key pairs, tokens, steps, and bytes of keys and values."""
+    """Work done: encoder frames, their keys, query-key pairs, decoded tokens, steps, bytes of keys and values."""
 
     def __init__(self) -> None:
         self.frames = self.attended = self.pairs = self.tokens = self.steps = self.key_bytes = 0.0
 
     def encoded(self, x_ND: Tensor, rows: Rows, weight_B11T: Tensor, *_: Any) -> None:
         B, T = rows.shape
-        keys = weight_B11T.shape[-1]  # includes cells of recalled silence
+        keys = weight_B11T.shape[-1]  # includes the cells of remembered silence
         self.frames += len(x_ND)
         self.attended += B * keys
         self.pairs += B * T * keys
@@ -84,7 +84,7 @@ class Work:
 
 def main(
     cuts: Annotated[list[Path], typer.Argument(help="Manifests of English recordings.")],
-    joined: Annotated[int, typer.Option(help="Join so many clips into one recording, 0.5 s apart.", min=1)] = 1,
+    joined: Annotated[int, typer.Option(help="Clips to join into one recording, 0.5 s apart.", min=1)] = 1,
     beam: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Profile Whisper tiny.en in the fastest precision.
@@ -129,7 +129,7 @@ def _table(title: str, seconds: dict[str, float], whole: float) -> Table:
 
 
 def _floor(recognizer: Recognizer, work: Work) -> Table:
-    """Return the least time for products and memory reads, at the rates that this machine reaches with each alone."""
+    """Return the table of the least time for products and memory reads, at the rates this machine reaches for each."""
     encoder, decoder = recognizer.config.model.encoder, recognizer.config.model.decoder
     dim, vocabulary = encoder.dim, recognizer.tokenizer.vocab_size
     exact = 2 * work.frames * encoder.layers * dim**2 + 4 * work.pairs * encoder.layers * dim
@@ -160,7 +160,7 @@ def _floor(recognizer: Recognizer, work: Work) -> Table:
 
 
 def _rates(dim: int) -> tuple[float, float, float]:
-    """Return products in bfloat16 and in 8 bits, and bytes read from memory, in billions per second."""
+    """Return operations in bfloat16 and in 8 bits, and bytes read from memory, in billions per second."""
     x_MK, weight_NK = torch.randn(1600, dim).bfloat16(), torch.randn(4 * dim, dim).bfloat16()
     bf16 = 2 * x_MK.numel() * 4 * dim / _fastest(lambda: F.linear(x_MK, weight_NK))
     a_MK = torch.randint(-127, 127, (1600, dim), dtype=torch.int8)

@@ -2,7 +2,7 @@
 
 Run `python benchmarks/word_times.py data/prompts-en/cuts_dev.jsonl.gz`.  The start of a clip's first word and the end
 of its last are compared with two truths: start and end of the clip, and of its sound (within 35 dB of its loudest 10
-ms), as clips have silence at their ends.  Words are matched to clips by aligning the characters of both texts.
+ms), because clips have silence at their ends.  Words are matched to clips by aligning the characters of both texts.
 Shapes: N samples.
 """
 
@@ -32,7 +32,7 @@ normal = normalizer("basic")
 
 
 class Clip(NamedTuple):
-    """A clip in the recording: its text, its times and those of its sound, in seconds."""
+    """A clip in the joined recording: its text, and start and end of the clip and of its sound, in seconds."""
 
     text: str
     clip: Stretch
@@ -43,9 +43,9 @@ def main(
     cuts: Annotated[list[Path], typer.Argument(help="Manifests of recordings.")],
     model: Annotated[str, typer.Option(help="Model folder or name.")] = "whisper-tiny.en",
     beam: Annotated[int, typer.Option(min=1)] = 1,
-    worst: Annotated[int, typer.Option(help="Show so many clips with the largest errors.", min=0)] = 0,
+    worst: Annotated[int, typer.Option(help="Number of clips with the largest errors to list.", min=0)] = 0,
 ) -> None:
-    """Measure the errors of the times of words.
+    """Measure the errors of word times.
 
     Example: `python benchmarks/word_times.py data/prompts-en/cuts_dev.jsonl.gz --beam 5`
     """

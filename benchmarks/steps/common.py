@@ -1,6 +1,6 @@
-"""One training step after the other, on command: what the workers of `benchmarks/train.py` share.
+"""Shared parts of the workers of `benchmarks/train.py`, which take training steps on request.
 
-A worker runs in the environment of its package, so this needs torch and numpy alone.  Shapes: B batch, T frames,
+A worker runs in the environment of its package, so this module needs only torch and numpy.  Shapes: B batch, T frames,
 F mel bins, L tokens, S = L + 1.
 """
 
@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-# Packages print, some while they are imported: standard output is kept for the driver alone.
+# Packages print, some on import: standard output is reserved for the answers to the driver.
 ANSWERS = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
 VOCABULARY = 1000
 BLANK = 0
-BOUNDARY = VOCABULARY - 1  # the start and the end of a text
+BOUNDARY = VOCABULARY - 1  # starts and ends a text
 SIZE: dict[str, Any] = {"encoder_layers": 12, "decoder_layers": 6, "dim": 256, "feed_forward": 2048, "heads": 4}
 DROPOUT = 0.1
 SMOOTHING, CTC_SHARE = 0.1, 0.3
@@ -35,7 +35,7 @@ BINS = 80
 
 
 class StepBatch(NamedTuple):
-    """Features (B, T, F) and tokens (B, L), 0 behind their ends."""
+    """Features (B, T, F) and tokens (B, L), both padded with 0."""
 
     x_BTF: Tensor
     frames_B: Tensor
@@ -44,11 +44,11 @@ class StepBatch(NamedTuple):
 
     @property
     def inputs_BS(self) -> Tensor:
-        """What a decoder is fed: the start, then the tokens."""
+        """The decoder's input: the start token, then the text."""
         return torch.cat([torch.full_like(self.tokens_BL[:, :1], BOUNDARY), self.tokens_BL], 1)
 
     def targets_BS(self, padding: int) -> Tensor:
-        """What it is to give: the tokens, then the end, then padding."""
+        """Return the decoder's targets: the text, the end token, then padding."""
         targets_BS = torch.cat([self.tokens_BL, torch.zeros_like(self.tokens_BL[:, :1])], 1)
         places_S = torch.arange(targets_BS.shape[1], device=targets_BS.device)
         targets_BS.scatter_(1, self.len_B[:, None], BOUNDARY)
@@ -56,7 +56,7 @@ class StepBatch(NamedTuple):
 
 
 def read_batch(path: Path) -> StepBatch:
-    """The batch that the driver has written."""
+    """Read the batch that the driver wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         return StepBatch(*(torch.from_numpy(arrays[name]) for name in StepBatch._fields))
 
@@ -65,10 +65,10 @@ Build = Callable[[str, str], tuple[nn.Module, Callable[[StepBatch], Tensor]]]
 
 
 def serve(build: Build) -> None:
-    """Build a model and, for every line of standard input, take so many steps and tell the median of their seconds.
+    """Build a model; for each number read from standard input, take so many steps and print their median seconds.
 
-    build: gives the model in training mode and a function from a batch to its loss.  Arguments of the command line:
-    the batch, fp32 or bf16, threads, and a word for `build`.
+    build: returns the model in training mode and a function from a batch to its loss.  Command-line arguments: path of
+    the batch, fp32 or bf16, number of threads, and the variant for `build`.
     """
     path, precision, threads, kind = sys.argv[1:]
     torch.set_num_threads(int(threads))

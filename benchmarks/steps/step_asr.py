@@ -1,4 +1,4 @@
-"""A step of ours, in the set-up of either kind: `ce` as transformers' Speech2Text has it, `ctc` as the others do."""
+"""Our training step in two variants: `ce` like transformers' Speech2Text, `ctc` like the other packages."""
 
 from __future__ import annotations
 

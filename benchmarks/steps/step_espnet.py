@@ -1,4 +1,4 @@
-"""A step of ESPnet2's hybrid CTC/attention model: CTC, 2-D convolution."""
+"""Training step of ESPnet2's hybrid CTC/attention model, with 2-D convolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step of SpeechBrain's TransformerASR, put together as in its LibriSpeech recipe: CTC, 2-D convolution."""
+"""Training step of SpeechBrain's TransformerASR, built as in its LibriSpeech recipe: CTC, 2-D convolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step of the transformers library's Speech2Text (fairseq's S2T): cross entropy, 1-D convolution."""
+"""Training step of the transformers library's Speech2Text (fairseq's S2T): cross entropy, 1-D convolution."""
 
 from __future__ import annotations
 
