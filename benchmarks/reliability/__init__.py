@@ -1,7 +1,7 @@
-"""Faults under load: kills, full disks, broken audio, and what is found afterwards."""
+"""Faults under load: kills, full disks and broken audio, and checks of what they leave behind."""
 
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tests"))  # which make models, corpora and hostile files of nothing
+sys.path.append(str(ROOT / "tests"))  # whose helpers make models, corpora and hostile files

@@ -1,9 +1,9 @@
-"""Faults under load, and what they leave behind: kills, full and closed disks, broken audio.
+"""Make faults under load and check what they leave behind: kills, full and read-only disks, broken audio.
 
     make reliability
     python -m benchmarks.reliability --quick
 
-Everything is made here of seeded noise; nothing is fetched.  docs/reliability.md tells what is promised.
+All inputs are made from seeded noise; nothing is downloaded.  docs/reliability.md lists what is promised.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ QUICK = {"kills": 8, "files": 100, "disks": 1}
 
 
 def main(
-    kills: Annotated[int, typer.Option(help="Kills in all.", min=0)] = 200,
+    kills: Annotated[int, typer.Option(help="Number of kills.", min=0)] = 200,
     files: Annotated[int, typer.Option(help="Broken audio files.", min=0)] = 1000,
     disks: Annotated[int, typer.Option(help="Full disks for each of three commands.", min=0)] = 8,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 1,
-    at_once: Annotated[int, typer.Option(help="Commands that are killed side by side.", min=1)] = 2,
-    quick: Annotated[bool, typer.Option("--quick", help=f"A few minutes: {QUICK}.")] = False,
-    out: Annotated[Path, typer.Option(help="The figures go to OUT.json and OUT.md.")] = Path("exp/reliability"),
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+    at_once: Annotated[int, typer.Option(help="Commands to kill in parallel.", min=1)] = 2,
+    quick: Annotated[bool, typer.Option("--quick", help=f"A few minutes only: {QUICK}.")] = False,
+    out: Annotated[Path, typer.Option(help="Write the figures to OUT.json and OUT.md.")] = Path("exp/reliability"),
 ) -> None:
-    """Make faults, look at what is left, print a table; exit status 1 if anything is not as promised.
+    """Make faults, check what they leave behind and print a table; exit status 1 if a promise is broken.
 
     Example: `python -m benchmarks.reliability --kills 20 --files 200`
     """
@@ -62,7 +62,7 @@ def main(
             console.print(f"{figures.name}: {problem}", style="red", markup=False, soft_wrap=True)
     _write(out, found, seed, time.monotonic() - began)
     if not all(figures.kept for figures in found):
-        console.print(f"what was found stands in {scratch}")
+        console.print(f"the evidence is kept in {scratch}")
         raise typer.Exit(1)
     shutil.rmtree(scratch)
 
@@ -104,7 +104,7 @@ def _bar(console: Console) -> Progress:
 
 
 def machine() -> dict[str, Any]:
-    """Where the figures were taken."""
+    """Return the machine and the versions that the figures were measured with."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     packages = {name: version(name) for name in ("torch", "lightning", "safetensors", "soundfile", "lhotse")}
     return {

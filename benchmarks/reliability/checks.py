@@ -1,4 +1,4 @@
-"""What a fault may not leave behind: files that are torn, temporaries, utterances lost or doubled, tracebacks."""
+"""Checks for what a fault must not leave: torn or temporary files, lost or repeated utterances, tracebacks."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from asr.files import filled_lines
 from asr.training.logs import read_metrics
 from asr.training.states import states_in
 
-LOCKS = {".lock"}  # stay for ever, and hold nothing
+LOCKS = {".lock"}  # empty files that are never removed
 Row = tuple[str, str, tuple[str, ...]]
 
 
 @dataclass
 class Figures:
-    """What came of one kind of fault: how often it was made, counts of interest, and what was not as promised."""
+    """Results for one kind of fault: how often it was made, counts of interest, and broken promises."""
 
     name: str
     planned: int
@@ -37,7 +37,7 @@ class Figures:
 
     @property
     def kept(self) -> bool:
-        """Whether all was as promised."""
+        """Whether all planned faults were made and no promise was broken."""
         return not self.problems and self.made >= self.planned
 
 
@@ -46,7 +46,7 @@ class Figures:
 
 def _read_gzip(path: Path) -> None:
     if not path.stat().st_size:
-        raise ValueError("it is empty, which no gzip file is")
+        raise ValueError("empty, which no gzip file can be")
     with gzip.open(path, "rt", encoding="utf-8") as f:
         for line in f:
             json.loads(line)
@@ -59,7 +59,7 @@ def _read_lines(path: Path) -> None:
 
 def _read_text(path: Path) -> None:
     if not path.read_text(encoding="utf-8").endswith("\n"):
-        raise ValueError("it has no end")
+        raise ValueError("does not end with a newline")
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -76,15 +76,15 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 
 def visible(folder: Path) -> list[Path]:
-    """The files of a folder and those below it whose path holds no hidden name."""
+    """Return the files in and below a folder, without those that are hidden or in a hidden folder."""
     found = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def corrupt(folder: Path, *, but: tuple[str, ...] = ()) -> list[str]:
-    """Files that are there and cannot be read to their end; `but` those whose path contains one of these texts.
+    """Return a line for each file that cannot be read to its end, except paths that contain a string of `but`.
 
-    An empty text file is no corrupt one, but an empty manifest or state is.
+    An empty text file is not corrupt, but an empty manifest or checkpoint is.
     """
     problems = []
     for path in visible(folder):
@@ -99,7 +99,7 @@ def corrupt(folder: Path, *, but: tuple[str, ...] = ()) -> list[str]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Temporaries: hidden files and folders, and names that say that something is not finished."""
+    """Return a line for each temporary: hidden files and folders, and names that mark unfinished ones."""
     names = (path for path in sorted(folder.rglob("*")) if path.name not in LOCKS)
     return [
         f"left behind: {path}"
@@ -112,7 +112,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def logged(out: Path) -> dict[tuple[int, int], set[Row]]:
-    """All that each process logged of each batch, by process and batch: epoch, loss to the last bit, utterances."""
+    """Return what was logged for each batch, by process and batch: epoch, loss to the last bit, utterances."""
     found: dict[tuple[int, int], set[Row]] = {}
     for path in out.glob("steps*.jsonl"):
         rank = int("0" + "".join(filter(str.isdigit, path.stem)))
@@ -124,7 +124,7 @@ def logged(out: Path) -> dict[tuple[int, int], set[Row]]:
 
 
 def wrong_steps(out: Path, whole: Path) -> list[str]:
-    """Utterances lost or doubled in an epoch, batches done twice that came out differently, or not as in `whole`."""
+    """Return utterances lost or repeated in an epoch, and batches that differ when redone or from `whole`."""
     ours, theirs = logged(out), logged(whole)
     problems = [f"batch {key}: done again, it came out differently" for key, rows in ours.items() if len(rows) > 1]
     for key in sorted(ours.keys() | theirs.keys()):
@@ -141,7 +141,7 @@ def wrong_steps(out: Path, whole: Path) -> list[str]:
 
 
 def wrong_curves(out: Path, whole: Path) -> list[str]:
-    """Rows of the learning curves that differ from those of an uninterrupted run."""
+    """Return how the learning curves differ from those of an uninterrupted run, with one such row."""
     ours, theirs = (
         [{name: value for name, value in row.items() if value} for row in read_metrics(folder / "logs")]
         for folder in (out, whole)
@@ -149,16 +149,16 @@ def wrong_curves(out: Path, whole: Path) -> list[str]:
     if ours == theirs:
         return []
     odd = [row for row in theirs if row not in ours][:1] or [row for row in ours if row not in theirs][:1]
-    return [f"curves: {len(ours)} rows for {len(theirs)}, such as {odd}"]
+    return [f"curves: {len(ours)} rows, not {len(theirs)}; one that differs: {odd}"]
 
 
 def wrong_run(out: Path, whole: Path) -> list[str]:
-    """In what a run that went through is not the uninterrupted one; both folders hold a finished run."""
+    """Return how a run that was killed differs from an uninterrupted one; both must have finished."""
     problems = [*corrupt(out), *leftovers(out), *wrong_steps(out, whole), *wrong_curves(out, whole)]
     load_model_folder(out / "model")
     for name in sorted(path.name for path in (whole / "model").iterdir()):
         if (out / "model" / name).read_bytes() != (whole / "model" / name).read_bytes():
-            problems.append(f"model/{name}: not bit for bit that of the uninterrupted run")
+            problems.append(f"model/{name}: not bit for bit as in the uninterrupted run")
     counts = [json.loads((folder / "run.json").read_text()) for folder in (out, whole)]
     for key in ("steps", "utterances_seen", "audio_s_seen", "best_states"):
         if counts[0][key] != counts[1][key]:
@@ -169,7 +169,7 @@ def wrong_run(out: Path, whole: Path) -> list[str]:
     for (_, path), (_, other) in zip(states_in(out / "states"), states_in(whole / "states"), strict=True):
         ours, theirs = load_state(path), load_state(other)
         if not all(_same(ours[part], theirs[part]) for part in ("state_dict", "optimizer_states")):
-            problems.append(f"{path.name}: not that of the uninterrupted run")
+            problems.append(f"{path.name}: not as in the uninterrupted run")
     return problems
 
 
@@ -183,11 +183,11 @@ def _same(a: object, b: object) -> bool:
     return a == b
 
 
-# ---- what was said ------------------------------------------------------------------------------------------------
+# ---- output -------------------------------------------------------------------------------------------------------
 
 
 def tracebacks(text: str) -> list[str]:
-    """The last line of each traceback in what a program said."""
+    """Return the last line of each traceback in a program's output."""
     problems, inside = [], False
     for line in text.splitlines():
         if "Traceback (most recent call last)" in line:

@@ -1,7 +1,7 @@
-"""Full and read-only disks: a command ends at that save with one line, and what was there stays sound.
+"""Full and read-only disks: a command must end at that write with one line and leave existing files intact.
 
-A small file system in memory is mounted for it; where that is not allowed, files are limited in size (RLIMIT_FSIZE)
-and folders closed by their permissions, which bind everybody but root.
+The disk is a small tmpfs; where mounting is not allowed, the size of files is limited instead (RLIMIT_FSIZE) and
+folders are closed by their permissions, which do not bind root.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ AMPLE_KIB = 64 << 10
 
 
 class Disk(Protocol):
-    """A place that can be made too small, or closed to writers, and again be as it should."""
+    """A folder that can be made too small or read-only, and then usable again."""
 
     how: str
     closes: bool  # whether `close` binds this user
     folder: Path
 
     def open(self, kib: int) -> None:
-        """Let so much in, of what is written from now on."""
+        """Make it writable, with room for `kib` more KiB."""
 
     def close(self) -> None:
-        """Let nobody write."""
+        """Make it read-only."""
 
     def limit(self) -> None:
-        """What a command does before it begins, to be bound by `open`."""
+        """Apply the limit of `open` to this process; called in the child before the command runs."""
 
     def remove(self) -> None:
-        """Take it away, with all that it holds."""
+        """Remove it and everything in it."""
 
 
 class Mounted:
-    """A file system in memory."""
+    """A mounted tmpfs."""
 
     how = "tmpfs, mounted with a size; read-only by remounting"
     closes = True
@@ -70,7 +70,7 @@ class Mounted:
 
 
 class Limited:
-    """A folder on the disk that is there: single files are limited, and permissions taken away."""
+    """An ordinary folder: `open` limits the size of each file, `close` takes permissions away."""
 
     how = "RLIMIT_FSIZE in place of a full disk; read-only by permissions, unless root"
     closes = os.geteuid() != 0
@@ -100,7 +100,7 @@ class Limited:
 
 
 def choose(scratch: Path) -> type[Mounted] | type[Limited]:
-    """What this machine allows."""
+    """Return the kind of disk that this machine allows."""
     try:
         Mounted(scratch / "try").remove()
     except (subprocess.CalledProcessError, FileNotFoundError):
@@ -117,13 +117,13 @@ def _mount(*words: str) -> None:
 
 
 def fill_disks(scratch: Path, times: int, seed: int, on_done: Callable[[], None]) -> Figures:
-    """Run commands on disks that get full, then closed, then whole again."""
+    """Run commands on disks that get full, are then read-only, and then have room again."""
     make = choose(scratch)
     figures, began = Figures(f"full disk, then read-only, then room ({make.how})", 3 * times), time.monotonic()
     draw = random.Random(f"{seed} disk")
     made: list[tuple[Job, int]] = [
-        # How much a command writes, in KiB: the disk gets full somewhere before.  A worker would hand its batches over
-        # in shared memory, which RLIMIT_FSIZE limits as well.
+        # The KiB that a command writes, about: the disk gets full before that.  No data workers, as they would pass
+        # batches in shared memory, which RLIMIT_FSIZE limits as well.
         (Training(make_config(scratch / "corpus"), workers=0), 700),
         (preparing(scratch / "source"), 60),
         (transcribing(scratch / "transcribing"), 160),
@@ -142,12 +142,12 @@ def fill_disks(scratch: Path, times: int, seed: int, on_done: Callable[[], None]
 
 
 def _trial(job: Job, disk: Disk, whole: Path, kib: int, figures: Figures) -> None:
-    """Full: one line.  Read-only: one line.  With room: as if nothing had been."""
+    """Check for one error line on a full and on a read-only disk, and for an intact result once there is room."""
     out = disk.folder / "out"
     for state in ("full", "read-only") if disk.closes else ("full",):
         disk.open(kib) if state == "full" else disk.close()
         status, told = _run(job, disk, out)
-        if state == "full" and status == 0:  # there was room for all of it
+        if state == "full" and status == 0:  # everything fitted
             break
         figures.counts[state] += 1
         figures.problems += [f"{state}, {kib} KiB: {problem}" for problem in one_line(job, status, told, disk.folder)]
@@ -167,7 +167,10 @@ def _run(job: Job, disk: Disk, out: Path) -> tuple[int, str]:
 
 
 def one_line(job: Job, status: int, told: str, folder: Path) -> list[str]:
-    """What is wrong with how a command ended that could not write: no traceback, and one line that names a file."""
+    """Return what is wrong with how a command ended that could not write.
+
+    It must exit with status 1 or 2 and print one line that names a file, without a traceback.
+    """
     problems = tracebacks(told)
     if status not in (1, 2):
         problems.append(f"{job.name}: exit status {status}")

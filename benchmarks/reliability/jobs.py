@@ -1,4 +1,4 @@
-"""What is killed: small experiments, a recipe and transcribing, all on seeded noise that is made here."""
+"""The commands that are killed: small trainings, a recipe and transcription, all on seeded noise."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from benchmarks.reliability import ROOT
 from benchmarks.reliability.checks import corrupt, leftovers, visible, wrong_run
 from benchmarks.reliability.kills import Job, asr
 
-# Losses are logged at the steps whose states are saved, too: the harder case.
+# Losses are also logged at the steps that save checkpoints, which is the harder case.
 SMALL = ("trainer.plot_utterances=1", "trainer.log_every_steps=3")
 
 
 class Training:
-    """`asr train` with so many processes, and loaders of data in each."""
+    """`asr train` in `devices` processes, each with `workers` data loaders."""
 
     logs = ("logs/", "steps")
 
@@ -43,7 +43,7 @@ class Training:
 
 
 class Files:
-    """A command whose files are to be the same bytes, whatever happened on the way; `but` these."""
+    """A command that must write the same bytes however often it is killed, except in the files `but`."""
 
     logs = ()
 
@@ -58,33 +58,33 @@ class Files:
         ours, theirs = ({str(p.relative_to(folder)): p for p in visible(folder)} for folder in (out, whole))
         problems = [*corrupt(out), *leftovers(out)]
         problems += [f"{name}: missing" for name in sorted(theirs.keys() - ours.keys())]
-        problems += [f"{name}: nobody asked for it" for name in sorted(ours.keys() - theirs.keys())]
+        problems += [f"{name}: unexpected file" for name in sorted(ours.keys() - theirs.keys())]
         for name in sorted(ours.keys() & theirs.keys() - set(self.but)):
             if _content(ours[name], out) != _content(theirs[name], whole):
-                problems.append(f"{name}: not the bytes of the uninterrupted run")
+                problems.append(f"{name}: differs from that of the uninterrupted run")
         return problems
 
 
 def _content(path: Path, folder: Path) -> bytes:
-    """The bytes of a file, unpacked, in which the absolute names of files below `folder` are relative ones."""
+    """Return the uncompressed bytes of a file, with the path of `folder` removed wherever it occurs."""
     data = path.read_bytes()
     return (gzip.decompress(data) if path.suffix == ".gz" else data).replace(bytes(folder), b"")
 
 
 def make_config(folder: Path) -> Path:
-    """A corpus and an experiment on it."""
+    """Make a corpus and return the configuration file of an experiment on it."""
     folder.mkdir(parents=True)
     return experiment_file(folder)
 
 
 def make_model(folder: Path) -> Path:
-    """A model that was never trained, whose texts depend on what it hears all the same."""
+    """Save an untrained model whose texts nevertheless depend on the audio, and return its folder."""
     save_model_folder(folder, small_model())
     return folder
 
 
 def transcribing(folder: Path) -> Job:
-    """`asr transcribe` of forty clips into a folder."""
+    """Return the job of transcribing forty clips into a folder."""
     speech = folder / "speech"
     speech.mkdir(parents=True)
     for i in range(40):
@@ -95,19 +95,19 @@ def transcribing(folder: Path) -> Job:
 
 
 def preparing(folder: Path) -> Job:
-    """The recipe, from release tarballs of two languages."""
+    """Return the job of running the recipe `prompts` on release tarballs of two languages."""
     folder.mkdir(parents=True)
     for language in ("en", "it"):
         name = f"asterisk-core-sounds-{language}-wav-1.6.1.tar.gz"
         tarball(folder / name, language)
     script = ROOT / "recipes" / "prompts" / "prepare.py"
     words = [sys.executable, str(script), "--languages", "en,it", "--source", str(folder)]
-    # prepared.json holds digests of manifests, which name their own folder.
+    # prepared.json has digests of the manifests, which contain the path of their folder.
     return Files("recipes/prompts/prepare.py", words, "--out", but=("prepared.json",))
 
 
 def jobs(folder: Path) -> Iterator[tuple[Job, float]]:
-    """What is killed, and its share of all kills."""
+    """Yield each job and its share of all kills."""
     config = make_config(folder / "corpus")
     yield Training(config, 1), 0.5
     yield Training(config, 2), 0.1

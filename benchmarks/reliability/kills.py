@@ -1,4 +1,4 @@
-"""Commands killed at seeded points and given again, until they go through."""
+"""Kill commands at seeded moments and start them again, until they complete."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from benchmarks.reliability.checks import Figures, corrupt, leftovers
 
 HOOK = Path(__file__).with_name("hook")
 MOST_S = 600.0
-CHAIN = 8  # kills of one run before it may go through
+CHAIN = 8  # kills of one run before it may complete
 MARK = "RELIABILITY_CHAIN"
 
 
 class Job(Protocol):
-    """Something to kill.  `targets` name what is being written, each with texts that its paths contain below `out`."""
+    """A command to kill.  `targets` are kinds of its output, each with the starts of its paths below `out`."""
 
     name: str
     targets: dict[str, tuple[str, ...]]
-    logs: tuple[str, ...]  # what is written line by line, and so may end in half a line while a kill is not mended
+    logs: tuple[str, ...]  # files written line by line: after a kill, they may end in half a line until the next run
 
     def command(self, out: Path) -> list[str]:
-        """The command, which writes below `out`."""
+        """Return the command line that writes below `out`."""
         ...
 
     def problems(self, out: Path, whole: Path) -> list[str]:
-        """In what `out` is not as `whole`, which nothing interrupted."""
+        """Return how `out` differs from `whole`, the output of an uninterrupted run."""
         ...
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When to kill: after so many seconds, or at a step of writing."""
+    """When to kill: after `after_s` seconds or, if `at` is not 0, at that write to paths that `under` gives."""
 
     kind: str
     after_s: float = MOST_S
@@ -52,7 +52,7 @@ class Moment:
 
 @dataclass
 class Whole:
-    """The uninterrupted run: its folder, how long the last such took, and its steps of writing for each target."""
+    """An uninterrupted run: its folder, the seconds that the latest one took, and its writes to each target."""
 
     out: Path
     wall_s: float
@@ -60,7 +60,7 @@ class Whole:
 
 
 class Started(NamedTuple):
-    """A process, and the file of what it says on stderr: a pipe would stay open as long as a child that it left."""
+    """A process and the file of its stderr; a pipe would stay open as long as a child process left behind."""
 
     process: subprocess.Popen[bytes]
     told: IO[str]
@@ -73,7 +73,7 @@ def spawn(
     hook: dict[str, str] | None = None,
     before: Callable[[], None] | None = None,
 ) -> Started:
-    """Start a command of this tree on one thread; `mark` stands in its environment and in that of its children."""
+    """Start a command in this repository on one thread; its environment, which children inherit, has `mark`."""
     told = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  (finish closes it)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", MARK: mark}
     if hook is not None:
@@ -91,7 +91,7 @@ def spawn(
 
 
 def finish(started: Started, after_s: float = MOST_S) -> tuple[int, str]:
-    """Wait for a process, killing it after so many seconds; its status and what it said on stderr."""
+    """Wait for a process, killing it after `after_s` seconds, and return its exit status and stderr."""
     try:
         started.process.wait(after_s)
     except subprocess.TimeoutExpired:
@@ -103,7 +103,7 @@ def finish(started: Started, after_s: float = MOST_S) -> tuple[int, str]:
 
 
 def uninterrupted(job: Job, out: Path) -> Whole:
-    """Run a job to its end, noting its steps of writing."""
+    """Run a job to its end, counting its writes."""
     log, began = out.with_name(f"{out.name}-steps"), time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
     _must_succeed(
@@ -115,7 +115,7 @@ def uninterrupted(job: Job, out: Path) -> Whole:
         for target, under in job.targets.items()
     }
     if problems := job.problems(out, out):
-        raise RuntimeError(f"{job.name}: nobody interrupted it: {problems}")
+        raise RuntimeError(f"{job.name}: wrong even without interruption: {problems}")
     return Whole(out, wall_s, steps)
 
 
@@ -129,7 +129,7 @@ def _under(out: Path, texts: tuple[str, ...]) -> str:
 
 
 def drawn(job: Job, whole: Whole, draw: random.Random) -> Moment:
-    """A seeded moment: half of them at any time, a quarter at a step of writing the first target, the rest others."""
+    """Draw a moment: half of them at any time, a quarter at a write to the first target, the rest to others."""
     if draw.random() < 0.5:
         return Moment("at any time", after_s=draw.uniform(0.05, 1.0) * whole.wall_s)
     first, *others = job.targets
@@ -138,7 +138,7 @@ def drawn(job: Job, whole: Whole, draw: random.Random) -> Moment:
 
 
 def kill_job(job: Job, kills: int, folder: Path, seed: int, on_kill: Callable[[], None]) -> Figures:
-    """Kill a job so many times and let each chain of kills end in a run that goes through and is looked at."""
+    """Kill a job `kills` times, in chains that each end in a run that completes and is checked."""
     figures, draw = Figures(f"SIGKILL: {job.name}", kills), random.Random(f"{seed} {job.name}")
     began = time.monotonic()
     whole = uninterrupted(job, folder / "whole")
@@ -160,7 +160,7 @@ def _chain(
         began = time.monotonic()
         status, told = finish(spawn(job.command(out), mark=mark, hook=hook), moment.after_s)
         through = status == 0
-        if through and not length:  # it was faster than the machine let it be before
+        if through and not length:  # it ended before the kill: the machine is faster now
             whole.wall_s = time.monotonic() - began
         if status == -signal.SIGKILL:
             length += 1
@@ -174,7 +174,7 @@ def _chain(
     if not through:
         status, told = finish(spawn(job.command(out), mark=mark))
         if status != 0:
-            figures.problems.append(f"{out}: the same command ends with exit status {status}: {told[-300:]}")
+            figures.problems.append(f"{out}: run again, the command ends with exit status {status}: {told[-300:]}")
             return
     found = [*job.problems(out, whole.out), *_processes(mark)]
     figures.problems += found
@@ -183,7 +183,7 @@ def _chain(
 
 
 def _processes(mark: str) -> list[str]:
-    """Processes of a chain that still run, after some patience with those that notice it in a while."""
+    """Kill and report the processes of a chain that still run after a grace period."""
     until = time.monotonic() + 20
     while (left := [pid for pid in _pids() if _has(pid, mark)]) and time.monotonic() < until:
         time.sleep(0.2)
@@ -204,5 +204,5 @@ def _has(pid: int, mark: str) -> bool:
 
 
 def asr(*words: object) -> list[str]:
-    """A command line of `asr` in this Python."""
+    """Return a command line that runs `asr` with this Python."""
     return [sys.executable, "-m", "asr", *map(str, words)]

@@ -1,4 +1,4 @@
-"""Broken audio among good: each bad file is one line or a text, and the good ones are heard as ever.
+"""Broken audio among good: each bad file must give one error line or a text, and good ones the usual texts.
 
 Shapes: N samples.
 """
@@ -55,7 +55,7 @@ def behead(data: bytes, draw: random.Random) -> bytes:
 
 
 def flip(data: bytes, draw: random.Random) -> bytes:
-    """Turn up to a hundred bits anywhere, half of the times in the first hundred bytes alone."""
+    """Flip up to a hundred bits anywhere or, half of the time, within the first hundred bytes."""
     turned, end = bytearray(data), len(data) if draw.random() < 0.5 else 100
     for _ in range(draw.choice((1, 3, 10, 100))):
         turned[draw.randrange(min(end, len(turned)))] ^= 1 << draw.randrange(8)
@@ -63,20 +63,20 @@ def flip(data: bytes, draw: random.Random) -> bytes:
 
 
 def swap(data: bytes, draw: random.Random) -> bytes:
-    """Exchange two parts, as pieces of a download that were put together wrongly."""
+    """Swap two parts, like pieces of a download in the wrong order."""
     a, b, c, d = sorted(draw.randrange(len(data)) for _ in range(4))
     return data[:a] + data[c:d] + data[b:c] + data[a:b] + data[d:]
 
 
 def zero(data: bytes, draw: random.Random) -> bytes:
-    """Zeros over the head or over a page somewhere."""
+    """Write zeros over the header or over a page somewhere."""
     start = draw.choice((0, 0, 4, draw.randrange(len(data))))
     size = min(draw.choice((4, 40, 512, 4096)), len(data) - start)
     return data[:start] + bytes(size) + data[start + size :]
 
 
 def boast(data: bytes, draw: random.Random) -> bytes:
-    """A huge or impossible number in place of four bytes of the head, either way round."""
+    """Write a huge or impossible number over four bytes of the header, in either byte order."""
     at = draw.randrange(0, min(len(data) - 4, 200))
     number = struct.pack(draw.choice("<>") + "I", draw.choice(SIZES))
     return data[:at] + number + data[at + 4 :]
@@ -100,7 +100,7 @@ def empty(data: bytes, draw: random.Random) -> bytes:
 
 
 def keep(data: bytes, draw: random.Random) -> bytes:
-    """Nothing: the file gets a wrong name alone."""
+    """Change nothing: the file only gets a wrong extension."""
     return data
 
 
@@ -115,7 +115,7 @@ OFTEN = ("cut", "flipped", "boasting", "zeroed", "swapped")
 
 
 def sound(number: int) -> NDArray[np.float32]:
-    """A seeded sound (N,): tones that come and go, in noise."""
+    """Return a seeded sound (N,): tones that come and go, in noise."""
     draw = np.random.default_rng(number)
     time_N = np.arange(round(draw.uniform(0.5, 4.0) * RATE)) / RATE
     tone_N = np.sin(2 * np.pi * draw.uniform(100, 900) * time_N) * (1 + np.sin(2 * np.pi * draw.uniform(1, 6) * time_N))
@@ -123,7 +123,7 @@ def sound(number: int) -> NDArray[np.float32]:
 
 
 def good_files(folder: Path, count: int) -> list[Path]:
-    """Write sounds in every format that this machine writes."""
+    """Write sounds in all formats that this machine can write, in turn."""
     folder.mkdir(parents=True)
     kinds = [*WRITTEN, *(BY_FFMPEG if shutil.which("ffmpeg") else ())]
     paths = []
@@ -143,9 +143,9 @@ def _by_ffmpeg(wav: bytes, path: Path, options: list[str]) -> bytes:
 
 
 def bad_files(folder: Path, good: list[Path], count: int, seed: int) -> list[Path]:
-    """Write so many broken files: those of the tests, the others mutated from good ones, half of those misnamed."""
+    """Write `count` broken files: those of the tests, then mutations of good ones, some with a wrong extension."""
     folder.mkdir(parents=True)
-    # Not the one of four gigabytes: streamed, it is a recording of 74 hours of silence, and heard to its end.
+    # Not the file of 4 GB: it is a valid recording of 74 hours of silence, which would be transcribed to its end.
     paths = [path for path, _ in hostile_audio(folder) if path.name != "huge.wav"]
     (folder / "huge.wav").unlink()
     draw = random.Random(f"{seed} audio")
@@ -179,7 +179,11 @@ def transcribe_broken(scratch: Path, count: int, seed: int, console: Console) ->
     figures.counts["good files among them"] = len(good)
     figures.counts["decoded all the same"] = sum(str(path) in texts for path in bad)
     figures.problems += judged(bad, texts, told, status)
-    figures.problems += [f"{path}: its text is another" for path in map(str, good) if texts.get(path) != alone[path]]
+    figures.problems += [
+        f"{path}: its text differs from that without broken files"
+        for path in map(str, good)
+        if texts.get(path) != alone[path]
+    ]
     slowest_s = max((_seconds(path), path.name) for path in track(mixed, "timing", console=console, transient=True))
     figures.counts["slowest file, ms"] = round(1000 * slowest_s[0])
     if slowest_s[0] > MOST_S:
@@ -189,10 +193,10 @@ def transcribe_broken(scratch: Path, count: int, seed: int, console: Console) ->
 
 
 def judged(bad: list[Path], texts: dict[str, str], told: str, status: int) -> list[str]:
-    """What is wrong with how `asr transcribe` treated broken files: the texts by file, its stderr and exit status."""
+    """Return what `asr transcribe` did wrong with broken files, from its texts by file, stderr and exit status."""
     problems, lines = tracebacks(told), told.splitlines()
     stray = [line for line in lines if not line.startswith("asr: ")]
-    problems += [f"not a line of ours: {line!r}" for line in stray]
+    problems += [f"not an error line of asr: {line!r}" for line in stray]
     failed = 0
     for path in bad:
         naming = [line for line in lines if line.startswith(f"asr: {printable(path)}: ") and "length cap" not in line]
@@ -205,7 +209,7 @@ def judged(bad: list[Path], texts: dict[str, str], told: str, status: int) -> li
 
 
 def _transcribe(model: Path, paths: list[Path]) -> tuple[dict[str, str], str, int]:
-    """Texts by path, what was said on stderr, and the exit status."""
+    """Return the texts by path, stderr and the exit status."""
     words = asr("transcribe", *paths, "--model", model, "--format", "json")
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -213,7 +217,7 @@ def _transcribe(model: Path, paths: list[Path]) -> tuple[dict[str, str], str, in
 
 
 def _seconds(path: Path) -> float:
-    """How long it takes to read a file as transcribing reads it."""
+    """Return how long it takes to read a file in the way that transcription does."""
     began = time.monotonic()
     try:
         with stream_audio(path) as stream:

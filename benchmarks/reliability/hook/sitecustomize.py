@@ -1,7 +1,7 @@
-"""Python runs this first when this folder is on PYTHONPATH: it kills the process at its N-th step of writing.
+"""Kill the process at its N-th write: Python runs this file at its start if this folder is on PYTHONPATH.
 
-A step is whatever opens, makes, renames or removes something whose path contains one of the texts in KILL_UNDER.  With
-KILL_AT=0 nothing is killed, and what each step was about is written into the file KILL_LOG, a line each.
+A write is any call that opens, creates, renames or removes a path that contains one of the strings in KILL_UNDER, or
+changes its mode.  With KILL_AT=0 nothing is killed, and the file KILL_LOG gets a line with the arguments of each write.
 """
 
 from __future__ import annotations
@@ -32,6 +32,6 @@ def _watch(at: int, under: list[str], log: str) -> None:
     sys.addaudithook(hook)
 
 
-if "KILL_AT" in os.environ:  # popped: this process alone is to be killed, not those that it starts
+if "KILL_AT" in os.environ:  # popped, so that only this process is killed, not its children
     at, under, log = (os.environ.pop(name, "") for name in ("KILL_AT", "KILL_UNDER", "KILL_LOG"))
     _watch(int(at), under.split(os.pathsep), log)
