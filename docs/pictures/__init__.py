@@ -1,1 +1,1 @@
-"""The pictures of docs/methods.md, drawn from what the code does: `python -m docs.pictures`."""
+"""The pictures of docs/methods.md, drawn by running the code: `python -m docs.pictures`."""

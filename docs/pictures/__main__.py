@@ -32,7 +32,7 @@ OF_SPEECH: Mapping[str, Callable[[Material], Figure]] = {
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="Only these pictures.", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Folder of the PNG files.")] = Path("docs/methods"),
-    models: Annotated[Path, typer.Option(help="Trained models: holds ROW/0/model of conf/ablation.yaml.")] = Path(
+    models: Annotated[Path, typer.Option(help="Folder of trained models, ROW/0/model by conf/ablation.yaml.")] = Path(
         "exp/ablation/en"
     ),
     pointer: Annotated[Path, typer.Option(help="Model of conf/prompts/copying-tiny-en.yaml.")] = Path(
@@ -40,7 +40,7 @@ def main(
     ),
     conf: Annotated[Path, typer.Option(help="Experiment whose dev clips are drawn.")] = Path("conf/prompts/en.yaml"),
 ) -> None:
-    """Draw all pictures; what needs a model or a clip that is not there is left out with a line, and exit status 1.
+    """Draw all pictures; one whose model or clip is missing is left out with a message, and the exit status is 1.
 
     Example: `python -m docs.pictures windows norms --models exp/ablation/en`
     """

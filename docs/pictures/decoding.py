@@ -1,4 +1,4 @@
-"""Pictures of decoders: what they know of a clip, frame by frame and round by round.
+"""Pictures of decoders: what they predict for a clip, frame by frame and round by round.
 
 Shapes: B clips, T frames, L tokens, U = L + 1 places between them, V vocabulary.
 """
@@ -27,7 +27,7 @@ from docs.pictures.style import ORANGE, PALE, SHARES, SKY, figure, letters, show
 
 @torch.no_grad()
 def ctc(material: Material) -> Figure:
-    """A clip's features, and below them what CTC says of each frame."""
+    """Draw a clip's features, and below them the CTC posteriors of each frame."""
     parts = material.model("base")
     assert parts.model.ctc is not None
     blank, tokenizer = parts.tokenizer.blank_id, parts.tokenizer
@@ -58,7 +58,7 @@ def ctc(material: Material) -> Figure:
 
 @torch.no_grad()
 def transducer(material: Material) -> Figure:
-    """Where the alignments of a clip and its text run through the lattice of frames and tokens."""
+    """Draw where the alignments of a clip and its text run through the lattice of frames and tokens."""
     parts = material.model("transducer")
     batch = material.batch(parts, CLIP)
     features, memory = heard(parts, batch)
@@ -87,10 +87,10 @@ def transducer(material: Material) -> Figure:
 
 @torch.enable_grad()
 def passing(logits_1TUV: Tensor, text_L: Tensor, blank: int) -> Tensor:
-    """The probability that an alignment of a text passes a frame and a place, (T, U), read off the loss's gradient.
+    """Return the probability that an alignment of a text passes a frame and a place, (T, U), from the loss's gradient.
 
-    One more token, which has half of the probability everywhere and is never said, changes no alignment's share; the
-    gradient for its logit is half of the probability of passing.
+    An additional token that has half of the probability everywhere and never occurs leaves the shares of alignments
+    unchanged, and the gradient of its logit is half of the probability of passing.
     """
     half_1TU1 = logits_1TUV.logsumexp(-1, keepdim=True)
     both_1TUV = torch.cat([logits_1TUV, half_1TU1], dim=-1).detach().requires_grad_()
@@ -100,11 +100,11 @@ def passing(logits_1TUV: Tensor, text_L: Tensor, blank: int) -> Tensor:
     return 2 * both_1TUV.grad[0, :, :, -1]
 
 
-# ---- texts that are filled in ---------------------------------------------------------------------------------------
+# ---- masked decoders ------------------------------------------------------------------------------------------------
 
 
 def filling_in(material: Material) -> Figure:
-    """The texts of mask-predict and of Mask-CTC round by round."""
+    """Draw the texts of mask-predict and of Mask-CTC round by round."""
     picture, axes = figure("Texts that are filled in, round by round", 5.4, 2, sharex=True)
     for axis, row, title in (
         (axes[0, 0], "mask-predict", "mask-predict, iterations 5"),
@@ -124,7 +124,7 @@ def filling_in(material: Material) -> Figure:
 
 @torch.no_grad()
 def rounds_of(parts: ModelFolder, batch: Batch) -> list[list[int]]:
-    """What the decoder of masked tokens is given in each round, then the text."""
+    """Return the tokens that the masked decoder is given in each round, then the final text."""
     options: dict[str, float] = {"iterations": 5, "beam_size": 1}
     if parts.config.model.decoder.kind == "mask_ctc":
         options["threshold"] = 0.5
@@ -139,7 +139,7 @@ def rounds_of(parts: ModelFolder, batch: Batch) -> list[list[int]]:
 
 
 def _grid(axis: Axes, parts: ModelFolder, rounds: list[list[int]]) -> None:
-    """A row a round: what is masked, what has been filled in since the row above, what stands."""
+    """Draw one row per round: masked tokens, those filled in since the row above, and those that were there."""
     mask, before = parts.tokenizer.blank_id, [parts.tokenizer.blank_id] * len(rounds[0])
     for y, tokens in enumerate(rounds):
         for x, token in enumerate(tokens):

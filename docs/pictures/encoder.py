@@ -41,7 +41,7 @@ KINDS: dict[str, Norm] = {"layer": nn.LayerNorm, "rms": RMSNorm, "batch": BatchN
 
 @torch.no_grad()
 def norms(material: Material) -> Figure:
-    """What goes into a norm and what each kind makes of it: mean and spread by frame and by element."""
+    """Draw the input of a norm and the output of each kind: mean and spread by frame and by element."""
     parts, kept = material.model("base"), list[Tensor]()
     batch = material.batch(parts, "en/astcc-followed-by-the-pound-key", "en/seconds", CLIP)
     layer: Any = parts.model.encoder.layers[2]
@@ -81,7 +81,7 @@ def _padding(axis: Axes, real_M: Tensor) -> None:
 
 
 def norm_places(material: Material) -> Figure:
-    """How large the vectors between layers are, with norms before and after the sublayers."""
+    """Draw how large the vectors between layers are, with norms before and after the sublayers."""
     picture, axes = figure("Size of the vectors on their way up the encoder, one clip", 2.6)
     names = {"base": "norm: pre", "post-norm": "norm: post"}
     for (row, name), colour in zip(names.items(), (BLUE, ORANGE), strict=True):
@@ -110,7 +110,7 @@ REACH = 40  # frames on either side
 
 @torch.no_grad()
 def positions(material: Material) -> Figure:
-    """What each kind of position adds to the score of a query and a key that stand some frames apart."""
+    """Draw what each kind of position adds to the score of a query and a key, by their distance in frames."""
     picture, axes = figure("What positions alone add to a score, by the distance of query and key", 5.0, 2, 2)
     distance = range(-REACH, REACH + 1)
     sinusoidal, rotary, xl, shaw = axes.flat
@@ -136,9 +136,9 @@ def positions(material: Material) -> Figure:
 
 
 def trained_scores(parts: ModelFolder, batch: Batch) -> Tensor:
-    """What distances add to the scores of the first layer's queries, a line of 2 REACH + 1 for each head.
+    """Return what distance adds to the scores of the first layer's queries, for each head, (H, 2 REACH + 1).
 
-    The mean over a clip's frames, less that of the frame itself; keys say nothing.
+    It is measured with keys of zeros: the mean over a clip's frames, relative to the score at distance 0.
     """
     layer: Any = parts.model.encoder.layers[0]
     form, given = layer.attention.form, list[Tensor]()
@@ -157,7 +157,7 @@ def trained_scores(parts: ModelFolder, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def scores() -> Figure:
-    """How much attention a key gets as it grows, by dot products and by additive scores."""
+    """Draw how much attention a key gets as it grows, with dot products and with additive scores."""
     torch.manual_seed(0)
     K, size_S = DIM // HEADS, torch.linspace(0, 8, 60)
     title = "Attention to one of 20 random keys as it grows; a line each for 16 queries"
@@ -183,7 +183,7 @@ T = 96
 
 @torch.no_grad()
 def windows() -> Figure:
-    """Which frames attend to which, and what that saves: figures of docs/methods.md."""
+    """Draw which frames attend to which, and what that saves by the figures in docs/methods.md."""
     picture = Figure(figsize=(WIDTH, 5.6), layout="constrained")
     above, below = picture.subfigures(2, 1, height_ratios=[1, 1])
     above.suptitle("Which frames a frame attends to")
@@ -217,14 +217,14 @@ def windows() -> Figure:
 
 
 def attended(form: Form, T: int) -> Tensor:
-    """The attention of each of T frames to each, (T, T), where all keys are alike: values that tell which they are."""
+    """Return the attention of T frames to each other, (T, T), with equal keys; one-hot values identify the frames."""
     alike_11T1, which_11TT = torch.zeros(1, 1, T, 1), torch.eye(T)[None, None]
     y_11TT, _ = form(explicit, alike_11T1, alike_11T1, which_11TT, torch.zeros(1, 1, 1, T))
     return y_11TT[0, 0]
 
 
 def cost_rows(text: str, kind: str = "") -> list[list[float]]:
-    """Of each length in the table of docs/methods.md: seconds of audio, then seconds and MB of both."""
+    """Return seconds of audio, then seconds and MB of both kinds, for each length in the table of docs/methods.md."""
     cells = r"\| ([\d.]+) \| ([\d,]+) \| ([\d.]+) \| ([\d,]+) \|"
     found = re.findall(rf"^\| (\d+) s{kind} {cells}", text, flags=re.MULTILINE)
     return [[float(cell.replace(",", "")) for cell in row] for row in found]
@@ -234,7 +234,7 @@ def cost_rows(text: str, kind: str = "") -> list[list[float]]:
 
 
 def reach() -> Figure:
-    """From how far a frame's output is moved: its gradient for the input of frames around it, in one layer each."""
+    """Draw from how far inputs affect a frame's output: its gradient for the frames around it, in one layer each."""
     picture, axes = figure("How much a frame's output depends on the frames around it, one untrained layer", 2.8)
     kinds = {"transformer": BLUE, "conformer": ORANGE, "lstm": GREEN}
     for layer, colour in kinds.items():
@@ -246,7 +246,7 @@ def reach() -> Figure:
 
 
 def _gradients(chosen: Sequence[str]) -> Tensor:
-    """The norms of the gradients of the middle frame's output, mean of some seeds."""
+    """Return the norm of the middle frame's gradient for each input frame, mean of 8 seeds, relative to its own."""
     found = []
     for seed in range(8):
         torch.manual_seed(seed)

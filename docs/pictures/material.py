@@ -1,4 +1,4 @@
-"""What pictures of trained models are drawn from: models by the row of conf/ablation.yaml, and clips by their id."""
+"""What pictures of trained models are drawn from: models by their row in conf/ablation.yaml, and clips by id."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from asr.features import Features
 from asr.model.masks import Memory
 from docs.pictures.style import FEATURES, PALE
 
-CLIP = "en/conf-now-muted"  # "the conference is now muted", of dev
+CLIP = "en/conf-now-muted"  # "the conference is now muted", from dev
 LONG = "en/vm-newpassword"  # 3.7 s
-LEVELS = 24  # colours of features, which keep the files small
+LEVELS = 24  # colours of features: few, to keep the files small
 
 
 @dataclass(frozen=True)
 class Material:
-    """Where models and clips are.
+    """The models and clips that are drawn.
 
-    models: holds ROW/0/model, as `asr ablate` leaves them.  pointer: a model with a pointer.  conf: the experiment that
-    tells how clips are read.
+    models: folder with ROW/0/model, as `asr ablate` writes them.  pointer: folder of a model with a pointer.  conf: the
+    experiment that says which clips are read, and how.
     """
 
     models: Path
@@ -44,7 +44,7 @@ class Material:
 
     @cached_property
     def experiment(self) -> ExperimentConfig:
-        """How clips are read and masked."""
+        """The experiment that says how clips are read."""
         return read_config(ExperimentConfig, self.conf)
 
     @cached_property
@@ -52,41 +52,41 @@ class Material:
         return read_cuts(self.experiment.data.dev)
 
     def model(self, row: str) -> ModelFolder:
-        """The model of a row; CheckpointError if it has not been trained."""
+        """Return the model of a row.  Raises CheckpointError if it has not been trained."""
         return load_model_folder(self.models / row / "0" / "model")
 
     def cuts(self, *ids: str) -> list[Cut]:
-        """Clips of dev; DataError for one that is not there."""
+        """Return clips of dev.  Raises DataError if one is missing."""
         cuts = {cut.id: cut for cut in self._cuts}
         if missing := [id for id in ids if id not in cuts]:
             raise DataError(f"{self.experiment.data.dev}: no clip {', '.join(missing)}")
         return [cuts[id] for id in ids]
 
     def batch(self, parts: ModelFolder, *ids: str) -> Batch:
-        """Clips of dev as the model was trained on such; DataError for one that is not there."""
+        """Return clips of dev as a batch for the model.  Raises DataError if one is missing."""
         return self.collated(parts, self.cuts(*ids))
 
     def collated(self, parts: ModelFolder, cuts: Sequence[Cut]) -> Batch:
-        """Cuts as the model was trained on such."""
+        """Return cuts as a batch, with the text normalised and tokenized as for the model's training."""
         config = self.experiment.model_copy(update={"normalizer": parts.config.normalizer})
         examples = Examples(config, parts.tokenizer, parts.model.front_end.sample_rate_hz)
         return collate([examples.plain(cut) for cut in cuts])
 
 
 def heard(parts: ModelFolder, batch: Batch) -> tuple[Features, Memory]:
-    """The features of clips, and what the encoder makes of them."""
+    """Return the features of clips and the encoder output."""
     with torch.no_grad():
         features = parts.model.front_end(batch.audio_BN, batch.audio_len_B)
         return features, parts.model.encoder(features)
 
 
 def frame_s(parts: ModelFolder) -> float:
-    """Seconds from one frame of the encoder to the next."""
+    """Return the seconds from one frame of the encoder to the next."""
     return parts.model.front_end.hop_s * parts.config.model.encoder.subsampling.factor
 
 
 def draw_features(axis: Axes, features: Features, parts: ModelFolder, whole: Features | None = None) -> None:
-    """The features of the first clip over its seconds; where they are not those of the whole they are masked."""
+    """Draw the features of the first clip over time, greyed where they differ from those of `whole`."""
     x_TF = features.x_BTF[0, : int(features.len_B[0])].numpy()
     masked_TF = False if whole is None else x_TF != whole.x_BTF[0].numpy()
     extent = (0, len(x_TF) * parts.model.front_end.hop_s, 0, x_TF.shape[1])
@@ -97,7 +97,7 @@ def draw_features(axis: Axes, features: Features, parts: ModelFolder, whole: Fea
 
 
 class Watched:
-    """A part of which one method's calls are watched; all else is the part's own."""
+    """A wrapper of a part that passes the arguments and result of each call of one method to `seen`."""
 
     def __init__(self, part: Any, name: str, seen: Callable[[tuple[Any, ...], Any], None]) -> None:
         self._part, self._name, self._seen = part, name, seen

@@ -1,4 +1,4 @@
-"""Pictures of the search: the pointer into a phrase list, language models, texts that are drawn.
+"""Pictures of the search: the pointer into a phrase list, language models, sampled texts.
 
 Shapes: B clips, L tokens, N places in a text, V vocabulary, U tokens of a list.
 """
@@ -38,8 +38,8 @@ CLIPS = ("en/spy-mobile", "en/spy-unistim", "en/spy-dahdi")
 class Pointed(NamedTuple):
     """What the pointer does at each place of a text.
 
-    copied_NU: probabilities of copying, nan where a token is not valid.  alone_N, mixed_N: the probability of the token
-    that comes next, by the decoder alone and with the pointer.
+    copied_NU: probabilities of copying, nan where a token is not valid.  alone_N, mixed_N: the probability of the next
+    token, by the decoder alone and with the pointer.
     """
 
     copied_NU: Tensor
@@ -48,7 +48,7 @@ class Pointed(NamedTuple):
 
 
 def copying(material: Material) -> Figure:
-    """Which tokens of a phrase tree may come next as a text goes on, and how probable the pointer makes them."""
+    """Draw which tokens of a phrase tree may come next along a text, and how probable the pointer makes them."""
     parts = load_model_folder(material.pointer)
     pieces, speller = parts.tokenizer.pieces, Speller(parts.tokenizer)
     tree = PhraseTree.of([speller.automaton(map(Phrase, PHRASES)).paths()])
@@ -78,7 +78,7 @@ def copying(material: Material) -> Figure:
 
 @torch.no_grad()
 def point(parts: ModelFolder, batch: Batch, tree: PhraseTree) -> Pointed:
-    """Read a text with a list at hand."""
+    """Score the text of a batch of one clip with and without the pointer into a phrase tree."""
     decoder, kept = parts.model.decoder, list[tuple[Tensor, Tensor]]()
     decoder.pointer.register_forward_hook(lambda _, given, result: kept.append((given[3], result[0])))
     _, memory = heard(parts, batch)
@@ -95,7 +95,7 @@ def point(parts: ModelFolder, batch: Batch, tree: PhraseTree) -> Pointed:
 
 
 def language_models(material: Material) -> Figure:
-    """How probable n-grams of several lengths find each character of a text that they have not seen."""
+    """Draw how probable each character of an unseen text is by n-grams of several lengths."""
     parts = material.model("base")
     text = material.batch(parts, "en/vm-reenterpassword").texts[0]
     folder = material.models / "base" / "0" / "model"
@@ -115,7 +115,7 @@ def language_models(material: Material) -> Figure:
 
 
 def foreseen(arpa: Path, tokenizer: Tokenizer, text: str) -> list[float]:
-    """The probability of each token of a text and of its end, given those before."""
+    """Return the probability of each token of a text and of its end, given the tokens before it."""
     scorer, found = TokenNGrams(arpa, tokenizer), list[float]()
     fed_11, state = torch.tensor([tokenizer.prefix()]), scorer.start(None)
     for token in [*tokenizer.encode(text), tokenizer.eos_id]:
@@ -125,13 +125,13 @@ def foreseen(arpa: Path, tokenizer: Tokenizer, text: str) -> list[float]:
     return found
 
 
-# ---- texts that are drawn -------------------------------------------------------------------------------------------
+# ---- sampled texts --------------------------------------------------------------------------------------------------
 
 DRAWS = 20
 
 
 def drawing(material: Material) -> Figure:
-    """How texts scatter that are drawn at several temperatures, from all tokens and from the most probable ones."""
+    """Draw how texts vary when sampled at several temperatures, from all tokens and from the most probable ones."""
     parts = material.model("base")
     batch = material.batch(parts, CLIP)
     title = f"The different texts among {DRAWS} that are drawn of one clip"
@@ -158,7 +158,7 @@ def drawing(material: Material) -> Figure:
 
 
 def drawn(parts: ModelFolder, batch: Batch, options: dict[str, float]) -> list[float]:
-    """The character error rates of the texts that are found, in percent."""
+    """Decode a clip and return the character error rates of its hypotheses, in percent."""
     recognizer = Recognizer(parts, parts.config.decode.model_copy(update=options))
     (found,) = recognizer.decode(batch.audio_BN, batch.audio_len_B)
     texts = [parts.tokenizer.decode(hypothesis.tokens) for hypothesis in found]

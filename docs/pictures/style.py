@@ -1,4 +1,4 @@
-"""What the pictures have in common: colours that the colour-blind tell apart, sizes, and small files."""
+"""What the pictures have in common: colours that the colour-blind can tell apart, sizes, and small files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from asr.pictures import as_png
 # Okabe and Ito 2008
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"
 GREY, PALE = "#7f7f7f", "#d9d9d9"
-FEATURES, SHARES = "magma", "Blues"  # colour maps: of features, and of what lies between 0 and 1
+FEATURES, SHARES = "magma", "Blues"  # colour maps for features and for values between 0 and 1
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -31,29 +31,29 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
 }
-WIDTH = 8.0  # inches, which are 880 pixels
-COLOURS = 255  # of a file
+WIDTH = 8.0  # inches; 880 pixels
+COLOURS = 255  # per file
 
 
 def figure(title: str, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """A new figure and its axes as (rows, columns); options are those of `Figure.subplots`."""
+    """Return a new figure and its axes as (rows, columns); options are those of `Figure.subplots`."""
     new = Figure(figsize=(WIDTH, height), layout="constrained")
     new.suptitle(title)
     return new, new.subplots(rows, columns, squeeze=False, **options)
 
 
 def letters(axis: Axes, pieces: list[str], size: int = 7) -> None:
-    """Name the rows of a picture after tokens, from the top down."""
+    """Label the rows of a picture with tokens, from the top down."""
     axis.set_yticks(range(len(pieces)), [shown(piece) for piece in pieces], fontsize=size)
 
 
 def shown(piece: str) -> str:
-    """A token as it can be seen: a space as an open box."""
+    """Return a token in visible form: a space as an open box."""
     return piece.replace(" ", "\u2423").replace("$", r"\$")
 
 
 def save(picture: Figure, path: Path) -> None:
-    """Write a picture as PNG with few colours, which make a small file; it appears whole or not at all."""
+    """Write a picture as PNG with few colours, for a small file; it appears whole or not at all."""
     small, file = Image.open(BytesIO(as_png(picture))).convert("RGB"), BytesIO()
     small.quantize(COLOURS, dither=Image.Dither.NONE).save(file, "png", optimize=True)
     with write_atomically(path) as temporary:

@@ -1,4 +1,4 @@
-"""Pictures of methods of training: schedules, what the decoder is fed, losses.
+"""Pictures of training methods: schedules, decoder input, losses, augmentation.
 
 Shapes: B clips, L tokens, T frames, V vocabulary, H heads.
 """
@@ -34,9 +34,9 @@ MASKED = AugmentConfig(time_masks=2, freq_masks=2, freq_mask_bins=15)
 
 
 def schedules() -> Figure:
-    """The learning rate over the steps of a run, by each schedule."""
+    """Draw the learning rate over the steps of a run, for each schedule."""
     picture, axes = figure("Learning rate: lr 1.5e-3, warmup_steps 1000, max_steps 15,000", 3.0)
-    dev_wer = {5_000: 60.0, 10_000: 50.0}  # of the others none is a new best
+    dev_wer = {5_000: 60.0, 10_000: 50.0}  # at other validations there is no new best
     for name in ("constant", "cosine", "inverse_sqrt", "plateau"):
         plateau = PlateauConfig(patience=2, factor=0.5)
         config = OptimizerConfig(lr=1.5e-3, warmup_steps=1000, schedule=name, plateau=plateau)
@@ -53,7 +53,7 @@ def schedules() -> Figure:
 
 
 def scheduled_sampling() -> Figure:
-    """The share of the decoder's input that is its own prediction, over the steps."""
+    """Draw the share of the decoder's input that is its own prediction, over the steps."""
     picture, axes = figure("Scheduled sampling: share 0.3, steps 1000", 2.8)
     steps = range(0, 12_001, 50)
     for schedule in ("constant", "linear", "exponential", "inverse_sigmoid"):
@@ -69,7 +69,7 @@ def scheduled_sampling() -> Figure:
 
 
 def guided_attention(material: Material) -> Figure:
-    """The penalty, and the cross-attention of models that were trained without and with it."""
+    """Draw the penalty, and the cross-attention of models trained without and with it."""
     title = "Cross-attention, mean over heads of the last layer, and what it pays"
     picture, axes = figure(title, 4.4, 1, 3, sharey=True)
     for axis, row, title in (
@@ -93,7 +93,7 @@ def guided_attention(material: Material) -> Figure:
 
 
 def penalties(L: int, T: int) -> Tensor:
-    """What attention of token l to frame t pays, (L, T): asked for each pair with attention to nothing else."""
+    """Return the penalty for attention of token l to frame t, (L, T), from the loss for each such pair alone."""
     one_XLT = torch.eye(L * T).view(L * T, 1, L, T)
     paid_X = losses.guided_attention(one_XLT, torch.full((L * T,), L), torch.full((L * T,), T))
     return (paid_X * L).view(L, T)
@@ -112,7 +112,7 @@ def _cross_attention(parts: ModelFolder, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def augmentation(material: Material) -> Figure:
-    """A clip as it is, slower, with music behind it and masked."""
+    """Draw the features of a clip as it is, slower, with music and masked."""
     parts = material.model("base")
     cuts, rate_hz = material.cuts(CLIP), parts.model.front_end.sample_rate_hz
     slow = Variation(AugmentConfig(speeds=(0.9,)), 0).passing(cuts, 0)
@@ -144,7 +144,7 @@ def augmentation(material: Material) -> Figure:
 
 @torch.no_grad()
 def consistency(material: Material) -> Figure:
-    """Two draws of SpecAugment, what CTC says of each, and how far these differ."""
+    """Draw two SpecAugment views of a clip, the CTC posteriors of each, and their divergence."""
     parts = material.model("base")
     assert parts.model.ctc is not None
     batch = material.batch(parts, CLIP)
@@ -160,7 +160,7 @@ def consistency(material: Material) -> Figure:
         time_T = (np.arange(said[-1].shape[1]) + 0.5) * frame_s(parts)
         said_T = 1 - said[-1][0, :, parts.tokenizer.blank_id].exp()
         axes[2, 0].plot(time_T, said_T, color=colour, label=f"{name} view", linewidth=1.3)
-    a_T1V, b_T1V = (x_1TV[0, :, None] for x_1TV in said)  # every frame as a clip of its own
+    a_T1V, b_T1V = (x_1TV[0, :, None] for x_1TV in said)  # each frame as its own clip, for a divergence per frame
     one_T = torch.ones(len(time_T), dtype=torch.long)
     apart_T = (losses.divergence(a_T1V, b_T1V, one_T) + losses.divergence(b_T1V, a_T1V, one_T)) / 2
     axes[2, 0].set(ylabel="P(not blank)", ylim=(0, 1.05))
