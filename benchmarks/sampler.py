@@ -100,7 +100,7 @@ def main(
 
 
 def write(folder: Path, size: int, stream: bool) -> None:
-    """Write a manifest of `size` cuts of 1 to 20 s with 2.5 words a second, a dev manifest of four, and an experiment."""
+    """Write a manifest of `size` cuts of 1 to 20 s with 2.5 words a second, one of four, and the experiment file."""
     draw = random.Random(0)
     words = ["".join(draw.choices(SYLLABLES, k=draw.choice((1, 2, 2, 3)))) for _ in range(20_000)]
     texts = [[" ".join(draw.choices(words, k=round(2.5 * s))) for _ in range(500)] for s in range(1, 21)]
