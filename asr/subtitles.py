@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from asr.errors import ConfigError
+from asr.text.scripts import seam
 from asr.transcript import Segment, Transcript, Word
-from asr.words import LONG_PAUSE_S, is_clause_end, is_full_stop, is_sentence_end, space_between
+from asr.words import LONG_PAUSE_S, is_clause_end, is_full_stop, is_sentence_end
 
 # Cost of a break, relative to the cost of one cue; a break after a sentence or a long pause is free.
 _AFTER_CLAUSE, _ANYWHERE, _IN_A_WORD = 0.5, 3.0, 6.0
@@ -123,24 +124,22 @@ def _units(transcript: Transcript, options: SubtitleOptions) -> list[_Unit]:
 
 
 def _words(transcript: Transcript) -> Iterator[Word]:
-    """Yield all words; the first one of a segment gets the space that belongs before it."""
+    """Yield all words that have text; segments without words are spread evenly over their time."""
     before = ""
     for segment in segments_of(transcript):
-        words = [w for w in segment.words or _spread(segment) if w.text.strip()]
-        for i, word in enumerate(words):
-            text = word.text if i else space_between(before, word.text.strip()) + word.text.strip()
-            yield Word(text, word.start_s, max(word.start_s, word.end_s), word.probability)
-            before = text
+        for word in segment.words or _spread(segment, before):
+            if word.text.strip():
+                yield replace(word, end_s=max(word.start_s, word.end_s))
+                before = word.text
 
 
-def _spread(segment: Segment) -> list[Word]:
+def _spread(segment: Segment, before: str) -> Iterator[Word]:
     texts = segment.text.split()
     step_s = (segment.end_s - segment.start_s) / max(1, sum(map(len, texts)))
-    words, at_s = [], segment.start_s
+    space, at_s = seam(before, segment.text.strip()), segment.start_s
     for text in texts:
-        words.append(Word(f" {text}", at_s, at_s + step_s * len(text), 1.0))
-        at_s += step_s * len(text)
-    return words
+        yield Word(space + text, at_s, at_s + step_s * len(text), 1.0)
+        space, at_s = " ", at_s + step_s * len(text)
 
 
 def _cut(word: str, length: int) -> Iterator[str]:

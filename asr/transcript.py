@@ -12,7 +12,7 @@ from dataclasses import dataclass
 class Word:
     """A word with its punctuation, its times, and the geometric mean of its tokens' probabilities.
 
-    `text` includes the white space before the word, so that concatenating the words of a segment gives its text.
+    `text` includes the white space before the word, so that concatenating all words of a recording gives its text.
     `probability` ignores punctuation.
     """
 

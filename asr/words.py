@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -65,19 +65,6 @@ def is_full_stop(word: str) -> bool:
 def is_clause_end(word: str) -> bool:
     """Return whether the word ends in a comma or similar punctuation."""
     return bool(_CLAUSE_END.search(word.strip()))
-
-
-def space_between(before: str, after: str) -> str:
-    """Return what joins two consecutive texts: a space, but nothing in Chinese and Japanese."""
-    return "" if re.match(f"[{_CJ}]", after) and not before[-1:].isascii() else " "
-
-
-def together(texts: Iterable[str]) -> str:
-    """Join consecutive texts: with a space between them, but none in Chinese and Japanese."""
-    whole = ""
-    for text in filter(None, texts):
-        whole += (space_between(whole, text) if whole else "") + text
-    return whole
 
 
 def joined(words: Sequence[Word]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,15 @@ from torch import Tensor
 
 from asr.config import WhisperFeaturesConfig
 from asr.data.batch import batches_by_length
+from asr.decode.search import Hypothesis
 from asr.recognizer import Recognizer
-from asr.transcript import Transcript
+from asr.recognizer.batch import BatchDecoder
+from asr.recognizer.decoded import Decoded
+from asr.text.scripts import one_after_another
+from asr.tokenizer import CharacterTokenizer
+from asr.transcript import Transcript, Word
 from asr.windows import QuietWindows
+from asr.words import group
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")  # random models often reach it
 
@@ -30,6 +37,29 @@ def test_text_of_a_long_recording_joins_those_of_its_windows() -> None:
     assert whole.text == " ".join(part for part in parts if part)
     assert whole.duration_s == pytest.approx(3.7)
     assert whole.alternatives == ()
+
+
+@pytest.mark.parametrize("said", ["你好,再见", "我用app打卡", "สวัสดีครับ", "hello world", "《你好》 再见。"])
+def test_the_text_is_the_same_with_and_without_words_and_its_words_joined(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = CharacterTokenizer.train([said])
+    tokens = tokenizer.encode(said)
+    spans = group(tokenizer.pieces(tokens))
+    timed = tuple(Word(span.text, 2.0 * i, 2.0 * i + 1, 0.5) for i, span in enumerate(spans))  # pauses split them all
+
+    def decode(self: BatchDecoder, audio_BN: Tensor, len_B: Tensor, *_: Any, words: bool, **__: Any) -> list[Decoded]:
+        return [Decoded([Hypothesis(tuple(tokens), 0.0, {})], None, words=timed if words else ()) for _ in len_B]
+
+    monkeypatch.setattr(BatchDecoder, "__call__", decode)
+    recognizer = Recognizer(small_model(window_s=1.0)._replace(tokenizer=tokenizer))
+    for count, audio in (1, noises(0.9)), (3, noises(2.6)):
+        (plain,) = recognizer.transcribe_sources(sources(audio))
+        (found,) = recognizer.transcribe_sources(sources(audio), words=True)
+        assert isinstance(found, Transcript)
+        assert len(found.segments) == count * len(spans)
+        assert texts([found]) == texts([plain]) == [one_after_another([said] * count)]
+        assert "".join(word.text for segment in found.segments for word in segment.words) == found.text
 
 
 def test_recording_has_the_language_of_its_first_window() -> None:

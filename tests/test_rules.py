@@ -47,7 +47,7 @@ ROOMS = {
     "recognizer": BASE
     | {
         *("evidence", "guards", "align", "frames", "words", "transcript", "config", "checkpoint", "decode", "model"),
-        *("tokenizer", "audio", "resampling", "windows", "data", "phrases", "recognizer", "tasks"),
+        *("tokenizer", "audio", "resampling", "text", "windows", "data", "phrases", "recognizer", "tasks"),
     },
     "windows": set(),
     "vad": BASE | {"checkpoint", "resampling"},
@@ -56,9 +56,10 @@ ROOMS = {
     "pauses": set(),
     "align": BASE | {"transcript", "words", "pauses", "tokenizer", "model", "lengths", "losses"},
     "frames": {"align", "transcript", "words", "tokenizer", "model"},
-    "subtitles": BASE | {"transcript", "words"},
+    "subtitles": BASE | {"transcript", "text", "words"},
     "writers": BASE | {"transcript", "subtitles"},
-    "subtitling": BASE | {"subtitling", "audio", "features", "pictures", "resampling", "subtitles", "windows", "words"},
+    "subtitling": BASE
+    | {"subtitling", "audio", "features", "pictures", "resampling", "subtitles", "text", "windows", "words"},
     "runs": BASE | {"config", "text", "tasks", "scoring"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data", "tasks", "config"},
     "tuning": BASE | {"evaluate", "recognizer", "scoring", "data", "tasks", "config"},

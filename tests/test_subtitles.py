@@ -20,7 +20,7 @@ def spoken(text: str, *, start_s: float = 0.0, word_s: float = 0.3, pauses: dict
     words, at = [], start_s
     for i, word in enumerate(text.split()):
         at += (pauses or {}).get(i, 0.0)
-        words.append(Word(word if i == 0 else f" {word}", at, at + word_s, 1.0))
+        words.append(Word(f" {word}", at, at + word_s, 1.0))
         at += word_s
     return Segment(text, start_s, at, tuple(words))
 
@@ -138,6 +138,19 @@ def test_text_without_word_times_is_spread_over_its_duration() -> None:
     found = cues(Transcript("a", "one two three four", 10.0), SubtitleOptions(max_line_length=10, max_lines=1))
     assert [cue.lines for cue in found] == [("one two",), ("three four",)]
     assert found[1].start_ms == 4000
+
+
+def test_segments_are_joined_by_the_space_before_their_first_word() -> None:
+    first = Segment("你好,", 0.0, 0.6, (Word("你", 0.0, 0.3, 1.0), Word("好,", 0.3, 0.6, 1.0)))
+    second = Segment("再见", 0.6, 1.2, (Word("再", 0.6, 0.9, 1.0), Word("见", 0.9, 1.2, 1.0)))
+    assert lines(shown(first, second)) == [("你好,再见",)]
+    spaced = Segment("再见", 0.6, 1.2, (Word(" 再见", 0.6, 1.2, 1.0),))
+    assert lines(shown(first, spaced)) == [("你好, 再见",)]
+
+
+def test_segments_without_words_are_joined_as_their_script_does() -> None:
+    assert lines(shown(Segment("你好", 0.0, 0.4), Segment("「再见」", 0.4, 0.8))) == [("你好「再见」",)]
+    assert lines(shown(Segment("안녕", 0.0, 0.4), Segment("日本", 0.4, 0.8))) == [("안녕 日本",)]
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def reason(text: str) -> str:
         ("（嘆氣）你來了", "你來了"),
         ("你來了\n我等你很久", "你來了我等你很久"),
         ("我用 app 打卡", "我用 app 打卡"),
+        ("他看了\n《红楼梦》", "他看了《红楼梦》"),
     ],
 )
 def test_unspoken_text_is_removed(shown: str, heard: str | None) -> None:

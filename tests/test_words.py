@@ -12,7 +12,7 @@ from vocabularies import CHARACTERS, TEXTS, UNIGRAM, WHISPER
 
 from asr.tokenizer import SentencePieceTokenizer
 from asr.transcript import Segment, Word
-from asr.words import LONGEST_SEGMENT_S, group, is_clause_end, is_sentence_end, joined, space_between, split, together
+from asr.words import LONGEST_SEGMENT_S, group, is_clause_end, is_sentence_end, joined, split
 
 
 def texts(pieces: list[str]) -> list[str]:
@@ -94,15 +94,6 @@ def test_words_that_do_not_end_a_sentence(word: str, following: str) -> None:
 
 def test_clause_ends() -> None:
     assert [is_clause_end(w) for w in ("so,", "so，", 'so,"', "so.", "so")] == [True, True, True, False, False]
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "space"),
-    [("a", "b", " "), ("你。", "我", ""), ("你", "我", ""), ("ok", "我", " "), ("", "a", " "), ("안", "녕", " ")],
-)
-def test_texts_are_joined_with_the_spacing_of_their_script(before: str, after: str, space: str) -> None:
-    assert space_between(before, after) == space
-    assert together(["", before, "", after]) == f"{before}{space if before else ''}{after}"
 
 
 # --- segments -----------------------------------------------------------------------------------------

@@ -30,9 +30,10 @@ from asr.recognizer.files import Sound, file_sources, refuse, to_source
 from asr.recognizer.parallel import Workers
 from asr.recognizer.pool import Opened, Piece, Progress, Reader, Recording, Source
 from asr.tasks import base_code, chosen, into, language_code
+from asr.text.scripts import seam
 from asr.transcript import Failure, Segment, Transcript
 from asr.windows import Detector, QuietWindows, SpeechWindows, WindowMaker
-from asr.words import split, together
+from asr.words import split
 
 __all__ = ["Opened", "Recognizer", "Source"]
 
@@ -274,27 +275,37 @@ class Recognizer:
         truncated = any(found.hypotheses[0].truncated for _, found in decoded)
         if truncated:
             warnings.warn(f"{printable(recording.id)}: the text reached the length cap before it ended", stacklevel=2)
-        segments = tuple(segment for times, found in decoded for segment in self._segments(*times, found))
+        text, segments = "", []
+        for times, found in decoded:
+            said = self.decoder.text(found.hypotheses[0])
+            between = seam(text, said) if said else ""
+            segments += self._segments(*times, found, said, between)
+            text += between + said
         n_best = [(self.decoder.text(h), h.score) for h in decoded[0][1].hypotheses] if len(decoded) == 1 else []
         complete = recording.whole and len(decoded) == len(recording.found)
         return Transcript(
             recording.id,
-            n_best[0][0] if n_best else together(segment.text for segment in segments),
+            text,
             recording.heard_s if complete else max((end_s for (_, end_s), _ in decoded), default=0.0),
             decoded[0][1].language if decoded else recording.language,
-            segments,
+            tuple(segments),
             tuple(n_best),
             truncated,
             complete,
         )
 
-    def _segments(self, start_s: float, end_s: float, found: Decoded) -> list[Segment]:
-        """Return the text of a window from `start_s` to `end_s`, split into segments if its words have times."""
-        text = self.decoder.text(found.hypotheses[0])
+    def _segments(self, start_s: float, end_s: float, found: Decoded, text: str, between: str) -> list[Segment]:
+        """Return the text of a window from `start_s` to `end_s`, split into segments if its words have times.
+
+        between: the white space that separates it from the text of the windows before.
+        """
         if not text and not found.guards:
             return []
-        words = tuple(
+        words = [
             replace(w, start_s=round(start_s + w.start_s, 3), end_s=round(start_s + w.end_s, 3)) for w in found.words
-        )
-        whole = Segment(text, round(start_s, 3), round(end_s, 3), words, found.log_prob, found.no_speech, found.guards)
+        ]
+        if words:
+            words[0] = replace(words[0], text=between + words[0].text.lstrip())
+        said = tuple(words)
+        whole = Segment(text, round(start_s, 3), round(end_s, 3), said, found.log_prob, found.no_speech, found.guards)
         return split(whole) if words else [whole]

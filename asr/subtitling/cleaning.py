@@ -11,7 +11,7 @@ from typing import NamedTuple
 import regex
 
 from asr.subtitling.cues import Cue, Dropped
-from asr.words import together
+from asr.text.scripts import one_after_another
 
 NEGATIVE, EMPTY, MUSIC, CREDITS = "negative length", "empty", "music", "credits"
 SOUND, NO_WORDS, DUPLICATE = "sound description", "no words", "duplicate"
@@ -70,7 +70,7 @@ def clean(cues: Iterable[Cue]) -> tuple[list[Cue], list[Dropped]]:
         new = text.lines[_repeated(before, text.lines) if rolls else 0 :]
         before = text.lines
         if new:
-            kept.append(cue._replace(text=together(new)))
+            kept.append(cue._replace(text=one_after_another(new)))
         else:
             kept[-1] = kept[-1]._replace(end_s=max(kept[-1].end_s, cue.end_s))
             dropped.append(Dropped(cue, DUPLICATE))

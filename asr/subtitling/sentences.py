@@ -8,7 +8,8 @@ import regex
 
 from asr.subtitling.activity import Activity
 from asr.subtitling.cues import Cue
-from asr.words import is_sentence_end, together
+from asr.text.scripts import one_after_another
+from asr.words import is_sentence_end
 
 JOIN_GAP_S = 1.0  # a longer pause separates even parts of one sentence
 _PUNCTUATED = 0.3  # least share of cues that end a sentence for a file to count as punctuated
@@ -96,4 +97,4 @@ def _together(before: Cue, part: Cue) -> Cue:
         text = _LEADING.sub("", text)
         first = _TRAILING.sub("", first)
     numbers = (*before.numbers, *(n for n in part.numbers if n not in before.numbers))
-    return Cue(numbers, before.start_s, max(before.end_s, part.end_s), together([t for t in (first, text) if t]))
+    return Cue(numbers, before.start_s, max(before.end_s, part.end_s), one_after_another([first, text]))

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from asr.subtitling.cues import Cue
-from asr.words import together
+from asr.text.scripts import one_after_another
 
 WITHIN, COVERED = 0.7, 0.5
 
@@ -29,4 +29,4 @@ def text_within(cues: Sequence[Cue], start_s: float, end_s: float) -> str | None
             covered_s += shared_s
         elif share > 1 - WITHIN:
             return None
-    return together(inside) if inside and covered_s >= COVERED * (end_s - start_s) else None
+    return one_after_another(inside) if inside and covered_s >= COVERED * (end_s - start_s) else None

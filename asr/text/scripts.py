@@ -30,12 +30,17 @@ def mixed_tokens(text: str) -> list[str]:
 
 
 def one_after_another(texts: Iterable[str]) -> str:
-    """Join texts, with a space between two unless both sides of the seam are Chinese or Japanese.
+    """Join texts, with what `seam` puts between them."""
+    whole = ""
+    for text in filter(None, map(str.strip, texts)):
+        whole += seam(whole, text) + text
+    return whole
+
+
+def seam(before: str, after: str) -> str:
+    """Return what joins two texts: a space, unless there is no text before or both sides are Chinese or Japanese.
 
     Thai, Lao, Khmer and Burmese have no spaces between words, but do have them between sentences.
     """
-    whole = ""
-    for text in filter(None, map(str.strip, texts)):
-        seamless = not whole or (_UNSPACED_END.search(whole, max(0, len(whole) - 4)) and _UNSPACED_BEGIN.match(text))
-        whole += text if seamless else f" {text}"
-    return whole
+    seamless = _UNSPACED_END.search(before, max(0, len(before) - 4)) and _UNSPACED_BEGIN.match(after)
+    return "" if seamless or not before else " "
