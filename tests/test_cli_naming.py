@@ -50,6 +50,13 @@ def test_recordings_with_the_same_output_name_are_refused() -> None:
         output_names({"a/x.wav": "x.wav", "b/x.wav": "x.wav"})
 
 
+def test_names_that_are_too_long_are_shortened() -> None:
+    places = {"a": f"{'m' * 250}/{'x' * 251}.wav", "b": "y" * 241, "c": "z" * 236 + ".wav"}
+    assert list(output_names(places).values()) == [f"{'m' * 250}/{'x' * 240}", "y" * 240, "z" * 236]
+    with pytest.raises(ConfigError, match="would both be written as"):
+        output_names({"a": f"{'x' * 250}.wav", "b": f"{'x' * 250}.mp3"})
+
+
 def test_folders_are_mirrored_and_names_stay_after_one_is_deleted(model: Path, calls: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert asr("transcribe", calls, "--model", model, "--out", out).status == 0

@@ -324,13 +324,27 @@ def test_lists_of_paths_and_recording_manifests_are_accepted(
 def test_formats_are_written_for_each_recording(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
     for i in (2, 1):
         run(cuts, model, tmp_path, "--format", "txt,srt", "--shard", f"{i}/2")
-    stems = ["a_b_1", "line_end", "tab_and\\", "日本", "x" * 200, "a_b_1-2", "é ü", '"{', "last"]
+    stems = ["a_b_1", "line_end", "tab_and\\", "日本", "x" * 240, "a_b_1-2", "é ü", '"{', "last"]
     assert {path.name for path in tmp_path.iterdir() if path.suffix in (".txt", ".srt")} == {
         f"{stem}.{kind}" for stem in stems for kind in ("txt", "srt")
     }
     assert [(tmp_path / f"{stem}.txt").read_text() for stem in stems] == [f"{text}\n" for _, text, _ in whole]
     assert "-->" in (tmp_path / "last.srt").read_text()
     assert any(segment["words"] for row in rows(tmp_path / "hyp.jsonl") for segment in row["segments"])
+
+
+def test_recordings_with_the_longest_names_have_files_too(model: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / folder / f"{'日' * 83}xx.wav" for folder in "ab"]  # 255 bytes
+    for path in paths:
+        path.parent.mkdir()
+        clip(path, noises(0.3)[0].numpy())
+    (tmp_path / "all.txt").write_text("".join(f"{path}\n" for path in paths))
+    names = [f"{'日' * 80}{number}.json" for number in ("", "-2")]
+    for inputs, count in ([tmp_path / "all.txt"], 2), ([tmp_path / "a"], 1), ([paths[1]], 1):
+        out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        done = asr("transcribe", *inputs, "--model", model, "--out", out, "--format", "json")
+        assert (done.status, done.err) == (0, [])
+        assert sorted(path.name for path in out.glob("日*")) == sorted(names[:count])
 
 
 def test_command_line_mistakes_are_one_line(cuts: Path, model: Path, tmp_path: Path) -> None:

@@ -8,22 +8,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from asr.errors import ConfigError, printable
+from asr.files import to_stem
 
 
 def output_names(places: Mapping[str, str]) -> dict[str, str]:
     """Return the output name of each recording, without the format: its place without suffix, `talk` for talk.wav.
 
     Recordings whose names would collide all keep their suffixes: talk.wav and talk.mp3.  places: maps each path to its
-    place below --out.  Raises ConfigError for recordings that collide even so.
+    place below --out.  Names that are too long are shortened.  Raises ConfigError for recordings that collide even so.
     """
-    names = {path: os.path.splitext(place)[0] for path, place in places.items()}
+    names = {path: _shortened(os.path.splitext(place)[0]) for path, place in places.items()}
+    whole = {path: _shortened(place) for path, place in places.items()}
     while met := _met(names):
-        if all(names[path] == places[path] for path in met):
+        if all(names[path] == whole[path] for path in met):
             first, second = map(printable, met[:2])
             hint = "give the folder above them, or transcribe them into folders of their own"
             raise ConfigError(f"{first} and {second} would both be written as {printable(names[met[0]])}: {hint}")
-        names |= {path: places[path] for path in met}
+        names |= {path: whole[path] for path in met}
     return names
+
+
+def _shortened(place: str) -> str:
+    folder, name = os.path.split(place)
+    return os.path.join(folder, to_stem(name))
 
 
 def _met(names: Mapping[str, str]) -> Sequence[str]:

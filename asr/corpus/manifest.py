@@ -16,11 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import ConfigError, DataError, printable
-from asr.files import filled_lines
+from asr.files import filled_lines, to_stem
 from asr.recognizer import Source
 from asr.recognizer.files import file_source
-
-LONGEST_STEM = 200  # bytes, of the 255 that file systems allow
 
 
 @dataclass(frozen=True)
@@ -81,14 +79,14 @@ def _cut_source(line: bytes, rate: int) -> Source:
 
 
 def _path_stem(id: str) -> str:
-    return Path(id).stem
+    return to_stem(Path(id).stem)
 
 
 def _cut_stem(id: str) -> str:
-    """Turn an id into a file name that is not hidden: replace characters that it cannot have, and shorten it."""
+    """Turn an id into a file name that is not hidden, replacing characters that it cannot have."""
     name = "".join(c if c.isprintable() and c != "/" else "_" for c in id)
     name = f"_{name[1:]}" if name.startswith(".") else name
-    return name.encode()[:LONGEST_STEM].decode(errors="ignore") or "_"
+    return to_stem(name) or "_"
 
 
 PATHS, CUTS = Form(_read_path, _path_source, _path_stem), Form(_read_cut, _cut_source, _cut_stem)

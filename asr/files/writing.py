@@ -14,6 +14,7 @@ from pathlib import Path
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # their OSErrors often name no file
 _PREFIX = ".writing-"
+_LONGEST_STEM = 240  # bytes, of the 255 that file systems allow: some are left for a number and a suffix
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:
@@ -79,6 +80,12 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         if (e.filename is None and e.errno in NO_ROOM) or _PREFIX in str(e.filename):
             raise OSError(e.errno, e.strerror, os.fspath(path)) from None
         raise
+
+
+def to_stem(name: str) -> str:
+    """Shorten a file name so that a suffix can be added to it."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= _LONGEST_STEM else encoded[:_LONGEST_STEM].decode(errors="ignore")
 
 
 def drop_torn_line(path: Path) -> None:
