@@ -79,3 +79,12 @@ def test_error_propagates_and_queued_items_are_not_run() -> None:
         list(workers.map(work, range(50)))
     assert len(done) <= 3
     assert torch.get_num_threads() == 4
+
+
+def test_cores_are_given_back_if_runs_overlap() -> None:
+    def run() -> Iterator[int]:
+        with Workers(CPU) as workers:
+            yield from (count for _, count in workers.map(lambda _: torch.get_num_threads(), range(4)))
+
+    assert list(zip(run(), run(), strict=True)) == [(2, 2)] * 4
+    assert torch.get_num_threads() == 4
