@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from asr.errors import ConfigError, printable
-from asr.files import json_line, make_folder, naming, write_atomically
+from asr.files import json_line, make_folder, naming, to_stem, write_atomically
 from asr.subtitles import SubtitleOptions, cues, segments_of
 from asr.transcript import Failure, Segment, Transcript, Word
 
@@ -23,7 +23,7 @@ def as_txt(transcript: Transcript, options: SubtitleOptions) -> str:
 
 def as_json(transcript: Transcript, options: SubtitleOptions) -> str:
     """Return all fields as one line of JSON; times are rounded to milliseconds."""
-    written = {name: _json(value) for name, value in vars(transcript).items() if name != "segments"}
+    written = {name: _json(value) for name, value in _rounded(transcript).items() if name != "segments"}
     # Encoded one by one: json keeps a list of all pieces of its output, 80 MB for the words of ten hours.
     written["segments"] = f"[{', '.join(map(_json, transcript.segments))}]"
     written["alternatives"] = _json([{"text": text, "score": score} for text, score in transcript.alternatives])
@@ -86,8 +86,8 @@ def _json(value: object) -> str:
     return json_line(value, default=_rounded).decode().removesuffix("\n")
 
 
-def _rounded(part: Segment | Word) -> dict[str, object]:
-    """Return the fields of a segment or a word, with times rounded to milliseconds."""
+def _rounded(part: Transcript | Segment | Word) -> dict[str, object]:
+    """Return the fields, with times rounded to milliseconds."""
     return {name: round(value, 3) if name.endswith("_s") else value for name, value in vars(part).items()}
 
 
@@ -140,7 +140,7 @@ class TranscriptWriter:
             with naming("standard output"):
                 self._print(transcript)
             return
-        stem = Path(transcript.id).stem if name is None else name
+        stem = to_stem(Path(transcript.id).stem) if name is None else name
         for kind in self.formats:
             path = self.folder / f"{stem}.{kind}"
             if not path.parent.is_dir():

@@ -264,6 +264,13 @@ def test_json_has_segments_and_words() -> None:
     }
 
 
+def test_all_times_in_json_are_rounded() -> None:
+    segment = Segment("a", 0.12345, 0.98765, (Word("a", 0.12345, 0.98765, 0.123456),))
+    told = json.loads(as_line(Transcript("x", "a", 1.23456789, segments=(segment,))))
+    assert told["duration_s"] == 1.235
+    assert (told["segments"][0]["start_s"], told["segments"][0]["words"][0]["end_s"]) == (0.123, 0.988)
+
+
 def test_several_formats_are_written_with_the_subtitle_options(tmp_path: Path) -> None:
     options = SubtitleOptions(max_line_length=8, max_lines=1)
     writer = TranscriptWriter(["txt", "srt", "vtt", "tsv", "json"], tmp_path, subtitles=options)
