@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +63,7 @@ def evaluate(
     normalizer: str | None = None,
     language: str | None = None,
     task: str | None = None,
+    prompt: str | None = None,
     options: ScoreOptions | None = None,
     settings: Mapping[str, Any] | None = None,
     noise: NoiseMixer | None = None,
@@ -72,9 +73,9 @@ def evaluate(
     """Decode the cuts of a manifest, write hyp.jsonl and evaluation.jsonl into `output`, and score them.
 
     normalizer: for both sides; default: the one that the model was trained with.  language: use only cuts in this
-    language.  task, batch_s: as for Recognizer.transcribe_sources; a translation is scored against the translations in
-    the cuts, and cuts without one are left out.  options: what to compute; default: the metrics of the task.
-    settings: further settings to record in evaluation.jsonl, for comparisons.  noise: mixed into each cut.
+    language.  task, prompt, batch_s: as for Recognizer.transcribe_sources; a translation is scored against the
+    translations in the cuts, and cuts without one are left out.  options: what to compute; default: the metrics of the
+    task.  settings: further settings to record in evaluation.jsonl, for comparisons.  noise: mixed into each cut.
     Raises DataError, one line, for a manifest that cannot be used or of which no audio can be read, ConfigError for
     metrics that need word times.
     """
@@ -83,40 +84,45 @@ def evaluate(
     options = replace(options, normalizer=normalizer or recognizer.config.normalizer, language=None)
     if "tcwer" in options.metrics:
         raise ConfigError("tcwer needs the times of words: asr transcribe MANIFEST --words, then asr score")
-    cuts, references, left_out = scorable(manifest, task, language, options)
+    scored = scorable(manifest, task, language, options)
     make_folder(output)
-    recognised: list[Recognised] = []
-    failed: list[Dropped] = []
-    heard_s = 0.0
     began = time.monotonic()
-    for result in recognizer.transcribe_sources(
-        [cut_source(cut, recognizer.rate, noise) for cut in cuts.values()],
+    results = recognizer.transcribe_sources(
+        [cut_source(cut, recognizer.rate, noise) for cut in scored.cuts.values()],
         task=task,
+        prompt=prompt,
         batch_s=batch_s,
         on_done=on_done,
-    ):
-        if (problem := _problem(result, cuts[result.id])) is not None:
-            failed.append(Dropped(result.id, problem))
-        elif isinstance(result, Transcript):
-            recognised.append(Recognised(references[result.id], result.text, result.alternatives, task))
-            heard_s += result.duration_s
+    )
+    recognised, failed, heard_s = _to_score(results, scored, task)
+    wall_s = time.monotonic() - began
     if not recognised:
         raise DataError(f"{manifest}: no cut can be read; {printable(failed[0].id)}: {failed[0].reason}")
-    wall_s = time.monotonic() - began
     write_recognised(output / HYPOTHESES, recognised)
     report = score_sources(*sources(recognised), options)
-    found = Evaluation(report, heard_s, wall_s, output / HYPOTHESES, left_out, tuple(failed))
-    told = {
-        "manifest": str(manifest),
-        "only_language": language,
-        "task": task,
-        **(settings or {}),
-        "decode": recognizer.options.model_dump(mode="json"),
-    }
+    found = Evaluation(report, heard_s, wall_s, output / HYPOTHESES, scored.left_out, tuple(failed))
+    told = {"manifest": str(manifest), "only_language": language, "task": task, "prompt": prompt, **(settings or {})}
+    told["decode"] = recognizer.options.model_dump(mode="json")
     # .jsonl, though it is one line: in a model folder, files that end with .json belong to the model.
     with write_atomically(output / EVALUATION) as temporary:
         temporary.write_text(json.dumps({"settings": told, **found.as_dict()}) + "\n", encoding="utf-8")
     return found
+
+
+def _to_score(
+    results: Iterable[Transcript | Failure], scored: Scorable, task: str
+) -> tuple[list[Recognised], list[Dropped], float]:
+    """Return the texts to score, the cuts whose audio cannot be read, and the seconds of audio of the texts."""
+    recognised: list[Recognised] = []
+    failed: list[Dropped] = []
+    heard_s = 0.0
+    for result in results:
+        if (problem := _problem(result, scored.cuts[result.id])) is not None:
+            failed.append(Dropped(result.id, problem))
+        elif isinstance(result, Transcript):
+            recognised.append(Recognised(scored.references[result.id], result.text, result.alternatives, task))
+            heard_s += result.duration_s
+    return recognised, failed, heard_s
 
 
 def _problem(result: Transcript | Failure, cut: Cut) -> str | None:

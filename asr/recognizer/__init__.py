@@ -5,9 +5,7 @@ Shapes: B windows, N samples.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig
 from asr.data.batch import pad_audio
 from asr.decode.search import Hypothesis
-from asr.errors import AsrError, AudioError, printable
+from asr.errors import AsrError, AudioError
 from asr.model.masks import Memory
 from asr.model.precision import Precision
 from asr.phrases.lists import Hotwords, phrases_of
@@ -27,13 +25,12 @@ from asr.recognizer.batch import BatchDecoder
 from asr.recognizer.budget import Budget, release
 from asr.recognizer.decoded import Decoded
 from asr.recognizer.files import Sound, file_sources, refuse, to_source
+from asr.recognizer.joining import result_of
 from asr.recognizer.parallel import Workers
-from asr.recognizer.pool import Opened, Piece, Progress, Reader, Recording, Source
+from asr.recognizer.pool import Opened, Piece, Progress, Reader, Source
 from asr.tasks import base_code, chosen, into, language_code
-from asr.text.scripts import seam
-from asr.transcript import Failure, Segment, Transcript
+from asr.transcript import Failure, Transcript
 from asr.windows import Detector, QuietWindows, SpeechWindows, WindowMaker
-from asr.words import split
 
 __all__ = ["Opened", "Recognizer", "Source"]
 
@@ -182,34 +179,41 @@ class Recognizer:
         if language is not None:
             language = self._code(language)
             self.tokenizer.prefix(language, task)  # a wrong language or task fails before any work
-        if words and into(task) is not None and self.config.model.decoder.kind != "attention":
-            raise AsrError(f"task {task}: only an attention decoder can tell when the words of a translation were said")
-        if words:
-            self.decoder.timer(task)  # a model that cannot find times fails before any work
+        decode = self._decode(task, words, prompt, hotwords, hotword_bonus)
         todo = sources if isinstance(sources, Sized) else list(sources)
         reader = Reader(self.rate, self.window_s, self.cut)
         progress = Progress(reader, len(todo), on_done)
         workers = Workers(self.device)
         budget = Budget(self.decoder.footprint, self.device, batch_s, workers.count)
-        previous = self.decoder.previous(prompt) if prompt and prompt.strip() else ()
-        decoder = self.decoder_for(task)
-        if hotwords is not None or hotword_bonus is not None:
-            decoder = decoder.with_phrases(None if hotwords is None else phrases_of(hotwords), hotword_bonus)
-        decode = partial(decoder, task=task, words=words, guards=self.options.guards.enabled, previous=previous)
         decode_into = partial(self._decode_into, decode=decode, budget=budget)
+        to_result = partial(result_of, text_of=self.decoder.text)
         batches = self._batches(reader.pools(self._in_language(source, language) for source in todo), budget)
         try:
             with workers:
                 for done in workers.as_read(decode_into, batches):
                     if done is not None:
                         progress.add(done[0])
-                    yield from map(self._join, reader.finished())
-            yield from map(self._join, reader.finished())
+                    yield from map(to_result, reader.finished())
+            yield from map(to_result, reader.finished())
         except KeyboardInterrupt:
             for recording in reader.waiting:
                 if any(recording.found) and recording.problem is None:
-                    yield self._join(recording)
+                    yield to_result(recording)
             raise
+
+    def _decode(
+        self, task: str, words: bool, prompt: str | None, hotwords: Hotwords | None, hotword_bonus: float | None
+    ) -> Decode:
+        """Return the function that decodes a batch.  Raises AsrError for what the model cannot do."""
+        if words and into(task) is not None and self.config.model.decoder.kind != "attention":
+            raise AsrError(f"task {task}: only an attention decoder can tell when the words of a translation were said")
+        if words:
+            self.decoder.timer(task)  # a model that cannot find times fails before any work
+        previous = self.decoder.previous(prompt) if prompt and prompt.strip() else ()
+        decoder = self.decoder_for(task)
+        if hotwords is not None or hotword_bonus is not None:
+            decoder = decoder.with_phrases(None if hotwords is None else phrases_of(hotwords), hotword_bonus)
+        return partial(decoder, task=task, words=words, guards=self.options.guards.enabled, previous=previous)
 
     def _in_language(self, source: Source, language: str | None) -> Source:
         """Return the source with the given language, else its own; one that the model lacks makes the source fail."""
@@ -267,45 +271,3 @@ class Recognizer:
 
         for piece, found in zip(pieces, budget.fitting(pieces, self._length_s, together), strict=True):
             piece.recording.found[piece.number] = found
-
-    def _join(self, recording: Recording) -> Transcript | Failure:
-        if recording.problem is not None:
-            return Failure(recording.id, recording.problem)
-        decoded = [(times, found) for times, found in zip(recording.windows, recording.found, strict=True) if found]
-        truncated = any(found.hypotheses[0].truncated for _, found in decoded)
-        if truncated:
-            warnings.warn(f"{printable(recording.id)}: the text reached the length cap before it ended", stacklevel=2)
-        text, segments = "", []
-        for times, found in decoded:
-            said = self.decoder.text(found.hypotheses[0])
-            between = seam(text, said) if said else ""
-            segments += self._segments(*times, found, said, between)
-            text += between + said
-        n_best = [(self.decoder.text(h), h.score) for h in decoded[0][1].hypotheses] if len(decoded) == 1 else []
-        complete = recording.whole and len(decoded) == len(recording.found)
-        return Transcript(
-            recording.id,
-            text,
-            recording.heard_s if complete else max((end_s for (_, end_s), _ in decoded), default=0.0),
-            decoded[0][1].language if decoded else recording.language,
-            tuple(segments),
-            tuple(n_best),
-            truncated,
-            complete,
-        )
-
-    def _segments(self, start_s: float, end_s: float, found: Decoded, text: str, between: str) -> list[Segment]:
-        """Return the text of a window from `start_s` to `end_s`, split into segments if its words have times.
-
-        between: the white space that separates it from the text of the windows before.
-        """
-        if not text and not found.guards:
-            return []
-        words = [
-            replace(w, start_s=round(start_s + w.start_s, 3), end_s=round(start_s + w.end_s, 3)) for w in found.words
-        ]
-        if words:
-            words[0] = replace(words[0], text=between + words[0].text.lstrip())
-        said = tuple(words)
-        whole = Segment(text, round(start_s, 3), round(end_s, 3), said, found.log_prob, found.no_speech, found.guards)
-        return split(whole) if words else [whole]
