@@ -16,6 +16,7 @@ from synthetic import clip, manifest
 from torch import Tensor
 
 from asr.checkpoint import save_model_folder
+from asr.cli.searching import Searching
 from asr.config import DecodeConfig, validate
 from asr.data.batch import pad_audio
 from asr.data.cuts import read_cuts
@@ -101,6 +102,35 @@ def test_narrower_beam_reduces_the_models_n_best(folder: Path, tmp_path: Path) -
     assert max(len(row["alternatives"]) for row in rows if "alternatives" in row) == 2
     done = asr("transcribe", folder / "a.wav", *model, "--beam-size", 1, "--n-best", 3)
     assert (done.status, done.err) == (2, ["asr: decode.n_best: --n-best 3 needs --beam-size 3 or more"])
+
+
+def test_phrases_are_scored_as_they_are_transcribed(folder: Path, tmp_path: Path) -> None:
+    names, common = folder / "names.txt", ["--model", folder / "model", "--dtype", "float32"]
+    listening = ["--hotwords", names, "--hotword-bonus", 500]
+    said = [asr("transcribe", folder / f"{id}.wav", *common, *listening).out.strip() for id in "abcd"]
+    assert any("hello" in text for text in said)
+    found = {}
+    for name, options in (
+        ("named", listening),
+        ("keys", ["--decode", f"phrases={names}", "--decode", "phrase_bonus=500"]),
+    ):
+        done = asr("evaluate", folder / "dev.jsonl", *common, *options, "--out", tmp_path / name, "--word-list", names)
+        assert (done.status, "recall" in done.out) == (0, True)
+        found[name] = [json.loads(line)["text"] for line in (tmp_path / name / "hyp.jsonl").read_text().splitlines()]
+    assert found == {"named": said, "keys": said}
+    (told,) = (json.loads(line) for line in (tmp_path / "named" / "evaluation.jsonl").read_text().splitlines())
+    assert (told["settings"]["decode"]["phrases"], told["settings"]["decode"]["phrase_bonus"]) == (str(names), 500)
+
+
+def test_any_key_of_decode_can_be_given() -> None:
+    changes = ["length_penalty=0", "guards.no_speech=.5", "guards.temperatures=[0.3]", "lm=lm.arpa"]
+    assert Searching(guards=True, beam_size=2, decode=changes).given() == {
+        "beam_size": 2,
+        "length_penalty": 0,
+        "guards": {"enabled": True, "no_speech": 0.5, "temperatures": [0.3]},
+        "lm": "lm.arpa",
+    }
+    assert Searching(guards=False).given() == {"guards": {"enabled": False}}
 
 
 def test_tune_halves_the_batch_when_out_of_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +260,12 @@ def test_user_errors_are_one_line_with_status_2(folder: Path) -> None:
         ([*said, "--temperature", "inf"], "'temperature': Input should be a finite number"),
         ([*said, "--temperature", "1e-45"], "temperature is 0, or 0.01 and more"),
         ([*said, "--length-bonus", "nan"], "'length_bonus': Input should be a finite number"),
+        ([*said, "--decode", "length_penalty"], "--decode length_penalty: give KEY=VALUE, and each key once"),
+        ([*said, "--beam-size", "2", "--decode", "beam_size=3"], "--decode beam_size=3: give KEY=VALUE, and each key"),
+        ([*said, "--decode", "length_penalti=1"], "unknown key 'length_penalti'; did you mean 'length_penalty'?"),
+        ([*said, "--decode", "seed=2024-01-01"], "--decode: 'seed': "),
+        ([*said, "--decode", "seed=[1"], "--decode seed=[1: line 1 not valid YAML"),
+        ([*tuned, "--grid", "beam_size=1", "--decode", "max_symbols=2"], "decode.max_symbols is for decoders of kind"),
         ([*said, "--top-p", "0.5"], "options of the search: top_p is for drawing"),
         ([*tuned, "--grid", "lm_weight=0,1"], "decode.lm_weight (--lm-weight) needs decode.lm (--lm)"),
         (

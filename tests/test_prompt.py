@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from command import asr
 from foreign import POSITIONS, RATE, hf_whisper, hf_whisper_features, sounds
 from models import noises, small_model, sources, texts
+from synthetic import cut, manifest
 from transformers import WhisperForConditionalGeneration
 from transformers import WhisperTokenizer as TheirTokenizer
 
@@ -215,3 +217,8 @@ def test_prompt_option_of_the_command_equals_the_api(tmp_path: Path) -> None:
     assert plain != prompted
     recognizer = load_model(tmp_path / "m", dtype="float32", guards={"enabled": False})
     assert prompted.strip() == recognizer.transcribe(tmp_path / "a.wav", prompt=PROMPT).text
+    dev = manifest(tmp_path / "dev.jsonl", [cut("a", 2.9, path=tmp_path / "a.wav", rate=RATE)])
+    done = asr("evaluate", dev, *words[2:], "--out", tmp_path / "out", "--prompt", PROMPT)
+    assert done.status == 0
+    assert json.loads((tmp_path / "out" / "hyp.jsonl").read_text())["text"] == prompted.strip()
+    assert json.loads((tmp_path / "out" / "evaluation.jsonl").read_text())["settings"]["prompt"] == PROMPT

@@ -16,7 +16,7 @@ from asr.cli.cuts import cuts as make_cuts
 from asr.cli.inputs import load_recognizer, read_experiment
 from asr.cli.lm import lm_app
 from asr.cli.normalize import NORMALIZER_HELP, normalize
-from asr.cli.options import BatchSeconds, Cuts, Device, Dtype, Model, PrintConfig, Task
+from asr.cli.options import BatchSeconds, Cuts, Device, Dtype, Model, PrintConfig, Prompt, Task
 from asr.cli.report import report
 from asr.cli.score import print_evaluation, score
 from asr.cli.scoring import Measuring, say_left_out
@@ -111,6 +111,7 @@ def evaluate(
     ] = None,
     language: Annotated[str | None, typer.Option(help="Only the cuts in this language.")] = None,
     task: Task = None,
+    prompt: Prompt = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for hyp.jsonl and evaluation.jsonl. [default: the folder MODEL]"),
@@ -131,6 +132,8 @@ def evaluate(
     whose audio cannot be read is reported on stderr, the others are scored, and the exit status is 1.
 
     Example: `asr evaluate data/prompts/cuts_dev.jsonl.gz --model exp/prompts-en/model --beam-size 5`
+
+    Example: `asr evaluate dev.jsonl.gz --model exp/en/model --out exp/names --hotwords names.txt --word-list names.txt`
     """
     from asr.evaluate import evaluate as evaluate_cuts
     from asr.evaluate import noisy
@@ -151,6 +154,7 @@ def evaluate(
             normalizer=normalizer,
             language=language,
             task=task,
+            prompt=prompt,
             options=measuring.options(task=chosen(task, recognizer.tokenizer.tasks), worst=worst),
             settings={"model": str(model), "dtype": dtype, **mixed},
             noise=noisy(noise, snr_db, recognizer.rate) if noise else None,

@@ -76,6 +76,31 @@ Hotwords = Annotated[
     Path | None,
     typer.Option("--hotwords", help="Contextual biasing: file of names and phrases to listen for, one per line."),
 ]
+HotwordBonus = Annotated[
+    float | None,
+    typer.Option(
+        "--hotword-bonus", min=0, help="Bonus per token of a hotword, in nats. [default: 1; with a pointer 0]"
+    ),
+]
+Guards = Annotated[
+    bool | None,
+    typer.Option(
+        "--guards/--no-guards", help="Suppress hallucinations and repetition loops. [default: the model's own]"
+    ),
+]
+Decode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--decode",
+        metavar="KEY=VALUE",
+        help="Any key of `decode` in docs/configuration.md, such as length_penalty=0 or guards.no_speech=0.5; "
+        "may be given several times.",
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option("--prompt", help="Initial prompt for Whisper: preceding text, names, a style of writing."),
+]
 Task = Annotated[
     str | None,
     typer.Option("--task", help="transcribe, translate (into English) or translate:CODE. [default: the model's first]"),

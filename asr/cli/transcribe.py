@@ -11,7 +11,7 @@ import typer
 
 from asr.cli.inputs import find_audio, names
 from asr.cli.naming import is_done, other_recording, output_names
-from asr.cli.options import BatchSeconds, Device, Dtype, Hotwords, Model, Task
+from asr.cli.options import BatchSeconds, Device, Dtype, Model, Prompt, Task
 from asr.cli.searching import Searching
 from asr.cli.terminal import progress, say
 from asr.errors import ConfigError, printable
@@ -58,24 +58,8 @@ def transcribe(
         typer.Option("--language", help="Language of the speech, such as en or English. [default: detected]"),
     ] = None,
     task: Task = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option("--prompt", help="Initial prompt for Whisper: preceding text, names, a style of writing."),
-    ] = None,
+    prompt: Prompt = None,
     words: Annotated[bool, typer.Option("--words", help="Word timestamps, in the JSON.")] = False,
-    hotwords: Hotwords = None,
-    hotword_bonus: Annotated[
-        float | None,
-        typer.Option(
-            "--hotword-bonus", min=0, help="Bonus per token of a hotword, in nats. [default: 1; with a pointer 0]"
-        ),
-    ] = None,
-    guards: Annotated[
-        bool | None,
-        typer.Option(
-            "--guards/--no-guards", help="Suppress hallucinations and repetition loops. [default: the model's own]"
-        ),
-    ] = None,
     line_length: Annotated[
         int, typer.Option("--line-length", min=2, help="Characters per line of a subtitle, at most.")
     ] = 42,
@@ -103,16 +87,11 @@ def transcribe(
 
     manifest = _only_manifest(inputs)
     kinds = names("txt" if formats is None else formats)
-    search = searching.given(
-        phrases=hotwords,
-        phrase_bonus=hotword_bonus,
-        guards=None if guards is None else {"enabled": guards},
-    )
     settings = Settings(
         model=model,
         device=device,
         dtype=dtype,
-        search=search,
+        search=searching.given(),
         language=language,
         task=task,
         words=words or needs_times(kinds),

@@ -10,7 +10,7 @@ import typer
 
 from asr.cli.inputs import load_recognizer
 from asr.cli.normalize import NORMALIZER_HELP
-from asr.cli.options import BatchSeconds, BeamSize, Cuts, Device, Dtype, Hotwords, Lm, LmUnit, Model, Task
+from asr.cli.options import BatchSeconds, BeamSize, Cuts, Decode, Device, Dtype, Hotwords, Lm, LmUnit, Model, Task
 from asr.cli.scoring import say_left_out
 from asr.cli.searching import Searching
 from asr.cli.terminal import progress, say
@@ -34,6 +34,7 @@ def tune(
     lm_unit: LmUnit = None,
     hotwords: Hotwords = None,
     beam_size: BeamSize = None,
+    decode: Decode = None,
     metric: Annotated[
         Measured | None,
         typer.Option(
@@ -62,8 +63,8 @@ def tune(
     from asr.tuning import tune as try_all
 
     values = parse_grid(grid)
-    search = Searching(lm=lm, lm_unit=lm_unit, beam_size=beam_size)
-    recognizer = load_recognizer(model, device, dtype, **search.given(phrases=hotwords))
+    search = Searching(lm=lm, lm_unit=lm_unit, phrases=hotwords, beam_size=beam_size, decode=decode)
+    recognizer = load_recognizer(model, device, dtype, **search.given())
     measured = metrics_of(chosen(task, recognizer.tokenizer.tasks))
     if metric is not None and metric not in measured:
         raise ConfigError(f"--metric {metric}: this task is measured by {' and '.join(measured)}")
