@@ -56,6 +56,18 @@ def test_guided_attention_equals_a_loop() -> None:
         assert got[b].item() == pytest.approx(total / (3 * L), abs=1e-5)
 
 
+def test_guided_attention_gradient_is_the_penalty_of_each_weight() -> None:
+    attention_BHLT = torch.rand(2, 3, 4, 6, requires_grad=True)
+    len_B, frames_B = torch.tensor([4, 2]), torch.tensor([6, 5])
+    losses.guided_attention(attention_BHLT, len_B, frames_B, width=0.3).sum().backward()
+    assert attention_BHLT.grad is not None
+    for b, h, i, t in itertools.product(range(2), range(3), range(4), range(6)):
+        L, T = int(len_B[b]), int(frames_B[b])
+        penalty = 1 - math.exp(-((i / L - t / T) ** 2) / (2 * 0.3**2)) if t < T else 1.0
+        expected = penalty / (3 * L) if i < L else 0.0
+        assert float(attention_BHLT.grad[b, h, i, t]) == pytest.approx(expected, abs=1e-6)
+
+
 def test_guided_attention_prefers_the_diagonal() -> None:
     diagonal = torch.eye(8)[None, None]
     reverse = diagonal.flip(-1)

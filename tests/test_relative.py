@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr.model.attention import Form, explicit, fused, split_heads
+from asr.model.attention import Attend, Form, explicit, fused, split_heads
 from asr.model.masks import causal
 from asr.model.position import SinusoidalPosition, sinusoids
 from asr.model.relative import Rotary, Shaw, TransformerXL, by_distance, by_key
@@ -86,6 +86,43 @@ def test_rotary_rotates_complex_numbers() -> None:
     for t, x in itertools.product(range(7), range(3)):
         turned = complex(x_TK[t, x], x_TK[t, x + 3]) * cmath.exp(1j * (4 + t) * 10_000 ** (-2 * x / 6))
         assert complex(got_TK[t, x], got_TK[t, x + 3]) == pytest.approx(turned, abs=1e-5)
+
+
+def formula(form: Form, q: Tensor, k: Tensor, v: Tensor, past: int) -> Tensor:
+    """The output by the formula of the paper, as plain operations that autograd differentiates."""
+    L, T, K = q.shape[2], *k.shape[2:]
+    ahead_LT = torch.arange(T) - torch.arange(past, past + L)[:, None]
+    k_BHLTK, v_BHLTK = (x[:, :, None].expand(-1, -1, L, -1, -1) for x in (k, v))
+    by_place = torch.zeros(())
+    if isinstance(form, Shaw):
+        row_LT = ahead_LT.clamp(-CLIP, CLIP) + CLIP
+        k_BHLTK, v_BHLTK = k_BHLTK + form.key_weight[row_LT], v_BHLTK + form.value_weight[row_LT]
+    elif isinstance(form, TransformerXL):
+        rate_X = 10_000 ** (-torch.arange(DIM // 2) / (DIM // 2 - 1)).double()
+        angle_LTX = -ahead_LT[..., None] * rate_X
+        r_LTHK = (torch.cat([angle_LTX.sin(), angle_LTX.cos()], -1) @ form.distance.weight.t()).unflatten(2, (HEADS, K))
+        by_place = torch.einsum("bhlk,lthk->bhlt", q + form.position_H1K, r_LTHK)
+        q = q + form.content_H1K
+    else:
+        rate_X = 10_000 ** (-2 * torch.arange(K // 2) / K).double()
+        turn_LTX = torch.polar(torch.ones(()).double(), ahead_LT[..., None] * rate_X)
+        q_C, k_C = (torch.complex(*x.chunk(2, dim=-1)) for x in (q[:, :, :, None], k_BHLTK))
+        return torch.einsum("bhlt,bhtk->bhlk", ((q_C.conj() * k_C * turn_LTX).real.sum(-1) / K**0.5).softmax(-1), v)
+    score_BHLT = (torch.einsum("bhlk,bhltk->bhlt", q, k_BHLTK) + by_place) / K**0.5
+    return torch.einsum("bhlt,bhltk->bhlk", score_BHLT.softmax(-1), v_BHLTK)
+
+
+@pytest.mark.parametrize("kind", ["shaw", "xl", "rotary"])
+@pytest.mark.parametrize("attend", [fused, explicit])
+def test_gradients_are_those_of_the_formula(kind: str, attend: Attend) -> None:
+    form, (q, k, v, _) = form_of(kind), drawn(3, 5)
+    wanted = [x.requires_grad_() for x in (q, k, v, *form.parameters())]
+    got = form(attend, form.place(q, 2), form.place(k), v, None, 2)[0]
+    expected = formula(form, q, k, v, 2)
+    into = torch.randn_like(expected)
+    for found, right in zip(*(torch.autograd.grad(y, wanted, into) for y in (got, expected)), strict=True):
+        torch.testing.assert_close(found, right, atol=1e-5, rtol=1e-5)
+        assert right.abs().max() > 0.01
 
 
 def scores_of_equals(form: Form, T: int = 9) -> Tensor:
