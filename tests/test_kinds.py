@@ -66,7 +66,7 @@ def runs(config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     return out
 
 
-@pytest.mark.parametrize("kind", ["transducer", "mask_predict"])
+@KINDS
 def test_resumed_run_equals_an_uninterrupted_one(
     kind: str, runs: dict[str, Path], config: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,15 @@ from asr.training.task import SpeechTask
 SAMPLED = "loss.scheduled_sampling={share: 0.5, schedule: exponential, steps: 4, choose: sample}"
 METHODS = ("augment.token_noise=0.1", SAMPLED, "loss.r_drop=1", "loss.cr_ctc=0.1")
 RISK = "loss.minimum_error={kind: self_critical, weight: 0.1, metric: cer, n_best: 2, from_step: 2}"
+RESUMED = {
+    "self_critical": (RISK,),
+    "n_best, attention dropout, guided attention that ends before the run": (
+        RISK.replace("self_critical", "n_best"),
+        "model.encoder.attention_dropout=0.3",
+        "model.decoder.attention_dropout=0.3",
+        "loss.guided_attention.decay_steps=5",
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +39,14 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return experiment_file(tmp_path_factory.mktemp("corpus"), train=20, dev=2)
 
 
+@pytest.mark.parametrize("method", RESUMED)
 def test_resumed_run_of_all_methods_equals_an_uninterrupted_one(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(name: str) -> tuple[dict[str, Tensor], list[tuple[str, list[str]]]]:
         limits = ("trainer.max_epochs=null", "trainer.max_steps=6", "trainer.save_every_steps=3")
         out = tmp_path / name
-        plain = experiment(path, *METHODS, RISK, *limits, f"out={out}", "trainer.plot_utterances=0")
+        plain = experiment(path, *METHODS, *RESUMED[method], *limits, f"out={out}", "trainer.plot_utterances=0")
         train(plain, Console(file=io.StringIO()))
         steps = [(row["loss"], row["ids"]) for row in logged_steps(out)]
         return load_state(states_in(out / "states")[-1][1])["state_dict"], steps
