@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import string
 from pathlib import Path
@@ -22,12 +23,14 @@ from asr.model.attention import Form
 from asr.model.band import Chunks, Window
 from asr.model.build import build_model
 from asr.tokenizer import CharacterTokenizer
-from docs.pictures import decoding, encoder, searching, style, training
+from docs.pictures import decoding, encoder, inputs, searching, style, training
 from docs.pictures.__main__ import OF_SPEECH, PLAIN, main
 from docs.pictures.material import Material
 
 FOLDER = Path(__file__).parents[1] / "docs" / "methods"
 TEXT = FOLDER.with_suffix(".md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", TEXT, flags=re.MULTILINE | re.DOTALL))
+NO_METHODS = ("What a step of these costs", "Comparing recipes")
 NAMED = re.findall(r"!\[[^\]]+\]\(methods/([\w-]+)\.png\)", TEXT)
 
 
@@ -35,6 +38,14 @@ def test_every_picture_exists_and_is_used_once() -> None:
     assert sorted(NAMED) == sorted(path.stem for path in FOLDER.glob("*.png"))
     assert set(NAMED) <= {*PLAIN, *OF_SPEECH}
     assert "](methods/" not in re.sub(r"!\[[^\]]+\]\(methods/[\w-]+\.png\)", "", TEXT)
+
+
+@pytest.mark.parametrize("section", [section for section in SECTIONS if section not in NO_METHODS])
+def test_every_method_has_a_switch_a_picture_and_a_result(section: str) -> None:
+    text = SECTIONS[section]
+    assert re.search(r"!\[[^\]]+\]\(methods/", text), "no picture"
+    assert re.search(r"^ {4,}[a-z_]+: \S", text, flags=re.MULTILINE), "no switch"
+    assert "<!-- ablation: " in text or "Not compared here" in text, "nothing on what it did here"
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -77,6 +88,8 @@ def test_pictures_without_models_are_labelled(name: str) -> None:
 NO_ATTENTION = ["loss.guided_attention.weight=0"]
 ROWS = {
     "base": [],
+    "no-dropout": [],
+    "inverse-sqrt": [],
     "post-norm": ["model.encoder.norm=post"],
     "shaw": ["model.encoder.position=shaw"],
     "transformer-xl": ["model.encoder.position=transformer_xl"],
@@ -125,6 +138,7 @@ def small(conf: Path, changes: list[str]) -> ModelFolder:
 def test_pictures_of_models_are_labelled(name: str, material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searching, "DRAWS", 2)
     monkeypatch.setattr(encoder, "REACH", 5)
+    monkeypatch.setattr(inputs, "SIZE", 28)
     check_labels(OF_SPEECH[name](material))
 
 
@@ -148,7 +162,10 @@ def test_attended_frames_of_window_and_chunks() -> None:
 
 def test_costs_are_read_from_the_table() -> None:
     assert [row[0] for row in encoder.cost_rows(TEXT)] == [10, 60, 300, 600]
-    assert len(encoder.cost_rows(TEXT, ", transformer_xl")) == 1
+    relative = encoder.cost_rows(TEXT, ", transformer_xl")
+    assert [row[0] for row in relative] == [10, 60, 300, 600]
+    assert math.isnan(relative[0][1])  # measured while the machine was busy
+    assert all(row[2] > row[4] for row in relative), "a window saves memory"
 
 
 def test_guided_attention_penalties() -> None:

@@ -16,15 +16,17 @@ from rich.progress import track
 from asr.errors import AsrError, ConfigError
 from asr.files import make_folder
 from benchmarks.script import run_script
-from docs.pictures import decoding, encoder, searching, training
+from docs.pictures import beam, decoding, encoder, inputs, searching, training
 from docs.pictures.material import Material
 from docs.pictures.style import STYLE, save
 
 PLAIN: Mapping[str, Callable[[], Figure]] = {**encoder.PLAIN, **training.PLAIN}
 OF_SPEECH: Mapping[str, Callable[[Material], Figure]] = {
+    **inputs.OF_SPEECH,
     **encoder.OF_SPEECH,
     **training.OF_SPEECH,
     **decoding.OF_SPEECH,
+    **beam.OF_SPEECH,
     **searching.OF_SPEECH,
 }
 
@@ -32,7 +34,7 @@ OF_SPEECH: Mapping[str, Callable[[Material], Figure]] = {
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="Only these pictures.", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Folder of the PNG files.")] = Path("docs/methods"),
-    models: Annotated[Path, typer.Option(help="Folder of trained models, ROW/0/model by conf/ablation.yaml.")] = Path(
+    models: Annotated[Path, typer.Option(help="Trained models: holds ROW/SEED/model of conf/ablation.yaml.")] = Path(
         "exp/ablation/en"
     ),
     pointer: Annotated[Path, typer.Option(help="Model of conf/prompts/copying-tiny-en.yaml.")] = Path(

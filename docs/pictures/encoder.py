@@ -198,21 +198,20 @@ def windows() -> Figure:
         axis.set(title=name, xlabel="frame that is attended", xticks=range(0, T, 32), yticks=range(0, T, 32))
     above.axes[0].set_ylabel("frame")
     text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    rows, (relative,) = cost_rows(text), cost_rows(text, ", transformer_xl")
+    rows, relative = cost_rows(text), cost_rows(text, ", transformer_xl")
     for axis, (what, at) in zip(below.subplots(1, 2), {"processor time / s": 1, "memory / MB": 2}.items(), strict=True):
         seconds = [row[0] for row in rows]
-        axis.plot(seconds, [row[at] for row in rows], "o-", color=ORANGE, label="all frames")
-        axis.plot(seconds, [row[at + 2] for row in rows], "s-", color=BLUE, label="window 32 + 32")
+        for name, place, colour, mark in (("all frames", 0, ORANGE, "o"), ("window 32 + 32", 2, BLUE, "s")):
+            axis.plot(seconds, [row[at + place] for row in rows], f"{mark}-", color=colour, label=name)
+            told = {"color": colour, "label": f"{name}, transformer_xl", "mfc": "none"}
+            axis.plot(seconds, [row[at + place] for row in relative], f"{mark}:", **told)
         axis.set(xscale="log", yscale="log", xlabel="length of the recording / s", ylabel=what)
         axis.set_xticks(seconds, [f"{s:g}" for s in seconds])
-        for label, place, colour, mark in (("all frames", 0, ORANGE, "D"), ("window", 2, BLUE, "x")):
-            name = f"{label}, transformer_xl"
-            axis.plot(relative[0], relative[at + place], mark, color=colour, label=name, ls="", mfc="none")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-        axis.legend()
+    below.legend(*below.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return picture
 
 
@@ -224,10 +223,10 @@ def attended(form: Form, T: int) -> Tensor:
 
 
 def cost_rows(text: str, kind: str = "") -> list[list[float]]:
-    """Return seconds of audio, then seconds and MB of both kinds, for each length in the table of docs/methods.md."""
-    cells = r"\| ([\d.]+) \| ([\d,]+) \| ([\d.]+) \| ([\d,]+) \|"
+    """Return audio seconds, then seconds and MB of both kinds, for each row of a table in docs/methods.md; nan: none."""
+    cells = r"\| ([\d.]+|-) \| ([\d,]+) \| ([\d.]+|-) \| ([\d,]+) \|"
     found = re.findall(rf"^\| (\d+) s{kind} {cells}", text, flags=re.MULTILINE)
-    return [[float(cell.replace(",", "")) for cell in row] for row in found]
+    return [[float(cell.replace(",", "").replace("-", "nan")) for cell in row] for row in found]
 
 
 # ---- layers ---------------------------------------------------------------------------------------------------------

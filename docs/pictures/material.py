@@ -34,7 +34,7 @@ LEVELS = 24  # colours of features: few, to keep the files small
 class Material:
     """The models and clips that are drawn.
 
-    models: folder with ROW/0/model, as `asr ablate` writes them.  pointer: folder of a model with a pointer.  conf: the
+    models: folder with ROW/SEED/model, as `asr ablate` writes them.  pointer: folder of a model with a pointer.  conf: the
     experiment that says which clips are read, and how.
     """
 
@@ -51,9 +51,14 @@ class Material:
     def _cuts(self) -> CutSet:
         return read_cuts(self.experiment.data.dev)
 
+    def folder(self, row: str) -> Path:
+        """Return the folder of a row's model, that of the lowest seed."""
+        seeds = sorted((path for path in (self.models / row).glob("*/model")), key=lambda path: path.parent.name)
+        return seeds[0] if seeds else self.models / row / "0" / "model"
+
     def model(self, row: str) -> ModelFolder:
         """Return the model of a row.  Raises CheckpointError if it has not been trained."""
-        return load_model_folder(self.models / row / "0" / "model")
+        return load_model_folder(self.folder(row))
 
     def cuts(self, *ids: str) -> list[Cut]:
         """Return clips of dev.  Raises DataError if one is missing."""

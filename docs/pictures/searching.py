@@ -98,7 +98,7 @@ def language_models(material: Material) -> Figure:
     """Draw how probable each character of an unseen text is by n-grams of several lengths."""
     parts = material.model("base")
     text = material.batch(parts, "en/vm-reenterpassword").texts[0]
-    folder = material.models / "base" / "0" / "model"
+    folder = material.folder("base")
     picture, axes = figure("How well n-grams of the training texts foresee the characters of a dev text", 2.9)
     characters = [*text, "\nend"]
     for order, colour, mark in ((2, ORANGE, "s"), (4, PURPLE, "."), (8, BLUE, "o")):

@@ -22,12 +22,14 @@ from asr.config import AugmentConfig, OptimizerConfig, PlateauConfig, ScheduledS
 from asr.data.augment import NoiseMixer, Variation, derived_random
 from asr.data.batch import Batch
 from asr.model.attention import explicit
-from asr.training.criteria.base import MASKS, teacher_forcing
+from asr.training.criteria.base import MASKS, Pass, teacher_forcing
+from asr.training.criteria.errors import Errors
 from asr.training.criteria.feed import ScheduledSampling
+from asr.training.criteria.minimum_error import Policy
 from asr.training.schedule import build_schedule
 from asr.training.task import build_masks
 from docs.pictures.material import CLIP, Material, draw_features, frame_s, heard
-from docs.pictures.style import BLUE, GREY, ORANGE, RED, SHARES, figure, letters
+from docs.pictures.style import BLUE, GREY, ORANGE, RED, SHARES, figure, letters, shown
 
 STEPS = 15_000
 MASKED = AugmentConfig(time_masks=2, freq_masks=2, freq_mask_bins=15)
@@ -170,5 +172,76 @@ def consistency(material: Material) -> Figure:
     return picture
 
 
+@torch.no_grad()
+def r_drop(material: Material) -> Figure:
+    """What the decoder says of a clip in two passes with different dropout, and how far these differ, by token."""
+    parts = material.model("inverse-sqrt")
+    batch = material.batch(parts, CLIP)
+    parts.model.train()
+    torch.manual_seed(0)
+    begin, target_L = batch.prefix_length - 1, batch.targets_BL[0, batch.prefix_length - 1 :]
+    said = []
+    for _ in range(2):
+        logits_1LV, _ = parts.model.decoder(batch.inputs_BL, heard(parts, batch)[1])
+        said.append(logits_1LV[0, begin:].float().log_softmax(-1))
+    a_L1V, b_L1V = (x_LV[:, None] for x_LV in said)  # every token as a text of its own
+    one_L, at_L = torch.ones(len(target_L), dtype=torch.long), np.arange(len(target_L))
+    apart_L = (losses.divergence(a_L1V, b_L1V, one_L) + losses.divergence(b_L1V, a_L1V, one_L)) / 2
+    picture, axes = figure("R-Drop: two passes with different dropout", 3.8, 2, sharex=True, height_ratios=[1.6, 1])
+    for x_LV, shift, name, colour in zip(said, (-0.2, 0.2), ("first", "second"), (BLUE, ORANGE), strict=True):
+        prob_L = x_LV.gather(1, target_L[:, None])[:, 0].exp()
+        axes[0, 0].bar(at_L + shift, prob_L, 0.4, color=colour, label=f"{name} pass")
+    axes[0, 0].set(ylabel="P(token)", ylim=(0, 1.05))
+    axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    axes[1, 0].bar(at_L, apart_L, 0.6, color=RED, alpha=0.6)
+    axes[1, 0].set(xlabel="token that comes next", ylabel="divergence\n/ nats")
+    pieces = [*parts.tokenizer.pieces(target_L[:-1].tolist()), "end"]
+    axes[1, 0].set_xticks(at_L, [shown(piece) for piece in pieces], fontsize=8)
+    return picture
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+
+def minimum_error(material: Material) -> Figure:
+    """How both criteria on errors move the log-probabilities of the texts that they find for a clip."""
+    parts = material.model("inverse-sqrt")
+    batch = material.batch(parts, CLIP)
+    policy, errors = Policy(parts.tokenizer, parts.config.model.decoder.max_length), Errors("wer", "none")
+    run = Pass(parts.model, batch, heard(parts, batch)[0], step=0)
+    with torch.no_grad():
+        best, drawn, greedy = policy.best(run, 6), policy.samples(run, 6), policy.best(run, 1)
+    texts, counted = [], []
+    for found in (best, drawn, greedy):
+        texts.append([parts.tokenizer.decode(list(h.tokens)).strip() for h in found[0]])
+        counted.append(torch.tensor([errors(batch.texts[0], None, texts[-1])]))
+    log_probs = [policy.log_probs(run, found).detach().requires_grad_() for found in (best, drawn)]
+    losses.expected_errors(log_probs[0], counted[0]).sum().backward()
+    losses.policy_gradient(log_probs[1], counted[1], counted[2][:, 0]).sum().backward()
+    picture, axes = figure(f"What training on word errors does to the texts of a clip (said: {batch.texts[0]})", 4.6, 2)
+    expected = float((log_probs[0].detach().softmax(1) * counted[0]).sum())
+    titles = (
+        f"n_best: the 6 best of a beam, {expected:.1f} errors expected",
+        f"self_critical: 6 samples; the greedy text has {counted[2][0, 0]:.0f} errors",
+    )
+    for axis, title, names, count_1N, log_prob_1N in zip(axes[:, 0], titles, texts, counted, log_probs, strict=False):
+        assert log_prob_1N.grad is not None
+        push_N = -log_prob_1N.grad[0]
+        axis.barh(range(len(names)), push_N, color=[BLUE if push > 0 else ORANGE for push in push_N.tolist()])
+        labels = [f"{name} ({count:.0f} errors)" for name, count in zip(names, count_1N[0].tolist(), strict=True)]
+        axis.set_yticks(range(len(names)), labels, fontsize=8)
+        axis.invert_yaxis()
+        axis.axvline(0, color=GREY, linewidth=0.8)
+        axis.set_title(title, loc="left")
+        axis.set(ylabel="text", xlabel="push on log p (left: less probable, right: more)")
+    return picture
+
+
 PLAIN = {"schedules": schedules, "scheduled-sampling": scheduled_sampling}
-OF_SPEECH = {"augmentation": augmentation, "guided-attention": guided_attention, "consistency": consistency}
+OF_SPEECH = {
+    "augmentation": augmentation,
+    "guided-attention": guided_attention,
+    "consistency": consistency,
+    "r-drop": r_drop,
+    "minimum-error": minimum_error,
+}
