@@ -9,6 +9,7 @@ import pytest
 from command import asr
 from published import TREES, Tree, run
 
+from asr.config import ExperimentConfig, read_config
 from asr.data.cuts import load_audio, read_cuts, text_of
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -20,16 +21,23 @@ def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Tree:
     return TREES[request.param](tmp_path / "source")
 
 
-def small(name: str, tree: Tree, out: Path) -> tuple[Path, list[str]]:
-    """Return a configuration of the corpus and the overrides for two steps on a tiny tree of it."""
-    config = sorted((CONF / name).glob("*.yaml"))[0]
+def experiments(name: str) -> list[Path]:
+    """Return the experiments on a corpus, each after the one whose encoder it starts from."""
+    return sorted((CONF / name).glob("*.yaml"))
+
+
+def small(path: Path, out: Path) -> list[str]:
+    """Return overrides with which an experiment makes two steps on a tiny corpus; out: the folder of its cuts."""
+    config = read_config(ExperimentConfig, path)
     changed = [f"data.train={out / 'cuts_train.jsonl.gz'}", f"data.dev={out / 'cuts_dev.jsonl.gz'}"]
-    changed += [f"model.encoder.{size}" for size in SMALL] + [f"model.decoder.{size}" for size in SMALL[1:]]
+    if config.init is None:
+        changed += [f"model.encoder.{size}" for size in (*SMALL, "subsampling.channels=16")]
+    changed += [f"model.decoder.{size}" for size in SMALL[1:]]
     changed += ["data.workers=0", "trainer.max_steps=2", "trainer.accumulate=1", "trainer.step_log=true"]
     changed += ["trainer.device=cpu", "trainer.precision=fp32", "trainer.plot_utterances=0", "decode.beam_size=1"]
-    if "vocab_size" in config.read_text():
+    if config.tokenizer.kind in ("unigram", "bpe"):
         changed.append("tokenizer.vocab_size=28")
-    return config, changed
+    return changed
 
 
 def losses(run: Path) -> list[str]:
@@ -37,16 +45,24 @@ def losses(run: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_a_model_is_trained_and_evaluated(name: str, tmp_path: Path) -> None:
+def test_every_experiment_is_trained_averaged_and_evaluated(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # run folders, and the averages that others start from, are where the files say
     tree, out = TREES[name](tmp_path / "source"), tmp_path / "o"
     run(tree, out)
-    config, changed = small(name, tree, out)
-    done = asr("train", config, *changed, f"out={tmp_path / 'run'}")
-    assert done.status == 0, done.err
-    assert len(losses(tmp_path / "run")) == 2
-    done = asr("evaluate", out / "cuts_test.jsonl.gz", "--model", tmp_path / "run" / "model")
-    assert done.status == 0, done.err
-    assert "2 utterances" in done.out
+    for path in experiments(name):
+        config = read_config(ExperimentConfig, path)
+        done = asr("train", path, *small(path, out))
+        assert done.status == 0, done.err
+        assert len(losses(config.out)) == 2
+        done = asr("average", config.out)
+        assert done.status == 0, done.err
+        task = config.data.tasks[0]
+        done = asr("evaluate", out / "cuts_test.jsonl.gz", "--model", config.out / "averaged", "--task", task)
+        assert done.status == 0, done.err
+        assert "2 utterances" in done.out
+        assert ("BLEU" in done.out) == task.startswith("translate:")
 
 
 # --- shards -------------------------------------------------------------------------------------------------
@@ -72,11 +88,11 @@ def test_shards_hold_the_same_cuts_and_audio_as_manifests(tree: Tree, tmp_path: 
 def test_shards_give_the_same_losses_as_their_manifest(tmp_path: Path) -> None:
     tree, out = TREES["tedlium"](tmp_path / "source"), tmp_path / "o"
     run(tree, out, "--shar", 100)
-    config, changed = small("tedlium", tree, out)
+    (path,) = experiments("tedlium")
     found = []
     for name, source in (("listed", "cuts_train.jsonl.gz"), ("stored", "shar_train")):
         words = [f"data.train={out / source}", "data.stream=true", f"out={tmp_path / name}"]
-        done = asr("train", config, *changed, *words)
+        done = asr("train", path, *small(path, out), *words)
         assert done.status == 0, done.err
         found.append(losses(tmp_path / name))
     assert len(found[0]) == 2
