@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ from asr.training.processes import end_with_starter
 from asr.training.states import states_in
 
 Step = tuple[float, list[str]]
+ROOT = Path(__file__).parents[1]
+CLUSTER = ROOT / "recipes" / "cluster"
 TWO = "trainer.devices=2"
 # Without dropout, which each process draws for itself.
 EVEN = ("model.encoder.dropout=0", "model.decoder.dropout=0", "trainer.max_epochs=2")
@@ -160,18 +163,94 @@ def test_end_with_starter_restores_the_environment() -> None:
     assert os.environ == before
 
 
-def test_processes_started_by_torchrun_train_like_ours(config: Path, two: Path, tmp_path: Path) -> None:
-    out, script = tmp_path / "launched", Path(__file__).parents[1] / "recipes" / "cluster" / "torchrun.sh"
+def free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return str(free.getsockname()[1])
+
+
+def test_processes_that_a_launcher_starts_train_as_those_of_ours(config: Path, two: Path, tmp_path: Path) -> None:
+    out, script = tmp_path / "launched", CLUSTER / "torchrun.sh"
     folder = Path(sys.executable).parent
-    given = {"HOST": "127.0.0.1", "PORT": str(port), "GPUS": "2", "PATH": f"{folder}:{os.environ['PATH']}"}
+    given = {"HOST": "127.0.0.1", "PORT": free_port(), "GPUS": "2", "PATH": f"{folder}:{os.environ['PATH']}"}
     words = ["bash", str(script), str(config), f"out={out}", *EVEN]
     done = subprocess.run(words, env=os.environ | given, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     for rank in (0, 1):
         assert steps(out, rank) == steps(two, rank)
+
+
+# ---- machines -------------------------------------------------------------------------------------------------
+
+
+def take_two_steps(script: str, config: Path, folders: Sequence[Path], given: Mapping[str, str]) -> list[str]:
+    """Run a script of recipes/cluster in several folders at once; return what each run wrote to standard error."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path} | given
+    words = ["bash", str(CLUSTER / script), str(config), *EVEN, "trainer.max_steps=2"]
+    runs = []
+    try:
+        for folder in folders:
+            folder.mkdir()
+            out = f"out={folder.parent / 'run'}"
+            runs.append(
+                subprocess.Popen(
+                    [*words, out], cwd=folder, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
+                )
+            )
+        told = [run.communicate(timeout=300)[1] for run in runs]
+    finally:
+        for run in runs:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGTERM)  # torchrun ends its processes, which are in groups of their own
+    assert [run.returncode for run in runs] == [0] * len(folders), told
+    return told
+
+
+def check_first_two_steps(out: Path, two: Path) -> None:
+    """Check a run of two processes against the one that test_two_processes_train_as_one compares with one process."""
+    for rank in (0, 1):
+        assert steps(out, rank) == {batch: step for batch, step in steps(two, rank).items() if batch < 2}
+
+
+def test_two_machines_train_as_one_does(config: Path, two: Path, tmp_path: Path) -> None:
+    given = {"HOST": "127.0.0.1", "PORT": free_port(), "NODES": "2", "GPUS": "1"}
+    given["PET_LOCAL_ADDR"] = "127.0.0.1"  # torchrun's --local-addr: this machine's name may have no address
+    told = take_two_steps("torchrun.sh", config, [tmp_path / "first", tmp_path / "second"], given)
+    assert sorted(text.count("best: dev WER") for text in told) == [0, 1]
+    check_first_two_steps(tmp_path / "run", two)
+
+
+# Starts the tasks of all machines on this one, ends all if one fails, as srun does, and records its own arguments.
+SRUN = """#!/usr/bin/env bash
+set -eu
+printf '%s\\n' "$@" > srun.txt
+while [[ $1 == --* ]]; do
+  if [[ $1 == --ntasks-per-node=* ]]; then export SLURM_NTASKS_PER_NODE=${1#*=}; fi
+  shift
+done
+export SLURM_NTASKS=$((SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE))
+for ((i = 0; i < SLURM_NTASKS; i++)); do
+  export SLURM_PROCID=$i SLURM_NODEID=$((i / SLURM_NTASKS_PER_NODE)) SLURM_LOCALID=$((i % SLURM_NTASKS_PER_NODE))
+  "$@" &
+done
+while ((i--)); do wait -n || kill 0; done
+"""
+
+
+def test_slurm_script_trains_on_two_machines_as_on_one(config: Path, two: Path, tmp_path: Path) -> None:
+    stubs = {"srun": SRUN, "asr": f'#!/bin/sh\nexec {sys.executable} -m asr "$@"\n'}
+    for name, content in stubs.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    given = {"SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "1", "SLURM_CPUS_PER_TASK": "4"}
+    given |= {"SLURM_JOB_ID": "7", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": free_port()}
+    given["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    take_two_steps("slurm.sbatch", config, [tmp_path / "job"], given)
+    passed = (tmp_path / "job" / "srun.txt").read_text().splitlines()
+    assert passed[:5] == ["--ntasks-per-node=1", "--cpus-per-task=4", "--kill-on-bad-exit=1", "asr", "train"]
+    assert passed[-2:] == ["trainer.nodes=2", "trainer.devices=1"]
+    check_first_two_steps(tmp_path / "run", two)
 
 
 # ---- shares ---------------------------------------------------------------------------------------------------
