@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from asr.errors import AsrError
-from asr.files import json_writer, write_atomically
+from asr.files import json_writer, make_folder, write_atomically
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -27,7 +27,7 @@ _TORN = ".part-"
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
+def errors_on_one_line() -> Iterator[None]:
     """Report errors that the user can fix as a single line, with exit status 1."""
     try:
         yield
@@ -110,6 +110,30 @@ def state_of(paths: Iterable[Path]) -> str:
         except OSError as error:
             lines.append(f"{path} {error.strerror}")
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def once(
+    out: Path,
+    code: Sequence[Path],
+    options: Mapping[str, Any],
+    state: Callable[[Mapping[str, Any]], str],
+    make: Callable[[Path, Mapping[str, Any]], Report],
+) -> Report:
+    """Return the report of `make(out, settings)`, or of an earlier run if nothing that it depends on has changed.
+
+    code: folders of the recipe.  options: those that the manifests depend on.  state: digest of a source in the stamp.
+    Raises: AsrError if another run is preparing the folder.
+    """
+    make_folder(out)
+    out = out.resolve()
+    settings = {"recipe": digest_of_code(*code), "out": str(out), **options}
+    with alone(out):
+        if report := finished(out, settings, state):
+            return report
+        (out / STAMP).unlink(missing_ok=True)
+        sweep_torn(out)
+        sweep_torn(out / "unpacked")
+        return make(out, settings)
 
 
 def write_stamp(

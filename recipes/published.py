@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,26 +15,18 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from asr.errors import DataError, printable
-from asr.files import make_folder
 from recipes.clips import Dropped, Utterance, as_cuts, assign, drop_copies, groups_also_in_train
 from recipes.listening import listen
 from recipes.preparing import (
     SPLITS,
-    STAMP,
     Report,
-    alone,
-    digest_of_code,
-    finished,
     manifest_path,
     manifests,
     name_of,
+    once,
     state_of,
-    sweep_torn,
     write_cuts,
     write_stamp,
-)
-from recipes.preparing import (
-    one_line as one_line,  # for the recipes
 )
 from recipes.report import show, summarize
 from recipes.shards import shards_path, write_shards
@@ -125,18 +118,11 @@ def prepare(corpus: Corpus, out: Path, shar: int | None, jobs: int, options: Map
 
     Raises: AsrError for a part that is unavailable or contains nothing usable.
     """
-    make_folder(out)
-    out = out.resolve()
-    given = {name: str(value) for name, value in options.items()}
-    settings = {"recipe": digest_of_code(*corpus.code), "out": str(out), "shar": shar, **given}
-    with alone(out):
-        return finished(out, settings, _state) or _make(corpus, out, shar, jobs, settings)
+    given = {"shar": shar, **{name: str(value) for name, value in options.items()}}
+    return once(out, corpus.code, given, _state, partial(_make, corpus, shar, jobs))
 
 
-def _make(corpus: Corpus, out: Path, shar: int | None, jobs: int, settings: Mapping[str, Any]) -> Report:
-    (out / STAMP).unlink(missing_ok=True)
-    sweep_torn(out)
-    sweep_torn(out / "unpacked")
+def _make(corpus: Corpus, shar: int | None, jobs: int, out: Path, settings: Mapping[str, Any]) -> Report:
     console = Console(stderr=True)
     parts = corpus.parts(console)
     sources = [_named(place) for place in dict.fromkeys(part.place for part in parts)]

@@ -23,8 +23,8 @@ from asr.errors import DataError
 from recipes import options
 from recipes.archives import Archive, Supply, unpacked
 from recipes.clips import Dropped, Utterance
-from recipes.preparing import state_of
-from recipes.published import Corpus, Part, Place, one_line, run
+from recipes.preparing import errors_on_one_line, state_of
+from recipes.published import Corpus, Part, Place, run
 from recipes.texts import filled_lines
 
 SIZES = {"train": 120_098, "dev": 14_326, "test": 7_176}
@@ -43,7 +43,7 @@ def main(
     jobs: options.Jobs = options.CORES,
 ) -> None:
     """Fetch AISHELL-1 from OpenSLR, or find it, and write lhotse cuts for train, dev and test."""
-    with one_line():
+    with errors_on_one_line():
         supply = Supply(out.resolve(), source and source.resolve(), mirror)
         corpus = Corpus([Path(__file__).parent], "zh", partial(find, supply), read, sizes=SIZES)
         run(corpus, out, shar, jobs, {"source": source, "mirror": mirror})

@@ -22,7 +22,8 @@ if not __package__:  # run as a script: replace its own folder, first on the pat
 from asr.errors import AsrError, DataError
 from recipes import options
 from recipes.clips import Dropped, Utterance
-from recipes.published import Corpus, Part, Place, one_line, run
+from recipes.preparing import errors_on_one_line
+from recipes.published import Corpus, Part, Place, run
 from recipes.texts import read_tsv
 
 COLUMNS = ("path", "sentence", "client_id")
@@ -38,7 +39,7 @@ def main(
     jobs: options.Jobs = options.CORES,
 ) -> None:
     """Write lhotse cuts for train, dev and test of a language of Common Voice, downloaded from Mozilla by hand."""
-    with one_line():
+    with errors_on_one_line():
         folder = language_folder(source.resolve(), language)
         corpus = Corpus([Path(__file__).parent], language, partial(find, folder), read)
         out = out or Path(f"data/commonvoice-{language}")

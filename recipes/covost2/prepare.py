@@ -25,7 +25,8 @@ from recipes import commonvoice, options
 from recipes.archives import Archive, Supply
 from recipes.clips import Dropped, Utterance
 from recipes.commonvoice.prepare import COLUMNS, clip, language_folder
-from recipes.published import Corpus, Part, Place, one_line, run
+from recipes.preparing import errors_on_one_line
+from recipes.published import Corpus, Part, Place, run
 from recipes.texts import read_tsv
 
 CODE = (Path(__file__).parent, Path(commonvoice.__file__).parent)
@@ -48,7 +49,7 @@ def main(
     jobs: options.Jobs = options.CORES,
 ) -> None:
     """Fetch CoVoST 2's translations, and write lhotse cuts of the Common Voice 4 that --source holds."""
-    with one_line():
+    with errors_on_one_line():
         out = out or Path(f"data/covost2-{language}-{to}")
         locate = partial(find, language_folder(source.resolve(), language), f"covost_v2.{language}_{to}")
         corpus = Corpus(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,23 +23,18 @@ if not __package__:  # run as a script: replace its own folder, first on the pat
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from asr.errors import AsrError, DataError
-from asr.files import make_folder
 from recipes.archives import unpacked
 from recipes.clips import Clip, Dropped, as_cuts, assign, check_apart, drop_copies
 from recipes.fetch import apt_download
 from recipes.fillets.corpus import GAME, SPOKEN, Game
 from recipes.listening import listen
 from recipes.preparing import (
-    STAMP,
     Report,
-    alone,
-    digest_of_code,
-    finished,
+    errors_on_one_line,
     manifest_path,
-    one_line,
+    once,
     parse_languages,
     state_of,
-    sweep_torn,
     write_cuts,
     write_stamp,
 )
@@ -58,7 +54,7 @@ def main(
     ] = None,
 ) -> None:
     """Fetch the dialogues of Fish Fillets NG from Debian and write lhotse cuts for train, dev and test."""
-    with one_line():
+    with errors_on_one_line():
         report = prepare(parse_languages(languages, SPOKEN), out, source)
     show(report, out, incomplete(report, SPOKEN, "release 1.0.1"))
     for fault in report["faults"]:
@@ -70,16 +66,8 @@ def prepare(languages: Sequence[str], out: Path, source: Path | None) -> Report:
 
     Raises: AsrError for an unavailable or unreadable source, or if two splits share a level or audio.
     """
-    make_folder(out)
-    out = out.resolve()
-    settings = {
-        "recipe": digest_of_code(Path(__file__).parent),
-        "languages": list(languages),
-        "out": str(out),
-        "source": str(source.resolve()) if source else None,
-    }
-    with alone(out):
-        return finished(out, settings, _state) or _make(languages, out, source, settings)
+    given = {"languages": list(languages), "source": str(source.resolve()) if source else None}
+    return once(out, [Path(__file__).parent], given, _state, partial(_make, languages, source))
 
 
 def _state(source: Mapping[str, Any]) -> str:
@@ -87,9 +75,7 @@ def _state(source: Mapping[str, Any]) -> str:
     return state_of(sorted(path for kind in ("script", "sound") for path in (game / kind).rglob("*") if path.is_file()))
 
 
-def _make(languages: Sequence[str], out: Path, source: Path | None, settings: dict[str, Any]) -> Report:
-    (out / STAMP).unlink(missing_ok=True)
-    sweep_torn(out)
+def _make(languages: Sequence[str], source: Path | None, out: Path, settings: Mapping[str, Any]) -> Report:
     console = Console(stderr=True)
     folder = locate(out, source, console)
     found = [{"folder": str(folder)}]

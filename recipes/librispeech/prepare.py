@@ -25,8 +25,8 @@ from asr.errors import AsrError
 from recipes import options
 from recipes.archives import Archive, Supply
 from recipes.clips import Dropped, Utterance
-from recipes.preparing import SPLITS
-from recipes.published import Corpus, Part, Place, one_line, run
+from recipes.preparing import SPLITS, errors_on_one_line
+from recipes.published import Corpus, Part, Place, run
 from recipes.texts import filled_lines
 
 # Utterances in each part; the last two are mini LibriSpeech, for quick trials.
@@ -57,7 +57,7 @@ def main(
     jobs: options.Jobs = options.CORES,
 ) -> None:
     """Fetch LibriSpeech from OpenSLR, or find it, and write lhotse cuts for train, dev and test."""
-    with one_line():
+    with errors_on_one_line():
         supply = Supply(out.resolve(), source and source.resolve(), mirror)
         splits = parse_parts(parts)
         corpus = Corpus([Path(__file__).parent], "en", partial(find, supply), read, splits, SIZES)

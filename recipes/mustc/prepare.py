@@ -27,7 +27,8 @@ if not __package__:  # run as a script: replace its own folder, first on the pat
 from asr.errors import AsrError, DataError
 from recipes import options
 from recipes.clips import Dropped, Utterance
-from recipes.published import Corpus, Part, Place, one_line, run
+from recipes.preparing import errors_on_one_line
+from recipes.published import Corpus, Part, Place, run
 from recipes.texts import read_lines
 
 SPLITS = {"train": ["train"], "dev": ["dev"], "test": ["tst-COMMON", "tst-HE"]}
@@ -46,7 +47,7 @@ def main(
     jobs: options.Jobs = options.CORES,
 ) -> None:
     """Write lhotse cuts for train, dev and test of a MuST-C that was downloaded from FBK by hand."""
-    with one_line():
+    with errors_on_one_line():
         out = out or Path(f"data/mustc-{SPOKEN}-{to}")
         locate = partial(find, pair_folder(source.resolve(), f"{SPOKEN}-{to}"), to)
         corpus = Corpus([Path(__file__).parent], SPOKEN, locate, partial(read, to), SPLITS)

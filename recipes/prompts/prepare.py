@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,19 +23,14 @@ if not __package__:  # run as a script: replace its own folder, first on the pat
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from asr.errors import DataError
-from asr.files import make_folder
 from recipes.clips import Clip, Dropped, as_cuts, assign, check_apart, drop_copies
 from recipes.listening import heard
 from recipes.preparing import (
-    STAMP,
     Report,
-    alone,
-    digest_of_code,
-    finished,
+    errors_on_one_line,
     manifest_path,
-    one_line,
+    once,
     parse_languages,
-    sweep_torn,
     write_cuts,
     write_stamp,
 )
@@ -64,7 +60,7 @@ def main(
     ] = None,
 ) -> None:
     """Fetch the Asterisk core sounds and write lhotse cuts for train, dev and test."""
-    with one_line():
+    with errors_on_one_line():
         report = prepare(parse_languages(languages, VOICES), out, source, mirror)
     expected = {voice.language: voice.clips for voice in VOICES.values()}
     show(report, out, incomplete(report, expected, f"release {VERSION}"))
@@ -77,24 +73,13 @@ def prepare(languages: Sequence[str], out: Path, source: Path | None, mirror: st
 
     Raises: AsrError for an unavailable or unreadable source, or if two splits share a prompt or audio.
     """
-    make_folder(out)
-    out = out.resolve()
-    settings = {
-        "recipe": digest_of_code(Path(__file__).parent),
-        "languages": list(languages),
-        "out": str(out),
-        "source": str(source.resolve()) if source else None,
-        "mirror": mirror,
-    }
-    with alone(out):
-        return finished(out, settings, _state) or _make(languages, out, source, mirror, settings)
+    given = {"languages": list(languages), "source": str(source.resolve()) if source else None, "mirror": mirror}
+    return once(out, [Path(__file__).parent], given, _state, partial(_make, languages, source, mirror))
 
 
 def _make(
-    languages: Sequence[str], out: Path, source: Path | None, mirror: str | None, settings: dict[str, Any]
+    languages: Sequence[str], source: Path | None, mirror: str | None, out: Path, settings: Mapping[str, Any]
 ) -> Report:
-    (out / STAMP).unlink(missing_ok=True)
-    sweep_torn(out / "unpacked")
     console = Console(stderr=True)
     found = [sources.locate(language, out, source, mirror, console) for language in languages]
     states = [sources.state(item) for item in found]  # before reading, so that later changes are noticed
