@@ -169,7 +169,7 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-def test_processes_that_a_launcher_starts_train_as_those_of_ours(config: Path, two: Path, tmp_path: Path) -> None:
+def test_processes_started_by_torchrun_train_like_ours(config: Path, two: Path, tmp_path: Path) -> None:
     out, script = tmp_path / "launched", CLUSTER / "torchrun.sh"
     folder = Path(sys.executable).parent
     given = {"HOST": "127.0.0.1", "PORT": free_port(), "GPUS": "2", "PATH": f"{folder}:{os.environ['PATH']}"}

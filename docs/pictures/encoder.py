@@ -223,7 +223,7 @@ def attended(form: Form, T: int) -> Tensor:
 
 
 def cost_rows(text: str, kind: str = "") -> list[list[float]]:
-    """Return audio seconds, then seconds and MB of both kinds, for each row of a table in docs/methods.md; nan: none."""
+    """Return audio seconds, then seconds and MB of both kinds, by row of a table in docs/methods.md; nan: none."""
     cells = r"\| ([\d.]+|-) \| ([\d,]+) \| ([\d.]+|-) \| ([\d,]+) \|"
     found = re.findall(rf"^\| (\d+) s{kind} {cells}", text, flags=re.MULTILINE)
     return [[float(cell.replace(",", "").replace("-", "nan")) for cell in row] for row in found]

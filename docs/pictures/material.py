@@ -34,8 +34,8 @@ LEVELS = 24  # colours of features: few, to keep the files small
 class Material:
     """The models and clips that are drawn.
 
-    models: folder with ROW/SEED/model, as `asr ablate` writes them.  pointer: folder of a model with a pointer.  conf: the
-    experiment that says which clips are read, and how.
+    models: folder with ROW/SEED/model, as `asr ablate` writes them.  pointer: folder of a model with a pointer.  conf:
+    the experiment that says which clips are read, and how.
     """
 
     models: Path
