@@ -19,9 +19,11 @@ import pytest
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from rich.console import Console
 from synthetic import cut, experiment, logged_steps, manifest
+from torch import Tensor
 
 import asr.training.states
 from asr.checkpoint import load_model_folder, load_state, save_state
+from asr.data.batch import Batch
 from asr.data.cuts import read_cuts
 from asr.errors import AudioError, CheckpointError, ConfigError
 from asr.training.folder import claim_folder
@@ -29,6 +31,7 @@ from asr.training.logs import read_metrics
 from asr.training.run import _cluster, train
 from asr.training.start import starting_point
 from asr.training.states import newest_sound_state, state_path, states_in
+from asr.training.task import SpeechTask
 
 VALIDATE_EVERY, SAVE_EVERY = 10, 6  # as in the synthetic experiment
 NAMES = ("lr-AdamW/pg1", "loss", "grad_norm")
@@ -184,6 +187,33 @@ def test_run_ends_when_patience_runs_out_and_resumes_with_more(config: Path, tmp
         train(experiment(config, f"out={out}", *still, f"trainer.patience={patience}"), console)
         told.append((len(logged_steps(out)), console.file.getvalue().count("validations without a new best")))
     assert told == [(6, 1), (6, 1), (8, 1)]
+
+
+def test_raised_limit_after_a_partial_step_begins_a_whole_step(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 5 batches of the first epoch end in a step of a single batch."""
+    limits = (
+        *SHORT,
+        "trainer.accumulate=2",
+        "data.batch_size=8",
+        "data.batch_duration_s=100",
+        "data.buckets=1",
+        "augment.join=0",
+    )
+    done: dict[int, list[tuple[int, int]]] = {}  # by step, own utterances and those of the whole step
+    step = SpeechTask.training_step
+
+    def noted(task: SpeechTask, batch: Batch, batch_idx: int) -> Tensor | None:
+        done.setdefault(task.global_step, []).append((len(batch.ids), batch.step_utterances))
+        return step(task, batch, batch_idx)
+
+    monkeypatch.setattr(SpeechTask, "training_step", noted)
+    for epochs in (1, 2):
+        train(
+            experiment(config, f"out={tmp_path / 'run'}", *limits, f"trainer.max_epochs={epochs}"), Console(quiet=True)
+        )
+    assert done == {step: [(8, 16), (8, 16)] for step in (0, 1, 3, 4)} | {2: [(8, 8)], 5: [(8, 8)]}
 
 
 def test_extended_cosine_run_follows_the_schedule_of_its_new_length(config: Path, tmp_path: Path) -> None:

@@ -57,11 +57,18 @@ class KeepStates(L.Callback):
         trainer.should_stop |= self.impatient
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let a finished run continue if its limits were raised: to Lightning, a run is one epoch that never ends."""
+        """Let a finished run continue if its limits were raised: to Lightning, a run is one epoch that never ends.
+
+        If its last step had fewer batches than the others, they count as a whole step, since the stream begins one.
+        """
         loop = checkpoint["loops"]["fit_loop"]
         for count in loop["epoch_progress"].values():
             count.update(processed=0, completed=0)
-        loop["epoch_loop.batch_progress"]["is_last_batch"] = False
+        batches = loop["epoch_loop.batch_progress"]
+        batches["is_last_batch"] = False
+        missing = -batches["current"]["ready"] % self.config.accumulate
+        for count in (batches["current"], batches["total"]):
+            count.update({stage: number + missing for stage, number in count.items()})
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
