@@ -46,6 +46,15 @@ def test_cut_audio_is_the_mean_of_its_channels(tmp_path: Path) -> None:
         load_audio(MultiCut("r", 0.0, 1.0, [0, 1], recording=recording), RATE)
 
 
+@pytest.mark.parametrize(("direction", "starts_at"), [("right", 0), ("left", RATE // 2), ("both", RATE // 4)])
+def test_padded_cut_is_loaded_with_its_padding(tmp_path: Path, direction: str, starts_at: int) -> None:
+    samples_N = white(RATE).astype(np.float32)
+    padded = clip(tmp_path / "a.wav", samples_N).pad(duration=1.5, direction=direction)
+    expected_N = np.zeros(RATE * 3 // 2, np.float32)
+    expected_N[starts_at : starts_at + RATE] = samples_N
+    np.testing.assert_array_equal(load_audio(padded, RATE), expected_N)
+
+
 # ---- manifests ------------------------------------------------------------------------------------------------
 
 

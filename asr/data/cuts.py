@@ -13,6 +13,7 @@ import torch
 from lhotse import CutSet, Recording
 from lhotse.audio import AudioSource
 from lhotse.cut import Cut, MixedCut, MonoCut
+from lhotse.cut.data import DataCut
 from lhotse.supervision import SupervisionSegment
 from torch import Tensor
 
@@ -195,13 +196,13 @@ def _files(cut: Cut) -> Iterator[str]:
 
 
 def load_audio(cut: Cut, sample_rate_hz: int) -> Tensor:
-    """Decode a cut, with its speed perturbation and joined clips, to mono float32 (N,) at `sample_rate_hz`.
+    """Decode a cut, with its speed perturbation, joined clips and padding, to mono float32 (N,) at `sample_rate_hz`.
 
     The cut's channels, usually a single one, are averaged.
     """
+    if isinstance(cut, DataCut):
+        return _load_mono(cut, sample_rate_hz)
     clips = pieces(cut)
-    if len(clips) == 1:
-        return _load_mono(clips[0][1], sample_rate_hz)
     if 4 * cut.duration * sample_rate_hz > MAX_BYTES:
         raise DataError(f"{printable(cut.id)}: {cut.duration:.0f} s are too many for joined clips")
     audio_N = torch.zeros(round(cut.duration * sample_rate_hz))
