@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from pathlib import Path
 
 import pytest
 from audit import audited, expect_refused
 
-from asr.config import ExperimentConfig, LanguageExperimentConfig, read_config, to_yaml
+from asr.config import ExperimentConfig, LanguageExperimentConfig, parse_yaml, read_config, to_yaml
 from asr.errors import ConfigError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -118,6 +119,20 @@ def test_missing_and_non_utf8_files_are_errors(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"out: \xe9\n")
     with pytest.raises(ConfigError, match="UTF-8"):
         read_config(ExperimentConfig, tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize("value", ["no", "on", "y", "2024-05-01", "12:30", "2024_01", "1.5.0", "0x10", "<<", "="])
+def test_texts_that_are_other_values_in_yaml_1_1_stay_texts(good: Path, value: str) -> None:
+    found = read_config(ExperimentConfig, good, [f"out={value}", f"data.languages=[{value}]"])
+    assert (str(found.out), found.data.languages) == (value, (value,))
+
+
+def test_numbers_and_truth_values_are_read_in_every_usual_form(good: Path) -> None:
+    forms = {"0": 0, "+7": 7, "-7": -7, "1.": 1.0, "-.5": -0.5, "1.5e3": 1500.0, "2E-1": 0.2, "~": None, "": None}
+    assert {text: parse_yaml(text, "a test") for text in forms} == forms
+    assert parse_yaml("[true, False, .inf, null]", "a test") == [True, False, math.inf, None]
+    found = read_config(ExperimentConfig, good, ["seed=010", "data.stream=yes", "trainer.step_log=off"])
+    assert (found.seed, found.data.stream, found.trainer.step_log) == (10, True, False)
 
 
 def test_1e_3_is_parsed_as_a_number(good: Path) -> None:

@@ -18,7 +18,11 @@ from .training import ExperimentConfig
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number and a key given twice is an error."""
+    """Safe YAML with the plain values of YAML 1.2, in which a key given twice is an error.
+
+    By YAML 1.1, PyYAML's own, 1e-3 would be a text, `no` (Norwegian) would be false, 010 would be 8, and 12:30 and
+    2024-05-01 (names of folders) would be numbers and dates.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -29,11 +33,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$|^[-+]?\.[\d_]+(?:[eE][-+]?\d+)?$"),
-    list("-+0123456789."),
-)
+_Loader.yaml_implicit_resolvers = {}
+for _kind, _pattern in {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(?:0|[1-9]\d*)",
+    "float": r"[-+]?(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+}.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"^(?:{_pattern})$"), None)
 
 C = TypeVar("C", bound=Config)
 _MAX_YAML_BYTES = 1_000_000
