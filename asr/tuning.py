@@ -13,11 +13,12 @@ from functools import partial
 from typing import Any
 
 from lhotse.cut import Cut
+from torch import Tensor
 
 from asr.config import DecodeConfig
 from asr.data.batch import pad_audio
-from asr.data.cuts import Dropped, language_of
-from asr.errors import ConfigError, DataError, printable
+from asr.data.cuts import Dropped, ends_early, language_of
+from asr.errors import AsrError, ConfigError, DataError, printable
 from asr.evaluate import scorable
 from asr.files import Place
 from asr.progress import OnDone
@@ -49,7 +50,10 @@ class Tried:
 
 @dataclass(frozen=True)
 class Tuning:
-    """All settings with their scores, in the order of the grid.  left_out: cuts that cannot be scored (`scorable`)."""
+    """All settings with their scores, in the order of the grid.
+
+    left_out: cuts that cannot be scored (`scorable`), or whose audio cannot be read or ends too early.
+    """
 
     tried: tuple[Tried, ...]
     left_out: tuple[Dropped, ...] = ()
@@ -84,7 +88,7 @@ def tune(
 
     The other arguments are those of `asr.evaluate.evaluate`.
     Raises ConfigError for a setting that does not fit the model or the options, DataError for a manifest that cannot
-    be used or that has a cut longer than a window.
+    be used, that has a cut longer than a window, or of which no audio can be read.
     """
     task = chosen(task, recognizer.tokenizer.tasks)
     if (count := math.prod(map(len, grid.values()))) > MOST_SETTINGS:
@@ -97,25 +101,32 @@ def tune(
     scored = scorable(manifest, task, language, options)
     references, cuts = list(scored.references.values()), list(scored.cuts.values())
     _fit_a_window(manifest, cuts, recognizer.window_s)
-    texts = [[""] * len(cuts) for _ in settings]
+    heard: dict[int, Sequence[str]] = {}  # by cut, its text with each setting
+    failed: list[Dropped] = []
     workers, done_s = Workers(recognizer.device), 0.0
     budget = Budget(max(decoder.footprint for decoder in decoders), recognizer.device, batch_s, workers.count)
     with workers:
         decode = partial(_decode, recognizer, decoders, cuts, task)
 
-        def fitting(batch: Sequence[int]) -> list[Sequence[str]]:
+        def fitting(batch: Sequence[int]) -> list[Sequence[str] | Dropped]:
             return budget.fitting(batch, lambda i: cuts[i].duration, decode)
 
         for batch, found in workers.map(fitting, budget.batches([cut.duration for cut in cuts])):
             for i, of_cut in zip(batch, found, strict=True):
-                for of_setting, text in zip(texts, of_cut, strict=True):
-                    of_setting[i] = text
+                if isinstance(of_cut, Dropped):
+                    failed.append(of_cut)
+                else:
+                    heard[i] = of_cut
             done_s += sum(cuts[i].duration for i in batch)
             if on_done is not None:
                 on_done(done_s, sum(cut.duration for cut in cuts))
-    recognised = [[Recognised(ref, text, task=task) for ref, text in zip(references, t, strict=True)] for t in texts]
-    tried = [Tried(s, score_sources(*sources(r), options)) for s, r in zip(settings, recognised, strict=True)]
-    return Tuning(tuple(tried), scored.left_out)
+    if not heard:
+        raise DataError(f"{manifest}: no cut can be read; {printable(failed[0].id)}: {failed[0].reason}")
+    tried = []
+    for s, setting in enumerate(settings):
+        recognised = [Recognised(references[i], texts[s], task=task) for i, texts in sorted(heard.items())]
+        tried.append(Tried(setting, score_sources(*sources(recognised), options)))
+    return Tuning(tuple(tried), (*scored.left_out, *failed))
 
 
 def _fit_a_window(manifest: Place, cuts: Sequence[Cut], window_s: float) -> None:
@@ -142,13 +153,28 @@ def _options(options: DecodeConfig, setting: Mapping[str, float]) -> DecodeConfi
 
 def _decode(
     recognizer: Recognizer, decoders: Sequence[BatchDecoder], cuts: Sequence[Cut], task: str, batch: Sequence[int]
-) -> list[Sequence[str]]:
-    """Return the texts of each cut of a batch, one from each decoder."""
-    audio_BN, len_B = pad_audio([waveform(cuts[i], recognizer.rate) for i in batch])
+) -> list[Sequence[str] | Dropped]:
+    """Return the texts of each cut of a batch, one from each decoder, or why the cut cannot be decoded."""
+    loaded = [_loaded(cuts[i], recognizer.rate) for i in batch]
+    heard = {i: audio_N for i, audio_N in zip(batch, loaded, strict=True) if isinstance(audio_N, Tensor)}
+    if not heard:
+        return [each for each in loaded if isinstance(each, Dropped)]
+    audio_BN, len_B = pad_audio(list(heard.values()))
     audio_BN, len_B = audio_BN.to(recognizer.device), len_B.to(recognizer.device)
     known = recognizer.tokenizer.languages
-    languages = [language_of(cuts[i]) if known else None for i in batch]
+    languages = [language_of(cuts[i]) if known else None for i in heard]
     memory, guards = recognizer.decoder.encode(audio_BN, len_B), recognizer.options.guards.enabled
     found = [decoder(audio_BN, len_B, languages, task=task, guards=guards, memory=memory) for decoder in decoders]
     texts = [[decoder.text(f.hypotheses[0]) for f in each] for decoder, each in zip(decoders, found, strict=True)]
-    return list(zip(*texts, strict=True))
+    of_cut = zip(*texts, strict=True)
+    return [each if isinstance(each, Dropped) else next(of_cut) for each in loaded]
+
+
+def _loaded(cut: Cut, rate: int) -> Tensor | Dropped:
+    """Return the samples of a cut, (N,), or why it is not scored: the checks of `evaluate`."""
+    try:
+        audio_N = waveform(cut, rate)
+    except AsrError as e:
+        return Dropped(cut.id, str(e).removeprefix(f"cut {printable(cut.id)}: "))
+    problem = ends_early(cut, len(audio_N) / rate)
+    return audio_N if problem is None else Dropped(cut.id, problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 from command import asr
 from models import noises, small_model
-from synthetic import clip, manifest
+from synthetic import clip, cut, manifest
 from torch import Tensor
 
 from asr.checkpoint import save_model_folder
@@ -20,7 +21,7 @@ from asr.cli.searching import Searching
 from asr.config import DecodeConfig, validate
 from asr.data.batch import pad_audio
 from asr.data.cuts import read_cuts
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DataError
 from asr.evaluate import evaluate, noisy
 from asr.lm.train import train_ngrams
 from asr.model.masks import Memory
@@ -160,6 +161,20 @@ def test_tune_and_evaluate_agree_on_a_silent_cut(folder: Path, tmp_path: Path) -
     assert evaluate(recognizer, dev, tmp_path, noise=noisy(noise, 10.0, 8000)).report.utterances == 5
     with pytest.raises(ConfigError, match=r"^noise: 'noise_snr_db\.0': Input should be a finite number, got inf"):
         noisy(noise, math.inf, 8000)
+
+
+def test_tune_and_evaluate_leave_out_the_same_cuts(folder: Path, tmp_path: Path) -> None:
+    good = read_cuts(folder / "dev.jsonl")
+    short = cut("short", 1.2, "well", path=folder / "a.wav")  # the file is shorter
+    lost, part = (cut(id, 0.6, "well", path=tmp_path / "lost.wav") for id in ("lost", "part"))
+    bad = [lost, replace(part, duration=0.4), short]
+    dev, recognizer = manifest(tmp_path / "dev.jsonl", [*good, *bad]), Recognizer(small_model())
+    expected = evaluate(recognizer, dev, tmp_path)
+    found = tune(recognizer, dev, {"beam_size": [1.0]}, batch_s=1.0)
+    assert found.tried[0].report.values == expected.report.values
+    assert sorted(found.left_out) == sorted(expected.failed)
+    with pytest.raises(DataError, match=r"none\.jsonl: no cut can be read; lost: .*lost\.wav: no such file"):
+        tune(recognizer, manifest(tmp_path / "none.jsonl", [lost]), {"beam_size": [1.0]})
 
 
 def test_tune_prints_every_setting_the_best_and_a_note_on_the_data(folder: Path) -> None:

@@ -174,6 +174,13 @@ def overrun(cut: Cut) -> str | None:
     return None
 
 
+def ends_early(cut: Cut, duration_s: float) -> str | None:
+    """Return the problem of a cut whose audio, of `duration_s`, is shorter than its manifest says; None for others."""
+    if duration_s < cut.duration - SLACK_S:
+        return f"its audio ends after {duration_s:.2f} of {cut.duration:.2f} s"
+    return None
+
+
 def check_audio(path: Place, cuts: Iterable[Cut]) -> None:
     """Raise DataError, which names the first few cuts, if local audio files are missing."""
     exists, lost = cache(os.path.exists), dict[str, str]()
