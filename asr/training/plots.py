@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from asr.model.attention import explicit
 from asr.pictures import draw_features, save
 from asr.training.logs import read_metrics
 from asr.training.task import SpeechTask
+
+_LONGEST_STEM = 200  # bytes, of the 255 that file systems allow
 
 
 class PlotAttention(L.Callback):
@@ -32,9 +35,14 @@ class PlotAttention(L.Callback):
         cuts = sorted(data.dev_cuts, key=lambda cut: (abs(cut.duration - 3.0), cut.id))[: self.utterances]
         for cut in cuts:
             batch = data.dev_batch([cut])
-            name = re.sub(r"[^\w.-]", "-", cut.id)
-            path = self.folder / f"{name}-step-{trainer.global_step:07d}.png"
+            path = self.folder / f"{_stem(cut.id)}-step-{trainer.global_step:07d}.png"
             draw_attention(path, pl_module, batch, f"{cut.id} after {trainer.global_step} steps")
+
+
+def _stem(id: str) -> str:
+    """Turn an id into part of a file name; if it has to be changed or shortened, a hash keeps it unique."""
+    name = re.sub(r"[^\w.-]", "-", id).encode()[:_LONGEST_STEM].decode(errors="ignore")
+    return name if name == id else f"{name}-{hashlib.sha256(id.encode()).hexdigest()[:8]}"
 
 
 @torch.inference_mode()
