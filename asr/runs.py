@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from asr.config import EXPERIMENT, read_yaml
+from asr.config import EXPERIMENT, flat, read_yaml
 from asr.errors import ConfigError, DataError
 from asr.progress import OnDone
 from asr.scoring import Columns, Comparison, ScoreOptions, compare
@@ -64,7 +64,7 @@ class RunComparison:
 
 
 def compare_runs(
-    runs: Sequence[Path | Run],
+    runs: Sequence[Run],
     options: ScoreOptions,
     *,
     normalizer: str | None = None,
@@ -73,10 +73,9 @@ def compare_runs(
 ) -> RunComparison:
     """Compare what runs recognised, scored by the references that they wrote down or by a file of references.
 
-    runs: as found by find_run, or for each its hyp.jsonl or the folder of a training, an evaluation or a transcribed
-    corpus.  normalizer: default: the one that all runs were scored with.
-    Raises DataError if a run has no texts or the runs do not have the same references, ConfigError if they were scored
-    with different normalisers and none is given.
+    runs: as found by find_run.  normalizer: default: the one that all runs were scored with.
+    Raises DataError if the runs do not have the same references, ConfigError if they were scored with different
+    normalisers and none is given.
     """
     if len(runs) < 2:
         raise ConfigError("give at least two runs to compare")
@@ -84,16 +83,15 @@ def compare_runs(
         raise ConfigError(
             "tcwer needs the times of the reference words, which runs lack: give a reference (--reference)"
         )
-    found = [run if isinstance(run, Run) else find_run(run) for run in runs]
-    if len({run.hypotheses.resolve() for run in found}) < len(found):
+    if len({run.hypotheses.resolve() for run in runs}) < len(runs):
         raise ConfigError("the same run is given twice; it does not differ from itself")
     columns = (options.columns[0] if reference else _REFERENCES), _TEXTS
-    options = replace(options, normalizer=normalizer or _common_normalizer(found), columns=columns)
+    options = replace(options, normalizer=normalizer or _common_normalizer(runs), columns=columns)
     if reference is None:
-        _check_references(found, options)
-    scores = compare(reference or found[0].hypotheses, [run.hypotheses for run in found], options, on_done)
-    named = tuple(replace(report, name=run.name) for report, run in zip(scores.reports, found, strict=True))
-    return RunComparison(found, Comparison(named), _differences(found))
+        _check_references(runs, options)
+    scores = compare(reference or runs[0].hypotheses, [run.hypotheses for run in runs], options, on_done)
+    named = tuple(replace(report, name=run.name) for report, run in zip(scores.reports, runs, strict=True))
+    return RunComparison(runs, Comparison(named), _differences(runs))
 
 
 def task_of(runs: Sequence[Run]) -> str:
@@ -102,7 +100,10 @@ def task_of(runs: Sequence[Run]) -> str:
 
 
 def find_run(path: Path) -> Run:
-    """Return the run that wrote a hyp.jsonl, or that is in a folder.  Raises DataError if there is none."""
+    """Return the run that wrote a hyp.jsonl, or that is in a folder: a training, an evaluation or a transcribed corpus.
+
+    Raises DataError if there is none.
+    """
     hypotheses = hypotheses_in(path) if path.is_dir() else path
     if not hypotheses.is_file():
         raise DataError(f"{path}: no such file or folder; {WRITES_ONE}")
@@ -111,7 +112,7 @@ def find_run(path: Path) -> Run:
     told = evaluation["settings"] if isinstance(evaluation.get("settings"), dict) else {}
     experiment = _experiment(folder, told.get("model"))
     job = next((_first_line(part) for part in sorted((folder / "parts").glob("*.part"))), {})
-    settings = {**_flat(experiment), **_flat(told, "evaluate."), **_flat(job, "transcribe.")}
+    settings = {**flat(experiment), **flat(told, "evaluate."), **flat(job, "transcribe.")}
     scored = evaluation.get("normalizer") or experiment.get("score_normalizer") or experiment.get("normalizer")
     return Run(str(path), hypotheses, settings, scored, str(job.get("task") or _noted_task(hypotheses)))
 
@@ -142,14 +143,6 @@ def _first_line(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested values into dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return found
 
 
 def _differences(runs: Sequence[Run]) -> dict[str, Sequence[Any]]:

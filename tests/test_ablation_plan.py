@@ -68,7 +68,7 @@ def test_reported_base_command_reproduces_the_base_config(tmp_path: Path, base: 
         ({"rows": {"x": {"set": {"model.encoder.nrm": "post"}}}}, r"row 'x': unknown key 'model.encoder.nrm'; did"),
         ({"rows": {"x": {"set": {"model.encoder.dim": 15}}}}, r"row 'x': 'model.encoder': dim=15 must be even"),
         ({"rows": {"x": {"set": {"seed": 3}}}}, "row 'x': seed is decided by the ablation"),
-        ({"rows": {"x": {"set": {"out.y": 3}}}}, "row 'x'': out is a value, not a section"),
+        ({"rows": {"x": {"set": {"out.y": 3}}}}, "row 'x': out is a value, not a section"),
         ({"rows": {"x": {"decode": {"beam": 3}}}}, "row 'x': unknown key 'beam'; did you mean 'beam_size'"),
         ({"rows": {"x": {"decode": {"beam_size": 3}, "set": {"seed": 1}}}}, "put decode.. keys into set"),
         ({"rows": {"x": {"from": "y"}}}, "row 'x': from: there is no other row 'y'"),

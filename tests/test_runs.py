@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from asr.checkpoint import save_model_folder
 from asr.errors import ConfigError, DataError
 from asr.evaluate import evaluate
 from asr.recognizer import Recognizer
-from asr.runs import compare_runs, find_run
+from asr.runs import RunComparison, compare_runs, find_run
 from asr.scoring import ScoreOptions, compare
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")
@@ -32,6 +33,10 @@ def run(folder: Path, heard: dict[str, str], said: dict[str, str] | None = None,
     return folder
 
 
+def compared(paths: Sequence[Path], options: ScoreOptions, **given: Any) -> RunComparison:
+    return compare_runs([find_run(path) for path in paths], options, **given)
+
+
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Path, Path]:
     first = run(tmp_path / "a", {**SAID, "u1": "a cat sat"}, optimizer={"lr": 0.1, "warmup_steps": 5})
@@ -40,7 +45,7 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_comparison_of_runs_equals_that_of_their_files(two: tuple[Path, Path]) -> None:
-    found = compare_runs(two, ScoreOptions())
+    found = compared(two, ScoreOptions())
     reference = two[0].parent / "ref"
     reference.write_text("".join(f"{id} {text}\n" for id, text in SAID.items()))
     files = compare(reference, [path / "hyp.jsonl" for path in two], ScoreOptions(normalizer="basic"))
@@ -91,25 +96,25 @@ def test_differing_references_are_reported_in_one_line(
 ) -> None:
     other = run(tmp_path / "c", said, said)
     with pytest.raises(DataError, match=says) as caught:
-        compare_runs([two[0], other], ScoreOptions())
+        compared([two[0], other], ScoreOptions())
     assert "\n" not in str(caught.value)
 
 
 def test_references_are_compared_after_normalisation(two: tuple[Path, Path], tmp_path: Path) -> None:
     """Training writes its targets, evaluation the texts of the manifest."""
     loud = run(tmp_path / "c", SAID, {id: text.upper() + "!" for id, text in SAID.items()})
-    assert compare_runs([two[0], loud], ScoreOptions()).scores.reports[1].rates["wer"].errors == 0
+    assert compared([two[0], loud], ScoreOptions()).scores.reports[1].rates["wer"].errors == 0
     with pytest.raises(DataError, match=r"3 ids \(u1, u2, u3\) with another reference"):
-        compare_runs([two[0], loud], ScoreOptions(), normalizer="none")
+        compared([two[0], loud], ScoreOptions(), normalizer="none")
 
 
 def test_invalid_comparisons_are_reported(two: tuple[Path, Path], tmp_path: Path) -> None:
     other = run(tmp_path / "c", SAID, score_normalizer="english")
     with pytest.raises(ConfigError, match=r"different normalisers \(.*a: basic, .*c: english\); choose one"):
-        compare_runs([two[0], other], ScoreOptions())
+        compared([two[0], other], ScoreOptions())
     assert asr("compare", two[0], other, "--normalizer", "none").status == 0
     with pytest.raises(ConfigError, match="tcwer needs the times of the reference words"):
-        compare_runs(two, ScoreOptions(metrics=["tcwer"]))
+        compared(two, ScoreOptions(metrics=["tcwer"]))
     torn = run(tmp_path / "torn", SAID)
     (torn / "experiment.yaml").write_bytes(b"\xff")
     for paths, says in (
@@ -157,10 +162,10 @@ def test_hypotheses_without_references_need_a_reference_file(two: tuple[Path, Pa
     (folder / "hyp.jsonl").write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in SAID.items()))
     (folder / "parts" / "000000000-000000003.00000000.part").write_text('{"dtype": "int8"}\n0\tdone\t{}\n')
     with pytest.raises(DataError, match=r"corpus/hyp.jsonl holds no reference texts; give some"):
-        compare_runs([two[0], folder], ScoreOptions())
+        compared([two[0], folder], ScoreOptions())
     reference = tmp_path / "ref.txt"
     reference.write_text("".join(f"{id} {text}\n" for id, text in SAID.items()))
-    found = compare_runs([two[0], folder], ScoreOptions(), reference=reference)
+    found = compared([two[0], folder], ScoreOptions(), reference=reference)
     assert found.scores.reports[1].values["wer"] == 0
     assert found.differences["transcribe.dtype"] == [None, "int8"]
 
@@ -176,7 +181,7 @@ def test_evaluations_record_their_decode_settings(tmp_path: Path) -> None:
     for beam in (1, 2):
         words = ["--beam-size", beam, "--out", tmp_path / f"beam{beam}"]
         assert asr("evaluate", cuts, "--model", tmp_path / "run" / "model", *words).status == 0
-    found = compare_runs([tmp_path / "beam1", tmp_path / "beam2"], ScoreOptions())
+    found = compared([tmp_path / "beam1", tmp_path / "beam2"], ScoreOptions())
     assert found.differences == {"evaluate.decode.beam_size": [1, 2]}
     assert found.runs[0].settings["seed"] == 7
     assert found.runs[0].normalizer == "basic"

@@ -18,6 +18,7 @@ from asr.config import (
     DecodeConfig,
     ExperimentConfig,
     Measure,
+    flat,
     read_tree,
     set_key,
     validate,
@@ -84,7 +85,7 @@ class Plan:
         config, own = self.config, self.config.rows[row]
         limits: Tree = {"train_s": config.train_s(corpus), "max_steps": config.budget.max_steps}
         found: Tree = {**limits, "validations": config.budget.validations}
-        tree = _flat(self._tree(corpus, row if own.trains else config.start_of(row)))
+        tree = flat(self._tree(corpus, row if own.trains else config.start_of(row)))
         found |= {key: value for key, value in tree.items() if key not in _RUNNERS or key == "init"}
         if config.start_of(row) != row:
             found["from"] = config.start_of(row)
@@ -160,11 +161,3 @@ class Plan:
         for row in rows:
             if row not in self.config.rows:
                 raise ConfigError(f"{self.source}: there is no row '{row}'; there are {', '.join(self.config.rows)}")
-
-
-def _flat(tree: Tree, prefix: str = "") -> Tree:
-    """Flatten nested values into dotted keys."""
-    found: Tree = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return found

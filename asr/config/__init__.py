@@ -29,7 +29,7 @@ from .language import (
 )
 from .model import ModelConfig, ModelFolderConfig, TokenizerConfig
 from .optimizer import OptimizerConfig, PlateauConfig
-from .reading import parse_yaml, read_config, read_tree, read_yaml, set_key, to_yaml, validate
+from .reading import flat, parse_yaml, read_config, read_tree, read_yaml, set_key, to_yaml, validate
 from .training import EXPERIMENT, ExperimentConfig, Measure, TrainerConfig
 
 __all__ = [
@@ -81,6 +81,7 @@ __all__ = [
     "WhisperFeaturesConfig",
     "WindowConfig",
     "check_fits",
+    "flat",
     "parse_yaml",
     "read_config",
     "read_tree",
