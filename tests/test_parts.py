@@ -196,6 +196,12 @@ def brought(path: Path, folder: Path, *overrides: str) -> ExperimentConfig:
     return experiment(own, f"init={folder}", "loss.ctc_weight=0.3", "data.max_duration_s=5", *overrides)
 
 
+def test_frequency_mask_as_wide_as_the_spectrum_of_init_is_refused(path: Path, tmp_path: Path) -> None:
+    starting_point(brought(path, tmp_path, "augment.freq_mask_bins=19"))
+    with pytest.raises(ConfigError, match=r"augment\.freq_mask_bins=20 could mask all 20 mel bins of the features"):
+        starting_point(brought(path, tmp_path, "augment.freq_mask_bins=20"))
+
+
 def same_weights(a: ModelFolder, b: ModelFolder, but: str = "") -> bool:
     ours, theirs = a.model.state_dict(), b.model.state_dict()
     theirs.pop(but, None)

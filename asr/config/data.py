@@ -175,7 +175,9 @@ class AugmentConfig(Config):
         0, ge=0, description="SpecAugment: number of masked bands of mel bins in each utterance; 0: off, 2 is usual"
     )
     freq_mask_bins: int = Field(
-        27, ge=1, description="widest frequency mask, in mel bins of features.n_mels; widths are drawn from 0 to this"
+        27,
+        ge=1,
+        description="widest frequency mask, in mel bins, fewer than features.n_mels; widths are drawn from 0 to this",
     )
     token_noise: float = Field(
         0.0,

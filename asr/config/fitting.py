@@ -5,16 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .decoder import NEED_CTC
+from .features import FeaturesConfig
 from .model import ModelConfig
 
 if TYPE_CHECKING:
     from .training import ExperimentConfig
 
 
-def check_fits(config: ExperimentConfig, model: ModelConfig) -> None:
-    """Raise ValueError if the training needs a part that the model lacks, or its processes cannot share the model."""
+def check_fits(config: ExperimentConfig, features: FeaturesConfig, model: ModelConfig) -> None:
+    """Raise ValueError if the training needs a part that the model lacks, or its processes cannot share the model, or
+    its frequency masks could cover the whole spectrum.
+    """
     _check_processes(config, model)
     _check_losses(config, model)
+    if config.augment.freq_masks and config.augment.freq_mask_bins >= features.n_mels:
+        raise ValueError(
+            f"augment.freq_mask_bins={config.augment.freq_mask_bins} could mask all {features.n_mels} mel bins of the "
+            "features: take fewer"
+        )
     if config.data.translates and model.decoder.kind in NEED_CTC:
         raise ValueError(
             "data.tasks: a translation does not follow the order of the speech, on which "

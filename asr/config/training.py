@@ -188,7 +188,7 @@ class ExperimentConfig(Config):
             raise ValueError("adapt.pointer is for a whole model that init brings: set model.decoder.pointer")
         check_window(self.features, self.model)
         if self.init is None:
-            check_fits(self, self.model)
+            check_fits(self, self.features, self.model)
         pointers = {"model.decoder": getattr(self.model.decoder, "pointer", None), "adapt": self.adapt.pointer}
         for where, pointer in pointers.items():
             if pointer is not None and self.data.phrases is None:

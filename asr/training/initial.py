@@ -84,7 +84,7 @@ def _fitting(config: ExperimentConfig, settled: ModelFolderConfig) -> ModelFolde
     """Return the settings unchanged.  Raises ConfigError if the run cannot train such a model."""
     assert config.init is not None
     try:
-        check_fits(config, settled.model)
+        check_fits(config, settled.features, settled.model)
     except ValueError as e:
         raise ConfigError(f"{config.init.from_}: {e}") from None
     return settled
