@@ -21,6 +21,7 @@ from asr.text import NORMALIZERS, open_normalizer
 
 _REFERENCES, _TEXTS = Columns(text="reference"), Columns(text="text")
 _NO_MATTER = {"out"}  # differs between any two runs
+_PARTS = "parts"  # folder of a transcribed corpus's parts, in that of its texts
 _WIDEST = 40
 
 
@@ -111,7 +112,7 @@ def find_run(path: Path) -> Run:
     evaluation = _first_line(folder / EVALUATION)
     told = evaluation["settings"] if isinstance(evaluation.get("settings"), dict) else {}
     experiment = _experiment(folder, told.get("model"))
-    job = next((_first_line(part) for part in sorted((folder / "parts").glob("*.part"))), {})
+    job = next((_first_line(part) for part in sorted((folder / _PARTS).glob("*.part"))), {})
     settings = {**flat(experiment), **flat(told, "evaluate."), **flat(job, "transcribe.")}
     scored = evaluation.get("normalizer") or experiment.get("score_normalizer") or experiment.get("normalizer")
     return Run(str(path), hypotheses, settings, scored, str(job.get("task") or _noted_task(hypotheses)))
@@ -128,9 +129,15 @@ def _shared(tasks: Set[str]) -> str:
 
 
 def _experiment(folder: Path, model: Any) -> dict[str, Any]:
-    """Return the configuration of the model's training from its folder or the parent; empty if there is none."""
+    """Return the configuration of the model's training, from its folder or the parent; empty if there is none.
+
+    model: folder or name of the model that a run used, if it tells.
+    """
     near = Path(model) if isinstance(model, str) else folder
-    path = next((place / EXPERIMENT for place in (near, near.parent) if (place / EXPERIMENT).is_file()), None)
+    if not near.is_dir():  # a name, which is not a path in the current folder
+        return {}
+    places = [near] if (near / _PARTS).is_dir() else [near, near.parent]  # a transcription does not tell its model
+    path = next((place / EXPERIMENT for place in places if (place / EXPERIMENT).is_file()), None)
     found = read_yaml(path) if path else {}
     return found if isinstance(found, dict) else {}
 

@@ -187,3 +187,22 @@ def test_evaluations_record_their_decode_settings(tmp_path: Path) -> None:
     assert found.runs[0].normalizer == "basic"
     evaluate(Recognizer(small_model()), cuts, tmp_path / "run" / "model")
     assert find_run(tmp_path / "run").settings["seed"] == 7  # the default output folder, inside the run
+
+
+def test_settings_are_only_those_of_the_models_own_run(
+    two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model_folder(two[0] / "model", small_model())
+    cuts = manifest(tmp_path / "cuts.jsonl", [clip(tmp_path / "0.wav", 0.2 * noises(0.4)[0].numpy(), "hello")])
+    monkeypatch.chdir(two[0])
+    assert asr("evaluate", cuts, "--model", "model", "--out", tmp_path / "own").status == 0
+    named = run(tmp_path / "named", SAID)
+    (named / "evaluation.jsonl").write_text(json.dumps({"settings": {"model": "whisper-tiny.en"}}))
+    assert find_run(named).settings == {"evaluate.model": "whisper-tiny.en"}  # nothing of the current folder's run
+    monkeypatch.chdir(tmp_path)
+    assert find_run(tmp_path / "own").settings["optimizer.lr"] == 0.1
+    texts = run(two[0] / "texts", SAID)
+    (texts / "experiment.yaml").unlink()
+    (texts / "parts").mkdir()
+    assert find_run(texts).settings == {}
+    assert find_run(texts).normalizer is None

@@ -156,7 +156,7 @@ def evaluate(
             task=task,
             prompt=prompt,
             options=measuring.options(task=chosen(task, recognizer.tokenizer.tasks), worst=worst),
-            settings={"model": str(model), "dtype": dtype, **mixed},
+            settings={"model": str(model.resolve() if model.is_dir() else model), "dtype": dtype, **mixed},
             noise=noisy(noise, snr_db, recognizer.rate) if noise else None,
             batch_s=batch_seconds,
             on_done=on_done,
