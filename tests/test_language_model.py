@@ -117,6 +117,17 @@ def test_resumed_run_equals_an_uninterrupted_one(folder: Path) -> None:
         train_language_model(experiment(folder, "whole").model_copy(update={"seed": 1}), told.append)
 
 
+def test_diverging_lm_training_ends_with_one_line_and_no_model(folder: Path) -> None:
+    """Its loss is above 709 nats a token, beyond which the perplexity is no finite float."""
+    told: list[str] = []
+    config = experiment(folder, "diverging", validate_every_steps=14)
+    fast = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"lr": 50.0})})
+    with pytest.raises(AsrError, match=r"^no validation had a finite perplexity: lower optimizer\.lr, "):
+        train_language_model(fast, told.append)
+    assert told[-1] == "step 14: dev perplexity inf a token, best inf"
+    assert not (folder / "diverging" / "model").exists()
+
+
 @torch.no_grad()
 def test_lm_takes_part_in_the_search_unless_its_weight_is_0(folder: Path) -> None:
     tokenizer = small_model().tokenizer

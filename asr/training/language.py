@@ -43,6 +43,7 @@ def train_language_model(config: LanguageExperimentConfig, say: Say, on_done: On
     """Train a language model, or resume its training; return the folder of the model with the best dev perplexity.
 
     say: gets a line for each validation.  on_done: gets the number of steps done and the total.
+    Raises AsrError if the training diverges.
     """
     claim_folder(config)
     torch.manual_seed(derived_random(config.seed, "weights").getrandbits(63))
@@ -57,6 +58,8 @@ def train_language_model(config: LanguageExperimentConfig, say: Say, on_done: On
         on_done(run.step, config.trainer.max_steps)
         if run.step % config.trainer.validate_every_steps == 0 or run.step == config.trainer.max_steps:
             say(run.validate(dev))
+    if not math.isfinite(run.best):
+        raise AsrError("no validation had a finite perplexity: lower optimizer.lr, and give another out=FOLDER")
     return config.out / "model"
 
 
@@ -112,6 +115,14 @@ def summed_loss(model: LanguageModel, batch: Sequence[Text]) -> tuple[Tensor, in
     return losses.cross_entropy(logits_BLV, tokens_BL[:, 1:], len_B).sum(), int(len_B.sum())
 
 
+def _perplexity(loss: float, tokens: int) -> float:
+    """Return the perplexity of a summed loss in nats; it is infinite beyond the largest float."""
+    try:
+        return math.exp(loss / max(1, tokens))
+    except OverflowError:
+        return math.inf
+
+
 class _Run:
     """The state of a training; `place` counts the batches of the epoch that are done."""
 
@@ -160,8 +171,8 @@ class _Run:
         """Measure the dev perplexity, save the state, and the model if it is the best so far; return a line to show."""
         self.model.eval()
         found = [summed_loss(self.model, b) for b in batches(dev, range(len(dev)), self.config.data.batch_tokens)]
-        perplexity = math.exp(sum(float(loss) for loss, _ in found) / sum(tokens for _, tokens in found))
-        self.curve.append([self.step, math.exp(self.train_loss / max(1, self.train_tokens)), perplexity])
+        perplexity = _perplexity(sum(float(loss) for loss, _ in found), sum(tokens for _, tokens in found))
+        self.curve.append([self.step, _perplexity(self.train_loss, self.train_tokens), perplexity])
         self.train_loss, self.train_tokens = 0.0, 0
         draw_perplexity(self.curve, self.config.out / "learning_curve.png")
         if perplexity < self.best:
