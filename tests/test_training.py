@@ -26,6 +26,7 @@ from asr.checkpoint import load_model_folder, load_state, save_state
 from asr.data.batch import Batch
 from asr.data.cuts import read_cuts
 from asr.errors import AudioError, CheckpointError, ConfigError
+from asr.training.finish import average
 from asr.training.folder import claim_folder
 from asr.training.logs import read_metrics
 from asr.training.plots import _stem
@@ -180,6 +181,24 @@ def test_plots_have_file_names_that_are_short_and_unique() -> None:
     assert names[0] == "a-b"
     assert len(set(names)) == len(ids)
     assert all(len(name.encode()) <= 210 and "/" not in name for name in names)
+
+
+def test_best_model_can_be_used_before_the_run_ends(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    short = experiment(config, f"out={out}", *SHORT, "trainer.validate_every_steps=2", "trainer.max_steps=4")
+    with monkeypatch.context() as killed:
+        killed.setattr("asr.training.run.finish", lambda *given: out)
+        train(short, Console(quiet=True))
+    assert not (out / "run.json").exists()
+    files = sorted((out / "model").iterdir())
+    before = [path.read_bytes() for path in files]
+    load_model_folder(out / "model")
+    load_model_folder(average(out)[0])
+    train(short, Console(quiet=True))
+    assert sorted((out / "model").iterdir()) == files
+    assert [path.read_bytes() for path in files] == before
 
 
 def test_run_ends_when_patience_runs_out_and_resumes_with_more(config: Path, tmp_path: Path) -> None:

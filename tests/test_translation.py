@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sacrebleu
@@ -149,6 +150,7 @@ def test_choose_by_must_be_a_metric_of_the_tasks(config: Path) -> None:
 def test_best_states_have_the_highest_bleu_or_lowest_wer(config: Path, tmp_path: Path) -> None:
     class Trainer:
         is_global_zero, should_stop, global_step = False, False, 0
+        strategy = SimpleNamespace(lightning_module_state_dict=dict)
         callback_metrics: dict[str, torch.Tensor]
 
         def save_checkpoint(self, path: Path) -> None: ...

@@ -14,22 +14,24 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from asr.checkpoint import ModelFolder, save_model_folder
 from asr.config import Measure, TrainerConfig
 from asr.data.batch import Batch
 from asr.data.module import data_given_to
 from asr.data.stream import Position
 from asr.errors import AsrError
 from asr.files import drop_torn_line, naming
+from asr.model.build import empty_model
 from asr.recognizer.budget import out_of_memory
 from asr.scoring.recognised import HYPOTHESES, write_recognised
 from asr.training.dev import badness
 from asr.training.logs import log_step
-from asr.training.states import state_path, states_in
+from asr.training.states import MODEL, model_weights, state_path, states_in
 from asr.training.task import SpeechTask
 
 
 class KeepStates(L.Callback):
-    """Keep the last two training states and the best ones on dev, and write the dev hypotheses of the best one.
+    """Keep the last two training states and the best ones on dev, and write the best model and its dev hypotheses.
 
     The scores of the best states are part of each state, so they survive a crash.  If a step is validated, its state
     is saved after the validation.  Training ends after `patience` validations in a row without a new best.
@@ -95,10 +97,21 @@ class KeepStates(L.Callback):
         found = {**self.best, trainer.global_step: value}
         order = sorted(found, key=lambda step: (badness(self.chosen_by, found[step]), -step))
         self.best = {step: found[step] for step in order[: self.config.keep_best]}
-        if trainer.is_global_zero and next(iter(self.best)) == trainer.global_step:
-            assert isinstance(pl_module, SpeechTask)
-            write_recognised(self.folder.parent / HYPOTHESES, pl_module.recognised)
+        if next(iter(self.best)) == trainer.global_step:
+            self.write_best(trainer, pl_module)
         self.save(trainer)
+
+    def write_best(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Write the model folder and the dev hypotheses, so that the best model can be used while training goes on."""
+        weights = trainer.strategy.lightning_module_state_dict()  # every process may hold only a share of them
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(task, SpeechTask)
+        write_recognised(self.folder.parent / HYPOTHESES, task.recognised)
+        config, tokenizer = task.recognizer.config, task.tokenizer
+        model = empty_model(config.features, config.model, tokenizer.vocab_size)
+        model.load_state_dict(model_weights(weights))
+        save_model_folder(self.folder.parent / MODEL, ModelFolder(config, model, tokenizer))
 
     def save(self, trainer: L.Trainer) -> None:
         """Write the state of this step, then remove the states that need not be kept."""

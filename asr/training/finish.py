@@ -23,7 +23,7 @@ from asr.training.callbacks import KeepStates
 from asr.training.dev import scores_by_task
 from asr.training.plots import draw_learning_curves
 from asr.training.processes import is_first
-from asr.training.states import load_training_state, newest_sound_state, state_path, states_in
+from asr.training.states import MODEL, load_training_state, model_weights, newest_sound_state, state_path, states_in
 from asr.training.task import SpeechTask
 
 
@@ -31,7 +31,7 @@ def finish(
     config: ExperimentConfig, parts: ModelFolder, task: SpeechTask, keeper: KeepStates, console: Console
 ) -> Path:
     """Write the best model, the learning curves and run.json in the first process; return the model's folder."""
-    folder, applied = config.out / "model", dict(task.applied_in_all())
+    folder, applied = config.out / MODEL, dict(task.applied_in_all())
     if not is_first():
         return folder
     best = next(iter(keeper.best), None)
@@ -107,11 +107,7 @@ def _manifest(
 
 def restore_weights(parts: ModelFolder, states: list[Path]) -> None:
     """Load the model's weights from training states, averaged if there are several."""
-    prefix = "model."
-    weights = [
-        {name.removeprefix(prefix): t for name, t in load_state(path)["state_dict"].items() if name.startswith(prefix)}
-        for path in states
-    ]
+    weights = [model_weights(load_state(path)["state_dict"]) for path in states]
     parts.model.load_state_dict(weights[0] if len(weights) == 1 else average_weights(weights))
 
 
@@ -121,7 +117,7 @@ def average(run: Path, out: Path | None = None, say: Callable[[str], None] = pri
     Returns the folder and the paths of the averaged states.  say: gets a line for each state that cannot be read.
     Raises CheckpointError if no state can be read, ConfigError if `out` is the run's best model.
     """
-    folder, model = run / "states", run / "model"
+    folder, model = run / "states", run / MODEL
     if out is not None and out.resolve() == model.resolve():
         raise ConfigError(f"--out {out}: that is the best model of the run: name another folder")
     states = states_in(folder)

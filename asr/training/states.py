@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
+from torch import Tensor
 
 from asr.checkpoint import load_state, save_state
 from asr.errors import CheckpointError
 
+MODEL = "model"  # folder of the best model in that of a run
 _NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -31,6 +33,12 @@ class SafeCheckpointIO(CheckpointIO):
 def state_path(folder: Path, step: int) -> Path:
     """Return the path of the state after `step` optimiser steps."""
     return folder / f"step-{step:07d}.safetensors"
+
+
+def model_weights(weights_of_task: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the model among those of a task, under the model's own names."""
+    prefix = "model."
+    return {name.removeprefix(prefix): x for name, x in weights_of_task.items() if name.startswith(prefix)}
 
 
 def states_in(folder: Path) -> list[tuple[int, Path]]:
