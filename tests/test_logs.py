@@ -1,4 +1,4 @@
-"""The metrics table of a run, after kills and full disks."""
+"""The metrics table of a run, after kills and full disks; the names of its plots."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 import asr.training.logs as logs_module
 from asr.training.logs import MetricsTable, metrics_files, one_error, read_metrics
+from asr.training.plots import _stem
 
 
 def table(folder: Path, text: str, start: int = 1) -> Path:
@@ -80,3 +81,11 @@ def test_only_os_errors_of_threads_are_not_printed(monkeypatch: pytest.MonkeyPat
             thread.join()
     assert threading.excepthook is before
     assert told == [ValueError]
+
+
+def test_plots_have_file_names_that_are_short_and_unique() -> None:
+    ids = ["a-b", "a/b", "a b", "x" * 239, "x" * 240, "ä" * 150]
+    names = [_stem(id) for id in ids]
+    assert names[0] == "a-b"
+    assert len(set(names)) == len(ids)
+    assert all(len(name.encode()) <= 210 and "/" not in name for name in names)

@@ -29,7 +29,6 @@ from asr.errors import AudioError, CheckpointError, ConfigError
 from asr.training.finish import average
 from asr.training.folder import claim_folder
 from asr.training.logs import read_metrics
-from asr.training.plots import _stem
 from asr.training.run import _cluster, train
 from asr.training.start import starting_point
 from asr.training.states import newest_sound_state, state_path, states_in
@@ -173,14 +172,6 @@ SHORT = (
     "trainer.plot_utterances=0",
     "trainer.log_every_steps=1",
 )
-
-
-def test_plots_have_file_names_that_are_short_and_unique() -> None:
-    ids = ["a-b", "a/b", "a b", "x" * 239, "x" * 240, "ä" * 150]
-    names = [_stem(id) for id in ids]
-    assert names[0] == "a-b"
-    assert len(set(names)) == len(ids)
-    assert all(len(name.encode()) <= 210 and "/" not in name for name in names)
 
 
 def test_best_model_can_be_used_before_the_run_ends(
