@@ -13,7 +13,7 @@ from lhotse.cut import Cut
 
 from asr.config import AugmentConfig, validate
 from asr.data.augment import NoiseMixer
-from asr.data.cuts import SLACK_S, Chosen, Dropped, overrun, read_cuts, without_language
+from asr.data.cuts import Chosen, Dropped, ends_early, overrun, read_cuts, without_language
 from asr.data.tasks import for_task, text_language_of
 from asr.errors import ConfigError, DataError, printable
 from asr.files import Place, make_folder, write_atomically
@@ -129,9 +129,7 @@ def _problem(result: Transcript | Failure, cut: Cut) -> str | None:
     """Return why the result for a cut is not scored, None if it is."""
     if isinstance(result, Failure):
         return result.reason.removeprefix(f"cut {printable(cut.id)}: ")
-    if result.duration_s < cut.duration - SLACK_S:
-        return f"its audio ends after {result.duration_s:.2f} of {cut.duration:.2f} s"
-    return None
+    return ends_early(cut, result.duration_s)
 
 
 class Scorable(NamedTuple):
