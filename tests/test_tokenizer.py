@@ -131,6 +131,14 @@ def test_sentencepiece_tokenizers_round_trip(tokenizer: SentencePieceTokenizer, 
     assert all(tokenizer.first_text_id <= i < tokenizer.vocab_size for i in ids)
 
 
+@pytest.mark.parametrize("tokenizer", [UNIGRAM, BPE], ids=["unigram", "bpe"])
+@pytest.mark.parametrize("space", ["\xa0", "\u3000", "\t", "\n", "\r\n"], ids=ascii)
+def test_sentencepiece_tokenizers_read_any_white_space_as_a_space(
+    tokenizer: SentencePieceTokenizer, space: str
+) -> None:
+    assert tokenizer.encode(f"the{space}agent{space}") == tokenizer.encode("the agent")
+
+
 @pytest.mark.parametrize("tokenizer", [UNIGRAM, BPE, CHARACTERS], ids=["unigram", "bpe", "character"])
 @given(text=st.text())
 def test_any_text_can_be_encoded(tokenizer: Tokenizer, text: str) -> None:

@@ -195,7 +195,7 @@ class SentencePieceTokenizer(_Vocabulary):
         return [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
 
     def encode(self, text: str) -> list[int]:
-        return list(self._processor.encode(text))
+        return list(self._processor.encode(" ".join(text.split())))
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._processor.decode([i for i in ids if self.first_text_id <= i < self.vocab_size]))
