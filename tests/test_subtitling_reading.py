@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from asr.errors import DataError
+from asr.subtitling.cues import Cue
 from asr.subtitling.reading import read_cues
 
 SAID = {
@@ -78,3 +79,17 @@ def test_cue_with_malformed_times_is_not_added_to_its_neighbours(suffix: str, tm
     found = read_cues(path, "en")
     assert [cue.text.split() for cue in found.cues] == [["Hello", "there", "2"], ["Good", "night."]]
     assert found.unread == 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "identifiers"), [(".srt", ["1", "2", "3", "4"]), (".srt", [""] * 4), (".vtt", ["a", "", "7", "b"])]
+)
+def test_number_in_the_last_line_of_a_cue_is_text(suffix: str, identifiers: list[str], tmp_path: Path) -> None:
+    path, mark = tmp_path / f"talk{suffix}", "," if suffix == ".srt" else "."
+    texts = ["How many?\n7", "10", "", "What year?\n1984"]
+    blocks = [
+        f"{name}\n00:00:0{i}{mark}000 --> 00:00:0{i}{mark}900\n{text}\n".lstrip()
+        for i, (name, text) in enumerate(zip(identifiers, texts, strict=True))
+    ]
+    path.write_text("\n".join(["WEBVTT\n", *blocks] if suffix == ".vtt" else blocks))
+    assert read_cues(path, "en") == ([Cue((i + 1,), i, i + 0.9, text) for i, text in enumerate(texts)], "utf-8", 0)

@@ -46,6 +46,7 @@ def read_cues(path: Path, language: str, encoding: str | None = None) -> CueFile
         text = _cues_alone(text)
     try:
         kind = autodetect_format(text[:_HEAD])
+        text = _all_numbered(text) if kind == "srt" else text
         events = list(pysubs2.SSAFile.from_string(text, kind, keep_unknown_html_tags=True)) if kind in _KINDS else []
         shown = [event for event in events if event.is_text]
     except (Pysubs2Error, ValueError, IndexError, KeyError, TypeError):  # raised by its parsers for malformed files
@@ -116,12 +117,22 @@ def _read_twice(text: str) -> bool:
 
 
 def _cues_alone(text: str) -> str:
-    """Remove from WebVTT what pysubs2 would take for cue text: comments, styles, cue identifiers, word times."""
+    """Remove from WebVTT what pysubs2 would take for cue text: comments, styles, word times, identifiers.
+
+    All cues get the number 0, as it takes a number in the last line of a cue for that of the next one.
+    """
     blocks = re.split(r"\n[ \t]*\n", text)
     cues = ["WEBVTT"]
     for block in blocks:
         lines = block.split("\n")
         time = next((i for i, line in enumerate(lines) if "-->" in line), None)
         if time is not None and not re.match(r"\s*NOTE\b", block):
-            cues.append("\n".join([lines[time], *(_INLINE_TIME.sub("", line) for line in lines[time + 1 :])]))
-    return "\n\n".join(cues) + "\n"
+            cues.append("\n".join(["0", lines[time], *(_INLINE_TIME.sub("", line) for line in lines[time + 1 :])]))
+    return "\n\n".join([*cues, "0\n"])
+
+
+def _all_numbered(text: str) -> str:
+    """Number the end of a SubRip file, and the cues if they have no numbers, for the same reason."""
+    if "-->" in text.lstrip().partition("\n")[0]:
+        text = re.sub(r"^(?=.*-->)", "\n0\n", text, flags=re.MULTILINE)
+    return f"{text}\n\n0\n"
