@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+_MOST_OVERLAP_S = 0.5
 
 class Cue(NamedTuple):
     """Text that is shown from start to end.
@@ -29,6 +31,18 @@ class Dropped(NamedTuple):
     reason: str
 
 
-def overlap_s(one: Cue, two: Cue) -> float:
+def overlapping(cues: Sequence[Cue]) -> set[int]:
+    """Return the indices of cues, given in the order of time, that overlap too much to tell which of them is heard."""
+    found: set[int] = set()
+    last = 0  # the cue so far that ends last
+    for i in range(1, len(cues)):
+        shorter_s = min(cues[last].duration_s, cues[i].duration_s)
+        if _overlap_s(cues[last], cues[i]) > min(_MOST_OVERLAP_S, shorter_s / 2):
+            found |= {last, i}
+        last = max(last, i, key=lambda k: cues[k].end_s)
+    return found
+
+
+def _overlap_s(one: Cue, two: Cue) -> float:
     """Return for how many seconds both cues are shown; a negative value is the time between them."""
     return min(one.end_s, two.end_s) - max(one.start_s, two.start_s)

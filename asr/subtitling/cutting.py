@@ -11,13 +11,12 @@ from typing import NamedTuple
 from asr.errors import ConfigError
 from asr.subtitles import width
 from asr.subtitling.activity import Activity
-from asr.subtitling.cues import Cue, Dropped, overlap_s
+from asr.subtitling.cues import Cue, Dropped, overlapping
 
 OVERLAPPING, OUTSIDE = "overlapping", "outside the recording"
 TOO_SHORT, TOO_LONG, NO_SPEECH = "too short", "too long", "no speech"
 TOO_FAST, TOO_SLOW = "too many characters per second", "too few characters per second"
 
-_MOST_OVERLAP_S = 0.5
 _MOST_OUTSIDE_S = 0.5
 # How far the edge of a cue may be moved to where speech begins or ends: outwards, inwards at the start, and inwards at
 # the end, where cues linger.
@@ -62,29 +61,17 @@ class Stretch(NamedTuple):
 
 def cut(cues: Sequence[Cue], activity: Activity, rules: Rules) -> tuple[list[Stretch], list[Dropped]]:
     """Turn aligned cues, in the order of time, into stretches; return also dropped cues, each with the first reason."""
-    overlapping = _overlapping(cues)
+    mixed = overlapping(cues)
     moved = _on_speech(cues, activity)
     kept: list[Cue] = []
     dropped: list[Dropped] = []
     for i, (cue, there) in enumerate(zip(cues, moved, strict=True)):
-        reason = OVERLAPPING if i in overlapping else _problem(cue, there, activity, rules)
+        reason = OVERLAPPING if i in mixed else _problem(cue, there, activity, rules)
         if reason is None:
             kept.append(there)
         else:
             dropped.append(Dropped(cue, reason))
     return _padded(kept, moved, activity.duration_s, rules.pad_s), dropped
-
-
-def _overlapping(cues: Sequence[Cue]) -> set[int]:
-    """Return the indices of cues that overlap another too much to tell which of them is heard."""
-    found: set[int] = set()
-    last = 0  # the cue so far that ends last
-    for i in range(1, len(cues)):
-        shorter_s = min(cues[last].duration_s, cues[i].duration_s)
-        if overlap_s(cues[last], cues[i]) > min(_MOST_OVERLAP_S, shorter_s / 2):
-            found |= {last, i}
-        last = max(last, i, key=lambda k: cues[k].end_s)
-    return found
 
 
 def _on_speech(cues: Sequence[Cue], activity: Activity) -> list[Cue]:

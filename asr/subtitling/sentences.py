@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import regex
 
 from asr.subtitling.activity import Activity
-from asr.subtitling.cues import Cue
+from asr.subtitling.cues import Cue, overlapping
 from asr.text.scripts import one_after_another
 from asr.words import is_sentence_end
 
@@ -26,18 +26,21 @@ def to_sentences(cues: Sequence[Cue], activity: Activity, max_s: float) -> list[
     """Split and join aligned cues, given in the order of time.
 
     max_s: maximum length of a joined sentence.  Subtitles without full stops, as Chinese ones mostly are, keep their
-    cues, except that cues with "..." to show that they continue are joined.
+    cues, except that cues with "..." to show that they continue are joined.  Overlapping cues are left as they are, as
+    nobody can tell when each of their sentences is heard.
     """
-    parts = [part for cue in cues for part in _parted(cue, activity)]
+    mixed = {cues[i].numbers for i in overlapping(cues)}
+    parts = [part for cue in cues for part in ([cue] if cue.numbers in mixed else _parted(cue, activity))]
     ends = sum(_is_end(part.text) for part in parts)
     punctuated = ends >= _PUNCTUATED * len(parts)
     made: list[Cue] = []
     for part in parts:
-        if made and _goes_on(made[-1], part, punctuated, max_s):
+        apart = not made or part.numbers in mixed or made[-1].numbers in mixed
+        if not apart and _goes_on(made[-1], part, punctuated, max_s):
             made[-1] = _together(made[-1], part)
         else:
             made.append(part)
-    return made
+    return sorted(made, key=lambda cue: cue.start_s)  # the last part of a split cue may start after the next cue
 
 
 def sentence_ends(text: str) -> list[int]:
