@@ -49,6 +49,14 @@ def test_file_is_decoded_with_the_code_pages_of_its_language(language: str, page
     assert cues(path, language) == [SAID[language], "Ano.", SAID[language]]
 
 
+@pytest.mark.parametrize("text", ["Άλλο ένα, Άννα.", "Θα ’ρθω. Σ’αγαπώ."])
+def test_accented_alpha_and_apostrophe_of_greek_are_told_apart(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "talk.srt"
+    for page in ("cp1253", "iso8859_7"):
+        path.write_bytes(srt(text).encode(page))
+        assert cues(path, "el") == [text]
+
+
 @pytest.mark.parametrize("language", ["fr", "pl", "ru", "zh-TW"])
 def test_invalid_byte_in_utf8_is_reported_with_its_line(language: str, tmp_path: Path) -> None:
     path = tmp_path / "talk.srt"

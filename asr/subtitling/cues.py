@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 _MOST_OVERLAP_S = 0.5
 
+
 class Cue(NamedTuple):
     """Text that is shown from start to end.
 

@@ -7,6 +7,7 @@ or three encodings that were used for a language they are seldom wrong.
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 
 import langcodes
@@ -40,6 +41,9 @@ _PAGES: dict[tuple[str, ...], str] = {
     ("cp932", "euc_jp", "iso2022_jp"): "ja",
     ("cp949",): "ko",
 }
+# The byte of Ά in Windows-1253 is an apostrophe in ISO 8859-7, which drops a letter within a phrase ("θα ’ρθω"), so no
+# letter follows it at the start of one.
+_CAPITAL_IN_1253 = re.compile(rb"(?<![\xb8-\xfe])(?<![\xb8-\xfe]\s)\xa2[\xb8-\xfe]")
 _OF_LANGUAGE = {code: pages for pages, codes in _PAGES.items() for code in codes.split()}
 _MOSTLY = 5  # with this many times more valid UTF-8 characters than invalid ones, a file is damaged UTF-8
 
@@ -75,6 +79,8 @@ def marked_encoding(data: bytes) -> str | None:
 
 def _best(data: bytes, pages: tuple[str, ...]) -> str | None:
     readable = [page for page in pages if _reads(data, page)]
+    if "cp1253" in readable and _CAPITAL_IN_1253.search(data):
+        return "cp1253"
     if len(readable) < 2 or readable[0].startswith("iso8859"):
         return next(iter(readable), None)
     best = from_bytes(data, cp_isolation=readable, threshold=1.0).best()
