@@ -344,7 +344,7 @@ def with_ffmpeg(ffmpeg: str, path: bytes, sink: Sink, reason: str) -> dict[str, 
             pass
     if status:
         raise Refused(sink.problem or _ffmpeg_reason(errors, status, reason, sink.track))
-    if not stopped and re.search(r"partial file|ended prematurely|truncat", errors, re.IGNORECASE):
+    if not stopped and _CUT_SHORT.search(errors):
         raise Refused("truncated: ffmpeg finds it cut short")
     return sink.finish(None)
 
@@ -373,11 +373,18 @@ class _AuReader:
         return self.sink.take(block.reshape(-1, self.channels)) if whole else True
 
 
+# ffmpeg calls a packet that lacks its end corrupt.  In some formats that may be damage in the middle, too, and streams
+# of AAC and CAF without a length may end anywhere.
+_WRONG = re.compile(
+    r"\[(?:error|fatal|panic)\] "
+    r"|^\[(?!(?:mpegts|ogg|flv|wtv|aac|loas|caf) )\S+ @ \w+\] \[warning\] (?=Packet corrupt)"
+)
+_CUT_SHORT = re.compile(r"partial file|ended prematurely|truncat|packet corrupt|input/output error", re.IGNORECASE)
 _DURATION = re.compile(r"\[info\]   Duration: (\d{1,6}):(\d\d):(\d\d\.\d+),")
 
 
 class _Log:
-    """Reads ffmpeg's log line by line: its errors, and the duration that it reports."""
+    """Reads ffmpeg's log line by line: its errors, incomplete packets, and the duration that it reports."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
@@ -390,7 +397,7 @@ class _Log:
         self.rest = rest[-4096:]
         for line in lines:
             text = line.decode("utf-8", "replace")
-            if found := re.search(r"\[(?:error|fatal|panic)\] ", text):
+            if found := _WRONG.search(text):
                 self.errors = f"{self.errors}{text[found.end() :]}\n"[-4096:]
             elif self.sink.said_s is None and (found := _DURATION.match(text)):
                 hours, minutes, seconds = map(float, found.groups())

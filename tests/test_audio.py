@@ -231,10 +231,11 @@ def test_hostile_audio_gives_one_line_errors_and_executes_nothing(tmp_path: Path
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("cut", ["x.m4a", "x.webm", "x.mka"])
-def test_truncated_files_read_by_ffmpeg_are_refused(tmp_path: Path, cut: str) -> None:
-    source = write(tmp_path / "x.wav", noise(3))
+@pytest.mark.parametrize("cut", ["x.m4a", "x.webm", "x.mka", "x.wv", "x.tta", "x.rm", "x.avi"])
+def test_files_that_end_early_are_refused_with_ffmpeg(tmp_path: Path, cut: str) -> None:
+    source = write(tmp_path / "x.wav", noise(10))
     path = with_ffmpeg(source, cut, *(["-movflags", "+faststart"] if cut == "x.m4a" else []))
+    assert audio_length(path).duration_s == pytest.approx(10, abs=0.1)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(AudioError, match="truncated"):
         open_audio(path)
