@@ -39,6 +39,14 @@ def test_sentences_of_cues_that_overlap_slightly_are_in_the_order_of_time() -> N
     assert times(found) == [(0, 5.2), (5.5, 8), (5.6, 6)]
 
 
+def test_cue_that_reaches_slightly_outside_the_recording_is_cut_at_its_edge() -> None:
+    activity = activity_of([(1.2, 2), (7, 7.8)], 10)
+    kept, dropped = cut([cue(1, -0.4, 2, "It begins."), cue(2, 7, 10.45, "It ends.")], activity, Rules())
+    assert not dropped
+    assert times([each.cue for each in kept]) == [(0, 2), (7, 10)]
+    assert all(each.start_s <= each.cue.start_s and each.cue.end_s <= each.end_s for each in kept)
+
+
 starts_and_lengths = st.lists(st.tuples(st.floats(0, 20), st.floats(0.1, 6)), min_size=1, max_size=8)
 speech = st.lists(st.floats(0, 25), max_size=12).map(lambda edges: list(pairwise(sorted(edges)))[::2])
 

@@ -77,13 +77,13 @@ def cut(cues: Sequence[Cue], activity: Activity, rules: Rules) -> tuple[list[Str
 def _on_speech(cues: Sequence[Cue], activity: Activity) -> list[Cue]:
     """Move the edges of cues to where their speech begins and ends, if that is near.
 
-    No edge moves past the middle of the gap or overlap between neighbouring cues.
+    No edge moves past the middle of the gap or overlap between neighbouring cues, or stays outside the recording.
     """
     middles = [(one.end_s + two.start_s) / 2 for one, two in pairwise(cues)]
     bounds = zip([-float("inf"), *middles], [*middles, float("inf")], strict=True) if cues else ()
     moved = []
     for cue, (first_s, last_s) in zip(cues, bounds, strict=True):
-        start_s, end_s = max(cue.start_s, first_s), min(cue.end_s, last_s)
+        start_s, end_s = max(cue.start_s, first_s, 0.0), min(cue.end_s, last_s, activity.duration_s)
         regions = activity.regions_within(start_s, end_s)
         if len(regions):
             speech_start_s, speech_end_s = float(regions[0, 0]), float(regions[-1, 1])
