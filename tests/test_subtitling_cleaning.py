@@ -39,6 +39,9 @@ def reason(text: str) -> str:
         ("(sighs) Come in. [door creaks]", "Come in."),
         ("[man (on phone)] Come in.", "Come in."),
         ("*sighs* Come in.", "Come in."),
+        ("- Come in. *door closes*", "Come in."),
+        ("It is *really* cold, *very*.", "It is really cold, very."),
+        ("*Never* do that. F**k it, s**t.", "Never do that. F**k it, s**t."),
         ("[door\nCome in.", None),
         ("It is 10:30 now", "It is 10:30 now"),
         ("Remember: never again.", "Remember: never again."),
@@ -67,6 +70,7 @@ def test_unspoken_text_is_removed(shown: str, heard: str | None) -> None:
         ("JOHN:", "no words"),
         ("Subtitles by Jane Doe", "credits"),
         ("Synced and corrected by nobody", "credits"),
+        ("A FILM\n- English subtitles: Jane -", "credits"),
         ("Find more on www.example.com", "credits"),
         ("Subtitles and timing & sync by Jane", "credits"),
         ("字幕組：某某", "credits"),
@@ -77,7 +81,15 @@ def test_cues_without_speech_are_dropped_with_a_reason(shown: str, why: str) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["The correct answer.", "He was by the sea: lost.", "I read the translation.", "字幕很好"]
+    "text",
+    [
+        "The correct answer.",
+        "He was by the sea: lost.",
+        "I read the translation.",
+        "I'd like it corrected by Monday.",
+        "The letter was translated by my brother.",
+        "字幕很好",
+    ],
 )
 def test_speech_about_subtitles_is_not_taken_for_credits(text: str) -> None:
     assert said(text) == text

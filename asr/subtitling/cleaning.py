@@ -22,7 +22,10 @@ _NO_GAP_S = 0.05  # less than the frame or two that people leave between cues
 
 _MARKUP = regex.compile(r"</?[\p{L}/][^<>]*>|\{[^{}]*\}")
 _NOTES = regex.compile(r"[♩♪♫♬🎵🎶]|^#\s|\s#$")
-_BRACKETS = regex.compile(r"\[[^\[\]]*\]|\([^()]*\)|（[^（）]*）|【[^【】]*】|〔[^〔〕]*〕|［[^［］]*］|\*[^*\n]+\*")
+_BRACKETS = regex.compile(r"\[[^\[\]]*\]|\([^()]*\)|（[^（）]*）|【[^【】]*】|〔[^〔〕]*〕|［[^［］]*］")
+# Between asterisks, a sound stands between sentences, and emphasis within one.
+_STARRED_SOUND = regex.compile(r"(?<=(?:^|[.!?…–—-])\s*)\*+[^*\n]+\*+(?!\s*[\p{Ll},.!?…])", regex.MULTILINE)
+_EMPHASIS = regex.compile(r"(?<![\w*])\*+([^*\n]+)\*+(?![\w*])")
 _HALF_BRACKETS = regex.compile(r"[\[【［〔][^\]】］〕]*$|^[^\[【［〔]*[\]】］〕]")
 _DASH = regex.compile(r"^\s*(?:[-–—‐−]+|[>＞]{2,})\s*")
 _NAME = r"\p{Lu}[\p{L}\p{M}\p{N}.'’-]*"
@@ -34,8 +37,9 @@ _WORK = (
     r"sub(?:title|bing)?s?|captions?|captioned|subtitled|translat(?:ion|ed)|transcri(?:pt|bed)|timing|(?:re)?sync\w{0,20}"
     r"|ripped|encoded|correct(?:ed|ions?)|adapted"
 )
+_CREDIT_START = r"(?m:^)\W{0,9}(?:\w{1,20}\s{1,9})?"  # later in a line it may be speech: "Have it corrected by Monday."
 _CREDITS = regex.compile(
-    rf"{_WEB}|©|\b(?:{_WORK})(?:\s{{1,9}}(?:and|&)\s{{1,9}}(?:{_WORK})){{0,3}}\s{{0,9}}(?:by\b|:)|opensubtitles|addic7ed"
+    rf"{_WEB}|©|{_CREDIT_START}(?:{_WORK})(?:\s{{1,9}}(?:and|&)\s{{1,9}}(?:{_WORK})){{0,3}}\s{{0,9}}(?:by\b|:)|opensubtitles|addic7ed"
     r"|\b(?:titulky|překlad|přeložil[ai]?|vertaling|ondertitel\w{{0,20}}|untertitel\w{{0,20}}|sous-titr\w{{0,20}}|subtítulos)\s{{0,9}}(?::|door|von|par|por)"
     r"|字幕(?:组|組|製作|制作|翻譯|翻译|校對|校对|提供|[:：])|(?:翻译|翻譯|校对|校對|时间轴|時間軸|压制|壓制)[:：]",
     regex.IGNORECASE,
@@ -115,6 +119,7 @@ def _said(text: str, names: Set[str]) -> _Text:
 def _without_sounds(text: str) -> str:
     for _ in range(_MOST_NESTED):
         text = _BRACKETS.sub(" ", text)
+    text = _EMPHASIS.sub(r"\1", _STARRED_SOUND.sub(" ", text))
     return _HALF_BRACKETS.sub(" ", text)
 
 
