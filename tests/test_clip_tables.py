@@ -55,6 +55,13 @@ def test_common_column_names_and_tab_separated_tables_are_read(clips: Path) -> N
     assert (bob.speaker, bob.text, bob.language) == ("bob", "", "en")
 
 
+def test_empty_lines_before_the_names_are_skipped(clips: Path) -> None:
+    (one,) = made(written(clips, "\n \npath;text\na.wav;one\n"))
+    assert text_of(one) == "one"
+    done = asr("cuts", written(clips, "\n\npath;text\na.wav;one;two\n"), "--out", clips / "new.jsonl.gz")
+    assert "clips.csv:4: 3 columns" in done.err[0]
+
+
 def test_start_and_end_columns_select_parts_of_a_file(clips: Path) -> None:
     cuts = made(written(clips, "path,text,start,end\nb.flac,one,0,0.75\nb.flac,two,0.75,\nb.flac,three,1.5,2.05\n"))
     spans = [("b-000000000", 0.0, 0.75), ("b-000000750", 0.75, 1.25), ("b-000001500", 1.5, 0.5)]

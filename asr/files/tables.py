@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,17 +34,17 @@ class Table(NamedTuple):
 def read_table(path: Path) -> Table:
     """Open a .csv, quoted as in RFC 4180, or a .tsv, where quotation marks have no special meaning.
 
-    A .csv is delimited by commas, semicolons or tabs: whichever occurs most often in its first line.  Empty rows are
-    left out.  Raises DataError, now or while rows are read, which names the file and the line.
+    A .csv is delimited by commas, semicolons or tabs: whichever occurs most often in its first line that is not empty.
+    Empty rows are left out.  Raises DataError, now or while rows are read, which names the file and the line.
     """
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
     if kind not in (".csv", ".tsv"):
         raise DataError(f"{printable(path)}: a table's name ends in .csv or .tsv")
     lines = (f"{line}\n" for _, line in text_lines(path))
-    first = next(lines, "")
+    blank, first = next(((i, line) for i, line in enumerate(lines) if line.strip()), (0, ""))
     delimiter = max(DELIMITERS, key=first.count) if kind == ".csv" else "\t"
     quoting: Any = csv.QUOTE_MINIMAL if kind == ".csv" else csv.QUOTE_NONE
-    reader = csv.reader(chain([first], lines), delimiter=delimiter, quoting=quoting, strict=True)
+    reader = csv.reader(chain(repeat("\n", blank), [first], lines), delimiter=delimiter, quoting=quoting, strict=True)
 
     def rows() -> Iterator[tuple[int, list[str]]]:
         try:
