@@ -46,6 +46,17 @@ def test_finished_write_replaces_the_file(tmp_path: Path) -> None:
     assert found(tmp_path) == {"cuts.jsonl.gz": b"new"}
 
 
+def test_file_that_a_symbolic_link_points_to_is_replaced(tmp_path: Path) -> None:
+    link, big = tmp_path / "cuts.jsonl.gz", tmp_path / "big"
+    big.mkdir()
+    link.symlink_to("big/data")
+    for text in ("old", "new"):
+        with write_atomically(link) as temporary:
+            assert (temporary.name, temporary.parent.parent) == (link.name, big)
+            temporary.write_text(text)
+        assert (link.is_symlink(), (big / "data").read_text()) == (True, text)
+
+
 def test_pipe_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="is not a regular file"), write_atomically(tmp_path / "pipe"):

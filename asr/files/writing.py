@@ -53,7 +53,8 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary file has the name of `path`, for writers that choose a format by the suffix, in a hidden folder of its
     own beside it, where libraries may put temporary files, too; the writer holds a lock on that folder.  Readers of
     `path` see either the old file or the new one, even after a power failure; if the body raises, only the old one
-    remains.  The permissions of the file follow the umask.  Raises OSError, naming `path`, if it cannot be written.
+    remains.  A symbolic link stays, and the file that it points to is replaced.  The permissions of the file follow the
+    umask.  Raises OSError, naming `path`, if it cannot be written.
     """
     target = Path(path)
     with naming(target):
@@ -61,14 +62,15 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
         if target.exists() and not target.is_file():  # replacing a device would remove it
             raise OSError(errno.EINVAL, "is not a regular file", str(target))
-        with _own_folder(target.parent) as folder:
+        real = Path(os.path.realpath(target))
+        with _own_folder(real.parent) as folder:
             temporary = folder / target.name
             mode = _usual_mode(temporary)
             yield temporary
             os.chmod(temporary, mode)  # safetensors, for example, creates files that only their owner can read
             _sync(temporary)
-            os.replace(temporary, target)
-            _sync(target.parent)
+            os.replace(temporary, real)
+            _sync(real.parent)
 
 
 @contextmanager
