@@ -38,7 +38,8 @@ def match(media_dir: Path, subtitles_dir: Path, language: str | None, leave_out:
     """Match talk.mkv with talk.srt, talk.en.srt and talk.zh-TW.sdh.vtt, in subfolders of the same names as well.
 
     language: language of all subtitle files, instead of what their names say.  leave_out: a folder that is skipped.
-    Raises DataError if a folder does not exist, or there are no media.
+    Of several in a language, the one without flags is taken.  Raises DataError if a folder does not exist, or there are
+    no media.
     """
     problems: list[str] = []
     titles: dict[str, Title] = {}
@@ -50,7 +51,8 @@ def match(media_dir: Path, subtitles_dir: Path, language: str | None, leave_out:
             titles[name] = Title(name, path)
     if not titles:
         raise DataError(f"{printable(media_dir)}: there is no audio or video file in this folder")
-    for path in _files(subtitles_dir, _is_subtitles, leave_out.resolve()):
+    found = _files(subtitles_dir, _is_subtitles, leave_out.resolve())
+    for path in sorted(found, key=lambda path: (path.parent, path.stem.split("."), path)):  # talk.en before talk.en.sdh
         problems += _assign(path, path.relative_to(subtitles_dir).as_posix(), titles, language)
     ordered = [title for _, title in sorted(titles.items())]
     problems += [f"{printable(title.media)}: no subtitles for it" for title in ordered if not title.subtitles]
@@ -73,7 +75,7 @@ def _assign(path: Path, name: str, titles: dict[str, Title], language: str | Non
     """Assign a subtitle file to its title; yield a line if that is not possible."""
     shown = printable(path)
     title, marks = _owner(name.removesuffix(path.suffix), titles)
-    found = language or next((standard(mark) for mark in marks[:1] if mark not in _FLAGS or mark == "hi"), None)
+    found = language or next(map(standard, _languages(marks)), None)
     if title is None:
         yield f"{shown}: no recording is named like it"
     elif FORCED in marks:
@@ -88,17 +90,20 @@ def _assign(path: Path, name: str, titles: dict[str, Title], language: str | Non
 
 
 def _owner(stem: str, titles: dict[str, Title]) -> tuple[Title | None, list[str]]:
-    """Return the title whose name the stem equals or begins with, and the marks after it: a language, then flags."""
+    """Return the title whose name the stem equals or begins with, and the marks after it: a language and flags."""
     marks: list[str] = []
     while stem not in titles:
         stem, dot, mark = stem.rpartition(".")
         if not dot or "/" in mark:
             return None, []
         marks.insert(0, mark.lower())
-    known = all(mark in _FLAGS for mark in marks[1:]) and all(
-        mark in _FLAGS or langcodes.tag_is_valid(mark) for mark in marks[:1]
-    )
-    return (titles[stem], marks) if known else (None, [])
+    languages = _languages(marks)
+    return (titles[stem], marks) if len(languages) < 2 and all(map(langcodes.tag_is_valid, languages)) else (None, [])
+
+
+def _languages(marks: list[str]) -> list[str]:
+    """Return the marks that are no flags; "hi" is Hindi if it comes first and no other language does."""
+    return [mark for mark in marks if mark not in _FLAGS] or [mark for mark in marks[:1] if mark == "hi"]
 
 
 def _is_subtitles(path: Path) -> bool:
