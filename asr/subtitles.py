@@ -7,6 +7,7 @@ characters per second (Netflix, "Timed Text Style Guide: General Requirements" a
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ _TOO_SHORT = 4.0  # for a cue with no reading time at all; less, the nearer it i
 _FLASH, _FLASH_S = 4.0, 1.0  # for a cue that the next one follows this soon: more than it costs to join them
 _UNEVEN = 0.5  # times the square of how full a cue is, which favours evenly filled cues
 _SHORT_PAUSE_S = 0.3
+# In scripts without spaces, a clause stands for a word whose time is not known.
+_PART = re.compile(r"[^。！？，、]+[。！？，、]*[」』”’）]*|[。！？，、]+")
 
 
 @dataclass(frozen=True)
@@ -134,12 +137,13 @@ def _words(transcript: Transcript) -> Iterator[Word]:
 
 
 def _spread(segment: Segment, before: str) -> Iterator[Word]:
-    texts = segment.text.split()
-    step_s = (segment.end_s - segment.start_s) / max(1, sum(map(len, texts)))
-    space, at_s = seam(before, segment.text.strip()), segment.start_s
-    for text in texts:
-        yield Word(space + text, at_s, at_s + step_s * len(text), 1.0)
-        space, at_s = " ", at_s + step_s * len(text)
+    texts = [part for text in segment.text.split() for part in _PART.findall(f" {text}")]
+    step_s = (segment.end_s - segment.start_s) / max(1, sum(len(text.strip()) for text in texts))
+    at_s = segment.start_s
+    for number, text in enumerate(texts):
+        end_s = at_s + step_s * len(text.strip())
+        yield Word(text if number else seam(before, text.strip()) + text.strip(), at_s, end_s, 1.0)
+        at_s = end_s
 
 
 def _cut(word: str, length: int) -> Iterator[str]:

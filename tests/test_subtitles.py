@@ -153,6 +153,14 @@ def test_segments_without_words_are_joined_as_their_script_does() -> None:
     assert lines(shown(Segment("안녕", 0.0, 0.4), Segment("日本", 0.4, 0.8))) == [("안녕 日本",)]
 
 
+def test_chinese_text_without_word_times_is_broken_after_punctuation() -> None:
+    text = "他昨天晚上回來得很晚，所以今天早上沒有起來。「你去叫他吧，我們要出門了！」" * 2
+    found = shown(Segment(text, 0.0, 30.0), duration_s=30.0)
+    broken = [line for each in lines(found) for line in each]
+    assert "".join(broken) == text
+    assert all(line[-1] in "。，！」" for line in broken)
+
+
 @pytest.mark.parametrize(
     "transcript", [Transcript("a", "", 0.0), Transcript("a", " ", 5.0, segments=(Segment("", 0, 1),))]
 )
