@@ -120,7 +120,7 @@ def _open(
     if duration_s is not None and not 0 < duration_s < 1e9:
         raise AudioError(f"{printable(name)}: duration_s must be above 0 and below 1e9, not {duration_s}")
     part = {"offset_s": float(offset_s), "duration_s": duration_s, "channels": channels and [*channels]}
-    data, answer = _ask(path, name, timeout_s, max_bytes, **part)
+    data, answer = answer_about(path, name, timeout_s, max_bytes, **part)
     return Audio(np.frombuffer(data, dtype=np.float32), int(answer["rate"]))
 
 
@@ -129,14 +129,14 @@ def audio_length(path: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S) 
 
     Raises AudioError as `open_audio` does, but without checking the samples.
     """
-    _, answer = _ask(path, path, timeout_s, 0, count_only=True)
+    _, answer = answer_about(path, path, timeout_s, 0, count_only=True)
     return AudioLength(int(answer["frames"]), int(answer["rate"]))
 
 
-def _ask(
+def answer_about(
     path: str | os.PathLike[str], name: str | os.PathLike[str], timeout_s: float, max_bytes: int, **part: Any
 ) -> tuple[bytearray, dict[str, Any]]:
-    """Check that the file can be opened, then ask the decoder; `name` is for messages."""
+    """Check that the file can be opened, and ask the decoder about it.  Raises AudioError, naming `name`."""
     problem = problem_of(path)
     if problem is None:
         data, answer = ask(request_for(path, timeout_s, max_bytes, **part))

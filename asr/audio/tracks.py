@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from asr.audio.child import ask
-from asr.audio.files import TIMEOUT_S, error_about, problem_of, request_for
+from asr.audio.files import TIMEOUT_S, answer_about
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,6 @@ class Tracks:
 
 def audio_tracks(path: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S) -> Tracks:
     """Return the audio tracks of a file without decoding it.  Raises AudioError as `open_audio` does."""
-    problem = problem_of(path)
-    if problem is None:
-        _, answer = ask(request_for(path, timeout_s, 0, describe=True))
-        problem = answer.get("error")
-        if problem is None:
-            tracks = [Track(i, said.get("language"), said.get("title")) for i, said in enumerate(answer["tracks"])]
-            return Tracks(tuple(tracks), answer["plain"], answer["duration_s"])
-    raise error_about(path, problem)
+    _, answer = answer_about(path, path, timeout_s, 0, describe=True)
+    tracks = [Track(i, said.get("language"), said.get("title")) for i, said in enumerate(answer["tracks"])]
+    return Tracks(tuple(tracks), answer["plain"], answer["duration_s"])
