@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import sentencepiece
 from pydantic import Field
@@ -111,6 +111,18 @@ class CharacterTokenizer(_Vocabulary):
         return cls(file.characters, file.languages, file.tasks)
 
 
+_EVERY_TRAINING: dict[str, Any] = {
+    **{f"{name}_id": i for i, name in enumerate(("pad", "bos", "eos", "unk"))},
+    **{f"{name}_piece": piece for name, piece in zip(("pad", "bos", "eos", "unk"), SPECIALS, strict=True)},
+    "normalization_rule_name": "identity",
+    "character_coverage": 1.0,
+    "byte_fallback": False,
+    "shuffle_input_sentence": False,
+    "num_threads": 1,
+    "minloglevel": 2,
+}
+
+
 class SentencePieceTokenizer(_Vocabulary):
     """Sub-word pieces by a unigram language model (Kudo 2018) or byte-pair encoding (Sennrich et al. 2016).
 
@@ -159,7 +171,6 @@ class SentencePieceTokenizer(_Vocabulary):
         sentences = [sentence for sentence in (" ".join(text.split()) for text in texts) if sentence]
         if not sentences:
             raise DataError("there is no text to train the tokenizer on")
-        blank, start, end, unknown = SPECIALS
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
@@ -168,23 +179,10 @@ class SentencePieceTokenizer(_Vocabulary):
                 model_type=kind,
                 # With a size below the number of specials the library would not report how many pieces it needs.
                 vocab_size=max(vocab_size, len(SPECIALS) + len(languages) + len(tasks)),
-                pad_id=cls.blank_id,
-                bos_id=cls.start_id,
-                eos_id=cls.eos_id,
-                unk_id=cls.unknown_id,
-                pad_piece=blank,
-                bos_piece=start,
-                eos_piece=end,
-                unk_piece=unknown,
                 control_symbols=_controls(languages, tasks),
-                normalization_rule_name="identity",
-                character_coverage=1.0,
-                byte_fallback=False,
                 # Longer sentences would be skipped silently; the library rejects a limit below 10.
                 max_sentence_length=max(10, *(len(sentence.encode()) + 1 for sentence in sentences)),
-                shuffle_input_sentence=False,
-                num_threads=1,
-                minloglevel=2,
+                **_EVERY_TRAINING,
             )
         except RuntimeError as error:
             raise ConfigError(_explain_training(str(error), kind, vocab_size)) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,11 +66,7 @@ class WhisperTokenizer:
         self.no_time_stamps_id = self._special("<|notimestamps|>")
         self.vocab_size = vocab_size or self.no_time_stamps_id + 1 + TIME_STAMPS
         self.multilingual = self.vocab_size >= MULTILINGUAL_SIZE if multilingual is None else multilingual
-        matches = [(LANGUAGE.fullmatch(name), i) for name, i in self.special_ids.items()]
-        # English-only files list the languages too, but their models were never trained with them.
-        # The first files use the old code for Hebrew, iw.
-        codes = {"iw": "he"}
-        self.language_ids = {codes.get(match[1], match[1]): i for match, i in matches if match and self.multilingual}
+        self.language_ids = _language_ids(self.special_ids) if self.multilingual else {}
         self.languages = tuple(self.language_ids)
         names = {TRANSCRIBE: TRANSCRIBE, f"{TRANSLATE}:en": TRANSLATE} if self.multilingual else {}
         self._task_ids = {task: self._special(f"<|{name}|>") for task, name in names.items()}
@@ -174,6 +170,16 @@ class _AddedToken(_Part):
 class _WhisperFile(_Part):
     model: _Bpe
     added_tokens: list[_AddedToken]
+
+
+def _language_ids(special_ids: Mapping[str, int]) -> dict[str, int]:
+    """Return the ids of languages by code.
+
+    English-only files list them, too, but their models were never trained with them.
+    """
+    codes = {"iw": "he"}  # the first files use the old code for Hebrew
+    matches = [(LANGUAGE.fullmatch(name), i) for name, i in special_ids.items()]
+    return {codes.get(match[1], match[1]): i for match, i in matches if match}
 
 
 def _byte_level_bpe(model: _Bpe) -> tokenizers.Tokenizer:
