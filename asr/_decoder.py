@@ -183,6 +183,7 @@ def decode(request: dict[str, Any], sink: Sink) -> dict[str, Any]:
         if sink.track:
             raise Unknown("it reads only the first track")
         check_ogg(fd, sink)
+        check_caf(fd, sink)
         return described_by_libsndfile(fd) if request["describe"] else with_libsndfile(fd, sink)
     except Unknown as unknown:
         program = "ffprobe" if request["describe"] else "ffmpeg"
@@ -316,6 +317,26 @@ def check_ogg(fd: int, sink: Sink) -> None:
         sink.refuse("truncated: it ends within an Ogg page")
     if head[_OGG_SERIAL] != page[_OGG_SERIAL]:
         raise Unknown("several streams in a row")  # libsndfile would read only the first
+
+
+_CAF_CHUNK, _MOST_CHUNKS = struct.Struct(">4sq"), 1000
+
+
+def check_caf(fd: int, sink: Sink) -> None:
+    """Refuse a Core Audio file that ends within its audio; a size of -1 promises nothing."""
+    at, file_bytes = 8, os.fstat(fd).st_size
+    if os.pread(fd, 4, 0) != b"caff":
+        return
+    for _ in range(_MOST_CHUNKS):
+        if not 0 <= at <= file_bytes - _CAF_CHUNK.size:
+            return
+        kind, size = _CAF_CHUNK.unpack(os.pread(fd, _CAF_CHUNK.size, at))
+        at += _CAF_CHUNK.size
+        if kind == b"data":
+            if size - (file_bytes - at) > SLACK_BYTES:
+                sink.refuse(f"truncated: its header promises {size} bytes of audio, {file_bytes - at} are there")
+            return
+        at += size
 
 
 # --- ffmpeg -------------------------------------------------------------------------------------------

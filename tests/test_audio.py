@@ -231,7 +231,7 @@ def test_hostile_audio_gives_one_line_errors_and_executes_nothing(tmp_path: Path
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("cut", ["x.m4a", "x.webm", "x.mka", "x.wv", "x.tta", "x.rm", "x.avi"])
+@pytest.mark.parametrize("cut", ["x.m4a", "x.webm", "x.mka", "x.wv", "x.tta", "x.rm", "x.avi", "x.caf"])
 def test_files_that_end_early_are_refused_with_ffmpeg(tmp_path: Path, cut: str) -> None:
     source = write(tmp_path / "x.wav", noise(10))
     path = with_ffmpeg(source, cut, *(["-movflags", "+faststart"] if cut == "x.m4a" else []))
