@@ -64,7 +64,6 @@ def test_scheduled_learning_rates_are_scaled_by_part_factors(path: Path) -> None
     task, data = prepared(
         path,
         *DEEPER,
-        FROZEN,
         "optimizer={lr: 0.01, warmup_steps: 4, weight_decay: 0.25, parts: {ctc: 2, encoder: 0.5}}",
     )
     names = {weight: name for name, weight in task.model.named_parameters()}
