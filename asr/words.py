@@ -89,12 +89,13 @@ def split(segment: Segment) -> list[Segment]:
 
 
 def _short_enough(words: tuple[Word, ...]) -> list[tuple[Word, ...]]:
-    """Split at the best place near the middle until no part is too long."""
+    """Split at the best place near the middle until no part is too long; of equally good ones, nearest the middle."""
     if len(words) < 2 or words[-1].end_s - words[0].start_s <= LONGEST_SEGMENT_S:
         return [words]
     quarter = len(words) // 4
     places = range(max(1, quarter), max(2, len(words) - quarter))
-    best = max(places, key=lambda i: _gap_s(words, i) + 0.5 * is_clause_end(words[i - 1].text))
+    nearest = sorted(places, key=lambda i: abs(2 * i - len(words)))
+    best = max(nearest, key=lambda i: _gap_s(words, i) + 0.5 * is_clause_end(words[i - 1].text))
     return _short_enough(words[:best]) + _short_enough(words[best:])
 
 
