@@ -46,7 +46,8 @@ class Transcript:
 
     language: as given, else as detected in the first window, else None.  alternatives: n-best texts with scores, if
     the recording fits into one window.  truncated: whether the text of some window reached the length cap before it
-    ended.  complete: False if transcription was stopped before the end; `duration_s` is then how far it got.
+    ended.  complete: False if transcription was stopped before the end; `duration_s` is then the end of the last
+    decoded window, and earlier ones may be missing, too, since windows are decoded in order of length.
     """
 
     id: str

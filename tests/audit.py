@@ -34,20 +34,27 @@ class Audited:
 
 
 def audited(
-    setup: str, paths: Sequence[Path], *, warm_up: Sequence[Path] = (), programs: Sequence[str] = ()
+    setup: str,
+    paths: Sequence[Path],
+    *,
+    warm_up: Sequence[Path] = (),
+    programs: Sequence[str] = (),
+    confined: bool = False,
 ) -> Audited:
     """Run `act(path)`, which the source `setup` defines, on each path in a process of its own.
 
     After `warm_up` (good files, so that lazy imports are done) a hook records what is forbidden: unpickled names,
     compiled or executed code that is not from an installed file, connections, and programs other than the audio
-    decoder and those in `programs`. An AsrError becomes a message, any other exception a traceback. The process runs
-    in an empty folder; files found there afterwards are reported as `left`.
+    decoder and those in `programs`; if `confined`, also files opened outside of the path, except installed files
+    and temporary ones. An AsrError becomes a message, any other exception a traceback. The process runs in an empty
+    folder; files found there afterwards are reported as `left`.
     """
     plan = {
         "setup": setup,
         "paths": [str(p) for p in paths],
         "warm_up": [str(p) for p in warm_up],
         "programs": list(programs),
+        "confined": confined,
     }
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
@@ -83,6 +90,17 @@ def _is_installed(filename: object) -> bool:
     return name.startswith("<frozen ") or any(name.startswith(home + os.sep) for home in homes)
 
 
+def _is_outside(name: object, flags: int, path: str, made: set[str]) -> bool:
+    """Return whether a file is opened that is neither below the path nor installed nor `made` by the process."""
+    if not isinstance(name, (str, bytes)):
+        return False  # a file that is open already
+    if flags & os.O_EXCL:
+        made.add(os.path.realpath(os.fsdecode(name)))
+    file, folder = os.path.realpath(os.fsdecode(name)), os.path.realpath(path)
+    known = file in {folder, os.devnull, *made} or file.startswith(folder + os.sep)
+    return not known and not _is_installed(file) and not os.path.isdir(file)
+
+
 def _offence(event: str, args: tuple[Any, ...], programs: Sequence[str]) -> str | None:
     if event == "subprocess.Popen":
         words = [os.fsdecode(word) for word in args[1]]
@@ -105,17 +123,19 @@ def _audit() -> None:
     for path in plan["warm_up"]:
         act(Path(path))
     messages, tracebacks, forbidden = [], [], []
-    watching = True
+    watching, current, made = True, "", set[str]()
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if watching and (offence := _offence(event, args, plan["programs"])):
             forbidden.append(offence)
+        if watching and plan["confined"] and event == "open" and _is_outside(args[0], args[2], current, made):
+            forbidden.append(f"open {args[0]!r} for {current}")
 
     sys.addaudithook(hook)
-    for path in plan["paths"]:
+    for current in plan["paths"]:
         messages.append("")
         try:
-            act(Path(path))
+            act(Path(current))
         except AsrError as error:
             messages[-1] = str(error)
         except BaseException:

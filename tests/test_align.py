@@ -296,6 +296,7 @@ def test_ctc_places_no_word_in_the_padding() -> None:
     parts = small_model()
     parts.model.ctc = Marker(parts.tokenizer, "he we", [20, 24, 40, 51, 60])  # type: ignore[assignment]
     words, _ = timed(parts, noises(0.6, 3.0), ["he we", "he we"])
+    assert [word.text for word in words] == ["he", " we"]
     assert all(word.start_s < word.end_s <= 0.6 for word in words)
 
 

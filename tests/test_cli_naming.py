@@ -57,7 +57,9 @@ def test_names_that_are_too_long_are_shortened() -> None:
         output_names({"a": f"{'x' * 250}.wav", "b": f"{'x' * 250}.mp3"})
 
 
-def test_folders_are_mirrored_and_names_stay_after_one_is_deleted(model: Path, calls: Path, tmp_path: Path) -> None:
+def test_folders_are_mirrored_and_names_stay_until_they_no_longer_collide(
+    model: Path, calls: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     assert asr("transcribe", calls, "--model", model, "--out", out).status == 0
     before = below(out)
@@ -65,6 +67,9 @@ def test_folders_are_mirrored_and_names_stay_after_one_is_deleted(model: Path, c
     (calls / "b.wav").unlink()
     assert asr("transcribe", calls, "--model", model, "--out", out).status == 0
     assert below(out) == before
+    (calls / "a.wav").unlink()
+    assert asr("transcribe", calls, "--model", model, "--out", out).status == 0
+    assert below(out) == before | {"a.txt": before["a.flac.txt"]}
 
 
 def test_output_is_not_overwritten_if_its_json_names_another_recording(

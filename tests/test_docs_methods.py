@@ -57,7 +57,8 @@ def test_pictures_are_small_files_of_one_width(name: str) -> None:
 
 def check_labels(picture: Figure) -> None:
     """Check that both directions of all axes are labelled: there, in their row, or on a shared axis."""
-    assert picture.get_suptitle() or all(part.get_suptitle() for part in picture.subfigs)
+    assert picture.axes, "an empty picture"
+    assert all(part.get_suptitle() for part in ([picture] if picture.get_suptitle() else picture.subfigs or [picture]))
     for axis in picture.axes:
         assert axis.has_data(), "an empty picture"
         bar = hasattr(axis, "_colorbar")  # has one direction only

@@ -254,6 +254,10 @@ def test_audit_catches_forbidden_actions(tmp_path: Path) -> None:
     assert report.left == [CANARY]
     report = audited("import subprocess\ndef act(path): exec('1'); subprocess.run(['true'])", [bad])
     assert [event.split()[0] for event in report.forbidden] == ["compile", "exec", "subprocess.Popen"]
+    report = audited(
+        "def act(path): open(path.parent / 'other', 'w').close(), open(path).close()", [bad], confined=True
+    )
+    assert [event.split()[0] for event in report.forbidden] == ["open"]
     report = audited("def act(path): raise ValueError(path)", [bad])
     assert len(report.tracebacks) == 1
 

@@ -26,14 +26,14 @@ def listening(path: Path, phrase: str) -> Recognizer:
 
 def test_hotwords_of_a_call_replace_those_of_the_model(tmp_path: Path) -> None:
     hello, red = listening(tmp_path / "hello.txt", "hello"), listening(tmp_path / "red.txt", "red")
-    plain = text(Recognizer(small_model()))
-    assert len({text(hello), text(red), plain}) == 3
+    plain, own = text(Recognizer(small_model())), text(hello)
+    assert len({own, text(red), plain}) == 3
     for given in (["red"], ("red ",), tmp_path / "red.txt", str(tmp_path / "red.txt")):
         assert text(hello, hotwords=given) == text(red)
     assert text(hello, hotwords=[]) == plain
     assert text(Recognizer(small_model()), hotwords=["red"], hotword_bonus=500) == text(red)
     assert text(red, hotword_bonus=0) == plain
-    assert text(hello) != text(red), "the model's own phrases must not change"
+    assert text(hello) == own, "the model's own phrases must not change"
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def hostile_folders(folder: Path) -> list[tuple[Path, str]]:
     return [(folder / name, pattern) for name, pattern in patterns.items()]
 
 
-def test_hostile_folders_execute_nothing_and_are_refused_in_one_line(
+def test_hostile_folders_execute_and_open_nothing_else_and_are_refused_in_one_line(
     tmp_path: Path, written: tuple[Path, Path]
 ) -> None:
     cases = hostile_folders(tmp_path)
@@ -206,7 +206,7 @@ def test_hostile_folders_execute_nothing_and_are_refused_in_one_line(
         "from asr.data.cuts import load_audio, read_cuts\n"
         "def act(path):\n    for cut in read_cuts(path): load_audio(cut, 8000)"
     )
-    report = audited(setup, [path for path, _ in cases], warm_up=[written[1]], programs=["ffmpeg"])
+    report = audited(setup, [path for path, _ in cases], warm_up=[written[1]], programs=["ffmpeg"], confined=True)
     expect_refused(report, cases)
 
 

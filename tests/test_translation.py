@@ -42,6 +42,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")
 
 GERMAN = {"one": "eins", "two": "zwei", "three": "drei"}
 BOTH = "data.tasks=[transcribe, translate:de]"
+METRICS = {"bleu": sacrebleu.BLEU, "chrf": sacrebleu.CHRF}
 
 
 def split(folder: Path, name: str, count: int) -> Path:
@@ -109,20 +110,23 @@ def test_batch_has_both_texts_and_trains_ctc_on_the_transcript(config: Path, tmp
     assert {id: result.hypothesis for id, result in task.dev_results.items()} == texts
 
 
-def test_dev_is_scored_by_task_and_the_best_state_chosen_by_chrf(config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("measure", ["chrf", "bleu"])
+def test_dev_is_scored_by_task_and_the_best_state_chosen_by(measure: str, config: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    trained(config, out, BOTH, "trainer.max_steps=4", "trainer.validate_every_steps=2", "trainer.choose_by=chrf")
+    trained(config, out, BOTH, "trainer.max_steps=4", "trainer.validate_every_steps=2", f"trainer.choose_by={measure}")
     rows = [json.loads(line) for line in (out / "hyp.jsonl").read_text().splitlines()]
     german = [row for row in rows if row.get("task") == "translate:de"]
     assert [row["id"] for row in german] == ["dev-0>de", "dev-1>de", "dev-2>de"]
     assert [(row["reference"], row["language"]) for row in german] == [("eins", "de"), ("zwei", "de"), ("drei", "de")]
     told = json.loads((out / "run.json").read_text())
-    chrf = sacrebleu.CHRF().corpus_score([row["text"] for row in german], [[row["reference"] for row in german]]).score
-    assert told["chosen_by"] == "chrf"
-    assert max(told["best_states"].values()) == pytest.approx(chrf, rel=1e-5)
+    texts = [row["text"] for row in german], [[row["reference"] for row in german]]
+    expected = {name: metric().corpus_score(*texts).score for name, metric in METRICS.items()}
+    assert told["chosen_by"] == measure
+    assert max(told["best_states"].values()) == pytest.approx(expected[measure], rel=1e-5)
     assert next(iter(told["best_states"].values())) == max(told["best_states"].values())
     scores = told["dev_of_best"]
-    assert scores["translate:de"]["metrics"]["chrf"]["score"] == pytest.approx(chrf)
+    for name, score_of_all in expected.items():
+        assert scores["translate:de"]["metrics"][name]["score"] == pytest.approx(score_of_all)
     assert scores["translate:de"]["metrics"]["bleu"]["signature"].startswith("nrefs:1|case:mixed|")
     assert scores["transcribe"]["metrics"].keys() == {"wer", "cer"}
 
@@ -301,11 +305,12 @@ def test_decoding_options_are_tuned_by_translation_metrics(folder: Path, config:
         assert each.report.values == own.report.values
     assert [dropped.id for dropped in found.left_out] == ["lacking"]
     arguments = ["tune", str(some), "--model", str(folder), "--task", "translate", "--grid"]
-    done = asr(*arguments, "beam_size=1,3", "--metric", "chrf")
-    assert done.status == 0, done.err
-    assert done.out.splitlines()[0].split()[:2] == ["beam_size", "BLEU"]
-    best = max(found.tried, key=lambda each: each.report.values["chrf"])
-    assert done.out.splitlines()[-1] == f"most chrF: beam_size={best.setting['beam_size']:g}"
+    for metric, words, shown in (("bleu", [], "BLEU"), ("chrf", ["--metric", "chrf"], "chrF")):
+        done = asr(*arguments, "beam_size=1,3", *words)
+        assert done.status == 0, done.err
+        assert done.out.splitlines()[0].split()[:2] == ["beam_size", "BLEU"]
+        best = max(found.tried, key=lambda each: each.report.values[metric])
+        assert done.out.splitlines()[-1] == f"most {shown}: beam_size={best.setting['beam_size']:g}"
     assert done.err[0] == f"asr: {some}: cut lacking is left out: no translation into de"
     for words, says in (
         (["ctc_weight=0,0.5"], "--grid ctc_weight=...: CTC, which spells what is said, has no part in translate:de"),
