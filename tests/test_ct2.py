@@ -143,7 +143,7 @@ HOSTILE = {
     "no aliases": (container([ONE])[:-4], "ends within"),
     "trailing byte": (container([ONE]) + b"x", "1 bytes follow"),
     "huge count": (container([ONE], count=2**32 - 1), "more than the file can hold"),
-    "count one too high": (container([ONE], count=2), "dimensions|ends within|name"),
+    "count one too high": (container([ONE], count=2), "a variable's name is too short"),
     "huge alias count": (container([ONE])[:-4] + b"\xff\xff\xff\xff", "more than the file can hold"),
     "duplicate name": (container([ONE, ONE]), "'v' occurs twice"),
     "not UTF-8": (container([(b"\xff\xfe", [], INT8, b"1")]), "not UTF-8"),

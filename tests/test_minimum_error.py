@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections import Counter
@@ -111,6 +112,7 @@ def test_risk_over_all_texts_is_the_exact_expectation(toy: ModelFolder) -> None:
 
 
 def test_log_probs_do_not_depend_on_dropout_or_the_batch(toy: ModelFolder) -> None:
+    toy = ModelFolder(toy.config, copy.deepcopy(toy.model), TOKENIZER)
     for module in toy.model.decoder.modules():
         if isinstance(module, Dropout):
             module.p = 0.5
@@ -118,11 +120,9 @@ def test_log_probs_do_not_depend_on_dropout_or_the_batch(toy: ModelFolder) -> No
     found = POLICY.samples(run, 3)
     expected = POLICY.log_probs(run, found).detach()
     toy.model.decoder.train()
-    try:
-        again = POLICY.log_probs(run, found)
-        assert toy.model.decoder.layers[0].training
-    finally:
-        toy.model.decoder.eval()
+    again = POLICY.log_probs(run, found)
+    assert toy.model.decoder.layers[0].training
+    toy.model.decoder.eval()
     assert torch.equal(again, expected)
     alone = [POLICY.log_probs(passing(toy, id), found[b : b + 1])[0] for b, id in enumerate(("x", "y"))]
     torch.testing.assert_close(again[:, :1], torch.stack(alone)[:, :1], atol=1e-5, rtol=1e-5)

@@ -56,8 +56,7 @@ def far(path: Path, server: Web, *overrides: str) -> ExperimentConfig:
 
 
 def test_paths_stay_paths_and_urls_are_folders_or_manifests(tmp_path: Path) -> None:
-    assert to_place(str(tmp_path)) == tmp_path
-    assert to_place(tmp_path) is not None
+    assert to_place(str(tmp_path)) == to_place(tmp_path) == tmp_path
     assert is_folder(tmp_path)
     assert not is_folder(tmp_path / "nothing")
     folder, lines = to_place("s3://bucket/corpus/shar"), to_place("https://host/cuts.jsonl.gz")

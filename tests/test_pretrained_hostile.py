@@ -279,11 +279,13 @@ def test_many_tensors_that_share_storage_are_refused(tmp_path: Path) -> None:
         load_pickled(tmp_path / "x.pt")
 
 
-def test_tensors_are_loaded_from_safetensors_and_pickle(tmp_path: Path) -> None:
+def test_tensors_of_safetensors_and_pickles_stay_on_disk(tmp_path: Path) -> None:
     save_file({"a": torch.arange(5.0)}, tmp_path / "x.safetensors")
     torch.save({"a": torch.arange(5.0)}, tmp_path / "x.pt")
-    for tensors in (load_tensors(tmp_path / "x.safetensors"), load_pickled(tmp_path / "x.pt")):
+    for load, name in ((load_tensors, "x.safetensors"), (load_pickled, "x.pt")):
+        tensors = load(tmp_path / name)
         assert tensors["a"].tolist() == [0, 1, 2, 3, 4]
+        assert str(tmp_path / name) in Path("/proc/self/maps").read_text(), "the tensors must stay on disk until used"
     assert load_file(tmp_path / "x.safetensors").keys() == {"a"}
 
 

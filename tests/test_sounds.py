@@ -44,7 +44,7 @@ def test_samples_and_open_files_give_the_text_of_the_file(greedy: Recognizer, pa
     kinds: list[Any] = [AUDIO_N, AUDIO_N.double().requires_grad_(), AUDIO_N.numpy(), apart, apart.astype(">f8")]
     arrays = [greedy.transcribe(samples, sample_rate=RATE) for samples in kinds]
     assert [each.text for each in (by_file, by_memory, *arrays)] == [expected.text] * 7
-    assert {each.duration_s for each in (by_memory, *arrays)} == {expected.duration_s}
+    assert {each.duration_s for each in (by_file, by_memory, *arrays)} == {expected.duration_s}
     assert [by_file.id, by_memory.id, arrays[0].id] == [str(path), "open file", "array"]
     results = greedy.transcribe_sources([greedy.source(AUDIO_N, sample_rate=RATE), greedy.source(path)])
     assert texts(list(results)) == [expected.text] * 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from functools import cache
 
 import pytest
@@ -192,4 +191,3 @@ def test_best_alignment_is_the_best_of_all_alignments(T: int, L: int) -> None:
     ways = itertools.combinations_with_replacement(range(T), L)
     best = max(ways, key=total)
     assert best_alignment(blank_TU, said_TL) == list(best)
-    assert math.isfinite(total(best))

@@ -15,7 +15,7 @@ from asr.scoring.rows import PathLike, Row, Source
 
 Texts = PathLike | Iterable[str] | Mapping[str, str]
 _PATH = (str, os.PathLike)
-NAMES = ("the references", "the hypotheses")
+NAMES = ("the reference", "the hypothesis")  # after the arguments of asr.score
 
 
 def open_given(
