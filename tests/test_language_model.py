@@ -149,7 +149,7 @@ def test_lm_takes_part_in_the_search_unless_its_weight_is_0(folder: Path) -> Non
 
 
 def test_unusable_language_models_are_refused(folder: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no language model: .*key 'kind' is missing; unknown key 'model\.encoder'"):
+    with pytest.raises(CheckpointError, match=r"no language model: .*'kind' is missing; unknown key 'model\.encoder'"):
         Recognizer(small_model(lm=folder / "speech"))
     with pytest.raises(CheckpointError, match=r"no language model .config.yaml is missing"):
         Recognizer(small_model(lm=folder))
