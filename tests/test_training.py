@@ -74,7 +74,9 @@ def test_signalled_run_exits_with_130_and_a_hint_to_resume(
     number: signal.Signals, config: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits that background jobs ignore it
     process = subprocess.Popen(command(config, out), stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, ours)
     deadline = time.monotonic() + 200
     while process.poll() is None and not logged_steps(out) and time.monotonic() < deadline:
         time.sleep(0.002)
