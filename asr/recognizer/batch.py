@@ -35,7 +35,7 @@ from asr.recognizer.budget import Footprint, footprint
 from asr.recognizer.decoded import Decoded
 from asr.recognizer.fusion import open_language_model
 from asr.recognizer.languages import Languages
-from asr.recognizer.searchers import build_searcher, check_options, posteriors, search_options
+from asr.recognizer.searchers import build_searcher, check_kind, check_options, posteriors, search_options
 from asr.recognizer.timers import Timer, build_timer
 from asr.tasks import chosen, into
 
@@ -103,8 +103,7 @@ class BatchDecoder:
 
         Raises ConfigError if the model cannot use phrases, and for a bonus without phrases or below 0.
         """
-        if self.kind not in ("attention", "none"):
-            raise ConfigError(f"hotwords are for decoders of kind attention or none; this model's is {self.kind}")
+        check_kind(self.kind, "phrases", "hotwords are")
         other = self.varied(self.options)
         if phrases is not None:
             other._set_phrases(phrases)

@@ -111,16 +111,22 @@ def check_options(model: ModelConfig, options: DecodeConfig) -> None:
     if options.ctc_weight > 0 and not model.ctc:
         raise ConfigError(f"{_named('ctc_weight')}: this model has no CTC head; leave it out")
     kind = model.decoder.kind
-    for name, kinds in _KINDS.items():
+    for name in _KINDS:
         changed = options.guards.enabled if name == "guards" else options.changed(name)
-        if changed and kind not in kinds:
-            raise ConfigError(f"{_named(name)} is for decoders of kind {' or '.join(kinds)}; this model's is {kind}")
+        if changed:
+            check_kind(kind, name, f"{_named(name)} is")
     for name, reason in _idle(options):
         if options.changed(name):
             raise ConfigError(f"{_named(name)} {reason}")
     if options.n_best > options.beam_size and options.temperature == 0:
         n = options.n_best
         raise ConfigError(f"decode.n_best: --n-best {n} needs --beam-size {n} or more")
+
+
+def check_kind(kind: str, name: str, told: str) -> None:
+    """Raise ConfigError, which begins with `told`, if decoders of this kind have no use for a key of `decode`."""
+    if kind not in _KINDS[name]:
+        raise ConfigError(f"{told} for decoders of kind {' or '.join(_KINDS[name])}; this model's is {kind}")
 
 
 def _named(name: str) -> str:
