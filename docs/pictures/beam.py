@@ -17,9 +17,10 @@ from torch import Tensor
 from asr import losses
 from asr.checkpoint import ModelFolder
 from asr.data.batch import Batch
-from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
+from asr.decode.search import Hypothesis, Weighted, search
 from asr.metrics import error_rate
 from asr.recognizer import Recognizer
+from asr.recognizer.searchers import search_options
 from docs.pictures.material import CLIP, Material, Watched, heard
 from docs.pictures.style import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, RED, figure, shown
 
@@ -48,9 +49,8 @@ def watched(parts: ModelFolder, batch: Batch, **options: Any) -> Searched:
     seen = Watched(seen, "reorder", lambda given, _: parents.append(given[1].tolist()))
     _, memory = heard(parts, batch)
     scorers = [Weighted(first.name, seen, first.weight), *others]
-    caps, settled = decoder._caps(memory, P), decoder.options
-    length = SearchOptions(settled.beam_size, settled.length_bonus, settled.length_penalty, settled.n_best)
-    (found,) = search(scorers, memory, batch.tokens_BL[:, :P], parts.tokenizer.eos_id, caps, length)
+    caps, settled = decoder._caps(memory, P), search_options(decoder.options)
+    (found,) = search(scorers, memory, batch.tokens_BL[:, :P], parts.tokenizer.eos_id, caps, settled)
     return Searched(parents[1:], steps[1:], found)  # the first of each are the start tokens
 
 
