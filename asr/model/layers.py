@@ -6,6 +6,7 @@ Shapes: B batch, T frames or tokens, D width.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,7 @@ class Dropout(nn.Module):
     """Zero a share `p` of the elements in training and scale up the rest (Srivastava et al. 2014).
 
     The CPU has its own implementation, because torch draws one number per element in a single thread there, which took
-    a fifth of a training step.  One 64-bit draw gives the masks of eight elements, so p is rounded to a multiple of
-    1/256.
+    a fifth of a training step.
     """
 
     def __init__(self, p: float) -> None:
@@ -36,10 +36,28 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
-        draws = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),))
-        zeroed = min(255, max(1, round(self.p * 256)))
-        kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= zeroed
-        return x * kept.to(x.dtype).mul_(256 / (256 - zeroed))
+        return x * _random_mask(x, self.p)
+
+
+def _random_mask(x: Tensor, p: float) -> Tensor:
+    """Return a mask of x's shape and precision: zeros, and the factor that scales up the rest.
+
+    16 random bits choose a row of a table, the mask of the elements in 16 bytes; each mask has as many of the 65,536
+    rows as it is probable.
+    """
+    table = _masks(p, x.dtype)
+    rows = -(-x.numel() // table.shape[1])
+    draws = torch.randint(-(2**63), 2**63 - 1, (-(-rows // 4),)).view(torch.uint16)[:rows]
+    return F.embedding(draws.to(torch.int32), table).flatten()[: x.numel()].view(x.shape)
+
+
+@lru_cache
+def _masks(p: float, dtype: torch.dtype) -> Tensor:
+    """Return the table of masks, (65536, elements in 16 bytes)."""
+    patterns = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * (128 // torch.finfo(dtype).bits))
+    probability = torch.where(patterns > 0, 1 - p, p).prod(1)
+    ends = (probability.cumsum(0) * 2**16).round().long()
+    return (patterns / (1 - p)).to(dtype).repeat_interleave(ends.diff(prepend=ends.new_zeros(1)), 0)
 
 
 class FeedForward(nn.Sequential):

@@ -22,7 +22,7 @@ from asr.config import LanguageDataConfig, LanguageExperimentConfig, LanguageFol
 from asr.data.augment import derived_random
 from asr.errors import AsrError, CheckpointError, DataError, printable
 from asr.lm.train import texts_in
-from asr.machine import find_device
+from asr.machine import find_device, keep_memory
 from asr.model.build import build_language_model
 from asr.model.language import LanguageModel
 from asr.pretrained import find_model
@@ -46,6 +46,8 @@ def train_language_model(config: LanguageExperimentConfig, say: Say, on_done: On
     Raises AsrError if the training diverges.
     """
     claim_folder(config)
+    if find_device(config.trainer.device).type == "cpu":
+        keep_memory()
     torch.manual_seed(derived_random(config.seed, "weights").getrandbits(63))
     parts = _begun(config)
     train, dev = (_read(files, config.data, parts) for files in (config.data.train, config.data.dev))

@@ -19,7 +19,7 @@ from asr.checkpoint import ModelFolder
 from asr.config import ExperimentConfig
 from asr.data.module import SpeechData
 from asr.files import naming
-from asr.machine import processor
+from asr.machine import keep_memory, processor
 from asr.model.attention import products
 from asr.model.encoder import recompute_layers
 from asr.model.precision import attend_by
@@ -72,8 +72,10 @@ def train(config: ExperimentConfig, console: Console) -> Path:
     task.total_steps = total_steps(config, data)
     if config.trainer.recompute:
         recompute_layers(task.model.encoder)
-    if config.trainer.precision == "bf16" and device.type == "cpu":
-        attend_by(products, task.model)
+    if device.type == "cpu":
+        keep_memory()
+        if config.trainer.precision == "bf16":
+            attend_by(products, task.model)
     trainer, keeper = _trainer(config, device, data, task, console)
     steps = f"{task.total_steps} steps" if task.total_steps else f"{config.trainer.max_epochs} epochs"
     console.print(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from asr import losses
 from asr.config import DecoderConfig, EncoderConfig, LogMelConfig, ModelConfig, SubsamplingConfig
 from asr.features import Features
+from asr.machine import keep_memory
 from asr.model.attention import products
 from asr.model.build import build_model
 from asr.model.precision import attend_by
@@ -47,4 +48,5 @@ def build(kind: str, precision: str, size: dict[str, Any] = SIZE) -> tuple[nn.Mo
 
 
 if __name__ == "__main__":
+    keep_memory()  # as `asr train` does
     serve(build)
