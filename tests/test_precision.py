@@ -78,8 +78,20 @@ def test_blockwise_attention_equals_fused_attention(L: int) -> None:
         torch.testing.assert_close(blockwise(q, k, v, weight)[0], fused(q, k, v, weight)[0])
 
 
-def test_fastest_precision_on_cpu_is_int8_or_float32() -> None:
-    assert fastest(torch.device("cpu")) in ("int8", "float32")
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [
+        ((), "float32"),
+        (("avx512_vnni",), "float32"),
+        (("avx512_bf16", "avx512_vnni"), "int8"),
+        (("avx512_bf16", "avx512_vnni", "amx_bf16"), "bfloat16"),
+    ],
+)
+def test_fastest_precision_on_a_cpu_follows_its_instructions(
+    able: tuple[str, ...], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(able, True))
+    assert fastest(torch.device("cpu")) == expected
 
 
 def test_batch_encoded_in_parts_gives_the_same_texts(monkeypatch: pytest.MonkeyPatch) -> None:
