@@ -53,6 +53,7 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     "ours": Variant("ours", "ours", fastest(torch.device("cpu")), exact=False),
+    "ours-int8": Variant("ours, int8", "ours", "int8", exact=False),
     "ours-bfloat16": Variant("ours, bfloat16", "ours", "bfloat16", exact=False),
     "ours-exact": Variant("ours, all silence, float32", "ours", "float32"),
     "ours-float32": Variant("ours, float32", "ours", "float32", exact=False),

@@ -74,14 +74,15 @@ def products(
     """
     B, H, _, K = q_BHLK.shape
     q_XLK, k_XTK, v_XTK = (x.contiguous().flatten(0, 1) for x in (q_BHLK, k_BHTK, v_BHTK))
-    weight_XLT = q_XLK.new_zeros(1, 1, 1) if weight_BHLT is None else _for_heads(weight_BHLT.to(q_XLK.dtype), B, H)
-    score_XLT = torch.baddbmm(weight_XLT, q_XLK, k_XTK.transpose(1, 2), alpha=K**-0.5)
+    score_XLT = torch.baddbmm(_for_heads(weight_BHLT, q_BHLK), q_XLK, k_XTK.transpose(1, 2), alpha=K**-0.5)
     return (dropout(score_XLT.softmax(-1)) @ v_XTK).unflatten(0, (B, H)), None
 
 
-def _for_heads(weight_BHLT: Tensor, B: int, H: int) -> Tensor:
-    """Return log-weights that broadcast to (B, H, L, T) as ones that broadcast to (X, L, T)."""
-    return weight_BHLT.expand(B, H, -1, -1).flatten(0, 1)
+def _for_heads(weight_BHLT: Tensor | None, q_BHLK: Tensor) -> Tensor:
+    """Return log-weights that broadcast to (X, L, T), in the precision of the queries."""
+    if weight_BHLT is None:
+        return q_BHLK.new_zeros(1, 1, 1)
+    return weight_BHLT.to(q_BHLK.dtype).expand(*q_BHLK.shape[:2], -1, -1).flatten(0, 1)
 
 
 def blockwise(
@@ -95,9 +96,7 @@ def blockwise(
     T, size = k_BHTK.shape[2], min(_BLOCK, L)
     q_XLK, v_XTK = (q_BHLK * K**-0.5).flatten(0, 1), v_BHTK.flatten(0, 1)
     k_XKT = k_BHTK.flatten(0, 1).transpose(1, 2)
-    weight_XLT = q_XLK.new_zeros(1, 1, 1)
-    if weight_BHLT is not None:
-        weight_XLT = _for_heads(weight_BHLT.to(q_BHLK.dtype), B, H)
+    weight_XLT = _for_heads(weight_BHLT, q_BHLK)
     scores = q_XLK.new_empty(B * H * size * T)
     y_BLHK = q_BHLK.new_empty(B, L, H, v_BHTK.shape[3])
     for at in range(0, L, size):

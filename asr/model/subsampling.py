@@ -6,7 +6,7 @@ Shapes: B batch, T frames, F mel bins, C channels, K inputs of a 3 x 3 convoluti
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -82,14 +82,23 @@ class Conv2dSubsampling(Subsampling):
 
     def forward(self, x_BTF: Tensor, len_B: Tensor) -> Tensor:
         """Map (B, T, F) to (B, ceil(T / factor), D)."""
-        if x_BTF.device.type == "cpu":
-            return _apart(self._of_one, x_BTF, len_B, self.factor)
+        return self.one_by_one(x_BTF, len_B) if x_BTF.device.type == "cpu" else self.together(x_BTF, len_B)
+
+    def together(self, x_BTF: Tensor, len_B: Tensor) -> Tensor:
+        """Convolve the whole batch, as suits a GPU."""
         x_BCTF = x_BTF[:, None]
         for conv in self.convs:
             real_B1T1 = within(len_B, x_BCTF.shape[2])[:, None, :, None]
             x_BCTF = self.activation(conv(x_BCTF.masked_fill(~real_B1T1, 0.0)))
             len_B = -(-len_B // 2)
-        return self.out(x_BCTF.transpose(1, 2).flatten(2))
+        y_BTD: Tensor = self.out(x_BCTF.transpose(1, 2).flatten(2))
+        return y_BTD
+
+    def one_by_one(self, x_BTF: Tensor, len_B: Tensor) -> Tensor:
+        """Convolve each utterance without its padding: what a CPU computes for one stays in its caches."""
+        outputs = [self._of_one(x_TF[:length]) for x_TF, length in zip(x_BTF, len_B.clamp(min=1).tolist(), strict=True)]
+        y_BTD = nn.utils.rnn.pad_sequence(outputs, batch_first=True)
+        return F.pad(y_BTD, (0, 0, 0, -(-x_BTF.shape[1] // self.factor) - y_BTD.shape[1]))
 
     def _of_one(self, x_TF: Tensor) -> Tensor:
         """Map the frames of one utterance, (T, F), to (ceil(T / factor), D).
@@ -105,13 +114,6 @@ class Conv2dSubsampling(Subsampling):
             x_1CTF = self.activation(F.conv2d(x_1CTF, weight, bias_C, stride=2, padding=1))
         y_TD: Tensor = self.out(x_1CTF[0].transpose(0, 1).flatten(1))
         return y_TD
-
-
-def _apart(of_one: Callable[[Tensor], Tensor], x_BTF: Tensor, len_B: Tensor, factor: int) -> Tensor:
-    """Map each utterance without its padding: what the CPU computes for one stays in its caches."""
-    outputs = [of_one(x_TF[:length]) for x_TF, length in zip(x_BTF, len_B.clamp(min=1).tolist(), strict=True)]
-    padded_BTD = nn.utils.rnn.pad_sequence(outputs, batch_first=True)
-    return F.pad(padded_BTD, (0, 0, 0, -(-x_BTF.shape[1] // factor) - padded_BTD.shape[1]))
 
 
 class GluSubsampling(Subsampling):
