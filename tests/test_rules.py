@@ -17,6 +17,7 @@ ROOMS = {
     "errors": set(),
     "progress": set(),
     "machine": {"errors"},
+    "processes": {"errors"},
     "_decoder": set(),
     "files": {"errors", "files"},
     "config": BASE | {"config", "tasks", "text"},
@@ -59,19 +60,21 @@ ROOMS = {
     "subtitles": BASE | {"transcript", "text", "words"},
     "writers": BASE | {"transcript", "subtitles"},
     "subtitling": BASE
-    | {"subtitling", "audio", "features", "pictures", "resampling", "subtitles", "text", "windows", "words"},
+    | {"subtitling", "audio", "features", "pictures", "resampling", "subtitles", "text", "windows", "words"}
+    | {"processes"},
     "runs": BASE | {"config", "text", "tasks", "scoring"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data", "tasks", "config"},
     "tuning": BASE | {"evaluate", "recognizer", "scoring", "data", "tasks", "config"},
     "corpus": BASE
-    | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"},
+    | {"corpus", "transcript", "recognizer", "loading", "writers", "data", "checkpoint", "pretrained", "model"}
+    | {"processes"},
     "ablation": BASE
     | {"ablation", "config", "checkpoint", "data", "losses", "model", "recognizer", "evaluate", "scoring", "training"}
     | {"machine", "pictures"},
     "cli": BASE
     | {"cli", "__version__", "ablation", "config", "corpus", "data", "evaluate", "lm", "loading", "model", "pretrained"}
     | {"recognizer", "report", "runs", "scoring", "subtitles", "subtitling", "tasks", "text", "training", "transcript"}
-    | {"tuning", "vad", "writers"},
+    | {"machine", "tuning", "vad", "writers"},
     "__init__": {"loading", "recognizer", "scoring"},
     "__main__": {"cli"},
     "training": BASE

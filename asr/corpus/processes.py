@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -15,6 +12,7 @@ import torch
 
 from asr.corpus.manifest import Shard
 from asr.errors import AsrError
+from asr.processes import deaf_to_ctrl_c
 from asr.progress import OnDone
 
 Say = Callable[[str], None]
@@ -32,7 +30,7 @@ def side_by_side(task: Task, shards: Sequence[Shard], say: Say, on_done: OnDone)
     threads = max(1, torch.get_num_threads() // len(shards))
     running: dict[Connection, tuple[Shard, BaseProcess]] = {}
     try:
-        with _deaf_to_ctrl_c():
+        with deaf_to_ctrl_c():
             for number, shard in enumerate(shards):
                 ours, theirs = context.Pipe(duplex=False)
                 process: BaseProcess = context.Process(
@@ -90,16 +88,3 @@ def _work(task: Task, shard: Shard, number: int, threads: int, link: Connection)
     except (AsrError, OSError) as e:
         if not isinstance(e, BrokenPipeError):  # the parent is gone
             link.send(e)
-
-
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Make processes that are started meanwhile ignore Ctrl-C, which the parent handles."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
