@@ -53,6 +53,25 @@ def test_cached_steps_equal_the_full_pass_under_reordering(norm: str) -> None:
 
 
 @torch.no_grad()
+def test_texts_of_different_lengths_grow_together_as_alone() -> None:
+    """Some hypotheses gain a token at each step, -1 standing for none, and their order changes."""
+    model, draw = untrained(), torch.Generator().manual_seed(3)
+    texts: list[list[int]] = [[1], [1], [1]]
+    found_NV, state = model.step(torch.tensor([[7]] * 3), model.start(None))
+    for _ in range(12):
+        token_N = torch.randint(4, 11, (3,), generator=draw).where(torch.rand(3, generator=draw) < 0.5, -1)
+        order_N = torch.randint(3, (3,), generator=draw)
+        texts = [
+            [*texts[i], *([token] if token >= 0 else [])] for i, token in zip(order_N, token_N.tolist(), strict=True)
+        ]
+        found_NV, state = model.step(token_N[:, None], model.reorder(state, order_N))
+        for text, found_V in zip(texts, found_NV, strict=True):
+            expected_V = model(torch.tensor([text]), torch.tensor([len(text)]))[0, -1].log_softmax(-1)
+            assert torch.allclose(found_V, expected_V, atol=1e-5)
+    assert len({len(text) for text in texts}) > 1
+
+
+@torch.no_grad()
 def test_batched_loss_equals_the_sum_over_single_tokens() -> None:
     model = untrained()
     texts = [[1, 5, 6, 2], [1, 4, 4, 9, 8, 7, 2], [1, 2]]

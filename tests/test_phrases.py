@@ -109,6 +109,18 @@ def test_bonus_of_a_finished_text_is_that_of_its_phrases(
 
 
 @TOKENIZERS
+@settings(max_examples=100)
+@given(phrases=lists, choices=texts)
+def test_no_text_gains_more_than_the_bound_on_its_rise(
+    tokenizer: Pieces | CharacterTokenizer, phrases: list[Phrase], choices: list[int]
+) -> None:
+    tokens, scorer = text_of(choices, tokenizer), PhraseScorer(phrases, Speller(tokenizer))
+    gains = run(scorer, [*tokens, end_of(tokenizer)])
+    for at in range(len(gains)):
+        assert sum(gains[at:]) <= scorer.rise.each * (len(tokens) - at) + scorer.rise.once + 1e-5
+
+
+@TOKENIZERS
 @settings(max_examples=50)
 @given(phrases=lists, rows=st.lists(texts, min_size=1, max_size=5), order=st.randoms())
 def test_batched_and_reordered_hypotheses_get_the_same_bonus_as_alone(

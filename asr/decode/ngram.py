@@ -89,7 +89,8 @@ class TokenNGrams:
         if state is None:  # start tokens come first; the language model has its own instead
             state, tokens_NL = tokens_NL.new_full((len(tokens_NL),), self._begin), tokens_NL[:, :0]
         for tokens_N in tokens_NL.unbind(1):
-            _, state = self._model.score(self._word_V[tokens_N], state)
+            _, after_N = self._model.score(self._word_V[tokens_N], state)
+            state = torch.where(tokens_N < 0, state, after_N)
         return self._model.all_words(state)[:, self._word_V], state
 
     def reorder(self, state: Tensor | None, index_N: Tensor) -> Tensor | None:
@@ -163,7 +164,8 @@ class WordNGrams:
         node_N = torch.where(opens_N, _Spelling.NONE, state.node_N)
         for letter_N in self._letters_VC[tokens_N].unbind(1):
             node_N = torch.where(letter_N >= 0, self._table.spell(letter_N, node_N), node_N)
-        return WordState(context_N, node_N)
+        none_N = tokens_N < 0
+        return WordState(torch.where(none_N, state.context_N, context_N), torch.where(none_N, state.node_N, node_N))
 
     def _on(self, device: torch.device) -> None:
         if self._opens_V.device != device:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asr.decode.search import Rise
 from asr.phrases.automaton import Transitions
 from asr.phrases.lists import Phrase
 from asr.phrases.paths import OPEN, Paths
@@ -23,11 +24,12 @@ class PhraseScorer:
     A phrase matches only from the start of a word to the end of a word, in the spellings of the speller.  Of
     overlapping matches the leftmost and then the longest counts.  So in a finished text every token of a phrase gains
     the phrase's weight; the weight of the scorer is the bonus in nats.  Raises ConfigError for a phrase that the
-    vocabulary cannot write.
+    vocabulary cannot write.  rise: see asr.decode.search.Weighted.
     """
 
     def __init__(self, phrases: Iterable[Phrase], speller: Speller) -> None:
-        self._table = speller.automaton(phrases).transitions()
+        automaton = speller.automaton(phrases)
+        self._table, self.rise = automaton.transitions(), Rise(*automaton.most())
 
     @property
     def paths(self) -> Paths:
@@ -42,7 +44,7 @@ class PhraseScorer:
         if state is None:  # no phrase begins in the start tokens, which come first
             state, tokens_NL = tokens_NL.new_full((len(tokens_NL),), OPEN), tokens_NL[:, :0]
         for tokens_N in tokens_NL.unbind(1):
-            state = table.paths.follow(tokens_N, state)
+            state = torch.where(tokens_N < 0, state, table.paths.follow(tokens_N, state))
         return table.gains(state), state
 
     def reorder(self, state: Tensor | None, index_N: Tensor) -> Tensor | None:

@@ -27,7 +27,8 @@ class Scorer(Protocol):
     def step(self, tokens_NL: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Append L tokens to each hypothesis; return log-probabilities (N, V) of the next one, and the new state.
 
-        If they are the same for all hypotheses they may be (1, V).  The old state is not used again.
+        If they are the same for all hypotheses they may be (1, V).  The old state is not used again.  Language models
+        and phrase lists take -1 for no token, as the texts of a transducer's beam do not all grow at once.
         """
         ...
 
@@ -39,12 +40,23 @@ class Scorer(Protocol):
         ...
 
 
+class Rise(NamedTuple):
+    """A bound on what is still to be gained: so much for each token to come, and once more; 0 for log-probabilities."""
+
+    each: float = 0.0
+    once: float = 0.0
+
+
 class Weighted(NamedTuple):
-    """A scorer, its weight in the sum, and the name under which its part of the score is reported."""
+    """A scorer, its weight in the sum, and the name under which its part of the score is reported.
+
+    rise: the most by which that part can still rise until the text has ended, before it is weighted.
+    """
 
     name: str
     scorer: Scorer
     weight: float
+    rise: Rise = Rise()
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,9 @@ class Hypothesis:
     score: float
     parts: dict[str, float]
     truncated: bool = False
+
+
+EMPTY = Hypothesis((), -math.inf, {}, truncated=True)  # where the scorers allow no text
 
 
 @dataclass(frozen=True)
@@ -120,10 +135,7 @@ def search(
             beam.parts_NS, beam.tokens_NL = beam.parts_NS[rows], beam.tokens_NL[rows]
             beam.states = reorder(scorers, beam.states, parent_N)
         log_probs, beam.states = step(scorers, token_N[:, None], beam.states)
-    return [sorted(f, key=lambda h: -h.score)[: options.n_best] or [_EMPTY] for f in beam.finished]
-
-
-_EMPTY = Hypothesis((), -math.inf, {}, truncated=True)
+    return [sorted(f, key=lambda h: -h.score)[: options.n_best] or [EMPTY] for f in beam.finished]
 
 
 def _open(scorers: Sequence[Weighted], memory: Any, prefix_BP: Tensor, K: int) -> tuple[_Beam, list[Tensor]]:

@@ -175,16 +175,19 @@ class SelfAttention(nn.Module):
         y_BHTK, _ = self.form(self.attend, q_BHTK, k_BHTK, v_BHTK, weight_BHTT)
         return self.out(rows.pack(join_heads(y_BHTK)))
 
-    def step(self, x_NLD: Tensor, past: KeyValue, length: int) -> Tensor:
-        """Attend from L new tokens to themselves and the `length` before them; their keys and values go into `past`."""
+    def step(self, x_NLD: Tensor, past: KeyValue, length: int, weight_N11C: Tensor | None = None) -> Tensor:
+        """Attend from L new tokens to themselves and the `length` before them; their keys and values go into `past`.
+
+        weight_N11C: log-weights of all these keys, if some of them are padding.
+        """
         L = x_NLD.shape[1]
         q_NHLK, k_NHLK, v_NHLK = self._heads(self.qkv(x_NLD))
         q_NHLK, k_NHLK = self.form.place(q_NHLK, length), self.form.place(k_NHLK, length)
         for cache_CNHK, new_NHLK in zip(past, (k_NHLK, v_NHLK), strict=True):
             cache_CNHK[length : length + L] = new_NHLK.permute(2, 0, 1, 3)
         k_NHCK, v_NHCK = (cache_CNHK[: length + L].permute(1, 2, 0, 3) for cache_CNHK in past)
-        weight_LC = causal(L, x_NLD.device, length) if L > 1 else None
-        y_NHLK, _ = self.form(self.attend, q_NHLK.to(k_NHCK.dtype), k_NHCK, v_NHCK, weight_LC, length)
+        weight_NHLC = joined(causal(L, x_NLD.device, length), weight_N11C) if L > 1 else weight_N11C
+        y_NHLK, _ = self.form(self.attend, q_NHLK.to(k_NHCK.dtype), k_NHCK, v_NHCK, weight_NHLC, length)
         return self.out(join_heads(y_NHLK))
 
 

@@ -52,11 +52,18 @@ class SinusoidalPosition(nn.Module):
         self.register_buffer("table_TD", sinusoids(first + length, dim), persistent=False)
 
     def forward(self, x_BTD: Tensor, start: int = 0) -> Tensor:
-        T, D = x_BTD.shape[1:]
-        first = self.first + start
-        if len(self.table_TD) < first + T:
-            self.table_TD = sinusoids(2 * (first + T), D).to(self.table_TD)
-        return torch.add(self.table_TD[first : first + T].to(x_BTD.dtype), x_BTD, alpha=self.scale)
+        T, first = x_BTD.shape[1], self.first + start
+        return torch.add(self._table(first + T)[first : first + T].to(x_BTD.dtype), x_BTD, alpha=self.scale)
+
+    def at(self, x_ND: Tensor, place_N: Tensor) -> Tensor:
+        """Add the sinusoids of vectors that each come after `place_N` others."""
+        table_TD = self._table(self.first + int(place_N.max()) + 1)
+        return torch.add(table_TD[self.first + place_N].to(x_ND.dtype), x_ND, alpha=self.scale)
+
+    def _table(self, T: int) -> Tensor:
+        if len(self.table_TD) < T:
+            self.table_TD = sinusoids(2 * T, self.table_TD.shape[1]).to(self.table_TD)
+        return self.table_TD
 
 
 class LearnedPosition(nn.Module):

@@ -103,6 +103,16 @@ class Automaton:
         shares = [[*loss, root == OPEN, root == INSIDE] for loss, root in zip(losses, roots, strict=True)]
         return Transitions(paths, gain_E, torch.tensor(shares), row_4V)
 
+    def most(self) -> tuple[float, float]:
+        """Return the largest weight of a token, and how far a match's pending worth can be below that for its tokens.
+
+        Each token of a finished text gains at most the largest weight, and those before the match have gained theirs.
+        So further gains are at most that weight for each token to come, and once the second number.
+        """
+        nodes = self._nodes[INSIDE + 1 :]
+        weight = max((node.pending / len(node.path) for node in nodes), default=0.0)
+        return weight, max((weight * len(node.path) - node.pending for node in nodes), default=0.0)
+
     def _close(self) -> tuple[Paths, Tensor]:
         """Return where each transition leads that does more than fall back to a root, and what it gains."""
         nodes, V = self._nodes, len(self.edges.joins)
