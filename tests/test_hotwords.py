@@ -55,6 +55,14 @@ def test_invalid_hotword_bonus_is_refused(bonus: float, hotwords: list[str] | No
         text(Recognizer(small_model()), hotwords=hotwords, hotword_bonus=bonus)
 
 
-def test_hotwords_for_a_transducer_are_refused() -> None:
-    with pytest.raises(ConfigError, match="hotwords are for decoders of kind attention or none; this"):
-        text(Recognizer(small_model(decoder={"kind": "transducer", "dim": 8, "joiner": 8})), hotwords=["hello"])
+def test_hotwords_for_a_masked_decoder_are_refused() -> None:
+    with pytest.raises(ConfigError, match="hotwords are for decoders of kind attention or none or transducer; this"):
+        text(Recognizer(small_model(decoder={"kind": "mask_ctc", "layers": 1, "heads": 2})), hotwords=["hello"])
+
+
+def test_hotwords_of_a_call_reach_a_transducer() -> None:
+    recognizer = Recognizer(small_model(decoder={"kind": "transducer", "dim": 8, "joiner": 8}, beam_size=4))
+    plain = text(recognizer)
+    assert "hello" in text(recognizer, hotwords=["hello"], hotword_bonus=100.0).split()
+    assert "hello" not in plain.split()
+    assert text(recognizer, hotwords=["hello"], hotword_bonus=0.0) == text(recognizer, hotwords=[]) == plain

@@ -227,9 +227,9 @@ def test_inconsistent_configuration_is_refused_in_one_line(config: Path, changes
         ("mask_predict", {"threshold": 0.5}, "decode.threshold is for decoders of kind mask_ctc"),
         ("transducer", {"iterations": 3}, "decode.iterations is for decoders of kind mask_predict or mask_ctc"),
         (
-            "transducer",
+            "mask_predict",
             {"phrases": Path("list.txt")},
-            "decode.phrases (--hotwords) is for decoders of kind attention or none",
+            "decode.phrases (--hotwords) is for decoders of kind attention or none or transducer",
         ),
     ],
 )

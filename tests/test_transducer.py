@@ -30,19 +30,19 @@ def transducer(kind: str = "lstm", vocab: int = 5, seed: int = 0, gain: float = 
     return model
 
 
-def loss_by_loop(log_prob_TUV: Tensor, target: list[int]) -> Tensor:
+def loss_by_loop(log_prob_TUV: Tensor, target: list[int], blank: int = BLANK) -> Tensor:
     """Return the negative log-likelihood, summed over all alignments cell by cell."""
     T = len(log_prob_TUV)
     alpha: dict[tuple[int, int], Tensor] = {(0, 0): torch.zeros(())}
     for t, u in itertools.product(range(T), range(len(target) + 1)):
         ways = []
         if t > 0:
-            ways.append(alpha[t - 1, u] + log_prob_TUV[t - 1, u, BLANK])
+            ways.append(alpha[t - 1, u] + log_prob_TUV[t - 1, u, blank])
         if u > 0:
             ways.append(alpha[t, u - 1] + log_prob_TUV[t, u - 1, target[u - 1]])
         if ways:
             alpha[t, u] = torch.stack(ways).logsumexp(0)
-    return -(alpha[T - 1, len(target)] + log_prob_TUV[T - 1, len(target), BLANK])
+    return -(alpha[T - 1, len(target)] + log_prob_TUV[T - 1, len(target), blank])
 
 
 def test_loss_and_gradient_match_plain_dynamic_programming() -> None:

@@ -148,7 +148,8 @@ class DecodeConfig(Config):
     )
     phrases: Path | None = Field(
         None,
-        description="text file of names and words to listen for, one per line, with decoders of kind attention or none",
+        description="text file of names and words to listen for, one per line, with decoders of kind attention, none "
+        "or transducer",
     )
     phrase_bonus: float | None = Field(
         None,
@@ -158,8 +159,8 @@ class DecodeConfig(Config):
     )
     lm: Path | None = Field(
         None,
-        description="language model for the beam of decoders of kind attention or none: an ARPA file (also .gz) or a "
-        "folder of asr lm train",
+        description="language model for the beam of decoders of kind attention, none or transducer: an ARPA file (also "
+        ".gz) or a folder of asr lm train",
     )
     lm_weight: float = Field(
         0.3, ge=0, description="weight of the language model's log-probability (shallow fusion); 0: off"

@@ -53,6 +53,13 @@ class Step(NamedTuple):
         return self.gained_BK < 0
 
 
+class Extra(NamedTuple):
+    """What enters the ranking of prefixes beside their own scores: of those that stay, and of those that grow."""
+
+    stay_BK: Tensor
+    longer_BKV: Tensor
+
+
 def merge(longer_BKV: Tensor, names: Names, alive_BK: Tensor) -> tuple[Tensor, Tensor]:
     """Split scores of extended prefixes: sums (B, K) for prefixes already in the beam, and the others (B, K, V)."""
     hash_BK, last_BK, _ = names
@@ -64,10 +71,10 @@ def merge(longer_BKV: Tensor, names: Names, alive_BK: Tensor) -> tuple[Tensor, T
     return into_BK, longer_BKV.masked_fill(moved_BKV > 0, -math.inf)
 
 
-def keep_best(stay_BK: Tensor, longer_BKV: Tensor, names: Names, bonus: float) -> Step:
+def keep_best(stay_BK: Tensor, longer_BKV: Tensor, names: Names, bonus: float, extra: Extra | None = None) -> Step:
     """Keep the K best of all prefixes, unchanged or with one more token, ranked with a bonus for each token.
 
-    The scores that it returns are without the bonus.
+    The scores that it returns are without the bonus and what is extra, but -inf where that is.
     """
     K, V = longer_BKV.shape[1:]
     score_BC = torch.cat([stay_BK, longer_BKV.flatten(1)], dim=1)
@@ -75,8 +82,10 @@ def keep_best(stay_BK: Tensor, longer_BKV: Tensor, names: Names, bonus: float) -
     if bonus:
         count_BC = torch.cat([names.count_BK, (names.count_BK + 1).repeat_interleave(V, 1)], dim=1)
         ranked_BC = score_BC + bonus * count_BC
-    at_BK = ranked_BC.topk(K).indices
-    score_BK, stays_BK = score_BC.gather(1, at_BK), at_BK < K
+    if extra is not None:
+        ranked_BC = ranked_BC + torch.cat([extra.stay_BK, extra.longer_BKV.flatten(1)], dim=1)
+    ranked_BK, at_BK = ranked_BC.topk(K)
+    score_BK, stays_BK = score_BC.gather(1, at_BK).where(ranked_BK > -math.inf, -math.inf), at_BK < K
     return Step(score_BK, torch.where(stays_BK, at_BK, (at_BK - K) // V), torch.where(stays_BK, -1, (at_BK - K) % V))
 
 

@@ -13,10 +13,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from asr.decode.fusion import Added, Fusion
 from asr.decode.prefixes import History, Names, Step, keep_best, merge
-from asr.decode.search import Hypothesis, SearchOptions
+from asr.decode.search import EMPTY, Hypothesis, SearchOptions
 
 State = tuple[Tensor, ...]
+ALONE = Fusion()
 
 
 class Joined(Protocol):
@@ -44,17 +46,21 @@ class Limits(NamedTuple):
 
 
 class _Ended(NamedTuple):
-    """An ended hypothesis: its scores with and without the bonus, its number of steps, and its place in the beam."""
+    """An ended hypothesis: its score, its log-probability, the parts of other scorers, and where it left the beam."""
 
     ranked: float
-    score: float
+    log_prob: float
+    parts: list[float]
     steps: int
     place: int
 
 
 @dataclass
 class _Beam:
-    """Hypotheses: their scores without the bonus, their current frames, and how many tokens each has at that frame."""
+    """Hypotheses: their log-probabilities, their current frames, and how many tokens each has at that frame.
+
+    added: what other scorers add to the log-probabilities.
+    """
 
     score_BK: Tensor
     frame_BK: Tensor
@@ -62,6 +68,7 @@ class _Beam:
     names: Names
     token_NJ: Tensor
     state: State
+    added: Added
     history: History = field(default_factory=History)
     ended: list[list[_Ended]] = field(default_factory=list)
 
@@ -75,17 +82,20 @@ def transducer_search(
     blank_id: int,
     limits: Limits,
     options: SearchOptions,
+    fusion: Fusion = ALONE,
 ) -> list[list[Hypothesis]]:
     """Alignment-length synchronous search (Saon et al. 2020): find the most probable texts, best first.
 
     A step is a blank, which advances to the next frame, or a token, so after equally many steps all hypotheses of one
     text are at the same frame.  They are merged: apart from pruning, a text's score is the sum over all its alignments.
-    A hypothesis ends with the blank of its last frame; an utterance is done when no open hypothesis is more probable
-    than those found.  The score is the log-probability plus the length bonus for each token.
+    A hypothesis ends with the blank of its last frame; an utterance is done when no open hypothesis can become better
+    than those found (see `_hope`).  The score is the log-probability plus the length bonus for each token and what the
+    scorers of `fusion` add: for a token when it is added, nothing for a blank, and for the end of the text when the
+    hypothesis ends.  So equal texts have equal additions, and only their probabilities are summed.
     """
     device, B = frames_BTJ.device, len(len_B)
     most_B1 = torch.tensor(limits.tokens_B, device=device)[:, None]
-    beam = _open(model, prefix_BP, options.beam_size, len_B)
+    beam = _open(model, prefix_BP, options.beam_size, len_B, fusion)
     while bool(beam.score_BK.isfinite().any()):
         log_prob_BKV = _look(model, beam, frames_BTJ, len_B)
         log_prob_BKV[..., list(limits.never)] = -math.inf
@@ -96,12 +106,16 @@ def transducer_search(
         into_BK, longer_BKV = merge(
             longer_BKV.masked_fill(full_BK[..., None], -math.inf), beam.names, beam.score_BK.isfinite()
         )
-        step = keep_best(torch.logaddexp(stay_BK, into_BK), longer_BKV, beam.names, options.length_bonus)
-        _follow(model, beam, step, len_B, most_B1, options)
-    return [_hypotheses(beam, b, limits.tokens_B[b], options) for b in range(B)]
+        extra = beam.added.extra(beam.frame_BK + 1 >= len_B[:, None])
+        step = keep_best(torch.logaddexp(stay_BK, into_BK), longer_BKV, beam.names, options.length_bonus, extra)
+        final_BKS = _follow(beam, step)
+        _end(beam, (beam.frame_BK >= len_B[:, None]) & beam.score_BK.isfinite(), final_BKS, options.length_bonus)
+        _close(beam, _hope(beam, len_B, most_B1, limits.symbols, options.length_bonus), options.n_best)
+        _predict(model, beam, step)
+    return [_hypotheses(beam, b, limits.tokens_B[b], options.n_best) for b in range(B)]
 
 
-def _open(model: Joined, prefix_BP: Tensor, K: int, len_B: Tensor) -> _Beam:
+def _open(model: Joined, prefix_BP: Tensor, K: int, len_B: Tensor, fusion: Fusion) -> _Beam:
     B, device = len(prefix_BP), prefix_BP.device
     token_BJ, state = model.start(prefix_BP)
     zero_BK = torch.zeros(B, K, dtype=torch.long, device=device)
@@ -112,9 +126,11 @@ def _open(model: Joined, prefix_BP: Tensor, K: int, len_B: Tensor) -> _Beam:
         names=Names.empty(B, K, device),
         token_NJ=token_BJ.repeat_interleave(K, 0),
         state=tuple(x.repeat_interleave(K, 0) for x in state),
-        ended=[[] if length else [_Ended(0.0, 0.0, 0, 0)] for length in len_B.tolist()],
+        added=fusion.open(prefix_BP, K),
+        ended=[[] for _ in range(B)],
     )
-    beam.score_BK[len_B > 0, 0] = 0.0  # all hypotheses start alike, so only the first may branch
+    beam.score_BK[:, 0] = 0.0  # all hypotheses start alike, so only the first may branch
+    _end(beam, (len_B[:, None] == 0) & beam.score_BK.isfinite(), beam.added.ended_BKS, 0.0)  # no frames, no text
     return beam
 
 
@@ -125,33 +141,58 @@ def _look(model: Joined, beam: _Beam, frames_BTJ: Tensor, len_B: Tensor) -> Tens
     return model.look(frame_BKJ.flatten(0, 1), beam.token_NJ).unflatten(0, at_BK.shape).double()
 
 
-def _follow(model: Joined, beam: _Beam, step: Step, len_B: Tensor, most_B1: Tensor, options: SearchOptions) -> None:
-    """Apply a step: hypotheses that end leave the beam, and utterances that are done are closed."""
-    B, K = step.from_BK.shape
-    stays_BK = step.stays_BK
+def _follow(beam: _Beam, step: Step) -> Tensor:
+    """Apply a step; return the other scorers' parts (B, K, S) as they are for texts that end with it."""
+    final_BKS = beam.added.ended_BKS.gather(1, step.from_BK[..., None].expand_as(beam.added.parts_BKS))
     frame_BK, symbols_BK = (x.gather(1, step.from_BK) for x in (beam.frame_BK, beam.symbols_BK))
-    beam.frame_BK = frame_BK + stays_BK
+    beam.frame_BK = frame_BK + step.stays_BK
     # Of merged hypotheses, the count of the one that took the blank is kept.
-    beam.symbols_BK = torch.where(stays_BK, 0, symbols_BK + 1)
-    beam.names = beam.names.follow(step)
+    beam.symbols_BK = torch.where(step.stays_BK, 0, symbols_BK + 1)
+    beam.names, beam.added = beam.names.follow(step), beam.added.follow(step)
     beam.history.steps.append(step)
     beam.score_BK = step.score_BK
-    over_BK = beam.score_BK.isfinite() & (beam.frame_BK >= len_B[:, None])
-    bonus, count_BK = options.length_bonus, beam.names.count_BK
+    return final_BKS
+
+
+def _end(beam: _Beam, over_BK: Tensor, final_BKS: Tensor, bonus: float) -> None:
+    """Let hypotheses leave the beam, with the parts that other scorers give to finished texts."""
     for b, k in over_BK.nonzero().tolist():
-        score = float(beam.score_BK[b, k])
-        beam.ended[b].append(_Ended(score + bonus * int(count_BK[b, k]), score, len(beam.history.steps), k))
+        log_prob, parts = float(beam.score_BK[b, k]), final_BKS[b, k].tolist()
+        ranked = log_prob + bonus * int(beam.names.count_BK[b, k]) + beam.added.fusion.total(parts)
+        beam.ended[b].append(_Ended(ranked, log_prob, parts, len(beam.history.steps), k))
     beam.score_BK = beam.score_BK.masked_fill(over_BK, -math.inf)
-    # The best score that is still possible: a bonus counts for all tokens that there is room for, a negative one
-    # only for those already there.
-    hope_BK = beam.score_BK + bonus * (most_B1 if bonus > 0 else count_BK)
-    for b, most in enumerate(hope_BK.logsumexp(1).tolist()):
-        best = sorted((each.ranked for each in beam.ended[b]), reverse=True)[: options.n_best]
-        if len(best) == options.n_best and most < best[-1]:
+
+
+def _hope(beam: _Beam, len_B: Tensor, most_B1: Tensor, symbols: int, bonus: float) -> Tensor:
+    """Return a bound (B,) on the scores of all texts that the open hypotheses can become.
+
+    A text t that continues open hypotheses h scores log sum_h P(t, h) + A(t), where A(t) is all that is not
+    log-probability.  A(t) <= A(h) + R(h) for each of them, R being the most that can still be added, so that the score
+    is at most log sum_h P(h) exp(A(h) + R(h)), for P(t, h) <= P(h).  R is more than 0 if the bonus is positive, or a
+    phrase has one: then each token counts for which there is room in the text and at the frames that are left, and what
+    a broken match may give back.  Log-probabilities of language models only fall.
+    """
+    count_BK, rise = beam.names.count_BK, beam.added.fusion.rise
+    room_BK = symbols - beam.symbols_BK + symbols * (len_B[:, None] - beam.frame_BK - 1)
+    left_BK = torch.minimum(room_BK, most_B1 - count_BK).clamp(min=0)
+    added_BK = bonus * count_BK + beam.added.total_BK
+    return (beam.score_BK + added_BK + rise.once + max(0.0, bonus + rise.each) * left_BK).logsumexp(1)
+
+
+def _close(beam: _Beam, hope_B: Tensor, n_best: int) -> None:
+    """Drop the open hypotheses of utterances for which no better text can be found."""
+    for b, most in enumerate(hope_B.tolist()):
+        best = sorted((each.ranked for each in beam.ended[b]), reverse=True)[:n_best]
+        if len(best) == n_best and most < best[-1]:
             beam.score_BK[b] = -math.inf
-    from_N = (step.from_BK + torch.arange(B, device=len_B.device)[:, None] * K).flatten()
+
+
+def _predict(model: Joined, beam: _Beam, step: Step) -> None:
+    """Let the prediction network read the tokens that open hypotheses gained."""
+    B, K = step.from_BK.shape
+    from_N = (step.from_BK + torch.arange(B, device=step.from_BK.device)[:, None] * K).flatten()
     beam.token_NJ, beam.state = beam.token_NJ[from_N], tuple(x[from_N] for x in beam.state)
-    moved_M = (~stays_BK & beam.score_BK.isfinite()).flatten().nonzero()[:, 0]
+    moved_M = (~step.stays_BK & beam.score_BK.isfinite()).flatten().nonzero()[:, 0]
     if len(moved_M):
         gained_M = step.gained_BK.flatten()[moved_M]
         beam.token_NJ[moved_M], after = model.step(gained_M, tuple(x[moved_M] for x in beam.state))
@@ -159,10 +200,15 @@ def _follow(model: Joined, beam: _Beam, step: Step, len_B: Tensor, most_B1: Tens
             x[moved_M] = new
 
 
-def _hypotheses(beam: _Beam, b: int, most: int, options: SearchOptions) -> list[Hypothesis]:
+def _hypotheses(beam: _Beam, b: int, most: int, n_best: int) -> list[Hypothesis]:
     texts = beam.history.texts(b, [(each.steps, each.place) for each in beam.ended[b]])
     found = [
-        Hypothesis(text, each.ranked, {"transducer": each.score}, 0 < most <= len(text))
+        Hypothesis(
+            text,
+            each.ranked,
+            {"transducer": each.log_prob, **beam.added.fusion.named(each.parts)},
+            0 < most <= len(text),
+        )
         for each, text in zip(beam.ended[b], texts, strict=True)
     ]
-    return sorted(found, key=lambda h: -h.score)[: options.n_best]
+    return sorted(found, key=lambda h: -h.score)[:n_best] or [EMPTY]

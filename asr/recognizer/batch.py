@@ -33,7 +33,7 @@ from asr.phrases.spelling import Speller
 from asr.phrases.tree import PhraseTree
 from asr.recognizer.budget import Footprint, footprint
 from asr.recognizer.decoded import Decoded
-from asr.recognizer.fusion import open_language_model
+from asr.recognizer.fusion import fused, open_language_model
 from asr.recognizer.languages import Languages
 from asr.recognizer.searchers import build_searcher, check_kind, check_options, posteriors, search_options
 from asr.recognizer.timers import Timer, build_timer
@@ -107,11 +107,11 @@ class BatchDecoder:
         other = self.varied(self.options)
         if phrases is not None:
             other._set_phrases(phrases)
-            other._choose_search()
         if bonus is not None:
             if other.phrases is None or not 0 <= bonus < math.inf:
                 raise ConfigError(f"hotword_bonus {bonus}: give a number from 0 on, and hotwords with it")
             other.options = other.options.model_copy(update={"phrase_bonus": float(bonus)})
+        other._choose_search()
         return other
 
     def _set_phrases(self, phrases: Sequence[Phrase]) -> None:
@@ -121,8 +121,7 @@ class BatchDecoder:
             self.reader = copying(self.model.decoder, tree)  # with a pointer, the search copies from the list
 
     def _choose_search(self) -> None:
-        fused = self.lm is not None or self.phrases is not None
-        self.searcher = build_searcher(self.parts, self.options, self._search, fused=fused)
+        self.searcher = build_searcher(self.parts, self.options, self._search, self._fused())
 
     def timer(self, task: str | None = None) -> Timer:
         """Return the timer for the words of a task's texts.  Raises ConfigError for a model that cannot time words."""
@@ -302,11 +301,8 @@ class BatchDecoder:
         if share > 0:
             ctc = CTCPrefixScorer(posteriors(self.parts), self.tokenizer.blank_id, self.tokenizer.eos_id)
             scorers.append(Weighted("ctc", ctc, share))
-        if self.phrases is not None:
-            pointed = getattr(self.model.decoder, "pointer", None) is not None
-            usual = 0.0 if pointed else 1.0  # with both, errors rise above those of either alone (docs/methods.md)
-            given = self.options.phrase_bonus
-            scorers.append(Weighted("phrases", self.phrases, usual if given is None else given))
-        if self.lm is not None:
-            scorers.append(Weighted("lm", self.lm, self.options.lm_weight))
-        return [s for s in scorers if s.weight > 0]
+        return [s for s in (*scorers, *self._fused()) if s.weight > 0]
+
+    def _fused(self) -> list[Weighted]:
+        pointed = getattr(self.model.decoder, "pointer", None) is not None
+        return fused(self.options, self.phrases, self.lm, pointed=pointed)

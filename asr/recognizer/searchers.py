@@ -17,8 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.checkpoint import ModelFolder
 from asr.config import DecodeConfig, ModelConfig, validate
 from asr.decode.ctc import best_paths, prefix_search
+from asr.decode.fusion import Fusion
 from asr.decode.masked import Filler, mask_predict, refine
-from asr.decode.search import Hypothesis, SearchOptions
+from asr.decode.search import Hypothesis, SearchOptions, Weighted
 from asr.decode.transducer import Limits, transducer_search
 from asr.errors import ConfigError
 from asr.model.masks import Memory
@@ -34,8 +35,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "max_symbols": ("transducer",),
     "iterations": ("mask_predict", "mask_ctc"),
     "threshold": ("mask_ctc",),
-    "phrases": ("attention", "none"),
-    "lm": ("attention", "none"),
+    "phrases": ("attention", "none", "transducer"),
+    "lm": ("attention", "none", "transducer"),
     "temperature": ("attention",),
     "guards": ("attention",),
 }
@@ -55,18 +56,20 @@ class Searcher(Protocol):
     def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]: ...
 
 
-def build_searcher(parts: ModelFolder, options: DecodeConfig, weighted: Searcher, *, fused: bool) -> Searcher:
+def build_searcher(
+    parts: ModelFolder, options: DecodeConfig, weighted: Searcher, fused: Sequence[Weighted]
+) -> Searcher:
     """Return the search for a model's decoder.
 
     weighted: the beam search over weighted scorers, for autoregressive decoders, and for CTC if it is fused with a
-    language model or a phrase list.
+    language model or a phrase list.  fused: these.
     """
     searchers: dict[str, Callable[[], Searcher]] = {
         "attention": lambda: weighted,
         "none": lambda: (
             weighted if fused else CTCSearcher(posteriors(parts), parts.tokenizer.blank_id, search_options(options))
         ),
-        "transducer": lambda: TransducerSearcher(parts, options),
+        "transducer": lambda: TransducerSearcher(parts, options, fused),
         "mask_predict": lambda: MaskPredictSearcher(parts, options),
         "mask_ctc": lambda: MaskCTCSearcher(parts, options),
     }
@@ -178,16 +181,17 @@ class CTCSearcher:
 class TransducerSearcher:
     """Search for transducers; the prediction network reads the prefix before the text."""
 
-    def __init__(self, parts: ModelFolder, options: DecodeConfig) -> None:
+    def __init__(self, parts: ModelFolder, options: DecodeConfig, fused: Sequence[Weighted]) -> None:
         self.transducer, self.blank_id = parts.model.decoder, parts.tokenizer.blank_id
         self.never, self.max_symbols = no_text_ids(parts.tokenizer), options.max_symbols
+        self.fusion = Fusion([scorer for scorer in fused if scorer.weight > 0], parts.tokenizer.eos_id)
         self.options = search_options(options)
 
     def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]:
         frames_BTJ = self.transducer.frames(memory.states_BTD[:, : int(memory.len_B.max())])
         limits = Limits(self.never, self.max_symbols, caps)
         return transducer_search(
-            self.transducer, frames_BTJ, memory.len_B, prefix_BP, self.blank_id, limits, self.options
+            self.transducer, frames_BTJ, memory.len_B, prefix_BP, self.blank_id, limits, self.options, self.fusion
         )
 
 
