@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,6 +17,8 @@ from asr.subtitling.cues import Cue
 
 FRAME_S = 0.02
 RATE = 16000
+
+Times = Sequence[tuple[float, float]]
 
 
 def cue(number: int, start_s: float, end_s: float, text: str) -> Cue:
@@ -61,3 +66,28 @@ def conversation(turns: int, seed: int, lead_s: float = 10.0) -> list[tuple[floa
         made.append((at_s, end_s))
         at_s = end_s + rng.uniform(0.4, 5)
     return made
+
+
+SPEECH = conversation(24, seed=1)
+LENGTH_S = SPEECH[-1][1] + 5
+
+
+def stamp(seconds: float, point: str = ",") -> str:
+    ms = round(seconds * 1000)
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{point}{ms % 1000:03}"
+
+
+def words(i: int) -> str:
+    return f"This is sentence {i}."
+
+
+def srt(times: Times, offset_s: float = 0.0, text: Any = words) -> str:
+    return "\n".join(
+        f"{i}\n{stamp(a - offset_s)} --> {stamp(b - offset_s)}\n{text(i)}\n" for i, (a, b) in enumerate(times, start=1)
+    )
+
+
+def talk(folder: Path, name: str = "talk.wav", speech: Times = SPEECH, rate: int = RATE) -> Path:
+    path = folder / name
+    soundfile.write(path, bursts(speech, LENGTH_S, rate), rate)
+    return path

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import soundfile
 from command import Outcome, asr
 from hostile import PICKLE, half
 from lhotse.cut import Cut
-from subtitled import RATE, LoudIsSpeech, activity_of, bursts, conversation, cue
+from subtitled import LENGTH_S, RATE, SPEECH, LoudIsSpeech, activity_of, conversation, cue, srt, stamp, talk, words
 from torch import Tensor
 
 from asr import vad
@@ -30,39 +30,14 @@ from asr.subtitling.translations import text_within
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
-SPEECH = conversation(24, seed=1)
-LENGTH_S = SPEECH[-1][1] + 5
-Times = Sequence[tuple[float, float]]
-
 
 @pytest.fixture(autouse=True)
 def _loud_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vad, "load_detector", LoudIsSpeech)
 
 
-def stamp(seconds: float, point: str = ",") -> str:
-    ms = round(seconds * 1000)
-    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{point}{ms % 1000:03}"
-
-
-def words(i: int) -> str:
-    return f"This is sentence {i}."
-
-
-def srt(times: Times, offset_s: float = 0.0, text: Any = words) -> str:
-    return "\n".join(
-        f"{i}\n{stamp(a - offset_s)} --> {stamp(b - offset_s)}\n{text(i)}\n" for i, (a, b) in enumerate(times, start=1)
-    )
-
-
-def talk(folder: Path, name: str = "talk.wav", speech: Times = SPEECH) -> Path:
-    path = folder / name
-    soundfile.write(path, bursts(speech, LENGTH_S), RATE)
-    return path
-
-
 def run(folder: Path, *words: object, status: int = 0) -> Outcome:
-    out = asr("subtitles", folder, "--out", folder / "out", *(words or ("--spoken", "cs")))
+    out = asr("subtitles", folder, "--out", folder / "out", "--jobs", 1, *(words or ("--spoken", "cs")))
     assert out.status == status, out
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,6 +60,10 @@ def subtitles(
     max_cps: Annotated[
         float, typer.Option("--max-cps", min=0, help="Drop cues with more characters per second.")
     ] = 30.0,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Recordings at a time, each in a process. [default: as many as cores]"),
+    ] = None,
 ) -> None:
     """Make training cuts from recordings with subtitles: align them, split by sentence, drop cues that are not spoken.
 
@@ -67,6 +72,7 @@ def subtitles(
 
     Example: `asr subtitles films --spoken cs --out data/films`
     """
+    from asr.machine import cores
     from asr.subtitling import Choices, Rules, make_cuts
     from asr.vad import load_detector
 
@@ -74,9 +80,10 @@ def subtitles(
     choices = Choices.checked(
         spoken, language, times, encoding=encoding, track=track, rate=rate, align=align, rules=rules
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the processes are stopped, too
     try:
-        with progress("listening") as on_done:
-            report = make_cuts(media, subtitles or media, out, choices, load_detector, on_done)
+        with progress("listening", _of_hours) as on_done:
+            report = make_cuts(media, subtitles or media, out, choices, load_detector, on_done, jobs or cores())
     except KeyboardInterrupt:
         say("the same command goes on where this one left off")
         raise
@@ -85,6 +92,10 @@ def subtitles(
         say(line)
     if report.problems:
         raise typer.Exit(1)
+
+
+def _of_hours(done_s: float, total_s: float, spent_s: float) -> str:
+    return f"{done_s / 3600:.2f}/{total_s / 3600:.2f} hours of audio, {done_s / spent_s:.1f} times real time"
 
 
 def _show(report: Report, out: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from lhotse.audio import AudioSource
 
 from asr.audio import audio_tracks
 from asr.errors import AsrError, DataError, printable
-from asr.files import json_line, json_writer, make_folder, write_atomically
+from asr.files import json_line, json_writer, make_folder, sweep, write_atomically
+from asr.processes import Lost, in_processes
 from asr.progress import OnDone, unseen
 from asr.subtitling.activity import Activity, LoadDetector, listen_once
 from asr.subtitling.alignment import Alignment, align
@@ -29,8 +31,11 @@ from asr.subtitling.sentences import to_sentences
 from asr.subtitling.translations import text_within
 
 CUTS, REPORT, DROPPED = "cuts.jsonl.gz", "report.json", "dropped.jsonl"
+AUDIO, SPEECH, PICTURES = "audio", "speech", "pictures"
 
 Rows = list[dict[str, Any]]
+OnBlock = Callable[[float], None]  # takes the length of a block in seconds
+Made = tuple[TitleReport, list[MonoCut], Rows]
 
 
 @dataclass(frozen=True)
@@ -66,71 +71,99 @@ def make_cuts(
     choices: Choices,
     load_detector: LoadDetector,
     on_done: OnDone = unseen,
+    jobs: int = 1,
 ) -> Report:
     """Write lhotse cuts of all recordings that have subtitles: cuts.jsonl.gz, report.json, dropped.jsonl and pictures.
 
     A recording or subtitle file that cannot be used is named in the report, and the others go on.  The slow results,
     extracted audio and speech activity, are kept for the next run.  on_done: called with the seconds done and the
-    total.  Raises DataError if a folder is missing or has no media.
+    total.  jobs: number of recordings at a time, each in a process; the results are the same for any number.  Raises
+    DataError if a folder is missing or has no media.
     """
     matches = match(media, subtitles, choices.language, out)
     make_folder(out)
-    making = _Making(out, choices, load_detector, _Progress(matches.titles, on_done))
+    on_block = _Progress(matches.titles, on_done)
+    made = in_processes(_Making(out, choices, load_detector), matches.titles, jobs, on_block)
     reports, cuts, rows = [], [], []
     problems = list(matches.problems)
-    for title in matches.titles:
-        report = TitleReport(title.name, str(title.media))
-        try:
-            found, dropped = making.title(title, report)
-            cuts += found
-            rows += dropped
-        except AsrError as e:
-            report.problem = str(e)
+    for title, result in zip(matches.titles, made, strict=True):
+        report, found, dropped = _lost(title, result, out) if isinstance(result, Lost) else result
+        cuts += found
+        rows += dropped
         problems += [line for line in (*(file.problem for file in report.files), report.problem) if line]
         reports.append(report)
-    result = Report(reports, list(dict.fromkeys(problems)))
-    _write(out, cuts, rows, result)
-    return result
+    whole = Report(reports, list(dict.fromkeys(problems)))
+    _write(out, cuts, rows, whole)
+    return whole
+
+
+def _lost(title: Title, lost: Lost, out: Path) -> Made:
+    """Report a recording whose process has died, and remove what that was writing."""
+    for kind in (AUDIO, SPEECH, PICTURES):
+        sweep((out / kind / title.name).parent)
+    advice = "the same command tries it again; with fewer --jobs there is more memory for it"
+    problem = f"{printable(title.media)}: the process at work on it ended ({lost.how}); {advice}"
+    return TitleReport(title.name, str(title.media), problem=problem), [], []
 
 
 class _Progress:
-    """Counts the seconds done over all recordings; recordings to be extracted count twice."""
+    """Counts the seconds of audio done over all recordings."""
 
     def __init__(self, titles: Sequence[Title], on_done: OnDone) -> None:
         self.on_done, self.done_s = on_done, 0.0
-        self.total_s = sum(map(_work_s, titles))
+        self.total_s = sum(map(_length_s, titles))
 
     def __call__(self, seconds: float) -> None:
         self.done_s += seconds
         self.on_done(self.done_s, max(self.total_s, self.done_s))
 
 
-def _work_s(title: Title) -> float:
+def _length_s(title: Title) -> float:
     try:
-        found = audio_tracks(title.media)
+        return audio_tracks(title.media).duration_s or 0.0
     except AsrError:  # reported when its turn comes
         return 0.0
-    return (found.duration_s or 0.0) * (1 if found.plain else 2)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Making:
-    """The settings shared by all recordings.  on_block: called with the length of each block of audio in seconds."""
+    """The settings shared by all recordings; a call makes the cuts of one, and reports the seconds of audio done."""
 
     out: Path
     choices: Choices
     load_detector: LoadDetector
-    on_block: Callable[[float], None]
 
-    def title(self, title: Title, report: TitleReport) -> tuple[list[MonoCut], Rows]:
+    def __call__(self, title: Title, on_block: OnBlock) -> Made:
+        report = TitleReport(title.name, str(title.media))
+        try:
+            return report, *self.title(title, report, on_block)
+        except AsrError as e:
+            report.problem = str(e)
+            return report, [], []
+
+    def _heard(self, title: Title, on_block: OnBlock) -> tuple[Path, Activity]:
+        """Return audio and speech of a recording; extraction and detection are each half of the work."""
+        told_s: list[float] = []
+
+        def tell(seconds: float, share: float = 0.5) -> None:
+            told_s.append(share * seconds)
+            on_block(told_s[-1])
+
+        audio = audio_of(title.media, title.name, self.choices.track, self.out / AUDIO, self.choices.rate, tell)
+        share = 1.0 if audio == title.media else 0.5
+        memory = self.out / SPEECH / f"{title.name}.npz"
+        activity = listen_once(audio, memory, self.load_detector, partial(tell, share=share))
+        on_block(activity.duration_s - sum(told_s))  # what was kept from an earlier run
+        return audio, activity
+
+    def title(self, title: Title, report: TitleReport, on_block: OnBlock) -> tuple[list[MonoCut], Rows]:
         """Return the cuts of a recording, and rows about dropped cues.  Raises AsrError if no cut can be made."""
         choices = self.choices
         times = choices.times or next((code for code in title.subtitles if same_language(code, choices.spoken)), None)
         times = times or next(iter(title.subtitles))
         if times not in title.subtitles:
             raise DataError(f"{printable(title.media)}: no subtitles in {times}, whose times are to be taken")
-        audio = audio_of(title.media, title.name, choices.track, self.out / "audio", choices.rate, self.on_block)
-        activity = listen_once(audio, self.out / "speech" / f"{title.name}.npz", self.load_detector, self.on_block)
+        audio, activity = self._heard(title, on_block)
         report.times, report.duration_s = times, activity.duration_s
         rows: Rows = []
         aligned: dict[str, list[Cue]] = {}
@@ -179,7 +212,7 @@ class _Making:
         return [cue._replace(start_s=time_s(cue.start_s), end_s=time_s(cue.end_s)) for cue in cues]
 
     def _draw(self, name: str, file: FileReport, audio: Path, activity: Activity, cues: Sequence[Cue]) -> None:
-        path = self.out / "pictures" / f"{name}.{file.language}.png"
+        path = self.out / PICTURES / f"{name}.{file.language}.png"
         draw_cues(path, audio, activity, cues, f"{name}, {file.language}: {described(file.alignment)}")
 
     def _cuts(
