@@ -98,7 +98,9 @@ def test_low_precision_output_is_close_to_exact(encoder: dict[str, Any], precisi
     audio_BN, len_B = pad_audio(noises(1.0, 0.7))
     with torch.inference_mode():
         states = [parts.model.encode(audio_BN, len_B).states_BTD.float() for parts in (exact, cheap)]
-    assert 0 < (states[1] - states[0]).norm() < 0.1 * states[0].norm()
+    changed = (states[1] - states[0]).norm()
+    assert changed < 0.1 * states[0].norm()
+    assert changed > 0 or encoder.get("layer") == "lstm"  # int8 leaves it in float32 where bfloat16 is slow
     assert all(best[0].tokens for best in Recognizer(of_kind(encoder), precision=precision).decode(audio_BN, len_B))
 
 

@@ -10,16 +10,33 @@ from torch import nn
 from asr.data.batch import pad_audio
 from asr.model.attention import blockwise, fused
 from asr.model.masks import causal
-from asr.model.precision import InBlocks, Int8Linear, PackedInt8Linear, fastest, multiplies_bfloat16, set_precision
+from asr.model.precision import (
+    InBlocks,
+    Int8Linear,
+    NarrowInt8Linear,
+    PackedInt8Linear,
+    fastest,
+    multiplies_bfloat16,
+    set_precision,
+)
 from asr.recognizer import Recognizer
 
-needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+ABLE = torch.cpu.get_capabilities()
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available() or (ABLE["architecture"] == "x86_64" and not ABLE["avx512_vnni"]),
+    reason="oneDNN has exact 8-bit products only with VNNI; NarrowInt8Linear is for other x86 processors",
+)
+needs_fbgemm = pytest.mark.skipif(
+    "fbgemm" not in torch.backends.quantized.supported_engines, reason="FBGEMM is for x86"
+)
+NARROW, PACKED = pytest.param(NarrowInt8Linear, marks=needs_fbgemm), pytest.param(PackedInt8Linear, marks=needs_onednn)
 
 
-def test_int8_product_is_close_to_the_exact_one() -> None:
+@pytest.mark.parametrize("kind", [Int8Linear, NARROW])
+def test_int8_product_is_close_to_the_exact_one(kind: type[Int8Linear]) -> None:
     torch.manual_seed(0)
     linear, x_MK = nn.Linear(96, 40), torch.randn(15, 96)
-    got, exact = Int8Linear(linear)(x_MK), linear(x_MK)
+    got, exact = kind(linear)(x_MK), linear(x_MK)
     assert got.shape == exact.shape
     assert (got - exact).norm() < 0.02 * exact.norm()
     assert not torch.equal(got, exact)
@@ -33,7 +50,15 @@ def test_packed_int8_product_is_bitwise_identical() -> None:
     assert torch.equal(PackedInt8Linear(linear)(x_MK), Int8Linear(linear)(x_MK))
 
 
-@pytest.mark.parametrize("kind", [Int8Linear, pytest.param(PackedInt8Linear, marks=needs_onednn)])
+@pytest.mark.parametrize("kind", [Int8Linear, NARROW, PACKED])
+@torch.inference_mode()
+def test_largest_int8_products_do_not_overflow(kind: type[Int8Linear]) -> None:
+    linear = nn.Linear(96, 8, bias=False)
+    nn.init.ones_(linear.weight)
+    torch.testing.assert_close(kind(linear)(torch.ones(3, 96)), torch.full((3, 8), 96.0))
+
+
+@pytest.mark.parametrize("kind", [Int8Linear, NARROW, PACKED])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("M", [50, 700])
 def test_int8_product_of_a_row_does_not_depend_on_other_rows(
@@ -82,9 +107,9 @@ def test_blockwise_attention_equals_fused_attention(L: int) -> None:
     ("able", "expected"),
     [
         ((), "float32"),
-        (("avx512_vnni",), "float32"),
-        (("avx512_bf16", "avx512_vnni"), "int8"),
-        (("avx512_bf16", "avx512_vnni", "amx_bf16"), "bfloat16"),
+        (("avx2",), "int8"),
+        (("avx2", "avx512_bf16", "avx512_vnni"), "int8"),
+        (("avx2", "avx512_bf16", "avx512_vnni", "amx_bf16"), "bfloat16"),
     ],
 )
 def test_fastest_precision_on_a_cpu_follows_its_instructions(
@@ -92,6 +117,24 @@ def test_fastest_precision_on_a_cpu_follows_its_instructions(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(able, True))
     assert fastest(torch.device("cpu")) == expected
+
+
+@pytest.mark.parametrize(
+    ("able", "kind", "rest"),
+    [
+        pytest.param(("avx2",), NarrowInt8Linear, torch.float32, marks=needs_fbgemm),
+        (("avx2", "avx512_vnni"), Int8Linear, torch.float32),
+        (("avx2", "avx512_vnni", "avx512_bf16"), Int8Linear, torch.bfloat16),
+    ],
+)
+def test_int8_uses_what_the_processor_multiplies(
+    able: tuple[str, ...], kind: type[Int8Linear], rest: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(able, True))
+    model = small_model().model
+    set_precision(model, "int8")
+    assert {type(m) for m in model.encoder.modules() if isinstance(m, Int8Linear)} == {kind}
+    assert {p.dtype for p in model.encoder.parameters() if p.dim() == 3} == {rest}  # the convolutions
 
 
 def test_batch_encoded_in_parts_gives_the_same_texts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ class Int8Linear(nn.Module):
     Each row is rounded by itself and integers add up exactly, so other rows never change its result.
     """
 
+    most = 127  # of a rounded input
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight_NK = linear.weight.detach().float()
@@ -39,13 +41,13 @@ class Int8Linear(nn.Module):
 
     def forward(self, x_MK: Tensor) -> Tensor:
         """Map (M, K) to (M, N), both in float32."""
-        scale_M1 = (x_MK.abs().amax(1, keepdim=True) / 127).clamp_(min=1e-12)
-        y_MN = self._product((x_MK / scale_M1).round_()).mul_(scale_M1)
+        scale_M1 = (x_MK.abs().amax(1, keepdim=True) / self.most).clamp_(min=1e-12)
+        y_MN = self._product(x_MK / scale_M1).mul_(scale_M1)
         return y_MN if self.bias is None else y_MN.add_(self.bias)
 
     def _product(self, x_MK: Tensor) -> Tensor:
         # A private function, but torch's only 8-bit product for plain tensors; torchao is built on it too.
-        return torch._int_mm(x_MK.to(torch.int8), self.weight_KN).float().mul_(self.scale_N)
+        return torch._int_mm(x_MK.round_().to(torch.int8), self.weight_KN).float().mul_(self.scale_N)
 
 
 class PackedInt8Linear(Int8Linear):
@@ -62,8 +64,39 @@ class PackedInt8Linear(Int8Linear):
     def _product(self, x_MK: Tensor) -> Tensor:
         weight = self.packed, self.scale_N, self.zero_N
         y_MN: Tensor = torch.ops.onednn.qlinear_pointwise(
-            (x_MK + _SHIFT).to(torch.uint8), 1.0, _SHIFT, *weight, None, 1.0, 0, torch.float32, "none", [], ""
+            x_MK.round_().add_(_SHIFT).to(torch.uint8),
+            1.0,
+            _SHIFT,
+            *weight,
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
         )
+        return y_MN
+
+
+class NarrowInt8Linear(Int8Linear):
+    """Int8Linear through FBGEMM, with inputs of 7 bits, for x86 processors without VNNI.
+
+    Such processors add products in pairs, in 16 bits, which two products of 8 by 8 bits can exceed.
+    """
+
+    most = 63
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear)
+        places = torch.zeros(len(self.scale_N), dtype=torch.long), 0  # zero points, and the dimension of the outputs
+        weight_NK = torch.quantize_per_channel(linear.weight.detach().float(), self.scale_N, *places, torch.qint8)
+        self.packed = torch.ops.quantized.linear_prepack(weight_NK, None)
+        del self.weight_KN
+
+    def _product(self, x_MK: Tensor) -> Tensor:
+        product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+        y_MN: Tensor = product(x_MK, 1.0, self.most + 1, self.packed)
         return y_MN
 
 
@@ -119,7 +152,7 @@ def fastest(device: torch.device) -> Precision:
     able = torch.cpu.get_capabilities()
     if able.get("amx_bf16"):
         return "bfloat16"  # its products are as fast as rounding to 8 bits and back
-    return "int8" if able.get("avx512_bf16") and able.get("avx512_vnni") else "float32"
+    return "int8" if able.get("avx2") else "float32"
 
 
 def attend_by(attend: Attend, model: nn.Module) -> None:
@@ -132,38 +165,48 @@ def attend_by(attend: Attend, model: nn.Module) -> None:
 def set_precision(model: SpeechModel, precision: Precision) -> None:
     """Convert a model in evaluation mode, irreversibly; features and log-probabilities stay in float32.
 
-    int8, for the CPU, rounds linear maps to 8 bits; the rest of the encoder and the attention to it run in bfloat16,
-    the rest of the decoder in float32, and the decoder's embedding is stored in bfloat16.  A transducer's own networks,
-    which are small, stay in float32.
+    int8, for the CPU, rounds linear maps to 8 bits; the rest of the encoder and the attention to it run in bfloat16
+    if the processor multiplies that, the rest of the decoder in float32, and the decoder's embedding is stored in
+    bfloat16.  A transducer's own networks, which are small, stay in float32.
     """
     if precision == "float32":
         return
-    model.encoder.to(torch.bfloat16)
-    if next(model.parameters()).device.type == "cpu":
-        attend_by(blockwise, model)
+    device = next(model.parameters()).device
+    if precision == "bfloat16" or multiplies_bfloat16(device):
+        model.encoder.to(torch.bfloat16)
+        if device.type == "cpu":
+            attend_by(blockwise, model)
     if precision == "bfloat16":
         for part in (model.decoder, model.ctc):
             if part is not None and not isinstance(part, Transducer):
                 part.to(torch.bfloat16)
         return
-    _round(model.encoder, but=("out",))  # no faster in 8 bits, and the most sensitive to them
+    plain, wide = _int8_kinds()
+    _round(model.encoder, plain, but=("out",))  # no faster in 8 bits, and the most sensitive to them
     if not isinstance(model.decoder, Decoder | MaskedDecoder):
         return
-    _round(model.decoder, but=("output", "rate", "pointer"))
+    _round(model.decoder, plain, but=("output", "rate", "pointer"))
     output = cast(nn.Linear, model.decoder.output)
-    wide = PackedInt8Linear if torch.backends.mkldnn.is_available() else Int8Linear
     model.decoder.output = InBlocks(wide(output), output.out_features)
     model.decoder.embedding = Bfloat16Embedding(model.decoder.embedding)
 
 
-def _round(part: nn.Module, but: tuple[str, ...]) -> None:
+def _int8_kinds() -> tuple[type[Int8Linear], type[Int8Linear]]:
+    """Return the classes for this processor: of linear maps, and of the one with the whole vocabulary as outputs."""
+    able = torch.cpu.get_capabilities()
+    if able.get("avx2") and not able.get("avx512_vnni"):
+        return NarrowInt8Linear, NarrowInt8Linear
+    return Int8Linear, PackedInt8Linear if torch.backends.mkldnn.is_available() else Int8Linear
+
+
+def _round(part: nn.Module, kind: type[Int8Linear], but: tuple[str, ...]) -> None:
     for name, child in list(part.named_children()):
         if name in but:
             continue
         if isinstance(child, FeedForward):
-            inner = nn.Sequential(*(Int8Linear(map) if isinstance(map, nn.Linear) else map for map in child))
+            inner = nn.Sequential(*(kind(map) if isinstance(map, nn.Linear) else map for map in child))
             setattr(part, name, InBlocks(inner, cast(nn.Linear, child[-1]).out_features))
         elif isinstance(child, nn.Linear):
-            setattr(part, name, InBlocks(Int8Linear(child), child.out_features))
+            setattr(part, name, InBlocks(kind(child), child.out_features))
         else:
-            _round(child, but)
+            _round(child, kind, but)
