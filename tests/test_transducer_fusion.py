@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command import asr
 from models import noises, small_model
+from synthetic import clip, manifest
 from test_language_model import untrained
 from test_ngram import ARPA, LETTERS
 from test_transducer import loss_by_loop, transducer
@@ -234,3 +238,35 @@ def test_hotwords_raise_a_phrase(given: dict[str, dict[str, Any]]) -> None:
 
     assert said() == [0, 0]
     assert min(said(phrases=given["phrases"]["phrases"], phrase_bonus=100.0)) > 0
+
+
+def test_evaluate_and_tune_search_with_them(given: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    audio = enumerate(noises(0.5, 1.2))
+    dev = manifest(tmp_path / "dev.jsonl", [clip(tmp_path / f"{i}.wav", 0.2 * x.numpy(), "red") for i, x in audio])
+    save_model_folder(tmp_path / "model", small_model(decoder=DECODER, beam_size=8))
+    told = [dev, "--model", tmp_path / "model", "--lm", given["lm"]["lm"], "--hotwords", given["phrases"]["phrases"]]
+    done = asr("evaluate", *told, "--hotword-bonus", 100, "--out", tmp_path / "out")
+    assert done.status == 0, done.err
+    assert all("red" in text.split() for text in hypotheses(tmp_path / "out"))
+    done = asr("tune", *told, "--grid", "lm_weight=0,0.5", "--grid", "phrase_bonus=0,100", "--json")
+    assert done.status == 0, done.err
+    first, *_, last = (without_setting(each) for each in json.loads(done.out))
+    assert first != last
+
+
+def test_validation_searches_with_them(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("one\n")
+    decode = "decode.beam_size=4", f"decode.phrases={tmp_path / 'names.txt'}", "decode.phrase_bonus=100"
+    steps = "trainer.max_epochs=null", "trainer.max_steps=2", "trainer.validate_every_steps=2"
+    model = f"model.decoder={json.dumps(DECODER)}", "loss.guided_attention.weight=0"
+    done = asr("train", config, *model, *steps, *decode, f"out={tmp_path / 'run'}")
+    assert done.status == 0, done.err
+    assert all("one" in text.split() for text in hypotheses(tmp_path / "run"))
+
+
+def without_setting(tried: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tried.items() if name != "setting"}
+
+
+def hypotheses(folder: Path) -> list[str]:
+    return [json.loads(line)["text"] for line in (folder / "hyp.jsonl").read_text().splitlines()]
