@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
-import time
-from contextlib import suppress
 from pathlib import Path
 
-from asr.checkpoint import CONFIG
+from asr.checkpoint import CONFIG, WEIGHTS
 from asr.errors import CheckpointError, printable
-from asr.files import make_folder
 from asr.pretrained.convert import import_model
 from asr.pretrained.fetch import fetch, known_name, no_name
-
-STALE_S = 24 * 3600  # a temporary folder older than this was left behind by a killed program
 
 
 def cache_folder() -> Path:
@@ -40,8 +33,8 @@ def find_model(name: str | Path) -> Path:
     if known is None or _is_something_else(path):
         raise CheckpointError(printable(f"{path}: no model folder ({CONFIG} is missing){_hint(path)}"))
     cached = cache_folder() / known
-    if not (cached / CONFIG).is_file():
-        _import_into(cached, fetch(known))
+    if not _is_whole(cached):
+        _import(fetch(known), cached)
     return cached
 
 
@@ -68,32 +61,16 @@ def _hint(path: Path) -> str:
     return ""
 
 
-def _import_into(folder: Path, source: Path) -> None:
-    """Import under a temporary name beside `folder`, then rename, so that others see the whole model or nothing."""
+def _is_whole(folder: Path) -> bool:
+    return (folder / WEIGHTS).is_file()  # they are written last, so a killed import is done again
+
+
+def _import(source: Path, folder: Path) -> None:
     try:
-        make_folder(folder.parent)
-        _sweep(folder.parent)
-        temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
-        try:
-            import_model(source, temporary)
-            _rename(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        import_model(source, folder)
     except OSError as e:
         hint = "ASR_CACHE names another folder for imported models"
         raise CheckpointError(f"{e.filename or folder}: cannot be written: {e.strerror}; {hint}") from None
-
-
-def _rename(temporary: Path, folder: Path) -> None:
-    try:
-        os.rename(temporary, folder)
-    except OSError:
-        if not (folder / CONFIG).is_file():  # otherwise another program was faster
+    except CheckpointError:
+        if not _is_whole(folder):  # otherwise another program was faster
             raise
-
-
-def _sweep(folder: Path) -> None:
-    for path in folder.glob(".*-????????"):
-        with suppress(FileNotFoundError):  # another program has just renamed its own folder
-            if time.time() - path.stat().st_mtime > STALE_S:
-                shutil.rmtree(path, ignore_errors=True)
