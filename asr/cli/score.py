@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,8 @@ from asr.cli.terminal import of_utterances, progress
 
 if TYPE_CHECKING:
     from asr.evaluate import Evaluation
+    from asr.runs import RunComparison
+    from asr.scoring import Comparison, ScoreReport
 
 
 def score(
@@ -37,15 +39,7 @@ def score(
     print_report(result, worst)
 
 
-class Printable(Protocol):
-    """Anything that the commands print: one report, or a comparison of several."""
-
-    def table(self) -> str: ...
-
-    def worst(self, count: int) -> str: ...
-
-
-def print_report(result: Printable, worst: int) -> None:
+def print_report(result: ScoreReport | Comparison | RunComparison, worst: int) -> None:
     """Print the table and the worst utterances."""
     print(result.table())
     if shown := result.worst(worst):

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from lhotse import CutSet
 from lhotse.cut import Cut
@@ -18,7 +18,7 @@ from asr.config import DataConfig, ExperimentConfig
 from asr.data.augment import Variation, derived_random
 from asr.data.cuts import Chosen, Dropped, nothing_left, read_split, select, without_language
 from asr.data.examples import spoken_text, target_text
-from asr.data.sources import Source, open_source
+from asr.data.sources import Manifest, Shar, open_source
 from asr.data.tasks import for_tasks, task_of
 from asr.data.usable import Usable
 from asr.errors import DataError
@@ -52,25 +52,12 @@ class Drawn:
         return cls(cuts, cuts, max(cut.duration for cut in cuts), _BUFFER)
 
 
-class Corpus(Protocol):
-    """The training cuts.
-
-    sample: usable cuts without augmentation, all of them or the first ones.  longest_s: longest cut that augmentation
-    may make.  dropped: cuts known from the start to be left out.  countable: whether it is quick to go through an epoch
-    in order to count its batches.
-    """
-
-    sample: Sequence[Cut]
-    longest_s: float
-    dropped: list[Dropped]
-    countable: bool
-
-    def epoch(self, epoch: int) -> Drawn:
-        """Return the cuts of an epoch, which depend only on the run's seed and the epoch."""
-
-
 class Listed:
-    """Cuts in memory: fully shuffled, and bucketed by the lengths of all of them."""
+    """Cuts in memory: fully shuffled, and bucketed by the lengths of all of them.
+
+    sample: the usable cuts, without augmentation.  longest_s: longest cut that augmentation may make.  dropped: cuts
+    that are left out.  countable: whether it is quick to go through an epoch in order to count its batches.
+    """
 
     countable = True
 
@@ -85,6 +72,7 @@ class Listed:
         return f"{len(self.sample)} utterances"
 
     def epoch(self, epoch: int) -> Drawn:
+        """Return the cuts of an epoch, which depend only on the run's seed and the epoch."""
         return Drawn.listed(self.variation.shuffled(self.sample, epoch))
 
 
@@ -100,12 +88,13 @@ def unlisted(epoch: int) -> Iterator[Note]:
 class Streamed:
     """Cuts read as they are needed, in the source's order except that shards and a buffer of lines are shuffled.
 
-    listing: opens, for an epoch, the callback that gets each cut that is left out in it.
+    It has the attributes of Listed; `sample` holds the first usable cuts, and `dropped` none.  listing: opens, for an
+    epoch, the callback that gets each cut that is left out in it.
     """
 
     countable = False
 
-    def __init__(self, config: ExperimentConfig, usable: Usable, source: Source) -> None:
+    def __init__(self, config: ExperimentConfig, usable: Usable, source: Manifest | Shar) -> None:
         self.config, self.usable, self.source = config, usable, source
         self.variation = _variation(config, usable)
         self.listing: Callable[[int], AbstractContextManager[Note]] = unlisted
@@ -117,6 +106,7 @@ class Streamed:
         return "a stream of utterances"
 
     def epoch(self, epoch: int) -> Drawn:
+        """Return the cuts of an epoch, which depend only on the run's seed and the epoch."""
         coming = self.variation.passing(self._told(epoch), epoch)
         sample = list(itertools.islice(coming, _MEASURED))
         return Drawn(itertools.chain(sample, coming), sample, self.longest_s)
@@ -152,7 +142,7 @@ class Streamed:
         raise nothing_left(self.source.path, left_out) if chosen.any else chosen.none(self.source.path)
 
 
-def open_corpus(config: ExperimentConfig, usable: Usable) -> Corpus:
+def open_corpus(config: ExperimentConfig, usable: Usable) -> Listed | Streamed:
     """Open the train cuts, in memory or streamed as `data` says.  Raises DataError if there is nothing to train on."""
     if config.data.streamed:
         return Streamed(config, usable, open_source(config.data.train))

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 from lhotse import Recording
 from lhotse.cut import Cut, MixedCut, MixTrack, PaddingCut
@@ -149,18 +149,6 @@ class StoredLine(Line):
         return cut
 
 
-class Source(Protocol):
-    """Cuts on disk or at a URL."""
-
-    path: Place
-
-    def lines(self) -> Iterator[Line]:
-        """Yield every cut's line, in order, without looking for its audio."""
-
-    def entries(self, draw: random.Random | None = None) -> Iterator[Line]:
-        """Yield every cut's line with the place of its audio; the order of shards is drawn by `draw`, if given."""
-
-
 class Manifest:
     """A manifest, .jsonl or .jsonl.gz, whose cuts name audio files; it is always read in its own order."""
 
@@ -172,9 +160,11 @@ class Manifest:
             raise DataError(f"{path}: not a manifest, which ends in .jsonl or .jsonl.gz")
 
     def lines(self) -> Iterator[Line]:
+        """Yield every cut's line, in order."""
         return _lines(self.path)
 
     def entries(self, draw: random.Random | None = None) -> Iterator[Line]:
+        """Yield every cut's line, in order, as there are no shards."""
         return _lines(self.path)
 
 
@@ -223,10 +213,12 @@ class Shar:
         self.shards = [Shard(cuts[number], recordings[number]) for number in found]
 
     def lines(self) -> Iterator[Line]:
+        """Yield every cut's line, in order, without looking for its audio."""
         for shard in self.shards:
             yield from _lines(shard.cuts)
 
     def entries(self, draw: random.Random | None = None) -> Iterator[Line]:
+        """Yield every cut's line with the place of its audio; the order of shards is drawn by `draw`, if given."""
         shards = list(self.shards)
         if draw is not None:
             draw.shuffle(shards)
@@ -234,7 +226,7 @@ class Shar:
             yield from shard.entries()
 
 
-def open_source(path: Place) -> Source:
+def open_source(path: Place) -> Manifest | Shar:
     """Open a manifest or a Shar folder.  Raises DataError naming it if it is neither."""
     return Shar(path) if is_folder(path) else Manifest(path)
 

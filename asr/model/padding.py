@@ -6,7 +6,8 @@ Shapes: B batch, T frames, F features, D width, C cells of silence, X stages: th
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +37,7 @@ class Padded(NamedTuple):
     silence_BXCD: Tensor | None = None
 
 
-class AnyPadding(Protocol):
-    """How the frames after the speech are treated."""
-
-    def __call__(self, subsampling: Subsampling, features: Features) -> Padded: ...
+AnyPadding = Callable[[Subsampling, Features], Padded]
 
 
 class MaskPadding(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,14 +46,10 @@ _OPTIONS = {"phrases": "--hotwords", "phrase_bonus": "--hotword-bonus"}
 _NO_OPTION = ("length_penalty", "max_symbols", "iterations", "threshold", "lm_unknown_penalty")
 
 
-class Searcher(Protocol):
-    """A search for texts, given the encoder output.
-
-    prefix_BP: tokens that the decoder is fed before the text.  caps: maximum number of tokens of each text.  Returns
-    hypotheses, best first, without start and end tokens; their `parts` name the components of the score.
-    """
-
-    def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]: ...
+# A search for texts, given the encoder output, the tokens (B, P) that the decoder is fed before the text, and the
+# maximum number of tokens of each text.  It returns hypotheses, best first, without start and end tokens; their `parts`
+# name the components of the score.
+Searcher = Callable[[Memory, Tensor, Sequence[int]], list[list[Hypothesis]]]
 
 
 def build_searcher(

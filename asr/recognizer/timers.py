@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
-from torch import Tensor
-
 from asr.align import WordTimer
 from asr.checkpoint import ModelFolder
 from asr.config import DecoderConfig
 from asr.errors import ConfigError
 from asr.frames import CTCAligner, FrameTimer, TransducerAligner
-from asr.model.masks import Memory
 from asr.model.transducer import Transducer
 from asr.recognizer.searchers import posteriors
-from asr.transcript import Word
 
-
-class Timer(Protocol):
-    """A way to find the times of the words in known texts; see WordTimer."""
-
-    def words(
-        self,
-        memory: Memory,
-        texts: Sequence[Sequence[int]],
-        prefix_BP: Tensor,
-        audio_BN: Tensor,
-        audio_len_B: Tensor,
-    ) -> list[list[Word]]: ...
+Timer = WordTimer | FrameTimer
 
 
 def build_timer(parts: ModelFolder, frame_s: float, *, spoken: bool) -> Timer:

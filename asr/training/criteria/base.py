@@ -26,14 +26,9 @@ from asr.model.speech import SpeechModel
 
 Per = Literal["token", "utterance"]
 Draws = Callable[[str, str], random.Random]
+Feed = Callable[["Pass"], Tensor]  # returns the tokens (B, L) that the decoder is fed
 
 MASKS = "spec_augment"
-
-
-class Feed(Protocol):
-    """Returns the tokens (B, L) that the decoder is fed."""
-
-    def __call__(self, run: Pass) -> Tensor: ...
 
 
 def teacher_forcing(run: Pass) -> Tensor:
