@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.metrics import WordError, align, error_counts, word_errors
-from asr.scoring import breakdown, score, score_texts
+from asr.scoring import breakdown, score
 from asr.scoring.breakdown import Confusions, Groups, by_length, in_quarters
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=8).map(" ".join)
@@ -100,6 +100,6 @@ def test_groups_do_not_depend_on_the_order_of_hypotheses(tmp_path: Path) -> None
 
 
 def test_no_breakdown_is_shown_by_default() -> None:
-    report = score_texts({"a": "b"}, {"a": "c"})
+    report = score({"a": "b"}, {"a": "c"})
     assert list(report.details()) == []
     assert "breakdown" not in report.as_dict()

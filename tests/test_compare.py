@@ -14,7 +14,7 @@ import sacrebleu
 from command import asr
 
 from asr.errors import DataError
-from asr.scoring import Comparison, ScoreOptions, compare, score, score_texts
+from asr.scoring import Comparison, ScoreOptions, compare, score
 
 DRAW = random.Random(4)
 REFS = [[DRAW.choice("abcdefgh") for _ in range(12)] for _ in range(200)]
@@ -97,7 +97,7 @@ def test_a_system_with_missing_texts_is_named(files: list[Path]) -> None:
 def test_translation_metrics_match_sacrebleu() -> None:
     refs = {"a": "the cat sat on the mat", "b": "", "c": "good night moon", "d": "I said 3 words"}
     hyps = {"a": "the cat sat on a mat", "b": "oh", "c": "", "d": "I said 3 words"}
-    report = score_texts(refs, hyps, metrics=["wer", "bleu", "chrf", "ter"], normalizer="basic")
+    report = score(refs, hyps, metrics=["wer", "bleu", "chrf", "ter"], normalizer="basic")
     clean = [text.lower() for text in refs.values()]
     said = [text.lower() for text in hyps.values()]
     for name, metric in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF()), ("ter", sacrebleu.TER())):
@@ -117,7 +117,7 @@ def test_translation_metrics_match_sacrebleu() -> None:
 )
 def test_bleu_tokenizer_depends_on_the_language(language: str | None, cut: str) -> None:
     refs, hyps = {"a": "他 今天 去 北京 了 吗"}, {"a": "他今天去了北京吗"}
-    report = score_texts(refs, hyps, metrics=["bleu"], languages={"a": language})
+    report = score(refs, hyps, metrics=["bleu"], language=language)
     expected = sacrebleu.BLEU(tokenize=cut).corpus_score(list(hyps.values()), [list(refs.values())])
     assert report.values["bleu"] == pytest.approx(expected.score)
     assert f"tok:{cut}" in report.translation["bleu"].signature
@@ -179,7 +179,7 @@ def test_systems_are_compared_by_paired_bootstrap_of_bleu() -> None:
     refs = {str(i): " ".join(draw.choices(words, k=9)) for i in range(40)}
     worse = {i: " ".join(w if draw.random() < 0.7 else "no" for w in text.split()) for i, text in refs.items()}
     better = {i: " ".join(w if draw.random() < 0.95 else "no" for w in text.split()) for i, text in refs.items()}
-    first, second = (score_texts(refs, hyps, metrics=["bleu"]) for hyps in (worse, better))
+    first, second = (score(refs, hyps, metrics=["bleu"]) for hyps in (worse, better))
     (contest,) = Comparison((first, second)).contests()
     draws = np.random.default_rng(1).integers(0, 40, (300, 40)).tolist()
 
@@ -224,13 +224,13 @@ def test_the_language_of_a_hypothesis_decides_last(tmp_path: Path) -> None:
 
 
 def test_bleu_alone_has_no_alignments() -> None:
-    report = score_texts({"a": "b c"}, {"a": "b d"}, metrics=["bleu"])
+    report = score({"a": "b c"}, {"a": "b d"}, metrics=["bleu"])
     assert "BLEU" in report.table()
     assert report.worst() == ""
 
 
 def test_mer_and_wil_are_shown_without_percentages_of_edit_types() -> None:
-    report = score_texts({"a": "a b c d"}, {"a": "a b x y z"}, metrics=["mer", "wil"])
+    report = score({"a": "a b c d"}, {"a": "a b x y z"}, metrics=["mer", "wil"])
     assert report.values == {"mer": pytest.approx(3 / 5), "wil": pytest.approx(1 - 2 / 4 * 2 / 5)}
     assert [line[:4] for line in report.table().splitlines()[2:]] == ["MER ", "WIL ", "95 %"]
 

@@ -16,7 +16,7 @@ from test_breakdown import WORDS
 
 from asr.errors import DataError
 from asr.metrics import align, error_rate
-from asr.scoring import ScoreOptions, ScoreReport, compare, score, score_texts
+from asr.scoring import ScoreOptions, ScoreReport, compare, score
 
 Texts = list[tuple[str, str]]
 PAIRS = st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=5)
@@ -67,10 +67,10 @@ def test_hypothesis_durations_replace_missing_reference_durations(tmp_path: Path
 
 
 def test_no_hourly_rate_without_durations() -> None:
-    report = score_texts({"a": "", "b": "x"}, {"a": "oh", "b": "x"})
+    report = score({"a": "", "b": "x"}, {"a": "oh", "b": "x"})
     assert finding(report, "without_speech")["words_per_hour"] is None
     assert report.table().endswith("references without words: 1; 1 words invented, in 1 of them")
-    assert "without_speech" not in score_texts({"b": "x"}, {"b": "x"}).as_dict()
+    assert "without_speech" not in score({"b": "x"}, {"b": "x"}).as_dict()
 
 
 # ---- listed words -------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def listed(folder: Path, pairs: Texts, entries: list[str], **options: Any) -> Sc
     path = folder / "words.txt"
     path.write_text("\n".join(entries) + "\n\n")
     refs, hyps = ({str(n): pair[side] for n, pair in enumerate(pairs)} for side in (0, 1))
-    return score_texts(refs, hyps, words=path, **options)
+    return score(refs, hyps, words=path, **options)
 
 
 @settings(max_examples=100)
@@ -131,10 +131,12 @@ def test_overlapping_entries_are_counted_separately(tmp_path: Path) -> None:
 
 
 def test_list_is_normalised_in_the_language_of_each_utterance(tmp_path: Path) -> None:
-    refs, hyps = {"a": "line 3", "b": "linea 3"}, {"a": "line three", "b": "linea dos"}
+    spanish = {"id": "b", "text": "linea 3", "language": "es"}
+    refs = jsonl(tmp_path / "ref.jsonl", {"id": "a", "text": "line 3"}, spanish)
+    hyps = jsonl(tmp_path / "hyp.jsonl", {"id": "a", "text": "line three"}, {"id": "b", "text": "linea dos"})
     path = tmp_path / "words.txt"
     path.write_text("3\n")
-    report = score_texts(refs, hyps, words=path, normalizer="spoken", language="en", languages={"b": "es"})
+    report = score(refs, hyps, words=path, normalizer="spoken", language="en")
     assert finding(report, "listed_words")["by_entry"] == {"3": {"said": 2, "right": 1, "written": 1}}
 
 
@@ -161,7 +163,7 @@ def test_unusable_word_lists_are_refused(tmp_path: Path, content: str, says: str
     assert done.status == 2
     assert re.search(says, done.err[0])
     with pytest.raises(DataError, match=says):
-        score_texts({"a": "x"}, {"a": "x"}, words=tmp_path / "words.txt", normalizer="basic")
+        score({"a": "x"}, {"a": "x"}, words=tmp_path / "words.txt", normalizer="basic")
 
 
 # ---- n-best lists -------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from lhotse.cut import MixedCut, MixTrack
 
 from asr.errors import AsrError, ConfigError, DataError
 from asr.metrics import ErrorRate
-from asr.scoring import Comparison, score, score_texts
+from asr.scoring import Comparison, score
 from asr.scoring.formats import open_texts
 
 REFS = {"en/a": "the cat sat", "en/b": "hello there world", "en/c": "yes"}
@@ -224,7 +224,7 @@ def test_latin_1_text_is_refused_with_its_line(tmp_path: Path) -> None:
 
 
 def test_report_as_table_and_as_dictionary() -> None:
-    report = score_texts(REFS, HYPS, metrics=["wer"], normalizer="basic")
+    report = score(REFS, HYPS, metrics=["wer"], normalizer="basic")
     assert report.table().splitlines() == [
         "3 utterances, normalizer basic",
         "        rate %     95 % interval       sub       del       ins      hits  reference",
@@ -256,12 +256,12 @@ def test_report_as_table_and_as_dictionary() -> None:
 def test_worst_utterances_come_first_and_correct_ones_are_left_out() -> None:
     refs = {"a": "one two three four", "b": "one", "c": "one two three four five six", "d": "right"}
     hyps = {"a": "one two three", "b": "", "c": "one", "d": "right"}
-    shown = score_texts(refs, hyps, worst=10).worst(10)
+    shown = score(refs, hyps, worst=10).worst(10)
     assert [line.split(":")[0] for line in shown.splitlines() if "word errors" in line] == ["c", "b", "a"]
     assert shown.splitlines()[0] == "c: word errors 5, reference 6"
     assert "\n     D\n" in shown.split("\n\n")[1] + "\n"
-    assert score_texts(refs, hyps).worst(1).startswith("c: ")
-    assert score_texts(refs, refs).worst() == ""
+    assert score(refs, hyps).worst(1).startswith("c: ")
+    assert score(refs, refs).worst() == ""
 
 
 @pytest.mark.parametrize(
@@ -271,17 +271,17 @@ def test_worst_utterances_come_first_and_correct_ones_are_left_out() -> None:
         (ConfigError, {"metrics": []}, "no metric"),
         (ConfigError, {"normalizer": "basik"}, "did you mean 'basic'"),
         (DataError, {"normalizer": "spoken"}, "utterance 'u'"),
-        (DataError, {"normalizer": "english", "languages": {"u": "fr"}}, "utterance 'u': normalizer 'english'"),
+        (DataError, {"normalizer": "english", "language": "fr"}, "utterance 'u': normalizer 'english'"),
     ],
 )
 def test_invalid_options_are_reported(kind: type[AsrError], options: dict, says: str) -> None:
     with pytest.raises(kind, match=says):
-        score_texts({"u": "1"}, {"u": "1"}, **options)
+        score({"u": "1"}, {"u": "1"}, **options)
 
 
 def test_mixed_error_rate_counts_characters_and_words() -> None:
     refs = {"a": "我 用 app 打卡", "b": "okay 好"}
-    report = score_texts(refs, {"a": "我用 map 打", "b": "okay 好"}, metrics=["mixed"], worst=1)
+    report = score(refs, {"a": "我用 map 打", "b": "okay 好"}, metrics=["mixed"], worst=1)
     assert report.as_dict()["metrics"]["mixed"]["reference_length"] == 7
     assert report.values["mixed"] == pytest.approx(2 / 7)
     assert report.table().splitlines()[2].startswith("MIXED     28.57     0.00 to 40.00 ")
@@ -310,7 +310,7 @@ SEGMENTED = {
 def test_word_errors_of_unsegmented_text_cause_a_warning(text: str) -> None:
     texts = {str(i): text for i in range(3)}
     with pytest.warns(UserWarning, match=r"no spaces between words .*--metric cer,mixed$") as told:
-        score_texts(texts, texts)
+        score(texts, texts)
     assert len(told) == 1
 
 
@@ -318,8 +318,8 @@ def test_word_errors_of_unsegmented_text_cause_a_warning(text: str) -> None:
 def test_segmented_text_causes_no_warning(text: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        score_texts({"a": text}, {"a": text})
-        score_texts({"a": UNSEGMENTED["chinese"]}, {"a": "开"}, metrics=["cer", "mixed"])
+        score({"a": text}, {"a": text})
+        score({"a": UNSEGMENTED["chinese"]}, {"a": "开"}, metrics=["cer", "mixed"])
 
 
 def test_empty_references_and_hypotheses_are_an_error(tmp_path: Path) -> None:
@@ -328,12 +328,12 @@ def test_empty_references_and_hypotheses_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to score"):
         score(empty, empty)
     with pytest.raises(DataError, match="nothing to score"):
-        score_texts({}, {})
+        score({}, {})
 
 
 def test_columns_stay_apart_at_very_high_rates() -> None:
     options = {"metrics": ["wer", "cer", "mer"], "breakdown": ["length"]}
-    report = score_texts({"a": "a"}, {"a": "b " * 2_000_000}, **options)
+    report = score({"a": "a"}, {"a": "b " * 2_000_000}, **options)
     rows = Comparison((report, report)).table() + report.table()
     counts = [line.split() for line in rows.splitlines() if line.startswith(("WER ", "CER ", "MER "))]
     assert [len(cells) for cells in counts] == [10, 10, 10]

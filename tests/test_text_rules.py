@@ -10,7 +10,7 @@ import pytest
 from command import asr
 
 from asr.errors import ConfigError, DataError
-from asr.scoring import score_texts
+from asr.scoring import score
 from asr.text import open_normalizer, replacing
 
 RULES = r"""# what our transcribers write
@@ -47,9 +47,11 @@ def test_rules_apply_from_top_to_bottom(rules: Path) -> None:
 def test_normalizers_in_rules_use_the_language_of_the_utterance(tmp_path: Path) -> None:
     path = tmp_path / "r.yml"
     path.write_text("- spoken\n")
-    report = score_texts(
-        {"a": "3", "b": "3"}, {"a": "drei", "b": "tre"}, languages={"a": "de", "b": "it"}, normalizer=str(path)
-    )
+    refs, hyps = tmp_path / "ref.jsonl", tmp_path / "hyp.jsonl"
+    spoken = {"de": "drei", "it": "tre"}
+    refs.write_text("".join(json.dumps({"id": code, "text": "3", "language": code}) + "\n" for code in spoken))
+    hyps.write_text("".join(json.dumps({"id": code, "text": text}) + "\n" for code, text in spoken.items()))
+    report = score(refs, hyps, normalizer=str(path))
     assert report.rates["wer"].errors == 0
 
 
@@ -115,7 +117,7 @@ def test_pattern_that_takes_too_long_is_stopped(tmp_path: Path, monkeypatch: pyt
     path.write_text("- x: y\n- '(a|aa)+$': b\n")
     says = r"^utterance 'u': r\.yaml:2: the pattern '\(a\|aa\)\+\$' takes more than 0\.05 s on 'aaa"
     with pytest.raises(DataError, match=says) as caught:
-        score_texts({"u": "a" * 80 + "b"}, {"u": ""}, normalizer=str(path))
+        score({"u": "a" * 80 + "b"}, {"u": ""}, normalizer=str(path))
     assert len(str(caught.value)) < 200
 
 
@@ -131,7 +133,7 @@ def test_rules_that_are_not_idempotent_give_one_warning(tmp_path: Path) -> None:
     path.write_text("- aa: a\n")
     said = {"u": "b", "v": "b aaaa c", "w": "aaaaa"}
     with pytest.warns(UserWarning, match=r"r\.yaml \(sha256 .*'aa' of utterance 'v' into 'a'$") as told:
-        score_texts(said, said, normalizer=str(path))
+        score(said, said, normalizer=str(path))
     assert len(told) == 1
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from asr.errors import ConfigError
 from asr.files import count_lines
@@ -16,7 +15,7 @@ from asr.scoring.breakdown import Confusions, by_length, in_quarters
 from asr.scoring.columns import Columns
 from asr.scoring.compare import Comparison, check_alike
 from asr.scoring.findings import Watcher
-from asr.scoring.given import NAMES, Texts, in_memory, open_given
+from asr.scoring.given import Texts, open_given
 from asr.scoring.listed import Listed
 from asr.scoring.nbest import NBest
 from asr.scoring.normalising import normalised
@@ -45,7 +44,6 @@ __all__ = [
     "points",
     "score",
     "score_sources",
-    "score_texts",
     "spelled",
     "texts_of",
 ]
@@ -185,23 +183,6 @@ def texts_of(
     pairs = (pair for pair in _paired(refs, hyps, options) if pair.number in wanted)
     for portion in normalised(pairs, open_normalizer(options.normalizer), options.language):
         yield from portion
-
-
-def score_texts(
-    references: Mapping[str, str],
-    hypotheses: Mapping[str, str],
-    *,
-    languages: Mapping[str, str | None] | None = None,
-    **options: Any,
-) -> ScoreReport:
-    """Normalise both sides and compare texts with the same id; options are those of `ScoreOptions`.
-
-    `languages` gives the language of individual utterances, `language` that of all others.
-    Raises DataError for ids that only one side has, and, with its id, for an utterance that cannot be normalised.
-    """
-    refs = Source(NAMES[0], None, partial(in_memory, references, NAMES[0], languages))
-    hyps = Source(NAMES[1], None, partial(in_memory, hypotheses, NAMES[1]))
-    return score_sources(refs, hyps, ScoreOptions(**options))
 
 
 def score_sources(

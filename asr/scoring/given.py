@@ -15,7 +15,7 @@ from asr.scoring.rows import PathLike, Row, Source
 
 Texts = PathLike | Iterable[str] | Mapping[str, str]
 _PATH = (str, os.PathLike)
-NAMES = ("the reference", "the hypothesis")  # after the arguments of asr.score
+_NAMES = ("the reference", "the hypothesis")  # after the arguments of asr.score
 
 
 def open_given(
@@ -42,21 +42,18 @@ def open_given(
     refs, hyps = (
         open_texts(side, form=beside, columns=own)
         if isinstance(side, _PATH)
-        else Source(name, "lines" if len(lists) == 1 else None, partial(in_memory, side, name))
-        for side, name, own in zip(sides, NAMES, columns, strict=True)
+        else Source(name, "lines" if len(lists) == 1 else None, partial(_rows, side, name))
+        for side, name, own in zip(sides, _NAMES, columns, strict=True)
     )
     return refs, hyps
 
 
-def in_memory(
-    texts: list[Any] | Mapping[Any, Any], name: str, languages: Mapping[str, str | None] | None = None
-) -> Iterator[Row]:
+def _rows(texts: list[Any] | Mapping[Any, Any], name: str) -> Iterator[Row]:
     """Yield a row for each text, those of a list numbered from 1; raise DataError for a value that is not a str."""
-    known = languages or {}
     for id, text in texts.items() if isinstance(texts, Mapping) else enumerate(texts, start=1):
         if not isinstance(text, str):
             raise DataError(f"{name}: the text of {id!r} must be a str, not {type(text).__name__}")
-        yield Row(str(id), text, known.get(str(id)))
+        yield Row(str(id), text)
 
 
 def _side(texts: Any) -> PathLike | list[Any] | Mapping[Any, Any]:
