@@ -31,7 +31,7 @@ MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 
 @dataclass(frozen=True)
 class ErrorRate:
-    """Counts of an alignment; adding two of them gives the counts of both together."""
+    """Counts of an alignment."""
 
     hits: int = 0
     substitutions: int = 0
@@ -56,14 +56,6 @@ class ErrorRate:
         """
         return self.errors / max(1, self.reference_length)
 
-    def __add__(self, other: ErrorRate) -> ErrorRate:
-        return ErrorRate(
-            self.hits + other.hits,
-            self.substitutions + other.substitutions,
-            self.deletions + other.deletions,
-            self.insertions + other.insertions,
-        )
-
 
 @dataclass(frozen=True)
 class Edit:
@@ -74,19 +66,14 @@ class Edit:
     hypothesis: str
 
 
-def error_rate(references: Sequence[str], hypotheses: Sequence[str], unit: Unit = "word") -> ErrorRate:
-    """Sum the errors of hypotheses against references, compared pair by pair.
+def error_counts(references: Sequence[str], hypotheses: Sequence[str], unit: Unit = "word") -> Counts:
+    """Count the errors of hypotheses against references, compared pair by pair: an array [pairs, 4].
 
     Words are separated by white space. Characters are code points and include the spaces between words, as in
     jiwer, but not white space at either end. Tokens are those of `mixed_tokens`: characters of Chinese and other
     scripts without spaces, words of all others. Either side may have empty texts.
     Raises DataError if the two sides differ in number.
     """
-    return ErrorRate(*error_counts(references, hypotheses, unit).sum(0).tolist())
-
-
-def error_counts(references: Sequence[str], hypotheses: Sequence[str], unit: Unit = "word") -> Counts:
-    """Return the counts of each pair as an array [pairs, 4]; otherwise like `error_rate`."""
     if len(references) != len(hypotheses):
         raise DataError(
             f"{len(references)} references but {len(hypotheses)} hypotheses: they are compared pair by pair"
@@ -117,18 +104,14 @@ def word_errors(reference: str, hypothesis: str) -> list[WordError]:
     return found
 
 
-class Matches(NamedTuple):
-    """A word alignment.  hits: maps reference indices to hypothesis indices.  inserted: indices in the hypothesis."""
+def word_matches(refs: Sequence[str], hyps: Sequence[str]) -> tuple[dict[int, int], list[int]]:
+    """Return the alignment on which all counts are based: its hits and its insertions.
 
-    hits: dict[int, int]
-    inserted: list[int]
-
-
-def word_matches(refs: Sequence[str], hyps: Sequence[str]) -> Matches:
-    """Return hits and insertions of the alignment on which all counts are based."""
+    The hits map indices in the reference to indices in the hypothesis; the insertions are indices in the hypothesis.
+    """
     edits: Any = Levenshtein.editops(refs, hyps)
     hits = {b.a + i: b.b + i for b in edits.as_matching_blocks() for i in range(b.size)}
-    return Matches(hits, [against for tag, _, against in edits.as_list() if tag == "insert"])
+    return hits, [against for tag, _, against in edits.as_list() if tag == "insert"]
 
 
 def align(reference: str, hypothesis: str, unit: Unit = "word") -> list[Edit]:

@@ -23,11 +23,11 @@ from script import run_script
 from asr.checkpoint import load_model_folder
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
-from asr.metrics import error_rate
 from asr.model.precision import fastest
 from asr.phrases.lists import read_phrases
 from asr.pretrained import find_model
 from asr.recognizer import Opened, Recognizer, Source
+from asr.scoring import score
 from asr.text import normalizer
 from asr.transcript import Transcript
 
@@ -102,7 +102,7 @@ def _row(clips: list[Clip], texts: list[str], name: re.Pattern[str]) -> list[str
     rates = []
     for is_named in (True, False):
         pairs = [(c.text, text) for c, text in zip(clips, texts, strict=True) if bool(c.names) == is_named]
-        errors = error_rate([a for a, _ in pairs], [b for _, b in pairs])
+        errors = score([a for a, _ in pairs], [b for _, b in pairs], metrics="wer").rates["wer"]
         rates.append(f"{100 * errors.rate:.2f} ({errors.errors} of {errors.reference_length})")
     recall = 100 * found.total() / max(1, said.total())
     return [f"{found.total()} of {said.total()}", f"{recall:.1f}", str(invented.total()), *rates]

@@ -8,9 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from asr.metrics import error_rate
 from asr.recognizer import Opened, Source
-from asr.text import normalizer
+from asr.scoring import score
 
 GAP_S = 0.5
 SOUND_DB = 35
@@ -39,5 +38,4 @@ def sources(audio: Mapping[str, Tensor], rate: int) -> list[Source]:
 
 def english_wer(said: Sequence[str], heard: Sequence[str]) -> float:
     """Return the word error rate in percent, with both sides normalised by `english`."""
-    normal = normalizer("english")
-    return 100 * error_rate([normal(text) for text in said], [normal(text) for text in heard]).rate
+    return 100 * score(said, heard, metrics="wer", normalizer="english").rates["wer"].rate

@@ -18,9 +18,9 @@ from asr import losses
 from asr.checkpoint import ModelFolder
 from asr.data.batch import Batch
 from asr.decode.search import Hypothesis, Weighted, search
-from asr.metrics import error_rate
 from asr.recognizer import Recognizer
 from asr.recognizer.searchers import search_options
+from asr.scoring import score
 from docs.pictures.material import CLIP, Material, Watched, heard
 from docs.pictures.style import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, RED, figure, shown
 
@@ -129,7 +129,8 @@ def joint_ctc(material: Material) -> Figure:
     for y, n in enumerate(order):
         (tokens, finder), (decoder, ctc) = list(texts.items())[n], cost_N2[n]
         text = parts.tokenizer.decode(list(tokens)).strip()
-        names.append(f"{text}  ({finder}, {100 * error_rate(batch.texts, [text], 'character').rate:.0f} %)")
+        rate = score(batch.texts, [text], metrics="cer").rates["cer"].rate
+        names.append(f"{text}  ({finder}, {100 * rate:.0f} %)")
         axis.barh(y, decoder, color=ORANGE, label=None if y else "decoder: -0.5 log p_att")
         axis.barh(y, ctc, left=decoder, color=BLUE, label=None if y else "CTC: -0.5 log p_ctc")
     axis.set_yticks(range(len(names)), names, fontsize=8)

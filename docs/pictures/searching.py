@@ -19,12 +19,12 @@ from asr.checkpoint import ModelFolder, load_model_folder
 from asr.data.batch import Batch
 from asr.decode.ngram import TokenNGrams
 from asr.lm.train import train_ngrams
-from asr.metrics import error_rate
 from asr.model.copying import Copying
 from asr.phrases.lists import Phrase
 from asr.phrases.spelling import Speller
 from asr.phrases.tree import PhraseTree
 from asr.recognizer import Recognizer
+from asr.scoring import score
 from asr.tokenizer import Tokenizer
 from docs.pictures.material import CLIP, Material, heard
 from docs.pictures.style import BLUE, GREY, ORANGE, PALE, PURPLE, SHARES, figure, letters, shown
@@ -162,7 +162,7 @@ def drawn(parts: ModelFolder, batch: Batch, options: dict[str, float]) -> list[f
     recognizer = Recognizer(parts, parts.config.decode.model_copy(update=options))
     (found,) = recognizer.decode(batch.audio_BN, batch.audio_len_B)
     texts = [parts.tokenizer.decode(hypothesis.tokens) for hypothesis in found]
-    return [100 * error_rate(batch.texts, [text], "character").rate for text in texts]
+    return [100 * score(batch.texts, [text], metrics="cer").rates["cer"].rate for text in texts]
 
 
 OF_SPEECH = {"copying": copying, "language-models": language_models, "drawing": drawing}
