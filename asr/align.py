@@ -13,7 +13,6 @@ import torch
 import torchaudio.functional as TA
 from torch import Tensor
 
-from asr.errors import ConfigError
 from asr.lengths import within
 from asr.losses import ctc_fits
 from asr.model.attention import NO_DROPOUT, fused
@@ -40,7 +39,6 @@ class WordTimer:
     Models with a CTC head are aligned by CTC if the text fits into the frames, since its errors were smaller than those
     of attention.  spoken: whether the texts are what is said, which CTC spells, rather than translations.  heads:
     (layer, head) pairs whose cross-attention follows the speech; if empty, all heads of the upper half of the layers.
-    Raises ConfigError for a head that the decoder does not have.
     """
 
     def __init__(
@@ -56,10 +54,6 @@ class WordTimer:
         self.ctc = model.ctc if spoken else None
         counts = model.decoder.heads
         chosen = list(heads) or [(i, h) for i in range(len(counts) // 2, len(counts)) for h in range(counts[i])]
-        try:
-            model.decoder.check_heads(chosen)
-        except ValueError as e:
-            raise ConfigError(f"alignment_heads: {e}") from None
         self.heads: dict[int, list[int]] = {}
         for layer, head in chosen:
             self.heads.setdefault(layer, []).append(head)

@@ -24,9 +24,8 @@ from asr.align import (
     monotonic_path,
 )
 from asr.checkpoint import ModelFolder
-from asr.config import WhisperFeaturesConfig
+from asr.config import DecoderConfig, WhisperFeaturesConfig
 from asr.data.batch import pad_audio
-from asr.errors import ConfigError
 from asr.model.attention import explicit
 from asr.model.masks import Memory
 from asr.tokenizer import Tokenizer
@@ -300,11 +299,10 @@ def test_ctc_places_no_word_in_the_padding() -> None:
     assert all(word.start_s < word.end_s <= 0.6 for word in words)
 
 
-@pytest.mark.parametrize("heads", [[(1, 0)], [(0, 2)], [(-1, 0)]])
-def test_nonexistent_alignment_head_is_an_error(heads: list[tuple[int, int]]) -> None:
-    parts = small_model()
-    with pytest.raises(ConfigError, match=r"alignment_heads: there is no head .* 1 layers of 2 heads"):
-        WordTimer(parts.model, parts.tokenizer, 0.04, heads)
+@pytest.mark.parametrize("head", [(1, 0), (0, 2), (-1, 0)])
+def test_nonexistent_alignment_head_is_an_error(head: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"alignment_heads: there is no head .* 1 layers of 2 heads"):
+        DecoderConfig(layers=1, heads=2, alignment_heads=(head,))
 
 
 def test_alignment_heads_default_to_the_upper_half_of_the_layers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag, model_validator
@@ -88,10 +89,15 @@ class DecoderConfig(TransformerDecoderConfig):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> DecoderConfig:
-        for layer, head in self.alignment_heads:
-            if not (0 <= layer < self.layers and 0 <= head < self.heads):
-                raise ValueError(f"alignment_heads: there is no head {head} in a layer {layer}")
+        self.check_heads("alignment_heads", self.alignment_heads)
         return self
+
+    def check_heads(self, key: str, heads: Iterable[tuple[int, int]]) -> None:
+        """Raise ValueError, which names the key, for a (layer, head) pair that the cross-attention does not have."""
+        for layer, head in heads:
+            if not (0 <= layer < self.layers and 0 <= head < self.heads):
+                has = f"the decoder has {self.layers} layers of {self.heads} heads, counted from 0"
+                raise ValueError(f"{key}: there is no head {head} in a layer {layer}; {has}")
 
 
 class NoDecoderConfig(Config):

@@ -116,16 +116,6 @@ class Decoder(nn.Module):
         """Number of cross-attention heads of each layer."""
         return [layer.cross_attention.heads for layer in self.layers]
 
-    def check_heads(self, heads: Iterable[tuple[int, int]]) -> None:
-        """Raise ValueError for a (layer, head) pair that the cross-attention does not have."""
-        counts = self.heads
-        for layer, head in heads:
-            if not (0 <= layer < len(counts) and 0 <= head < counts[layer]):
-                raise ValueError(
-                    f"there is no head {head} in a layer {layer}; the decoder has {len(counts)} layers of {counts[0]} "
-                    "heads, counted from 0"
-                )
-
     def forward(
         self, tokens_BL: Tensor, memory: Memory, attend: Attend | None = None, len_B: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asr.checkpoint import ModelFolder
-from asr.config import ExperimentConfig, LossConfig
+from asr.config import DecoderConfig, ExperimentConfig, LossConfig
 from asr.errors import ConfigError
 from asr.model.decoder import Decoder
 from asr.model.masked import MaskedDecoder
@@ -30,7 +30,7 @@ def build_criteria(config: ExperimentConfig, folder: ModelFolder) -> Criteria:
 
     Raises ConfigError, one line, for a criterion that needs a part which the model lacks.
     """
-    loss, (_, model, tokenizer) = config.loss, folder
+    loss, (own, model, tokenizer) = config.loss, folder
     ctc = loss.ctc_weight if model.ctc is not None else 0.0
     if model.decoder is None:
         ctc = 1.0
@@ -39,10 +39,11 @@ def build_criteria(config: ExperimentConfig, folder: ModelFolder) -> Criteria:
         assert tokenizer.blank_id is not None
         parts.append(CTC(ctc, tokenizer.blank_id))
     if loss.guided_attention.weight > 0:
+        assert isinstance(own.model.decoder, DecoderConfig)
         try:
-            model.decoder.check_heads(loss.guided_attention.heads)
+            own.model.decoder.check_heads("loss.guided_attention.heads", loss.guided_attention.heads)
         except ValueError as e:
-            raise ConfigError(f"loss.guided_attention.heads: {e}") from None
+            raise ConfigError(str(e)) from None
         parts.append(GuidedAttention(loss.guided_attention))
     return Criteria(parts, _in_training(config, folder), _feed(config, tokenizer), _views(config.loss))
 
