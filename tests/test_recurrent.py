@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from asr.model.layers import PostNorm, PreNorm, Stacked
+from asr.model.layers import Placement, PostNorm, PreNorm, Stacked
 from asr.model.recurrent import RecurrentLayer
 from asr.model.rows import Rows
 
@@ -17,7 +17,7 @@ LENGTHS = [3, 7, 0, 1, 7]
 
 
 @pytest.mark.parametrize("placed", [PreNorm, PostNorm, Stacked])
-def test_recurrent_layer_equals_an_lstm_on_each_utterance(placed: type[PreNorm | PostNorm | Stacked]) -> None:
+def test_recurrent_layer_equals_an_lstm_on_each_utterance(placed: type[Placement]) -> None:
     torch.manual_seed(0)
     layer = RecurrentLayer(DIM, partial(placed, nn.LayerNorm), 0.1).eval()
     alone = nn.LSTM(DIM, DIM // 2, bidirectional=True)

@@ -30,7 +30,7 @@ from asr.model.conformer import ConformerLayer, ConvolutionModule
 from asr.model.decoder import Decoder, DecoderLayer
 from asr.model.encoder import Encoder, EncoderLayer, Layer
 from asr.model.language import CausalLayer, LanguageModel
-from asr.model.layers import FeedForward, PostNorm, PreNorm, Stacked
+from asr.model.layers import FeedForward, Placement, PostNorm, PreNorm, Stacked
 from asr.model.masked import LengthHead, MaskedDecoder
 from asr.model.norms import BatchNorm, Norm, PowerNorm, RMSNorm
 from asr.model.padding import AnyPadding, KeepSilence, MaskPadding, RecallSilence
@@ -42,7 +42,7 @@ from asr.model.speech import CTCHead, SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
 from asr.model.transducer import ConvPredictor, Joiner, LstmPredictor, Transducer
 
-_RESIDUALS: dict[str, type[PreNorm | PostNorm | Stacked]] = {"pre": PreNorm, "post": PostNorm, "none": Stacked}
+_RESIDUALS: dict[str, type[Placement]] = {"pre": PreNorm, "post": PostNorm, "none": Stacked}
 _NORMS: dict[str, Norm] = {"layer": nn.LayerNorm, "rms": RMSNorm, "batch": BatchNorm, "power": PowerNorm}
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 

@@ -67,8 +67,8 @@ class FeedForward(nn.Sequential):
         super().__init__(nn.Linear(dim, inner), activation, Dropout(dropout), nn.Linear(inner, dim))
 
 
-class PreNorm(nn.Module):
-    """x + f(norm(x)) (Xiong et al. 2020): the residual path is not normalised, so the stack needs a norm at its end."""
+class Placement(nn.Module):
+    """How a sublayer f is placed in its stack: what it reads, and what becomes of its output."""
 
     def __init__(self, norm: Norm, dim: int, dropout: float) -> None:
         super().__init__()
@@ -77,59 +77,47 @@ class PreNorm(nn.Module):
 
     def enter(self, x_BTD: Tensor) -> Tensor:
         """Return the input of the sublayer f."""
+        return x_BTD
+
+    def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
+        """Return the layer's output, given its input x and the sublayer's output y."""
+        raise NotImplementedError
+
+    @staticmethod
+    def last(norm: Norm, dim: int) -> nn.Module:
+        """Return what follows the last layer of a stack."""
+        return nn.Identity()
+
+
+class PreNorm(Placement):
+    """x + f(norm(x)) (Xiong et al. 2020): the residual path is not normalised, so the stack needs a norm at its end."""
+
+    def enter(self, x_BTD: Tensor) -> Tensor:
         return self.norm(x_BTD)
 
     def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
-        """Return the sum of the layer's input x and the sublayer's output y."""
         return x_BTD + self.dropout(y_BTD)
 
     @staticmethod
     def last(norm: Norm, dim: int) -> nn.Module:
-        """Return the norm after the last layer of a stack."""
         return norm(dim)
 
 
-class PostNorm(nn.Module):
+class PostNorm(Placement):
     """norm(x + f(x)), the form of Vaswani et al. 2017."""
 
-    def __init__(self, norm: Norm, dim: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = norm(dim)
-        self.dropout = Dropout(dropout)
-
-    def enter(self, x_BTD: Tensor) -> Tensor:
-        """Return the input of the sublayer f."""
-        return x_BTD
-
     def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
-        """Return the normalised sum of the layer's input x and the sublayer's output y."""
         return self.norm(x_BTD + self.dropout(y_BTD))
 
-    @staticmethod
-    def last(norm: Norm, dim: int) -> nn.Module:
-        """Return the identity, since every layer already ends in a norm."""
-        return nn.Identity()
 
-
-class Stacked(nn.Module):
+class Stacked(Placement):
     """f(x), with neither residual nor norm, as Graves et al. 2013 stack recurrent layers."""
 
     def __init__(self, norm: Norm, dim: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = Dropout(dropout)
-
-    def enter(self, x_BTD: Tensor) -> Tensor:
-        """Return the input of the sublayer f."""
-        return x_BTD
+        super().__init__(nn.Identity, dim, dropout)
 
     def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
-        """Return the sublayer's output y."""
         return self.dropout(y_BTD)
 
-    @staticmethod
-    def last(norm: Norm, dim: int) -> nn.Module:
-        """Return the identity, since these stacks have no norm."""
-        return nn.Identity()
 
-
-Residual = Callable[[int, float], PreNorm | PostNorm | Stacked]  # made from a width and a dropout rate
+Residual = Callable[[int, float], Placement]  # made from a width and a dropout rate
