@@ -14,8 +14,8 @@ BINS, CHANNELS, DIM = 10, 6, 8
 
 def conv1d(x_TF: Tensor, part: Subsampling) -> Tensor:
     x_1CT = x_TF.t()[None]
-    for conv, stride in zip(part.convs, part.strides, strict=True):
-        x_1CT = F.gelu(F.conv1d(x_1CT, conv.weight, conv.bias, stride, padding=1))
+    for conv in part.convs:
+        x_1CT = F.gelu(F.conv1d(x_1CT, conv.weight, conv.bias, conv.stride, padding=1))
     return x_1CT[0].t()
 
 

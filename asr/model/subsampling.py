@@ -37,30 +37,48 @@ class Subsampling(nn.Module):
         return -(-len_B // self.factor)
 
 
-class Conv1dSubsampling(Subsampling):
-    """1-D convolutions of width 3 over time.
+class _OverTime(Subsampling):
+    """1-D convolutions over time, each followed by an activation."""
 
-    Their strides are 1, 2 for a factor of 2 (Whisper's stem), 2, 2 for 4 and 2, 2, 2 for 8.
-    """
-
-    def __init__(self, n_mels: int, channels: int, dim: int, factor: int, activation: nn.Module) -> None:
+    def __init__(self, factor: int, convs: Iterable[nn.Conv1d], activation: nn.Module) -> None:
         super().__init__(factor)
-        self.strides = {2: (1, 2), 4: (2, 2), 8: (2, 2, 2)}[factor]
-        sizes = [n_mels, *[channels] * (len(self.strides) - 1), dim]
-        self.convs = nn.ModuleList(
-            nn.Conv1d(i, o, 3, stride=s, padding=1) for i, o, s in zip(sizes[:-1], sizes[1:], self.strides, strict=True)
-        )
+        self.convs = nn.ModuleList(convs)
         _initialize(self.convs)
         self.activation = activation
 
     def forward(self, x_BTF: Tensor, len_B: Tensor) -> Tensor:
         """Map (B, T, F) to (B, ceil(T / factor), D)."""
         x_BCT = x_BTF.transpose(1, 2)
-        for conv, stride in zip(self.convs, self.strides, strict=True):
+        for conv in cast(Iterable[nn.Conv1d], self.convs):
             real_B1T = within(len_B, x_BCT.shape[2])[:, None]
             x_BCT = self.activation(conv(x_BCT.masked_fill(~real_B1T, 0.0)))
-            len_B = -(-len_B // stride)
+            len_B = -(-len_B // conv.stride[0])
         return x_BCT.transpose(1, 2)
+
+
+class Conv1dSubsampling(_OverTime):
+    """1-D convolutions of width 3 over time.
+
+    Their strides are 1, 2 for a factor of 2 (Whisper's stem), 2, 2 for 4 and 2, 2, 2 for 8.
+    """
+
+    def __init__(self, n_mels: int, channels: int, dim: int, factor: int, activation: nn.Module) -> None:
+        strides = {2: (1, 2), 4: (2, 2), 8: (2, 2, 2)}[factor]
+        sizes = [n_mels, *[channels] * (len(strides) - 1), dim]
+        shapes = zip(sizes[:-1], sizes[1:], strides, strict=True)
+        super().__init__(factor, (nn.Conv1d(i, o, 3, stride=s, padding=1) for i, o, s in shapes), activation)
+
+
+class GluSubsampling(_OverTime):
+    """1-D convolutions of width 5 and stride 2 over time, each with a gated linear unit (Synnaeve et al. 2020).
+
+    This is the stem of fairseq's Speech2Text (Wang et al. 2020), whose own version lets padding into the last frames.
+    """
+
+    def __init__(self, n_mels: int, channels: int, dim: int, factor: int) -> None:
+        sizes = [n_mels, *[channels] * (int(math.log2(factor)) - 1), dim]
+        shapes = zip(sizes[:-1], sizes[1:], strict=True)
+        super().__init__(factor, (nn.Conv1d(i, 2 * o, 5, stride=2, padding=2) for i, o in shapes), nn.GLU(dim=1))
 
 
 class Conv2dSubsampling(Subsampling):
@@ -114,27 +132,3 @@ class Conv2dSubsampling(Subsampling):
             x_1CTF = self.activation(F.conv2d(x_1CTF, weight, bias_C, stride=2, padding=1))
         y_TD: Tensor = self.out(x_1CTF[0].transpose(0, 1).flatten(1))
         return y_TD
-
-
-class GluSubsampling(Subsampling):
-    """1-D convolutions of width 5 and stride 2 over time, each with a gated linear unit (Synnaeve et al. 2020).
-
-    This is the stem of fairseq's Speech2Text (Wang et al. 2020), whose own version lets padding into the last frames.
-    """
-
-    def __init__(self, n_mels: int, channels: int, dim: int, factor: int) -> None:
-        super().__init__(factor)
-        sizes = [n_mels, *[channels] * (int(math.log2(factor)) - 1), dim]
-        self.convs = nn.ModuleList(
-            nn.Conv1d(i, 2 * o, 5, stride=2, padding=2) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
-        )
-        _initialize(self.convs)
-
-    def forward(self, x_BTF: Tensor, len_B: Tensor) -> Tensor:
-        """Map (B, T, F) to (B, ceil(T / factor), D)."""
-        x_BCT = x_BTF.transpose(1, 2)
-        for conv in self.convs:
-            real_B1T = within(len_B, x_BCT.shape[2])[:, None]
-            x_BCT = F.glu(conv(x_BCT.masked_fill(~real_B1T, 0.0)), dim=1)
-            len_B = -(-len_B // 2)
-        return x_BCT.transpose(1, 2)
