@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from asr.config import LanguageFolderConfig, ModelFolderConfig, read_config, to_yaml
 from asr.errors import CheckpointError, ConfigError
-from asr.files import make_folder, write_atomically
+from asr.files import make_folder, write_atomically, write_whole
 from asr.model.build import empty_language_model, empty_model, language_weights_needed, weights_needed
 from asr.model.language import LanguageModel
 from asr.model.speech import SpeechModel
@@ -54,8 +54,7 @@ def save_model_folder(folder: Path, parts: ModelFolder | LanguageFolder) -> None
     """Write a model folder, each file atomically, the weights last."""
     make_folder(folder)
     parts.tokenizer.save(folder)
-    with write_atomically(folder / CONFIG) as temporary:
-        temporary.write_text(to_yaml(parts.config), encoding="utf-8")
+    write_whole(folder / CONFIG, to_yaml(parts.config))
     with _weights_file(folder / WEIGHTS) as temporary:
         save_model(parts.model, temporary)
 

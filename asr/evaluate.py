@@ -16,7 +16,7 @@ from asr.data.augment import NoiseMixer
 from asr.data.cuts import Chosen, Dropped, ends_early, overrun, read_cuts, without_language
 from asr.data.tasks import for_task, text_language_of
 from asr.errors import ConfigError, DataError, printable
-from asr.files import Place, make_folder, write_atomically
+from asr.files import Place, make_folder, write_whole
 from asr.progress import OnDone
 from asr.recognizer import Recognizer
 from asr.recognizer.cuts import cut_source
@@ -104,8 +104,7 @@ def evaluate(
     told = {"manifest": str(manifest), "only_language": language, "task": task, "prompt": prompt, **(settings or {})}
     told["decode"] = recognizer.options.model_dump(mode="json")
     # .jsonl, though it is one line: in a model folder, files that end with .json belong to the model.
-    with write_atomically(output / EVALUATION) as temporary:
-        temporary.write_text(json.dumps({"settings": told, **found.as_dict()}) + "\n", encoding="utf-8")
+    write_whole(output / EVALUATION, json.dumps({"settings": told, **found.as_dict()}) + "\n")
     return found
 
 

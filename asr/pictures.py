@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from asr.files import write_atomically
+from asr.files import write_whole
 
 
 def draw_features(
@@ -38,8 +38,7 @@ def draw_features(
 def save(figure: Figure, path: Path) -> None:
     """Write a figure atomically as a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(as_png(figure))
+    write_whole(path, as_png(figure))
 
 
 def as_png(figure: Figure) -> bytes:

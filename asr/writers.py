@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from asr.errors import ConfigError, printable
-from asr.files import json_line, make_folder, naming, to_stem, write_atomically
+from asr.files import json_line, make_folder, naming, to_stem, write_whole
 from asr.subtitles import SubtitleOptions, cues, segments_of
 from asr.transcript import Failure, Segment, Transcript, Word
 
@@ -145,8 +145,7 @@ class TranscriptWriter:
             path = self.folder / f"{stem}.{kind}"
             if not path.parent.is_dir():
                 make_folder(path.parent)
-            with write_atomically(path) as temporary:
-                temporary.write_text(WRITERS[kind](transcript, self.subtitles), encoding="utf-8")
+            write_whole(path, WRITERS[kind](transcript, self.subtitles))
 
     def _print(self, transcript: Transcript) -> None:
         for name in self.formats:

@@ -37,7 +37,7 @@ from torch import Tensor
 from asr.audio import open_audio
 from asr.data.cuts import load_audio, read_split
 from asr.errors import DataError
-from asr.files import make_folder, write_atomically
+from asr.files import make_folder, write_atomically, write_whole
 from asr.progress import OnDone
 from asr.resampling import resample
 from recipes.preparing import manifest_path, write_cuts
@@ -122,8 +122,7 @@ def build(
         )
         truth += true_cuts(name, path, len(audio_N), lines)
     write_cuts(truth, folder / "cuts_true.jsonl.gz")
-    with write_atomically(folder / EPISODES) as part:
-        part.write_text(json.dumps([asdict(episode) for episode in episodes], indent=1), encoding="utf-8")
+    write_whole(folder / EPISODES, json.dumps([asdict(episode) for episode in episodes], indent=1))
     return episodes
 
 
@@ -221,8 +220,7 @@ def write_srt(path: Path, cues: Sequence[tuple[float, float, str]], offset_s: fl
     for start_s, end_s, text in cues:
         start_ms, end_ms = (round(1000 * (edge_s - offset_s) / (1 + drift)) for edge_s in (start_s, end_s))
         file.append(pysubs2.SSAEvent(max(0, start_ms), max(0, end_ms), text))
-    with write_atomically(path) as part:
-        part.write_text(file.to_string("srt"), encoding="utf-8")
+    write_whole(path, file.to_string("srt"))
 
 
 def true_cuts(name: str, path: Path, samples: int, lines: Sequence[Line]) -> list[MonoCut]:

@@ -30,7 +30,7 @@ from episodes import Episode, build, music_in, read_episodes
 
 from asr.cli.terminal import of_utterances, progress
 from asr.data.cuts import read_cuts
-from asr.files import write_atomically
+from asr.files import write_whole
 from asr.subtitling import Choices, FileReport, Report, make_cuts
 from asr.vad import load_detector
 
@@ -86,8 +86,7 @@ def main(
         show(split, outcomes)
         Console(width=120).print(cuts)
         results[split] = {"alignment": [row(outcome) for outcome in outcomes], "cuts": cuts, **summary(outcomes)}
-    with write_atomically(out / "subtitles.json") as part:
-        part.write_text(json.dumps({"seed": seed, "linger": linger, **results}, indent=1), encoding="utf-8")
+    write_whole(out / "subtitles.json", json.dumps({"seed": seed, "linger": linger, **results}, indent=1))
 
 
 def judged(episodes: Sequence[Episode], report: Report) -> list[Outcome]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from asr.config import AblationConfig, Config, ExperimentConfig, LanguageExperimentConfig
-from asr.files import write_atomically
+from asr.files import write_whole
 from benchmarks.script import run_script
 
 _HEAD = """\
@@ -121,8 +121,7 @@ def main(path: Annotated[Path, typer.Argument(help="Markdown to write.")] = Path
 
     Example: `python -m docs.configuration`
     """
-    with write_atomically(path) as temporary:
-        temporary.write_text(page(), encoding="utf-8")
+    write_whole(path, page())
 
 
 if __name__ == "__main__":

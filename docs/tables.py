@@ -17,7 +17,7 @@ from asr.ablation.results import Results
 from asr.ablation.table import Line, lines
 from asr.config import BASE, AblationConfig, read_config
 from asr.errors import ConfigError
-from asr.files import write_atomically
+from asr.files import write_whole
 from benchmarks.script import run_script
 
 _TABLE = re.compile(r"(?P<head><!-- ablation: (?P<rows>[^>]*?) -->)\n.*?(?P<end><!-- end -->)", re.DOTALL)
@@ -97,8 +97,7 @@ def main(
     Example: `python -m docs.tables`
     """
     text = filled(path.read_text(encoding="utf-8"), conf)
-    with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_whole(path, text)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from asr.errors import AsrError
-from asr.files import json_writer, make_folder, write_atomically
+from asr.files import json_writer, make_folder, write_whole
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -146,8 +146,7 @@ def write_stamp(
         "sources": [{**source, "state": state} for source, state in zip(sources, states, strict=True)],
         "report": report,
     }
-    with write_atomically(out / STAMP) as path:
-        path.write_text(json.dumps(stamp, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_whole(out / STAMP, json.dumps(stamp, ensure_ascii=False, indent=1) + "\n")
 
 
 def finished(out: Path, settings: Mapping[str, Any], state: Callable[[Mapping[str, Any]], str]) -> Report | None:

@@ -24,7 +24,7 @@ from asr.config import Config, ExperimentConfig, read_config, set_key
 from asr.config.base import Location
 from asr.errors import DataError, printable
 from asr.evaluate import Evaluation, evaluate
-from asr.files import Place, write_atomically
+from asr.files import Place, write_whole
 from asr.model.decoder import Decoder
 from asr.recognizer import Recognizer
 from asr.recognizer.searchers import options_with
@@ -67,8 +67,7 @@ def measure(task: Measuring) -> None:
     if not task.average:
         run = json.loads((task.run / "run.json").read_text(encoding="utf-8"))
         found["best_step"] = int(next(iter(run["best_states"])))  # the best comes first
-    with write_atomically(task.out / FOUND) as temporary:
-        temporary.write_text(json.dumps(found), encoding="utf-8")
+    write_whole(task.out / FOUND, json.dumps(found))
 
 
 def _recognizer(parts: ModelFolder, changes: dict[str, Any]) -> Recognizer:

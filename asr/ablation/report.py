@@ -14,7 +14,7 @@ from asr.ablation.statistics import Estimate
 from asr.ablation.table import METRICS, Contest, Line, lines
 from asr.config import BASE
 from asr.errors import DataError
-from asr.files import write_atomically
+from asr.files import write_whole
 from asr.scoring.rates import spelled
 
 _NONE = "-"
@@ -48,8 +48,7 @@ def write_report(plan: Plan, results: Results) -> None:
     for corpus, found in tables.items():
         blocks += _of_corpus(plan, corpus, found, path)
     blocks += ["## The rows", "\n".join(_rows(plan, tables))]
-    with write_atomically(path) as temporary:
-        temporary.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    write_whole(path, "\n\n".join(blocks) + "\n")
 
 
 def _head(plan: Plan) -> str:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from asr.config import Config, validate
 from asr.errors import DataError, printable
-from asr.files import drop_torn_line, naming, write_atomically
+from asr.files import drop_torn_line, naming, write_whole
 
 
 class Job(NamedTuple):
@@ -133,8 +133,7 @@ class Results:
         if len(kept) == len(self.records):
             return
         self.records = kept
-        with write_atomically(self.path) as temporary:
-            temporary.write_text("".join(map(_text, kept)), encoding="utf-8")
+        write_whole(self.path, "".join(map(_text, kept)))
 
     def steps(self, corpus: str, row: str) -> Steps | None:
         """Return the steps of a row, None if they are unknown."""

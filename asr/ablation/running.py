@@ -20,7 +20,7 @@ from asr.ablation.results import Failed, Job, Outcome, Results, Steps, same
 from asr.ablation.timing import step_times, steps_within
 from asr.config import BASE
 from asr.errors import AsrError
-from asr.files import write_atomically
+from asr.files import write_whole
 from asr.machine import cores, processor
 from asr.progress import OnDone, unseen
 from asr.training.finish import git_revision
@@ -188,8 +188,7 @@ class Runner:
 
     def _train(self, experiment: Tree, path: Path) -> None:
         """Train or resume with `asr train`; its output goes beside the YAML."""
-        with write_atomically(path) as temporary:
-            temporary.write_text(yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_whole(path, yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True))
         self.commands.run(["asr", "train", str(path)], path.with_suffix(".log"), self.threads)
 
     def _outcome(self, job: Job, out: Path, steps: Steps | None) -> Outcome:

@@ -5,7 +5,7 @@ from .kinds import audio_in, is_media
 from .lines import count_lines, filled_lines, json_line, json_writer, numbered_lines, text_lines
 from .places import MANIFESTS, Place, files_in, is_folder, open_place, open_within, to_place
 from .tar import Tar, TarMember
-from .writing import drop_torn_line, make_folder, naming, sweep, to_stem, write_atomically
+from .writing import drop_torn_line, make_folder, naming, sweep, to_stem, write_atomically, write_whole
 
 __all__ = [
     "MANIFESTS",
@@ -32,4 +32,5 @@ __all__ = [
     "to_place",
     "to_stem",
     "write_atomically",
+    "write_whole",
 ]

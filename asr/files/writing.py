@@ -73,6 +73,12 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
             _sync(real.parent)
 
 
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file as `write_atomically` does, a str as UTF-8."""
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """Make OSErrors name `path` if they name a temporary file, or no file because the disk is full or read-only."""

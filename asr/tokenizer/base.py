@@ -9,7 +9,6 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from asr.errors import AsrError
-from asr.files import write_atomically
 
 
 class Tokenizer(Protocol):
@@ -90,8 +89,3 @@ def language_id(language: str | None, known: dict[str, int]) -> int:
         return known[language]
     problem = "no language is given" if language is None else f"unknown language {language!r}"
     raise AsrError(f"{problem}: this model knows {', '.join(known)}")
-
-
-def write(path: Path, content: bytes) -> None:
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(content)

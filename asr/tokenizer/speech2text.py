@@ -11,9 +11,10 @@ import sentencepiece
 from pydantic import Field, TypeAdapter, ValidationError
 
 from asr.errors import CheckpointError
+from asr.files import write_whole
 from asr.files.small import first_problem, read_json, read_small
 from asr.tasks import LANGUAGE_CODE, TRANSCRIBE, chosen
-from asr.tokenizer.base import OwnFile, language_id, write
+from asr.tokenizer.base import OwnFile, language_id
 from asr.tokenizer.trained import SPACE_MARK
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -116,9 +117,9 @@ class Speech2TextTokenizer:
 
     def save(self, folder: Path) -> None:
         options = _Speech2TextOptions(vocab_size=self.vocab_size, upper_case=self.upper_case)
-        write(Path(folder) / self.OPTIONS_FILE, options.model_dump_json().encode())
-        write(Path(folder) / self.LIST_FILE, self._pieces)
-        write(Path(folder) / self.FILE, self._model)
+        write_whole(Path(folder) / self.OPTIONS_FILE, options.model_dump_json())
+        write_whole(Path(folder) / self.LIST_FILE, self._pieces)
+        write_whole(Path(folder) / self.FILE, self._model)
 
     @classmethod
     def load(cls, folder: Path) -> Speech2TextTokenizer:

@@ -12,9 +12,10 @@ import sentencepiece
 from pydantic import Field
 
 from asr.errors import CheckpointError, ConfigError, DataError, printable
+from asr.files import write_whole
 from asr.files.small import one_line, read_json, read_small
 from asr.tasks import LANGUAGE_CODE, TASK, TRANSCRIBE, chosen
-from asr.tokenizer.base import OwnFile, language_id, write
+from asr.tokenizer.base import OwnFile, language_id
 
 SPECIALS = ("<blank>", "<s>", "</s>", "<unk>")
 SPACE_MARK = "\u2581"  # SentencePiece's symbol for a space
@@ -98,7 +99,7 @@ class CharacterTokenizer(_Vocabulary):
     def save(self, folder: Path) -> None:
         tasks = tuple(self.task_ids)
         file = _CharacterFile(languages=self.languages, tasks=tasks, characters=self.characters)
-        write(Path(folder) / self.FILE, file.model_dump_json().encode())
+        write_whole(Path(folder) / self.FILE, file.model_dump_json())
 
     @classmethod
     def load(cls, folder: Path) -> CharacterTokenizer:
@@ -206,7 +207,7 @@ class SentencePieceTokenizer(_Vocabulary):
         return self.pieces([id])[0].encode()
 
     def save(self, folder: Path) -> None:
-        write(Path(folder) / self.FILE, self._model)
+        write_whole(Path(folder) / self.FILE, self._model)
 
     @classmethod
     def load(cls, folder: Path) -> SentencePieceTokenizer:

@@ -12,9 +12,10 @@ import tokenizers
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from asr.errors import AsrError, CheckpointError
+from asr.files import write_whole
 from asr.files.small import first_problem, one_line, read_json, read_small
 from asr.tasks import TRANSCRIBE, TRANSLATE, chosen
-from asr.tokenizer.base import OwnFile, language_id, write
+from asr.tokenizer.base import OwnFile, language_id
 
 LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 TIME_STAMPS = 1501  # 0.00 to 30.00 s in steps of 0.02 s, right after <|notimestamps|>
@@ -121,8 +122,8 @@ class WhisperTokenizer:
             suppressed_ids=self.suppressed_ids,
             suppressed_first_ids=self.suppressed_first_ids,
         )
-        write(Path(folder) / self.OPTIONS_FILE, options.model_dump_json().encode())
-        write(Path(folder) / self.FILE, self._source)
+        write_whole(Path(folder) / self.OPTIONS_FILE, options.model_dump_json())
+        write_whole(Path(folder) / self.FILE, self._source)
 
     @classmethod
     def load(cls, folder: Path) -> WhisperTokenizer:

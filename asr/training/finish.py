@@ -15,7 +15,7 @@ from asr.checkpoint import ModelFolder, average_weights, load_model_folder, load
 from asr.config import ExperimentConfig, Measure
 from asr.data.module import data_given_to
 from asr.errors import CheckpointError, ConfigError
-from asr.files import write_atomically
+from asr.files import write_whole
 from asr.machine import cores, processor
 from asr.scoring import ScoreReport, points, spelled
 from asr.scoring.recognised import HYPOTHESES, read_recognised
@@ -42,8 +42,7 @@ def finish(
     dev = _dev_scores(config)
     scores = {name: report.as_dict() for name, report in dev.items()}
     found = {**_manifest(config, parts, task, keeper, applied), "dev_of_best": scores or None}
-    with write_atomically(config.out / "run.json") as temporary:
-        temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_whole(config.out / "run.json", json.dumps(found, indent=2) + "\n")
     if best is not None:
         line = f"best: dev {_shown(config.chosen_by, keeper.best[best], dev)} at step {best}; model in {folder}"
         console.print(line, soft_wrap=True)

@@ -17,7 +17,7 @@ from asr.config import (
     to_yaml,
 )
 from asr.errors import ConfigError
-from asr.files import make_folder, sweep, write_atomically
+from asr.files import make_folder, sweep, write_whole
 from asr.machine import find_device
 from asr.model.precision import multiplies_bfloat16
 from asr.training.states import states_in
@@ -46,8 +46,7 @@ def claim_folder(config: ExperimentConfig | LanguageExperimentConfig) -> None:
     make_folder(config.out)
     for folder in filter(Path.is_dir, (*config.out.iterdir(), *config.out.glob("logs/*"))):
         sweep(folder)
-    with write_atomically(path) as temporary:
-        temporary.write_text(to_yaml(config), encoding="utf-8")
+    write_whole(path, to_yaml(config))
 
 
 _MAY_CHANGE = {

@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from asr.config import ExperimentConfig, to_yaml
 from asr.errors import AsrError
-from asr.files import write_atomically
+from asr.files import write_whole
 
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")  # torchrun's, Lightning's, SLURM's
 _STARTER = "ASR_STARTER"
@@ -57,8 +57,7 @@ def _follow(starter: int) -> None:
 
 def tell_prepared(config: ExperimentConfig) -> None:
     """Signal from the first process that the run's folder holds everything that the others need."""
-    with write_atomically(config.out / _SIGNAL) as temporary:
-        temporary.write_text(_digest(config), encoding="utf-8")
+    write_whole(config.out / _SIGNAL, _digest(config))
 
 
 def withdraw_prepared(config: ExperimentConfig) -> None:

@@ -23,7 +23,7 @@ from asr.data.module import SpeechData, dropped_summary
 from asr.data.tasks import task_of
 from asr.errors import ConfigError, DataError
 from asr.features import GlobalNormalization
-from asr.files import write_atomically
+from asr.files import write_whole
 from asr.model.build import build_model
 from asr.scoring import metrics_of
 from asr.tasks import TRANSCRIBE
@@ -161,8 +161,7 @@ def report_dropped(config: ExperimentConfig, data: SpeechData, console: Console)
     if isinstance(data.corpus, Streamed):
         data.corpus.listing = partial(_list_dropped, path, dropped_summary(data.dropped), console)
     else:
-        with write_atomically(path) as temporary:
-            temporary.write_text(dropped_summary(data.dropped), encoding="utf-8")
+        write_whole(path, dropped_summary(data.dropped))
     for d in data.dropped[:5]:
         console.print(f"left out {d.id}: {d.reason}", soft_wrap=True, markup=False)
     if len(data.dropped) > 5:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from asr.files import write_atomically
+from asr.files import write_whole
 from asr.pictures import as_png
 
 # Okabe and Ito 2008
@@ -56,5 +56,4 @@ def save(picture: Figure, path: Path) -> None:
     """Write a picture as PNG with few colours, for a small file; it appears whole or not at all."""
     small, file = Image.open(BytesIO(as_png(picture))).convert("RGB"), BytesIO()
     small.quantize(COLOURS, dither=Image.Dither.NONE).save(file, "png", optimize=True)
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(file.getvalue())
+    write_whole(path, file.getvalue())
