@@ -2,7 +2,7 @@
 
 from .archive import extract_archive
 from .kinds import audio_in, is_media
-from .lines import count_lines, filled_lines, json_line, json_writer, numbered_lines, text_lines
+from .lines import byte_writer, count_lines, filled_lines, json_line, json_writer, numbered_lines, text_lines
 from .places import MANIFESTS, Place, files_in, is_folder, open_place, open_within, to_place
 from .tar import Tar, TarMember
 from .writing import drop_torn_line, make_folder, naming, sweep, to_stem, write_atomically, write_whole
@@ -13,6 +13,7 @@ __all__ = [
     "Tar",
     "TarMember",
     "audio_in",
+    "byte_writer",
     "count_lines",
     "drop_torn_line",
     "extract_archive",

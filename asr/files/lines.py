@@ -6,7 +6,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -30,19 +30,27 @@ def json_line(value: Any, **options: Any) -> bytes:
 
 @contextmanager
 def json_writer(path: Path) -> Iterator[Callable[[Any], None]]:
-    """Give a function that writes a value as one line of JSON; the file is written atomically.
-
-    If the name ends in .gz it is compressed, without the time, so that the same values make the same bytes.
-    """
-    with write_atomically(path) as part, part.open("wb") as raw, ExitStack() as stack:
-        stream: Any = raw
-        if path.name.endswith(".gz"):
-            stream = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0))
+    """Give a function that writes a value as one line of JSON; the file is written as by `byte_writer`."""
+    with byte_writer(path) as stream:
 
         def write(value: Any) -> None:
             stream.write(json_line(value))
 
         yield write
+
+
+@contextmanager
+def byte_writer(path: Path) -> Iterator[IO[bytes]]:
+    """Give a stream of bytes for a file that is written atomically.
+
+    If the name ends in .gz it is compressed, without name and time, so that the same content makes the same bytes.
+    """
+    with write_atomically(path) as part, part.open("wb") as raw:
+        if not path.name.endswith(".gz"):
+            yield raw
+            return
+        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
+            yield cast("IO[bytes]", packed)
 
 
 def numbered_lines(path: Place) -> Iterator[tuple[int, bytes]]:

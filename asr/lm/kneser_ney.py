@@ -8,19 +8,17 @@ Shapes: P positions in the texts, E distinct n-grams of an order, k words of one
 
 from __future__ import annotations
 
-import gzip
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import IO, NamedTuple, TextIO, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import DataError
-from asr.files import write_atomically
+from asr.files import byte_writer
 
 BEGIN, END, UNKNOWN = 0, 1, 2  # the first words of every model, see `write_arpa`
 FALLBACK = (0.5, 1.0, 1.5)  # KenLM's, for when the counts of counts give no valid discounts
@@ -115,21 +113,12 @@ def _discounts(seen_E: Ints) -> tuple[float, ...]:
     return found if all(0 < d < k for k, d in enumerate(found, start=1)) else FALLBACK
 
 
-@contextmanager
-def _opened(path: Path, compressed: bool) -> Iterator[TextIO]:
-    with ExitStack() as stack:
-        file: IO[bytes] = stack.enter_context(path.open("wb"))
-        if compressed:  # without name and time, equal models give equal bytes
-            file = cast(IO[bytes], stack.enter_context(gzip.GzipFile("", "wb", fileobj=file, mtime=0)))
-        yield stack.enter_context(io.TextIOWrapper(file, encoding="utf-8"))
-
-
 def write_arpa(path: Path, orders: Sequence[Estimated], names: Sequence[str]) -> None:
     """Write an ARPA file atomically, compressed if its name ends in .gz.
 
     names: those of the words, beginning with <s>, </s> and <unk>.
     """
-    with write_atomically(path) as temporary, _opened(temporary, path.suffix == ".gz") as file:
+    with byte_writer(path) as stream, io.TextIOWrapper(stream, encoding="utf-8") as file:
         file.write("\\data\\\n")
         for k, order in enumerate(orders, start=1):
             file.write(f"ngram {k}={len(order.prob_E)}\n")
