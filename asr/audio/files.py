@@ -67,61 +67,41 @@ def open_audio(
     channels: Sequence[int] | None = None,
     timeout_s: float = TIMEOUT_S,
     max_bytes: int = MAX_BYTES,
+    name: str | None = None,
 ) -> Audio:
     """Decode a file that libsndfile or ffmpeg can read, at its own rate: the mean of all channels, or of `channels`.
 
     `offset_s` and `duration_s` select a part, rounded to whole samples so that adjacent parts tile the recording; a
     part that extends past the end is shorter.  With ffmpeg, a part costs decoding from the start of the file.
+    name: what messages call the file, by default its path.
     Raises AudioError, one line that names the file, if it is missing, not a regular file, not readable, empty, without
     a requested channel, not audio, without samples, silent (every sample zero; only when the whole file is read), not
     finite, longer than `max_bytes` of float32 samples, or takes longer than `timeout_s` to decode.  A file that holds
     less than its header promises is an error, too, as half a text would pass for the whole; a file that promises
     nothing (ADTS, MP3 without a length, a WAV streamed without one) is decoded as far as it goes.
     """
-    return _open(path, path, timeout_s, max_bytes, offset_s, duration_s, channels)
+    told = path if name is None else name
+    if not (math.isfinite(offset_s) and 0 <= offset_s < 1e9):
+        raise AudioError(f"{printable(told)}: offset_s must be between 0 and 1e9, not {offset_s}")
+    if duration_s is not None and not 0 < duration_s < 1e9:
+        raise AudioError(f"{printable(told)}: duration_s must be above 0 and below 1e9, not {duration_s}")
+    part = {"offset_s": float(offset_s), "duration_s": duration_s, "channels": channels and [*channels]}
+    data, answer = answer_about(path, told, timeout_s, max_bytes, **part)
+    return Audio(np.frombuffer(data, dtype=np.float32), int(answer["rate"]))
 
 
-def open_audio_within(
-    archive: Place,
-    start: int,
-    size: int,
-    *,
-    name: str,
-    offset_s: float = 0.0,
-    duration_s: float | None = None,
-    channels: Sequence[int] | None = None,
-    timeout_s: float = TIMEOUT_S,
-    max_bytes: int = MAX_BYTES,
-) -> Audio:
+def open_audio_within(archive: Place, start: int, size: int, *, name: str, **part: Any) -> Audio:
     """Decode an audio file within another file, such as a tar: its `size` bytes from `start` on.
 
-    `name` is only for messages.  Raises AudioError as `open_audio` does, naming the archive and `name`, and DataError
-    if an archive behind a URL cannot be read.
+    `name` is only for messages.  part: keyword arguments of `open_audio`.  Raises AudioError as `open_audio` does,
+    naming the archive and `name`, and DataError if an archive behind a URL cannot be read.
     """
     where = f"{archive}: {name}"
     problem = problem_of(archive) if isinstance(archive, Path) else None
     if problem is not None:
         raise error_about(str(archive), problem)
     with open_within(archive, start, size) as file, temporary_copy(file, where, size) as copy:
-        return _open(copy, where, timeout_s, max_bytes, offset_s, duration_s, channels)
-
-
-def _open(
-    path: str | os.PathLike[str],
-    name: str | os.PathLike[str],
-    timeout_s: float,
-    max_bytes: int,
-    offset_s: float,
-    duration_s: float | None,
-    channels: Sequence[int] | None,
-) -> Audio:
-    if not (math.isfinite(offset_s) and 0 <= offset_s < 1e9):
-        raise AudioError(f"{printable(name)}: offset_s must be between 0 and 1e9, not {offset_s}")
-    if duration_s is not None and not 0 < duration_s < 1e9:
-        raise AudioError(f"{printable(name)}: duration_s must be above 0 and below 1e9, not {duration_s}")
-    part = {"offset_s": float(offset_s), "duration_s": duration_s, "channels": channels and [*channels]}
-    data, answer = answer_about(path, name, timeout_s, max_bytes, **part)
-    return Audio(np.frombuffer(data, dtype=np.float32), int(answer["rate"]))
+        return open_audio(copy, name=where, **part)
 
 
 def audio_length(path: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S) -> AudioLength:

@@ -30,8 +30,8 @@ class Tracks:
     duration_s: float | None
 
 
-def audio_tracks(path: str | os.PathLike[str], *, timeout_s: float = TIMEOUT_S) -> Tracks:
+def audio_tracks(path: str | os.PathLike[str]) -> Tracks:
     """Return the audio tracks of a file without decoding it.  Raises AudioError as `open_audio` does."""
-    _, answer = answer_about(path, path, timeout_s, 0, describe=True)
+    _, answer = answer_about(path, path, TIMEOUT_S, 0, describe=True)
     tracks = [Track(i, said.get("language"), said.get("title")) for i, said in enumerate(answer["tracks"])]
     return Tracks(tuple(tracks), answer["plain"], answer["duration_s"])
