@@ -9,29 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_file, save_model
-from torch import Tensor, nn
+from torch import Tensor
 
 from asr.config import LanguageFolderConfig, ModelFolderConfig, read_config, to_yaml
 from asr.errors import CheckpointError, ConfigError
 from asr.files import make_folder, write_atomically, write_whole
-from asr.model.build import empty_language_model, empty_model, language_weights_needed, weights_needed
+from asr.model.build import ModelT, build_language_model, build_model, unfilled, weights_needed
 from asr.model.language import LanguageModel
 from asr.model.speech import SpeechModel
 from asr.tokenizer import Tokenizer, load_tokenizer
 
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 _PARTS = (".yaml", ".safetensors", ".json", ".model")  # of a model folder's files; users may keep others beside them
-
-
-ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 class ModelFolder(NamedTuple):
@@ -65,11 +62,8 @@ def load_model_folder(folder: Path) -> ModelFolder:
     Raises CheckpointError, which names the folder and what is wrong with it.
     """
     config, tokenizer = load_tokenizer_of(folder)
-    weights = Path(folder) / WEIGHTS
-    _check_sizes(weights)
     sizes = config.features, config.model, tokenizer.vocab_size
-    _check_fills(weights, weights_needed(*sizes))
-    return ModelFolder(config, _filled(empty_model(*sizes), weights), tokenizer)
+    return ModelFolder(config, _loaded(Path(folder) / WEIGHTS, build_model, *sizes), tokenizer)
 
 
 def load_tokenizer_of(folder: Path) -> tuple[ModelFolderConfig, Tokenizer]:
@@ -99,21 +93,20 @@ def load_language_model(folder: Path) -> LanguageFolder:
         config = read_config(LanguageFolderConfig, folder / CONFIG)
     except ConfigError as e:
         raise CheckpointError(f"no language model: {e}") from None
-    tokenizer, weights = load_tokenizer(folder, config.tokenizer.kind), folder / WEIGHTS
-    _check_sizes(weights)
+    tokenizer = load_tokenizer(folder, config.tokenizer.kind)
     sizes = config.model, tokenizer.vocab_size, begin_of(tokenizer)
-    _check_fills(weights, language_weights_needed(*sizes))
-    return LanguageFolder(config, _filled(empty_language_model(*sizes), weights), tokenizer)
+    return LanguageFolder(config, _loaded(folder / WEIGHTS, build_language_model, *sizes), tokenizer)
 
 
-def _check_fills(weights: Path, needed: int) -> None:
-    """Reject a file with fewer bytes than the model has weights, before anything is allocated for the model."""
-    if needed > weights.stat().st_size:
+def _loaded(weights: Path, build: Callable[..., ModelT], *sizes: Any) -> ModelT:
+    """Build a model, load the weights of a file into it and switch it to evaluation mode.
+
+    A file with fewer bytes than the model has weights is rejected before anything is allocated for the model.
+    """
+    _check_sizes(weights)
+    if weights_needed(build, *sizes) > weights.stat().st_size:
         raise CheckpointError(f"{weights}: the weights do not fit {CONFIG}, which describes a larger model")
-
-
-def _filled(model: ModelT, weights: Path) -> ModelT:
-    """Load the weights of a file into a model and switch it to evaluation mode."""
+    model = unfilled(build, *sizes)
     try:
         load_model(model, str(weights), strict=True)
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError) as e:

@@ -314,6 +314,6 @@ def test_config_of_a_larger_model_than_the_weights_allocates_nothing(
     (tmp_path / "m" / "config.yaml").write_text(
         text.replace("dim: 16", "dim: 65536").replace("layers: 1\n", "layers: 256\n")
     )
-    monkeypatch.setattr("asr.checkpoint.empty_model", lambda *_: pytest.fail("would allocate tens of terabytes"))
+    monkeypatch.setattr("asr.checkpoint.unfilled", lambda *_: pytest.fail("would allocate tens of terabytes"))
     with pytest.raises(CheckpointError, match="describes a larger model"):
         load_model_folder(tmp_path / "m")

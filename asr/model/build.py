@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from asr.config import (
     TransformerDecoderConfig,
     WhisperFeaturesConfig,
 )
-from asr.features import FrontEnd, build_front_end
+from asr.features import build_front_end
 from asr.model.additive import Additive
 from asr.model.attention import CrossAttention, Form, SelfAttention
 from asr.model.band import Chunks, Window
@@ -42,6 +42,8 @@ from asr.model.speech import CTCHead, SpeechModel
 from asr.model.subsampling import Conv1dSubsampling, Conv2dSubsampling, GluSubsampling, Subsampling
 from asr.model.transducer import ConvPredictor, Joiner, LstmPredictor, Transducer
 
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
 _RESIDUALS: dict[str, type[Placement]] = {"pre": PreNorm, "post": PostNorm, "none": Stacked}
 _NORMS: dict[str, Norm] = {"layer": nn.LayerNorm, "rms": RMSNorm, "batch": BatchNorm, "power": PowerNorm}
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -49,27 +51,30 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "s
 
 def build_model(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
     """Build an untrained model, initialised from torch's random state."""
-    return _around(build_front_end(features), features, model, vocab_size)
+    with torch.device("cpu"):  # its tables are computed, which they cannot be on the meta device
+        front_end = build_front_end(features)
+    encoder = _encoder(model, features, front_end.hop_s)
+    decoder = _any_decoder(model, vocab_size)
+    ctc = CTCHead(model.encoder.dim, vocab_size) if model.ctc else None
+    return SpeechModel(front_end, encoder, decoder, ctc)
 
 
-def empty_model(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
-    """Build a model whose weights are uninitialised, to be loaded afterwards."""
+def unfilled(build: Callable[..., ModelT], *sizes: Any) -> ModelT:
+    """Build a model from its sizes, with uninitialised weights, to be loaded afterwards."""
     with _NoInit():
-        return build_model(features, model, vocab_size)
+        return build(*sizes)
 
 
-def weights_needed(features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> int:
+def weights_needed(build: Callable[..., nn.Module], *sizes: Any) -> int:
     """Return the number of parameters of such a model, without allocating memory for them."""
-    front_end = build_front_end(features)
-    with torch.device("meta"), _NoInit():  # random numbers would make torch load its compiler: 110 MB
-        return _around(front_end, features, model, vocab_size).parameters_count
+    with torch.device("meta"):  # unfilled, as random numbers would make torch load its compiler: 110 MB
+        return sum(p.numel() for p in unfilled(build, *sizes).parameters())
 
 
 def token_weights(features: FeaturesConfig, model: ModelConfig) -> set[str]:
     """Return the names of the weights that have a row for each token."""
-    front_end = build_front_end(features)
-    with torch.device("meta"), _NoInit():
-        few, more = (_around(front_end, features, model, size).state_dict() for size in (10, 11))
+    with torch.device("meta"):
+        few, more = (unfilled(build_model, features, model, size).state_dict() for size in (10, 11))
     return {name for name in few if few[name].shape != more[name].shape}
 
 
@@ -86,13 +91,6 @@ class _NoInit(TorchFunctionMode):
         if func.__name__.endswith(("normal_", "uniform_")):
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
-
-
-def _around(front_end: FrontEnd, features: FeaturesConfig, model: ModelConfig, vocab_size: int) -> SpeechModel:
-    encoder = _encoder(model, features, front_end.hop_s)
-    decoder = _any_decoder(model, vocab_size)
-    ctc = CTCHead(model.encoder.dim, vocab_size) if model.ctc else None
-    return SpeechModel(front_end, encoder, decoder, ctc)
 
 
 def _subsampling(model: ModelConfig, n_mels: int) -> Subsampling:
@@ -243,15 +241,3 @@ def build_language_model(config: LanguageModelConfig, vocab_size: int, begin_id:
     nn.init.normal_(embedding.weight, std=dim**-0.5)
     position = SinusoidalPosition(dim, length=448, scale=float(dim**0.5))  # otherwise positions outweigh tokens
     return LanguageModel(embedding, position, layers, placed.last(nn.LayerNorm, dim), p, begin_id)
-
-
-def empty_language_model(config: LanguageModelConfig, vocab_size: int, begin_id: int) -> LanguageModel:
-    """Build a language model whose weights are uninitialised, to be loaded afterwards."""
-    with _NoInit():
-        return build_language_model(config, vocab_size, begin_id)
-
-
-def language_weights_needed(config: LanguageModelConfig, vocab_size: int, begin_id: int) -> int:
-    """Return the number of parameters of such a language model, without allocating memory for them."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in empty_language_model(config, vocab_size, begin_id).parameters())

@@ -9,7 +9,7 @@ import torch
 from asr.checkpoint import CONFIG, WEIGHTS, ModelFolder, save_model_folder
 from asr.errors import CheckpointError, ConfigError, printable
 from asr.files.small import read_json
-from asr.model.build import empty_model, weights_needed
+from asr.model.build import build_model, unfilled, weights_needed
 from asr.pretrained import speech2text, whisper
 from asr.pretrained.fetch import fetch
 from asr.pretrained.files import Pretrained, Settings
@@ -71,9 +71,9 @@ def _build(read: Pretrained) -> ModelFolder:
     sizes = read.config.features, read.config.model, read.tokenizer.vocab_size
     with expecting(read.whose, read.path):
         # Never allocate more than the file could fill; twice its size, as computed parameters may be missing from it.
-        if weights_needed(*sizes) > 2 * read.size:
+        if weights_needed(build_model, *sizes) > 2 * read.size:
             raise ValueError("they are far fewer than its settings ask for")
-        model = empty_model(*sizes)
+        model = unfilled(build_model, *sizes)
         with torch.no_grad():
             model.load_state_dict(read.state)
     return ModelFolder(read.config, model.eval(), read.tokenizer)

@@ -21,7 +21,7 @@ from asr.data.module import data_given_to
 from asr.data.stream import Position
 from asr.errors import AsrError
 from asr.files import drop_torn_line, naming
-from asr.model.build import empty_model
+from asr.model.build import build_model, unfilled
 from asr.recognizer.budget import out_of_memory
 from asr.scoring.recognised import HYPOTHESES, write_recognised
 from asr.training.dev import badness
@@ -109,7 +109,7 @@ class KeepStates(L.Callback):
         assert isinstance(task, SpeechTask)
         write_recognised(self.folder.parent / HYPOTHESES, task.recognised)
         config, tokenizer = task.recognizer.config, task.tokenizer
-        model = empty_model(config.features, config.model, tokenizer.vocab_size)
+        model = unfilled(build_model, config.features, config.model, tokenizer.vocab_size)
         model.load_state_dict(model_weights(weights))
         save_model_folder(self.folder.parent / MODEL, ModelFolder(config, model, tokenizer))
 
