@@ -16,7 +16,7 @@ import torchaudio.compliance.kaldi
 import torchaudio.functional as TA
 from torch import Tensor, nn
 
-from asr.config import FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
+from asr.config import AugmentConfig, FeaturesConfig, KaldiFeaturesConfig, LogMelConfig, WhisperFeaturesConfig
 from asr.lengths import within
 
 BLUR = 2  # centred windows still overlap the recording this many frames after its end
@@ -248,25 +248,22 @@ class SpecAugment:
     """Time and frequency masks (Park et al. 2019), with time masks that adapt to the length (Park et al. 2020).
 
     Each utterance is masked with its own mean over the frames that hold speech; together its time masks cover at most
-    `time_share` of these frames.  The masks of an utterance are drawn from its own entry of `draws`.
+    the configured share of these frames.  The masks of an utterance are drawn from its own entry of `draws`.
     """
 
-    def __init__(
-        self, *, time_masks: int, time_width: int, time_share: float, freq_masks: int, freq_width: int
-    ) -> None:
-        self.time_masks, self.time_width, self.time_share = time_masks, time_width, time_share
-        self.freq_masks, self.freq_width = freq_masks, freq_width
+    def __init__(self, config: AugmentConfig) -> None:
+        self.config = config
 
     def __call__(self, features: Features, draws: Sequence[random.Random]) -> Features:
-        x_BTF, _, speech_len_B = features
+        config, (x_BTF, _, speech_len_B) = self.config, features
         B, T, n_mels = x_BTF.shape
         speech_BT = within(speech_len_B, T)
-        widest_B = torch.full_like(speech_len_B, self.time_width)
-        if self.time_masks:
-            widest_B = torch.minimum(widest_B, (speech_len_B * self.time_share / self.time_masks).long())
-        masked_BT = self._spans(self.time_masks, speech_len_B, widest_B, T, draws) & speech_BT
-        bins_B, width_B = speech_len_B.new_full((B,), n_mels), speech_len_B.new_full((B,), self.freq_width)
-        masked_BF = self._spans(self.freq_masks, bins_B, width_B, n_mels, draws)
+        widest_B = torch.full_like(speech_len_B, config.time_mask_frames)
+        if config.time_masks:
+            widest_B = torch.minimum(widest_B, (speech_len_B * config.time_mask_share / config.time_masks).long())
+        masked_BT = self._spans(config.time_masks, speech_len_B, widest_B, T, draws) & speech_BT
+        bins_B, width_B = speech_len_B.new_full((B,), n_mels), speech_len_B.new_full((B,), config.freq_mask_bins)
+        masked_BF = self._spans(config.freq_masks, bins_B, width_B, n_mels, draws)
         masked_BTF = masked_BT[..., None] | (masked_BF[:, None] & speech_BT[..., None])
         speech_sum_B11 = x_BTF.masked_fill(~speech_BT[..., None], 0.0).sum((1, 2), keepdim=True)
         mean_B11 = speech_sum_B11 / (speech_len_B[:, None, None] * n_mels)

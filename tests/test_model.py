@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from asr.config import (
+    AugmentConfig,
     DecoderConfig,
     EncoderConfig,
     LogMelConfig,
@@ -140,7 +141,7 @@ def test_explicit_attention_equals_the_fused_kernel() -> None:
 def test_spec_augment_masks_real_frames_only_and_is_repeatable() -> None:
     front_end = build_front_end(LogMelConfig(sample_rate_hz=RATE, n_mels=20))
     features = front_end(*waveforms())
-    augment = SpecAugment(time_masks=2, time_width=20, time_share=0.2, freq_masks=2, freq_width=5)
+    augment = SpecAugment(AugmentConfig(time_masks=2, time_mask_frames=20, freq_masks=2, freq_mask_bins=5))
 
     def masked(*chosen: int, seed: int = 3) -> torch.Tensor:
         part = Features(*(x[list(chosen)] for x in features))

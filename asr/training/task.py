@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from asr.checkpoint import ModelFolder
-from asr.config import AugmentConfig, ExperimentConfig
+from asr.config import ExperimentConfig
 from asr.data.augment import derived_random
 from asr.data.batch import Batch
 from asr.errors import AsrError
@@ -45,17 +45,6 @@ class DevResult(NamedTuple):
     tokens: int
 
 
-def build_masks(config: AugmentConfig) -> SpecAugment:
-    """Build the SpecAugment masks that the configuration describes."""
-    return SpecAugment(
-        time_masks=config.time_masks,
-        time_width=config.time_mask_frames,
-        time_share=config.time_mask_share,
-        freq_masks=config.freq_masks,
-        freq_width=config.freq_mask_bins,
-    )
-
-
 class SpeechTask(L.LightningModule):
     """Training of the model in a model folder.
 
@@ -74,7 +63,7 @@ class SpeechTask(L.LightningModule):
         self.tokenizer = parts.tokenizer
         self.recognizer = Recognizer(parts)
         self.criteria = build_criteria(config, parts)
-        self.spec_augment = build_masks(config.augment) if config.augment.spec_augment else None
+        self.spec_augment = SpecAugment(config.augment) if config.augment.spec_augment else None
         self.batches_seen = 0
         self.skipped_in_a_row = 0
         self.ids_of_step: list[str] = []

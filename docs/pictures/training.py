@@ -21,13 +21,13 @@ from asr.checkpoint import ModelFolder
 from asr.config import AugmentConfig, OptimizerConfig, PlateauConfig, ScheduledSamplingConfig
 from asr.data.augment import NoiseMixer, Variation, derived_random
 from asr.data.batch import Batch
+from asr.features import SpecAugment
 from asr.model.attention import explicit
 from asr.training.criteria.base import MASKS, Pass, teacher_forcing
 from asr.training.criteria.errors import Errors
 from asr.training.criteria.feed import ScheduledSampling
 from asr.training.criteria.minimum_error import Policy
 from asr.training.schedule import build_schedule
-from asr.training.task import build_masks
 from docs.pictures.material import CLIP, Material, draw_features, frame_s, heard
 from docs.pictures.style import BLUE, GREY, ORANGE, RED, SHARES, figure, letters, shown
 
@@ -126,7 +126,7 @@ def augmentation(material: Material) -> Figure:
         config = AugmentConfig(noise=Path(folder), noise_probability=1.0, noise_snr_db=(5.0, 5.0))
         noisy_N, _ = NoiseMixer(config, rate_hz, 0)(plain.audio_BN[0], CLIP, 0)
     features, _ = heard(parts, plain)
-    masked = build_masks(MASKED)(features, [derived_random(0, MASKS, CLIP)])
+    masked = SpecAugment(MASKED)(features, [derived_random(0, MASKS, CLIP)])
     picture, axes = figure("A clip as it is and as it may be trained on", 3.4, 2, 2, sharex=True, sharey=True)
     for axis, title, x in (
         (axes[0, 0], "as it is", features),
@@ -151,7 +151,7 @@ def consistency(material: Material) -> Figure:
     assert parts.model.ctc is not None
     batch = material.batch(parts, CLIP)
     features, _ = heard(parts, batch)
-    views = [build_masks(MASKED)(features, [derived_random(0, purpose, CLIP)]) for purpose in (MASKS, f"{MASKS} again")]
+    views = [SpecAugment(MASKED)(features, [derived_random(0, purpose, CLIP)]) for purpose in (MASKS, f"{MASKS} again")]
     ratios = [2, 2, 1.6, 1.2]
     picture, axes = figure("CR-CTC: a clip behind two draws of SpecAugment", 5.4, 4, sharex=True, height_ratios=ratios)
     said = []
