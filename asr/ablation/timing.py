@@ -7,7 +7,7 @@ steps with nothing else running, with the same batches and in the same session a
 into base's time. The number is recorded; to repeat a row, one takes the number and needs no clock. As only the ratio to
 base counts, rows that are timed on another day or another machine stay comparable: base is timed again with them.
 
-Costs that arise only later, as in a schedule that begins late, are missed: `timed_with` makes them show at once.
+Costs that arise only later, as in a schedule that begins late, are missed.
 Validations are not timed either; all runs have equally many. Rows that do not change the work of a step, such as
 another learning rate, need no timing of their own: `timed_as`.
 """
@@ -98,8 +98,8 @@ def _short(plan: Plan, corpus: str, row: str, folder: Path) -> Tree:
     changes: Tree = {"out": str(folder / "run"), "data.dev": str(_one_cut(tree["data"], folder / "dev.jsonl"))}
     changes |= {"trainer.validate_every_steps": _NEVER, "trainer.save_every_steps": _NEVER}
     changes |= {"trainer.step_log": True, "trainer.plot_utterances": 0, "decode.beam_size": 1}
-    for key, value in {**changes, **plan.config.rows[row].timed_with}.items():
-        set_key(tree, key, value, f"row '{row}': timed_with")
+    for key, value in changes.items():
+        set_key(tree, key, value, f"row '{row}'")
     return tree
 
 

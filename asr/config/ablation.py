@@ -97,9 +97,6 @@ class RowConfig(Config):
         None, description="row that it is compared with; default: base, or `from` if nothing is trained"
     )
     only: tuple[str, ...] = Field((), description="corpora that the row is for; empty: all of them")
-    timed_with: Changes = Field(
-        {}, description=_changes("while it is timed, if a schedule makes its steps more expensive later on")
-    )
     timed_as: str | None = Field(
         None,
         description="row whose steps take equally long and which is timed for both; default: the row is timed itself",

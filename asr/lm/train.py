@@ -21,10 +21,9 @@ Unit = Literal["token", "word"]
 
 
 class Made(NamedTuple):
-    """What an n-gram model was made from and holds: texts, distinct tokens or words, and n-grams by order."""
+    """What an n-gram model was made from and holds: texts, and n-grams by order."""
 
     texts: int
-    units: int
     ngrams: tuple[int, ...]
 
 
@@ -43,7 +42,7 @@ def train_ngrams(files: Sequence[Path], model: Path, order: int, out: Path, unit
     except DataError as e:
         raise DataError(f"{', '.join(printable(file) for file in files)}: {e}") from None
     write_arpa(out, orders, names)
-    return Made(len(texts), len(names), tuple(len(o.prob_E) for o in orders))
+    return Made(len(texts), tuple(len(o.prob_E) for o in orders))
 
 
 def texts_in(files: Iterable[Path], name: str) -> Iterator[str]:

@@ -47,8 +47,6 @@ class Ct2Model:
     """The content of a `model.bin`: all variables by name, aliases included, in the file's types."""
 
     path: Path
-    spec: str
-    revision: int
     variables: dict[str, Tensor]
 
     def setting(self, name: str) -> int:
@@ -96,14 +94,12 @@ class Ct2Config(Settings):
     """The part of a Whisper folder's `config.json` that decoding needs; other keys are ignored.
 
     `suppress_ids` are never produced, `suppress_ids_begin` not as the first text token; `alignment_heads` are
-    pairs (decoder layer, head) whose cross-attention follows the audio; `lang_ids` are the language tokens
-    as seen by the converter, which for English-only models can be those of the multilingual vocabulary.
+    pairs (decoder layer, head) whose cross-attention follows the audio.
     """
 
     suppress_ids: Ids = ()
     suppress_ids_begin: Ids = ()
     alignment_heads: Heads = ()
-    lang_ids: Ids = ()
 
     @field_validator("*", mode="before")
     @classmethod
@@ -140,8 +136,8 @@ class _Reader:
         version = self.number("I", "its version")
         if version != VERSION:
             raise self.error(f"is not a CTranslate2 model of version {VERSION} (found {version})")
-        spec = self.name("the specification's name")
-        revision = self.number("I", "its revision")
+        self.name("the specification's name")
+        self.number("I", "its revision")
         variables: dict[str, Tensor] = {}
         for _ in range(self.count("variables", MIN_VARIABLE_BYTES)):
             name = self.name("a variable's name")
@@ -152,7 +148,7 @@ class _Reader:
             self.alias(variables)
         if self.left:
             raise self.error(f"{self.left} bytes follow the end of the model")
-        return Ct2Model(self.path, spec, revision, variables)
+        return Ct2Model(self.path, variables)
 
     def error(self, message: str) -> CheckpointError:
         return CheckpointError(f"{self.path}: {message}")
