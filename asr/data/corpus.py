@@ -16,7 +16,7 @@ from lhotse.utils import streaming_shuffle
 
 from asr.config import DataConfig, ExperimentConfig
 from asr.data.augment import Variation, derived_random
-from asr.data.cuts import Chosen, Dropped, nothing_left, read_split, select, without_language
+from asr.data.cuts import Chosen, Dropped, nothing_left, read_split, without_language
 from asr.data.examples import spoken_text, target_text
 from asr.data.sources import Manifest, Shar, open_source
 from asr.data.tasks import for_tasks, task_of
@@ -156,12 +156,16 @@ def select_usable(
 
     Raises DataError if nothing is left.
     """
-    missing: list[Dropped] = []
+    kept, missing, dropped = list[Cut](), list[Dropped](), list[Dropped]()
     cuts = read_split(path, data.languages, missing.append)
-    kept, dropped = select(for_tasks(cuts, data.tasks, missing.append), problem)
-    if len(kept) == 0:
+    for cut in for_tasks(cuts, data.tasks, missing.append):
+        if (reason := problem(cut)) is None:
+            kept.append(cut)
+        else:
+            dropped.append(Dropped(cut.id, reason))
+    if not kept:
         raise nothing_left(path, missing + dropped)
-    return list(kept), missing + dropped
+    return kept, missing + dropped
 
 
 def vocabulary_texts(config: ExperimentConfig, *, spoken: bool = False) -> Iterator[str]:

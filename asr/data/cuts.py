@@ -68,18 +68,6 @@ def language_of(cut: Cut) -> str | None:
     return language and language_code(language)
 
 
-def select(cuts: Iterable[Cut], problem: Callable[[Cut], str | None]) -> tuple[CutSet, list[Dropped]]:
-    """Split cuts into those to keep and those for which `problem` gives a reason to drop them."""
-    kept, dropped = [], []
-    for cut in cuts:
-        reason = problem(cut)
-        if reason is None:
-            kept.append(cut)
-        else:
-            dropped.append(Dropped(cut.id, reason))
-    return CutSet.from_cuts(kept), dropped
-
-
 def without_language(cut: Cut) -> Dropped | None:
     """Return a cut as dropped if it has no language to select it by, else None."""
     if language_of(cut) is not None:
