@@ -23,7 +23,7 @@ from asr.cli.scoring import Measuring, say_left_out
 from asr.cli.searching import Searching
 from asr.cli.sharing import with_options
 from asr.cli.subtitles import subtitles
-from asr.cli.terminal import progress, run, say
+from asr.cli.terminal import progress, resumable, run, say
 from asr.cli.transcribe import transcribe
 from asr.cli.tune import tune
 from asr.errors import ConfigError, printable
@@ -89,11 +89,8 @@ def train(
 
     from asr.training.run import train as train_model
 
-    try:
+    with resumable():
         train_model(experiment, Console(stderr=True))
-    except KeyboardInterrupt:
-        say("the same command goes on where this one left off")
-        raise
 
 
 app.command()(with_options(transcribe))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from asr.cli.inputs import names
-from asr.cli.terminal import progress, say
+from asr.cli.terminal import progress, resumable, say
 
 
 def ablate(
@@ -39,19 +39,15 @@ def ablate(
         print(write_report(settings, config))
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that running trainings are stopped, too
-    try:
-        with progress("ablation", _of_trainings) as on_done:
-            done = run(
-                settings,
-                config,
-                only=names(only),
-                again=names(again),
-                jobs=jobs,
-                progress=Progress(say, on_done),
-            )
-    except KeyboardInterrupt:
-        say("the same command goes on where this one left off")
-        raise
+    with resumable(), progress("ablation", _of_trainings) as on_done:
+        done = run(
+            settings,
+            config,
+            only=names(only),
+            again=names(again),
+            jobs=jobs,
+            progress=Progress(say, on_done),
+        )
     print(settings.report)
     if not done:
         raise typer.Exit(1)

@@ -29,6 +29,16 @@ def say(message: str) -> None:
     print(f"asr: {message}", file=sys.stderr, flush=True)
 
 
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say, if Ctrl-C stops the command, that it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("the same command goes on where this one left off")
+        raise
+
+
 def run(app: typer.Typer) -> int:
     """Run a command and return its exit status: 2, after one line on stderr, for a mistake in the input."""
     for stream in (sys.stdout, sys.stderr):

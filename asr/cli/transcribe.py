@@ -13,7 +13,7 @@ from asr.cli.inputs import find_audio, names
 from asr.cli.naming import is_done, other_recording, output_names
 from asr.cli.options import BatchSeconds, Device, Dtype, Model, Prompt, Task
 from asr.cli.searching import Searching
-from asr.cli.terminal import progress, say
+from asr.cli.terminal import progress, resumable, say
 from asr.errors import ConfigError, printable
 
 if TYPE_CHECKING:
@@ -189,22 +189,18 @@ def _transcribe_corpus(
 ) -> None:
     from asr.corpus import Shard, transcribe_corpus
 
-    try:
-        with progress("transcribing") as on_done:
-            report = transcribe_corpus(
-                manifest,
-                out,
-                settings,
-                shard=Shard.parse(shard),
-                workers=workers,
-                retry_failed=retry_failed,
-                writer=writer,
-                say=say,
-                on_done=on_done,
-            )
-    except KeyboardInterrupt:
-        say("the same command goes on where this one left off")
-        raise
+    with resumable(), progress("transcribing") as on_done:
+        report = transcribe_corpus(
+            manifest,
+            out,
+            settings,
+            shard=Shard.parse(shard),
+            workers=workers,
+            retry_failed=retry_failed,
+            writer=writer,
+            say=say,
+            on_done=on_done,
+        )
     _tell(report, shard)
 
 
