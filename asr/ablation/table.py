@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from asr.ablation.plan import Plan
 from asr.ablation.results import Errors, Failed, Job, Outcome, Results, Steps
@@ -49,14 +49,15 @@ class Line:
 
     def mean(self, name: str) -> float | None:
         """Return the mean of a number over the seeds, None if a run does not have it."""
-        values = [getattr(outcome, name) for outcome in self.outcomes]
-        return None if not values or None in values else sum(values) / len(values)
+        return _mean([getattr(outcome, name) for outcome in self.outcomes])
 
     def mean_loss(self, name: str) -> float | None:
         """Return the mean of a dev loss over the seeds, None if a run does not have it."""
-        values = [outcome.dev_losses.get(name) for outcome in self.outcomes]
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known and len(known) == len(values) else None
+        return _mean([outcome.dev_losses.get(name) for outcome in self.outcomes])
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    return None if not values or None in values else sum(values) / len(values)
 
 
 def lines(plan: Plan, results: Results, corpus: str) -> list[Line]:
