@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from asr.config import (
     ExperimentConfig,
     LanguageExperimentConfig,
     TrainerConfig,
+    flat,
     read_config,
     to_yaml,
 )
@@ -34,8 +34,8 @@ def claim_folder(config: ExperimentConfig | LanguageExperimentConfig) -> None:
     path = config.out / EXPERIMENT
     if path.exists():
         before = read_config(type(config), path)
-        changed = _differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
-        changed = [key for key in changed if key not in _MAY_CHANGE]
+        old, new = (flat(each.model_dump(mode="json")) for each in (before, config))
+        changed = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in _MAY_CHANGE]
         if changed and states_in(config.out / "states"):
             raise ConfigError(
                 f"{config.out} holds a run with another configuration ({', '.join(changed[:5])} differ): "
@@ -95,9 +95,3 @@ def as_claimed(config: ExperimentConfig) -> ExperimentConfig:
 
 def _with_precision(config: ExperimentConfig, precision: str) -> ExperimentConfig:
     return config.model_copy(update={"trainer": config.trainer.model_copy(update={"precision": precision})})
-
-
-def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [d for key in {**a, **b} for d in _differences(a.get(key), b.get(key), f"{prefix}{key}.")]
-    return [] if a == b else [prefix.rstrip(".")]
