@@ -13,7 +13,7 @@ from asr import __version__
 from asr.cli.ablate import ablate
 from asr.cli.compare import compare
 from asr.cli.cuts import cuts as make_cuts
-from asr.cli.inputs import load_recognizer, read_experiment
+from asr.cli.inputs import read_experiment
 from asr.cli.lm import lm_app
 from asr.cli.normalize import NORMALIZER_HELP, normalize
 from asr.cli.options import BatchSeconds, Cuts, Device, Dtype, Model, PrintConfig, Prompt, Task
@@ -134,12 +134,13 @@ def evaluate(
     """
     from asr.evaluate import evaluate as evaluate_cuts
     from asr.evaluate import noisy
+    from asr.loading import load_model
     from asr.scoring.recognised import EVALUATION
 
     if snr is not None and noise is None:
         raise ConfigError("--snr needs --noise FOLDER")
     snr_db = SNR_DB if snr is None else snr
-    recognizer = load_recognizer(model, device, dtype, **searching.given())
+    recognizer = load_model(model, device=device, dtype=dtype, **searching.given())
     if out is None and not model.is_dir():
         raise ConfigError(f"give --out FOLDER: {printable(model)} is not a folder on this machine")
     mixed = {"noise": str(noise), "snr_db": snr_db} if noise else {}

@@ -1,11 +1,11 @@
-"""Turning command-line arguments into audio files, settings and a recogniser."""
+"""Turning command-line arguments into audio files and settings."""
 
 from __future__ import annotations
 
 import glob
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -14,8 +14,6 @@ from asr.files import audio_in
 
 if TYPE_CHECKING:
     from asr.config import Config
-    from asr.model.precision import Precision
-    from asr.recognizer import Recognizer
 
 C = TypeVar("C", bound="Config")
 
@@ -23,13 +21,6 @@ C = TypeVar("C", bound="Config")
 def names(text: str) -> list[str]:
     """Split a comma-separated list such as 'a,b'."""
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def load_recognizer(model: Path, device: str, dtype: Precision | Literal["auto"], **options: Any) -> Recognizer:
-    """Load a recogniser on a device; the options replace the model's own."""
-    from asr import loading  # takes seconds
-
-    return loading.load_model(model, device=device, dtype=dtype, **options)
 
 
 def read_experiment(kind: type[C], path: Path, changes: list[str] | None, print_config: bool) -> C:

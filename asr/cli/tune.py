@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from asr.cli.inputs import load_recognizer
 from asr.cli.normalize import NORMALIZER_HELP
 from asr.cli.options import BatchSeconds, BeamSize, Cuts, Decode, Device, Dtype, Hotwords, Lm, LmUnit, Model, Task
 from asr.cli.scoring import say_left_out
@@ -58,13 +57,14 @@ def tune(
 
     Example: `asr tune dev.jsonl.gz --model exp/en/model --lm lm.arpa --grid lm_weight=0,0.2,0.4 --grid ctc_weight=0.5`
     """
+    from asr.loading import load_model
     from asr.scoring import metrics_of
     from asr.tuning import parse_grid
     from asr.tuning import tune as try_all
 
     values = parse_grid(grid)
     search = Searching(lm=lm, lm_unit=lm_unit, phrases=hotwords, beam_size=beam_size, decode=decode)
-    recognizer = load_recognizer(model, device, dtype, **search.given())
+    recognizer = load_model(model, device=device, dtype=dtype, **search.given())
     measured = metrics_of(chosen(task, recognizer.tokenizer.tasks))
     if metric is not None and metric not in measured:
         raise ConfigError(f"--metric {metric}: this task is measured by {' and '.join(measured)}")
