@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from importlib import util
 from pathlib import Path
@@ -242,12 +241,6 @@ def test_hub_repository_with_only_pickles_is_refused(
     hub(monkeypatch, lambda folder: folder.mkdir(), tmp_path / "snapshot")
     with pytest.raises(CheckpointError, match=r"^s2t-x: facebook/s2t-x has no model\.safetensors, and its pickles are"):
         find_model("s2t-x")
-
-
-def test_missing_hub_library_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(CheckpointError, match="huggingface_hub is not installed; download openai/whisper-small"):
-        find_model("whisper-small")
 
 
 def test_folder_that_is_not_a_model_is_refused_with_advice(cache: Path, tmp_path: Path) -> None:

