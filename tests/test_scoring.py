@@ -271,12 +271,19 @@ def test_worst_utterances_come_first_and_correct_ones_are_left_out() -> None:
         (ConfigError, {"metrics": []}, "no metric"),
         (ConfigError, {"normalizer": "basik"}, "did you mean 'basic'"),
         (DataError, {"normalizer": "spoken"}, "utterance 'u'"),
-        (DataError, {"normalizer": "english", "language": "fr"}, "utterance 'u': normalizer 'english'"),
+        (ConfigError, {"normalizer": "english", "language": "fr"}, "^normalizer 'english' cannot treat"),
     ],
 )
 def test_invalid_options_are_reported(kind: type[AsrError], options: dict, says: str) -> None:
     with pytest.raises(kind, match=says):
         score({"u": "1"}, {"u": "1"}, **options)
+
+
+def test_utterance_in_a_language_that_the_normalizer_cannot_treat_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"id": "u", "text": "1", "language": "fr"}\n')
+    with pytest.raises(DataError, match="utterance 'u': normalizer 'english' cannot treat"):
+        score(path, path, normalizer="english")
 
 
 def test_mixed_error_rate_counts_characters_and_words() -> None:
