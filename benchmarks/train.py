@@ -4,7 +4,8 @@ Run `python benchmarks/train.py`.  The model has 12 encoder and 6 decoder layers
 convolutional subsampling by 4, 1,000 tokens and dropout 0.1; the batch has 16 utterances of 6 to 10 s with 80 features
 a frame; a step is forward, backward, clipping and AdamW.  The packages differ in loss and convolution, so ours is built
 both ways: like transformers (cross entropy, 1-D) and like the others (label smoothing and CTC, 2-D).  Each package is
-installed from PyPI into its own environment, with our version of torch; all take turns in one run.
+installed from PyPI into its own environment, with our version of torch; all take turns in one run.  `espnet:2` is the
+same step in two processes, which share batch and threads and exchange gradients (torch's DistributedDataParallel).
 """
 
 from __future__ import annotations
@@ -35,6 +36,25 @@ STEPS = Path(__file__).parent / "steps"
 PEERS = {"transformers": "transformers", "speechbrain": "speechbrain", "espnet": "espnet"}
 
 
+class Engine(NamedTuple):
+    """One that takes turns: a name of SETUPS, and the number of its processes."""
+
+    name: str
+    processes: int
+
+    def __str__(self) -> str:
+        return self.name if self.processes == 1 else f"{self.name}:{self.processes}"
+
+    @property
+    def setup(self) -> Setup:
+        return SETUPS[self.name]
+
+    @property
+    def beside(self) -> Engine:
+        """Ours, with equally many processes."""
+        return Engine(self.setup.beside, self.processes)
+
+
 class Setup(NamedTuple):
     """A package, the variant that its worker builds, its loss and convolution, and our setup to compare it with."""
 
@@ -54,7 +74,9 @@ SETUPS = {
 
 
 def main(
-    engines: Annotated[str, typer.Option(help=f"Comma-separated, from: {', '.join(SETUPS)}.")] = ",".join(SETUPS),
+    engines: Annotated[
+        str, typer.Option(help=f"Comma-separated, from: {', '.join(SETUPS)}; NAME:2 is with two processes.")
+    ] = ",".join(SETUPS),
     precisions: Annotated[str, typer.Option(help="Comma-separated, from: fp32, bf16.")] = "fp32,bf16",
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each engine.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Steps in a turn, of which the median counts.")] = 3,
@@ -65,10 +87,8 @@ def main(
 
     Example: `python benchmarks/train.py --engines ours-ce,transformers --precisions bf16`
     """
-    names, console = engines.split(","), Console(width=130)
-    if unknown := set(names) - set(SETUPS):
-        raise AsrError(f"unknown engine {min(unknown)!r}: known are {', '.join(SETUPS)}")
-    pythons = {SETUPS[n].package: _python(SETUPS[n].package, environments) for n in names}
+    turns, console = [_engine(text, threads) for text in engines.split(",")], Console(width=130)
+    pythons = {engine: _python(engine.setup.package, environments) for engine in turns}
     with tempfile.TemporaryDirectory() as folder:
         batch = Path(folder) / "batch.npz"
         arrays = _batch()
@@ -76,15 +96,24 @@ def main(
         for precision in precisions.split(","):
             with ExitStack() as stack:
                 workers = {
-                    name: stack.enter_context(_worker(name, pythons[SETUPS[name].package], batch, precision, threads))
-                    for name in names
+                    engine: stack.enter_context(_worker(engine, pythons[engine], batch, precision, threads))
+                    for engine in turns
                 }
-                times: dict[str, list[float]] = {name: [] for name in names}
+                times: dict[Engine, list[float]] = {engine: [] for engine in turns}
                 for _ in track(range(rounds), precision, console=Console(stderr=True), transient=True):
-                    for name, worker in workers.items():
-                        times[name].append(worker.ask(str(steps))["seconds"])
-                facts = {name: worker.facts for name, worker in workers.items()}
+                    for engine, worker in workers.items():
+                        times[engine].append(worker.ask(str(steps))["seconds"])
+                facts = {engine: worker.facts for engine, worker in workers.items()}
             console.print(_table(times, facts, arrays["frames_B"].sum() / 100, precision, threads))
+
+
+def _engine(text: str, threads: int) -> Engine:
+    name, _, count = text.partition(":")
+    if name not in SETUPS:
+        raise AsrError(f"unknown engine {name!r}: known are {', '.join(SETUPS)}")
+    if count and not (count.isdecimal() and 1 <= int(count) <= threads):
+        raise AsrError(f"{text}: the number of processes is from 1 to that of threads, {threads}")
+    return Engine(name, int(count or 1))
 
 
 def _batch() -> dict[str, np.ndarray]:
@@ -118,8 +147,8 @@ def _python(package: str, folder: Path) -> Path:
 
 
 class _Worker:
-    def __init__(self, name: str, process: subprocess.Popen[str], log: IO[str]) -> None:
-        self.name, self.process, self.log = name, process, log
+    def __init__(self, engine: Engine, process: subprocess.Popen[str], log: IO[str]) -> None:
+        self.engine, self.process, self.log = engine, process, log
         self.facts = self._answer()
 
     def ask(self, line: str) -> dict[str, Any]:
@@ -133,42 +162,44 @@ class _Worker:
         line = self.process.stdout.readline()
         if not line:
             self.log.seek(0)
-            raise AsrError(f"{self.name}: its process ended: {self.log.read().strip()[-2000:]}")
+            raise AsrError(f"{self.engine}: its process ended: {self.log.read().strip()[-2000:]}")
         return dict(json.loads(line))
 
 
 @contextmanager
-def _worker(name: str, python: Path, batch: Path, precision: str, threads: int) -> Iterator[_Worker]:
-    setup = SETUPS[name]
-    command = [str(python), str(STEPS / f"step_{setup.package}.py"), str(batch), precision, str(threads), setup.kind]
+def _worker(engine: Engine, python: Path, batch: Path, precision: str, threads: int) -> Iterator[_Worker]:
+    setup = engine.setup
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={engine.processes}"]
+    script = [str(STEPS / f"step_{setup.package}.py"), str(batch), precision, str(threads), setup.kind]
+    command = [str(python), *(launch if engine.processes > 1 else []), *script]
     with tempfile.TemporaryFile("w+") as log:  # a file, because an unread pipe would fill up
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
-            yield _Worker(name, process, log)
+            yield _Worker(engine, process, log)
         finally:
-            process.kill()
+            process.terminate()  # torchrun ends its processes then
             process.wait()
 
 
 def _table(
-    times: dict[str, list[float]], facts: dict[str, dict[str, Any]], audio_s: float, precision: str, threads: int
+    times: dict[Engine, list[float]], facts: dict[Engine, dict[str, Any]], audio_s: float, precision: str, threads: int
 ) -> Table:
     rate = _matrix_rate(torch.bfloat16 if precision == "bf16" else torch.float32, threads)
     table = Table(title=f"{precision}, {threads} threads", title_justify="left", title_style="")
     columns = ("", "seconds a step", "least", "most", "audio-s/s", "ours is faster", "M weights", "TFLOP", "of rate")
     for column in columns:
         table.add_column(column, justify="right" if column else "left")
-    for name, seconds in times.items():
-        median, beside = statistics.median(seconds), SETUPS[name].beside
-        ratio = f"{median / statistics.median(times[beside]):.2f} times" if beside in times else ""
+    for engine, seconds in times.items():
+        median = statistics.median(seconds)
+        ratio = f"{median / statistics.median(times[engine.beside]):.2f} times" if engine.beside in times else ""
         table.add_row(
-            f"{name}: {SETUPS[name].losses}",
+            f"{engine}: {engine.setup.losses}",
             *(f"{s:.2f}" for s in (median, min(seconds), max(seconds))),
             f"{audio_s / median:.0f}",
             ratio,
-            f"{facts[name]['parameters'] / 1e6:.1f}",
-            f"{facts[name]['flop'] / 1e12:.2f}",
-            f"{facts[name]['flop'] / median / rate:.0%}",
+            f"{facts[engine]['parameters'] / 1e6:.1f}",
+            f"{facts[engine]['flop'] / 1e12:.2f}",
+            f"{facts[engine]['flop'] / median / rate:.0%}",
         )
     table.caption = (
         f"rate: {rate / 1e9:.0f} GFLOP/s, the best of 2048 x 2048 products with these threads and precision; medians"
