@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.terminal import progress, say
+from asr.cli.terminal import progress, resumable, say
 
 if TYPE_CHECKING:
     from asr.subtitling import Report
@@ -81,12 +81,8 @@ def subtitles(
         spoken, language, times, encoding=encoding, track=track, rate=rate, align=align, rules=rules
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the processes are stopped, too
-    try:
-        with progress("listening", _of_hours) as on_done:
-            report = make_cuts(media, subtitles or media, out, choices, load_detector, on_done, jobs or cores())
-    except KeyboardInterrupt:
-        say("the same command goes on where this one left off")
-        raise
+    with resumable(), progress("listening", _of_hours) as on_done:
+        report = make_cuts(media, subtitles or media, out, choices, load_detector, on_done, jobs or cores())
     _show(report, out)
     for line in report.problems:
         say(line)
