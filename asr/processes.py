@@ -72,10 +72,7 @@ def _hear(link: Connection, workers: dict[Connection, BaseProcess], on_part: OnP
     try:
         kind, value = link.recv()
     except (EOFError, OSError):
-        process = workers.pop(link)
-        process.join()
-        status = process.exitcode or 0
-        return [Lost(f"signal {-status}" if status < 0 else f"status {status}")]
+        return [Lost(ending(workers.pop(link)))]
     if kind == "error":
         raise value
     if kind == "part":
@@ -83,6 +80,13 @@ def _hear(link: Connection, workers: dict[Connection, BaseProcess], on_part: OnP
     elif kind == "warning":
         warnings.warn(value, stacklevel=3)
     return [value] if kind == "result" else []
+
+
+def ending(process: BaseProcess) -> str:
+    """Wait for the end of a process and return how it ended: "signal 9" or "status 1"."""
+    process.join()
+    status = process.exitcode or 0
+    return f"signal {-status}" if status < 0 else f"status {status}"
 
 
 def _start(work: Callable[[Task, OnPart], Result], workers: dict[Connection, BaseProcess]) -> Connection:

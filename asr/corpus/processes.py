@@ -12,7 +12,7 @@ import torch
 
 from asr.corpus.manifest import Shard
 from asr.errors import AsrError
-from asr.processes import deaf_to_ctrl_c
+from asr.processes import deaf_to_ctrl_c, ending
 from asr.progress import OnDone
 
 Say = Callable[[str], None]
@@ -72,10 +72,9 @@ def _listen(running: dict[Connection, tuple[Shard, BaseProcess]], say: Say, on_d
 
 
 def _loss(shard: Shard, process: BaseProcess) -> list[Exception]:
-    process.join()
+    how = ending(process)
     if process.exitcode == 0:
         return []
-    how = f"status {process.exitcode}" if (process.exitcode or 0) > 0 else f"signal {-(process.exitcode or 0)}"
     return [AsrError(f"the worker of shard {shard} ended with {how}; the same command goes on where it left off")]
 
 
