@@ -76,10 +76,9 @@ class Added:
 
     def follow(self, taken: Step) -> Added:
         """Return what is added after a step; for vacant places it means nothing."""
-        B, K = taken.from_BK.shape
-        from_N = (taken.from_BK + torch.arange(B, device=taken.from_BK.device)[:, None] * K).flatten()
+        from_N = taken.from_N
         token_N = taken.gained_BK.where(taken.score_BK.isfinite(), -1).flatten()
-        gained_BKS = self._next(from_N, token_N.clamp(min=0)).where((token_N >= 0).view(B, K, 1), 0.0)
+        gained_BKS = self._next(from_N, token_N.clamp(min=0)).where((token_N >= 0).view(*taken.from_BK.shape, 1), 0.0)
         parts_BKS = self.parts_BKS.flatten(0, 1)[from_N].view_as(gained_BKS) + gained_BKS
         states = reorder(self.fusion.scorers, self.states, from_N)
         return Added(self.fusion, parts_BKS, *step(self.fusion.scorers, token_N[:, None], states))

@@ -1,6 +1,6 @@
 """Beams of prefixes that grow by at most one token per step, in which equal prefixes are merged.
 
-Shapes: B utterances, K beam, C candidates, S steps, V vocabulary.
+Shapes: B utterances, K beam, N = B x K prefixes, C candidates, S steps, V vocabulary.
 """
 
 from __future__ import annotations
@@ -51,6 +51,12 @@ class Step(NamedTuple):
     def stays_BK(self) -> Tensor:
         """Marks the prefixes that gained no token."""
         return self.gained_BK < 0
+
+    @property
+    def from_N(self) -> Tensor:
+        """The same as from_BK, counted over all utterances: rows of (N, ...)."""
+        B, K = self.from_BK.shape
+        return (self.from_BK + torch.arange(B, device=self.from_BK.device)[:, None] * K).flatten()
 
 
 class Extra(NamedTuple):

@@ -189,8 +189,7 @@ def _close(beam: _Beam, hope_B: Tensor, n_best: int) -> None:
 
 def _predict(model: Joined, beam: _Beam, step: Step) -> None:
     """Let the prediction network read the tokens that open hypotheses gained."""
-    B, K = step.from_BK.shape
-    from_N = (step.from_BK + torch.arange(B, device=step.from_BK.device)[:, None] * K).flatten()
+    from_N = step.from_N
     beam.token_NJ, beam.state = beam.token_NJ[from_N], tuple(x[from_N] for x in beam.state)
     moved_M = (~step.stays_BK & beam.score_BK.isfinite()).flatten().nonzero()[:, 0]
     if len(moved_M):

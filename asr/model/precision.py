@@ -62,19 +62,9 @@ class PackedInt8Linear(Int8Linear):
     zero_N: Tensor
 
     def _product(self, x_MK: Tensor) -> Tensor:
-        weight = self.packed, self.scale_N, self.zero_N
+        shifted_MK, weight = x_MK.round_().add_(_SHIFT).to(torch.uint8), (self.packed, self.scale_N, self.zero_N)
         y_MN: Tensor = torch.ops.onednn.qlinear_pointwise(
-            x_MK.round_().add_(_SHIFT).to(torch.uint8),
-            1.0,
-            _SHIFT,
-            *weight,
-            None,
-            1.0,
-            0,
-            torch.float32,
-            "none",
-            [],
-            "",
+            shifted_MK, 1.0, _SHIFT, *weight, None, 1.0, 0, torch.float32, "none", [], ""
         )
         return y_MN
 
