@@ -42,22 +42,27 @@ class Dropout(nn.Module):
 def _random_mask(x: Tensor, p: float) -> Tensor:
     """Return a mask of x's shape and precision: zeros, and the factor that scales up the rest.
 
-    16 random bits choose a row of a table, the mask of the elements in 16 bytes; each mask has as many of the 65,536
-    rows as it is probable.
+    16 random bits choose the mask of 16 bytes from a table, where each mask has as many of the 65,536 places as it is
+    probable.  They are picked in rows, which torch shares among its threads.
     """
     table = _masks(p, x.dtype)
-    rows = -(-x.numel() // table.shape[1])
-    draws = torch.randint(-(2**63), 2**63 - 1, (-(-rows // 4),)).view(torch.uint16)[:rows]
-    return F.embedding(draws.to(torch.int32), table).flatten()[: x.numel()].view(x.shape)
+    rows = -(-x.numel() * x.element_size() // (16 * _ROW))
+    draws = torch.randint(-(2**63), 2**63 - 1, (rows, _ROW // 4)).view(torch.uint16)
+    masks = table.expand(rows, -1).gather(1, draws.long())
+    return masks.view(x.dtype).flatten()[: x.numel()].view(x.shape)
+
+
+_ROW = 256
 
 
 @lru_cache
 def _masks(p: float, dtype: torch.dtype) -> Tensor:
-    """Return the table of masks, (65536, elements in 16 bytes)."""
+    """Return the table of masks, (65536,); torch picks 16 bytes fastest as one element, so it is of complex numbers."""
     patterns = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * (128 // torch.finfo(dtype).bits))
     probability = torch.where(patterns > 0, 1 - p, p).prod(1)
     ends = (probability.cumsum(0) * 2**16).round().long()
-    return (patterns / (1 - p)).to(dtype).repeat_interleave(ends.diff(prepend=ends.new_zeros(1)), 0)
+    masks = (patterns / (1 - p)).to(dtype).repeat_interleave(ends.diff(prepend=ends.new_zeros(1)), 0)
+    return masks.view(torch.complex128).flatten()
 
 
 class FeedForward(nn.Sequential):
