@@ -262,10 +262,10 @@ def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
             # with a click, unless it cannot seek.
             file.seekable = lambda: False
             step = max((STREAM_BLOCK_SAMPLES if sink.stream else BLOCK_SAMPLES) // file.channels, 1)
+            end = file.frames if sink.last is None else min(sink.last, file.frames)
             wanted = True
-            while wanted:
-                stop = step if sink.last is None else min(step, sink.last - sink.seen)
-                block_TC = file.read(stop, dtype="float32", always_2d=True)
+            while wanted and sink.seen < end:  # what is asked for beyond the end would be filled with zeros
+                block_TC = file.read(min(step, end - sink.seen), dtype="float32", always_2d=True)
                 wanted = len(block_TC) > 0 and sink.take(block_TC)
         except soundfile.SoundFileError as error:
             raise Refused(f"damaged: {_words(error)}") from None

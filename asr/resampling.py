@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import soxr
 import torch
 import torch.nn.functional as F
-import torchaudio.functional as TA
+import torchaudio.transforms as T
 from torch import Tensor
 
 BLOCK_S = 10.0
@@ -28,7 +29,14 @@ def resample(audio_N: Tensor, from_hz: int, to_hz: int) -> Tensor:
         length = math.ceil(len(audio_N) * to_hz / from_hz)
         resampled_N = torch.from_numpy(soxr.resample(audio_N.numpy(), from_hz, to_hz))
         return F.pad(resampled_N, (0, length - len(resampled_N)))
-    return TA.resample(audio_N, from_hz, to_hz, _CROSSINGS, _ROLLOFF)
+    resampled: Tensor = _resampler(from_hz, to_hz)(audio_N)
+    return resampled
+
+
+@lru_cache(maxsize=16)
+def _resampler(from_hz: int, to_hz: int) -> T.Resample:
+    """Return torchaudio's resampler, whose filter takes as long to compute as filtering a short clip."""
+    return T.Resample(from_hz, to_hz, lowpass_filter_width=_CROSSINGS, rolloff=_ROLLOFF, dtype=torch.float32)
 
 
 def resample_blocks(blocks: Iterable[Tensor], from_hz: int, to_hz: int) -> Iterator[Tensor]:
