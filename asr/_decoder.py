@@ -74,13 +74,13 @@ class Sink:
         self.silent = self.zero = True
         self.said_s: float | None = None  # the duration according to ffmpeg
         self.problem: str | None = None
-        self.start_clock()
+        self.start_clock(self.timeout_s)
 
-    def start_clock(self) -> None:
+    def start_clock(self, seconds: float) -> None:
         """Start the time limit; for a stream it restarts with each block."""
-        self.deadline = time.monotonic() + self.timeout_s
+        self.deadline = time.monotonic() + seconds
         # The parent kills this process at the time limit; the alarm is for when the parent is gone.
-        signal.setitimer(signal.ITIMER_REAL, self.timeout_s + 5)
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0) + 5)
 
     def refuse(self, problem: str) -> None:
         """Report that the file is not whole: at once, or, for a stream, after its samples."""
@@ -146,11 +146,10 @@ class Sink:
         self._tell(SAMPLES, mono_T.data.cast("B"))
 
     def _tell(self, kind: bytes, data: bytes | memoryview) -> None:
-        if self.stream:
-            signal.setitimer(signal.ITIMER_REAL, 0)  # the reader may take as long as it likes
+        left_s = self.deadline - time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, 0)  # the reader may take as long as it likes, or be stopped (Ctrl-Z)
         _write(self.out, HEADER.pack(kind, len(data)), data)
-        if self.stream:
-            self.start_clock()
+        self.start_clock(self.timeout_s if self.stream else left_s)
 
     def finish(self, promised: int | None) -> dict[str, Any]:
         """Judge what came and return the answer for the parent; the header gives `promised` frames."""

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from hostile import encoded, hostile_audio, noise, wav
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.audio import audio_length, open_audio
+from asr.audio import MAX_BYTES, audio_length, open_audio
+from asr.audio.child import Decoder, Patience
+from asr.audio.files import request_for
 from asr.errors import AudioError
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
@@ -333,3 +336,13 @@ def test_time_limit_excludes_time_while_the_process_was_stopped(
     now = itertools.count(0.0, 3600.0)
     monkeypatch.setattr("asr.audio.child.time.monotonic", lambda: next(now))
     assert len(open_audio(path, timeout_s=5.0).samples_N) == 8000
+
+
+def test_reader_may_be_stopped_for_longer_than_the_time_limit(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise(60))
+    decoder = Decoder.started()
+    decoder.send(request_for(path, 0.5, MAX_BYTES))  # more samples than a pipe holds
+    time.sleep(6.0)  # the decoder's own alarm comes 5 s after the limit
+    data, answer = decoder.receive(MAX_BYTES, Patience(30.0))
+    assert (len(data), answer) == (4 * 60 * 16000, {"rate": 16000, "frames": 60 * 16000})
+    decoder.stop()
