@@ -97,6 +97,7 @@ def test_whisper_features_do_not_depend_on_the_batch() -> None:
         torch.testing.assert_close(rest_TF, alone.x_BTF[0, -1:].expand_as(rest_TF), atol=1e-5, rtol=0)
 
 
+@torch.inference_mode()
 def test_decoder_step_by_step_equals_teacher_forcing() -> None:
     model = small()
     memory = model.encode(*waveforms())

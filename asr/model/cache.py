@@ -20,7 +20,7 @@ from asr.model.masks import log_weight
 class Cache(NamedTuple):
     """Keys and values (C, N, H, K) of each layer's self-attention; the first `length` tokens are filled.
 
-    Layers write into it, so each cache serves for one step only.
+    Layers write into it, so each cache serves for one step only, and not for gradients.
     """
 
     layers: tuple[KeyValue, ...]
@@ -52,7 +52,7 @@ class Cache(NamedTuple):
         def moved(old_CNHK: Tensor) -> Tensor:
             new_CNHK = old_CNHK.new_empty(capacity, len(index_N), *old_CNHK.shape[2:])
             if self.length:
-                new_CNHK[: self.length] = old_CNHK[: self.length, index_N]
+                torch.index_select(old_CNHK[: self.length], 1, index_N, out=new_CNHK[: self.length])
             return new_CNHK
 
         return Cache(tuple((moved(key), moved(value)) for key, value in self.layers), self.length)
