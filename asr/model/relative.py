@@ -7,6 +7,7 @@ query, row r of these is that of key r.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -96,9 +97,17 @@ class Rotary(Form):
 
     def place(self, x_BHTK: Tensor, first: int = 0) -> Tensor:
         T, K = x_BHTK.shape[2:]
-        rate_X = torch.exp(torch.arange(K // 2, device=x_BHTK.device) * (-2 * math.log(10_000) / K))
-        angle_TX = torch.arange(first, first + T, device=x_BHTK.device)[:, None] * rate_X
+        tables = _turns(1 << (first + T).bit_length(), K, x_BHTK.device)
+        cos_TK, sin_TK = (table[first : first + T] for table in tables)
+        x = x_BHTK.float()
+        return torch.addcmul(x * cos_TK, x.roll(K // 2, -1), sin_TK).to(x_BHTK.dtype)
+
+
+@lru_cache(maxsize=8)
+def _turns(size: int, K: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the factors (T, K) of an element and of its partner in the pair, for the first `size` positions."""
+    with torch.inference_mode(False):  # they serve training, too
+        rate_X = torch.exp(torch.arange(K // 2, device=device) * (-2 * math.log(10_000) / K))
+        angle_TX = torch.arange(size, device=device)[:, None] * rate_X
         sin_TX, cos_TX = angle_TX.sin(), angle_TX.cos()
-        real_BHTX, imaginary_BHTX = x_BHTK.float().chunk(2, dim=-1)
-        turned = real_BHTX * cos_TX - imaginary_BHTX * sin_TX, real_BHTX * sin_TX + imaginary_BHTX * cos_TX
-        return torch.cat(turned, dim=-1).to(x_BHTK.dtype)
+        return torch.cat([cos_TX, cos_TX], dim=1), torch.cat([-sin_TX, sin_TX], dim=1)
