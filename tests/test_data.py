@@ -186,7 +186,10 @@ def test_single_cut_gives_batches_of_one(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("overrides", [(), ("data.batch_size=2",), ("data.batch_duration_s=2",)])
-def test_dev_batches_cover_dev_once_within_the_budget(path: Path, overrides: tuple[str, ...]) -> None:
+def test_dev_batches_cover_dev_once_within_the_budget(
+    path: Path, overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.data.module.LEAST_DEV_S", 0.0)
     data = module(path, *overrides)
     batches = list(data.val_dataloader())
     assert sorted(id for batch in batches for id in batch.ids) == [f"dev-{i}" for i in range(4)]
@@ -197,8 +200,14 @@ def test_dev_batches_cover_dev_once_within_the_budget(path: Path, overrides: tup
     assert [c.id for c in data.dev_cuts] == [f"dev-{i}" for i in range(4)]
 
 
+def test_small_batches_of_training_do_not_make_small_batches_of_dev(path: Path) -> None:
+    data = module(path, "data.batch_duration_s=2")
+    assert [sorted(batch.ids) for batch in data.val_dataloader()] == [[f"dev-{i}" for i in range(4)]]
+
+
 def test_processes_split_the_dev_set_and_the_batch_budget(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[str] = []
+    monkeypatch.setattr("asr.data.module.LEAST_DEV_S", 0.0)
     for rank in range(3):
         monkeypatch.setattr(SpeechData, "share", Share(rank, 3))
         data = module(path, "data.batch_duration_s=6")

@@ -22,6 +22,8 @@ from asr.data.stream import ALONE, BatchLoader, CutBatch, ExampleDataset, Positi
 from asr.data.usable import Usable
 from asr.tokenizer import Tokenizer
 
+LEAST_DEV_S = 64.0  # smaller batches take up to twice as long to decode, and without gradients this fits anywhere
+
 
 class SpeechData(L.LightningDataModule):
     """Training and dev data of an experiment.
@@ -121,10 +123,10 @@ class SpeechData(L.LightningDataModule):
         return Share(trainer.global_rank, trainer.world_size) if isinstance(trainer, L.Trainer) else ALONE
 
     def _dev_batches(self) -> list[CutBatch]:
-        """Return batches of dev, each for one process, and so no larger than its share of a batch of training."""
+        """Return batches of dev, each for one process: as large as its share of a batch of training, or larger."""
         cuts, data, rate = list(self.dev_cuts), self.config.data, self.sample_rate_hz
         samples = [round(cut.duration * rate) for cut in cuts]
-        most = round(data.batch_duration_s / self.share.processes * rate)
+        most = round(max(data.batch_duration_s / self.share.processes, LEAST_DEV_S) * rate)
         batches = batches_by_length(samples, most, data.batch_size)
         return [CutBatch(CutSet.from_cuts([cuts[c] for c in batch]), Position(0, i)) for i, batch in enumerate(batches)]
 
