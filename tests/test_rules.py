@@ -41,14 +41,15 @@ ROOMS = {
     "checkpoint": BASE | {"config", "model", "tokenizer"},
     "pretrained": BASE | {"pretrained", "config", "model", "tokenizer", "checkpoint", "tasks"},
     "data": BASE
-    | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer", "phrases", "tasks"},
+    | {"config", "data", "audio", "resampling", "features", "losses", "text", "tokenizer", "phrases", "tasks"}
+    | {"lengths"},
     "transcript": set(),
     "evidence": {"model"},
     "guards": {"config", "evidence", "lengths"},
     "recognizer": BASE
     | {
         *("evidence", "guards", "align", "frames", "words", "transcript", "config", "checkpoint", "decode", "model"),
-        *("tokenizer", "audio", "resampling", "text", "windows", "data", "phrases", "recognizer", "tasks"),
+        *("tokenizer", "audio", "resampling", "text", "windows", "data", "phrases", "recognizer", "tasks", "lengths"),
     },
     "windows": set(),
     "vad": BASE | {"checkpoint", "resampling"},

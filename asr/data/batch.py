@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from asr.lengths import pad_tokens
 from asr.phrases.paths import Paths
 from asr.phrases.tree import PhraseTree
 from asr.tasks import TRANSCRIBE, into
@@ -131,12 +132,6 @@ def batches_by_length(lengths: Sequence[int], most: int, items: int | None = Non
 def pad_audio(audio: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Pad and stack waveforms (N,) of any lengths; return (B, N) and lengths (B,)."""
     return pad_sequence(list(audio), batch_first=True), torch.tensor([len(a) for a in audio])
-
-
-def pad_tokens(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Pad and stack token sequences of any lengths; return (B, L) and lengths (B,)."""
-    rows = [torch.tensor(text, dtype=torch.long) for text in texts]
-    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
 
 
 def collate(examples: Sequence[Example], epoch: int = 0, index: int = 0) -> Batch:

@@ -16,6 +16,7 @@ from torch import Tensor
 from asr.decode.arpa import Order, read_arpa
 from asr.decode.backoff import ROOT, BackOff, back_off
 from asr.errors import ConfigError, printable
+from asr.lengths import pad_tokens
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 _SPECIAL = frozenset({BEGIN, END, UNKNOWN, "<UNK>"})
@@ -212,8 +213,7 @@ class _Spelling:
     def of_pieces(self, pieces: Sequence[bytes]) -> Tensor:
         """Return the letters (V, C) of each token without its leading spaces, -1 after the last."""
         rows = [[self.ids[letter] for letter in piece.lstrip(b" ")] for piece in pieces]
-        longest = max(map(len, rows))
-        return torch.tensor([[*row, *[-1] * (longest - len(row))] for row in rows])
+        return pad_tokens(rows, -1)[0]
 
     def table(self, words: dict[str, int], unknown: int) -> _Table:
         """Build the trie of all words."""

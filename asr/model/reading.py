@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
+from asr.lengths import pad_tokens
 from asr.model.decoder import Decoder
 from asr.model.masks import Memory
 
@@ -43,8 +43,7 @@ def readings(decoder: Decoder, memory: Memory, prefix_BP: Tensor, texts: Sequenc
     """Split windows into parts small enough to keep the attention weights small; texts have no start or end tokens."""
     if not texts:
         return
-    tokens_BL = pad_sequence([torch.tensor(text, dtype=torch.long) for text in texts], batch_first=True)
-    tokens_BL = tokens_BL.to(prefix_BP.device)
+    tokens_BL = pad_tokens(texts)[0].to(prefix_BP.device)
     heads = max(decoder.heads)
     size = max(1, MOST_WEIGHTS // (heads * (prefix_BP.shape[1] + tokens_BL.shape[1]) * memory.states_BTD.shape[1]))
     for at in range(0, len(texts), size):

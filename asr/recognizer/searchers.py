@@ -22,6 +22,7 @@ from asr.decode.masked import Filler, mask_predict, refine
 from asr.decode.search import Hypothesis, SearchOptions, Weighted
 from asr.decode.transducer import Limits, transducer_search
 from asr.errors import ConfigError
+from asr.lengths import pad_tokens
 from asr.model.masks import Memory
 from asr.tokenizer import Tokenizer
 
@@ -254,22 +255,19 @@ class MaskCTCSearcher:
 
     def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]:
         paths = best_paths(*self.posteriors(memory), self.blank_id)
-        tokens_BL = _padded([path.tokens[:cap] for path, cap in zip(paths, caps, strict=True)]).long()
-        log_prob_BL = _padded([path.log_probs[:cap] for path, cap in zip(paths, caps, strict=True)])
-        lengths = [min(cap, len(path.tokens)) for path, cap in zip(paths, caps, strict=True)]
+        tokens_BL, len_B = pad_tokens([path.tokens[:cap] for path, cap in zip(paths, caps, strict=True)])
+        log_prob_BL = pad_sequence(
+            [torch.tensor(path.log_probs[:cap], dtype=torch.double) for path, cap in zip(paths, caps, strict=True)],
+            batch_first=True,
+        )
         unsure_BL, device = log_prob_BL.exp() < self.threshold, prefix_BP.device
         fill = partial(self.decoder.fill, projected=self.decoder.project_memory(memory))
         filler = Filler(fill, prefix_BP, self.blank_id, self.never)
-        given = tokens_BL.to(device), torch.tensor(lengths, device=device), unsure_BL.to(device)
+        given = tokens_BL.to(device), len_B.to(device), unsure_BL.to(device)
         filled = refine(filler, *given, self.iterations)
         sums = log_prob_BL.masked_fill(unsure_BL, 0.0).sum(1).tolist(), filled.log_prob_NL.sum(1).tolist()
-        rows = zip(filled.tokens_NL.tolist(), lengths, paths, *sums, strict=True)
+        rows = zip(filled.tokens_NL.tolist(), len_B.tolist(), paths, *sums, strict=True)
         return [[_refined(tokens[:n], n < len(path.tokens), *parts)] for tokens, n, path, *parts in rows]
-
-
-def _padded(rows: Sequence[Sequence[float]]) -> Tensor:
-    """Pad rows of any lengths with 0 to (B, L)."""
-    return pad_sequence([torch.tensor(row, dtype=torch.double) for row in rows], batch_first=True)
 
 
 def _refined(tokens: list[int], truncated: bool, kept: float, refined: float) -> Hypothesis:

@@ -21,6 +21,7 @@ from asr.checkpoint import LanguageFolder, begin_of, load_state, load_tokenizer_
 from asr.config import LanguageDataConfig, LanguageExperimentConfig, LanguageFolderConfig
 from asr.data.augment import derived_random
 from asr.errors import AsrError, CheckpointError, DataError, printable
+from asr.lengths import pad_tokens
 from asr.lm.train import texts_in
 from asr.machine import find_device, keep_memory
 from asr.model.build import build_language_model
@@ -110,9 +111,8 @@ def batches(texts: Sequence[Text], order: Sequence[int], most: int) -> Iterator[
 def summed_loss(model: LanguageModel, batch: Sequence[Text]) -> tuple[Tensor, int]:
     """Return the summed negative log-likelihood of a batch in nats, and its number of predicted tokens."""
     device = model.embedding.weight.device
-    rows = [torch.tensor(text) for text in batch]
-    tokens_BL = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
-    len_B = torch.tensor([len(text) - 1 for text in batch], device=device)
+    tokens_BL, len_B = (x.to(device) for x in pad_tokens(batch))
+    len_B -= 1  # the last token is only predicted
     logits_BLV = model(tokens_BL[:, :-1], len_B)
     return losses.cross_entropy(logits_BLV, tokens_BL[:, 1:], len_B).sum(), int(len_B.sum())
 

@@ -15,7 +15,7 @@ from asr.config import MinimumErrorConfig
 from asr.decode.sample import sample
 from asr.decode.scorers import ForbidScorer
 from asr.decode.search import Hypothesis, SearchOptions, Weighted, search
-from asr.lengths import within
+from asr.lengths import pad_tokens, within
 from asr.tokenizer import Tokenizer
 from asr.training.criteria.base import Pass, Per
 from asr.training.criteria.errors import Errors
@@ -52,19 +52,18 @@ class Policy:
 
     def log_probs(self, run: Pass, found: Found) -> Tensor:
         """Return log-probabilities (B, N) of texts with their end tokens, with gradient; -inf for missing texts."""
-        N, P, eos = max(map(len, found)), run.batch.prefix_length, [self.tokenizer.eos_id]
+        N, P = max(map(len, found)), run.batch.prefix_length
         device = run.memory.states_BTD.device
         rows = [
-            [*prefix, *h.tokens, *([] if h.truncated else eos)]
+            [*prefix, *h.tokens, *([] if h.truncated else [self.tokenizer.eos_id])]
             for prefix, texts in zip(self._prefix(run).tolist(), found, strict=True)
             for h in (*texts, *[texts[0]] * (N - len(texts)))
         ]
-        len_M = torch.tensor([len(row) - 1 for row in rows], device=device)
-        longest = max(map(len, rows))
-        tokens_ML = torch.tensor([row + eos * (longest - len(row)) for row in rows], device=device)
+        tokens_ML, len_M = (x.to(device) for x in pad_tokens(rows, self.tokenizer.eos_id))
+        len_M -= 1  # the last token is only predicted
         with without_dropout(run.model.decoder):
             logits_MLV, _ = run.model.decoder(tokens_ML[:, :-1], run.memory, None, len_M)
-        logits_MLV = logits_MLV[:, P - 1 :].float() + self._allowed(P, longest - P).to(device)
+        logits_MLV = logits_MLV[:, P - 1 :].float() + self._allowed(P, tokens_ML.shape[1] - P).to(device)
         log_prob_ML = logits_MLV.log_softmax(-1).gather(2, tokens_ML[:, P:, None])[..., 0]
         real_ML = within(len_M - (P - 1), log_prob_ML.shape[1])
         log_prob_BN = log_prob_ML.masked_fill(~real_ML, 0.0).sum(1).view(-1, N)
