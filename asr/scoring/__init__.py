@@ -26,7 +26,7 @@ from asr.scoring.rows import PathLike, Source
 from asr.scoring.silence import Silence
 from asr.scoring.tally import Tally
 from asr.scoring.tcwer import COLLAR_S
-from asr.scoring.translation import MORE_IS_BETTER, TRANSLATION, translation_score
+from asr.scoring.translation import MORE_IS_BETTER, TRANSLATION, TranslationScore, translation_score
 from asr.scoring.unspaced import Unspaced
 from asr.tasks import into, language_code
 from asr.text import Normalizer, open_normalizer
@@ -208,11 +208,7 @@ def score_sources(
         done += len(portion)
         if on_done:
             on_done(done)
-    held.sort(key=lambda pair: pair.number)  # in the order of the references, like all counts
-    texts = [pair.reference for pair in held], [pair.hypothesis for pair in held]
-    languages = {pair.language for pair in held}
-    counts = tally.counts()
-    translation = {name: translation_score(name, *texts, languages) for name in translated}
+    counts, translation = tally.counts(), _translation(translated, held)
     unspaced.warn(counts.keys(), translation)
     return ScoreReport(
         metrics=metrics,
@@ -271,6 +267,14 @@ def _tally(metrics: Sequence[str], options: ScoreOptions, normalizer: Normalizer
         watchers=watchers,
         collar_s=options.collar_s,
     )
+
+
+def _translation(names: Sequence[str], pairs: Sequence[Pair]) -> dict[str, TranslationScore]:
+    """Score translations in the order of the references, like all counts."""
+    ordered = sorted(pairs, key=lambda pair: pair.number)
+    texts = [pair.reference for pair in ordered], [pair.hypothesis for pair in ordered]
+    languages = {pair.language for pair in ordered}
+    return {name: translation_score(name, *texts, languages) for name in names}
 
 
 def _after(on_done: OnDone, before: int, total: int) -> Callable[[float], None]:
