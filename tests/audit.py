@@ -104,7 +104,7 @@ def _is_outside(name: object, flags: int, path: str, made: set[str]) -> bool:
 def _offence(event: str, args: tuple[Any, ...], programs: Sequence[str]) -> str | None:
     if event == "subprocess.Popen":
         words = [os.fsdecode(word) for word in args[1]]
-        decoder = words[0] == sys.executable and str(ROOT / "asr" / "_decoder.py") in words
+        decoder = words[0] == sys.executable and str(ROOT / "asr" / "audio" / "program.py") in words
         return None if decoder or os.path.basename(words[0]) in programs else f"{event} {words}"
     if event == "exec" and not _is_installed(getattr(args[0], "co_filename", None)):
         return f"exec {args[0]!r}"[:200]

@@ -24,8 +24,7 @@ from audit import audited
 from hostile import encoded, half, hostile_audio, noise, wav
 from numpy.typing import NDArray
 
-from asr import _decoder
-from asr.audio import AudioStream, child, open_audio, stream_audio
+from asr.audio import AudioStream, child, open_audio, program, stream_audio
 from asr.audio.files import request_for
 from asr.errors import AudioError
 
@@ -207,11 +206,11 @@ def test_time_limit_excludes_time_spent_by_the_consumer(monkeypatch: pytest.Monk
     request = request_for("unread", timeout_s=900.0, max_bytes=0)
     for is_stream, alarm_s in ((True, 0.0), (False, 905.0)):
         seen = []
-        monkeypatch.setattr(_decoder, "_write", lambda *_, s=seen: s.append(signal.getitimer(signal.ITIMER_REAL)[0]))
+        monkeypatch.setattr(program, "_write", lambda *_, s=seen: s.append(signal.getitimer(signal.ITIMER_REAL)[0]))
         try:
-            sink = _decoder.Sink(0, request | {"stream": is_stream})
+            sink = program.Sink(0, request | {"stream": is_stream})
             sink.deadline = 0.0
-            sink._tell(_decoder.SAMPLES, b"")
+            sink._tell(program.SAMPLES, b"")
             assert signal.getitimer(signal.ITIMER_REAL)[0] == pytest.approx(905, abs=60)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -19,8 +19,7 @@ import soundfile
 import torch
 from hostile import noise
 
-from asr import _decoder
-from asr.audio import child, open_audio
+from asr.audio import child, open_audio, program
 from asr.errors import AudioError
 
 
@@ -64,7 +63,7 @@ def test_one_process_serves_many_files(clip: Path) -> None:
 
 def test_decoder_has_resource_limits_and_its_own_session(clip: Path) -> None:
     open_audio(clip)
-    assert resource.prlimit(decoder_pid(), resource.RLIMIT_AS)[0] <= _decoder.MEMORY_LIMIT_BYTES
+    assert resource.prlimit(decoder_pid(), resource.RLIMIT_AS)[0] <= program.MEMORY_LIMIT_BYTES
     assert resource.prlimit(decoder_pid(), resource.RLIMIT_FSIZE)[0] == 0
     assert os.getsid(decoder_pid()) == decoder_pid(), "Ctrl-C in the terminal would reach it"
 

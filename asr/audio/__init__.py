@@ -2,10 +2,9 @@
 
 `open_audio_within` decodes a copy of a file in an archive, and `audio_tracks` lists the audio tracks of a container.
 There is no other way in: the bytes of a file are never parsed in this process.  A child process decodes them
-(asr/_decoder.py); it can be killed, has a memory limit, and answers with plain numbers.
+(asr/audio/program.py); it can be killed, has a memory limit, and answers with plain numbers.
 """
 
-from asr._decoder import RATES_HZ
 from asr.audio.files import (
     MAX_BYTES,
     TIMEOUT_S,
@@ -16,6 +15,7 @@ from asr.audio.files import (
     open_audio,
     open_audio_within,
 )
+from asr.audio.program import RATES_HZ
 from asr.audio.stream import AudioStream, stream_audio
 from asr.audio.tracks import Track, Tracks, audio_tracks
 

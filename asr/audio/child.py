@@ -16,12 +16,12 @@ from contextlib import suppress
 from multiprocessing.util import Finalize
 from typing import Any, ClassVar
 
-from asr import _decoder
-from asr._decoder import BLOCK_SAMPLES, END, HEADER, SAMPLES, START
+from asr.audio import program
+from asr.audio.program import BLOCK_SAMPLES, END, HEADER, SAMPLES, START
 from asr.errors import AudioError, printable
 
 _START_TIMEOUT_S = 60.0
-_SCRIPT = os.path.abspath(_decoder.__file__)
+_SCRIPT = os.path.abspath(program.__file__)
 
 
 class GoneError(Exception):

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr._decoder import END, SAMPLES, START
 from asr.audio.child import FAILURES, Decoder, Patience, borrow, give_back
 from asr.audio.files import TIMEOUT_S, Readable, error_about, problem_of, request_for, temporary_copy
+from asr.audio.program import END, SAMPLES, START
 from asr.errors import AudioError, printable
 
 STDIN = "standard input"
