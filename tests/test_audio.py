@@ -8,6 +8,7 @@ import os
 import random
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 import threading
@@ -149,6 +150,34 @@ def test_streams_of_unknown_length_are_read_to_their_end(tmp_path: Path) -> None
         )
         (tmp_path / f"stream.{name}").write_bytes(done.stdout)
         assert open_audio(tmp_path / f"stream.{name}").duration_s == 1, name
+
+
+@pytest.mark.parametrize("tag", [1, 3])
+@pytest.mark.parametrize(("whole", "size"), [(0, 0), (36, 0), (2**32 - 1, 0), (2**32 - 1, 2**32 - 1)])
+def test_wav_without_sizes_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: int, whole: int, size: int
+) -> None:
+    """As a pipe and a recorder that was cut off leave them; the recorder may have stopped within a sample."""
+    monkeypatch.setenv("PATH", "")
+    samples = noise(0.5)
+    data = (samples * 32767).astype("<i2").tobytes() if tag == 1 else samples.tobytes()
+    made = bytearray(wav(data, tag=tag, rate=16000, bits=16 if tag == 1 else 32, size=size))
+    made[4:8] = whole.to_bytes(4, "little")
+    for cut in (0, 1):
+        path = tmp_path / f"{cut}.wav"
+        path.write_bytes(made[: len(made) - cut])
+        assert audio_length(path).samples == 8000 - cut
+        np.testing.assert_allclose(open_audio(path).samples_N, samples[: 8000 - cut], rtol=0, atol=1 / 16384)
+        np.testing.assert_allclose(open_audio(path, offset_s=0.4).samples_N, samples[6400 : 8000 - cut], atol=1 / 16384)
+
+
+def test_closed_wav_without_audio_holds_no_samples(tmp_path: Path) -> None:
+    note = b"LIST" + struct.pack("<I", 4) + b"INFO"
+    made = bytearray(wav(b"") + note)
+    made[4:8] = struct.pack("<I", len(made) - 8)
+    (tmp_path / "x.wav").write_bytes(made)
+    with pytest.raises(AudioError, match="it holds no samples"):
+        open_audio(tmp_path / "x.wav")
 
 
 @needs_ffmpeg

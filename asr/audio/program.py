@@ -11,6 +11,7 @@ Shapes: T frames (one sample of each channel), C channels.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -205,7 +206,7 @@ _MOST_TRACKS, _MOST_TITLE = 64, 100
 def described_by_libsndfile(fd: int) -> dict[str, Any]:
     """Describe an open file that libsndfile reads: one track, of unknown language."""
     try:
-        with soundfile.SoundFile(fd, closefd=False) as file:
+        with opened(fd) as file:
             if file.frames >= 1 << 62:
                 raise Unknown("a FLAC stream of unknown length")
             return {"plain": True, "duration_s": file.frames / file.samplerate, "tracks": [{}]}
@@ -242,7 +243,7 @@ def described_by_ffprobe(ffprobe: str, path: bytes, timeout_s: float, reason: st
 def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
     """Decode an open file; libsndfile is not given its name, from which it might guess a raw format."""
     try:
-        file = soundfile.SoundFile(fd, closefd=False)
+        file = opened(fd)
     except soundfile.SoundFileError as error:
         raise Unknown(_words(error)) from None
     with file:
@@ -269,6 +270,52 @@ def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
         except soundfile.SoundFileError as error:
             raise Refused(f"damaged: {_words(error)}") from None
         return sink.finish(file.frames)
+
+
+def opened(fd: int) -> Any:
+    """Open a file with libsndfile, which would find no audio in a WAV file whose writer never filled in the sizes."""
+    at = empty_size(fd)
+    return soundfile.SoundFile(fd if at is None else _SizeUnknown(fd, at), closefd=False)
+
+
+_WAV_CHUNK, _MOST_CHUNKS = struct.Struct("<4sI"), 1000
+
+
+def empty_size(fd: int) -> int | None:
+    """Return the position of the size of a WAV file's audio if it is 0 though the file goes on, else None.
+
+    A recorder writes 0 first, and the size when it stops.  If the whole file has the size that its header gives, it was
+    closed, and holds no audio indeed.
+    """
+    kind, whole = _WAV_CHUNK.unpack(os.pread(fd, 8, 0).ljust(8))
+    at, file_bytes = 12, os.fstat(fd).st_size
+    if kind != b"RIFF" or os.pread(fd, 4, 8) != b"WAVE" or whole + 8 == file_bytes:
+        return None
+    for _ in range(_MOST_CHUNKS):
+        if at > file_bytes - _WAV_CHUNK.size:
+            return None
+        kind, size = _WAV_CHUNK.unpack(os.pread(fd, _WAV_CHUNK.size, at))
+        if kind == b"data":
+            return at + 4 if size == 0 else None
+        at += _WAV_CHUNK.size + size + size % 2
+    return None
+
+
+class _SizeUnknown(io.FileIO):
+    """A file in which the four bytes at a position read as the size 2^32 - 1, which stands for an unknown one."""
+
+    def __init__(self, fd: int, at: int) -> None:
+        super().__init__(fd, closefd=False)
+        self.at = at
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read as FileIO does, but for those bytes."""
+        start = self.tell()
+        count = super().readinto(buffer)
+        first, end = max(self.at, start), min(self.at + 4, start + (count or 0))
+        if first < end:
+            memoryview(buffer)[first - start : end - start] = b"\xff" * (end - first)
+        return count
 
 
 def _words(error: Exception) -> str:
@@ -318,7 +365,7 @@ def check_ogg(fd: int, sink: Sink) -> None:
         raise Unknown("several streams in a row")  # libsndfile would read only the first
 
 
-_CAF_CHUNK, _MOST_CHUNKS = struct.Struct(">4sq"), 1000
+_CAF_CHUNK = struct.Struct(">4sq")
 
 
 def check_caf(fd: int, sink: Sink) -> None:
