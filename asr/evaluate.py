@@ -13,7 +13,7 @@ from lhotse.cut import Cut
 
 from asr.config import AugmentConfig, validate
 from asr.data.augment import NoiseMixer
-from asr.data.cuts import Chosen, Dropped, ends_early, overrun, read_cuts, without_language
+from asr.data.cuts import Chosen, Dropped, ends_early, overrun, read_cuts, reason_about, without_language
 from asr.data.tasks import for_task, text_language_of
 from asr.errors import ConfigError, DataError, printable
 from asr.files import Place, make_folder, write_whole
@@ -127,7 +127,7 @@ def _to_score(
 def _problem(result: Transcript | Failure, cut: Cut) -> str | None:
     """Return why the result for a cut is not scored, None if it is."""
     if isinstance(result, Failure):
-        return result.reason.removeprefix(f"cut {printable(cut.id)}: ")
+        return reason_about(cut, result.reason)
     return ends_early(cut, result.duration_s)
 
 

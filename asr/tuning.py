@@ -17,7 +17,7 @@ from torch import Tensor
 
 from asr.config import DecodeConfig
 from asr.data.batch import pad_audio
-from asr.data.cuts import Dropped, ends_early, language_of
+from asr.data.cuts import Dropped, ends_early, language_of, reason_about
 from asr.errors import AsrError, ConfigError, DataError, printable
 from asr.evaluate import scorable
 from asr.files import Place
@@ -175,6 +175,6 @@ def _loaded(cut: Cut, rate: int) -> Tensor | Dropped:
     try:
         audio_N = waveform(cut, rate)
     except AsrError as e:
-        return Dropped(cut.id, str(e).removeprefix(f"cut {printable(cut.id)}: "))
+        return Dropped(cut.id, reason_about(cut, e))
     problem = ends_early(cut, len(audio_N) / rate)
     return audio_N if problem is None else Dropped(cut.id, problem)

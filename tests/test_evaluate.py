@@ -149,18 +149,22 @@ def test_unreadable_cuts_are_named_and_the_others_scored(tmp_path: Path) -> None
     good, _ = (clip(tmp_path / f"{name}.wav", 0.2 * noises(0.5)[0].numpy()) for name in ("good", "short"))
     lost, part = cut("lost", 1.0, path=tmp_path / "lost.wav"), cut("part", 1.0, path=tmp_path / "lost.wav")
     long = cut("short", 1.5, path=tmp_path / "short.wav")  # the file is shorter
-    cuts = manifest(tmp_path / "cuts.jsonl", [good, lost, replace(part, duration=0.5), long])
+    faster = replace(good.recording, transforms=[{"name": "Speed", "kwargs": {"factor": 99}}])
+    fast = replace(good, id="fast", recording=faster)
+    cuts = manifest(tmp_path / "cuts.jsonl", [good, lost, replace(part, duration=0.5), long, fast])
     save_model_folder(tmp_path / "small", small_model())
     done = asr("evaluate", cuts, "--model", tmp_path / "small", "--out", tmp_path / "out")
     assert done.status == 1
     gone = f"{tmp_path}/lost.wav: no such file"
     ends = "its audio ends after 0.50 of 1.50 s"
-    for id, reason in (("lost", gone), ("part", gone), ("short", ends)):
+    speed = "its speed is no factor from 0.1 to 10"
+    failed = {"lost": gone, "part": gone, "short": ends, "fast": speed}
+    for id, reason in failed.items():
         assert f"asr: {cuts}: cut {id} cannot be read: {reason}" in done.err
     assert "1 utterance" in done.out
-    assert "cuts that cannot be read, missing from these rates: 3\n" in done.out
+    assert "cuts that cannot be read, missing from these rates: 4\n" in done.out
     (told,) = rows(tmp_path / "out" / "evaluation.jsonl")
-    assert (told["failed"], told["audio_s"]) == ({"lost": gone, "part": gone, "short": ends}, 0.5)
+    assert (told["failed"], told["audio_s"]) == (failed, 0.5)
     none = manifest(tmp_path / "none.jsonl", [lost])
     with pytest.raises(DataError, match="no cut can be read; lost: "):
         evaluate(Recognizer(small_model()), none, tmp_path / "none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -270,6 +271,11 @@ def _open(cut: MonoCut, source: AudioSource, **part: Any) -> Audio:
         return open_audio(source.source, **part)
     except AudioError as e:
         raise AudioError(f"cut {printable(cut.id)}: {e}") from None
+
+
+def reason_about(cut: Cut, message: object) -> str:
+    """Return what a message of `load_audio` says about a cut, without the cut's id, for lists that name it anyway."""
+    return re.sub(rf"^(cut )?{re.escape(printable(cut.id))}: ", "", str(message))
 
 
 def _no_audio(cut: MonoCut) -> DataError:
