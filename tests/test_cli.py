@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -285,6 +286,17 @@ def test_average_uses_the_best_states_and_spares_the_best_model(model: Path, tmp
     assert refused.status == 2
     assert "that is the best model of the run: name another folder" in refused.err[0]
     assert best.read_bytes() == before
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").touch()
+    for _ in range(2):  # a second average of the same run replaces the first
+        assert asr("average", tmp_path / "run", "--out", tmp_path / "notes").status == 0
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+    for run, out in ((tmp_path / "other", tmp_path / "notes"), (tmp_path / "run", tmp_path / "other" / "model")):
+        before = (out / "model.safetensors").read_bytes()
+        refused = asr("average", run, "--out", out)
+        told = f"asr: --out {out}: there is another model already: remove it, or name another folder"
+        assert refused == Outcome(2, "", [told])
+        assert (out / "model.safetensors").read_bytes() == before
 
 
 def test_imported_model_can_transcribe_and_is_not_overwritten(calls: Path, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def average(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
     out: Annotated[Path | None, typer.Option(help="Model folder to write. [default: RUN/averaged]")] = None,
 ) -> None:
-    """Average the weights of a run's best checkpoints into a model folder.
+    """Average the weights of a run's best checkpoints into a model folder; only an earlier average is replaced.
 
     Example: `asr average exp/prompts-en`
     """

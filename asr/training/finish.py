@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from asr.checkpoint import ModelFolder, average_weights, load_model_folder, load_state, save_model_folder
+from asr.checkpoint import WEIGHTS, ModelFolder, average_weights, load_model_folder, load_state, save_model_folder
 from asr.config import ExperimentConfig, Measure
 from asr.data.module import data_given_to
 from asr.errors import CheckpointError, ConfigError
-from asr.files import write_whole
+from asr.files import make_folder, write_whole
 from asr.machine import cores, processor
 from asr.scoring import ScoreReport, points, spelled
 from asr.scoring.recognised import HYPOTHESES, read_recognised
@@ -25,6 +25,9 @@ from asr.training.plots import draw_learning_curves
 from asr.training.processes import is_first
 from asr.training.states import MODEL, load_training_state, model_weights, newest_sound_state, state_path, states_in
 from asr.training.task import SpeechTask
+
+# In the folder of an average: which run and states it is of.  As evaluation.jsonl, it is no part of the model.
+ORIGIN = "averaged.jsonl"
 
 
 def finish(
@@ -114,11 +117,11 @@ def average(run: Path, out: Path | None = None, say: Callable[[str], None] = pri
     """Average the best states of a run into a model folder (default: RUN/averaged).
 
     Returns the folder and the paths of the averaged states.  say: gets a line for each state that cannot be read.
-    Raises CheckpointError if no state can be read, ConfigError if `out` is the run's best model.
+    Raises CheckpointError if no state can be read, ConfigError if `out` holds a model that is no average of the run.
     """
     folder, model = run / "states", run / MODEL
-    if out is not None and out.resolve() == model.resolve():
-        raise ConfigError(f"--out {out}: that is the best model of the run: name another folder")
+    out = run / "averaged" if out is None else out
+    _check_target(run, out)
     states = states_in(folder)
     if not states:
         raise CheckpointError(f"{folder}: no training states to average; train first")
@@ -128,8 +131,29 @@ def average(run: Path, out: Path | None = None, say: Callable[[str], None] = pri
     paths = [path for step, path in states if step in best] or [newest]
     parts = load_model_folder(model)
     restore_weights(parts, paths)
-    save_model_folder(out or run / "averaged", parts)
-    return out or run / "averaged", paths
+    make_folder(out)
+    origin = {"run": str(run.resolve()), "states": [path.stem for path in paths]}
+    write_whole(out / ORIGIN, json.dumps(origin) + "\n")  # before the model, so that a killed call can be repeated
+    save_model_folder(out, parts)
+    return out, paths
+
+
+def _check_target(run: Path, out: Path) -> None:
+    """Raise ConfigError if `out` holds a model, unless that is an earlier average of the run."""
+    if out.resolve() == (run / MODEL).resolve():
+        raise ConfigError(f"--out {out}: that is the best model of the run: name another folder")
+    own = out.resolve() == (run / "averaged").resolve() or _origin(out) == str(run.resolve())
+    if (out / WEIGHTS).exists() and not own:
+        raise ConfigError(f"--out {out}: there is another model already: remove it, or name another folder")
+
+
+def _origin(folder: Path) -> object:
+    """Return the run that the model of a folder was averaged from, None if it is not known."""
+    try:
+        told = json.loads((folder / ORIGIN).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return told.get("run") if isinstance(told, dict) else None
 
 
 def git_revision() -> str | None:
