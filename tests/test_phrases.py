@@ -184,8 +184,18 @@ def test_phrase_matches_in_lower_case_and_capitalised() -> None:
         assert sum(run(scorer, tokenizer.encode(text))) == 8
     lower = CharacterTokenizer.train(["new york"])  # spellings it cannot encode are left out
     assert sum(run(PhraseScorer([Phrase("New York")], Speller(lower)), lower.encode("new york"))) == 8
-    with pytest.raises(ConfigError, match=r"^phrase 'Zoë': the model's vocabulary cannot write it$"):
-        PhraseScorer([Phrase("Zoë")], Speller(lower))
+
+
+def test_phrases_that_the_vocabulary_cannot_write_are_left_out_and_named() -> None:
+    tokenizer = CharacterTokenizer.train(["new york"])
+    message = r"^phrases: the model's vocabulary cannot write 'Zoë', 'Ål': left out$"
+    with pytest.warns(UserWarning, match=message) as told:
+        scorer = PhraseScorer([Phrase("Zoë"), Phrase("york"), Phrase("Ål")], Speller(tokenizer))
+    assert len(told) == 1
+    assert sum(run(scorer, tokenizer.encode("york"))) == 4
+    many = [Phrase("é" * n) for n in range(1, 8)]
+    with pytest.raises(ConfigError, match=r"cannot write 'é', 'éé', .*, 'ééééé' and 2 more: none is left$"):
+        PhraseScorer(many, Speller(tokenizer))
 
 
 def test_word_characters_are_recognised_in_every_script() -> None:

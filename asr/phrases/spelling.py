@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from collections.abc import Iterable
 from typing import Protocol
 
 from asr.errors import ConfigError, printable
 from asr.phrases.automaton import Automaton, WordEdges
 from asr.phrases.lists import Phrase
+
+_SHOWN = 5  # phrases that a message names
 
 
 class Tokenizer(Protocol):
@@ -38,14 +41,24 @@ class Speller:
         return self._written[phrase]
 
     def automaton(self, phrases: Iterable[Phrase]) -> Automaton:
-        """Build the automaton of a phrase list.  Raises ConfigError for a phrase that the vocabulary cannot write."""
-        automaton = Automaton(self.edges)
+        """Build the automaton of a phrase list, without the phrases that the vocabulary cannot write.
+
+        A warning names these.  Raises ConfigError if there are no others.
+        """
+        automaton, added, unwritten = Automaton(self.edges), 0, []
         for phrase in phrases:
             written = self.written(phrase.text)
-            if not written:
-                raise ConfigError(f"phrase '{printable(phrase.text)}': the model's vocabulary cannot write it")
             for ids in written:
                 automaton.add(ids, phrase.weight)
+            added += bool(written)
+            if not written:
+                unwritten.append(f"'{printable(phrase.text)}'")
+        if unwritten:
+            more = f" and {len(unwritten) - _SHOWN:,} more" if len(unwritten) > _SHOWN else ""
+            told = f"phrases: the model's vocabulary cannot write {', '.join(unwritten[:_SHOWN])}{more}"
+            if not added:
+                raise ConfigError(f"{told}: none is left")
+            warnings.warn(f"{told}: left out", stacklevel=2)
         return automaton
 
 
