@@ -60,7 +60,7 @@ ROOMS = {
     "subtitles": BASE | {"transcript", "text", "words"},
     "writers": BASE | {"transcript", "subtitles"},
     "subtitling": BASE
-    | {"subtitling", "audio", "features", "pictures", "resampling", "subtitles", "text", "windows", "words"}
+    | {"subtitling", "audio", "features", "pictures", "resampling", "subtitles", "tasks", "text", "windows", "words"}
     | {"processes"},
     "runs": BASE | {"config", "text", "tasks", "scoring"},
     "evaluate": BASE | {"transcript", "recognizer", "scoring", "data", "tasks", "config"},

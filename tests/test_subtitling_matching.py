@@ -16,6 +16,12 @@ from asr.subtitling.matching import match
         (["talk.en.srt", "talk.de.sdh.srt"], {"de": "talk.de.sdh.srt", "en": "talk.en.srt"}, 0),
         (["talk.default.en.srt", "talk.eng.srt"], {"en": "talk.default.en.srt"}, 1),
         (["talk.hi.srt", "talk.en.hi.srt"], {"en": "talk.en.hi.srt", "hi": "talk.hi.srt"}, 0),
+        (
+            ["talk.English.srt", "talk.ger.srt", "talk.hindi.sdh.srt"],
+            {"en": "talk.English.srt", "de": "talk.ger.srt", "hi": "talk.hindi.sdh.srt"},
+            0,
+        ),
+        (["talk.Haitian Creole.srt", "talk.cze.srt"], {"ht": "talk.Haitian Creole.srt", "cs": "talk.cze.srt"}, 0),
         (["talk.en.de.srt", "talk.strange.srt"], {}, 3),
     ],
 )

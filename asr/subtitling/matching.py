@@ -12,6 +12,7 @@ import langcodes
 from asr.errors import DataError, printable
 from asr.files import is_media
 from asr.subtitling.reading import SUFFIXES
+from asr.tasks import language_code
 
 FORCED = "forced"  # subtitles only of speech in another language than the rest
 _FLAGS = frozenset(("sdh", "cc", "default", "full", "hi", FORCED))
@@ -37,6 +38,7 @@ class Matches:
 def match(media_dir: Path, subtitles_dir: Path, language: str | None, leave_out: Path) -> Matches:
     """Match talk.mkv with talk.srt, talk.en.srt and talk.zh-TW.sdh.vtt, in subfolders of the same names as well.
 
+    Languages are codes or English names (talk.English.srt).
     language: language of all subtitle files, instead of what their names say.  leave_out: a folder that is skipped.
     Of several in a language, the one without flags is taken.  Raises DataError if a folder does not exist, or there are
     no media.
@@ -60,10 +62,11 @@ def match(media_dir: Path, subtitles_dir: Path, language: str | None, leave_out:
 
 
 def standard(language: str) -> str:
-    """Standardise a language code: en for eng, zh-TW for zh_tw.  Raises DataError for an invalid code."""
-    if not langcodes.tag_is_valid(language):
+    """Standardise a language: en for eng and English, zh-TW for zh_tw.  Raises DataError if it is none."""
+    code = language_code(language)
+    if not langcodes.tag_is_valid(code):
         raise DataError(f"{printable(language)!r} is not a language code; give one such as en, cs or zh-TW")
-    return langcodes.standardize_tag(language)
+    return langcodes.standardize_tag(code)
 
 
 def same_language(one: str, two: str) -> bool:
@@ -102,8 +105,8 @@ def _owner(stem: str, titles: dict[str, Title]) -> tuple[Title | None, list[str]
 
 
 def _languages(marks: list[str]) -> list[str]:
-    """Return the marks that are no flags; "hi" is Hindi if it comes first and no other language does."""
-    return [mark for mark in marks if mark not in _FLAGS] or [mark for mark in marks[:1] if mark == "hi"]
+    """Return the codes of the marks that are no flags; "hi" is Hindi if it comes first and no other language does."""
+    return [language_code(mark) for mark in marks if mark not in _FLAGS] or [mark for mark in marks[:1] if mark == "hi"]
 
 
 def _is_subtitles(path: Path) -> bool:
