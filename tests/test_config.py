@@ -57,6 +57,7 @@ def test_every_shipped_experiment_is_valid_and_survives_a_round_trip(path: Path,
         ("augment.noise=1", "'augment.noise': must be a path, got 1"),
         ("augment={freq_masks: 2, freq_mask_bins: 80}", "augment.freq_mask_bins=80 could mask all 80 mel bins"),
         ("trainer.max_steps=true", "good.yaml: 'trainer.max_steps': must be a number, not true"),
+        ("model.decoder.layers=fast", "'model.decoder.layers': Input should be a valid integer"),
         ("optimizer.lr=false", "'optimizer.lr': must be a number, not false"),
         ("augment.speeds=[0.9, true]", "'augment.speeds': must be a number, not true"),
         ("optimizer.parts={encoder: true}", "'optimizer.parts': must be a number, not true"),
@@ -72,6 +73,7 @@ def test_config_mistakes_give_one_helpful_line(good: Path, override: str, expect
         read_config(ExperimentConfig, good, [override])
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "default factory" not in str(caught.value)
 
 
 def test_the_file_is_named_once_for_several_errors(good: Path) -> None:

@@ -150,7 +150,9 @@ def validate(kind: type[C], tree: Any, source: str) -> C:
     try:
         return kind.model_validate(tree)
     except ValidationError as e:
-        problems = "; ".join(_explain(kind, error) for error in e.errors()[:5])
+        # defaults that depend on a wrong value are not mistakes of their own
+        errors = [error for error in e.errors() if error["type"] != "default_factory_not_called"]
+        problems = "; ".join(_explain(kind, error) for error in errors[:5])
         raise ConfigError(printable(f"{source}: {problems}")) from None
     except RecursionError:
         raise ConfigError(f"{source}: nested too deeply") from None
