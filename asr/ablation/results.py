@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Tag, model_validator
 
 from asr.config import Config, validate
+from asr.config.base import by_kind
 from asr.errors import DataError, printable
 from asr.files import drop_torn_line, naming, write_whole
 
@@ -105,7 +106,10 @@ class Failed(Config):
 
 
 class _Line(Config):
-    line: Annotated[Steps | Outcome | Failed, Field(discriminator="kind")]
+    line: Annotated[
+        Annotated[Steps, Tag("steps")] | Annotated[Outcome, Tag("result")] | Annotated[Failed, Tag("failure")],
+        by_kind("steps"),
+    ]
 
 
 Record = Steps | Outcome | Failed
