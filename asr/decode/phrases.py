@@ -23,9 +23,8 @@ class PhraseScorer:
 
     A phrase matches only from the start of a word to the end of a word, in the spellings of the speller.  Of
     overlapping matches the leftmost and then the longest counts.  So in a finished text every token of a phrase gains
-    the phrase's weight; the weight of the scorer is the bonus in nats.  Phrases that the vocabulary
-    cannot write are left out with a warning; raises ConfigError if no other is left.  rise: see
-    asr.decode.search.Weighted.
+    the phrase's weight; the weight of the scorer is the bonus in nats.  Phrases that the vocabulary cannot write are
+    left out with a warning; raises ConfigError if no other is left.  rise: see asr.decode.search.Weighted.
     """
 
     def __init__(self, phrases: Iterable[Phrase], speller: Speller) -> None:
