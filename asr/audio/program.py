@@ -288,16 +288,23 @@ def empty_size(fd: int) -> int | None:
     closed, and holds no audio indeed.
     """
     kind, whole = _WAV_CHUNK.unpack(os.pread(fd, 8, 0).ljust(8))
-    at, file_bytes = 12, os.fstat(fd).st_size
-    if kind != b"RIFF" or os.pread(fd, 4, 8) != b"WAVE" or whole + 8 == file_bytes:
+    if kind != b"RIFF" or os.pread(fd, 4, 8) != b"WAVE" or whole + 8 == os.fstat(fd).st_size:
         return None
+    found = _chunk(fd, _WAV_CHUNK, 12, b"data", multiple=2)
+    return found[0] - 4 if found is not None and found[1] == 0 else None
+
+
+def _chunk(fd: int, header: struct.Struct, at: int, wanted: bytes, multiple: int = 1) -> tuple[int, int] | None:
+    """Return where the wanted one of the chunks from `at` on begins, after its header, and the size that this gives."""
+    last = os.fstat(fd).st_size - header.size
     for _ in range(_MOST_CHUNKS):
-        if at > file_bytes - _WAV_CHUNK.size:
+        if not 0 <= at <= last:
             return None
-        kind, size = _WAV_CHUNK.unpack(os.pread(fd, _WAV_CHUNK.size, at))
-        if kind == b"data":
-            return at + 4 if size == 0 else None
-        at += _WAV_CHUNK.size + size + size % 2
+        kind, size = header.unpack(os.pread(fd, header.size, at))
+        at += header.size
+        if kind == wanted:
+            return at, size
+        at += -(-size // multiple) * multiple
     return None
 
 
@@ -370,19 +377,13 @@ _CAF_CHUNK = struct.Struct(">4sq")
 
 def check_caf(fd: int, sink: Sink) -> None:
     """Refuse a Core Audio file that ends within its audio; a size of -1 promises nothing."""
-    at, file_bytes = 8, os.fstat(fd).st_size
     if os.pread(fd, 4, 0) != b"caff":
         return
-    for _ in range(_MOST_CHUNKS):
-        if not 0 <= at <= file_bytes - _CAF_CHUNK.size:
-            return
-        kind, size = _CAF_CHUNK.unpack(os.pread(fd, _CAF_CHUNK.size, at))
-        at += _CAF_CHUNK.size
-        if kind == b"data":
-            if size - (file_bytes - at) > SLACK_BYTES:
-                sink.refuse(f"truncated: its header promises {size} bytes of audio, {file_bytes - at} are there")
-            return
-        at += size
+    found = _chunk(fd, _CAF_CHUNK, 8, b"data")
+    if found is not None:
+        (at, size), file_bytes = found, os.fstat(fd).st_size
+        if size - (file_bytes - at) > SLACK_BYTES:
+            sink.refuse(f"truncated: its header promises {size} bytes of audio, {file_bytes - at} are there")
 
 
 # --- ffmpeg -------------------------------------------------------------------------------------------
