@@ -22,7 +22,7 @@ from asr.data.stream import ALONE, BatchLoader, CutBatch, ExampleDataset, Positi
 from asr.data.usable import Usable
 from asr.tokenizer import Tokenizer
 
-LEAST_DEV_S = 64.0  # smaller batches take up to twice as long to decode, and without gradients this fits anywhere
+LEAST_DEV_S = 64.0  # smaller batches take up to twice as long to decode, and without gradients these need little memory
 
 
 class SpeechData(L.LightningDataModule):
