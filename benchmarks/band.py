@@ -20,10 +20,10 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from script import run_script
 
 from asr.config import ExperimentConfig, read_config
 from asr.model.build import build_model
+from benchmarks.script import run_script
 
 CONF = Path(__file__).parents[1] / "conf" / "ablation" / "en.yaml"
 LENGTHS_S = [10, 60, 300, 600]

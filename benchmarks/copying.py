@@ -20,8 +20,6 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from script import run_script
-from speech import sources
 
 from asr.checkpoint import load_model_folder
 from asr.data.cuts import load_audio, read_cuts, text_of
@@ -36,6 +34,8 @@ from asr.scoring.recognised import sources as scored
 from asr.scoring.rows import Row
 from asr.text import normalizer
 from asr.transcript import Transcript
+from benchmarks.script import run_script
+from benchmarks.speech import sources
 
 RATE = 16_000
 

@@ -31,7 +31,6 @@ import soundfile
 import torch
 from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
-from speech import Stretch, sound
 from torch import Tensor
 
 from asr.audio import open_audio
@@ -40,6 +39,7 @@ from asr.errors import DataError
 from asr.files import make_folder, write_atomically, write_whole
 from asr.progress import OnDone
 from asr.resampling import resample
+from benchmarks.speech import Stretch, sound
 from recipes.preparing import manifest_path, write_cuts
 
 EPISODES = "episodes.json"

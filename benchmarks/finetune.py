@@ -26,8 +26,6 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from script import run_script
-from speech import english_wer, sources
 from torch import Tensor
 
 from asr.checkpoint import ModelFolder, load_model_folder
@@ -44,6 +42,8 @@ from asr.training.schedule import build_schedule
 from asr.training.start import data_of, starting_point, total_steps
 from asr.training.task import SpeechTask
 from asr.transcript import Transcript
+from benchmarks.script import run_script
+from benchmarks.speech import english_wer, sources
 
 ENGINES = ("ours", "transformers-fp32", "transformers-bf16")
 PADDING: dict[str, Padding] = {"full": "keep", "remembered": "recall", "none": "mask"}

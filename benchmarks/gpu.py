@@ -19,10 +19,11 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from script import run_script
-from speech import english_wer, sources
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.script import run_script
+from benchmarks.speech import english_wer, sources
 
 sys.path.insert(0, str(Path(__file__).parent / "steps"))
 from common import ANSWERS, BINS, SIZE, VOCABULARY, StepBatch

@@ -26,8 +26,6 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from script import run_script
-from speech import GAP_S, english_wer, join, sources
 from torch import Tensor
 
 from asr.audio import open_audio
@@ -40,6 +38,8 @@ from asr.recognizer import Recognizer
 from asr.resampling import resample
 from asr.transcript import Transcript
 from asr.vad import load_detector
+from benchmarks.script import run_script
+from benchmarks.speech import GAP_S, english_wer, join, sources
 
 RATE = 16_000
 LONG_S = 60.0

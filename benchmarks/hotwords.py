@@ -18,7 +18,6 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from script import run_script
 
 from asr.checkpoint import load_model_folder
 from asr.data.cuts import load_audio, read_cuts, text_of
@@ -30,6 +29,7 @@ from asr.recognizer import Opened, Recognizer, Source
 from asr.scoring import score
 from asr.text import normalizer
 from asr.transcript import Transcript
+from benchmarks.script import run_script
 
 RATE = 16_000
 

@@ -18,13 +18,13 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from script import run_script
 from torch import Tensor
 
 from asr.checkpoint import load_model_folder
 from asr.data.batch import pad_audio
 from asr.data.cuts import load_audio, read_cuts
 from asr.recognizer import Recognizer
+from benchmarks.script import run_script
 
 Result = tuple[Tensor, tuple[int, ...]]
 

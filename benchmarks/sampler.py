@@ -23,7 +23,8 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from script import run_script
+
+from benchmarks.script import run_script
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 BATCHES = 1000

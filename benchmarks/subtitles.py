@@ -10,7 +10,6 @@ the command, OUT/cs/train/cuts_true.jsonl.gz the truth.
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,17 +21,14 @@ import typer
 from lhotse.cut import Cut
 from rich.console import Console
 from rich.table import Table
-from script import run_script
-
-sys.path.append(str(Path(__file__).parents[1]))  # for the recipes, which are not an installed package
-
-from episodes import Episode, build, music_in, read_episodes
 
 from asr.cli.terminal import of_utterances, progress
 from asr.data.cuts import read_cuts
 from asr.files import write_whole
 from asr.subtitling import Choices, FileReport, Report, make_cuts
 from asr.vad import load_detector
+from benchmarks.episodes import Episode, build, music_in, read_episodes
+from benchmarks.script import run_script
 
 GOAL_S = 0.2
 MUSIC = Path("data/fillets/unpacked/usr/share/games/fillets-ng/music")

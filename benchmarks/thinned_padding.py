@@ -19,8 +19,6 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from script import run_script
-from speech import english_wer
 from torch import Tensor, nn
 
 from asr.checkpoint import ModelFolder
@@ -32,6 +30,8 @@ from asr.model.padding import KeepSilence, Padded
 from asr.model.subsampling import Subsampling
 from asr.pretrained import import_model, with_padding
 from asr.recognizer import Recognizer
+from benchmarks.script import run_script
+from benchmarks.speech import english_wer
 
 LAYERS = ("layer 1", "2", "3", "4", "norm")
 

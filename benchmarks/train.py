@@ -27,10 +27,10 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from script import run_script
 
 from asr.errors import AsrError
 from asr.machine import cores
+from benchmarks.script import run_script
 
 STEPS = Path(__file__).parent / "steps"
 PEERS = {"transformers": "transformers", "speechbrain": "speechbrain", "espnet": "espnet"}

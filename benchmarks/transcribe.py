@@ -24,8 +24,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from safetensors.torch import load_file, save_file
-from script import run_script
-from speech import english_wer, join, sources
 from torch import Tensor
 
 from asr.checkpoint import load_model_folder
@@ -36,6 +34,8 @@ from asr.pretrained import import_model
 from asr.recognizer import Recognizer
 from asr.transcript import Transcript
 from asr.vad import load_detector
+from benchmarks.script import run_script
+from benchmarks.speech import english_wer, join, sources
 
 RATE = 16_000
 Texts = dict[str, str]

@@ -19,8 +19,6 @@ import torch.nn.functional as F
 import typer
 from rich.console import Console
 from rich.table import Table
-from script import run_script
-from speech import join, sources
 from torch import Tensor
 
 import asr.recognizer.batch
@@ -32,6 +30,8 @@ from asr.model.rows import Rows
 from asr.pretrained import import_model
 from asr.recognizer import Recognizer
 from asr.vad import load_detector
+from benchmarks.script import run_script
+from benchmarks.speech import join, sources
 
 RATE = 16_000
 

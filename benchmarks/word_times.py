@@ -17,8 +17,6 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from script import run_script
-from speech import GAP_S, Stretch, sound, sources
 from torch import Tensor
 
 from asr.data.cuts import load_audio, read_cuts, text_of
@@ -27,6 +25,8 @@ from asr.loading import load_model
 from asr.metrics import align
 from asr.text import normalizer
 from asr.transcript import Transcript, Word
+from benchmarks.script import run_script
+from benchmarks.speech import GAP_S, Stretch, sound, sources
 
 normal = normalizer("basic")
 
