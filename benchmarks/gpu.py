@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.script import run_script
-from benchmarks.speech import english_wer, sources
+from benchmarks.speech import english_wer, sources, texts_of
 
 sys.path.insert(0, str(Path(__file__).parent / "steps"))
 from common import ANSWERS, BINS, SIZE, VOCABULARY, StepBatch
@@ -175,7 +175,7 @@ def _texts(recognizer: Recognizer, audio: dict[str, Tensor], device: str) -> tup
     texts: dict[str, str] = {}
 
     def run() -> None:
-        texts.update((t.id, t.text) for t in recognizer.transcribe_sources(sources(audio, RATE)))
+        texts.update(texts_of(recognizer.transcribe_sources(sources(audio, RATE))))
 
     run()
     return min(_seconds(run, torch.device(device)) for _ in range(3)), texts

@@ -1,15 +1,17 @@
-"""Shared parts of the benchmarks: recordings in memory as sources, joining with pauses, the word error rate."""
+"""Shared parts of the benchmarks: recordings as sources, their texts, joining with pauses, the word error rate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from asr.errors import DataError
 from asr.recognizer import Opened, Source
 from asr.scoring import score
+from asr.transcript import Failure, Transcript
 
 GAP_S = 0.5
 SOUND_DB = 35
@@ -34,6 +36,16 @@ def sound(audio_N: Tensor, rate: int) -> Stretch:
 def sources(audio: Mapping[str, Tensor], rate: int) -> list[Source]:
     """Return sources for Recognizer.transcribe_sources from waveforms (N,), by id, at the recogniser's rate."""
     return [Source(id, partial(Opened, [x_N], len(x_N) / rate)) for id, x_N in audio.items()]
+
+
+def texts_of(results: Iterable[Transcript | Failure]) -> dict[str, str]:
+    """Return the texts of recordings by id.  Raises DataError if one could not be transcribed."""
+    texts = {}
+    for result in results:
+        if isinstance(result, Failure):
+            raise DataError(f"{result.id}: {result.reason}")
+        texts[result.id] = result.text
+    return texts
 
 
 def english_wer(said: Sequence[str], heard: Sequence[str]) -> float:

@@ -32,10 +32,9 @@ from asr.machine import cores
 from asr.model.precision import Precision, fastest
 from asr.pretrained import import_model
 from asr.recognizer import Recognizer
-from asr.transcript import Transcript
 from asr.vad import load_detector
 from benchmarks.script import run_script
-from benchmarks.speech import english_wer, join, sources
+from benchmarks.speech import english_wer, join, sources, texts_of
 
 RATE = 16_000
 Texts = dict[str, str]
@@ -93,7 +92,7 @@ def main(
     references, audio = _recordings(cuts, joined)
     audio_s = sum(len(a) for a in audio.values()) / RATE
     context = multiprocessing.get_context("spawn")
-    pipes, found = [], {v: [] for v in chosen}
+    pipes, found = list[Connection](), {variant: list[Result]() for variant in chosen}
     with tempfile.TemporaryDirectory() as folder:
         save_file(audio, Path(folder, "audio"))  # sent through a pipe, it would be in the engine's memory twice
         for variant in chosen:
@@ -199,8 +198,7 @@ def _ours(variant: Variant, beam: int, threads: int, batch_s: float | None, fold
     recognizer = Recognizer(parts, options, variant.precision, detector)
 
     def transcribe(audio: dict[str, Tensor]) -> Texts:
-        found = recognizer.transcribe_sources(sources(audio, RATE), batch_s=batch_s)
-        return {result.id: result.text for result in found if isinstance(result, Transcript)}
+        return texts_of(recognizer.transcribe_sources(sources(audio, RATE), batch_s=batch_s))
 
     return transcribe
 
