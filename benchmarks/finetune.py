@@ -21,6 +21,7 @@ from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 import typer
@@ -29,7 +30,7 @@ from rich.table import Table
 from torch import Tensor
 
 from asr.checkpoint import ModelFolder, load_model_folder
-from asr.config import DecodeConfig, ExperimentConfig, Padding, read_config
+from asr.config import DecodeConfig, DecoderConfig, ExperimentConfig, Padding, read_config
 from asr.data.batch import Batch
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
@@ -41,9 +42,8 @@ from asr.training.run import train
 from asr.training.schedule import build_schedule
 from asr.training.start import data_of, starting_point, total_steps
 from asr.training.task import SpeechTask
-from asr.transcript import Transcript
 from benchmarks.script import run_script
-from benchmarks.speech import english_wer, sources
+from benchmarks.speech import english_wer, sources, texts_of
 
 ENGINES = ("ours", "transformers-fp32", "transformers-bf16")
 PADDING: dict[str, Padding] = {"full": "keep", "remembered": "recall", "none": "mask"}
@@ -106,11 +106,12 @@ def main(
                 raise AsrError(f"{config}: it has no init; name the Whisper model to fine-tune there")
             if experiment.trainer.accumulate > 1:
                 raise AsrError(f"{config}: trainer.accumulate must be 1 for this comparison")
+            initial = experiment.init.from_
             found[engine, seed] = trained = _in_a_process(engine, experiment, threads)
             console.print(f"{engine}, seed {seed}: {trained.whole.wall_s:.0f} s, {trained.step.wall_s:.2f} s a step")
         console.print(_times(found, threads))
         if test:
-            start = find_model(experiment.init)
+            start = find_model(initial)
             console.print(_scores({("before", 0): start} | {job: t.folder for job, t in found.items()}, test))
 
 
@@ -174,8 +175,8 @@ def _ours(config: ExperimentConfig) -> tuple[Path, list[Clock]]:
         starts.append(Clock.now())
         begin(task, batch, batch_idx)
 
-    SpeechTask.on_train_batch_start = noted  # type: ignore[method-assign]
-    return train(config, Console(file=sys.stderr)), starts
+    with patch.object(SpeechTask, "on_train_batch_start", noted):
+        return train(config, Console(file=sys.stderr)), starts
 
 
 def _transformers(config: ExperimentConfig, *, bf16: bool) -> tuple[Path, list[Clock]]:
@@ -220,6 +221,8 @@ def _as_theirs(parts: ModelFolder) -> Any:
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     encoder, decoder, tokenizer = parts.config.model.encoder, parts.config.model.decoder, parts.tokenizer
+    if not isinstance(decoder, DecoderConfig):
+        raise AsrError(f"a decoder of kind {decoder.kind} is not Whisper's")
     ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_id)
     config = WhisperConfig(
         vocab_size=tokenizer.vocab_size,
@@ -246,7 +249,7 @@ def _their_state(parts: ModelFolder) -> Iterator[tuple[str, Tensor]]:
     names, ours = WHISPER_HUGGING_FACE, parts.model.state_dict()
     yield names.embedding, ours["decoder.embedding.weight"]
     yield names.position, ours["decoder.position.weight"]
-    sides = {"encoder": parts.config.model.encoder.layers, "decoder": parts.config.model.decoder.layers}
+    sides = {"encoder": len(parts.model.encoder.layers), "decoder": len(parts.model.decoder.layers)}
     pairs = [(f"encoder.subsampling.convs.{i}", conv) for i, conv in enumerate(names.convs)]
     pairs += [(f"{side}.norm", norm) for side, norm in zip(sides, names.norms, strict=True)]
     for side, layers in sides.items():
@@ -298,8 +301,7 @@ def _wer(folder: Path, manifest: Path, padding: str) -> float:
     recognizer = Recognizer(with_padding(load_model_folder(folder), PADDING[padding]), DecodeConfig())
     cuts = list(read_cuts(manifest))
     audio = {cut.id: load_audio(cut, recognizer.rate) for cut in cuts}
-    found = recognizer.transcribe_sources(sources(audio, recognizer.rate), batch_s=60)
-    texts = {result.id: result.text for result in found if isinstance(result, Transcript)}
+    texts = texts_of(recognizer.transcribe_sources(sources(audio, recognizer.rate), batch_s=60))
     return english_wer([text_of(cut) for cut in cuts], [texts[cut.id] for cut in cuts])
 
 
