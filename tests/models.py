@@ -102,7 +102,7 @@ def whisper_folder(folder: Path, *, without: str = "", reshaped: dict[str, tuple
 
 def whisper_shapes(dim: int = 16, n_mels: int = 8, vocab_size: int = SMALL_VOCABULARY) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the weights that `whisper_folder` writes, by their names in CTranslate2."""
-    linears = {"encoder/conv1": (dim, n_mels, 3), "encoder/conv2": (dim, dim, 3)}
+    linears: dict[str, tuple[int, ...]] = {"encoder/conv1": (dim, n_mels, 3), "encoder/conv2": (dim, dim, 3)}
     norms = ["encoder/layer_norm", "decoder/layer_norm"]
     for side, attentions in (("encoder", ["self_attention"]), ("decoder", ["self_attention", "attention"])):
         layer = f"{side}/layer_0"
@@ -111,7 +111,8 @@ def whisper_shapes(dim: int = 16, n_mels: int = 8, vocab_size: int = SMALL_VOCAB
             linears |= {f"{layer}/{attention}/linear_{i}": (out, dim) for i, out in enumerate(outs)}
         linears |= {f"{layer}/ffn/linear_0": (2 * dim, dim), f"{layer}/ffn/linear_1": (dim, 2 * dim)}
         norms += [f"{layer}/{part}/layer_norm" for part in (*attentions, "ffn")]
-    shapes = {"decoder/embeddings/weight": (vocab_size, dim), "decoder/position_encodings/encodings": (20, dim)}
+    shapes: dict[str, tuple[int, ...]] = {"decoder/embeddings/weight": (vocab_size, dim)}
+    shapes |= {"decoder/position_encodings/encodings": (20, dim)}
     for name, shape in linears.items():
         shapes |= {f"{name}/weight": shape, f"{name}/bias": shape[:1]}
     return shapes | {f"{name}/{part}": (dim,) for name in norms for part in ("gamma", "beta")}

@@ -79,10 +79,11 @@ def test_tracebacks_and_missing_lines_are_detected(tmp_path: Path) -> None:
 class Writer:
     """A job to kill: it writes three files, one after the other."""
 
-    name, logs = "writer", ()
+    name = "writer"
+    logs: tuple[str, ...] = ()
 
     def __init__(self) -> None:
-        self.targets = {"files": ("",)}
+        self.targets: dict[str, tuple[str, ...]] = {"files": ("",)}
 
     def command(self, out: Path) -> list[str]:
         lines = f"out = Path({str(out)!r}); out.mkdir(exist_ok=True)", "[(out / n).write_text(n) for n in 'abc']"

@@ -55,7 +55,10 @@ def speech2text_files(languages: tuple[str, ...] = (), vocab_size: int = 60) -> 
         model_writer=model,
         model_type="bpe",
         vocab_size=vocab_size,
-        **{"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3},
+        bos_id=0,
+        pad_id=1,
+        eos_id=2,
+        unk_id=3,
         user_defined_symbols=tokens,
         minloglevel=2,
     )

@@ -23,12 +23,12 @@ SMALL = ("trainer.plot_utterances=1", "trainer.log_every_steps=3")
 class Training:
     """`asr train` in `devices` processes, each with `workers` data loaders."""
 
-    logs = ("logs/", "steps")
+    logs: tuple[str, ...] = ("logs/", "steps")
 
     def __init__(self, config: Path, devices: int = 1, workers: int = 1) -> None:
         self.config, self.devices, self.workers = config, devices, workers
         self.name = "asr train" + (f", {devices} processes" if devices > 1 else "")
-        self.targets = {
+        self.targets: dict[str, tuple[str, ...]] = {
             "states": ("/states",),
             "the model folder": ("/model",),
             "plots and tables": ("/plots", "/logs", "/run.json", "/tokenizer", "/experiment", "/dropped", "/prepared"),
@@ -45,11 +45,11 @@ class Training:
 class Files:
     """A command that must write the same bytes however often it is killed, except in the files `but`."""
 
-    logs = ()
+    logs: tuple[str, ...] = ()
 
     def __init__(self, name: str, words: list[str], option: str, *, but: tuple[str, ...] = ()) -> None:
         self.name, self.words, self.option, self.but = name, words, option, but
-        self.targets = {"files": ("",)}
+        self.targets: dict[str, tuple[str, ...]] = {"files": ("",)}
 
     def command(self, out: Path) -> list[str]:
         return [*self.words, self.option, str(out)]
