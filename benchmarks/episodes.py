@@ -96,8 +96,8 @@ def build(
     on_done: OnDone,
 ) -> list[Episode]:
     """Build the episodes of one split and language in a folder and return their properties."""
-    for part in ("media", "subtitles"):
-        make_folder(folder / part)
+    for name in ("media", "subtitles"):
+        make_folder(folder / name)
     cuts = read_split(manifest_path(data, split), [language])
     scenes = by_scene([cut for cut in cuts if _english(cut)])
     episodes: list[Episode] = []
@@ -208,7 +208,8 @@ def cues_of(
             aliens.append(text)
             cues.append((start_s + 0.2, min(end_s - 0.2, start_s + 0.2 + max(1.0, len(text) / 15)), text))
     cues.sort()
-    ends = [min(end_s, after[0]) for (_, end_s, _), after in zip(cues, [*cues[1:], (duration_s,)], strict=True)]
+    starts_after = [*(start_s for start_s, _, _ in cues[1:]), duration_s]
+    ends = [min(end_s, after_s) for (_, end_s, _), after_s in zip(cues, starts_after, strict=True)]
     return [
         (start_s, max(end_s, start_s + 0.2), text) for (start_s, _, text), end_s in zip(cues, ends, strict=True)
     ], aliens

@@ -185,10 +185,9 @@ def against_truth(folder: Path, episodes: Sequence[Episode]) -> dict[str, Any]:
         if kind == "whole":
             starts.append(abs(cut.start + said.start - lines[0].start - lines[0].supervisions[0].start))
             ends.append(abs(cut.start + said.end - lines[-1].start - lines[-1].supervisions[0].end))
-    lines = sum(len(found) for found in truth.values())
     hours = sum(line.duration for found in truth.values() for line in found) / 3600
     return {
-        "true lines": lines,
+        "true lines": sum(len(found) for found in truth.values()),
         "true hours": round(hours, 3),
         "cuts": len(cuts),
         "hours": round(sum(cut.supervisions[0].duration for cut in cuts) / 3600, 3),

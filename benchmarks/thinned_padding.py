@@ -27,6 +27,7 @@ from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.features import Features
 from asr.model.encoder import Encoder
 from asr.model.padding import KeepSilence, Padded
+from asr.model.position import SinusoidalPosition
 from asr.model.subsampling import Subsampling
 from asr.pretrained import import_model, with_padding
 from asr.recognizer import Recognizer
@@ -44,6 +45,7 @@ class Thinned(nn.Module):
 
     def __init__(self, encoder: Encoder, keep: int, sizes: Callable[[int], list[int]], own: float = 1.0) -> None:
         super().__init__()
+        assert isinstance(encoder.position, SinusoidalPosition)  # as Whisper's is
         self.table_TD = encoder.position.table_TD
         self.keep, self.sizes, self.own = keep, sizes, own
 

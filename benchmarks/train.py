@@ -92,7 +92,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         batch = Path(folder) / "batch.npz"
         arrays = _batch()
-        np.savez(batch, **arrays)
+        np.savez(batch, allow_pickle=False, **arrays)
         for precision in precisions.split(","):
             with ExitStack() as stack:
                 workers = {

@@ -24,6 +24,7 @@ from torch import Tensor
 import asr.recognizer.batch
 import asr.recognizer.parallel
 from asr.checkpoint import load_model_folder
+from asr.config import DecoderConfig
 from asr.data.cuts import load_audio, read_cuts
 from asr.model.precision import fastest
 from asr.model.rows import Rows
@@ -131,6 +132,7 @@ def _table(title: str, seconds: dict[str, float], whole: float) -> Table:
 def _floor(recognizer: Recognizer, work: Work) -> Table:
     """Return the table of the least time for products and memory reads, at the rates this machine reaches for each."""
     encoder, decoder = recognizer.config.model.encoder, recognizer.config.model.decoder
+    assert isinstance(decoder, DecoderConfig)  # as Whisper's is
     dim, vocabulary = encoder.dim, recognizer.tokenizer.vocab_size
     exact = 2 * work.frames * encoder.layers * dim**2 + 4 * work.pairs * encoder.layers * dim
     rounded = 2 * work.frames * encoder.layers * (3 * dim**2 + 2 * dim * encoder.feed_forward)

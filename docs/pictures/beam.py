@@ -142,6 +142,7 @@ def joint_ctc(material: Material) -> Figure:
 
 def costs(parts: ModelFolder, batch: Batch, tokens: list[int]) -> tuple[float, float]:
     """Half of the negative log-probability of a text by the decoder, end token included, and half of that by CTC."""
+    assert parts.model.ctc is not None  # the experiment trains it
     _, memory = heard(parts, batch)
     prefix = batch.tokens_BL[0, : batch.prefix_length].tolist()
     given_1L = torch.tensor([[*prefix, *tokens, parts.tokenizer.eos_id]])

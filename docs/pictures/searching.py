@@ -98,13 +98,14 @@ def language_models(material: Material) -> Figure:
     """Draw how probable each character of an unseen text is by n-grams of several lengths."""
     parts = material.model("base")
     text = material.batch(parts, "en/vm-reenterpassword").texts[0]
-    folder = material.folder("base")
+    folder, train = material.folder("base"), material.experiment.data.train
+    assert isinstance(train, Path)  # not a URL
     picture, axes = figure("How well n-grams of the training texts foresee the characters of a dev text", 2.9)
     characters = [*text, "\nend"]
     for order, colour, mark in ((2, ORANGE, "s"), (4, PURPLE, "."), (8, BLUE, "o")):
         with tempfile.TemporaryDirectory() as scratch:
             arpa = Path(scratch) / "lm.arpa"
-            train_ngrams([material.experiment.data.train], folder, order, arpa)
+            train_ngrams([train], folder, order, arpa)
             prob_L = foreseen(arpa, parts.tokenizer, text)
         label = f"{order}-grams, perplexity {2 ** -np.mean(np.log2(prob_L)):.1f}"
         axes[0, 0].plot(prob_L, mark, ls="-", color=colour, label=label, linewidth=1, markersize=4)
