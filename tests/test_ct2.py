@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import struct
 import tracemalloc
 from importlib.util import find_spec
@@ -205,8 +204,8 @@ def test_missing_file_or_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_config_is_read_with_defaults(tmp_path: Path) -> None:
-    settings = {"suppress_ids": [1, 2], "suppress_ids_begin": None, "alignment_heads": [[1, 0]], "more": {}}
-    (tmp_path / "config.json").write_text(json.dumps(settings))
+    settings = '{"suppress_ids": [1, 2], "suppress_ids_begin": null, "alignment_heads": [[1, 0]], "more": {}}'
+    (tmp_path / "config.json").write_text(settings)
     config = read_ct2_config(tmp_path)
     assert config.suppress_ids == (1, 2)
     assert config.suppress_ids_begin == ()
