@@ -72,7 +72,10 @@ def ablation(tmp_path: Path) -> Path:
     path = written(tmp_path / "ablation.yaml", tree(tmp_path, base, rows=ROWS, corpora=corpora, budget=budget, set={}))
     plan = Plan(read_config(AblationConfig, path), path)
     lines = [line(plan, row, seed, 0.2) for row in ("base", "more", "tuned") for seed in (0, 1)]
-    lines += [line(plan, "worse", seed, 0.8, dev_losses={"ce": 1.0}, diagonality=None) for seed in (0, 1)]
+    told: dict[str, Any] = {"dev_losses": {"ce": 1.0}, "diagonality": None}
+    for seed in (0, 1):
+        told |= {"real_time_factor": 0.5 - 0.125 * seed, "revision": f"0abc{seed}-dirty"}
+        lines.append(line(plan, "worse", seed, 0.8, **told))
     lines += [
         lines[seed] | {"row": "same", "settings": plan.settings("noise", "same"), "steps": None} for seed in (0, 1)
     ]
@@ -101,7 +104,7 @@ def test_report_tables_match_the_results(ablation: Path) -> None:
     assert rates[3].startswith(f"**{means['worse'] - means['base']:+.2f} (+")
     assert rates[3].endswith("p < 0.001**")
     assert rates[-1] == "2 of 2"
-    assert costs == ["worse", "1,234,567", "300", "10", "20", "0.250", "-", "0.75", "1.000", "-"]
+    assert costs == ["worse", "1,234,567", "300", "10", "20", "0.375", "-", "0.75", "1.000", "-"]
     assert cells(text, "same")[0][3] == "+0.00 (+0.0 to +0.0), p 1.000"
     assert cells(text, "base")[0][3] == "-"
     assert cells(text, "tuned")[0][3].endswith("(minus more's)")
@@ -111,6 +114,7 @@ def test_report_tables_match_the_results(ablation: Path) -> None:
     assert "Failed on noise with seed 0: loss is nan" in text
     assert "Budget: 60 s of base's steps. dev: 40 utterances, " in text
     assert "Machine: abacus." in text
+    assert "\nRevisions of the code: 3, from unknown to 0abc1; base is from unknown; 2 of 10 runs had " in text
     by_hand = next(line for line in text.splitlines() if line.startswith("    asr train "))
     assert by_hand.endswith("base.yaml seed=0 trainer.max_steps=10 trainer.validate_every_steps=3")
     assert ablation.with_name("ABLATION-noise.png").read_bytes()[1:4] == b"PNG"

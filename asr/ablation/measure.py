@@ -57,7 +57,7 @@ def measure(task: Measuring) -> None:
     folder = average(task.run, task.out / "model")[0] if task.average else task.run / "model"
     parts = load_model_folder(folder)
     recognizer = _recognizer(parts, task.decode)
-    began_s = time.process_time()  # CPU time, which other load on the machine does not change
+    began_s = time.process_time()  # CPU time, which other load changes less than wall time
     dev = _decode(recognizer, experiment, experiment.data.dev, task.out / "dev")
     factor = (time.process_time() - began_s) / dev.audio_s
     found: dict[str, Any] = {"dev": _split(dev), "real_time_factor": round(factor, 5)}

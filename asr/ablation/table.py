@@ -51,6 +51,10 @@ class Line:
         """Return the mean of a number over the seeds, None if a run does not have it."""
         return _mean([getattr(outcome, name) for outcome in self.outcomes])
 
+    def least(self, name: str) -> float | None:
+        """Return the least of a number over the seeds, None if there is no run."""
+        return min((getattr(outcome, name) for outcome in self.outcomes), default=None)
+
     def mean_loss(self, name: str) -> float | None:
         """Return the mean of a dev loss over the seeds, None if a run does not have it."""
         return _mean([outcome.dev_losses.get(name) for outcome in self.outcomes])
