@@ -1,5 +1,7 @@
 """Texts drawn at random: one per utterance where the best text has gone wrong, or several in place of a beam.
 
+A token is drawn at a temperature, from all or from the nucleus of the most probable ones (Holtzman et al. 2020).
+
 Shapes: B utterances, K draws of each, R = B x K texts, N those of unfinished utterances, P start tokens, L tokens, V
 vocabulary, S scorers.
 """
@@ -34,8 +36,7 @@ def sample(
 
     Arguments are those of `search`; beam and n-best are ignored.  The temperature does not enter the scores, so they
     compare with those of `search`.  seeds_BK: one seed per text; its draws depend on nothing else in the batch.  top_p:
-    draw only from the most probable tokens that together have this share of the probability, the nucleus (Holtzman et
-    al. 2020).
+    draw only from the nucleus, the fewest most probable tokens that together have this share of the probability.
     """
     K, longest, device = len(seeds_BK[0]), max(max_tokens_B, default=0), prefix_BP.device
     uniform_RL = _uniforms(seeds_BK, longest).to(device)

@@ -80,7 +80,9 @@ EMPTY = Hypothesis((), -math.inf, {}, truncated=True)  # where the scorers allow
 class SearchOptions:
     """Beam width and how the length enters the score.
 
-    score = (sum + length_bonus x n) / m ** length_penalty, with n tokens, and m = n plus 1 for an end token.
+    score = (sum + length_bonus x n) / m ** length_penalty, with n tokens, and m = n plus 1 for an end token.  Jean et
+    al. 2015 divide by the length, Wu et al. 2016 by ((5 + m) / 6) ** length_penalty; He et al. 2016 add a bonus for
+    each word.  Murray & Chiang 2018 compare them.
     """
 
     beam_size: int = 1

@@ -1,5 +1,7 @@
 """A decoder that copies from phrase lists: its distribution is mixed with that of a pointer into their prefix tree.
 
+A pointer-generator (See et al. 2017), whose pointer is constrained by a tree as in TCPGen (Sun, Zhang & Woodland 2021).
+
 Shapes: B utterances, L tokens, N positions (hypotheses, or tokens of targets), D width, V vocabulary, U tokens of the
 lists.
 """
