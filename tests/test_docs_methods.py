@@ -23,7 +23,7 @@ from asr.model.attention import Form
 from asr.model.band import Chunks, Window
 from asr.model.build import build_model
 from asr.tokenizer import CharacterTokenizer
-from docs.pictures import decoding, encoder, inputs, searching, style, training
+from docs.pictures import attention, decoding, encoder, inputs, searching, style, training
 from docs.pictures.__main__ import OF_SPEECH, PLAIN, main
 from docs.pictures.material import Material
 
@@ -45,7 +45,16 @@ def test_every_method_has_a_switch_a_picture_and_a_result(section: str) -> None:
     text = SECTIONS[section]
     assert re.search(r"!\[[^\]]+\]\(methods/", text), "no picture"
     assert re.search(r"^ {4,}[a-z_]+: \S", text, flags=re.MULTILINE), "no switch"
-    assert "<!-- ablation: " in text or "Not compared here" in text, "nothing on what it did here"
+    if "Not a row of the ablation" not in text:
+        assert "<!-- ablation: " in text, "nothing on what it did here"
+        before, after = re.split(r"<!-- ablation: .*?<!-- end -->", text, maxsplit=1, flags=re.DOTALL)
+        beside = before.rstrip().rpartition("\n\n")[2], after.lstrip().partition("\n\n")[0]
+        assert any(map(is_prose, beside)), "the table stands without a sentence"
+
+
+def is_prose(paragraph: str) -> bool:
+    """Whether a paragraph is sentences: no caption, picture, list, table or code, nor what only announces a table."""
+    return bool(re.match(r"\w", paragraph)) and paragraph.rstrip().endswith(".") and len(paragraph.split()) > 15
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -159,6 +168,12 @@ def test_attended_frames_of_window_and_chunks() -> None:
     assert torch.equal(encoder.attended(Window(Form(), 5, 3), 40) > 0, (after_TT >= -5) & (after_TT <= 3))
     chunks_TT = frame_T // 8 - (frame_T // 8)[:, None]
     assert torch.equal(encoder.attended(Chunks(Form(), 8, 1), 40) > 0, (chunks_TT == 0) | (chunks_TT == -1))
+
+
+def test_a_prediction_depends_on_the_tokens_so_far_and_on_the_speech() -> None:
+    token_LL, frame_LT = attention.seen()
+    assert torch.equal(token_LL, torch.ones(12, 12).tril() > 0)
+    assert torch.equal(frame_LT, (torch.arange(24) < 18).expand(12, -1))
 
 
 def test_costs_are_read_from_the_table() -> None:

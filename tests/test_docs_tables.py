@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from asr.config import AblationConfig, read_config
 from asr.errors import ConfigError
 from docs.tables import filled
 
@@ -38,3 +39,12 @@ def test_rate_pools_the_errors_of_all_seeds() -> None:
 def test_unknown_row_is_refused() -> None:
     with pytest.raises(ConfigError, match="no row nothing, of which a table is wanted"):
         filled("<!-- ablation: base nothing -->\n<!-- end -->", CONF)
+
+
+def test_number_of_rows_is_as_the_methods_page_says() -> None:
+    rows = read_config(AblationConfig, CONF).rows.values()
+    of = {corpora: sum(row.only == corpora for row in rows) for corpora in ((), ("en",), ("all",))}
+    text = " ".join(Path("docs/methods.md").read_text(encoding="utf-8").split())
+    assert f"each of its {of[()] + of[('en',)]} rows" in text
+    assert f"have {of[()] + of[('all',)]} rows, {of[('all',)]} of them only there" in text
+    assert f" {of[('en',)]} rows are for English alone" in text

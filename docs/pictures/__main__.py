@@ -16,11 +16,11 @@ from rich.progress import track
 from asr.errors import AsrError, ConfigError
 from asr.files import make_folder
 from benchmarks.script import run_script
-from docs.pictures import beam, decoding, encoder, inputs, searching, training
+from docs.pictures import attention, beam, decoding, encoder, inputs, searching, training
 from docs.pictures.material import Material
 from docs.pictures.style import STYLE, save
 
-PLAIN: Mapping[str, Callable[[], Figure]] = {**encoder.PLAIN, **training.PLAIN}
+PLAIN: Mapping[str, Callable[[], Figure]] = {**attention.PLAIN, **encoder.PLAIN, **training.PLAIN}
 OF_SPEECH: Mapping[str, Callable[[Material], Figure]] = {
     **inputs.OF_SPEECH,
     **encoder.OF_SPEECH,
