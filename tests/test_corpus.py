@@ -126,9 +126,11 @@ def test_finished_work_is_merged_without_loading_the_model(
 ) -> None:
     run(cuts, model, tmp_path)
     (tmp_path / "hyp.jsonl").unlink()
+    (tmp_path / ".writing-x").mkdir()  # as left by a merge that was killed
     monkeypatch.setattr("asr.loading.load_model", lambda *a, **k: pytest.fail("loaded"))
     assert run(cuts, model, tmp_path, "--shard", "2/5").status == 1
     assert told(tmp_path) == whole
+    assert not (tmp_path / ".writing-x").exists()
 
 
 KILLED = """

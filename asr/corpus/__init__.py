@@ -21,7 +21,7 @@ from asr.corpus.parts import Parts
 from asr.corpus.processes import Say, side_by_side
 from asr.corpus.settings import Settings
 from asr.errors import DataError
-from asr.files import write_atomically
+from asr.files import make_folder, write_atomically
 from asr.progress import OnDone
 from asr.recognizer import Source
 from asr.transcript import Failure, Transcript
@@ -74,6 +74,7 @@ def transcribe_corpus(
     Raises DataError for an unusable manifest, and if `output` was begun with another manifest or other settings.
     """
     corpus = read_manifest(manifest)
+    make_folder(output)  # and remove what a merge left that was killed
     parts = Parts(output / PARTS, settings.job(corpus))
     work = Work(corpus, settings, parts, retry_failed)
     say, on_done = say or _ignore, on_done or _ignore
