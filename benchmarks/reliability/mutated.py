@@ -5,14 +5,19 @@ Shapes: N samples.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
 import struct
 import subprocess
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import IO, NamedTuple
 
 import numpy as np
 from hostile import encoded, hostile_audio
@@ -29,6 +34,7 @@ from benchmarks.reliability.kills import asr
 
 RATE = 16_000
 MOST_S = 10.0
+HANGS_S = 300.0  # after so long without a line, a command is killed
 SIZES = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 WRITTEN = {
     "wav": {"format": "WAV"},
@@ -163,6 +169,15 @@ def bad_files(folder: Path, good: list[Path], count: int, seed: int) -> list[Pat
 # ---- the trial ------------------------------------------------------------------------------------------------------
 
 
+class Done(NamedTuple):
+    """What `asr transcribe` gave: texts by path, stderr, exit status (None: it hung) and longest wait between lines."""
+
+    texts: dict[str, str]
+    told: str
+    status: int | None
+    wait_s: float
+
+
 def transcribe_broken(scratch: Path, count: int, seed: int, console: Console) -> Figures:
     """Transcribe broken files among good ones, and the good ones alone."""
     figures, began = Figures("broken audio", count), time.monotonic()
@@ -171,28 +186,45 @@ def transcribe_broken(scratch: Path, count: int, seed: int, console: Console) ->
     bad = bad_files(scratch / "bad", good, count, seed)
     mixed = [*good, *bad]
     random.Random(seed).shuffle(mixed)
-    alone, _, status = _transcribe(model, good)
-    if status != 0 or len(alone) != len(good):
-        figures.problems.append(f"good files alone: exit status {status}, {len(alone)} texts of {len(good)}")
-    texts, told, status = _transcribe(model, mixed)
+    alone, among = _transcribe(model, good), _transcribe(model, mixed)
+    if alone.status != 0 or len(alone.texts) != len(good):
+        figures.problems.append(
+            f"good files alone: exit status {alone.status}, {len(alone.texts)} of {len(good)} texts"
+        )
     figures.made = len(bad)
     figures.counts["good files among them"] = len(good)
-    figures.counts["decoded all the same"] = sum(str(path) in texts for path in bad)
-    figures.problems += judged(bad, texts, told, status)
+    figures.problems += judged(bad, *among[:3])
     figures.problems += [
         f"{path}: its text differs from that without broken files"
         for path in map(str, good)
-        if texts.get(path) != alone[path]
+        if among.texts.get(path) != alone.texts.get(path)
     ]
-    slowest_s = max((_seconds(path), path.name) for path in track(mixed, "timing", console=console, transient=True))
-    figures.counts["slowest file, ms"] = round(1000 * slowest_s[0])
-    if slowest_s[0] > MOST_S:
-        figures.problems.append(f"{slowest_s[1]}: took {slowest_s[0]:.1f} s")
+    heard = {path: _heard(path) for path in track(mixed, "timing", console=console, transient=True)}
+    as_good = {heard[path][1] for path in good}
+    decoded = [path for path in bad if str(path) in among.texts]
+    figures.counts["named"] = len(bad) - len(decoded)
+    figures.counts["decoded to the very samples of a good file"] = sum(heard[path][1] in as_good for path in decoded)
+    others = [path for path in decoded if heard[path][1] not in as_good]
+    figures.counts["decoded to other samples"] = len(others)
+    figures.counts |= Counter(f"of these, {kind}" for kind in sorted(map(kind_of, others)))
+    slowest_s, slowest = max((heard[path][0], path.name) for path in mixed)
+    figures.counts["slowest file, ms"] = round(1000 * slowest_s)
+    figures.counts["longest wait between lines, ms"] = round(1000 * among.wait_s)
+    if slowest_s > MOST_S:
+        figures.problems.append(f"{slowest}: took {slowest_s:.1f} s")
+    if among.wait_s > MOST_S:
+        figures.problems.append(f"asr transcribe wrote no line for {among.wait_s:.1f} s")
     figures.wall_s = time.monotonic() - began
     return figures
 
 
-def judged(bad: list[Path], texts: dict[str, str], told: str, status: int) -> list[str]:
+def kind_of(bad: Path) -> str:
+    """Return how a broken file was made, and from which format: "flipped wav"."""
+    number, *made = bad.name.split(".")[0].split("-")
+    return " ".join(made) if number.isdigit() else "from the tests"
+
+
+def judged(bad: list[Path], texts: dict[str, str], told: str, status: int | None) -> list[str]:
     """Return what `asr transcribe` did wrong with broken files, from its texts by file, stderr and exit status."""
     problems, lines = tracebacks(told), told.splitlines()
     stray = [line for line in lines if not line.startswith("asr: ")]
@@ -203,26 +235,65 @@ def judged(bad: list[Path], texts: dict[str, str], told: str, status: int) -> li
         failed += str(path) not in texts
         if len(naming) != (str(path) not in texts):
             problems.append(f"{printable(path)}: {len(naming)} lines, {'a' if str(path) in texts else 'no'} text")
-    if status != (1 if failed else 0):
+    if status is None:
+        problems.append(f"no line for {HANGS_S:g} s after {len(texts)} texts and {len(lines)} error lines: killed")
+    elif status != (1 if failed else 0):
         problems.append(f"exit status {status} though {failed} files failed")
     return problems
 
 
-def _transcribe(model: Path, paths: list[Path]) -> tuple[dict[str, str], str, int]:
-    """Return the texts by path, stderr and the exit status."""
+def _transcribe(model: Path, paths: list[Path]) -> Done:
     words = asr("transcribe", *paths, "--model", model, "--format", "json")
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    return {row["id"]: row["text"] for row in rows}, done.stderr, done.returncode
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    rows, told, wait_s, hung = waited(process.stdout, process.stderr, HANGS_S)
+    if hung:
+        process.kill()
+    status = process.wait()
+    texts = {row["id"]: row["text"] for row in map(json.loads, rows)}
+    return Done(texts, "".join(told), None if hung else status, wait_s)
 
 
-def _seconds(path: Path) -> float:
-    """Return how long it takes to read a file in the way that transcription does."""
-    began = time.monotonic()
+def waited(out: IO[str], err: IO[str], hangs_s: float) -> tuple[list[str], list[str], float, bool]:
+    """Read both streams to their ends, or until neither gives a line for `hangs_s` seconds.
+
+    Returns the lines of each, the longest wait from one line to the next, and whether it was given up.
+    """
+    lines: SimpleQueue[tuple[int, str | None]] = SimpleQueue()
+
+    def pass_on(stream: Iterable[str], number: int) -> None:
+        for line in stream:
+            lines.put((number, line))
+        lines.put((number, None))
+
+    for number, stream in enumerate((out, err)):
+        Thread(target=pass_on, args=(stream, number), daemon=True).start()
+    found: tuple[list[str], list[str]] = [], []
+    ends, longest_s, before = 0, 0.0, time.monotonic()
+    while ends < 2:
+        try:
+            number, line = lines.get(timeout=hangs_s)
+        except Empty:
+            return *found, longest_s, True
+        if line is None:
+            ends += 1
+            continue
+        now = time.monotonic()
+        if any(found):  # the first line also waits for the program and the model to be loaded
+            longest_s = max(longest_s, now - before)
+        before = now
+        found[number].append(line)
+    return *found, longest_s, False
+
+
+def _heard(path: Path) -> tuple[float, bytes]:
+    """Return how long it takes to read a file in the way that transcription does, and a digest of its samples."""
+    digest, began = hashlib.sha256(), time.monotonic()
     try:
         with stream_audio(path) as stream:
-            for _ in stream:
-                pass
+            for part in stream:
+                digest.update(part.tobytes())
     except AudioError:
-        pass
-    return time.monotonic() - began
+        digest.update(b"not decoded")
+    return time.monotonic() - began, digest.digest()
