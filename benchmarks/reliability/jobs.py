@@ -7,13 +7,25 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from lhotse import MonoCut
 from models import small_model
 from prompts_source import tarball
-from synthetic import RATE, clip, experiment_file, white
+from synthetic import RATE, clip, experiment, experiment_file, manifest, white
 
 from asr.checkpoint import save_model_folder
 from benchmarks.reliability import ROOT
-from benchmarks.reliability.checks import corrupt, leftovers, visible, wrong_run
+from benchmarks.reliability.checks import (
+    Kept,
+    corrupt,
+    kept_results,
+    kept_states,
+    leftovers,
+    lost_results,
+    lost_states,
+    visible,
+    wrong_run,
+    wrong_texts,
+)
 from benchmarks.reliability.kills import Job, asr
 
 # Losses are also logged at the steps that save checkpoints, which is the harder case.
@@ -23,11 +35,14 @@ SMALL = ("trainer.plot_utterances=1", "trainer.log_every_steps=3")
 class Training:
     """`asr train` in `devices` processes, each with `workers` data loaders."""
 
+    unit = "checkpoint"
     logs: tuple[str, ...] = ("logs/", "steps")
 
     def __init__(self, config: Path, devices: int = 1, workers: int = 1) -> None:
         self.config, self.devices, self.workers = config, devices, workers
         self.name = "asr train" + (f", {devices} processes" if devices > 1 else "")
+        trainer = experiment(config).trainer
+        self.every = trainer.save_every_steps, trainer.validate_every_steps
         self.targets: dict[str, tuple[str, ...]] = {
             "states": ("/states",),
             "the model folder": ("/model",),
@@ -41,10 +56,17 @@ class Training:
     def problems(self, out: Path, whole: Path) -> list[str]:
         return wrong_run(out, whole)
 
+    def kept(self, out: Path) -> Kept:
+        return kept_states(out)
+
+    def lost(self, out: Path, before: Kept) -> list[str]:
+        return lost_states(out, before, self.every)
+
 
 class Files:
     """A command that must write the same bytes however often it is killed, except in the files `but`."""
 
+    unit = "result"
     logs: tuple[str, ...] = ()
 
     def __init__(self, name: str, words: list[str], option: str, *, but: tuple[str, ...] = ()) -> None:
@@ -55,14 +77,39 @@ class Files:
         return [*self.words, self.option, str(out)]
 
     def problems(self, out: Path, whole: Path) -> list[str]:
-        ours, theirs = ({str(p.relative_to(folder)): p for p in visible(folder)} for folder in (out, whole))
-        problems = [*corrupt(out), *leftovers(out)]
+        ours, theirs = (dict(self._files(folder)) for folder in (out, whole))
+        problems = [*corrupt(out), *leftovers(out, but=self.logs)]
         problems += [f"{name}: missing" for name in sorted(theirs.keys() - ours.keys())]
         problems += [f"{name}: unexpected file" for name in sorted(ours.keys() - theirs.keys())]
         for name in sorted(ours.keys() & theirs.keys() - set(self.but)):
             if _content(ours[name], out) != _content(theirs[name], whole):
                 problems.append(f"{name}: differs from that of the uninterrupted run")
         return problems
+
+    def _files(self, folder: Path) -> list[tuple[str, Path]]:
+        named = ((str(path.relative_to(folder)), path) for path in visible(folder))
+        return [(name, path) for name, path in named if not name.startswith(self.logs)]
+
+    def kept(self, out: Path) -> Kept:
+        return {}  # each start begins anew
+
+    def lost(self, out: Path, before: Kept) -> list[str]:
+        return []
+
+
+class Corpus(Files):
+    """`asr transcribe` of a manifest by two processes: each start goes on from the results of those before it."""
+
+    logs: tuple[str, ...] = ("parts/",)
+
+    def problems(self, out: Path, whole: Path) -> list[str]:
+        return [*super().problems(out, whole), *wrong_texts(out, whole)]
+
+    def kept(self, out: Path) -> Kept:
+        return kept_results(out)
+
+    def lost(self, out: Path, before: Kept) -> list[str]:
+        return lost_results(out, before)
 
 
 def _content(path: Path, folder: Path) -> bytes:
@@ -84,14 +131,27 @@ def make_model(folder: Path) -> Path:
 
 
 def transcribing(folder: Path) -> Job:
-    """Return the job of transcribing forty clips into a folder."""
+    """Return the job of transcribing forty files into a folder."""
+    _clips(folder, 40)
+    model = make_model(folder / "model")
+    words = asr("transcribe", folder / "speech", "--model", model, "--format", "txt,json,srt", "--batch-seconds", 8)
+    return Files("asr transcribe FILES", words, "--out")
+
+
+def transcribing_corpus(folder: Path, count: int = 500) -> Job:
+    """Return the job of transcribing a manifest in two processes; a text depends on its own recording only."""
+    cuts = manifest(folder / "cuts.jsonl.gz", _clips(folder, count))
+    model, exact = make_model(folder / "model"), ("--dtype", "float32", "--batch-seconds", 8)
+    words = asr("transcribe", cuts, "--model", model, *exact, "--workers", 2)
+    # Scores differ by rounding with the batches, which depend on what was there already.
+    return Corpus("asr transcribe MANIFEST", words, "--out", but=("hyp.jsonl",))
+
+
+def _clips(folder: Path, count: int) -> list[MonoCut]:
     speech = folder / "speech"
     speech.mkdir(parents=True)
-    for i in range(40):
-        clip(speech / f"clip-{i:02}.wav", white(RATE // 2 + 997 * i % (3 * RATE), i))
-    model = make_model(folder / "model")
-    words = asr("transcribe", speech, "--model", model, "--format", "txt,json,srt", "--batch-seconds", "8")
-    return Files("asr transcribe", words, "--out")
+    lengths = (RATE // 2 + 997 * i % (3 * RATE) for i in range(count))
+    return [clip(speech / f"clip-{i:03}.wav", white(samples, i)) for i, samples in enumerate(lengths)]
 
 
 def preparing(folder: Path) -> Job:
@@ -112,7 +172,5 @@ def jobs(folder: Path) -> Iterator[tuple[Job, float]]:
     yield Training(config, 1), 0.5
     yield Training(config, 2), 0.1
     yield preparing(folder / "source"), 0.2
-    yield transcribing(folder / "transcribing"), 0.2
-
-
-__all__ = ["Training", "jobs", "make_config", "make_model", "preparing", "transcribing"]
+    yield transcribing(folder / "transcribing"), 0.05
+    yield transcribing_corpus(folder / "manifest"), 0.15

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from benchmarks.reliability import ROOT
-from benchmarks.reliability.checks import Figures, corrupt, leftovers
+from benchmarks.reliability.checks import Figures, Kept, corrupt, leftovers
 
 HOOK = Path(__file__).with_name("hook")
 MOST_S = 600.0
@@ -28,6 +28,7 @@ class Job(Protocol):
     """A command to kill.  `targets` are kinds of its output, each with the starts of its paths below `out`."""
 
     name: str
+    unit: str  # what a fault may not take away
     targets: dict[str, tuple[str, ...]]
     logs: tuple[str, ...]  # files written line by line: after a kill, they may end in half a line until the next run
 
@@ -37,6 +38,14 @@ class Job(Protocol):
 
     def problems(self, out: Path, whole: Path) -> list[str]:
         """Return how `out` differs from `whole`, the output of an uninterrupted run."""
+        ...
+
+    def kept(self, out: Path) -> Kept:
+        """Return the work that the next start need not do again."""
+        ...
+
+    def lost(self, out: Path, before: Kept) -> list[str]:
+        """Return what of `before`, the work kept at the last start, has been lost or done again."""
         ...
 
 
@@ -102,6 +111,16 @@ def finish(started: Started, after_s: float = MOST_S) -> tuple[int, str]:
         return status, told.read()
 
 
+def stopped(pid: int) -> bool:
+    """Wait until a child process has stopped itself; return False if it ends first or does neither in time."""
+    until, either = time.monotonic() + MOST_S, os.WSTOPPED | os.WEXITED
+    while time.monotonic() < until:
+        if (change := os.waitid(os.P_PID, pid, either | os.WNOHANG | os.WNOWAIT)) is not None:
+            return change.si_code == os.CLD_STOPPED
+        time.sleep(0.01)
+    return False
+
+
 def uninterrupted(job: Job, out: Path) -> Whole:
     """Run a job to its end, counting its writes."""
     log, began = out.with_name(f"{out.name}-steps"), time.monotonic()
@@ -124,14 +143,21 @@ def _must_succeed(job: Job, status: int, told: str) -> None:
         raise RuntimeError(f"{job.name}: exit status {status}: {told[-2000:]}")
 
 
-def _under(out: Path, texts: tuple[str, ...]) -> str:
-    return os.pathsep.join(f"{out}{text}" for text in texts)
+def hook_for(moment: Moment, out: Path, with_: signal.Signals = signal.SIGKILL) -> dict[str, str] | None:
+    """Return the variables that make a command send itself a signal at the write of a moment, None if it has none."""
+    under = os.pathsep.join(f"{out}{text}" for text in moment.under)
+    return {"KILL_AT": str(moment.at), "KILL_UNDER": under, "KILL_WITH": str(int(with_))} if moment.at else None
 
 
 def drawn(job: Job, whole: Whole, draw: random.Random) -> Moment:
     """Draw a moment: half of them at any time, a quarter at a write to the first target, the rest to others."""
     if draw.random() < 0.5:
         return Moment("at any time", after_s=draw.uniform(0.05, 1.0) * whole.wall_s)
+    return at_write(job, whole, draw)
+
+
+def at_write(job: Job, whole: Whole, draw: random.Random) -> Moment:
+    """Draw a write: half of them to the first target, the rest to others."""
     first, *others = job.targets
     target = first if not others or draw.random() < 0.5 else draw.choice(others)
     return Moment(f"writing {target}", at=draw.randint(1, whole.steps[target]), under=job.targets[target])
@@ -155,10 +181,9 @@ def _chain(
 ) -> None:
     mark, length, through = f"{os.getpid()} {out}", 0, False
     while length < CHAIN and figures.made < figures.planned and not through:
-        moment = drawn(job, whole, draw)
-        hook = {"KILL_AT": str(moment.at), "KILL_UNDER": _under(out, moment.under)} if moment.at else None
+        moment, before = drawn(job, whole, draw), job.kept(out)
         began = time.monotonic()
-        status, told = finish(spawn(job.command(out), mark=mark, hook=hook), moment.after_s)
+        status, told = finish(spawn(job.command(out), mark=mark, hook=hook_for(moment, out)), moment.after_s)
         through = status == 0
         if through and not length:  # it ended before the kill: the machine is faster now
             whole.wall_s = time.monotonic() - began
@@ -166,16 +191,19 @@ def _chain(
             length += 1
             figures.made += 1
             figures.counts[moment.kind] += 1
-            figures.counts["temporaries after the kill"] += bool(leftovers(out))
+            figures.counts[f"after a first {job.unit}"] += bool(before or job.kept(out))
+            figures.counts["temporaries after the kill"] += bool(leftovers(out, but=job.logs))
             on_kill()
         elif not through:
             figures.problems.append(f"{out}: exit status {status} instead of the kill: {told[-300:]}")
-        figures.problems += corrupt(out, but=job.logs)
+        figures.problems += [*corrupt(out, but=job.logs), *job.lost(out, before)]
     if not through:
+        before = job.kept(out)
         status, told = finish(spawn(job.command(out), mark=mark))
         if status != 0:
             figures.problems.append(f"{out}: run again, the command ends with exit status {status}: {told[-300:]}")
             return
+        figures.problems += job.lost(out, before)
     found = [*job.problems(out, whole.out), *_processes(mark)]
     figures.problems += found
     if not found:
