@@ -37,7 +37,7 @@ QUICK = {"kills": 8, "files": 100, "disks": 1}
 def main(
     kills: Annotated[int, typer.Option(help="Number of kills.", min=0)] = 200,
     files: Annotated[int, typer.Option(help="Broken audio files.", min=0)] = 1000,
-    disks: Annotated[int, typer.Option(help="Full disks for each of three commands.", min=0)] = 8,
+    disks: Annotated[int, typer.Option(help="Full and read-only disks for each of four commands.", min=0)] = 8,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     at_once: Annotated[int, typer.Option(help="Commands to kill in parallel.", min=1)] = 2,
     quick: Annotated[bool, typer.Option("--quick", help=f"A few minutes only: {QUICK}.")] = False,
@@ -53,7 +53,7 @@ def main(
     scratch = Path(tempfile.mkdtemp(prefix="reliability-"))
     found = [
         *_kills(scratch / "kills", kills, seed, at_once, console),
-        *([_disks(scratch / "disks", disks, seed, console)] if disks else []),
+        *(_disks(scratch / "disks", disks, seed, console) if disks else []),
         *([transcribe_broken(scratch / "audio", files, seed, console)] if files else []),
     ]
     Console().print(_table(found))
@@ -88,10 +88,10 @@ def _kills(folder: Path, kills: int, seed: int, at_once: int, console: Console) 
         return [one.result() for one in waiting]
 
 
-def _disks(folder: Path, times: int, seed: int, console: Console) -> Figures:
+def _disks(folder: Path, times: int, seed: int, console: Console) -> list[Figures]:
     folder.mkdir()
     with _bar(console) as progress:
-        bar = progress.add_task("filling disks", total=3 * times)
+        bar = progress.add_task("filling disks", total=8 * times)
         return fill_disks(folder, times, seed, lambda: progress.advance(bar))
 
 

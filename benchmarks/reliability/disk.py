@@ -1,7 +1,8 @@
 """Full and read-only disks: a command must end at that write with one line and leave existing files intact.
 
-The disk is a small tmpfs; where mounting is not allowed, the size of files is limited instead (RLIMIT_FSIZE) and
-folders are closed by their permissions, which do not bind root.
+A disk gets read-only before a command starts, or at one of its writes, for which the command stops itself.  The disk is
+a small tmpfs; where mounting is not allowed, the size of files is limited instead (RLIMIT_FSIZE) and folders are closed
+by their permissions, which do not bind root.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.reliability.checks import Figures, corrupt, leftovers, tracebacks
-from benchmarks.reliability.jobs import Training, make_config, preparing, transcribing
-from benchmarks.reliability.kills import Job, finish, spawn, uninterrupted
+from benchmarks.reliability.checks import Figures, Kept, corrupt, leftovers, tracebacks
+from benchmarks.reliability.jobs import Training, make_config, preparing, transcribing, transcribing_corpus
+from benchmarks.reliability.kills import Job, Moment, Whole, at_write, finish, hook_for, spawn, stopped, uninterrupted
 
 AMPLE_KIB = 64 << 10
 
@@ -46,25 +47,34 @@ class Disk(Protocol):
 class Mounted:
     """A mounted tmpfs."""
 
-    how = "tmpfs, mounted with a size; read-only by remounting"
+    how = "tmpfs, mounted with a size; read-only by a second mount over it, which open files do not hinder"
     closes = True
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.covered = folder, False
         folder.mkdir(parents=True)
         _mount("-t", "tmpfs", "-o", f"size={AMPLE_KIB}k", "none", str(folder))
 
     def open(self, kib: int) -> None:
+        self._uncover()
         used = sum(path.stat().st_blocks for path in self.folder.rglob("*")) // 2
         _mount("-o", f"remount,rw,size={used + kib}k", str(self.folder))
 
     def close(self) -> None:
-        _mount("-o", "remount,ro", str(self.folder))
+        _mount("--bind", str(self.folder), str(self.folder))
+        self.covered = True
+        _mount("-o", "remount,ro,bind", str(self.folder))
+
+    def _uncover(self) -> None:
+        if self.covered:
+            subprocess.run(["umount", str(self.folder)], check=True)
+            self.covered = False
 
     def limit(self) -> None:
         pass
 
     def remove(self) -> None:
+        self._uncover()
         subprocess.run(["umount", str(self.folder)], check=True)
         self.folder.rmdir()
 
@@ -116,54 +126,97 @@ def _mount(*words: str) -> None:
 # ---- the trials -----------------------------------------------------------------------------------------------------
 
 
-def fill_disks(scratch: Path, times: int, seed: int, on_done: Callable[[], None]) -> Figures:
-    """Run commands on disks that get full, are then read-only, and then have room again."""
-    make = choose(scratch)
-    figures, began = Figures(f"full disk, then read-only, then room ({make.how})", 3 * times), time.monotonic()
-    draw = random.Random(f"{seed} disk")
-    made: list[tuple[Job, int]] = [
-        # The KiB that a command writes, about: the disk gets full before that.  No data workers, as they would pass
-        # batches in shared memory, which RLIMIT_FSIZE limits as well.
-        (Training(make_config(scratch / "corpus"), workers=0), 700),
-        (preparing(scratch / "source"), 60),
-        (transcribing(scratch / "transcribing"), 160),
-    ]
-    for number, (job, kib) in enumerate(made):
+def fill_disks(scratch: Path, times: int, seed: int, on_done: Callable[[], None]) -> list[Figures]:
+    """Run commands on disks that get full, are then read-only and have room again, or get read-only while they run."""
+    make, draw = choose(scratch), random.Random(f"{seed} disk")
+    jobs = disk_jobs(scratch)
+    full = Figures(f"full disk, then read-only, then room ({make.how})", len(jobs) * times)
+    closing = Figures("disk read-only while a command runs, then room", len(jobs) * times if make.closes else 0)
+    for number, (job, kib) in enumerate(jobs):
         disk = make(scratch / f"disk-{number}")
         try:
             whole = uninterrupted(job, scratch / f"whole-{number}")
             for _ in range(times):
-                _trial(job, disk, whole.out, draw.randint(4, kib), figures)
+                with full.timed():
+                    _trial(job, disk, whole.out, draw.randint(4, kib), full)
+                on_done()
+                with closing.timed():
+                    while disk.closes and not _closed_at(job, disk, whole, at_write(job, whole, draw), closing):
+                        pass
                 on_done()
         finally:
             disk.remove()
-    figures.wall_s = time.monotonic() - began
-    return figures
+    return [full, closing]
+
+
+def disk_jobs(scratch: Path) -> list[tuple[Job, int]]:
+    """Return the commands, each with the KiB that it writes, about: a disk gets full before that."""
+    return [
+        # No data workers, as they would pass batches in shared memory, which RLIMIT_FSIZE limits as well.
+        (Training(make_config(scratch / "corpus"), workers=0), 700),
+        (preparing(scratch / "source"), 60),
+        (transcribing(scratch / "transcribing"), 160),
+        (transcribing_corpus(scratch / "manifest", count=60), 40),
+    ]
 
 
 def _trial(job: Job, disk: Disk, whole: Path, kib: int, figures: Figures) -> None:
     """Check for one error line on a full and on a read-only disk, and for an intact result once there is room."""
     out = disk.folder / "out"
     for state in ("full", "read-only") if disk.closes else ("full",):
+        before = job.kept(out)
         disk.open(kib) if state == "full" else disk.close()
-        status, told = _run(job, disk, out)
+        status, told = finish(spawn(job.command(out), before=disk.limit))
         if state == "full" and status == 0:  # everything fitted
             break
         figures.counts[state] += 1
         figures.problems += [f"{state}, {kib} KiB: {problem}" for problem in one_line(job, status, told, disk.folder)]
-        figures.problems += [*corrupt(out, but=job.logs), *(leftovers(out) if state == "full" else [])]
+        _look(job, out, before, figures)
+        figures.problems += leftovers(out, but=job.logs) if state == "full" else []
+    _go_on(job, disk, out, whole, figures)
+
+
+def _closed_at(job: Job, disk: Disk, whole: Whole, moment: Moment, figures: Figures) -> bool:
+    """Make the disk read-only at a write of a command, and check as `_trial` does; return False if it ended before."""
+    out = disk.folder / "out"
     disk.open(AMPLE_KIB)
-    status, told = _run(job, disk, out)
+    started = spawn(job.command(out), hook=hook_for(moment, out, signal.SIGSTOP))
+    if not stopped(started.process.pid):
+        finish(started)
+        shutil.rmtree(out)
+        return False
+    before = job.kept(out)
+    disk.close()
+    started.process.send_signal(signal.SIGCONT)
+    status, told = finish(started)
+    figures.counts[moment.kind] += 1
+    if status == 0:  # it only had its temporary folder to remove
+        problems = [problem for problem in job.problems(out, whole.out) if not problem.startswith("left behind")]
+    else:
+        problems = one_line(job, status, told, disk.folder)
+    figures.problems += [f"{moment.kind}, write {moment.at}: {problem}" for problem in problems]
+    _look(job, out, before, figures)
+    _go_on(job, disk, out, whole.out, figures)
+    return True
+
+
+def _look(job: Job, out: Path, before: Kept, figures: Figures) -> None:
+    """Check what a command that could not write has left."""
+    figures.counts[f"after a first {job.unit}"] += bool(before or job.kept(out))
+    figures.problems += [*corrupt(out, but=job.logs), *job.lost(out, before)]
+
+
+def _go_on(job: Job, disk: Disk, out: Path, whole: Path, figures: Figures) -> None:
+    """Check that the command goes on once there is room."""
+    before = job.kept(out)
+    disk.open(AMPLE_KIB)
+    status, told = finish(spawn(job.command(out), before=disk.limit))
     if status != 0:
         figures.problems.append(f"{job.name}: with room again, exit status {status}: {told[-300:]}")
     else:
-        figures.problems += job.problems(out, whole)
+        figures.problems += [*job.problems(out, whole), *job.lost(out, before)]
     figures.made += 1
     shutil.rmtree(out)
-
-
-def _run(job: Job, disk: Disk, out: Path) -> tuple[int, str]:
-    return finish(spawn(job.command(out), before=disk.limit))
 
 
 def one_line(job: Job, status: int, told: str, folder: Path) -> list[str]:
