@@ -206,7 +206,7 @@ def transcribe_broken(scratch: Path, count: int, seed: int, console: Console) ->
     figures.counts["decoded to the very samples of a good file"] = sum(heard[path][1] in as_good for path in decoded)
     others = [path for path in decoded if heard[path][1] not in as_good]
     figures.counts["decoded to other samples"] = len(others)
-    figures.counts |= Counter(f"of these, {kind}" for kind in sorted(map(kind_of, others)))
+    figures.counts |= Counter(sorted(map(kind_of, others)))  # of these
     slowest_s, slowest = max((heard[path][0], path.name) for path in mixed)
     figures.counts["slowest file, ms"] = round(1000 * slowest_s)
     figures.counts["longest wait between lines, ms"] = round(1000 * among.wait_s)
