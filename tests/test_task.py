@@ -24,6 +24,7 @@ from asr.data.module import SpeechData
 from asr.errors import AsrError, ConfigError
 from asr.model.encoder import recompute_layers
 from asr.training.callbacks import TryLargestBatch
+from asr.training.criteria.base import Pass
 from asr.training.run import train
 from asr.training.start import starting_point
 from asr.training.states import states_in
@@ -367,6 +368,31 @@ def test_cross_attention_weights_are_not_requested_once_unused(path: Path) -> No
     assert not task.criteria.attention(20)
     assert set(task.losses(batch, step=20)) == {"ce", "ctc"}
     assert "guided" in task.criteria(task.dev_pass(batch))
+
+
+@torch.no_grad()
+def test_only_the_chosen_heads_are_guided(path: Path) -> None:
+    def guided(*heads: list[int]) -> tuple[Tensor, Pass]:
+        chosen = f"loss.guided_attention={{weight: 1, width: 0.3, heads: {list(heads)}}}"
+        task, data = prepared(path, "model.decoder.layers=2", chosen)
+        task.eval()
+        for p in task.parameters():  # otherwise all heads attend evenly
+            p.data *= 4
+        run = task.dev_pass(data.dev_batch(data.train_cuts[:3]))
+        return task.criteria(run)["guided"], run
+
+    for layer, head in itertools.product(range(2), range(2)):
+        found_B, run = guided([layer, head])
+        attention_BLT, start = run.decoded[1][layer][:, head], run.batch.prefix_length - 1
+        for b, (rows, frames) in enumerate(zip(run.text_rows_B.tolist(), run.memory.len_B.tolist(), strict=True)):
+            penalty = 0.0
+            for i, t in itertools.product(range(rows), range(frames)):
+                far = 1 - math.exp(-((i / rows - t / frames) ** 2) / (2 * 0.3**2))
+                penalty += far * float(attention_BLT[b, start + i, t])
+            assert found_B[b].item() == pytest.approx(penalty / rows, abs=1e-5)
+    alone = [guided([0, 1])[0], guided([1, 0])[0]]
+    torch.testing.assert_close(guided([0, 1], [1, 0])[0], sum(alone) / 2)
+    assert not torch.allclose(*alone, atol=1e-3)
 
 
 # ---- state ----------------------------------------------------------------------------------------------------
