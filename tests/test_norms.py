@@ -1,4 +1,6 @@
-"""Norms against their formulas, and their running statistics after bad steps and interrupted runs."""
+"""Norms against their formulas, their places in layers, and their running statistics after bad steps and interrupted
+runs.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,13 @@ from torch import Tensor, nn
 from asr.checkpoint import load_state, save_model_folder
 from asr.data.batch import Batch
 from asr.errors import ConfigError
+from asr.lengths import within
 from asr.model import build
+from asr.model.attention import CrossAttention, Form, SelfAttention
+from asr.model.decoder import DecoderLayer
+from asr.model.encoder import EncoderLayer
+from asr.model.layers import FeedForward, Placement, PostNorm, PreNorm
+from asr.model.masks import causal, log_weight
 from asr.model.norms import BatchNorm, PowerNorm, RMSNorm
 from asr.model.rows import Rows
 from asr.training.run import train
@@ -125,6 +133,65 @@ def test_power_norm_gradient_is_exact_during_warm_up() -> None:
     (found,) = torch.autograd.grad(norm(x_ND).sin().sum(), x_ND)
     (expected,) = torch.autograd.grad((x_ND / (x_ND.square().mean(0) + 1e-5).sqrt()).sin().sum(), x_ND)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+# ---- places of norms ------------------------------------------------------------------------------------------
+
+
+def with_weights_of(
+    layer: EncoderLayer | DecoderLayer,
+    theirs: nn.Module,
+    attentions: dict[str, tuple[list[nn.Linear], nn.Linear]],
+    placements: list[Placement],
+) -> nn.Module:
+    """Give torch's layer the weights of ours; `attentions`: by torch's names, the maps before and after each."""
+    parts: dict[str, nn.Module] = {"linear1": layer.feed_forward[0], "linear2": layer.feed_forward[3]}
+    parts |= {f"{name}.out_proj": out for name, (_, out) in attentions.items()}
+    parts |= {f"norm{i}": placement.norm for i, placement in enumerate(placements, 1)}
+    state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+    for name, (maps, _) in attentions.items():
+        state[f"{name}.in_proj_weight"] = torch.cat([m.weight for m in maps])
+        state[f"{name}.in_proj_bias"] = torch.cat([m.bias for m in maps])
+    theirs.load_state_dict(state)
+    return theirs
+
+
+@pytest.mark.parametrize("kind", [PreNorm, PostNorm])
+@torch.no_grad()
+def test_transformer_layers_equal_those_of_torch(kind: type[Placement]) -> None:
+    torch.manual_seed(0)
+    residual = partial(kind, nn.LayerNorm)
+    one, two = (FeedForward(6, 9, nn.GELU(), 0.0) for _ in range(2))
+    encoder = EncoderLayer(6, SelfAttention(6, 2), one, residual, 0.0)
+    decoder = DecoderLayer(6, SelfAttention(6, 2), CrossAttention(6, 2, Form()), two, residual, 0.0)
+    for weight in (*encoder.parameters(), *decoder.parameters()):
+        weight.copy_(torch.randn(weight.shape))
+    options = {"dropout": 0.0, "activation": "gelu", "batch_first": True, "norm_first": kind is PreNorm}
+    their_encoder = with_weights_of(
+        encoder,
+        nn.TransformerEncoderLayer(6, 2, 9, **options),
+        {"self_attn": ([encoder.attention.qkv], encoder.attention.out)},
+        [encoder.attention_residual, encoder.feed_forward_residual],
+    )
+    own, cross = decoder.self_attention, decoder.cross_attention
+    their_decoder = with_weights_of(
+        decoder,
+        nn.TransformerDecoderLayer(6, 2, 9, **options),
+        {"self_attn": ([own.qkv], own.out), "multihead_attn": ([cross.query, cross.key_value], cross.out)},
+        [decoder.self_residual, decoder.cross_residual, decoder.feed_forward_residual],
+    )
+
+    x_BTD, y_BLD, rows, text = torch.randn(3, 5, 6), torch.randn(3, 4, 6), Rows(torch.tensor(LENGTHS), 5), [4, 1, 3]
+    padding_BT, words = ~within(torch.tensor(LENGTHS), 5), Rows(torch.tensor(text), 4)
+    weight_B11T = log_weight(~padding_BT)[:, None, None]
+    expected = their_encoder(x_BTD, src_key_padding_mask=padding_BT)
+    found = encoder(rows.pack(x_BTD), rows, weight_B11T)
+    torch.testing.assert_close(found, rows.pack(expected), atol=1e-4, rtol=0)
+    later_LL = torch.ones(4, 4, dtype=torch.bool).triu(1)
+    expected = their_decoder(y_BLD, x_BTD, tgt_mask=later_LL, memory_key_padding_mask=padding_BT)
+    memory, causal_LL = cross.project_memory(x_BTD), causal(4, x_BTD.device)
+    found, _ = decoder(words.pack(y_BLD), words, causal_LL, memory, weight_B11T, None)
+    torch.testing.assert_close(found, words.pack(expected), atol=1e-4, rtol=0)
 
 
 # ---- running statistics ---------------------------------------------------------------------------------------
