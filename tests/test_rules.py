@@ -1,4 +1,6 @@
-"""House rules checked on the syntax trees: the direction of imports, and the only places of dangerous calls."""
+"""House rules checked on the syntax trees: the direction of imports, the only places of dangerous calls, and that
+build.py chooses the variants of a model.
+"""
 
 from __future__ import annotations
 
@@ -219,3 +221,56 @@ def test_pickles_are_loaded_as_weights_only() -> None:
 )
 def test_every_name_of_a_dangerous_call_is_found(source: str, wrong: list[str]) -> None:
     assert list(dangers(ROOT / "model" / "x.py", source)) == wrong
+
+
+# The conditions of the network on something of its own, which are not variants that asr/model/build.py could choose.
+OWN_CONDITIONS = {
+    "cache.py: self.length": "changes from step to step",
+    "layers.py: self.training": "dropout and statistics differ in training",
+    "layers.py: self.share == 0.0": "nothing is dropped in evaluation",
+    "norms.py: not self.training": "dropout and statistics differ in training",
+    "position.py: len(self.table_TD) < T": "the table grows with the longest sequence",
+    "precision.py: self.bias is None": "torch's layers are taken as they are",
+    "rows.py: self._padded": "depends on the batch",
+}
+
+
+def own_conditions(source: str) -> Iterator[str]:
+    """Yield what methods, except constructors, decide by an attribute of `self`."""
+    methods = (
+        method
+        for kind in ast.walk(ast.parse(source))
+        if isinstance(kind, ast.ClassDef)
+        for method in kind.body
+        if isinstance(method, ast.FunctionDef) and method.name != "__init__"
+    )
+    for node in (node for method in methods for node in ast.walk(method)):
+        if isinstance(node, (ast.If, ast.IfExp, ast.While)):
+            conditions = [node.test]
+        else:
+            conditions = [node.subject] if isinstance(node, ast.Match) else getattr(node, "ifs", [])
+        for condition in conditions:
+            if any(isinstance(n, ast.Attribute) and ast.unparse(n.value) == "self" for n in ast.walk(condition)):
+                yield ast.unparse(condition)
+
+
+def test_the_network_chooses_no_variant_while_it_runs() -> None:
+    network = [path for path in FILES if room(path) == "model"]
+    found = {f"{path.name}: {test}" for path in network for test in own_conditions(path.read_text(encoding="utf-8"))}
+    assert found == set(OWN_CONDITIONS)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("if self.causal: pass", ["self.causal"]),
+        ("return a if not self.config.scaled else b", ["not self.config.scaled"]),
+        ("return [f(x) for x in xs if x and self.kind == 'x']", ["x and self.kind == 'x'"]),
+        ("match self.kind:\n            case 1: pass", ["self.kind"]),
+        ("while self.left > 0: pass", ["self.left > 0"]),
+        ("return self.score(x) if x is not None else self.other", []),
+    ],
+)
+def test_every_condition_on_an_own_attribute_is_found(body: str, found: list[str]) -> None:
+    source = "class A:\n    def __init__(self):\n        if self.a: pass\n    def step(self, x):\n        " + body
+    assert list(own_conditions(source)) == found
