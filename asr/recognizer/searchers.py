@@ -166,13 +166,16 @@ class CTCSearcher:
         self, posteriors: Callable[[Memory], tuple[Tensor, Tensor]], blank_id: int, options: SearchOptions
     ) -> None:
         self.posteriors, self.blank_id, self.options = posteriors, blank_id, options
+        self.find = prefix_search if options.beam_size > 1 else _best_path
 
     def __call__(self, memory: Memory, prefix_BP: Tensor, caps: Sequence[int]) -> list[list[Hypothesis]]:
-        log_prob_BTV, len_B = self.posteriors(memory)
-        if self.options.beam_size > 1:
-            return prefix_search(log_prob_BTV, len_B, self.blank_id, self.options)
-        bonus, found = self.options.length_bonus, best_paths(log_prob_BTV, len_B, self.blank_id)
-        return [[Hypothesis(p.tokens, p.log_prob + bonus * len(p.tokens), {"ctc": p.log_prob})] for p in found]
+        return self.find(*self.posteriors(memory), self.blank_id, self.options)
+
+
+def _best_path(log_prob_BTV: Tensor, len_B: Tensor, blank_id: int, options: SearchOptions) -> list[list[Hypothesis]]:
+    """Return the text of the best path of each utterance."""
+    bonus, found = options.length_bonus, best_paths(log_prob_BTV, len_B, blank_id)
+    return [[Hypothesis(p.tokens, p.log_prob + bonus * len(p.tokens), {"ctc": p.log_prob})] for p in found]
 
 
 class TransducerSearcher:
