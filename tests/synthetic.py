@@ -23,7 +23,7 @@ from asr.data.augment import NoiseMixer
 from asr.data.cuts import text_of
 from asr.data.module import SpeechData
 from asr.model.build import build_model
-from asr.tokenizer import CharacterTokenizer
+from asr.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer
 
 RATE = 8000
 WORDS = ["one", "two", "three", "four", "five"]
@@ -138,8 +138,11 @@ def experiment(path: Path, *overrides: str) -> ExperimentConfig:
 
 
 def untrained(config: ExperimentConfig) -> ModelFolder:
-    """Return the experiment's untrained model with seeded weights and a vocabulary of the corpora's characters."""
-    tokenizer = CharacterTokenizer.train([" ".join(WORDS)], config.tokenizer.languages)
+    """Return the experiment's untrained model with seeded weights and a vocabulary of the corpora's words."""
+    texts, units = [" ".join(WORDS)], config.tokenizer
+    tokenizer: Tokenizer = CharacterTokenizer.train(texts, units.languages)
+    if units.kind == "bpe":
+        tokenizer = SentencePieceTokenizer.train(texts, units.languages, kind="bpe", vocab_size=units.vocab_size)
     folder = ModelFolderConfig(
         features=config.features, model=config.model, normalizer=config.normalizer, decode=config.decode
     )

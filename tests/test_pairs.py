@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from synthetic import experiment, experiment_file, speech_data, untrained
+from synthetic import WORDS, clip, experiment, experiment_file, speech_data, untrained, white
 
 from asr.config import ExperimentConfig
 from asr.config.reading import parse_yaml
@@ -27,7 +27,7 @@ _BASE = (
     "augment.join=0",
     f"model.decoder={{{_LAYERS}}}",
 )
-# The values of one key are alternatives, so they are not paired with each other.
+# The values of one key are alternatives, so they are not paired with each other.  FOLDER is that of the experiment.
 METHODS: dict[str, tuple[str, ...]] = {
     "model.encoder.norm": ("post",),
     "model.decoder.norm": ("post",),
@@ -55,22 +55,45 @@ METHODS: dict[str, tuple[str, ...]] = {
     "loss.label_smoothing": ("0",),
     "loss.guided_attention": ("{weight: 1}",),
     "loss.scheduled_sampling": ("{share: 0.5, schedule: constant}",),
-    "loss.minimum_error": ("{kind: n_best, weight: 0.1, n_best: 2}", "{kind: self_critical, weight: 0.1, n_best: 2}"),
+    "loss.minimum_error": (
+        "{kind: n_best, weight: 0.1, n_best: 2, metric: cer}",
+        "{kind: self_critical, weight: 0.1, n_best: 2, metric: bleu}",
+    ),
     "loss.r_drop": ("1",),
     "loss.cr_ctc": ("0.1",),
     "augment.token_noise": ("0.1",),
+    "augment.noise": ("FOLDER/noise",),
+    "tokenizer.kind": ("bpe",),
     "optimizer.kind": ("sgd", "adagrad", "rmsprop", "adam"),
-    "optimizer.schedule": ("constant", "plateau"),
+    "optimizer.schedule": ("constant", "plateau", "cosine"),
+    "decode.beam_size": ("3",),
     "decode.ctc_weight": ("0.5",),
-    "decode.temperature": ("0.7",),
+    "decode.length_bonus": ("0.2",),
+    "decode.lm": ("FOLDER/lm.arpa",),
+    "decode.phrases": ("FOLDER/phrases.txt",),
+    "decode.top_p": ("0.9",),
 }
-_PHRASES = "data.phrases={rare_below: 1000, distractors: [0, 3]}"
+# What else goes with some choices.
+WITH: dict[tuple[str, str], str] = {
+    ("model.decoder.pointer", "{}"): "data.phrases={rare_below: 1000, distractors: [0, 3]}",
+    ("loss.ctc_weight", "0"): "model.ctc=false",
+    ("augment.noise", "FOLDER/noise"): "augment.noise_probability=1",
+    ("tokenizer.kind", "bpe"): "tokenizer.vocab_size=24",
+    ("decode.lm", "FOLDER/lm.arpa"): "decode.lm_unit=word",
+    ("decode.top_p", "0.9"): "decode.temperature=0.7",
+}
+_NGRAMS = f"\\data\\\nngram 1={3 + len(WORDS)}\n\n\\1-grams:\n-99 <s>\n-1 </s>\n-2 <unk>\n%s\n\\end\\\n"
 CHOICES = [(key, value) for key, values in METHODS.items() for value in values]
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return experiment_file(tmp_path_factory.mktemp("corpus"), train=4, dev=1)
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "noise").mkdir()
+    clip(folder / "noise" / "noise.wav", white(4000))
+    (folder / "lm.arpa").write_text(_NGRAMS % "\n".join(f"-0.8 {word}" for word in WORDS))
+    (folder / "phrases.txt").write_text("five\ntwo three\n")
+    return experiment_file(folder, train=4, dev=1)
 
 
 @pytest.fixture(scope="module")
@@ -81,15 +104,12 @@ def batch(path: Path) -> Batch:
 
 
 def configured(path: Path, *choices: tuple[str, str]) -> ExperimentConfig:
-    """Apply choices, whole sections before their keys; a pointer gets phrase lists, no CTC loss means no CTC head."""
-    told = [f"{key}={value}" for key, value in sorted(choices)]
-    if ("model.decoder.pointer", "{}") in choices:
-        told.append(_PHRASES)
-    if ("loss.ctc_weight", "0") in choices:
-        told.append("model.ctc=false")
-    config = experiment(path, *_BASE, *told)
+    """Apply choices, whole sections before their keys, and what goes with them."""
+    told = {key: value.replace("FOLDER", str(path.parent)) for key, value in sorted(choices)}
+    more = [WITH[choice] for choice in choices if choice in WITH]
+    config = experiment(path, *_BASE, *(f"{key}={value}" for key, value in told.items()), *more)
     tree = config.model_dump(mode="json")
-    for key, value in choices:
+    for key, value in told.items():
         assert_holds(functools.reduce(operator.getitem, key.split("."), tree), parse_yaml(value, key))
     return config
 
@@ -105,10 +125,12 @@ def assert_holds(value: Any, chosen: Any) -> None:
 
 def steps_and_decodes(config: ExperimentConfig, batch: Batch) -> None:
     parts = untrained(config)
-    if config.data.phrases is not None:
+    if config.data.phrases is not None or config.augment.noise is not None or config.tokenizer.kind == "bpe":
         data = speech_data(config, parts)
-        batch = data.dev_batch(list(data.train_cuts)[:2])
+        batch = next(iter(data.train_dataloader()))
+        assert ("noise" in batch.applied) == (config.augment.noise is not None)
     task = SpeechTask(parts, config)
+    task.total_steps = 3
     optimizer = task.configure_optimizers()["optimizer"]
     loss = task.combine(task.losses(batch), batch)
     loss.backward()
@@ -125,7 +147,7 @@ def steps_and_decodes(config: ExperimentConfig, batch: Batch) -> None:
 
 _ATTENTION_ALONE = (
     *("loss.guided_attention", "loss.scheduled_sampling", "loss.minimum_error", "loss.r_drop", "augment.token_noise"),
-    *("decode.ctc_weight", "decode.temperature"),
+    *("decode.ctc_weight", "decode.top_p"),
 )
 _DECODER = ("norm", "normalization", "position", "score", "attention_dropout", "pointer")
 # The pairs that cannot work, by the beginnings of both choices, and what their message says.
@@ -159,6 +181,9 @@ REFUSED: list[tuple[str, tuple[str, ...], str]] = [
         (f"model.decoder={{kind: {kind}", ("loss.ctc_weight=0",), f"decoder.kind={kind} needs a CTC head")
         for kind in ("none", "mask_ctc")
     ),
+    ("model.decoder={kind: mask_", ("decode.length_bonus", "decode.lm", "decode.phrases"), "attention or none or tr"),
+    ("model.decoder={kind: mask_ctc", ("decode.beam_size",), "attention or none or transducer or mask_predict"),
+    ("decode.top_p", ("decode.beam_size",), "is for beam search and decode.temperature (--temperature) for sampling"),
     ("model.decoder.pointer", ("loss.minimum_error",), "loss.minimum_error searches without phrase lists"),
     ("loss.ctc_weight=0", ("loss.cr_ctc",), "cr_ctc keeps CTC consistent: it needs a ctc_weight above 0"),
     ("loss.ctc_weight=0", ("decode.ctc_weight",), "this model has no CTC head"),
