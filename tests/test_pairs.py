@@ -1,8 +1,11 @@
-"""Every pair of methods builds, takes an optimizer step and decodes, or is refused with a one-line reason."""
+"""Every pair of methods builds, takes an optimizer step and decodes, or is refused with a one-line reason; and runs
+with all parts resume exactly.
+"""
 
 from __future__ import annotations
 
 import functools
+import io
 import math
 import operator
 import re
@@ -11,12 +14,17 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from synthetic import WORDS, clip, experiment, experiment_file, speech_data, untrained, white
+from torch import Tensor
 
+from asr.checkpoint import load_state
 from asr.config import ExperimentConfig
 from asr.config.reading import parse_yaml
 from asr.data.batch import Batch
 from asr.errors import ConfigError
+from asr.training.run import train
+from asr.training.states import states_in
 from asr.training.task import SpeechTask
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*length cap")
@@ -103,11 +111,11 @@ def batch(path: Path) -> Batch:
     return data.dev_batch(list(data.train_cuts)[:2])
 
 
-def configured(path: Path, *choices: tuple[str, str]) -> ExperimentConfig:
+def configured(path: Path, *choices: tuple[str, str], others: tuple[str, ...] = ()) -> ExperimentConfig:
     """Apply choices, whole sections before their keys, and what goes with them."""
     told = {key: value.replace("FOLDER", str(path.parent)) for key, value in sorted(choices)}
     more = [WITH[choice] for choice in choices if choice in WITH]
-    config = experiment(path, *_BASE, *(f"{key}={value}" for key, value in told.items()), *more)
+    config = experiment(path, *_BASE, *(f"{key}={value}" for key, value in told.items()), *more, *others)
     tree = config.model_dump(mode="json")
     for key, value in told.items():
         assert_holds(functools.reduce(operator.getitem, key.split("."), tree), parse_yaml(value, key))
@@ -212,3 +220,83 @@ def test_every_pair_works_or_is_refused_with_its_reason(choice: tuple[str, str],
             assert "\n" not in str(refused.value)
         else:
             steps_and_decodes(configured(path, choice, other), batch)
+
+
+# Together, all choices of the encoder, the autoregressive decoder's layers, the optimizer and its schedule.
+RESUMED = {
+    "conformer": {
+        "model.encoder.layer": "conformer",
+        "model.encoder.normalization": "batch",
+        "model.encoder.position": "transformer_xl",
+        "model.encoder.attention_dropout": "0.1",
+        "model.encoder.window": "{left: 4, right: 2}",
+        "model.encoder.subsampling": "{kind: conv2d, channels: 4}",
+        "model.decoder.normalization": "rms",
+        "model.decoder.position": "shaw",
+        "optimizer.kind": "adam",
+        "optimizer.schedule": "cosine",
+        "augment.noise": "FOLDER/noise",
+    },
+    "lstm": {
+        "model.encoder.layer": "lstm",
+        "model.encoder.position": "none",
+        "model.encoder.subsampling": "{factor: 8}",
+        "model.decoder.score": "additive",
+        "model.decoder.norm": "post",
+        "model.decoder.position": "none",
+        "optimizer.kind": "rmsprop",
+        "optimizer.schedule": "constant",
+        "tokenizer.kind": "bpe",
+    },
+    "post-norm": {
+        "model.encoder.norm": "post",
+        "model.encoder.normalization": "rms",
+        "model.encoder.position": "shaw",
+        "model.encoder.chunk": "{frames: 4, left: 1}",
+        "model.encoder.subsampling": "{kind: glu}",
+        "model.decoder.normalization": "power",
+        "model.decoder.position": "rotary",
+        "optimizer.kind": "adagrad",
+        "optimizer.schedule": "plateau",
+    },
+    "power norm": {
+        "model.encoder.normalization": "power",
+        "model.encoder.position": "rotary",
+        "model.encoder.subsampling": "{factor: 2}",
+        "model.decoder.normalization": "batch",
+        "model.decoder.position": "transformer_xl",
+        "optimizer.kind": "sgd",
+    },
+    "additive": {
+        "model.encoder.position": "learned",
+        "model.encoder.score": "additive",
+        "model.decoder.position": "sinusoidal",
+        "model.decoder.attention_dropout": "0.1",
+    },
+}
+_ELSEWHERE = ("model.decoder", "model.decoder.pointer")  # in test_kinds.py, test_copying.py
+
+
+def test_all_parts_are_in_resumed_runs() -> None:
+    parts = {
+        (key, value) for key, value in CHOICES if key.startswith(("model.", "optimizer.")) and key not in _ELSEWHERE
+    }
+    assert parts <= {choice for chosen in RESUMED.values() for choice in chosen.items()}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_run_resumed_halfway_equals_the_whole_run(name: str, path: Path, tmp_path: Path) -> None:
+    limits = ("trainer.max_epochs=null", "trainer.max_steps=4", "trainer.validate_every_steps=2")
+    others = (f"out={tmp_path / 'run'}", "trainer.plot_utterances=0", "optimizer.warmup_steps=1")
+    config = configured(path, *RESUMED[name].items(), others=(*limits, *others))
+
+    def weights() -> dict[str, Tensor]:
+        train(config, Console(file=io.StringIO()))
+        (_, half), (_, whole) = states_in(tmp_path / "run" / "states")
+        first, last = load_state(half)["state_dict"], load_state(whole)["state_dict"]
+        whole.unlink()
+        assert any(not torch.equal(first[weight], last[weight]) for weight in first)
+        return last
+
+    expected, found = weights(), weights()
+    assert [weight for weight in expected if not torch.equal(expected[weight], found[weight])] == []
