@@ -42,6 +42,7 @@ NEAR: dict[str, dict[str, Any]] = {
     "window": {"window": {"left": 6, "right": 3}},
     "chunk": {"chunk": {"frames": 8, "left": 1}},
 }
+NORMALIZATIONS = [{"normalization": kind} for kind in ("rms", "batch", "power")]
 OPTIONS = {**FORMS, **{f"{n} {f}": {**FORMS[f], **NEAR[n]} for n, f in itertools.product(NEAR, FORMS)}}
 
 
@@ -133,19 +134,50 @@ def test_batching_and_padding_do_not_change_encoder_output(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("norm", [*({"norm": place} for place in ("pre", "post")), *NORMALIZATIONS], ids=str)
+@torch.inference_mode()
+def test_batching_and_padding_do_not_change_decoder_output(kind: str, norm: dict[str, str]) -> None:
+    model, audio = small_model(decoder={**FORMS[kind], **norm, "layers": 2}).model, noises(1.5, 0.9, 0.3)
+    for weight in model.parameters():
+        weight /= 2 if weight.dim() > 1 else 1  # large weights amplify rounding
+    audio_BN, len_B = pad_audio(audio)
+    padded = model.encode(torch.nn.functional.pad(audio_BN, (0, 3 * RATE)), len_B)
+    tokens_BL = torch.randint(3, 9, (3, 8), generator=torch.Generator().manual_seed(2))
+    text_len_B = torch.tensor([5, 8, 6])
+    stepped_BV, _ = model.decoder.step(tokens_BL[:, :5], model.decoder.start(padded))
+    fast_BLV, _ = model.decoder(tokens_BL, padded, fused, text_len_B)
+    exact_BLV, attentions = model.decoder(tokens_BL, padded, explicit, text_len_B)
+    for b, n in enumerate(text_len_B.tolist()):
+        alone = model.encode(*pad_audio(audio[b : b + 1]))
+        alone_1LV, alone_attentions = model.decoder(tokens_BL[b : b + 1, :n], alone, explicit)
+        rounding = {"atol": 1e-5 * max(10.0, float(alone_1LV.abs().max())), "rtol": 0}
+        torch.testing.assert_close(fast_BLV[b, :n], alone_1LV[0], **rounding)
+        torch.testing.assert_close(exact_BLV[b, :n], alone_1LV[0], **rounding)
+        torch.testing.assert_close(stepped_BV[b], alone_1LV[0, 4].log_softmax(-1), **rounding)
+        for attention_BHLT, alone_1HLT in zip(attentions, alone_attentions, strict=True):
+            frames = alone_1HLT.shape[-1]
+            torch.testing.assert_close(attention_BHLT[b, :, :n, :frames], alone_1HLT[0], atol=1e-4, rtol=0)
+            assert not attention_BHLT[b, :, :, frames:].any()
+
+
+@pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @torch.inference_mode()
 def test_decoding_in_steps_equals_teacher_forcing(kind: str, norm: str) -> None:
+    """Four texts of two utterances, of which the search keeps some, in another order, between steps."""
     parts = small_model(encoder={**FORMS[kind], "norm": norm}, decoder={**FORMS[kind], "norm": norm, "layers": 2})
     decoder, memory = parts.model.decoder, parts.model.encode(*pad_audio(noises(1.0, 0.6)))
-    tokens_BL = torch.randint(3, 9, (2, 12), generator=torch.Generator().manual_seed(2))
-    expected = decoder(tokens_BL, memory)[0].log_softmax(-1)
-    shorter = decoder(tokens_BL[:, :7], memory)[0].log_softmax(-1)
+    tokens_NL = torch.randint(3, 9, (4, 12), generator=torch.Generator().manual_seed(2))
+    expected = decoder(tokens_NL, memory)[0].log_softmax(-1)
+    shorter = decoder(tokens_NL[:, :7], memory)[0].log_softmax(-1)
     torch.testing.assert_close(shorter, expected[:, :7], atol=1e-4, rtol=0)
-    state = decoder.reorder(decoder.start(memory), torch.tensor([0, 0, 1, 1]))
-    for first, last in ((0, 1), (1, 4), (4, 5), (5, 6), (6, 12)):
-        got, state = decoder.step(tokens_BL[[0, 0, 1, 1], first:last], state)
-        torch.testing.assert_close(got, expected[[0, 0, 1, 1], last - 1], atol=1e-4, rtol=0)
+    state, text_N = decoder.reorder(decoder.start(memory), torch.tensor([0, 0, 1, 1])), torch.arange(4)
+    for first, last, kept in ((0, 1, [1, 0, 2, 3]), (1, 4, [1, 0, 3, 3]), (4, 5, [0, 1, 2, 3]), (5, 6, [3, 2])):
+        got, state = decoder.step(tokens_NL[text_N, first:last], state)
+        torch.testing.assert_close(got, expected[text_N, last - 1], atol=1e-4, rtol=0)
+        state, text_N = decoder.reorder(state, torch.tensor(kept)), text_N[kept]
+    got, _ = decoder.step(tokens_NL[text_N, 6:], state)
+    torch.testing.assert_close(got, expected[text_N, 11], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kind", FORMS)
