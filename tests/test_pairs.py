@@ -266,6 +266,7 @@ RESUMED = {
         "model.decoder.normalization": "batch",
         "model.decoder.position": "transformer_xl",
         "optimizer.kind": "sgd",
+        "optimizer.momentum": "0.9",
     },
     "additive": {
         "model.encoder.position": "learned",
