@@ -103,11 +103,12 @@ def expected_errors(log_prob_BN: Tensor, errors_BN: Tensor) -> Tensor:
     """Expected errors of N texts, with their probabilities renormalised over the N, minus their mean errors: (B,).
 
     This is the minimum-WER criterion of Prabhavalkar et al. 2018; the mean lowers the variance of the gradient and
-    changes nothing else.  Missing texts have log-probability -inf, and their errors are ignored.
+    changes nothing else.  Missing texts have log-probability -inf, and their errors are ignored; 0 if all are missing.
     """
     there_BN = log_prob_BN.isfinite()
-    mean_B1 = (errors_BN * there_BN).sum(1, keepdim=True) / there_BN.sum(1, keepdim=True)
-    return (log_prob_BN.softmax(1) * (errors_BN - mean_B1) * there_BN).sum(1)
+    mean_B1 = (errors_BN * there_BN).sum(1, keepdim=True) / there_BN.sum(1, keepdim=True).clamp(min=1)
+    prob_BN = log_prob_BN.masked_fill(~there_BN.any(1, keepdim=True), 0.0).softmax(1)
+    return (prob_BN * (errors_BN - mean_B1) * there_BN).sum(1)
 
 
 def policy_gradient(log_prob_BN: Tensor, errors_BN: Tensor, baseline_B: Tensor) -> Tensor:

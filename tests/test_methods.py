@@ -31,6 +31,7 @@ RESUMED = {
         "model.decoder.attention_dropout=0.3",
         "loss.guided_attention.decay_steps=5",
     ),
+    "n_best, joint with CTC": (RISK.replace("self_critical", "n_best, ctc_weight: 0.5"),),
 }
 
 
@@ -69,7 +70,7 @@ def test_resumed_run_of_all_methods_equals_an_uninterrupted_one(
     assert steps_again[-3:] == steps[-3:]
 
 
-@pytest.mark.parametrize("kind", ["n_best", "self_critical"])
+@pytest.mark.parametrize("kind", ["n_best", "n_best, ctc_weight: 0.5", "self_critical"])
 @torch.no_grad()
 def test_split_step_has_the_loss_of_the_whole_step(path: Path, kind: str) -> None:
     """The risk of an utterance does not depend on its batch either."""
@@ -87,7 +88,7 @@ def test_split_step_has_the_loss_of_the_whole_step(path: Path, kind: str) -> Non
         torch.testing.assert_close(torch.cat([share[name] for share in own]), value_B, atol=1e-4, rtol=1e-4)
     halves = [task.combine(found, share) for found, share in zip(own, shares, strict=True)]
     torch.testing.assert_close(sum(halves) / 2, task.combine(found, batch), atol=1e-5, rtol=1e-5)
-    assert found["minimum_error"].abs().max() > 0.1
+    assert found["minimum_error"].abs().max() > 0.02
 
 
 def test_minimum_error_training_starts_at_from_step(path: Path) -> None:
@@ -103,6 +104,18 @@ def test_minimum_error_training_starts_at_from_step(path: Path) -> None:
         ("loss={cr_ctc: 0.1, ctc_weight: 0}", "cr_ctc keeps CTC consistent: it needs a ctc_weight above 0"),
         ("augment={token_noise: 0.5}", r"loss\.cr_ctc compares two views by SpecAugment"),
         ("loss.minimum_error={weight: 1, n_best: 1}", "n_best must be 2 or more"),
+        (
+            "loss.minimum_error={kind: self_critical, ctc_weight: 0.5}",
+            "ctc_weight is for kind=n_best: self_critical draws",
+        ),
+        (
+            "loss={cr_ctc: 0, ctc_weight: 0, minimum_error: {weight: 1, ctc_weight: 0.5}}",
+            r"minimum_error\.ctc_weight trains CTC, too: it needs a ctc_weight above 0",
+        ),
+        (
+            "data.tasks=[transcribe, translate:de]",
+            r"loss\.minimum_error\.ctc_weight: CTC, .* has no part in translations",
+        ),
         ("trainer.strategy=fsdp", r"loss\.minimum_error searches while it trains.*no strategy=fsdp"),
         ("data.phrases={}", r"loss\.minimum_error searches without phrase lists"),
         ("loss.scheduled_sampling.schedule=quadratic", "scheduled_sampling.schedule"),
@@ -110,7 +123,7 @@ def test_minimum_error_training_starts_at_from_step(path: Path) -> None:
 )
 def test_inconsistent_settings_are_refused_in_one_line(path: Path, override: str, line: str) -> None:
     with pytest.raises(ConfigError, match=line) as caught:
-        experiment(path, "loss={cr_ctc: 0.1, minimum_error: {weight: 1}}", override)
+        experiment(path, "loss={cr_ctc: 0.1, minimum_error: {weight: 1, ctc_weight: 0.5}}", override)
     assert str(caught.value).isprintable()
 
 
@@ -124,6 +137,14 @@ def test_guiding_nonexistent_heads_is_refused(path: Path, head: str) -> None:
     prepared(path, "loss.guided_attention={weight: 1, heads: [[0, 0], [0, 1]]}")
 
 
-def test_cr_ctc_needs_a_ctc_head(path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"loss\.cr_ctc needs a model with a CTC head"):
-        prepared(path, "loss.cr_ctc=0.1", "model.ctc=false")
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("loss.cr_ctc=0.1", r"loss\.cr_ctc"),
+        ("loss.minimum_error={weight: 1, ctc_weight: 0.5}", r"loss\.minimum_error\.ctc_weight"),
+    ],
+)
+def test_methods_of_ctc_need_a_ctc_head(path: Path, override: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} needs a model with a CTC head; this one has none") as caught:
+        prepared(path, override, "model.ctc=false")
+    assert str(caught.value).isprintable()

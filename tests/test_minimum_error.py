@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jiwer
 import pytest
@@ -15,6 +15,7 @@ import torch
 from synthetic import experiment, experiment_file
 from torch import Tensor
 
+from asr import losses
 from asr.checkpoint import ModelFolder
 from asr.config import MinimumErrorConfig, ModelFolderConfig
 from asr.data.augment import derived_random
@@ -25,13 +26,16 @@ from asr.model.layers import Dropout
 from asr.tokenizer import CharacterTokenizer
 from asr.training.criteria import Pass
 from asr.training.criteria.errors import Errors
-from asr.training.criteria.minimum_error import ExpectedErrors, Policy, SelfCritical
+from asr.training.criteria.minimum_error import ExpectedErrors, JointScores, Policy, SelfCritical
 
 LETTERS = " ab"
 TOKENIZER = CharacterTokenizer.train([LETTERS], ("en", "es"))
 TEXTS = {"x": ("a", "es"), "y": ("b", "en"), "z": ("", "en")}
 CAP = 3  # token limit of "x" and "y"; that of "z" is 1
 POLICY = Policy(TOKENIZER, max_length=448, spare=1)
+BLANK = TOKENIZER.blank_id
+assert BLANK is not None
+JOINT = JointScores(POLICY, 0.4, BLANK)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,22 @@ def probability(toy: ModelFolder, id: str, text: Hypothesis) -> Tensor:
     return p
 
 
+def ctc_probability(toy: ModelFolder, id: str, tokens: Sequence[int]) -> Tensor:
+    """Return the probability of a text by CTC, frame by frame: the sum over the paths that spell it."""
+    run = passing(toy, id)
+    prob_TV = run.ctc_BTV[0, : int(run.memory.len_B)].exp().double()
+    spelled = [BLANK, *(symbol for token in tokens for symbol in (token, BLANK))]
+    at = [torch.ones((), dtype=torch.double), *[torch.zeros((), dtype=torch.double)] * len(spelled)]  # 0: not begun
+    for prob_V in prob_TV:
+        before, at = at, [torch.zeros((), dtype=torch.double)]
+        for place, symbol in enumerate(spelled, 1):
+            into = before[place] + before[place - 1]
+            if place == 2 or (place > 2 and symbol not in (BLANK, spelled[place - 3])):
+                into = into + before[place - 2]
+            at.append(into * prob_V[symbol])
+    return at[-1] + (at[-2] if tokens else 0.0)
+
+
 def words_wrong(id: str, text: Hypothesis) -> int:
     reference, said = TEXTS[id][0], TOKENIZER.decode(text.tokens).split()
     if not reference:
@@ -109,6 +129,69 @@ def test_risk_over_all_texts_is_the_exact_expectation(toy: ModelFolder) -> None:
         assert theirs.norm() > 1e-3
         torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=1e-3)
     assert value_B[2].item() == 0.0, "a single text has no risk relative to others"
+
+
+def joint_risk(toy: ModelFolder, id: str, texts: Sequence[Hypothesis]) -> Tensor:
+    """Return the expected errors of texts, with their joint probabilities renormalised over them."""
+    c = JOINT.ctc_weight
+    p = torch.stack([probability(toy, id, h) ** (1 - c) * ctc_probability(toy, id, h.tokens) ** c for h in texts])
+    return (p * torch.tensor([float(words_wrong(id, text)) for text in texts])).sum() / p.sum()
+
+
+def test_joint_risk_over_all_texts_is_the_exact_expectation(toy: ModelFolder) -> None:
+    config = MinimumErrorConfig(weight=1, n_best=40, ctc_weight=0.4)
+    value_B = ExpectedErrors(config, JOINT, Errors("wer", "none"))(passing(toy, "x", "y", "z"))
+    ended = [text for text in every_text(CAP) if not text.truncated]
+    for b, id in enumerate(("x", "y")):
+        expected = joint_risk(toy, id, ended)
+        mean = sum(words_wrong(id, text) for text in ended) / len(ended)
+        assert value_B[b].item() == pytest.approx(expected.item() - mean, abs=1e-5)
+        ours, theirs = gradient(toy, value_B[b]), gradient(toy, expected)
+        torch.testing.assert_close(ours, theirs.float(), atol=3e-5, rtol=1e-3)
+        for part in ("ctc", "decoder", "encoder"):
+            weights = [w for name, w in toy.model.named_parameters() if name.startswith(part) and w.requires_grad]
+            pushed = torch.autograd.grad(value_B[b], weights, allow_unused=True, retain_graph=True)
+            assert max(float(each.norm()) for each in pushed if each is not None) > 1e-4
+    assert value_B[2].item() == 0.0
+
+
+def test_joint_search_ranks_texts_by_both_scores(toy: ModelFolder) -> None:
+    found, alone = (scores.best(passing(toy, "x"), 40)[0] for scores in (JOINT, POLICY))
+    assert sorted(h.tokens for h in found) == sorted(h.tokens for h in alone)
+    assert [h.tokens for h in found] != [h.tokens for h in alone]
+    by_decoder = {h.tokens: h.parts["attention"] for h in alone}
+    for text in found:
+        log_ctc = ctc_probability(toy, "x", text.tokens).log().item()
+        assert text.score == pytest.approx(0.6 * by_decoder[text.tokens] + 0.4 * log_ctc, abs=1e-4)
+
+
+def test_joint_scores_do_not_depend_on_the_batch(toy: ModelFolder) -> None:
+    run = passing(toy, "x", "y", "z")
+    assert len(set(run.memory.len_B.tolist())) == 3
+    found = JOINT.best(run, 40)
+    assert [len(texts) for texts in found] == [13, 13, 1]
+    scores_BN = JOINT.log_probs(run, found)
+    for b, id in enumerate(("x", "y", "z")):
+        alone = passing(toy, id)
+        assert [h.tokens for h in JOINT.best(alone, 40)[0]] == [h.tokens for h in found[b]]
+        own_N = JOINT.log_probs(alone, found[b : b + 1])[0]
+        torch.testing.assert_close(scores_BN[b, : len(own_N)], own_N, atol=1e-5, rtol=1e-5)
+        assert bool((scores_BN[b, len(own_N) :] == -math.inf).all())
+
+
+@pytest.mark.parametrize("frames", [2, 1])
+def test_texts_that_do_not_fit_into_the_frames_of_ctc_are_left_out(toy: ModelFolder, frames: int) -> None:
+    """With one frame none of them fits, and the utterance has no risk."""
+    run = passing(toy, "x")
+    run.memory = run.memory._replace(len_B=torch.tensor([frames]))
+    a, b = TOKENIZER.encode("ab")
+    found = [[Hypothesis(tokens, 0.0, {}) for tokens in ((a, b), (b, a), (a, a), (a, b, a))]]
+    scores_BN = JOINT.log_probs(run, found)
+    assert scores_BN.isfinite().tolist() == [[frames == 2, frames == 2, False, False]]
+    value_B = losses.expected_errors(scores_BN, torch.tensor([[0.0, 1.0, 2.0, 3.0]]))
+    pushed = gradient(toy, value_B.sum())
+    assert bool(pushed.isfinite().all())
+    assert (value_B.item() != 0.0) == (float(pushed.norm()) > 0.0) == (frames == 2)
 
 
 def test_log_probs_do_not_depend_on_dropout_or_the_batch(toy: ModelFolder) -> None:

@@ -65,6 +65,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "loss.scheduled_sampling": ("{share: 0.5, schedule: constant}",),
     "loss.minimum_error": (
         "{kind: n_best, weight: 0.1, n_best: 2, metric: cer}",
+        "{kind: n_best, weight: 0.1, n_best: 2, ctc_weight: 0.5}",
         "{kind: self_critical, weight: 0.1, n_best: 2, metric: bleu}",
     ),
     "loss.r_drop": ("1",),
@@ -194,6 +195,11 @@ REFUSED: list[tuple[str, tuple[str, ...], str]] = [
     ("decode.top_p", ("decode.beam_size",), "is for beam search and decode.temperature (--temperature) for sampling"),
     ("model.decoder.pointer", ("loss.minimum_error",), "loss.minimum_error searches without phrase lists"),
     ("loss.ctc_weight=0", ("loss.cr_ctc",), "cr_ctc keeps CTC consistent: it needs a ctc_weight above 0"),
+    (
+        "loss.ctc_weight=0",
+        ("loss.minimum_error={kind: n_best, weight: 0.1, n_best: 2, ctc_weight",),
+        "minimum_error.ctc_weight trains CTC, too: it needs a ctc_weight above 0",
+    ),
     ("loss.ctc_weight=0", ("decode.ctc_weight",), "this model has no CTC head"),
 ]
 

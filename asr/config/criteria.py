@@ -80,11 +80,20 @@ class MinimumErrorConfig(Config):
     from_step: int = Field(
         0, ge=0, description="optimiser step from which errors count; before it, cross entropy alone"
     )
+    ctc_weight: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="with n_best: weight c of CTC in the search and in the probabilities, score = (1 - c) decoder + c "
+        "CTC, which trains both; take that of decode.ctc_weight; 0: the decoder alone",
+    )
 
     @model_validator(mode="after")
-    def _enough_texts(self) -> MinimumErrorConfig:
+    def _texts_can_be_found(self) -> MinimumErrorConfig:
         if self.weight and self.kind == "n_best" and self.n_best < 2:
             raise ValueError("n_best must be 2 or more: one text alone has nothing to be better than")
+        if self.ctc_weight and self.kind != "n_best":
+            raise ValueError(f"ctc_weight is for kind=n_best: {self.kind} draws texts from the decoder alone")
         return self
 
 
@@ -131,7 +140,9 @@ class LossConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _consistency_of_ctc(self) -> LossConfig:
+    def _ctc_is_trained(self) -> LossConfig:
         if self.cr_ctc and not self.ctc_weight:
             raise ValueError("cr_ctc keeps CTC consistent: it needs a ctc_weight above 0")
+        if self.minimum_error.weight and self.minimum_error.ctc_weight and not self.ctc_weight:
+            raise ValueError("minimum_error.ctc_weight trains CTC, too: it needs a ctc_weight above 0")
         return self

@@ -69,6 +69,8 @@ def _check_losses(config: ExperimentConfig, model: ModelConfig) -> None:
     for name, value in of_attention.items():
         if value > 0 and kind != "attention":
             raise ValueError(f"{name} is for model.decoder.kind=attention: {kind} has no such decoder")
+    if loss.minimum_error.weight and loss.minimum_error.ctc_weight and not model.ctc:
+        raise ValueError("loss.minimum_error.ctc_weight needs a model with a CTC head; this one has none")
     if loss.ctc_weight == 1 and kind not in NEED_CTC:
         raise ValueError("loss.ctc_weight=1 would not train the decoder: take less, or model.decoder.kind=none")
     if loss.changed("length_weight") and kind != "mask_predict":

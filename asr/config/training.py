@@ -150,6 +150,10 @@ class ExperimentConfig(Config):
             raise ValueError("augment.noise, a folder, and augment.noise_probability above 0 go together")
         if self.loss.minimum_error.weight and self.data.phrases is not None:
             raise ValueError("loss.minimum_error searches without phrase lists: leave out data.phrases")
+        if self.loss.minimum_error.weight and self.loss.minimum_error.ctc_weight and self.data.translates:
+            raise ValueError(
+                "loss.minimum_error.ctc_weight: CTC, which spells what is said, has no part in translations"
+            )
         if self.loss.minimum_error.weight and self.trainer.strategy == "fsdp":
             raise ValueError("loss.minimum_error searches while it trains, which needs whole weights: no strategy=fsdp")
         return self

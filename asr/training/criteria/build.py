@@ -22,7 +22,7 @@ from asr.training.criteria.consistency import CRCTC, RDrop
 from asr.training.criteria.decoders import LengthLoss, MaskedCrossEntropy, TransducerLoss
 from asr.training.criteria.errors import Errors
 from asr.training.criteria.feed import ScheduledSampling, TokenNoise, text_tokens
-from asr.training.criteria.minimum_error import ExpectedErrors, Policy, SelfCritical
+from asr.training.criteria.minimum_error import ExpectedErrors, JointScores, Policy, SelfCritical
 
 
 def build_criteria(config: ExperimentConfig, folder: ModelFolder) -> Criteria:
@@ -63,20 +63,28 @@ def _of_decoder(weight: float, loss: LossConfig, folder: ModelFolder) -> list[Cr
 
 def _in_training(config: ExperimentConfig, folder: ModelFolder) -> list[Criterion]:
     """Return the criteria that are left out on dev."""
-    loss, risk, parts = config.loss, config.loss.minimum_error, list[Criterion]()
+    loss, parts = config.loss, list[Criterion]()
     if loss.r_drop > 0:
         parts.append(RDrop(loss.r_drop))
     if loss.cr_ctc > 0:
         if folder.model.ctc is None:
             raise ConfigError("loss.cr_ctc needs a model with a CTC head; this one has none")
         parts.append(CRCTC(loss.cr_ctc))
-    if risk.weight > 0:
-        policy = Policy(folder.tokenizer, folder.config.model.decoder.max_length)
-        errors = Errors(risk.metric, config.scored_with)
-        kinds: dict[str, type[ExpectedErrors] | type[SelfCritical]]
-        kinds = {"n_best": ExpectedErrors, "self_critical": SelfCritical}
-        parts.append(kinds[risk.kind](risk, policy, errors))
+    if loss.minimum_error.weight > 0:
+        parts.append(_on_errors(config, folder))
     return parts
+
+
+def _on_errors(config: ExperimentConfig, folder: ModelFolder) -> Criterion:
+    risk, blank = config.loss.minimum_error, folder.tokenizer.blank_id
+    policy = Policy(folder.tokenizer, folder.config.model.decoder.max_length)
+    errors = Errors(risk.metric, config.scored_with)
+    if risk.kind == "self_critical":
+        return SelfCritical(risk, policy, errors)
+    if risk.ctc_weight == 0:
+        return ExpectedErrors(risk, policy, errors)
+    assert blank is not None
+    return ExpectedErrors(risk, JointScores(policy, risk.ctc_weight, blank), errors)
 
 
 def _views(config: LossConfig) -> tuple[str, ...]:
