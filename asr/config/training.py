@@ -152,7 +152,7 @@ class ExperimentConfig(Config):
             raise ValueError("loss.minimum_error searches without phrase lists: leave out data.phrases")
         if self.loss.minimum_error.weight and self.loss.minimum_error.ctc_weight and self.data.translates:
             raise ValueError(
-                "loss.minimum_error.ctc_weight: CTC, which spells what is said, has no part in translations"
+                "loss.minimum_error.ctc_weight: CTC spells what is said and has no part in translations: leave it out"
             )
         if self.loss.minimum_error.weight and self.trainer.strategy == "fsdp":
             raise ValueError("loss.minimum_error searches while it trains, which needs whole weights: no strategy=fsdp")
