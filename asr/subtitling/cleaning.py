@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import regex
 
+from asr.subtitling.credits import is_credits
 from asr.subtitling.cues import Cue, Dropped
 from asr.text.scripts import one_after_another
 
@@ -32,18 +33,6 @@ _NAME = r"\p{Lu}[\p{L}\p{M}\p{N}.'’-]*"
 _LABEL = regex.compile(rf"^\s*(?:(\p{{Lu}}[\p{{Lu}}\p{{M}}\p{{N}} .'’&#-]+)|({_NAME}(?: {_NAME}){{0,2}})):(?=\s|$)\s*")
 _HAN_LABEL = regex.compile(r"^\s*(\p{Han}[\p{Han}·]{0,5})[:：]\s*")
 _SAYING = regex.compile(r"[说說道问問曰想是叫]$")
-_WEB = r"www\.|https?:|\b[\w-]{1,63}\.(?:com|org|net|tv|cz|cc)\b"
-_WORK = (
-    r"sub(?:title|bing)?s?|captions?|captioned|subtitled|translat(?:ion|ed)|transcri(?:pt|bed)|timing|(?:re)?sync\w{0,20}"
-    r"|ripped|encoded|correct(?:ed|ions?)|adapted"
-)
-_CREDIT_START = r"(?m:^)\W{0,9}(?:\w{1,20}\s{1,9})?"  # later in a line it may be speech: "Have it corrected by Monday."
-_CREDITS = regex.compile(
-    rf"{_WEB}|©|{_CREDIT_START}(?:{_WORK})(?:\s{{1,9}}(?:and|&)\s{{1,9}}(?:{_WORK})){{0,3}}\s{{0,9}}(?:by\b|:)|opensubtitles|addic7ed"
-    r"|\b(?:titulky|překlad|přeložil[ai]?|vertaling|ondertitel\w{{0,20}}|untertitel\w{{0,20}}|sous-titr\w{{0,20}}|subtítulos)\s{{0,9}}(?::|door|von|par|por)"
-    r"|字幕(?:组|組|製作|制作|翻譯|翻译|校對|校对|提供|[:：])|(?:翻译|翻譯|校对|校對|时间轴|時間軸|压制|壓制)[:：]",
-    regex.IGNORECASE,
-)
 _WORD = regex.compile(r"[\p{L}\p{N}]")
 
 
@@ -106,7 +95,7 @@ def _said(text: str, names: Set[str]) -> _Text:
         return _Text((), EMPTY)
     if _NOTES.search(text.strip()):
         return _Text((), MUSIC)
-    if _CREDITS.search(text):
+    if is_credits(text):
         return _Text((), CREDITS)
     spoken = _without_sounds(text)
     if not spoken.strip(" \n-–—:：>"):
