@@ -204,7 +204,7 @@ def test_bad_files_are_reported_and_good_ones_processed(tmp_path: Path) -> None:
         "none.srt: its name tells no language",
         "talk.fr.forced.srt: left out, as forced subtitles",
         "binary.en.srt",
-        "garbled.fr.srt: UTF-8 that was once read as Windows-1252",
+        "garbled.fr.srt:3: UTF-8 that was once read as cp1252 and saved again (Ã© for é)",
         "other.en.srt: its times cannot be matched to the speech",
         "unsaid.en.srt: nothing is said in any of its cues",
         "broken.wav: ",
@@ -231,6 +231,7 @@ def test_bad_cues_are_dropped_and_recorded_with_a_reason(tmp_path: Path) -> None
     content = srt(times, text=lambda i: texts.get(i, words(i)))
     content += f"\n99\n{stamp(end_s)} --> {stamp(end_s - 2)}\nBackwards.\n"
     content += "".join(f"\n{n}\n{stamp(SPEECH[9][0])} --> {stamp(SPEECH[9][1])}\n{t}\n" for n, t in ((100, "Both."),))
+    content += "\n101\n00:01 --> 00:02\nWhen?\n"
     (tmp_path / "talk.en.srt").write_text(content)
     run(tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
@@ -242,7 +243,10 @@ def test_bad_cues_are_dropped_and_recorded_with_a_reason(tmp_path: Path) -> None
         ("negative length", 26),
         ("overlapping", 10),
         ("overlapping", 27),
+        ("unreadable time",),
     }
+    (unread,) = (row for row in rows if row["reason"] == "unreadable time")
+    assert (unread["text"], content.split("\n")[unread["line"] - 1]) == ("00:01 --> 00:02\nWhen?", "00:01 --> 00:02")
     assert report_of(tmp_path)["dropped"]["overlapping"] == 2
     assert len(cuts_of(tmp_path)) == 24 - 4
 

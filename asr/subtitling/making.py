@@ -26,7 +26,7 @@ from asr.subtitling.matching import Title, match, same_language, standard
 from asr.subtitling.picture import draw_cues
 from asr.subtitling.reading import UNREADABLE, read_cues
 from asr.subtitling.recording import audio_of
-from asr.subtitling.report import FileReport, Report, TitleReport, dropped_rows
+from asr.subtitling.report import FileReport, Report, TitleReport, dropped_rows, unread_rows
 from asr.subtitling.sentences import to_sentences
 from asr.subtitling.translations import text_within
 
@@ -192,11 +192,12 @@ class _Making:
     def _aligned(self, name: str, file: FileReport, activity: Activity, rows: Rows) -> list[Cue]:
         """Return the cleaned, aligned cues of a file.  Raises DataError if the alignment cannot be trusted."""
         found = read_cues(Path(file.path), file.language, self.choices.encoding)
-        file.encoding, file.cues = found.encoding, len(found.cues)
+        file.encoding, file.cues = found.encoding, len(found.cues) + len(found.dropped)
         cues, dropped = clean(found.cues)
+        dropped = [*found.dropped, *dropped]
         file.count(dropped)
-        file.dropped.update({UNREADABLE: found.unread} if found.unread else {})
-        rows += dropped_rows(name, file.language, dropped)
+        file.dropped.update({UNREADABLE: len(found.unread)} if found.unread else {})
+        rows += dropped_rows(name, file.language, dropped) + unread_rows(name, file.language, found.unread)
         if not cues:
             raise DataError(f"{printable(file.path)}: nothing is said in any of its cues")
         if not self.choices.align:

@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 import pysubs2
 from pysubs2.exceptions import Pysubs2Error
 from pysubs2.formats import autodetect_format
+from pysubs2.formats.webvtt import WebVTTFormat
+from pysubs2.time import TIMESTAMP
 
 from asr.errors import DataError, printable
-from asr.subtitling.cues import Cue
-from asr.subtitling.encodings import encoding_of, marked_encoding
+from asr.subtitling.cues import Cue, Dropped
+from asr.subtitling.encodings import encoding_of, marked_encoding, pages_of
+from asr.subtitling.plausibility import problem, read_twice
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 UNREADABLE = "unreadable time"
+COMMENT, DRAWING, KARAOKE, SIGN = "comment", "drawing", "karaoke", "sign"
 
 _KINDS, _HEAD = {"srt", "vtt", "ass", "ssa"}, 10_000  # pysubs2 supports other formats, too
 _MAX_BYTES = 16 << 20  # those of the longest films have a few hundred kB
-_BROKEN = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ufffd]")
+_BROKEN = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffd]")
+_TAG = re.compile("<[^<>]*>")
+_TIMES = {"srt": TIMESTAMP, "vtt": WebVTTFormat.TIMESTAMP}
+_STYLES = re.compile(r"(\{[^{}]*\})")
+_DRAWS = re.compile(r"\\p(\d+)")
+_SUNG = re.compile(r"\{[^{}]*\\[kK][fot]?\d")
+_PLACED = re.compile(r"\{[^{}]*\\(?:pos|move)\s*\(")
 _INLINE_TIME = re.compile(r"<[\d:.]+>")
+
+
+class Unread(NamedTuple):
+    """A cue whose times cannot be read: the number of that line, counted from 1, and the text from there on."""
+
+    line: int
+    text: str
 
 
 class CueFile(NamedTuple):
     """The contents of a file.
 
-    encoding: the one that it was read with.  unread: number of "-->" lines whose times could not be read.
+    encoding: the one that it was read with.  dropped: what is no speech by its form.  unread: cues without times.
     """
 
     cues: list[Cue]
     encoding: str
-    unread: int
+    dropped: list[Dropped]
+    unread: list[Unread]
 
 
 def read_cues(path: Path, language: str, encoding: str | None = None) -> CueFile:
@@ -42,23 +62,68 @@ def read_cues(path: Path, language: str, encoding: str | None = None) -> CueFile
     text in that encoding.
     """
     text, used = _decoded(path, language, encoding)
-    if text.lstrip().startswith("WEBVTT"):
-        text = _cues_alone(text)
+    cue_text = _cues_alone(text) if text.lstrip().startswith("WEBVTT") else text
     try:
-        kind = autodetect_format(text[:_HEAD])
-        text = _all_numbered(text) if kind == "srt" else text
-        events = list(pysubs2.SSAFile.from_string(text, kind, keep_unknown_html_tags=True)) if kind in _KINDS else []
-        shown = [event for event in events if event.is_text]
+        kind = autodetect_format(cue_text[:_HEAD])
+        cue_text = _all_numbered(cue_text) if kind == "srt" else cue_text
+        known = kind in _KINDS
+        events = list(pysubs2.SSAFile.from_string(cue_text, kind, keep_unknown_html_tags=True)) if known else []
     except (Pysubs2Error, ValueError, IndexError, KeyError, TypeError):  # raised by its parsers for malformed files
-        shown = []
-    cues = [
-        Cue((n,), event.start / 1000, event.end / 1000, _own_text(event.plaintext))
-        for n, event in enumerate(shown, start=1)
-    ]
-    if not cues:
+        events = []
+    if not events:
         raise DataError(printable(f"{path}: neither SRT, VTT, ASS nor SSA: there is no cue in it"))
-    arrows = sum("-->" in line for line in text.split("\n")) if kind in ("srt", "vtt") else 0
-    return CueFile(cues, used, max(0, arrows - len(events)))
+    cues, dropped = _sorted_out(events)
+    if wrong := problem(_TAG.sub("", "\n".join(cue.text for cue in cues)), language):
+        advice = "give the right encoding (--encoding) or language (--language), or repair the file"
+        raise DataError(printable(f"{path}: read as {used}, {wrong}; {advice}"))
+    return CueFile(cues, used, dropped, list(_unread(text, _TIMES[kind])) if kind in _TIMES else [])
+
+
+def _sorted_out(events: Sequence[pysubs2.SSAEvent]) -> tuple[list[Cue], list[Dropped]]:
+    """Tell cues that may be speech from others; if most are placed on the screen, that makes none a sign."""
+    placed = sum(bool(_PLACED.search(event.text)) for event in events)
+    cues, dropped = [], []
+    for n, event in enumerate(events, start=1):
+        text, drawn = _undrawn(event.text)
+        plain = _own_text(event.plaintext if event.is_comment else pysubs2.SSAEvent(text=text).plaintext)
+        reason = None
+        if event.is_comment:
+            reason = COMMENT
+        elif drawn and not plain.strip():
+            reason, plain = DRAWING, event.plaintext
+        elif _SUNG.search(event.text):
+            reason = KARAOKE
+        elif _PLACED.search(event.text) and 2 * placed <= len(events):
+            reason = SIGN
+        cue = Cue((n,), event.start / 1000, event.end / 1000, plain)
+        if reason is None:
+            cues.append(cue)
+        else:
+            dropped.append(Dropped(cue, reason))
+    return cues, dropped
+
+
+def _undrawn(text: str) -> tuple[str, bool]:
+    """Remove the drawings from the text of an event; return also whether there are any."""
+    kept, drawing, drawn = [], False, False
+    for part in _STYLES.split(text):
+        if _STYLES.fullmatch(part):
+            drawing = next((scale.strip("0") != "" for scale in reversed(_DRAWS.findall(part))), drawing)
+        if drawing:
+            drawn = True
+        else:
+            kept.append(part)
+    return "".join(kept), drawn
+
+
+def _unread(text: str, times: re.Pattern[str]) -> Iterator[Unread]:
+    """Yield the cues whose times cannot be read."""
+    lines = text.split("\n")
+    for i, line in enumerate(lines):
+        if "-->" in line and len(times.findall(line)) != 2:
+            after = (lines[k] for k in range(i + 1, len(lines)))
+            rest = takewhile(lambda line: line.strip() and "-->" not in line, after)
+            yield Unread(i + 1, "\n".join([line, *rest]))
 
 
 def _decoded(path: Path, language: str, encoding: str | None) -> tuple[str, str]:
@@ -73,6 +138,10 @@ def _decoded(path: Path, language: str, encoding: str | None) -> tuple[str, str]
         raise DataError(printable(f"{path}: is empty"))
     used = marked_encoding(data) or encoding or encoding_of(data, path, language)
     text = _strictly(data, used, path)
+    if twice := read_twice(text, language, ("cp1252", "latin-1", *pages_of(language))):
+        line, page, shown, meant = twice
+        damage = f"UTF-8 that was once read as {page} and saved again ({shown} for {meant}); repair the file"
+        raise DataError(printable(f"{path}:{line}: {damage}"))
     if broken := _BROKEN.search(text):
         line = text.count("\n", 0, broken.start()) + 1
         raise DataError(
@@ -81,8 +150,6 @@ def _decoded(path: Path, language: str, encoding: str | None) -> tuple[str, str]
                 "give the right encoding (--encoding)"
             )
         )
-    if _read_twice(text):
-        raise DataError(printable(f"{path}: UTF-8 that was once read as Windows-1252 and saved again; repair the file"))
     return text.replace("\r\n", "\n").replace("\r", "\n"), used
 
 
@@ -103,17 +170,6 @@ def _own_text(text: str) -> str:
     if (arrow := next((i for i, line in enumerate(lines) if "-->" in line), None)) is None:
         return text
     return "\n".join(lines[: arrow - 1 if arrow and lines[arrow - 1].strip().isdigit() else arrow])
-
-
-def _read_twice(text: str) -> bool:
-    """Return whether a text is UTF-8 that was decoded as Windows-1252 (double encoding)."""
-    if text.isascii():
-        return False
-    try:
-        text.encode("cp1252").decode("utf-8")
-    except UnicodeError:
-        return False
-    return True
 
 
 def _cues_alone(text: str) -> str:

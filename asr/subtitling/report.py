@@ -9,6 +9,7 @@ from typing import Any
 
 from asr.subtitling.alignment import Alignment
 from asr.subtitling.cues import Dropped
+from asr.subtitling.reading import UNREADABLE, Unread
 
 
 @dataclass
@@ -96,6 +97,12 @@ def dropped_rows(name: str, language: str, dropped: Sequence[Dropped]) -> list[d
         {"recording": name, "language": language, "cues": cue.numbers, "text": cue.text, "reason": reason}
         for cue, reason in dropped
     ]
+
+
+def unread_rows(name: str, language: str, unread: Sequence[Unread]) -> list[dict[str, Any]]:
+    """Return cues without times as rows of the same table, with the line instead of their numbers."""
+    where: dict[str, Any] = {"recording": name, "language": language, "cues": []}
+    return [{**where, "line": line, "text": text, "reason": UNREADABLE} for line, text in unread]
 
 
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
