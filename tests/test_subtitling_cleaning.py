@@ -64,7 +64,10 @@ def test_unspoken_text_is_removed(shown: str, heard: str | None) -> None:
         ("<i></i>", "empty"),
         ("♪ La la la\nla la ♪", "music"),
         ("# We are the champions #", "music"),
+        ("~ la la la\nla la ~", "music"),
         ("[music]", "sound description"),
+        ("/hudba/", "sound description"),
+        ("- /hudba/\n- /potlesk/", "sound description"),
         ("- (laughs)\n- (applause)", "sound description"),
         ("...", "no words"),
         ("JOHN:", "no words"),
@@ -108,6 +111,34 @@ def test_recurring_names_before_a_colon_are_taken_for_speakers() -> None:
     ]
     kept, _ = clean(cues)
     assert [c.text for c in kept] == ["一", "二", "三", "他說：四", "他說：五", "他說：六"]
+
+
+# For each language, a label in a file that has it three times, and whether one that is there once is removed, too.
+@pytest.mark.parametrize(
+    ("text", "heard", "once"),
+    [
+        ("JOHN：Hello", "Hello", True),
+        ("ИВАН：Привет", "Привет", True),
+        ("JEAN : Oui", "Oui", True),
+        ("Anna : Oui", "Oui", False),
+        ("1ER HOMME : Oui", "Oui", False),
+        ("マリオ：やあ", "やあ", False),
+        ("マリオ:やあ", "やあ", False),
+        ("철수: 안녕", "안녕", False),
+        ("محمد: مرحبا", "مرحبا", False),
+        ("דוד: שלום", "שלום", False),
+        ("阿明 ：你好", "你好", False),
+        ("Note: never again.", "never again.", False),
+    ],
+)
+def test_labels_of_any_script_are_removed(text: str, heard: str, once: bool) -> None:
+    assert [c.text for c in clean([cue(i, 3 * i, 3 * i + 2, text) for i in range(3)])[0]] == [heard] * 3
+    assert said(text) == (heard if once else text)
+
+
+@pytest.mark.parametrize("text", ["12:30", "12:30 je čas", "三点:30", "قال: مرحبا", "他說：四", "ano: ne"])
+def test_what_is_no_label_is_kept_however_often(text: str) -> None:
+    assert [c.text for c in clean([cue(i, 3 * i, 3 * i + 2, text) for i in range(3)])[0]] == [text] * 3
 
 
 def test_cue_without_positive_duration_is_dropped() -> None:
@@ -220,7 +251,9 @@ def test_activity_measures_speech_time() -> None:
     assert activity.when(0, 1.5) == pytest.approx(4.5, abs=0.05)
 
 
-@pytest.mark.parametrize("part", ["sub and ", "a-", "ondertitel", "sub & ", "* ", "( ", "{", "<i"])
+@pytest.mark.parametrize(
+    "part", ["sub and ", "a-", "ondertitel", "sub & ", "* ", "( ", "{", "<i", "\n", "/\n", "A ", "a.com ", ". "]
+)
 def test_very_long_cue_is_cleaned_quickly(part: str) -> None:
     clean([cue(1, 0, 2, part * 20_000)])  # takes minutes if a pattern backtracks
 

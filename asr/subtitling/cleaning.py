@@ -22,17 +22,25 @@ _MOST_NESTED = 4  # brackets within brackets; without a limit, a hostile line wo
 _NO_GAP_S = 0.05  # less than the frame or two that people leave between cues
 
 _MARKUP = regex.compile(r"</?[\p{L}/][^<>]*>|\{[^{}]*\}")
-_NOTES = regex.compile(r"[♩♪♫♬🎵🎶]|^#\s|\s#$")
+_NOTES = regex.compile(r"[♩♪♫♬🎵🎶]|^#\s|\s#$|\A~[^~]+~\Z")
 _BRACKETS = regex.compile(r"\[[^\[\]]*\]|\([^()]*\)|（[^（）]*）|【[^【】]*】|〔[^〔〕]*〕|［[^［］]*］")
 # Between asterisks, a sound stands between sentences, and emphasis within one.
 _STARRED_SOUND = regex.compile(r"(?<=(?:^|[.!?…–—-])\s*)\*+[^*\n]+\*+(?!\s*[\p{Ll},.!?…])", regex.MULTILINE)
+_SLASHED_SOUND = regex.compile(r"^[^\S\n]*[-–—]?[^\S\n]*/[^/\n]+/[^\S\n]*$", regex.MULTILINE)
 _EMPHASIS = regex.compile(r"(?<![\w*])\*+([^*\n]+)\*+(?![\w*])")
 _HALF_BRACKETS = regex.compile(r"[\[【［〔][^\]】］〕]*$|^[^\[【［〔]*[\]】］〕]")
 _DASH = regex.compile(r"^\s*(?:[-–—‐−]+|[>＞]{2,})\s*")
 _NAME = r"\p{Lu}[\p{L}\p{M}\p{N}.'’-]*"
-_LABEL = regex.compile(rf"^\s*(?:(\p{{Lu}}[\p{{Lu}}\p{{M}}\p{{N}} .'’&#-]+)|({_NAME}(?: {_NAME}){{0,2}})):(?=\s|$)\s*")
-_HAN_LABEL = regex.compile(r"^\s*(\p{Han}[\p{Han}·]{0,5})[:：]\s*")
-_SAYING = regex.compile(r"[说說道问問曰想是叫]$")
+_COLON = r"(?:\s?:(?=\s|$)|\s?：)\s*"
+_CAPITALS = r"\p{Lu}[\p{Lu}\p{M}\p{N} .'’&#-]*[\p{Lu}\p{M}\p{N}.'’#]"
+_LABEL = regex.compile(rf"^\s*(?:({_CAPITALS})|(\d{_CAPITALS}|{_NAME}(?: {_NAME}){{0,2}})){_COLON}")
+# Scripts without capitals; Chinese and Japanese put no space after a colon.
+_LETTERS = r"\p{Lo}[\p{Lo}\p{Lm}\p{M}\p{N}·・'’.-]{0,11}"
+_CASELESS_LABEL = regex.compile(
+    rf"^\s*(\p{{Han}}[\p{{Han}}·]{{0,5}}|{_LETTERS}(?: {_LETTERS}){{0,2}})\s?"
+    r"(?:：|(?<=[\p{Han}\p{Hiragana}\p{Katakana}ー]\s?):|:(?=\s|$))(?!\d)\s*"
+)
+_SAYING = regex.compile(r"[说說道問问曰想是叫]$|^(?:قال|قالت|يقول|تقول|אמר|אמרה|אומר|אומרת)$")
 _WORD = regex.compile(r"[\p{L}\p{N}]")
 
 
@@ -81,7 +89,7 @@ def speakers(texts: Iterable[str]) -> Set[str]:
             line = _DASH.sub("", _MARKUP.sub("", line))
             if found := _LABEL.match(line):
                 counts[found[2] or found[1]] += 1
-            elif (found := _HAN_LABEL.match(line)) and not _SAYING.search(found[1]):
+            elif (found := _CASELESS_LABEL.match(line)) and not _SAYING.search(found[1]):
                 counts[found[1]] += 1
     return {name for name, count in counts.items() if count >= _NAMED_OFTEN}
 
@@ -108,13 +116,13 @@ def _said(text: str, names: Set[str]) -> _Text:
 def _without_sounds(text: str) -> str:
     for _ in range(_MOST_NESTED):
         text = _BRACKETS.sub(" ", text)
-    text = _EMPHASIS.sub(r"\1", _STARRED_SOUND.sub(" ", text))
+    text = _EMPHASIS.sub(r"\1", _STARRED_SOUND.sub(" ", _SLASHED_SOUND.sub("", text)))
     return _HALF_BRACKETS.sub(" ", text)
 
 
 def _plain_line(line: str, names: Set[str]) -> str:
     line = _DASH.sub("", line)
-    found = _LABEL.match(line) or _HAN_LABEL.match(line)
+    found = _LABEL.match(line) or _CASELESS_LABEL.match(line)
     if found and ((found.re is _LABEL and found[1]) or found[found.lastindex or 1] in names):
         line = line[found.end() :]
     return " ".join(_DASH.sub("", line).split())
