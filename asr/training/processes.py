@@ -31,6 +31,8 @@ _LOST = re.compile("closed by peer|reset by peer|[Bb]roken pipe|[Tt]imed out|glo
 
 def is_first() -> bool:
     """Return whether this process is the one that writes; known before the processes are connected."""
+    if dist.is_torchelastic_launched():  # its rank alone counts: its first machine need not be the first of SLURM's job
+        return os.environ["RANK"] == "0"
     return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 

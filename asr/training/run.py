@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import LambdaCallback, LearningRateMonitor
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from rich.console import Console
@@ -137,8 +138,13 @@ def _size(task: SpeechTask) -> str:
 
 
 def _cluster() -> list[ClusterEnvironment]:
-    """Return SLURM's environment under SLURM; a requeued job resumes from our states, not from Lightning's file."""
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    """Return SLURM's environment where srun started the processes, not torchrun, which runs in SLURM's jobs, too.
+
+    A requeued job resumes from our states, not from Lightning's file.
+    """
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []
+    return [SLURMEnvironment(auto_requeue=False)]
 
 
 def _sharded(config: ExperimentConfig) -> bool:
