@@ -260,7 +260,7 @@ def test_two_machines_train_as_one_does(config: Path, two: Path, tmp_path: Path)
 # Starts the tasks of all machines on this one, ends all if one fails, as srun does, and records its own arguments.
 SRUN = """#!/usr/bin/env bash
 set -eu
-printf '%s\\n' "$@" > srun.txt
+printf '%s\\n' "$OMP_NUM_THREADS" "$@" > srun.txt
 while [[ $1 == --* ]]; do
   if [[ $1 == --ntasks-per-node=* ]]; then export SLURM_NTASKS_PER_NODE=${1#*=}; fi
   shift
@@ -279,12 +279,12 @@ def test_slurm_script_trains_on_two_machines_as_on_one(config: Path, two: Path, 
     for name, content in stubs.items():
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o755)
-    given = {"SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "1", "SLURM_CPUS_PER_TASK": "4"}
+    given = {"SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_CPUS_PER_TASK": "1"}
     given |= {"SLURM_JOB_ID": "7", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": free_port()}
     given["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
     take_two_steps("slurm.sbatch", config, [tmp_path / "job"], given)
     passed = (tmp_path / "job" / "srun.txt").read_text().splitlines()
-    assert passed[:5] == ["--ntasks-per-node=1", "--cpus-per-task=4", "--kill-on-bad-exit=1", "asr", "train"]
+    assert passed[:6] == ["1", "--ntasks-per-node=1", "--cpus-per-task=1", "--kill-on-bad-exit=1", "asr", "train"]
     assert passed[-2:] == ["trainer.nodes=2", "trainer.devices=1"]
     check_first_two_steps(tmp_path / "run", two)
 
