@@ -27,7 +27,7 @@ from asr.checkpoint import load_model_folder, load_state, save_state
 from asr.data.batch import Batch
 from asr.data.cuts import read_cuts
 from asr.errors import AudioError, CheckpointError, ConfigError
-from asr.training.finish import average
+from asr.training.averaging import average
 from asr.training.folder import claim_folder
 from asr.training.logs import read_metrics
 from asr.training.processes import is_first

@@ -28,8 +28,8 @@ from asr.files import Place, write_whole
 from asr.model.decoder import Decoder
 from asr.recognizer import Recognizer
 from asr.recognizer.searchers import options_with
+from asr.training.averaging import average
 from asr.training.criteria import Pass, build_criteria
-from asr.training.finish import average
 from asr.training.start import data_of
 
 FOUND = "measured.json"

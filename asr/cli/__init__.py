@@ -189,7 +189,7 @@ def average(
 
     Example: `asr average exp/prompts-en`
     """
-    from asr.training.finish import average as average_run
+    from asr.training.averaging import average as average_run
 
     folder, states = average_run(run, out, say)
     print(f"{folder}: mean of {', '.join(p.stem for p in states)}")
