@@ -334,7 +334,8 @@ def test_translation_model_can_be_initialized_from_an_encoder(folder: Path, conf
     assert (after.features, after.model.encoder) == (before.config.features, before.config.model.encoder)
     tokenizer = load_model_folder(tmp_path / "run" / "model").tokenizer
     assert tokenizer.tasks == ("translate:de",)
-    start = assembled(made, tokenizer)
+    assert made.init is not None
+    start = assembled(made, made.init, tokenizer)
     old, new = before.model.state_dict(), start.model.state_dict()
     for name in new:
         same = new[name].shape == old[name].shape and torch.equal(new[name], old[name])
@@ -357,7 +358,8 @@ def test_initialized_decoder_keeps_the_weights_of_shared_tokens(folder: Path, co
     path.write_text(yaml.safe_dump(found))
     made = experiment(path, init)
     tokenizer = load_model_folder(trained(path, tmp_path / "run", init, "trainer.max_steps=1")).tokenizer
-    start = assembled(made, tokenizer)
+    assert made.init is not None
+    start = assembled(made, made.init, tokenizer)
     names = before.tokenizer.names
     shared = [(names.index(name), i) for i, name in enumerate(tokenizer.names) if name in names]
     assert 4 < len(shared) < len(names)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from asr.checkpoint import ModelFolder, load_model_folder
-from asr.config import ExperimentConfig, ModelConfig, ModelFolderConfig, check_fits, validate
+from asr.config import ExperimentConfig, InitConfig, ModelConfig, ModelFolderConfig, check_fits, validate
 from asr.errors import AsrError, ConfigError
 from asr.model.build import build_model, token_weights
 from asr.model.speech import SpeechModel
@@ -18,13 +18,12 @@ from asr.tasks import chosen
 from asr.tokenizer import Tokenizer
 
 
-def adapted(config: ExperimentConfig) -> ModelFolder:
+def adapted(config: ExperimentConfig, init: InitConfig) -> ModelFolder:
     """Return the model that `init` names, weights and vocabulary, with the changes that the run's configuration makes.
 
     Of the decoding options, only those that the run sets explicitly replace the model's own.
     """
-    assert config.init is not None
-    parts = load_model_folder(find_model(config.init.from_))
+    parts = load_model_folder(find_model(init.from_))
     model = parts.config.model
     if config.adapt.pointer is not None and getattr(model.decoder, "pointer", None) is not None:
         raise ConfigError("adapt.pointer: the decoder of the model that init brings has a pointer already")
@@ -33,39 +32,37 @@ def adapted(config: ExperimentConfig) -> ModelFolder:
             chosen(task, parts.tokenizer.tasks)
     except AsrError as e:
         hint = "take parts of it, such as init: {from: FOLDER, parts: [encoder]}"
-        raise ConfigError(f"{config.init.from_}: {e}; {hint}") from None
+        raise ConfigError(f"{init.from_}: {e}; {hint}") from None
     decode = options_with(parts.config.decode, config.decode.model_dump(exclude_unset=True), "decode")
     settled = parts.config.model_copy(update={"decode": decode, "normalizer": config.normalizer})
-    return resettled(parts, _fitting(config, _validated(config, settled, _changed(config, model))))
+    return resettled(parts, _fitting(config, init, _validated(init, settled, _changed(config, init, model))))
 
 
-def assembled(config: ExperimentConfig, tokenizer: Tokenizer) -> ModelFolder:
+def assembled(config: ExperimentConfig, init: InitConfig, tokenizer: Tokenizer) -> ModelFolder:
     """Return a new model for a vocabulary, with the parts that `init` names; all other weights are initial ones."""
-    assert config.init is not None
-    assert config.init.parts is not None
-    source, parts = config.init.from_, config.init.parts
+    assert init.parts is not None
+    source, parts = init.from_, init.parts
     start = load_model_folder(find_model(source))
     if "decoder" in parts and start.model.decoder is None:
         raise ConfigError(f"{source}: it has no decoder: leave it out of init.parts")
     if "ctc" in parts and start.model.ctc is None:
         raise ConfigError(f"{source}: it has no CTC head: leave ctc out of init.parts")
-    start = resettled(start, _validated(config, start.config, _changed(config, start.config.model)))
+    start = resettled(start, _validated(init, start.config, _changed(config, init, start.config.model)))
     taken = {name: getattr(start.config.model, name) for name in ("activation", *parts)}
     settled = start.config.model_copy(
         update={"tokenizer": config.tokenizer, "decode": config.decode, "normalizer": config.normalizer}
     )
-    settled = _fitting(config, _validated(config, settled, config.model.model_copy(update=taken)))
+    settled = _fitting(config, init, _validated(init, settled, config.model.model_copy(update=taken)))
     model = build_model(settled.features, settled.model, tokenizer.vocab_size)
     _take(model, start, parts, token_weights(settled.features, settled.model), _same_tokens(start.tokenizer, tokenizer))
     return ModelFolder(settled, model, tokenizer)
 
 
-def _changed(config: ExperimentConfig, model: ModelConfig) -> ModelConfig:
+def _changed(config: ExperimentConfig, init: InitConfig, model: ModelConfig) -> ModelConfig:
     """Apply the changes of `adapt` to the parts that come from `init`."""
-    assert config.init is not None
     changed = {}
     for side, changes in config.adapt.changes.items():
-        if side in (config.init.parts or (side,)):
+        if side in (init.parts or (side,)):
             own = getattr(model, side)
             if side == "encoder" and "padding" in changes:
                 own = own.padded(changes["padding"])
@@ -73,20 +70,18 @@ def _changed(config: ExperimentConfig, model: ModelConfig) -> ModelConfig:
     return model.model_copy(update=changed)
 
 
-def _validated(config: ExperimentConfig, settled: ModelFolderConfig, model: ModelConfig) -> ModelFolderConfig:
+def _validated(init: InitConfig, settled: ModelFolderConfig, model: ModelConfig) -> ModelFolderConfig:
     """Return the settings with this model configuration.  Raises ConfigError if they do not fit together."""
-    assert config.init is not None
     settled = settled.model_copy(update={"model": model})
-    return validate(ModelFolderConfig, settled.model_dump(), f"{config.init.from_}, with what adapt changes")
+    return validate(ModelFolderConfig, settled.model_dump(), f"{init.from_}, with what adapt changes")
 
 
-def _fitting(config: ExperimentConfig, settled: ModelFolderConfig) -> ModelFolderConfig:
+def _fitting(config: ExperimentConfig, init: InitConfig, settled: ModelFolderConfig) -> ModelFolderConfig:
     """Return the settings unchanged.  Raises ConfigError if the run cannot train such a model."""
-    assert config.init is not None
     try:
         check_fits(config, settled.features, settled.model)
     except ValueError as e:
-        raise ConfigError(f"{config.init.from_}: {e}") from None
+        raise ConfigError(f"{init.from_}: {e}") from None
     return settled
 
 

@@ -13,10 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from asr.checkpoint import ModelFolder
-from asr.config import (
-    ExperimentConfig,
-    ModelFolderConfig,
-)
+from asr.config import ExperimentConfig, ModelFolderConfig
 from asr.data.corpus import Note, Streamed, vocabulary_texts
 from asr.data.cuts import Dropped, check_audio
 from asr.data.module import SpeechData, dropped_summary
@@ -50,12 +47,13 @@ def starting_point(config: ExperimentConfig, console: Console = _QUIET) -> Model
 
 
 def _starting_point(config: ExperimentConfig, console: Console) -> ModelFolder:
-    if config.init is not None and config.init.parts is None:
-        return adapted(config)
+    init = config.init
+    if init is not None and init.parts is None:
+        return adapted(config, init)
     with console.status("making the vocabulary"):
         tokenizer = _tokenizer(config)
-    if config.init is not None:
-        return assembled(config, tokenizer)
+    if init is not None:
+        return assembled(config, init, tokenizer)
     folder = ModelFolderConfig(
         features=config.features,
         model=config.model,
