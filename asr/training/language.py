@@ -52,12 +52,12 @@ def train_language_model(config: LanguageExperimentConfig, say: Say, on_done: On
     torch.manual_seed(derived_random(config.seed, "weights").getrandbits(63))
     parts = _begun(config)
     train, dev = (_read(files, config.data, parts) for files in (config.data.train, config.data.dev))
-    run = _Run(config, parts)
+    run = _Run(config, parts, train)
     if newest := newest_sound_state(config.out / "states", say, _load):
         run.restore(_load(newest))
     say(f"training: {sum(p.numel() for p in parts.model.parameters()):,} parameters, {len(train):,} texts")
     while run.step < config.trainer.max_steps:
-        run.advance(train)
+        run.advance()
         on_done(run.step, config.trainer.max_steps)
         if run.step % config.trainer.validate_every_steps == 0 or run.step == config.trainer.max_steps:
             say(run.validate(dev))
@@ -128,7 +128,7 @@ def _perplexity(loss: float, tokens: int) -> float:
 class _Run:
     """The state of a training; `place` counts the batches of the epoch that are done."""
 
-    def __init__(self, config: LanguageExperimentConfig, parts: LanguageFolder) -> None:
+    def __init__(self, config: LanguageExperimentConfig, parts: LanguageFolder, train: Sequence[Text]) -> None:
         self.config, self.parts = config, parts
         o = config.optimizer
         self.model = parts.model.to(find_device(config.trainer.device))
@@ -137,28 +137,25 @@ class _Run:
         self.step, self.epoch, self.place, self.best = 0, 0, 0, math.inf
         self.train_loss, self.train_tokens = 0.0, 0  # since the last validation
         self.curve: list[list[float]] = []  # per validation: step, perplexity of train since the last one, of dev
-        self._waiting: Iterator[list[Text]] | None = None
+        self._coming = self._batches(train)
 
-    def _batch(self, train: Sequence[Text]) -> list[Text]:
-        """Return the next batch, beginning a new epoch if the current one is over."""
+    def _batches(self, train: Sequence[Text]) -> Iterator[list[Text]]:
+        """Yield the batches of one epoch after the other, without end, from `place` in `epoch` on."""
         while True:
-            if self._waiting is None:
-                order = list(range(len(train)))
-                derived_random(self.config.seed, "texts", self.epoch).shuffle(order)
-                made = batches(train, order, self.config.data.batch_tokens)
-                self._waiting = islice(made, self.place, None)
-            if (batch := next(self._waiting, None)) is not None:
+            order = list(range(len(train)))
+            derived_random(self.config.seed, "texts", self.epoch).shuffle(order)
+            for batch in islice(batches(train, order, self.config.data.batch_tokens), self.place, None):
                 self.place += 1
-                return batch
-            self._waiting, self.epoch, self.place = None, self.epoch + 1, 0
+                yield batch
+            self.epoch, self.place = self.epoch + 1, 0
 
-    def advance(self, train: Sequence[Text]) -> None:
+    def advance(self) -> None:
         """Take one optimiser step."""
         torch.manual_seed(derived_random(self.config.seed, "step", self.step).getrandbits(63))
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.optimizer.lr * self.multiplier(self.step)
-        loss, tokens = summed_loss(self.model, self._batch(train))
+        loss, tokens = summed_loss(self.model, next(self._coming))
         self.optimizer.zero_grad()
         (loss / tokens).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
