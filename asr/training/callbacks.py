@@ -76,9 +76,8 @@ class KeepStates(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         data_given_to(trainer).position = Position(batch.epoch, batch.index + 1)
-        if (batch_idx + 1) % self.config.accumulate or (batch_idx + 1) % (
-            self.config.validate_every_steps * self.config.accumulate
-        ) == 0:
+        steps, part = divmod(batch_idx + 1, self.config.accumulate)
+        if part or steps % self.config.validate_every_steps == 0:
             return
         if trainer.global_step % self.config.save_every_steps == 0:
             log_step(trainer)

@@ -7,15 +7,7 @@ from pathlib import Path
 
 import torch
 
-from asr.config import (
-    EXPERIMENT,
-    ExperimentConfig,
-    LanguageExperimentConfig,
-    TrainerConfig,
-    flat,
-    read_config,
-    to_yaml,
-)
+from asr.config import EXPERIMENT, ExperimentConfig, LanguageExperimentConfig, TrainerConfig, flat, read_config, to_yaml
 from asr.errors import ConfigError
 from asr.files import make_folder, sweep, write_whole
 from asr.machine import find_device

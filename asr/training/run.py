@@ -179,7 +179,7 @@ def _trainer(
         keeper,  # last: what the others write about a step must be there before its state
     ]
     trainer = L.Trainer(
-        accelerator={"cpu": "cpu", "cuda": "gpu"}[device.type],
+        accelerator=device.type,
         devices=t.devices,
         num_nodes=t.nodes,
         strategy=_strategy(config),
@@ -190,10 +190,7 @@ def _trainer(
         val_check_interval=t.validate_every_steps * t.accumulate,
         num_sanity_val_steps=0,
         log_every_n_steps=t.log_every_steps,
-        logger=[
-            MetricsTable(config.out),
-            TensorBoard(config.out),
-        ],
+        logger=[MetricsTable(config.out), TensorBoard(config.out)],
         callbacks=callbacks,
         plugins=[SafeCheckpointIO(), *_cluster()],
         enable_checkpointing=False,
