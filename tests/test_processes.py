@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from lhotse import CutSet
 from lhotse.cut import Cut
 from safetensors.torch import load_file
@@ -24,9 +22,8 @@ from synthetic import logged_steps, short_cuts
 from asr.checkpoint import load_state
 from asr.data.batch import Batch, Example, collate
 from asr.data.stream import CutBatch, ExampleDataset, Position, Share
-from asr.errors import AsrError
 from asr.training.logs import read_metrics
-from asr.training.processes import company, end_with_starter
+from asr.training.processes import end_with_starter
 from asr.training.states import states_in
 
 Step = tuple[float, list[str]]
@@ -143,39 +140,6 @@ def test_sharded_weights_train_like_whole_ones(config: Path, two: Path, tmp_path
     expected = load_file(two / "model" / "model.safetensors")
     for name, weight in load_file(out / "model" / "model.safetensors").items():
         torch.testing.assert_close(weight, expected[name], atol=1e-3, rtol=1e-3)
-
-
-NCCL = "NCCL error in: ProcessGroupNCCL.cpp:94, "
-LOST = [
-    "[pair.cc:538] Read error [127.0.0.1]:39058: Connection reset by peer",
-    "[pair.cc:553] Connection closed by peer [127.0.0.1]:39058",
-    "[unbound_buffer.cc:78] Timed out waiting 8000ms for recv operation to complete",
-    "failed to recv, got 0 bytes. Connection was likely closed. Did the remote server shutdown or crash?",
-    "wait timeout after 600000ms, keys: /default_pg/0/0",
-    f"{NCCL}remote process exited or there was a network error, NCCL version 2.28.9\nncclRemoteError: ...",
-    f"{NCCL}unhandled system error\nLast error:\nsocketProgress: Connection closed by remote peer node2<50000>",
-    "NCCL communicator was aborted on rank 1.",
-    "[Rank 1] Watchdog caught collective operation timeout: WorkNCCL(...) ran for 600000 ms before timing out.",
-]
-WRONG = [
-    f"{NCCL}invalid usage, NCCL version 2.28.9\nLast error:\nDuplicate GPU detected : rank 0 and rank 1 both on CUDA",
-    f"{NCCL}unhandled system error\nncclSystemError: System call (e.g. socket, malloc) or external library call failed "
-    "or device error. It can be also caused by unexpected exit of a remote peer, you can check NCCL WARN logs for "
-    "failure reason and see if there is connection closure by a peer.\nLast error:\nBootstrap : no interface found",
-    "[enforce fail at gloo/transport/tcp/device.cc:83] ifa != nullptr. Unable to find address for: eth7",
-    "The size of tensor a (3) must match the size of tensor b (4)",
-]
-
-
-@pytest.mark.parametrize("kind", [RuntimeError, dist.DistBackendError])
-def test_only_a_lost_process_is_reported_as_one(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
-    for text in LOST:
-        with pytest.raises(AsrError, match="another process of the training is gone"), company():
-            raise kind(text)
-    for text in WRONG:
-        with pytest.raises(kind, match=re.escape(text)), company():
-            raise kind(text)
 
 
 def test_process_ends_with_its_starter_before_they_connect() -> None:

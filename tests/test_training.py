@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jiwer
-import lightning as L
 import pytest
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from rich.console import Console
 from synthetic import cut, experiment, logged_steps, manifest
 from torch import Tensor
@@ -30,8 +28,7 @@ from asr.errors import AudioError, CheckpointError, ConfigError
 from asr.training.averaging import average
 from asr.training.folder import claim_folder
 from asr.training.logs import read_metrics
-from asr.training.processes import is_first
-from asr.training.run import _cluster, train
+from asr.training.run import train
 from asr.training.start import starting_point
 from asr.training.states import newest_sound_state, state_path, states_in
 from asr.training.task import SpeechTask
@@ -305,30 +302,6 @@ def test_only_options_that_affect_no_weights_may_change_on_resuming(config: Path
     claim_folder(experiment(config, f"out={out}", "trainer.keep_best=2", "trainer.log_every_steps=3"))
     with pytest.raises(ConfigError, match=r"another configuration \(optimizer\.lr differ\)"):
         claim_folder(experiment(config, f"out={out}", "optimizer.lr=0.5"))
-
-
-def test_slurm_jobs_are_not_requeued_by_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _cluster() == []
-    monkeypatch.setattr(SLURMEnvironment, "detect", lambda: True)
-    (environment,) = _cluster()
-    assert isinstance(environment, SLURMEnvironment)
-    assert not environment.auto_requeue
-
-
-@pytest.mark.parametrize(("rank", "machine"), [("0", "1"), ("2", "0")])
-def test_ranks_inside_slurm_are_torchruns_if_it_started_the_processes(
-    monkeypatch: pytest.MonkeyPatch, rank: str, machine: str
-) -> None:
-    ranks = {"RANK": rank, "LOCAL_RANK": "0", "GROUP_RANK": str(int(rank) // 2), "WORLD_SIZE": "4"}
-    slurm = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_PROCID": machine, "SLURM_JOB_NAME": "train"}
-    for name, value in (ranks | slurm | {"TORCHELASTIC_RUN_ID": "run"}).items():
-        monkeypatch.setenv(name, value)
-    assert SLURMEnvironment.detect()
-    assert is_first() == (rank == "0")
-    trainer = L.Trainer(
-        accelerator="cpu", devices=2, num_nodes=2, plugins=_cluster(), logger=False, enable_checkpointing=False
-    )
-    assert trainer.global_rank == int(rank)
 
 
 def test_logs_of_a_step_are_written_before_its_state(
