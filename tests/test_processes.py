@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,16 +31,19 @@ Step = tuple[float, list[str]]
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "recipes" / "cluster"
 TWO = "trainer.devices=2"
-# Without dropout, which each process draws for itself.
-EVEN = ("model.encoder.dropout=0", "model.decoder.dropout=0", "trainer.max_epochs=2")
+EPOCHS = "trainer.max_epochs=2"
+EVEN = ("model.encoder.dropout=0", "model.decoder.dropout=0")  # dropout is drawn by each process for itself
+FSDP = (TWO, "trainer.strategy=fsdp", *EVEN)
 
 
-def command(config: Path, out: Path, *overrides: str) -> list[str]:
-    return [sys.executable, "-m", "asr", "train", str(config), f"out={out}", *EVEN, *overrides]
+def command(config: Path, out: Path, *overrides: str, program: Sequence[str] = ("-m", "asr")) -> list[str]:
+    return [sys.executable, *program, "train", str(config), f"out={out}", EPOCHS, *overrides]
 
 
-def run(config: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    words = command(config, out, *overrides)
+def run(
+    config: Path, out: Path, *overrides: str, program: Sequence[str] = ("-m", "asr")
+) -> subprocess.CompletedProcess[str]:
+    words = command(config, out, *overrides, program=program)
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done
@@ -58,30 +62,53 @@ def two(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_two_processes_train_as_one(config: Path, two: Path, tmp_path: Path) -> None:
-    one = tmp_path / "one"
-    run(config, one)
-    alone, shares = steps(one), [steps(two, rank) for rank in (0, 1)]
-    assert len(alone) > 10
-    assert set(shares[0]) == set(alone)
+@pytest.fixture(scope="module")
+def even(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("even") / "run"
+    run(config, out, TWO, *EVEN)
+    return out
+
+
+def check_shares(alone: Mapping[int, Step], shares: Sequence[Mapping[int, Step]]) -> None:
+    """Check the steps of one process against those of two."""
     for batch, (loss, ids) in alone.items():
         of_each = [share[batch] for share in shares if batch in share]
         assert sorted(id for _, own in of_each for id in own) == sorted(ids)
         assert sum(own for own, _ in of_each) / 2 == pytest.approx(loss, rel=1e-3)
+
+
+def check_weights(ours: Path, theirs: Path) -> None:
+    expected = load_file(theirs / "model" / "model.safetensors")
+    for name, weight in load_file(ours / "model" / "model.safetensors").items():
+        torch.testing.assert_close(weight, expected[name], atol=1e-3, rtol=1e-3)
+
+
+def check_same_ends(ours: Path, theirs: Path) -> None:
+    final = [load_state(states_in(out / "states")[-1][1])["state_dict"] for out in (ours, theirs)]
+    assert all(torch.equal(final[0][name], final[1][name]) for name in final[1])
+
+
+def test_two_processes_train_as_one(config: Path, even: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    run(config, one, *EVEN)
+    alone, shares = steps(one), [steps(even, rank) for rank in (0, 1)]
+    assert len(alone) > 10
+    assert set(shares[0]) == set(alone)
+    check_shares(alone, shares)
     for name in ("dev_loss", "dev_wer", "grad_norm"):
-        ours, theirs = ([float(row[name]) for row in read_metrics(out / "logs") if row.get(name)] for out in (two, one))
+        ours, theirs = (
+            [float(row[name]) for row in read_metrics(out / "logs") if row.get(name)] for out in (even, one)
+        )
         assert ours == pytest.approx(theirs, rel=1e-3)
     rates = [
         [float(row[f"dev_wer{end}"]) for end in ("_low", "", "_high")]
-        for row in read_metrics(two / "logs")
+        for row in read_metrics(even / "logs")
         if row.get("dev_wer")
     ]
     assert rates
     assert all(low <= rate <= high for low, rate, high in rates)
-    expected = load_file(one / "model" / "model.safetensors")
-    for name, weight in load_file(two / "model" / "model.safetensors").items():
-        torch.testing.assert_close(weight, expected[name], atol=1e-3, rtol=1e-3)
-    counts = [json.loads((out / "run.json").read_text()) for out in (one, two)]
+    check_weights(even, one)
+    counts = [json.loads((out / "run.json").read_text()) for out in (one, even)]
     for key in ("utterances_seen", "audio_s_seen", "steps"):
         assert counts[0][key] == counts[1][key]
 
@@ -122,24 +149,78 @@ def test_run_resumes_identically_after_its_processes_are_killed(config: Path, tw
     run(config, out, TWO)
     for rank in (0, 1):
         assert steps(out, rank) == steps(two, rank)
-    final = [load_state(states_in(folder / "states")[-1][1])["state_dict"] for folder in (out, two)]
-    assert all(torch.equal(final[0][name], final[1][name]) for name in final[1])
+    check_same_ends(out, two)
 
 
-def test_sharded_weights_train_like_whole_ones(config: Path, two: Path, tmp_path: Path) -> None:
-    out, sharded = tmp_path / "sharded", (TWO, "trainer.strategy=fsdp")
-    run(config, out, *sharded, "trainer.max_steps=9")
-    run(config, out, *sharded)
+# Trains and writes, for each process, how many numbers it holds and how many there are.
+HELD = """import json
+from torch.distributed.tensor import DTensor
+from asr.cli import main
+from asr.training.callbacks import StepLog
+
+def log_and_count(self, trainer, task, *given):
+    log(self, trainer, task, *given)
+    weights = list(task.model.parameters())
+    moments = [x for own in trainer.optimizers[0].state.values() for x in own.values() if x.dim()]
+    held = {"weights": weights, "gradients": [w.grad for w in weights], "moments": moments}
+    local = lambda x: x.to_local() if isinstance(x, DTensor) else x
+    counts = {name: [sum(local(x).numel() for x in all), sum(x.numel() for x in all)] for name, all in held.items()}
+    (self.path.parent / f"held.{trainer.global_rank}.json").write_text(json.dumps(counts))
+
+log, StepLog.on_train_batch_end = StepLog.on_train_batch_end, log_and_count
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def sharded(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sharded") / "run"
+    (script := out.parent / "held.py").write_text(HELD)
+    run(config, out, *FSDP, program=[str(script)])
+    return out
+
+
+def test_sharded_weights_train_like_whole_ones(even: Path, sharded: Path) -> None:
+    held = [json.loads((sharded / f"held.{rank}.json").read_text()) for rank in (0, 1)]
+    for name in ("weights", "gradients", "moments"):
+        (first, whole), (second, _) = (each[name] for each in held)
+        assert first + second == whole
+        assert max(first, second) < 0.6 * whole
     for rank in (0, 1):
-        for batch, (loss, ids) in steps(two, rank).items():
-            own, own_ids = steps(out, rank)[batch]
+        for batch, (loss, ids) in steps(even, rank).items():
+            own, own_ids = steps(sharded, rank)[batch]
             assert own_ids == ids
             assert own == pytest.approx(loss, rel=1e-3)
-    norms = [[float(row["grad_norm"]) for row in read_metrics(o / "logs") if row.get("grad_norm")] for o in (two, out)]
+    norms = [
+        [float(row["grad_norm"]) for row in read_metrics(out / "logs") if row.get("grad_norm")]
+        for out in (even, sharded)
+    ]
     assert norms[1] == pytest.approx(norms[0], rel=1e-3)
-    expected = load_file(two / "model" / "model.safetensors")
-    for name, weight in load_file(out / "model" / "model.safetensors").items():
-        torch.testing.assert_close(weight, expected[name], atol=1e-3, rtol=1e-3)
+    check_weights(sharded, even)
+
+
+def resumed(config: Path, before: Path, out: Path, *overrides: str) -> int:
+    """Copy a run as it was at the first state that it still has, and resume it; return the step of that state."""
+    shutil.copytree(before, out, ignore=shutil.ignore_patterns("steps*.jsonl", "model"))
+    (first, _), *later = states_in(out / "states")
+    for _, path in later:
+        path.unlink()
+    run(config, out, *overrides)
+    return first
+
+
+def test_sharded_run_resumes_identically_and_in_one_process(config: Path, sharded: Path, tmp_path: Path) -> None:
+    first = resumed(config, sharded, tmp_path / "two", *FSDP)
+    whole = [steps(sharded, rank) for rank in (0, 1)]
+    assert 0 < first < len(whole[0])
+    for rank in (0, 1):
+        assert steps(tmp_path / "two", rank) == {batch: step for batch, step in whole[rank].items() if batch >= first}
+    check_same_ends(tmp_path / "two", sharded)
+    resumed(config, sharded, tmp_path / "one", *EVEN)
+    alone = steps(tmp_path / "one")
+    assert set(alone) == set(range(first, len(whole[0])))
+    check_shares(alone, whole)
+    check_weights(tmp_path / "one", sharded)
 
 
 def test_process_ends_with_its_starter_before_they_connect() -> None:
@@ -173,7 +254,7 @@ def test_processes_started_by_torchrun_train_like_ours(config: Path, two: Path, 
     out, script = tmp_path / "launched", CLUSTER / "torchrun.sh"
     folder = Path(sys.executable).parent
     given = {"HOST": "127.0.0.1", "PORT": free_port(), "GPUS": "2", "PATH": f"{folder}:{os.environ['PATH']}"}
-    words = ["bash", str(script), str(config), f"out={out}", *EVEN]
+    words = ["bash", str(script), str(config), f"out={out}", EPOCHS]
     done = subprocess.run(words, env=os.environ | given, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     for rank in (0, 1):
@@ -187,7 +268,7 @@ def take_two_steps(script: str, config: Path, folders: Sequence[Path], given: Ma
     """Run a script of recipes/cluster in several folders at once; return what each run wrote to standard error."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path} | given
-    words = ["bash", str(CLUSTER / script), str(config), *EVEN, "trainer.max_steps=2"]
+    words = ["bash", str(CLUSTER / script), str(config), EPOCHS, "trainer.max_steps=2"]
     runs = []
     try:
         for folder in folders:
@@ -208,7 +289,7 @@ def take_two_steps(script: str, config: Path, folders: Sequence[Path], given: Ma
 
 
 def check_first_two_steps(out: Path, two: Path) -> None:
-    """Check a run of two processes against the one that test_two_processes_train_as_one compares with one process."""
+    """Check a run of two processes against the one that was started by one command."""
     for rank in (0, 1):
         assert steps(out, rank) == {batch: step for batch, step in steps(two, rank).items() if batch < 2}
 

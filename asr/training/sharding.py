@@ -28,8 +28,9 @@ class ShardedStrategy(DDPStrategy):
     """Fully sharded data parallelism (Zhao et al. 2023), by torch's fully_shard.
 
     Every process holds its share of each weight, gradient and moment.  The units are each layer of the encoder, the
-    rest of the encoder, the decoder and the CTC head; a unit has its whole weights only while it computes.  Saved
-    states are whole, as in any run, so a run may resume with another number of processes or without sharding.
+    rest of the encoder, the decoder and the CTC head; a unit has its whole weights only while it computes, at the
+    start, before they are divided, and in a validation.  Saved states are whole, as in any run, so a run may resume
+    with another number of processes or without sharding.
     """
 
     def configure_ddp(self) -> None:
