@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ from asr.subtitling.sentences import sentence_ends, to_sentences
 def said(text: str) -> str | None:
     """Return what cleaning leaves of a cue, or None if it drops it."""
     kept, _ = clean([cue(1, 0, 2, text)])
-    return kept[0].text if kept else None
+    return kept[0].line if kept else None
 
 
 def reason(text: str) -> str:
@@ -141,6 +143,20 @@ def test_what_is_no_label_is_kept_however_often(text: str) -> None:
     assert [c.text for c in clean([cue(i, 3 * i, 3 * i + 2, text) for i in range(3)])[0]] == [text] * 3
 
 
+@pytest.mark.parametrize(
+    ("shown", "lines"),
+    [
+        ("你來了\n我等你很久", ["你來了", "我等你很久"]),
+        ("你來了  我等你很久", ["你來了", "我等你很久"]),
+        ("你來了 我等你很久", ["你來了 我等你很久"]),
+        ("-Who is it?\n- [door]\n- Me.", ["Who is it?", "Me."]),
+    ],
+)
+def test_lines_and_wide_gaps_are_kept_apart(shown: str, lines: list[str]) -> None:
+    kept, _ = clean([cue(1, 0, 2, shown)])
+    assert kept[0].text.split("\n") == lines
+
+
 def test_cue_without_positive_duration_is_dropped() -> None:
     kept, dropped = clean([cue(1, 5, 4, "Back."), cue(2, 6, 6, "Still."), cue(3, 7, 8, "On.")])
     assert [c.text for c in kept] == ["On."]
@@ -169,7 +185,8 @@ def test_any_cue_is_either_kept_with_words_or_dropped(texts: list[str]) -> None:
     assert len(kept) + len(dropped) == len(texts)
     for one in kept:
         assert any(c.isalnum() for c in one.text)
-        assert not set(one.text) & set("♪\n\u202a")
+        assert not set(one.text) & set("♪\u202a")
+        assert "\n" not in one.line
 
 
 # --- sentences ----------------------------------------------------------------------------------------
@@ -244,11 +261,57 @@ def test_two_sentences_stay_together_without_a_pause_between_them(speech: list[t
     assert len(sentences([cue(1, 0, 6, "Are you there? No, I am not.")], *speech)) == 1
 
 
+@pytest.mark.parametrize("between", ["\n", " ", "，\n"])
+def test_lines_without_full_stops_are_split_at_the_pause_between_them(between: str) -> None:
+    one = cue(1, 0, 8, f"你來了{between}我等你很久")
+    first = f"你來了{between.strip()}"
+    assert sentences([one], (0, 2), (5, 8)) == [(0, 2, first), (5, 8, "我等你很久")]
+    assert sentences([one], (0, 8)) == [(0, 8, one.line)]
+    assert sentences([one], (0, 6.5), (7, 8)) == [(0, 8, one.line)]  # a pause elsewhere
+
+
+@pytest.mark.parametrize("text", ["你來了我等你，很久", "我用 app 打卡", "I have been waiting for you"])
+def test_commas_and_spaces_beside_latin_words_do_not_split_a_short_cue(text: str) -> None:
+    assert len(sentences([cue(1, 0, 8, text)], (0, 2.5), (3, 4), (4.5, 8))) == 1
+
+
+def test_line_breaks_within_a_sentence_do_not_split_it_in_punctuated_subtitles() -> None:
+    one = cue(1, 0, 6, "When he came to\nthe house, it was dark.")
+    assert sentences([one], (0, 2.5), (3, 6)) == [(0, 6, "When he came to the house, it was dark.")]
+
+
+LONG = "I went to the market early, I bought three loaves of bread, I came home by the river, I cooked our dinner."
+
+
+@pytest.mark.parametrize("text", [LONG, "我一早去市場，買了三條麵包，沿著河走回家，煮了全部晚餐"])
+def test_cue_that_is_too_long_is_split_at_commas_where_speech_pauses(text: str) -> None:
+    found = sentences([cue(1, 0, 31, text)], (0, 7.5), (8, 15.5), (17, 23.5), (24, 31))
+    assert [(start_s, end_s) for start_s, end_s, _ in found] == [(0, 15.5), (17, 31)]
+    assert "".join(part for *_, part in found).replace(" ", "") == text.replace(" ", "")
+    assert found[0][2][-1] in ",，"
+    assert len(sentences([cue(1, 0, 31, text)], (0, 7.5), (8, 15.5), (17, 23.5), (24, 31), max_s=8)) == 4
+    assert len(sentences([cue(1, 0, 31, text)], (0, 31))) == 1
+    assert len(sentences([cue(1, 0, 31, text)], (0, 15.5), (17, 31), max_s=40)) == 1
+
+
+spoken = st.lists(st.floats(0, 60), max_size=12).map(lambda edges: list(pairwise(sorted(edges)))[::2])
+
+
+@given(
+    st.text(st.sampled_from("ab .,?\n你，。 …"), min_size=1).map(str.strip).filter(lambda t: any(map(str.isalnum, t))),
+    spoken,
+)
+def test_splitting_loses_no_text_and_overlaps_nothing(text: str, speech: list[tuple[float, float]]) -> None:
+    found = sentences([cue(1, 0, 60, text)], *speech)
+    assert "".join("".join(part.split()) for *_, part in found) == "".join(text.split())
+    assert all(one[1] <= two[0] for one, two in pairwise(found))
+
+
 def test_activity_measures_speech_time() -> None:
     activity = activity_of([(1, 2), (4, 6)], 10)
     assert np.allclose(activity.regions, [(1, 2), (4, 6)], atol=0.05)
     assert activity.speech_s(0, 10) == pytest.approx(3, abs=0.05)
-    assert activity.when(0, 1.5) == pytest.approx(4.5, abs=0.05)
+    assert activity.when(0, np.array([1.5])) == pytest.approx(4.5, abs=0.05)
 
 
 @pytest.mark.parametrize(

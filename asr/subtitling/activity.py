@@ -48,10 +48,9 @@ class Activity:
         before, after = self.until_s(np.array([start_s, end_s]))
         return float(after - before)
 
-    def when(self, start_s: float, speech_s: float) -> float:
-        """Return the time by which there have been `speech_s` seconds of speech since `start_s`."""
-        wanted = self.until_s(np.array([start_s]))[0] + speech_s
-        return float(np.interp(wanted, self._sum_s, self._edge_s))
+    def when(self, start_s: float, speech_s: Floats) -> Floats:
+        """Return the times by which there have been `speech_s` seconds of speech since `start_s`."""
+        return np.interp(self.until_s(np.array([start_s])) + speech_s, self._sum_s, self._edge_s)
 
     def regions_within(self, start_s: float, end_s: float) -> Floats:
         """Return the stretches of speech (R, 2), in seconds, that overlap the time between two times."""

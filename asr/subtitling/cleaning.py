@@ -12,7 +12,6 @@ import regex
 
 from asr.subtitling.credits import is_credits
 from asr.subtitling.cues import Cue, Dropped
-from asr.text.scripts import one_after_another
 
 NEGATIVE, EMPTY, MUSIC, CREDITS = "negative length", "empty", "music", "credits"
 SOUND, NO_WORDS, DUPLICATE = "sound description", "no words", "duplicate"
@@ -42,6 +41,7 @@ _CASELESS_LABEL = regex.compile(
 )
 _SAYING = regex.compile(r"[说說道問问曰想是叫]$|^(?:قال|قالت|يقول|تقول|אמר|אמרה|אומר|אומרת)$")
 _WORD = regex.compile(r"[\p{L}\p{N}]")
+_WIDE_GAP = regex.compile(r"\s{2,}")
 
 
 class _Text(NamedTuple):
@@ -52,10 +52,11 @@ class _Text(NamedTuple):
 
 
 def clean(cues: Iterable[Cue]) -> tuple[list[Cue], list[Dropped]]:
-    """Return cues in the order of time, each with its speech on one line, and the cues that were dropped.
+    """Return cues in the order of time, each with the lines of its speech, and the cues that were dropped.
 
     A cue that repeats the previous one without a pause lengthens that one; a cue that repeats its lines and adds others
-    (roll-up captions) keeps only the others.
+    (roll-up captions) keeps only the others.  A line is divided at double spaces, which Chinese subtitles have instead
+    of commas.
     """
     cues = list(cues)
     names = speakers(cue.text for cue in cues)
@@ -71,7 +72,7 @@ def clean(cues: Iterable[Cue]) -> tuple[list[Cue], list[Dropped]]:
         new = text.lines[_repeated(before, text.lines) if rolls else 0 :]
         before = text.lines
         if new:
-            kept.append(cue._replace(text=one_after_another(new)))
+            kept.append(cue._replace(text="\n".join(new)))
         else:
             kept[-1] = kept[-1]._replace(end_s=max(kept[-1].end_s, cue.end_s))
             dropped.append(Dropped(cue, DUPLICATE))
@@ -125,7 +126,7 @@ def _plain_line(line: str, names: Set[str]) -> str:
     found = _LABEL.match(line) or _CASELESS_LABEL.match(line)
     if found and ((found.re is _LABEL and found[1]) or found[found.lastindex or 1] in names):
         line = line[found.end() :]
-    return " ".join(_DASH.sub("", line).split())
+    return "\n".join(" ".join(part.split()) for part in _WIDE_GAP.split(_DASH.sub("", line).strip()))
 
 
 def _repeated(before: Sequence[str], lines: Sequence[str]) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from asr.text.scripts import one_after_another
+
 _MOST_OVERLAP_S = 0.5
 
 
@@ -12,7 +14,7 @@ class Cue(NamedTuple):
     """Text that is shown from start to end.
 
     numbers: the cues of the file that it is made of, counted from 1.  Times are in seconds: those of the file when it
-    is read, those of the recording once it is aligned.
+    is read, those of the recording once it is aligned.  text: its lines; those of a sentence are on one.
     """
 
     numbers: tuple[int, ...]
@@ -23,6 +25,11 @@ class Cue(NamedTuple):
     @property
     def duration_s(self) -> float:
         return self.end_s - self.start_s
+
+    @property
+    def line(self) -> str:
+        """The text on one line."""
+        return one_after_another(self.text.split("\n"))
 
 
 class Dropped(NamedTuple):

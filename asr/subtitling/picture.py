@@ -64,7 +64,7 @@ def _draw_cues(axis: Axes, activity: Activity, cues: Sequence[Cue], start_s: flo
             axis.axvspan(cue.start_s, cue.end_s, color="deepskyblue", alpha=0.12, linewidth=0)
             for edge_s in (cue.start_s, cue.end_s):
                 axis.axvline(edge_s, color="deepskyblue", linewidth=1)
-            label = f"{cue.numbers[0]} {cue.text}"[:_LONGEST_LABEL].replace("$", r"\$")
+            label = f"{cue.numbers[0]} {cue.line}"[:_LONGEST_LABEL].replace("$", r"\$")
             height = _N_MELS * (0.92 - 0.08 * (cue.numbers[0] % 2))
             box: dict[str, Any] = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.5}
             text = axis.text(max(cue.start_s, start_s) + 0.05, height, label, color="white", bbox=box, clip_on=True)

@@ -25,7 +25,7 @@ def text_within(cues: Sequence[Cue], start_s: float, end_s: float) -> str | None
         shared_s = min(cue.end_s, end_s) - max(cue.start_s, start_s)
         share = shared_s / max(cue.duration_s, 1e-6)
         if share >= WITHIN:
-            inside.append(cue.text)
+            inside.append(cue.line)
             covered_s += shared_s
         elif share > 1 - WITHIN:
             return None
