@@ -137,7 +137,8 @@ def small_commonvoice(folder: Path) -> Tree:
     """Write RELEASE/LANGUAGE: MP3 clips, and a table per split, in which quotes are literal."""
     tree = Tree.of(commonvoice.app, ("--source", folder, "--language", "fr"), folder / "fr", "fr")
     for split, rows in common_voice_rows(tree).items():
-        lines(tree.folder / f"{split}.tsv", "client_id\tpath\tsentence\tup_votes", *(f"{row}\t2" for row in rows))
+        head = "client_id\tpath\tsentence\tup_votes\tage\tgender\taccents\tvariant"
+        lines(tree.folder / f"{split}.tsv", head, *(f"{row}\t2\t\t\t\t" for row in rows))
     return tree
 
 

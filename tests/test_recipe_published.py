@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
-from lhotse.recipes import prepare_aishell, prepare_librispeech
+from lhotse.recipes import commonvoice, prepare_aishell, prepare_librispeech
 from lhotse.recipes.must_c import prepare_must_c
 from lhotse.recipes.tedlium import _parse_stm_file
 from lhotse.serialization import load_manifest
@@ -64,7 +65,10 @@ def told_by_lhotse(tree: Tree, out: Path, name: str) -> dict[str, list[Any]]:
         for segment in found["train"]:  # training segments are cut too tightly
             segment.start, segment.duration = segment.start - BEFORE_S, segment.duration + BEFORE_S + AFTER_S
     else:
-        made = prepare_librispeech(tree.folder) if name == "librispeech" else prepare_aishell(tree.folder.parent)
+        if name == "commonvoice":
+            made = commonvoice.prepare_commonvoice(tree.folder.parent, out, "fr")["fr"]
+        else:
+            made = prepare_librispeech(tree.folder) if name == "librispeech" else prepare_aishell(tree.folder.parent)
         found = {part: manifests["supervisions"] for part, manifests in made.items()}
     return {
         part: [(s.id, s.start, s.duration, " ".join(s.text.split())) for s in segments]
@@ -72,8 +76,10 @@ def told_by_lhotse(tree: Tree, out: Path, name: str) -> dict[str, list[Any]]:
     }
 
 
-@pytest.mark.parametrize("name", ["librispeech", "aishell", "tedlium", "mustc"])
-def test_lhotse_recipes_find_the_same_segments(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["librispeech", "aishell", "tedlium", "commonvoice", "mustc"])
+def test_lhotse_recipes_find_the_same_segments(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # lhotse starts processes, each of which would load everything first
+    monkeypatch.setattr(commonvoice, "ProcessPoolExecutor", lambda **given: ThreadPoolExecutor(1))
     tree = TREES[name](tmp_path / "source")
     run(tree, tmp_path / "o")
     expected = told_by_lhotse(tree, tmp_path / "lhotse", name)
