@@ -58,5 +58,9 @@ def chosen(task: str | None, known: Sequence[str]) -> str:
     if task == TRANSLATE and translations:
         task = translations[0] if len(translations) == 1 else english
     if task not in known:
-        raise AsrError(f"this model has no task {task!r}: it has {', '.join(known)}")
+        advice = ""
+        if not translations and task.startswith(TRANSLATE):
+            whisper = "a multilingual model, such as --model whisper-small, or " if task in (TRANSLATE, english) else ""
+            advice = f"; to translate, take {whisper}one that was trained to (data.tasks)"
+        raise AsrError(f"this model has no task {task!r}: it has {', '.join(known)}{advice}")
     return task

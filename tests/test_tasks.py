@@ -23,6 +23,10 @@ def test_tasks_are_found_by_name() -> None:
     for task, known in (("translate", ["transcribe"]), ("translate", ["translate:de", "translate:fr"]), ("x", ["y"])):
         with pytest.raises(AsrError, match=f"this model has no task '{task}.*': it has {', '.join(known)}"):
             chosen(task, known)
+    with pytest.raises(AsrError, match=r"--model whisper-small, or one that was trained to \(data\.tasks\)$"):
+        chosen("translate", ["transcribe"])
+    with pytest.raises(AsrError, match=r"to translate, take one that was trained to \(data\.tasks\)$"):
+        chosen("translate:fr", ["transcribe"])
 
 
 def test_cut_has_the_text_and_language_of_each_task() -> None:
