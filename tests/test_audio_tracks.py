@@ -82,3 +82,7 @@ def test_error_without_ffprobe_suggests_installing_ffmpeg(tmp_path: Path, monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AudioError, match="install ffmpeg"):
         audio_tracks(tmp_path / "x.mkv")
+    (tmp_path / "ffmpeg").write_text("#!/bin/sh\n")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    with pytest.raises(AudioError, match=r"x\.mkv: libsndfile cannot read it \(.*\); install ffprobe, too"):
+        audio_tracks(tmp_path / "x.mkv")

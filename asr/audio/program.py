@@ -190,6 +190,8 @@ def decode(request: dict[str, Any], sink: Sink) -> dict[str, Any]:
         found = shutil.which(program, path=request["search_path"])
         if found is None:
             advice = "install ffmpeg, which reads more formats"
+            if program == "ffprobe" and shutil.which("ffmpeg", path=request["search_path"]):
+                advice = "install ffprobe, too, which comes with most packages of ffmpeg"
             raise Refused(f"libsndfile cannot read it ({unknown}); {advice}") from None
         if request["describe"]:
             return described_by_ffprobe(found, path, sink.timeout_s, str(unknown))
