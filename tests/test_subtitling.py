@@ -24,6 +24,7 @@ from asr import vad
 from asr.audio import audio_tracks
 from asr.data.cuts import load_audio, read_cuts
 from asr.errors import AudioError, ConfigError
+from asr.subtitling import making
 from asr.subtitling.activity import listen_once
 from asr.subtitling.cutting import Rules, cut
 from asr.subtitling.translations import text_within
@@ -48,6 +49,10 @@ def cuts_of(folder: Path) -> list[Cut]:
 
 def report_of(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "out" / "report.json").read_text(encoding="utf-8")))
+
+
+def dropped_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "out" / "dropped.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 # --- end to end ---------------------------------------------------------------------------------------
@@ -97,6 +102,31 @@ def test_language_whose_times_disagree_is_missing_from_that_cut(tmp_path: Path) 
     assert [i for i, texts in enumerate(found) if "de" not in texts] == [3, 7]
     assert found[8]["de"] == "Satz 8."
     assert report_of(tmp_path)["titles"][0]["missing"] == {"de": 2}
+    ids = [cut.id for cut in cuts_of(tmp_path)]
+    assert dropped_of(tmp_path) == [
+        {"recording": "talk", "language": "de", "cut": ids[i], "reason": reason}
+        for i, reason in ((3, "cues do not match its time"), (7, "no cue at its time"))
+    ]
+    assert {path.name for path in (tmp_path / "out" / "pictures").iterdir()} == {"talk.en.png", "talk.de.png"}
+
+
+def test_refused_language_is_drawn_and_named_for_each_cut_that_lacks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = []
+    monkeypatch.setattr(making, "draw_cues", lambda *given: titles.append(given[-1]))
+    talk(tmp_path)
+    (tmp_path / "talk.en.srt").write_text(srt(SPEECH))
+    (tmp_path / "talk.de.srt").write_text(srt(conversation(24, seed=9)))
+    told = run(tmp_path, "--spoken", "cs", "--times", "en", status=1).err
+    assert len(told) == 1
+    assert "talk.de.srt: its times cannot be matched to the speech" in told[0]
+    german, english = sorted(titles)
+    assert german.startswith("talk, de, refused: offset ")
+    assert english.startswith("talk, en: offset ")
+    rows = dropped_of(tmp_path)
+    assert [row["cut"] for row in rows] == [cut.id for cut in cuts_of(tmp_path)]
+    assert {(row["language"], row["reason"]) for row in rows} == {("de", "its file cannot be used")}
 
 
 @needs_ffmpeg
@@ -234,8 +264,7 @@ def test_bad_cues_are_dropped_and_recorded_with_a_reason(tmp_path: Path) -> None
     content += "\n101\n00:01 --> 00:02\nWhen?\n"
     (tmp_path / "talk.en.srt").write_text(content)
     run(tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
-    assert {(row["reason"], *row["cues"]) for row in rows} == {
+    assert {(row["reason"], *row["cues"]) for row in dropped_of(tmp_path)} == {
         ("sound description", 1),
         ("empty", 2),
         ("too many characters per second", 3),

@@ -26,12 +26,13 @@ from asr.subtitling.matching import Title, match, same_language, standard
 from asr.subtitling.picture import draw_cues
 from asr.subtitling.reading import UNREADABLE, read_cues
 from asr.subtitling.recording import audio_of
-from asr.subtitling.report import FileReport, Report, TitleReport, dropped_rows, unread_rows
+from asr.subtitling.report import FileReport, Report, TitleReport, dropped_rows, missing_row, unread_rows
 from asr.subtitling.sentences import to_sentences
-from asr.subtitling.translations import text_within
+from asr.subtitling.translations import text_within, why_none
 
 CUTS, REPORT, DROPPED = "cuts.jsonl.gz", "report.json", "dropped.jsonl"
 AUDIO, SPEECH, PICTURES = "audio", "speech", "pictures"
+UNUSABLE = "its file cannot be used"
 
 Rows = list[dict[str, Any]]
 OnBlock = Callable[[float], None]  # takes the length of a block in seconds
@@ -157,7 +158,7 @@ class _Making:
         return audio, activity
 
     def title(self, title: Title, report: TitleReport, on_block: OnBlock) -> tuple[list[MonoCut], Rows]:
-        """Return the cuts of a recording, and rows about dropped cues.  Raises AsrError if no cut can be made."""
+        """Return the cuts of a recording, and rows about what was left out.  Raises AsrError if none can be made."""
         choices = self.choices
         times = choices.times or next((code for code in title.subtitles if same_language(code, choices.spoken)), None)
         times = times or next(iter(title.subtitles))
@@ -171,11 +172,12 @@ class _Making:
             file = FileReport(str(path), language)
             report.files.append(file)
             try:
-                aligned[language] = self._aligned(title.name, file, activity, rows)
+                cues = self._aligned(title.name, file, activity, rows)
+                self._draw(title.name, file, audio, activity, cues)
+                _check_trusted(file)
+                aligned[language] = cues
             except AsrError as e:
                 file.problem = str(e)
-            if language == times and language in aligned:
-                self._draw(title.name, file, audio, activity, aligned[language])
         if times not in aligned:
             return [], rows
         sentences = to_sentences(aligned.pop(times), activity, choices.rules.max_s)
@@ -183,14 +185,14 @@ class _Making:
         reference = next(file for file in report.files if file.language == times)
         reference.count(dropped)
         rows += dropped_rows(title.name, times, dropped)
-        missing = [file.language for file in report.files if file.language not in (times, *aligned)]
-        report.missing.update({language: len(stretches) for language in missing})
-        cuts = list(self._cuts(title.name, audio, activity, times, stretches, aligned, report))
+        others = {code: aligned.get(code) for code in title.subtitles if code != times}
+        cuts = list(self._cuts(title.name, audio, activity, times, stretches, others, rows))
+        report.missing.update(row["language"] for row in rows if "cut" in row)
         report.cuts, report.cut_s = len(cuts), sum(made.duration for made in cuts)
         return cuts, rows
 
     def _aligned(self, name: str, file: FileReport, activity: Activity, rows: Rows) -> list[Cue]:
-        """Return the cleaned, aligned cues of a file.  Raises DataError if the alignment cannot be trusted."""
+        """Return the cleaned cues of a file at their aligned times, which need not be right.  Raises DataError."""
         found = read_cues(Path(file.path), file.language, self.choices.encoding)
         file.encoding, file.cues = found.encoding, len(found.cues) + len(found.dropped)
         cues, dropped = clean(found.cues)
@@ -203,18 +205,13 @@ class _Making:
         if not self.choices.align:
             return cues
         file.alignment = align(activity, np.array([(cue.start_s, cue.end_s) for cue in cues]))
-        if not file.alignment.trusted:
-            raise DataError(
-                f"{printable(file.path)}: its times cannot be matched to the speech (confidence "
-                f"{file.alignment.confidence:.2f}); is it of this recording? align=False (--no-align) "
-                "takes them as they are"
-            )
         time_s = file.alignment.time_s
         return [cue._replace(start_s=time_s(cue.start_s), end_s=time_s(cue.end_s)) for cue in cues]
 
     def _draw(self, name: str, file: FileReport, audio: Path, activity: Activity, cues: Sequence[Cue]) -> None:
         path = self.out / PICTURES / f"{name}.{file.language}.png"
-        draw_cues(path, audio, activity, cues, f"{name}, {file.language}: {described(file.alignment)}")
+        refused = "" if file.alignment is None or file.alignment.trusted else ", refused"
+        draw_cues(path, audio, activity, cues, f"{name}, {file.language}{refused}: {described(file.alignment)}")
 
     def _cuts(
         self,
@@ -223,22 +220,24 @@ class _Making:
         activity: Activity,
         times: str,
         stretches: Sequence[Stretch],
-        others: Mapping[str, Sequence[Cue]],
-        report: TitleReport,
+        others: Mapping[str, Sequence[Cue] | None],
+        rows: Rows,
     ) -> Iterator[MonoCut]:
+        """Yield the cuts; add a row for each language that is missing from one.  others: None for an unusable file."""
         source = AudioSource("file", [0], str(audio.resolve()))
         recording = Recording(name, [source], activity.rate, activity.samples, activity.duration_s)
         for cue, start_s, end_s in stretches:
+            id = f"{name}-{round(start_s * 1000):09d}"
             texts = {times: cue.text}
             for language, cues in others.items():
-                text = text_within(cues, cue.start_s, cue.end_s)
+                text = None if cues is None else text_within(cues, cue.start_s, cue.end_s)
                 if text is None:
-                    report.missing[language] += 1
+                    reason = UNUSABLE if cues is None else why_none(cues, cue.start_s, cue.end_s)
+                    rows.append(missing_row(name, language, id, reason))
                 else:
                     texts[language] = text
             said = next((code for code in texts if same_language(code, self.choices.spoken)), None)
             spoken_text = None if said is None else texts.pop(said)
-            id = f"{name}-{round(start_s * 1000):09d}"
             segment = SupervisionSegment(
                 id,
                 name,
@@ -250,6 +249,16 @@ class _Making:
                 custom={"translations": texts} if texts else None,
             )
             yield MonoCut(id, start_s, end_s - start_s, 0, supervisions=[segment], recording=recording)
+
+
+def _check_trusted(file: FileReport) -> None:
+    """Raise DataError if the file was aligned and that cannot be trusted."""
+    if file.alignment is not None and not file.alignment.trusted:
+        raise DataError(
+            f"{printable(file.path)}: its times cannot be matched to the speech (confidence "
+            f"{file.alignment.confidence:.2f}); is it of this recording? align=False (--no-align) "
+            "takes them as they are"
+        )
 
 
 def described(alignment: Alignment | None) -> str:

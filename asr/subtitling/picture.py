@@ -41,7 +41,7 @@ def draw_cues(path: Path, audio: Path, activity: Activity, cues: Sequence[Cue], 
         start_s = max(0.0, min(cue.start_s, activity.duration_s - 1) - 2)
         _draw_sound(axis, audio, start_s, log_mel)
         _draw_cues(axis, activity, cues, start_s)
-    axes[-1].set_xlabel("seconds; white: probability of speech, blue: cues")
+    axes[-1].set_xlabel("seconds; white: probability of speech, blue: cues, grey: beyond the recording")
     save(figure, path)
 
 
@@ -69,6 +69,7 @@ def _draw_cues(axis: Axes, activity: Activity, cues: Sequence[Cue], start_s: flo
             box: dict[str, Any] = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1.5}
             text = axis.text(max(cue.start_s, start_s) + 0.05, height, label, color="white", bbox=box, clip_on=True)
             text.set(fontsize=7, fontfamily=_fonts())
+    axis.set_facecolor("lightgrey")
     axis.set(xlim=(start_s, start_s + _VIEW_S), ylim=(0, _N_MELS), ylabel="mel bin")
 
 

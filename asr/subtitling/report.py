@@ -105,5 +105,10 @@ def unread_rows(name: str, language: str, unread: Sequence[Unread]) -> list[dict
     return [{**where, "line": line, "text": text, "reason": UNREADABLE} for line, text in unread]
 
 
+def missing_row(name: str, language: str, cut: str, reason: str) -> dict[str, Any]:
+    """Return the row for a language that has no text in a cut: the cut's id, and the reason."""
+    return {"recording": name, "language": language, "cut": cut, "reason": reason}
+
+
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in values.items()}

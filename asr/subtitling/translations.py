@@ -9,6 +9,7 @@ from asr.subtitling.cues import Cue
 from asr.text.scripts import one_after_another
 
 WITHIN, COVERED = 0.7, 0.5
+NO_CUE, NO_MATCH = "no cue at its time", "cues do not match its time"
 
 
 def text_within(cues: Sequence[Cue], start_s: float, end_s: float) -> str | None:
@@ -17,11 +18,8 @@ def text_within(cues: Sequence[Cue], start_s: float, end_s: float) -> str | None
     They match if every overlapping cue has at least 70 % of its time inside or at least 70 % outside, and those inside
     cover at least half of the stretch.
     """
-    last = bisect_left(cues, end_s, key=lambda cue: cue.start_s)
-    # Cues may overlap, so their ends need not be in order; no cue lasts a minute.
-    first = bisect_right(cues, start_s - 60, hi=last, key=lambda cue: cue.start_s)
     inside, covered_s = [], 0.0
-    for cue in cues[first:last]:
+    for cue in _around(cues, start_s, end_s):
         shared_s = min(cue.end_s, end_s) - max(cue.start_s, start_s)
         share = shared_s / max(cue.duration_s, 1e-6)
         if share >= WITHIN:
@@ -30,3 +28,15 @@ def text_within(cues: Sequence[Cue], start_s: float, end_s: float) -> str | None
         elif share > 1 - WITHIN:
             return None
     return one_after_another(inside) if inside and covered_s >= COVERED * (end_s - start_s) else None
+
+
+def why_none(cues: Sequence[Cue], start_s: float, end_s: float) -> str:
+    """Return why `text_within` finds no text."""
+    return NO_MATCH if any(cue.end_s > start_s for cue in _around(cues, start_s, end_s)) else NO_CUE
+
+
+def _around(cues: Sequence[Cue], start_s: float, end_s: float) -> Sequence[Cue]:
+    """Return all cues between two times, and some before; cues may overlap, so that their ends need not be in order."""
+    last = bisect_left(cues, end_s, key=lambda cue: cue.start_s)
+    first = bisect_right(cues, start_s - 60, hi=last, key=lambda cue: cue.start_s)  # no cue lasts a minute
+    return cues[first:last]
