@@ -4,8 +4,9 @@ Run `python benchmarks/train.py`.  The model has 12 encoder and 6 decoder layers
 convolutional subsampling by 4, 1,000 tokens and dropout 0.1; the batch has 16 utterances of 6 to 10 s with 80 features
 a frame; a step is forward, backward, clipping and AdamW.  The packages differ in loss and convolution, so ours is built
 both ways: like transformers (cross entropy, 1-D) and like the others (label smoothing and CTC, 2-D).  Each package is
-installed from PyPI into its own environment, with our version of torch; all take turns in one run.  `espnet:2` is the
-same step in two processes, which share batch and threads and exchange gradients (torch's DistributedDataParallel).
+installed from PyPI into its own environment, in the version that docs/performance.md names and with our version of
+torch; all take turns in one run.  `espnet:2` is the same step in two processes, which share batch and threads and
+exchange gradients (torch's DistributedDataParallel).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,10 +30,16 @@ from rich.table import Table
 
 from asr.errors import AsrError
 from asr.machine import cores
-from benchmarks.script import run_script
+from benchmarks.script import known_engines, new_table, run_script
+
+sys.path.insert(0, str(Path(__file__).parent / "steps"))
+from common import CPU, PROFILE, make_batch, matrix_rate
 
 STEPS = Path(__file__).parent / "steps"
-PEERS = {"transformers": "transformers", "speechbrain": "speechbrain", "espnet": "espnet"}
+PEERS = {"transformers": "5.23.0", "speechbrain": "1.1.2", "espnet": "202511"}
+LOSSES = {"ce": "cross entropy; gated 1-D convolution", "ctc": "label-smoothed + CTC; 2-D convolution"}
+UTTERANCES = 16
+OPERATORS = 20  # in a profile
 
 
 class Engine(NamedTuple):
@@ -51,25 +57,23 @@ class Engine(NamedTuple):
 
     @property
     def beside(self) -> Engine:
-        """Ours, with equally many processes."""
-        return Engine(self.setup.beside, self.processes)
+        """Ours of the same variant, with equally many processes."""
+        return Engine(f"ours-{self.setup.kind}", self.processes)
 
 
 class Setup(NamedTuple):
-    """A package, the variant that its worker builds, its loss and convolution, and our setup to compare it with."""
+    """A package, and the variant of the model: a key of LOSSES."""
 
     package: str
     kind: str
-    losses: str
-    beside: str
 
 
 SETUPS = {
-    "ours-ce": Setup("asr", "ce", "cross entropy; gated 1-D convolution", ""),
-    "transformers": Setup("transformers", "-", "cross entropy; gated 1-D convolution", "ours-ce"),
-    "ours-ctc": Setup("asr", "ctc", "label-smoothed + CTC; 2-D convolution", ""),
-    "speechbrain": Setup("speechbrain", "-", "label-smoothed + CTC; 2-D convolution", "ours-ctc"),
-    "espnet": Setup("espnet", "-", "label-smoothed + CTC; 2-D convolution", "ours-ctc"),
+    "ours-ce": Setup("asr", "ce"),
+    "transformers": Setup("transformers", "ce"),
+    "ours-ctc": Setup("asr", "ctc"),
+    "speechbrain": Setup("speechbrain", "ctc"),
+    "espnet": Setup("espnet", "ctc"),
 }
 
 
@@ -82,6 +86,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Steps in a turn, of which the median counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1)] = cores(),
     environments: Annotated[Path, typer.Option(help="Folder for the packages' environments.")] = Path(".venv-peers"),
+    profile: Annotated[bool, typer.Option("--profile", help="Print the longest operators of a step, too.")] = False,
 ) -> None:
     """Time training steps side by side.
 
@@ -90,13 +95,13 @@ def main(
     turns, console = [_engine(text, threads) for text in engines.split(",")], Console(width=130)
     pythons = {engine: _python(engine.setup.package, environments) for engine in turns}
     with tempfile.TemporaryDirectory() as folder:
-        batch = Path(folder) / "batch.npz"
-        arrays = _batch()
-        np.savez(batch, allow_pickle=False, **arrays)
+        path, batch = Path(folder) / "batch.npz", make_batch(UTTERANCES)
+        np.savez(path, allow_pickle=False, **{name: x.numpy() for name, x in batch._asdict().items()})
+        audio_s = int(batch.frames_B.sum()) / 100
         for precision in precisions.split(","):
             with ExitStack() as stack:
                 workers = {
-                    engine: stack.enter_context(_worker(engine, pythons[engine], batch, precision, threads))
+                    engine: stack.enter_context(_worker(engine, pythons[engine], path, precision, threads))
                     for engine in turns
                 }
                 times: dict[Engine, list[float]] = {engine: [] for engine in turns}
@@ -104,28 +109,18 @@ def main(
                     for engine, worker in workers.items():
                         times[engine].append(worker.ask(str(steps))["seconds"])
                 facts = {engine: worker.facts for engine, worker in workers.items()}
-            console.print(_table(times, facts, arrays["frames_B"].sum() / 100, precision, threads))
+                longest = {engine: worker.ask(str(PROFILE)) for engine, worker in workers.items() if profile}
+            console.print(_table(times, facts, audio_s, precision, threads))
+            for engine, answer in longest.items():
+                console.print(_operators(f"{engine}, {precision}", answer["operators"]))
 
 
 def _engine(text: str, threads: int) -> Engine:
     name, _, count = text.partition(":")
-    if name not in SETUPS:
-        raise AsrError(f"unknown engine {name!r}: known are {', '.join(SETUPS)}")
+    known_engines([name], SETUPS)
     if count and not (count.isdecimal() and 1 <= int(count) <= threads):
         raise AsrError(f"{text}: the number of processes is from 1 to that of threads, {threads}")
     return Engine(name, int(count or 1))
-
-
-def _batch() -> dict[str, np.ndarray]:
-    """Make 16 utterances of 6 to 10 s, longest first: noise as features, 24 to 40 random tokens."""
-    random = np.random.default_rng(0)
-    frames_B, len_B = (np.sort(random.integers(*span, 16))[::-1] for span in ((600, 1001), (24, 41)))
-    x_BTF = np.zeros((16, frames_B[0], 80), np.float32)
-    tokens_BL = np.zeros((16, len_B[0]), np.int64)
-    for x_TF, frames, tokens_L, length in zip(x_BTF, frames_B, tokens_BL, len_B, strict=True):
-        x_TF[:frames] = random.standard_normal((frames, 80))
-        tokens_L[:length] = random.integers(1, 999, length)
-    return {"x_BTF": x_BTF, "frames_B": frames_B.copy(), "tokens_BL": tokens_BL, "len_B": len_B.copy()}
 
 
 def _python(package: str, folder: Path) -> Path:
@@ -133,16 +128,18 @@ def _python(package: str, folder: Path) -> Path:
     if package == "asr":
         return Path(sys.executable)
     python = folder.absolute() / package / "bin" / "python"
-    if not (folder / package / "complete").exists():
-        versions = [f"{name}=={torch.__version__.partition('+')[0]}" for name in ("torch", "torchaudio")]
+    torch_version = torch.__version__.partition("+")[0]
+    wanted = [f"torch=={torch_version}", f"torchaudio=={torch_version}", f"{package}=={PEERS[package]}"]
+    complete = folder / package / "complete"
+    if not complete.exists() or complete.read_text().split() != wanted:
         commands = [
             ["venv", "--quiet", "--clear", "--python", sys.executable, str(folder / package)],
-            ["pip", "install", "--quiet", "--python", str(python), *versions, PEERS[package]],
+            ["pip", "install", "--quiet", "--python", str(python), *wanted],
         ]
         for command in commands:
             if subprocess.run([sys.executable, "-m", "uv", *command]).returncode:
                 raise AsrError(f"{package}: its environment could not be created; is uv installed (pip install uv)?")
-        (folder / package / "complete").touch()
+        complete.write_text("\n".join(wanted))
     return python
 
 
@@ -184,16 +181,19 @@ def _worker(engine: Engine, python: Path, batch: Path, precision: str, threads: 
 def _table(
     times: dict[Engine, list[float]], facts: dict[Engine, dict[str, Any]], audio_s: float, precision: str, threads: int
 ) -> Table:
-    rate = _matrix_rate(torch.bfloat16 if precision == "bf16" else torch.float32, threads)
-    table = Table(title=f"{precision}, {threads} threads", title_justify="left", title_style="")
+    torch.set_num_threads(threads)
+    rate = matrix_rate(torch.bfloat16 if precision == "bf16" else torch.float32, CPU, 2048)
     columns = ("", "seconds a step", "least", "most", "audio-s/s", "ours is faster", "M weights", "TFLOP", "of rate")
-    for column in columns:
-        table.add_column(column, justify="right" if column else "left")
+    table = new_table(f"{precision}, {threads} threads", *columns)
     for engine, seconds in times.items():
         median = statistics.median(seconds)
-        ratio = f"{median / statistics.median(times[engine.beside]):.2f} times" if engine.beside in times else ""
+        ratio = (
+            f"{median / statistics.median(times[engine.beside]):.2f} times"
+            if engine.beside in times and engine != engine.beside
+            else ""
+        )
         table.add_row(
-            f"{engine}: {engine.setup.losses}",
+            f"{engine}: {LOSSES[engine.setup.kind]}",
             *(f"{s:.2f}" for s in (median, min(seconds), max(seconds))),
             f"{audio_s / median:.0f}",
             ratio,
@@ -201,22 +201,21 @@ def _table(
             f"{facts[engine]['flop'] / 1e12:.2f}",
             f"{facts[engine]['flop'] / median / rate:.0%}",
         )
+    versions = {name: known for engine in times for name, known in facts[engine]["versions"].items()}
     table.caption = (
-        f"rate: {rate / 1e9:.0f} GFLOP/s, the best of 2048 x 2048 products with these threads and precision; medians"
+        f"rate: {rate / 1e9:.0f} GFLOP/s, the best of 2048 x 2048 products with these threads and precision; medians; "
+        + ", ".join(f"{name} {known}" for name, known in versions.items())
     )
     return table
 
 
-def _matrix_rate(dtype: torch.dtype, threads: int) -> float:
-    """Return the floating-point operations per second of a large matrix product."""
-    torch.set_num_threads(threads)
-    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
-    seconds = []
-    for _ in range(20):
-        began = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - began)
-    return 2 * 2048**3 / min(seconds)
+def _operators(title: str, found: list[tuple[str, float, int]]) -> Table:
+    table = new_table(title, "", "ms of its own", "share", "calls")
+    whole = sum(ms for _, ms, _ in found)
+    for name, ms, calls in found[:OPERATORS]:
+        table.add_row(name, f"{ms:.1f}", f"{ms / whole:.0%}", str(calls))
+    table.caption = "time of an operator without those that it calls, on the thread that calls it"
+    return table
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from common import BINS, BLANK, CTC_SHARE, DROPOUT, SIZE, SMOOTHING, VOCABULARY, StepBatch, serve
+from common import BINS, BLANK, CTC_SHARE, DROPOUT, SIZE, SMOOTHING, VOCABULARY, LossOf, StepBatch, serve
 from torch import Tensor, nn
 
 from asr import losses
@@ -17,7 +16,8 @@ from asr.model.build import build_model
 from asr.model.precision import attend_by
 
 
-def build(kind: str, precision: str, size: dict[str, Any] = SIZE) -> tuple[nn.Module, Callable[[StepBatch], Tensor]]:
+def build(kind: str, *, by_products: bool, size: dict[str, Any] = SIZE) -> tuple[nn.Module, LossOf]:
+    """Build the model; by_products: attention is computed by matrix products, as `asr train` does in bf16 on a CPU."""
     by_ctc = kind == "ctc"
     shared = {"heads": size["heads"], "feed_forward": size["feed_forward"], "dropout": DROPOUT}
     subsampling = (
@@ -30,7 +30,7 @@ def build(kind: str, precision: str, size: dict[str, Any] = SIZE) -> tuple[nn.Mo
         activation="relu",
     )
     model = build_model(LogMelConfig(n_mels=BINS), config, VOCABULARY).train()
-    if precision == "bf16":
+    if by_products:
         attend_by(products, model)
     smoothing = SMOOTHING if by_ctc else 0.0
 
@@ -49,4 +49,4 @@ def build(kind: str, precision: str, size: dict[str, Any] = SIZE) -> tuple[nn.Mo
 
 if __name__ == "__main__":
     keep_memory()  # as `asr train` does
-    serve(build)
+    serve(lambda kind, precision: build(kind, by_products=precision == "bf16"), "asr")

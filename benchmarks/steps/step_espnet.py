@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from common import BINS, CTC_SHARE, DROPOUT, SIZE, SMOOTHING, VOCABULARY, StepBatch, serve
-from espnet2.asr.ctc import CTC
-from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
-from espnet2.asr.encoder.transformer_encoder import TransformerEncoder
-from espnet2.asr.espnet_model import ESPnetASRModel
+from common import BINS, CTC_SHARE, DROPOUT, SIZE, SMOOTHING, VOCABULARY, LossOf, StepBatch, serve
 from torch import Tensor, arange, nn
 
 
-def build(kind: str, precision: str) -> tuple[nn.Module, Callable[[StepBatch], Tensor]]:
+def build(kind: str, precision: str) -> tuple[nn.Module, LossOf]:
+    from espnet2.asr.ctc import CTC
+    from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
+    from espnet2.asr.encoder.transformer_encoder import TransformerEncoder
+    from espnet2.asr.espnet_model import ESPnetASRModel
+
     shared = {"linear_units": SIZE["feed_forward"], "attention_heads": SIZE["heads"], "dropout_rate": DROPOUT}
     encoder = TransformerEncoder(BINS, output_size=SIZE["dim"], num_blocks=SIZE["encoder_layers"], **shared)
     decoder = TransformerDecoder(VOCABULARY, SIZE["dim"], num_blocks=SIZE["decoder_layers"], **shared)
@@ -44,4 +43,4 @@ def build(kind: str, precision: str) -> tuple[nn.Module, Callable[[StepBatch], T
     return model, loss_of
 
 
-serve(build)
+serve(build, "espnet")

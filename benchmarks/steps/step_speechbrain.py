@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
-from common import BINS, BLANK, CTC_SHARE, DROPOUT, SIZE, SMOOTHING, VOCABULARY, StepBatch, serve
-from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
-from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
-from speechbrain.nnet.losses import ctc_loss, nll_loss
+from common import BINS, BLANK, CTC_SHARE, DROPOUT, SIZE, SMOOTHING, VOCABULARY, LossOf, StepBatch, serve
 from torch import Tensor, nn
 
 
-def build(kind: str, precision: str) -> tuple[nn.Module, Callable[[StepBatch], Tensor]]:
+def build(kind: str, precision: str) -> tuple[nn.Module, LossOf]:
+    from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
+    from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
+    from speechbrain.nnet.losses import ctc_loss, nll_loss
+
     front = ConvolutionFrontEnd(
         input_shape=(8, 10, BINS),
         num_blocks=2,
@@ -62,5 +60,4 @@ def build(kind: str, precision: str) -> tuple[nn.Module, Callable[[StepBatch], T
     return model, loss_of
 
 
-torch.set_grad_enabled(True)
-serve(build)
+serve(build, "speechbrain")

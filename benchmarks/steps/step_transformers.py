@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from common import BOUNDARY, DROPOUT, SIZE, VOCABULARY, StepBatch, serve
+from common import BOUNDARY, DROPOUT, SIZE, VOCABULARY, LossOf, StepBatch, serve
 from torch import Tensor, arange, nn
-from transformers import Speech2TextConfig, Speech2TextForConditionalGeneration
 
 
-def build(kind: str, precision: str) -> tuple[nn.Module, Callable[[StepBatch], Tensor]]:
+def build(kind: str, precision: str) -> tuple[nn.Module, LossOf]:
+    from transformers import Speech2TextConfig, Speech2TextForConditionalGeneration
+
     config = Speech2TextConfig(
         vocab_size=VOCABULARY,
         d_model=SIZE["dim"],
@@ -40,4 +39,4 @@ def build(kind: str, precision: str) -> tuple[nn.Module, Callable[[StepBatch], T
     return model, loss_of
 
 
-serve(build)
+serve(build, "transformers")
