@@ -9,7 +9,6 @@ models are decoded with our recogniser, greedily and without guards, so that onl
 from __future__ import annotations
 
 import math
-import multiprocessing
 import shutil
 import statistics
 import sys
@@ -17,33 +16,32 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
-from multiprocessing.connection import Connection
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 from unittest.mock import patch
 
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from asr.checkpoint import ModelFolder, load_model_folder
-from asr.config import DecodeConfig, DecoderConfig, ExperimentConfig, Padding, read_config
+from asr.checkpoint import load_model_folder
+from asr.config import DecodeConfig, ExperimentConfig, Padding, read_config
 from asr.data.batch import Batch
 from asr.data.cuts import load_audio, read_cuts, text_of
 from asr.errors import AsrError
 from asr.machine import cores
 from asr.pretrained import find_model, import_model, with_padding
-from asr.pretrained.names import HUGGING_FACE, WHISPER_HUGGING_FACE
 from asr.recognizer import Recognizer
 from asr.training.run import train
 from asr.training.schedule import build_schedule
 from asr.training.start import data_of, starting_point, total_steps
 from asr.training.task import SpeechTask
-from benchmarks.script import run_script
+from benchmarks.conversion import as_theirs, save
+from benchmarks.script import known_engines, new_table, run_script
 from benchmarks.speech import english_wer, sources, texts_of
+from benchmarks.worker import Worker
 
 ENGINES = ("ours", "transformers-fp32", "transformers-bf16")
 PADDING: dict[str, Padding] = {"full": "keep", "remembered": "recall", "none": "mask"}
@@ -92,11 +90,10 @@ def main(
 
     Example: `python benchmarks/finetune.py conf/prompts/finetune-tiny-en.yaml trainer.max_steps=4 --seeds 0`
     """
-    if unknown := set(engines.split(",")) - set(ENGINES):
-        raise AsrError(f"unknown engine {min(unknown)!r}: known are {', '.join(ENGINES)}")
     torch.set_num_threads(threads)
     warnings.filterwarnings("ignore")
-    console, jobs = Console(width=120), [(e, int(seed)) for seed in seeds.split(",") for e in engines.split(",")]
+    chosen = known_engines(engines.split(","), ENGINES)
+    console, jobs = Console(width=120), [(engine, int(seed)) for seed in seeds.split(",") for engine in chosen]
     with tempfile.TemporaryDirectory() as temporary:
         folder, found = out or Path(temporary), {}
         for engine, seed in jobs:
@@ -107,7 +104,9 @@ def main(
             if experiment.trainer.accumulate > 1:
                 raise AsrError(f"{config}: trainer.accumulate must be 1 for this comparison")
             initial = experiment.init.from_
-            found[engine, seed] = trained = _in_a_process(engine, experiment, threads)
+            # not a daemon, as training starts processes to load data
+            with closing(Worker(engine, _training, engine, experiment, threads, daemon=False)) as worker:
+                found[engine, seed] = trained = worker.next()
             console.print(f"{engine}, seed {seed}: {trained.whole.wall_s:.0f} s, {trained.step.wall_s:.2f} s a step")
         console.print(_times(found, threads))
         if test:
@@ -117,9 +116,8 @@ def main(
 
 def _times(found: dict[tuple[str, int], Trained], threads: int) -> Table:
     steps = len(next(iter(found.values())).starts)
-    table = Table(title=f"{steps} steps, {threads} threads, medians", title_justify="left", title_style="")
-    for column in ("", "runs", "seconds", "of processor time", "seconds a step", "of processor time", "ratio"):
-        table.add_column(column, justify="left" if not column else "right")
+    columns = ("", "runs", "seconds", "of processor time", "seconds a step", "of processor time", "ratio")
+    table = new_table(f"{steps} steps, {threads} threads, medians", *columns)
     names = list(dict.fromkeys(engine for engine, _ in found))
     runs = {name: [t for (engine, _), t in found.items() if engine == name] for name in names}
     whole = {name: _median([t.whole for t in own]) for name, own in runs.items()}
@@ -141,30 +139,12 @@ def _median(clocks: list[Clock]) -> Clock:
 # ---- training -------------------------------------------------------------------------------------------------
 
 
-def _in_a_process(engine: str, config: ExperimentConfig, threads: int) -> Trained:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    context.Process(target=_work, args=(theirs, engine, config, threads), daemon=False).start()
-    theirs.close()
-    try:
-        answer = ours.recv()
-    except EOFError:
-        raise AsrError(f"{engine}: its process ended before it answered; was there enough memory?") from None
-    if isinstance(answer, str):
-        raise AsrError(answer)
-    return Trained(*answer)
-
-
-def _work(pipe: Connection, engine: str, config: ExperimentConfig, threads: int) -> None:
+def _training(engine: str, config: ExperimentConfig, threads: int) -> Iterator[Trained]:
+    """Yield what one training took."""
     torch.set_num_threads(threads)
-    warnings.filterwarnings("ignore")
-    try:
-        began = Clock.now()
-        found = _ours(config) if engine == "ours" else _transformers(config, bf16=engine.endswith("bf16"))
-        folder, starts = found
-        pipe.send((folder, Clock.now().since(began), starts))
-    except Exception as e:
-        pipe.send(f"{engine}: {type(e).__name__}: {e}")
+    began = Clock.now()
+    folder, starts = _ours(config) if engine == "ours" else _transformers(config, bf16=engine.endswith("bf16"))
+    yield Trained(folder, Clock.now().since(began), starts)
 
 
 def _ours(config: ExperimentConfig) -> tuple[Path, list[Clock]]:
@@ -184,7 +164,7 @@ def _transformers(config: ExperimentConfig, *, bf16: bool) -> tuple[Path, list[C
 
     parts = starting_point(config)
     data = data_of(config, parts)
-    model = _as_theirs(parts).train()
+    model = as_theirs(parts).train()
     extractor = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
     options, steps = config.optimizer, total_steps(config, data)
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
@@ -207,89 +187,19 @@ def _transformers(config: ExperimentConfig, *, bf16: bool) -> tuple[Path, list[C
         scheduler.step()
         optimizer.zero_grad()
     saved, folder = config.out / "saved", config.out / "model"
-    _save(model, parts, saved)
+    save(model, parts, saved)
     shutil.rmtree(folder, ignore_errors=True)  # left by an earlier measurement
     import_model(saved, folder, exact=True)
     return folder, starts
-
-
-# ---- conversion to transformers -------------------------------------------------------------------------------
-
-
-def _as_theirs(parts: ModelFolder) -> Any:
-    """Return a WhisperForConditionalGeneration with the same weights."""
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
-
-    encoder, decoder, tokenizer = parts.config.model.encoder, parts.config.model.decoder, parts.tokenizer
-    if not isinstance(decoder, DecoderConfig):
-        raise AsrError(f"a decoder of kind {decoder.kind} is not Whisper's")
-    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_id)
-    config = WhisperConfig(
-        vocab_size=tokenizer.vocab_size,
-        num_mel_bins=parts.config.features.n_mels,
-        d_model=encoder.dim,
-        encoder_layers=encoder.layers,
-        decoder_layers=decoder.layers,
-        encoder_attention_heads=encoder.heads,
-        decoder_attention_heads=decoder.heads,
-        encoder_ffn_dim=encoder.feed_forward,
-        decoder_ffn_dim=decoder.feed_forward,
-        max_target_positions=decoder.max_length,
-        decoder_start_token_id=tokenizer.prefix()[0],
-        **ends,
-    )
-    model = WhisperForConditionalGeneration(config)
-    missing, unknown = model.load_state_dict(dict(_their_state(parts)), strict=False)
-    if unknown or set(missing) - {WHISPER_HUGGING_FACE.output, WHISPER_HUGGING_FACE.encoder_position}:
-        raise AsrError(f"these weights are missing or unknown in transformers' Whisper: {[*missing, *unknown][:3]}")
-    return model
-
-
-def _their_state(parts: ModelFolder) -> Iterator[tuple[str, Tensor]]:
-    names, ours = WHISPER_HUGGING_FACE, parts.model.state_dict()
-    yield names.embedding, ours["decoder.embedding.weight"]
-    yield names.position, ours["decoder.position.weight"]
-    sides = {"encoder": len(parts.model.encoder.layers), "decoder": len(parts.model.decoder.layers)}
-    pairs = [(f"encoder.subsampling.convs.{i}", conv) for i, conv in enumerate(names.convs)]
-    pairs += [(f"{side}.norm", norm) for side, norm in zip(sides, names.norms, strict=True)]
-    for side, layers in sides.items():
-        for i in range(layers):
-            place = getattr(names, side).format(i=i)
-            for part, theirs in HUGGING_FACE.items():
-                own = part.replace("self_", "attention_" if "residual" in part else "") if side == "encoder" else part
-                if f"{side}.layers.{i}.{own}.weight" in ours:
-                    pairs.append((f"{side}.layers.{i}.{own}", " ".join(f"{place}.{t}" for t in theirs.split())))
-    for own, theirs in pairs:
-        several = theirs.split()
-        for kind in ("weight", "bias"):
-            for name, piece in zip(several, ours[f"{own}.{kind}"].chunk(len(several)), strict=True):
-                if not (name.endswith("k_proj") and kind == "bias"):  # Whisper's keys have no bias
-                    yield f"{name}.{kind}", piece
-
-
-def _save(model: Any, parts: ModelFolder, folder: Path) -> None:
-    """Save the model as a Hugging Face folder, with its tokenizer."""
-    from transformers import GenerationConfig
-
-    tokenizer = parts.tokenizer
-    model.generation_config = GenerationConfig(
-        suppress_tokens=list(tokenizer.suppressed_ids),
-        begin_suppress_tokens=list(tokenizer.suppressed_first_ids),
-        is_multilingual=bool(tokenizer.languages),
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(folder)
-    tokenizer.save(folder)
 
 
 # ---- scores ---------------------------------------------------------------------------------------------------
 
 
 def _scores(folders: dict[tuple[str, int], Path], manifests: list[Path]) -> Table:
-    table = Table(title="WER, greedy", title_justify="left", title_style="")
     columns = [(path, padding) for path in manifests for padding in PADDING]
-    for column in ("", "seed", *(f"{path.name.partition('.')[0]}, {padding}" for path, padding in columns)):
-        table.add_column(column, justify="left" if not column else "right")
+    names = [f"{path.name.partition('.')[0]}, {padding}" for path, padding in columns]
+    table = new_table("WER, greedy", "", "seed", *names)
     for (engine, seed), folder in folders.items():
         rates = [f"{_wer(folder, path, padding):.2f}" for path, padding in columns]
         table.add_row(engine, "" if engine == "before" else str(seed), *rates)
