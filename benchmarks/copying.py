@@ -19,7 +19,6 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from asr.checkpoint import load_model_folder
 from asr.data.cuts import load_audio, read_cuts, text_of
@@ -33,9 +32,8 @@ from asr.scoring.recognised import Recognised
 from asr.scoring.recognised import sources as scored
 from asr.scoring.rows import Row
 from asr.text import normalizer
-from asr.transcript import Transcript
-from benchmarks.script import run_script
-from benchmarks.speech import sources
+from benchmarks.script import new_table, run_script
+from benchmarks.speech import sources, texts_of
 
 RATE = 16_000
 
@@ -71,9 +69,8 @@ def main(
     said = {id: text_of(cut) for id, cut in kept.items()}
     audio = {id: load_audio(cut, RATE) for id, cut in kept.items()}
     systems = System(f"bonus {bonus:g}", False, bonus), System("pointer", True, 0), System("both", True, bonus)
-    table = Table(title=f"{len(said)} clips, beam {beam}, seed {seed}", title_justify="left", title_style="")
-    for column in ("list", "system", "recall %", "precision %", "B-WER", "U-WER", "WER"):
-        table.add_column(column, justify="left" if column == "system" else "right")
+    columns = ("system", "list", "recall %", "precision %", "B-WER", "U-WER", "WER")
+    table = new_table(f"{len(said)} clips, beam {beam}, seed {seed}", *columns)
     texts = [text_of(cut) for cut in read_cuts(train)]
     listed = None if names is None else [phrase.text for phrase in read_phrases(names)]
     without = recognised(model, audio, System("nothing", False, 0), None, beam)
@@ -81,10 +78,10 @@ def main(
         for size in track(_numbers(sizes), description="decoding", transient=True):
             path = Path(folder) / f"{size}.txt"
             path.write_text("\n".join(list_of(size, said.values(), texts, rare_below, seed, listed)) + "\n")
-            table.add_row(str(size), "nothing", *row(said, without, path))
+            table.add_row("nothing", str(size), *row(said, without, path))
             for system in systems:
                 heard = recognised(model, audio, system, path, beam)
-                table.add_row(str(size), system.name, *row(said, heard, path))
+                table.add_row(system.name, str(size), *row(said, heard, path))
     Console(width=140).print(table)
 
 
@@ -132,10 +129,8 @@ def recognised(
         parts.model.decoder.pointer = None
     listed = {"phrases": phrases, "phrase_bonus": system.bonus if phrases else None}
     options = parts.config.decode.model_copy(update={"beam_size": beam, **listed})
-    results = Recognizer(parts, options, fastest(torch.device("cpu"))).transcribe_sources(sources(audio, RATE))
-    return {
-        id: result.text if isinstance(result, Transcript) else "" for id, result in zip(audio, results, strict=True)
-    }
+    recognizer = Recognizer(parts, options, fastest(torch.device("cpu")))
+    return texts_of(recognizer.transcribe_sources(sources(audio, RATE)))
 
 
 def row(said: dict[str, str], heard: dict[str, str], phrases: Path) -> list[str]:

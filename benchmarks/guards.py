@@ -36,10 +36,9 @@ from asr.model.precision import fastest
 from asr.pretrained import find_model
 from asr.recognizer import Recognizer
 from asr.resampling import resample
-from asr.transcript import Transcript
 from asr.vad import load_detector
-from benchmarks.script import run_script
-from benchmarks.speech import GAP_S, english_wer, join, sources
+from benchmarks.script import new_table, run_script
+from benchmarks.speech import GAP_S, english_wer, join, sources, texts_of
 
 RATE = 16_000
 LONG_S = 60.0
@@ -109,17 +108,12 @@ def _recognizer(setting: Setting, beam: int) -> Recognizer:
 
 
 def _table(title: str, amount: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="")
-    table.add_column("")
-    for column in (amount, *(setting.name for setting in SETTINGS)):
-        table.add_column(column, justify="right")
-    return table
+    return new_table(title, "", amount, *(setting.name for setting in SETTINGS))
 
 
 def _texts(recognizer: Recognizer, audio: list[Tensor]) -> list[str]:
     numbered = {str(i): x_N for i, x_N in enumerate(audio)}
-    results = recognizer.transcribe_sources(sources(numbered, RATE), batch_s=120.0)
-    return [result.text if isinstance(result, Transcript) else "" for result in results]
+    return list(texts_of(recognizer.transcribe_sources(sources(numbered, RATE), batch_s=120.0)).values())
 
 
 def _words(text: str) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -17,7 +16,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from torch import Tensor
 
 from asr.checkpoint import load_model_folder
 from asr.data.cuts import load_audio, read_cuts, text_of
@@ -25,19 +24,19 @@ from asr.errors import AsrError
 from asr.model.precision import fastest
 from asr.phrases.lists import read_phrases
 from asr.pretrained import find_model
-from asr.recognizer import Opened, Recognizer, Source
+from asr.recognizer import Recognizer
 from asr.scoring import score
 from asr.text import normalizer
-from asr.transcript import Transcript
-from benchmarks.script import run_script
+from benchmarks.script import new_table, run_script
+from benchmarks.speech import sources, texts_of
 
 RATE = 16_000
 
 
 class Clip(NamedTuple):
-    """A recording, its normalised text and the names in it."""
+    """A recording (N,), its normalised text and the names in it."""
 
-    source: Source
+    audio_N: Tensor
     text: str
     names: Counter[str]
 
@@ -56,14 +55,11 @@ def main(
     name = _any_of({normal(phrase.text) for phrase in read_phrases(hotwords)})
     clips = []
     for cut in (cut for path in cuts for cut in read_cuts(path)):
-        text, audio_N = normal(text_of(cut)), load_audio(cut, RATE)
-        source = Source(cut.id, partial(Opened, [audio_N], len(audio_N) / RATE))
-        clips.append(Clip(source, text, Counter(name.findall(text))))
+        text = normal(text_of(cut))
+        clips.append(Clip(load_audio(cut, RATE), text, Counter(name.findall(text))))
     named = sum(bool(clip.names) for clip in clips)
-    title = f"{len(clips)} clips, {named} with a listed name, beam {beam}"
-    table = Table(title=title, title_justify="left", title_style="")
-    for column in ("bonus", "names found", "recall %", "nobody said", "WER with names", "WER of the rest"):
-        table.add_column(column, justify="right")
+    columns = ("bonus", "names found", "recall %", "nobody said", "WER with names", "WER of the rest")
+    table = new_table(f"{len(clips)} clips, {named} with a listed name, beam {beam}", *columns)
     for nats in track([0.0, *_numbers(bonus)], description="decoding", transient=True):
         texts = [normal(text) for text in _texts(clips, hotwords, nats, beam)]
         table.add_row(f"{nats:g}", *_row(clips, texts, name))
@@ -88,8 +84,8 @@ def _texts(clips: list[Clip], hotwords: Path, bonus: float, beam: int) -> list[s
     listed = {"phrases": hotwords, "phrase_bonus": bonus} if bonus else {}
     options = parts.config.decode.model_copy(update={"beam_size": beam, **listed})
     recognizer = Recognizer(parts, options, fastest(torch.device("cpu")))
-    results = recognizer.transcribe_sources([clip.source for clip in clips])
-    return [result.text if isinstance(result, Transcript) else "" for result in results]
+    numbered = {str(i): clip.audio_N for i, clip in enumerate(clips)}
+    return list(texts_of(recognizer.transcribe_sources(sources(numbered, RATE))).values())
 
 
 def _row(clips: list[Clip], texts: list[str], name: re.Pattern[str]) -> list[str]:
