@@ -19,11 +19,10 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from asr.config import ExperimentConfig, read_config
 from asr.model.build import build_model
-from benchmarks.script import run_script
+from benchmarks.script import new_table, run_script
 
 CONF = Path(__file__).parents[1] / "conf" / "ablation" / "en.yaml"
 LENGTHS_S = [10, 60, 300, 600]
@@ -45,9 +44,8 @@ def main(
     if window is not None:
         print(json.dumps(measured(lengths_s[0], position, window, rounds)))
         return
-    table = Table(title=f"position={position}, window {left} + {right} frames", title_justify="left", title_style="")
-    for column in ("audio s", "frames", "full s", "full MB", "window s", "window MB", "times sooner"):
-        table.add_column(column, justify="right")
+    columns = ("audio s", "frames", "full s", "full MB", "window s", "window MB", "times sooner")
+    table = new_table(f"position={position}, window {left} + {right} frames", *columns)
     for length_s in track(lengths_s, console=Console(stderr=True), transient=True):
         full, near = (
             asked(length_s, position, limit, rounds) for limit in ("null", f"{{left: {left}, right: {right}}}")

@@ -17,14 +17,13 @@ import torch.nn.functional as F
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import Tensor
 
 from asr.checkpoint import load_model_folder
 from asr.data.batch import pad_audio
 from asr.data.cuts import load_audio, read_cuts
 from asr.recognizer import Recognizer
-from benchmarks.script import run_script
+from benchmarks.script import new_table, run_script
 
 Result = tuple[Tensor, tuple[int, ...]]
 
@@ -44,9 +43,8 @@ def main(
     chosen = random.Random(0).sample(sorted(fitting, key=lambda cut: cut.id), min(clips, len(fitting)))
     audio = [load_audio(cut, rate) for cut in chosen]
     alone = list(_results(recognizer, audio, 1, 0.0, "alone"))
-    table = Table(title=f"{len(audio)} clips, each against itself alone", title_justify="left", title_style="")
-    for column in ("", "encoder differs at most by", "same tokens"):
-        table.add_column(column, justify="left" if not column else "right")
+    title = f"{len(audio)} clips, each against itself alone"
+    table = new_table(title, "", "encoder differs at most by", "same tokens")
     worst = len(audio)
     for size, padding_s in ((2, 0.0), (8, 0.0), (32, 0.0), (1, 0.1), (1, 1.0), (1, 30.0), (8, 30.0)):
         name = f"batches of {size}" + (f", {padding_s:g} s of padding" if padding_s else "")

@@ -22,32 +22,13 @@ from typing import Annotated, NamedTuple
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from benchmarks.script import run_script
+from benchmarks.script import new_table, run_script
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 BATCHES = 1000
 RATE = 16_000
-SYLLABLES = (
-    "ba",
-    "cen",
-    "di",
-    "for",
-    "gu",
-    "hal",
-    "is",
-    "ken",
-    "lo",
-    "mar",
-    "ne",
-    "ost",
-    "pri",
-    "ru",
-    "sta",
-    "ti",
-    "vo",
-)
+SOUNDS = ["ba", "cen", "di", "for", "gu", "hal", "is", "ken", "lo", "mar", "ne", "ost", "pri", "ru", "sta", "ti", "vo"]
 CUT = (
     '{{"id":"cut-{i:08d}","start":0,"duration":{s},"channel":0,"supervisions":[{{"id":"cut-{i:08d}","recording_id":"r-{i:08d}",'
     '"start":0,"duration":{s},"channel":0,"text":"{text}","language":"en","speaker":"s{speaker:05d}"}}],'
@@ -87,10 +68,8 @@ def main(
     if folder is not None:
         print(json.dumps(measured(folder)))
         return
-    title = f"seconds, cuts {'streamed' if stream else 'in memory'}"
-    table = Table(title=title, title_justify="left", title_style="")
-    for column in ("cuts", "vocabulary", "first batch", f"next {BATCHES}", "processor", "cuts in them", "peak MB"):
-        table.add_column(column, justify="right")
+    columns = ("cuts", "vocabulary", "first batch", f"next {BATCHES}", "processor", "cuts in them", "peak MB")
+    table = new_table(f"seconds, cuts {'streamed' if stream else 'in memory'}", *columns)
     for size in sizes or SIZES:
         with tempfile.TemporaryDirectory() as made:
             write(Path(made), size, stream)
@@ -103,7 +82,7 @@ def main(
 def write(folder: Path, size: int, stream: bool) -> None:
     """Write a manifest of `size` cuts of 1 to 20 s with 2.5 words a second, one of four, and the experiment file."""
     draw = random.Random(0)
-    words = ["".join(draw.choices(SYLLABLES, k=draw.choice((1, 2, 2, 3)))) for _ in range(20_000)]
+    words = ["".join(draw.choices(SOUNDS, k=draw.choice((1, 2, 2, 3)))) for _ in range(20_000)]
     texts = [[" ".join(draw.choices(words, k=round(2.5 * s))) for _ in range(500)] for s in range(1, 21)]
     for name, count in (("dev", 4), ("cuts", size)):
         with gzip.open(folder / f"{name}.jsonl.gz", "wt", compresslevel=1, encoding="utf-8") as file:

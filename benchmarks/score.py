@@ -20,7 +20,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from benchmarks.script import new_table, run_script
 
 # What a user of jiwer would write for these files.
 _JIWER = """
@@ -71,7 +72,8 @@ def main(
 
     Example: `python benchmarks/score.py --pairs 100000`
     """
-    table = Table("engine", "unit", "wall s", "processor s", "peak MB", "sub del ins")
+    title = f"{pairs:,} pairs of {words} words, the fastest of {runs} runs"
+    table = new_table(title, "engine", "unit", "wall s", "processor s", "peak MB", "sub del ins")
     with tempfile.TemporaryDirectory() as folder:
         files = make_texts(Path(folder), pairs, words)
         for unit, metric in (("words", "wer"), ("characters", "cer")):
@@ -83,7 +85,6 @@ def main(
                     continue
                 best = min((measured(command, Path(folder)) for _ in range(runs)), key=lambda run: run.cpu_s)
                 table.add_row(name, unit, f"{best.wall_s:.2f}", f"{best.cpu_s:.2f}", f"{best.peak_mb:.0f}", best.counts)
-    Console().print(f"{pairs:,} pairs of {words} words, the fastest of {runs} runs")
     Console(width=100).print(table)
 
 
@@ -154,4 +155,4 @@ def measured(command: list[str], folder: Path) -> Run:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

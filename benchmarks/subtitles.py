@@ -20,7 +20,6 @@ import numpy as np
 import typer
 from lhotse.cut import Cut
 from rich.console import Console
-from rich.table import Table
 
 from asr.cli.terminal import of_utterances, progress
 from asr.data.cuts import read_cuts
@@ -28,7 +27,7 @@ from asr.files import write_whole
 from asr.subtitling import Choices, FileReport, Report, make_cuts
 from asr.vad import load_detector
 from benchmarks.episodes import Episode, build, music_in, read_episodes
-from benchmarks.script import run_script
+from benchmarks.script import new_table, run_script
 
 GOAL_S = 0.2
 MUSIC = Path("data/fillets/unpacked/usr/share/games/fillets-ng/music")
@@ -130,10 +129,8 @@ def show(split: str, outcomes: Sequence[Outcome]) -> None:
         groups[f"{least} cues or more" if least else f"below {LENGTHS[0]} cues"].append(outcome)
         snr = outcome.episode.snr_db
         groups["no music" if snr is None else f"music {snr:2} dB below"].append(outcome)
-    table = Table("episodes", title=f"{split}: offset and drift", title_justify="left")
     columns = ("", f"within {GOAL_S} s", "everywhere", "refused", "trusted, wrong", "off by > 1 s")
-    for column in (*columns, "median / s", "95 % / s"):
-        table.add_column(column, justify="right")
+    table = new_table(f"{split}: offset and drift", "episodes", *columns, "median / s", "95 % / s")
     for name, members in sorted(groups.items()):
         found = summary(members)
         keys = ("right", "worst_right", "refused", "trusted_wrong", "far_off")

@@ -18,7 +18,6 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import Tensor, nn
 
 from asr.checkpoint import ModelFolder
@@ -31,7 +30,7 @@ from asr.model.position import SinusoidalPosition
 from asr.model.subsampling import Subsampling
 from asr.pretrained import import_model, with_padding
 from asr.recognizer import Recognizer
-from benchmarks.script import run_script
+from benchmarks.script import new_table, run_script
 from benchmarks.speech import english_wer
 
 LAYERS = ("layer 1", "2", "3", "4", "norm")
@@ -140,9 +139,8 @@ def main(
     audio, texts = [load_audio(cut, 16_000) for cut in rows], [text_of(cut) for cut in rows]
     with tempfile.TemporaryDirectory() as folder:
         whole = import_model("whisper-tiny.en", Path(folder) / "model", exact=True)
-    table = Table(title=f"Whisper tiny.en, {len(rows)} clips, float32", title_justify="left", title_style="")
-    for column in ("of the silence", "computed", *LAYERS, "logits", "divergence", "same", "WER"):
-        table.add_column(column, justify="left" if column.startswith("of") else "right", no_wrap=True)
+    columns = ("of the silence", "computed", *LAYERS, "logits", "divergence", "same", "WER")
+    table = new_table(f"Whisper tiny.en, {len(rows)} clips, float32", *columns)
     exact: list[Pass] = []
     prefixed: list[list[int]] = []
     for name, make in track(WAYS.items(), description="thinning", transient=True):

@@ -31,13 +31,13 @@ from asr.model.rows import Rows
 from asr.pretrained import import_model
 from asr.recognizer import Recognizer
 from asr.vad import load_detector
-from benchmarks.script import run_script
+from benchmarks.script import new_table, run_script
 from benchmarks.speech import join, sources
 
 RATE = 16_000
 
 
-class Clock:
+class Profile:
     """Processor seconds of functions, excluding other timed functions that they call."""
 
     def __init__(self) -> None:
@@ -102,28 +102,26 @@ def main(
     options = parts.config.decode.model_copy(update={"beam_size": beam})
     recognizer = Recognizer(parts, options, fastest(torch.device("cpu")), load_detector(RATE))
     list(recognizer.transcribe_sources(sources(audio, RATE)))
-    clock, work, model = Clock(), Work(), parts.model
-    clock.watch(model.front_end, "forward", "log-mel")
-    clock.watch(model.encoder.subsampling, "forward", "convolutions")
-    clock.watch(model.encoder.layers[0], "forward", "encoder layers", work.encoded)
+    profile, work, model = Profile(), Work(), parts.model
+    profile.watch(model.front_end, "forward", "log-mel")
+    profile.watch(model.encoder.subsampling, "forward", "convolutions")
+    profile.watch(model.encoder.layers[0], "forward", "encoder layers", work.encoded)
     for layer in model.encoder.layers[1:]:
-        clock.watch(layer, "forward", "encoder layers")
-    clock.watch(model.decoder, "start", "keys and values of the encoder")
-    clock.watch(model.decoder, "step", "decoder steps", work.stepped)
-    clock.watch(asr.recognizer.batch, "search", "search but for the decoder")
+        profile.watch(layer, "forward", "encoder layers")
+    profile.watch(model.decoder, "start", "keys and values of the encoder")
+    profile.watch(model.decoder, "step", "decoder steps", work.stepped)
+    profile.watch(asr.recognizer.batch, "search", "search but for the decoder")
     began = time.process_time()
     list(recognizer.transcribe_sources(sources(audio, RATE)))
     whole = time.process_time() - began
-    clock.seconds["the rest: windows, speech detector, guards"] = whole - sum(clock.seconds.values())
+    profile.seconds["the rest: windows, speech detector, guards"] = whole - sum(profile.seconds.values())
     seconds = sum(map(len, audio.values())) / RATE
     title = f"{seconds:.0f} s of audio, beam {beam}: {whole:.2f} s of one thread, {seconds / whole:.0f} times real time"
-    Console(width=110).print(_table(title, clock.seconds, whole), _floor(recognizer, work))
+    Console(width=110).print(_table(title, profile.seconds, whole), _floor(recognizer, work))
 
 
 def _table(title: str, seconds: dict[str, float], whole: float) -> Table:
-    table = Table("part", title=title, title_justify="left", title_style="")
-    for column in ("seconds", "share"):
-        table.add_column(column, justify="right")
+    table = new_table(title, "part", "seconds", "share")
     for part, s in sorted(seconds.items(), key=lambda row: -row[1]):
         table.add_row(part, f"{s:.2f}", f"{100 * s / whole:.0f} %")
     return table
@@ -141,11 +139,8 @@ def _floor(recognizer: Recognizer, work: Work) -> Table:
     weights = decoder.layers * (6 * dim**2 + 2 * dim * decoder.feed_forward) + vocabulary * dim
     read = work.steps * weights + work.key_bytes
     bf16, int8, gigabytes = _rates(dim)
-    table = Table(
-        "floor", title="what the products and the bytes would take alone", title_justify="left", title_style=""
-    )
-    for column in ("work", "rate measured here", "seconds"):
-        table.add_column(column, justify="right")
+    title = "what the products and the bytes would take alone"
+    table = new_table(title, "floor", "work", "rate measured here", "seconds")
     for name, operations, rate in (
         ("encoder: attention and its output maps, bfloat16", exact, bf16),
         ("encoder: other maps, keys and values, 8 bits", rounded, int8),

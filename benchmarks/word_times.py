@@ -16,7 +16,6 @@ from typing import Annotated, NamedTuple
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from asr.data.cuts import load_audio, read_cuts, text_of
@@ -25,7 +24,7 @@ from asr.loading import load_model
 from asr.metrics import align
 from asr.text import normalizer
 from asr.transcript import Transcript, Word
-from benchmarks.script import run_script
+from benchmarks.script import new_table, run_script
 from benchmarks.speech import GAP_S, Stretch, sound, sources
 
 normal = normalizer("basic")
@@ -59,9 +58,7 @@ def main(
     if len(found) < 2:
         raise AsrError(f"{model}: only {len(found)} of {len(clips)} clips were recognised; too few to measure")
     title = f"{model}, beam {beam}, {len(clips)} clips in {len(audio_N) / recognizer.rate:.0f} s"
-    table = Table(title=title, title_justify="left", title_style="")
-    for column in ("error in seconds", "clips", "median", "90th percentile"):
-        table.add_column(column, justify="left" if column.startswith("error") else "right")
+    table = new_table(title, "error in seconds", "clips", "median", "90th percentile")
     for truth in ("clip", "sound"):
         for edge, name in enumerate(("starts", "ends")):
             errors = [abs(times[edge] - getattr(clips[i], truth)[edge]) for i, times in found.items()]
