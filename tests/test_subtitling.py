@@ -274,7 +274,7 @@ def test_bad_cues_are_dropped_and_recorded_with_a_reason(tmp_path: Path) -> None
         ("overlapping", 27),
         ("unreadable time",),
     }
-    (unread,) = (row for row in rows if row["reason"] == "unreadable time")
+    (unread,) = (row for row in dropped_of(tmp_path) if row["reason"] == "unreadable time")
     assert (unread["text"], content.split("\n")[unread["line"] - 1]) == ("00:01 --> 00:02\nWhen?", "00:01 --> 00:02")
     assert report_of(tmp_path)["dropped"]["overlapping"] == 2
     assert len(cuts_of(tmp_path)) == 24 - 4
