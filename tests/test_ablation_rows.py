@@ -47,4 +47,5 @@ def needs_ctc(plan: Plan, row: str) -> bool:
     if row == BASE or not own.trains:
         return bool(settings["decode.ctc_weight"] > 0)
     weights = [own.set.get(key, 0) for key in ("loss.ctc_weight", "loss.cr_ctc", "decode.ctc_weight")]
+    weights.append(own.set.get("loss.minimum_error", {}).get("ctc_weight", 0))
     return max(weights) > 0 or own.set.get("model.decoder", {}).get("kind") in ("none", "mask_ctc")

@@ -8,6 +8,7 @@ import lightning as L
 import pytest
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from asr.errors import AsrError
 from asr.training.processes import company, is_first
@@ -30,6 +31,7 @@ def test_ranks_inside_slurm_are_torchruns_if_it_started_the_processes(
     slurm = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_PROCID": machine, "SLURM_JOB_NAME": "train"}
     for name, value in (ranks | slurm | {"TORCHELASTIC_RUN_ID": "run"}).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rank_zero_only, "rank", rank_zero_only.rank)  # which a Trainer sets for the whole process
     assert SLURMEnvironment.detect()
     assert is_first() == (rank == "0")
     trainer = L.Trainer(

@@ -81,8 +81,8 @@ def spoil_commonvoice(tree: Tree) -> dict[str, list[str]]:
     (tree.folder / "clips/common_voice_fr_00.mp3").write_bytes(b"ID3 and nothing")
     (tree.folder / "clips/common_voice_fr_01.mp3").unlink()
     with table.open("a", encoding="utf-8") as file:
-        file.write("x\tcommon_voice_fr_02.mp3\tEncore\t2\nx\tcommon_voice_fr_77.mp3\tMoitié\n")
-        file.write("x\t../clips/common_voice_fr_10.mp3\tDehors\t2\n")
+        file.write("x\tcommon_voice_fr_02.mp3\tEncore\t2\t\t\t\t\nx\tcommon_voice_fr_77.mp3\tMoitié\n")
+        file.write("x\t../clips/common_voice_fr_10.mp3\tDehors\t2\t\t\t\t\n")
     return {
         "duplicate id": [f"common_voice_fr_02 ({table}:6)"],
         "wrong number of columns": [f"{table}:7"],
