@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import fields, replace
@@ -33,7 +34,7 @@ from asr.data.batch import Batch, Example, collate
 from asr.data.corpus import Drawn
 from asr.data.cuts import read_cuts
 from asr.data.module import SpeechData
-from asr.data.stream import CutBatch, Position, Share, TrainingStream
+from asr.data.stream import CutBatch, Position, Share, TrainingStream, start_worker
 from asr.errors import AudioError, DataError
 
 # ---- the training stream --------------------------------------------------------------------------------------
@@ -310,3 +311,12 @@ def test_every_tensor_of_a_batch_is_pinned(monkeypatch: pytest.MonkeyPatch) -> N
         assert getattr(found, name) is not tensor
         assert torch.equal(getattr(found, name), tensor)
     assert replace(found, **tensors) == batch
+
+
+def test_worker_says_nothing_if_nobody_takes_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, *rest: shown.append(kind))
+    start_worker(0)
+    for error in (ConnectionResetError(), EOFError(), ValueError()):
+        sys.excepthook(type(error), error, None)
+    assert shown == [ValueError]

@@ -18,7 +18,17 @@ from asr.data.corpus import open_corpus, select_usable
 from asr.data.cuts import Dropped, text_of
 from asr.data.examples import Examples
 from asr.data.phrases import lists_of
-from asr.data.stream import ALONE, BatchLoader, CutBatch, ExampleDataset, Position, Share, TrainingStream, make_batch
+from asr.data.stream import (
+    ALONE,
+    BatchLoader,
+    CutBatch,
+    ExampleDataset,
+    Position,
+    Share,
+    TrainingStream,
+    make_batch,
+    start_worker,
+)
 from asr.data.usable import Usable
 from asr.tokenizer import Tokenizer
 
@@ -84,6 +94,7 @@ class SpeechData(L.LightningDataModule):
             sampler=self.stream,
             batch_size=None,
             num_workers=workers,
+            worker_init_fn=start_worker,
             generator=torch.Generator(),  # leaves the global random state alone
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from lhotse import CutSet
@@ -191,3 +193,17 @@ class BatchLoader(DataLoader["Batch | AsrError"]):
             if isinstance(item, AsrError):
                 raise item
             yield item
+
+
+def start_worker(number: int) -> None:
+    """Prepare a worker of a BatchLoader: if training is stopped while the worker hands over a batch, it says nothing.
+
+    multiprocessing's thread for handing over tensors gives all errors to sys.excepthook, also that nobody listens.
+    """
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error, ConnectionError | EOFError):
+            before(kind, error, trace)
+
+    sys.excepthook = hook
