@@ -9,9 +9,9 @@ from typing import Literal
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import LambdaCallback, LearningRateMonitor
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from rich.console import Console
@@ -142,7 +142,7 @@ def _cluster() -> list[ClusterEnvironment]:
 
     A requeued job resumes from our states, not from Lightning's file.
     """
-    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+    if dist.is_torchelastic_launched() or not SLURMEnvironment.detect():
         return []
     return [SLURMEnvironment(auto_requeue=False)]
 
