@@ -77,8 +77,9 @@ def open_audio(
     Raises AudioError, one line that names the file, if it is missing, not a regular file, not readable, empty, without
     a requested channel, not audio, without samples, silent (every sample zero; only when the whole file is read), not
     finite, longer than `max_bytes` of float32 samples, or takes longer than `timeout_s` to decode.  A file that holds
-    less than its header promises is an error, too, as half a text would pass for the whole; a file that promises
-    nothing (ADTS, MP3 without a length, a WAV streamed without one) is decoded as far as it goes.
+    less than its header promises is an error, too, as half a text would pass for the whole, and so is an Ogg file, read
+    whole, with damaged or missing pages; a file that promises nothing (ADTS, MP3 without a length, a WAV streamed
+    without one) is decoded as far as it goes.
     """
     told = path if name is None else name
     if not (math.isfinite(offset_s) and 0 <= offset_s < 1e9):

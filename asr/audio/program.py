@@ -24,6 +24,8 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -195,7 +197,7 @@ def decode(request: dict[str, Any], sink: Sink) -> dict[str, Any]:
             raise Refused(f"libsndfile cannot read it ({unknown}); {advice}") from None
         if request["describe"]:
             return described_by_ffprobe(found, path, sink.timeout_s, str(unknown))
-        return with_ffmpeg(found, path, sink, str(unknown))
+        return with_ffmpeg(found, path, fd, sink, str(unknown))
     finally:
         os.close(fd)
 
@@ -271,6 +273,7 @@ def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
                 wanted = len(block_TC) > 0 and sink.take(block_TC)
         except soundfile.SoundFileError as error:
             raise Refused(f"damaged: {_words(error)}") from None
+        check_ogg_pages(fd, sink)
         return sink.finish(file.frames)
 
 
@@ -374,6 +377,66 @@ def check_ogg(fd: int, sink: Sink) -> None:
         raise Unknown("several streams in a row")  # libsndfile would read only the first
 
 
+_OGG_PAGE = struct.Struct("<4sxBqIIIB")  # "OggS", flags, granule position, stream, number, checksum, segments
+_OGG_FIRST, _OGG_LAST = 2, 4
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def check_ogg_pages(fd: int, sink: Sink) -> None:
+    """Refuse a whole Ogg file with damaged or missing pages, which libsndfile and ffmpeg leave out without a word.
+
+    Other bytes between or after pages, such as padding and tags, do no harm if nothing is missing where they are: the
+    next page has the next number, or the stream had ended.  Without them, numbers may jump after a header (granule
+    position 0), as in a recording of a radio station, and may stay or go back, as some programs do not count.
+    """
+    if not sink.whole or sink.count_only or os.pread(fd, 4, 0) != b"OggS":
+        return
+    following: dict[int, tuple[int, bool]] = {}
+    may_end = True
+    for at, skipped, page in _ogg_pages(fd):
+        lost = skipped and not may_end
+        if page:
+            if not _is_intact(page):
+                sink.refuse(f"damaged: the checksum of its Ogg page at byte {at} is wrong")
+                return
+            _, flags, granule, stream, number, *_ = _OGG_PAGE.unpack_from(page)
+            expected, after_header = following.get(stream, (number, False))
+            if not flags & _OGG_FIRST:
+                gap = (number - expected) % (1 << 32)
+                lost = gap > 0 if skipped else 0 < gap < 1 << 31 and not after_header
+            following[stream] = number + 1, granule == 0
+            may_end = flags & _OGG_LAST or granule == 0
+        if lost:
+            sink.refuse(f"damaged: Ogg pages are missing before byte {at}")
+            return
+
+
+def _ogg_pages(fd: int) -> Iterator[tuple[int, bool, bytes]]:
+    """Yield each page with its position and whether bytes before it belong to no page; an empty one for the end."""
+    skipped = False
+    with open(fd, "rb", buffering=1 << 20, closefd=False) as file:
+        file.seek(0)
+        while head := file.read(_OGG_PAGE.size):
+            at = file.tell() - len(head)
+            if head[:4] == b"OggS":
+                sizes = file.read(sum(head[26:]))
+                yield at, skipped, head + sizes + file.read(sum(sizes))
+                skipped = False
+            else:
+                more = head + file.read(1 << 16)
+                found = more.find(b"OggS", 1)
+                file.seek(at + (found if found > 0 else max(len(more) - 3, 1)))
+                skipped = True
+        yield file.tell(), skipped, b""
+
+
+def _is_intact(page: bytes) -> bool:
+    """Compare a page with its checksum (RFC 3533): zlib's, but for the order of bits and the inversions."""
+    bits = page.translate(_REVERSED)
+    crc = zlib.crc32(bits[26:], zlib.crc32(bytes(4), zlib.crc32(bits[:22], 0xFFFFFFFF)))
+    return crc ^ 0xFFFFFFFF == int.from_bytes(bits[22:26], "big")
+
+
 _CAF_CHUNK = struct.Struct(">4sq")
 
 
@@ -394,7 +457,7 @@ def check_caf(fd: int, sink: Sink) -> None:
 _SAFELY = ("-protocol_whitelist", "file", "-format_whitelist", FFMPEG_FORMATS)
 
 
-def with_ffmpeg(ffmpeg: str, path: bytes, sink: Sink, reason: str) -> dict[str, Any]:
+def with_ffmpeg(ffmpeg: str, path: bytes, fd: int, sink: Sink, reason: str) -> dict[str, Any]:
     """Decode the chosen audio stream, always from the start, since few formats can be entered exactly."""
     command: list[str | bytes] = [ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
     command += ["-threads", "1"]
@@ -416,6 +479,7 @@ def with_ffmpeg(ffmpeg: str, path: bytes, sink: Sink, reason: str) -> dict[str, 
         raise Refused(sink.problem or _ffmpeg_reason(errors, status, reason, sink.track))
     if not stopped and _CUT_SHORT.search(errors):
         raise Refused("truncated: ffmpeg finds it cut short")
+    check_ogg_pages(fd, sink)
     return sink.finish(None)
 
 
