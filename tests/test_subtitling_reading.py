@@ -87,7 +87,8 @@ def test_cue_with_malformed_times_is_not_added_to_its_neighbours(suffix: str, tm
     path.write_text(head + "\n\n".join(blocks) + "\n")
     found = read_cues(path, "en")
     assert [cue.text.split() for cue in found.cues] == [["Hello", "there", "2"], ["Good", "night."]]
-    ((line, text),) = found.unread
+    ((line, text, fault),) = found.unread
+    assert fault == "unreadable time"
     assert path.read_text().split("\n")[line - 1] == text.split("\n")[0] == blocks[1].split("\n")[1]
     assert text.split("\n")[1] == "Bye."
 

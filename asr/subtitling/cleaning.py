@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import regex
 
+from asr.files.subtitles import TAG
 from asr.subtitling.credits import is_credits
 from asr.subtitling.cues import Cue, Dropped
 
@@ -20,7 +21,7 @@ _NAMED_OFTEN = 3  # times that a name before a colon must occur in a file to cou
 _MOST_NESTED = 4  # brackets within brackets; without a limit, a hostile line would take quadratic time
 _NO_GAP_S = 0.05  # less than the frame or two that people leave between cues
 
-_MARKUP = regex.compile(r"</?[\p{L}/][^<>]*>|\{[^{}]*\}")
+_MARKUP = regex.compile(rf"{TAG.pattern}|\{{[^{{}}]*\}}")
 _NOTES = regex.compile(r"[♩♪♫♬🎵🎶]|^#\s|\s#$|\A~[^~]+~\Z")
 _BRACKETS = regex.compile(r"\[[^\[\]]*\]|\([^()]*\)|（[^（）]*）|【[^【】]*】|〔[^〔〕]*〕|［[^［］]*］")
 # Between asterisks, a sound stands between sentences, and emphasis within one.

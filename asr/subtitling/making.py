@@ -24,7 +24,7 @@ from asr.subtitling.cues import Cue
 from asr.subtitling.cutting import Rules, Stretch, cut
 from asr.subtitling.matching import Title, match, same_language, standard
 from asr.subtitling.picture import draw_cues
-from asr.subtitling.reading import UNREADABLE, read_cues
+from asr.subtitling.reading import read_cues
 from asr.subtitling.recording import audio_of
 from asr.subtitling.report import FileReport, Report, TitleReport, dropped_rows, missing_row, unread_rows
 from asr.subtitling.sentences import to_sentences
@@ -198,7 +198,7 @@ class _Making:
         cues, dropped = clean(found.cues)
         dropped = [*found.dropped, *dropped]
         file.count(dropped)
-        file.dropped.update({UNREADABLE: len(found.unread)} if found.unread else {})
+        file.dropped.update(stray.fault for stray in found.unread)
         rows += dropped_rows(name, file.language, dropped) + unread_rows(name, file.language, found.unread)
         if not cues:
             raise DataError(f"{printable(file.path)}: nothing is said in any of its cues")

@@ -1,57 +1,44 @@
-"""Reading of cues from SubRip, WebVTT and SubStation Alpha files in any encoding, with pysubs2."""
+"""Reading of cues from SubRip, WebVTT and SubStation Alpha files in any encoding, the last with pysubs2."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pysubs2
 from pysubs2.exceptions import Pysubs2Error
-from pysubs2.formats import autodetect_format
-from pysubs2.formats.webvtt import WebVTTFormat
-from pysubs2.time import TIMESTAMP
+from pysubs2.formats.substation import SubstationFormat
 
 from asr.errors import DataError, printable
+from asr.files.subtitles import LINE_END, TAG, Stray, read_subtitles
 from asr.subtitling.cues import Cue, Dropped
 from asr.subtitling.encodings import encoding_of, marked_encoding, pages_of
 from asr.subtitling.plausibility import problem, read_twice
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
-UNREADABLE = "unreadable time"
 COMMENT, DRAWING, KARAOKE, SIGN = "comment", "drawing", "karaoke", "sign"
 
-_KINDS, _HEAD = {"srt", "vtt", "ass", "ssa"}, 10_000  # pysubs2 supports other formats, too
+_HEAD = 10_000  # the characters that tell the format
 _MAX_BYTES = 16 << 20  # those of the longest films have a few hundred kB
 _BROKEN = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffd]")
-_TAG = re.compile("<[^<>]*>")
-_TIMES = {"srt": TIMESTAMP, "vtt": WebVTTFormat.TIMESTAMP}
 _STYLES = re.compile(r"(\{[^{}]*\})")
 _DRAWS = re.compile(r"\\p(\d+)")
 _SUNG = re.compile(r"\{[^{}]*\\[kK][fot]?\d")
 _PLACED = re.compile(r"\{[^{}]*\\(?:pos|move)\s*\(")
-_INLINE_TIME = re.compile(r"<[\d:.]+>")
-
-
-class Unread(NamedTuple):
-    """A cue whose times cannot be read: the number of that line, counted from 1, and the text from there on."""
-
-    line: int
-    text: str
 
 
 class CueFile(NamedTuple):
     """The contents of a file.
 
-    encoding: the one that it was read with.  dropped: what is no speech by its form.  unread: cues without times.
+    encoding: the one that it was read with.  dropped: what is no speech by its form.  unread: lines that are no cue.
     """
 
     cues: list[Cue]
     encoding: str
     dropped: list[Dropped]
-    unread: list[Unread]
+    unread: list[Stray]
 
 
 def read_cues(path: Path, language: str, encoding: str | None = None) -> CueFile:
@@ -62,21 +49,24 @@ def read_cues(path: Path, language: str, encoding: str | None = None) -> CueFile
     text in that encoding.
     """
     text, used = _decoded(path, language, encoding)
-    cue_text = _cues_alone(text) if text.lstrip().startswith("WEBVTT") else text
-    try:
-        kind = autodetect_format(cue_text[:_HEAD])
-        cue_text = _all_numbered(cue_text) if kind == "srt" else cue_text
-        known = kind in _KINDS
-        events = list(pysubs2.SSAFile.from_string(cue_text, kind, keep_unknown_html_tags=True)) if known else []
-    except (Pysubs2Error, ValueError, IndexError, KeyError, TypeError):  # raised by its parsers for malformed files
-        events = []
+    events, unread = _events(text)
     if not events:
         raise DataError(printable(f"{path}: neither SRT, VTT, ASS nor SSA: there is no cue in it"))
     cues, dropped = _sorted_out(events)
-    if wrong := problem(_TAG.sub("", "\n".join(cue.text for cue in cues)), language):
+    if wrong := problem(TAG.sub("", "\n".join(cue.text for cue in cues)), language):
         advice = "give the right encoding (--encoding) or language (--language), or repair the file"
         raise DataError(printable(f"{path}: read as {used}, {wrong}; {advice}"))
-    return CueFile(cues, used, dropped, list(_unread(text, _TIMES[kind])) if kind in _TIMES else [])
+    return CueFile(cues, used, dropped, unread)
+
+
+def _events(text: str) -> tuple[list[pysubs2.SSAEvent], list[Stray]]:
+    if (kind := SubstationFormat.guess_format(text[:_HEAD])) is None:
+        cues, strays = read_subtitles(text)
+        return [pysubs2.SSAEvent(*cue) for cue in cues], strays
+    try:
+        return list(pysubs2.SSAFile.from_string(text, kind)), []
+    except (Pysubs2Error, ValueError, IndexError, KeyError, TypeError):  # raised by its parser for malformed files
+        return [], []
 
 
 def _sorted_out(events: Sequence[pysubs2.SSAEvent]) -> tuple[list[Cue], list[Dropped]]:
@@ -85,7 +75,7 @@ def _sorted_out(events: Sequence[pysubs2.SSAEvent]) -> tuple[list[Cue], list[Dro
     cues, dropped = [], []
     for n, event in enumerate(events, start=1):
         text, drawn = _undrawn(event.text)
-        plain = _own_text(event.plaintext if event.is_comment else pysubs2.SSAEvent(text=text).plaintext)
+        plain = event.plaintext if event.is_comment else pysubs2.SSAEvent(text=text).plaintext
         reason = None
         if event.is_comment:
             reason = COMMENT
@@ -116,16 +106,6 @@ def _undrawn(text: str) -> tuple[str, bool]:
     return "".join(kept), drawn
 
 
-def _unread(text: str, times: re.Pattern[str]) -> Iterator[Unread]:
-    """Yield the cues whose times cannot be read."""
-    lines = text.split("\n")
-    for i, line in enumerate(lines):
-        if "-->" in line and len(times.findall(line)) != 2:
-            after = (lines[k] for k in range(i + 1, len(lines)))
-            rest = takewhile(lambda line: line.strip() and "-->" not in line, after)
-            yield Unread(i + 1, "\n".join([line, *rest]))
-
-
 def _decoded(path: Path, language: str, encoding: str | None) -> tuple[str, str]:
     try:
         with path.open("rb") as file:
@@ -137,7 +117,7 @@ def _decoded(path: Path, language: str, encoding: str | None) -> tuple[str, str]
     if not data.strip():
         raise DataError(printable(f"{path}: is empty"))
     used = marked_encoding(data) or encoding or encoding_of(data, path, language)
-    text = _strictly(data, used, path)
+    text = LINE_END.sub("\n", _strictly(data, used, path))
     if twice := read_twice(text, language, ("cp1252", "latin-1", *pages_of(language))):
         line, page, shown, meant = twice
         damage = f"UTF-8 that was once read as {page} and saved again ({shown} for {meant}); repair the file"
@@ -150,7 +130,7 @@ def _decoded(path: Path, language: str, encoding: str | None) -> tuple[str, str]
                 "give the right encoding (--encoding)"
             )
         )
-    return text.replace("\r\n", "\n").replace("\r", "\n"), used
+    return text, used
 
 
 def _strictly(data: bytes, encoding: str, path: Path) -> str:
@@ -162,33 +142,3 @@ def _strictly(data: bytes, encoding: str, path: Path) -> str:
         raise DataError(
             printable(f"{path}: not {encoding} ({e.reason if isinstance(e, UnicodeDecodeError) else e})")
         ) from None
-
-
-def _own_text(text: str) -> str:
-    """Cut off the text at a "-->" with unreadable times: pysubs2 takes the cue there for a part of this one."""
-    lines = text.split("\n")
-    if (arrow := next((i for i, line in enumerate(lines) if "-->" in line), None)) is None:
-        return text
-    return "\n".join(lines[: arrow - 1 if arrow and lines[arrow - 1].strip().isdigit() else arrow])
-
-
-def _cues_alone(text: str) -> str:
-    """Remove from WebVTT what pysubs2 would take for cue text: comments, styles, word times, identifiers.
-
-    All cues get the number 0, as it takes a number in the last line of a cue for that of the next one.
-    """
-    blocks = re.split(r"\n[ \t]*\n", text)
-    cues = ["WEBVTT"]
-    for block in blocks:
-        lines = block.split("\n")
-        time = next((i for i, line in enumerate(lines) if "-->" in line), None)
-        if time is not None and not re.match(r"\s*NOTE\b", block):
-            cues.append("\n".join(["0", lines[time], *(_INLINE_TIME.sub("", line) for line in lines[time + 1 :])]))
-    return "\n\n".join([*cues, "0\n"])
-
-
-def _all_numbered(text: str) -> str:
-    """Number the end of a SubRip file, and the cues if they have no numbers, for the same reason."""
-    if "-->" in text.lstrip().partition("\n")[0]:
-        text = re.sub(r"^(?=.*-->)", "\n0\n", text, flags=re.MULTILINE)
-    return f"{text}\n\n0\n"

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from asr.files.subtitles import Stray
 from asr.subtitling.alignment import Alignment
 from asr.subtitling.cues import Dropped
-from asr.subtitling.reading import UNREADABLE, Unread
 
 
 @dataclass
@@ -99,10 +99,10 @@ def dropped_rows(name: str, language: str, dropped: Sequence[Dropped]) -> list[d
     ]
 
 
-def unread_rows(name: str, language: str, unread: Sequence[Unread]) -> list[dict[str, Any]]:
-    """Return cues without times as rows of the same table, with the line instead of their numbers."""
+def unread_rows(name: str, language: str, unread: Sequence[Stray]) -> list[dict[str, Any]]:
+    """Return lines that are no cue as rows of the same table, with the line instead of their numbers."""
     where: dict[str, Any] = {"recording": name, "language": language, "cues": []}
-    return [{**where, "line": line, "text": text, "reason": UNREADABLE} for line, text in unread]
+    return [{**where, "line": line, "text": text, "reason": reason} for line, text, reason in unread]
 
 
 def missing_row(name: str, language: str, cut: str, reason: str) -> dict[str, Any]:
