@@ -116,6 +116,18 @@ def test_srt_cues_without_blank_lines_between_them(tmp_path: Path) -> None:
     assert texts(write(tmp_path / "a.srt", cues)) == {"1": "five or 6", "2": "an --> arrow"}
 
 
+def test_subtitle_text_is_scored_whole(tmp_path: Path) -> None:
+    srt = SRT.replace("world", "a < x > c\n\nand\\Nthe {rest}\n\n3\n00:00:05 --> 00:00:06\n你好，\n世界\n")
+    assert texts(write(tmp_path / "a.srt", srt)) == {
+        "1": "Hello there,", "2": "a < x > c and the {rest}", "3": "你好，世界"
+    }  # fmt: skip
+    assert texts(write(tmp_path / "cr.srt.gz", srt.replace("\r\n", "\n").replace("\n", "\r"))) == texts(
+        tmp_path / "a.srt"
+    )
+    comment = VTT.replace("NOTE not", "NOTE\n00:08.000 --> 00:09.000\nnot")
+    assert texts(write(tmp_path / "a.vtt", comment)) == texts(write(tmp_path / "b.vtt", VTT))
+
+
 def test_subtitles_are_scored_as_one_text(tmp_path: Path) -> None:
     srt, vtt = write(tmp_path / "a.srt", SRT), write(tmp_path / "a.vtt", VTT)
     assert texts(srt) == {"1": "Hello there,", "2": "world"}
@@ -152,7 +164,15 @@ def test_files_in_different_order_and_missing_texts(tmp_path: Path) -> None:
         ("x.ctm", "talk 1 * * <ALT_BEGIN>\n", r":1: alternatives are not read"),
         ("x.trn", "hello world\n", r":1: a line of \.trn ends with the id"),
         ("x.trn", "{ a / b } (u)\n", r":1: alternatives in curly"),
-        ("x.srt", "hello\n", r": no cues"),
+        ("x.srt", "hello\n", r"x\.srt: no cues"),
+        (
+            "x.srt",
+            SRT + "\n\n3\n0:0x --> 0:1\nLost",
+            r":11: unreadable time \('0:0x --> 0:1'\) would not be scored; mend or",
+        ),
+        ("x.srt", "1\n0:00:01,0 --> 0:0", r":2: unreadable time"),
+        ("x.srt", "A talk\n\n" + SRT, r":1: text outside of cues \('A talk'\) would not"),
+        ("x.vtt", VTT + "\nLost\n", r":16: text outside of cues \('Lost'\)"),
         ("x.csv", "", r":1: .*: none of the columns id, .*there are: none; say which with --id-column"),
         (
             "x.csv",

@@ -48,8 +48,8 @@ def open_texts(path: PathLike, *, form: Literal["ids", "lines"] | None = None, c
         ".trn": ("trn", _from_trn),
         ".stm": ("stm", timed.read_stm),
         ".ctm": ("ctm", timed.read_ctm),
-        ".srt": ("subtitles", timed.read_subtitles),
-        ".vtt": ("subtitles", timed.read_subtitles),
+        ".srt": ("subtitles", timed.read_cues),
+        ".vtt": ("subtitles", timed.read_cues),
     }
     if kind in readers:
         found, read = readers[kind]

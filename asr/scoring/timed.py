@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from asr.errors import DataError
+from asr.errors import DataError, printable
+from asr.files.subtitles import TAG, UNREADABLE, read_subtitles
 from asr.scoring.rows import PathLike, Row, Source, lines
+from asr.text.scripts import one_after_another
 
 _NOT_SCORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 _LABEL = re.compile(r"<[^<>\s]*>")
-_ARROW = re.compile(r"\d[:.,]\d+\s*-->\s*\d+[:.,]\d")
-_TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
+_STYLE = re.compile(r"\{\\[^{}]*\}")
+_SHOWN = 60  # letters of a line that a message shows
 
 
 @dataclass(frozen=True)
@@ -153,33 +155,21 @@ def _in_segments(stm: PathLike, ctm: PathLike) -> Iterator[Row]:
                 yield Row(segment.id, " ".join(text))
 
 
-def read_subtitles(path: PathLike) -> Iterator[Row]:
-    """Yield the cues of SubRip or WebVTT without tags, in file order and numbered from 1.
+def read_cues(path: PathLike) -> Iterator[Row]:
+    """Yield the cues of SubRip or WebVTT without markup, in file order and numbered from 1.
 
-    A cue is the text below a line with an arrow between two times, up to an empty line or the next cue; everything else
-    is ignored.
-    Raises DataError for a file without cues.
+    Raises DataError for a file without cues, and naming the line for text that is in none of them.
     """
-    number = 0
-    text: list[str] | None = None
-    for _, line in lines(path):
-        if _ARROW.search(line):
-            if text is not None:  # no empty line before this one; in SubRip the last line of text is this cue's number
-                yield _cue(number, text[:-1] if text and text[-1].strip().isdecimal() else text)
-            number, text = number + 1, []
-        elif not line.strip() and text is not None:
-            yield _cue(number, text)
-            text = None
-        elif text is not None:
-            text.append(line)
-    if text is not None:
-        yield _cue(number, text)
-    if not number:
+    cues, strays = read_subtitles("\n".join(line for _, line in lines(path)))
+    for line, text, fault in strays:
+        if cues or fault == UNREADABLE:
+            shown = printable(text.partition("\n")[0][:_SHOWN])
+            raise DataError(f"{os.fspath(path)}:{line}: {fault} ('{shown}') would not be scored; mend or remove it")
+    if not cues:
         raise DataError(f"{os.fspath(path)}: no cues: nothing with an arrow (-->) between two times")
-
-
-def _cue(number: int, text: list[str]) -> Row:
-    return Row(str(number), " ".join(html.unescape(_TAG.sub("", " ".join(text))).split()))
+    for number, cue in enumerate(cues, start=1):
+        plain = html.unescape(_STYLE.sub("", TAG.sub("", cue.text)).replace(r"\N", "\n").replace(r"\h", " "))
+        yield Row(str(number), " ".join(one_after_another(plain.split("\n")).split()))
 
 
 def _seconds(text: str) -> float:
