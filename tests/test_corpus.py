@@ -214,13 +214,17 @@ def test_ctrl_c_keeps_finished_results(
 
 
 def test_two_worker_processes_on_one_machine(cuts: Path, model: Path, whole: Told, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("hello\nZoë\n")
     words = ["transcribe", cuts, "--model", model, "--dtype", "float32", "--out", tmp_path, "--workers", 2]
+    words += ["--hotwords", names, "--hotword-bonus", 0]
     command = [sys.executable, "-m", "asr", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout) == (1, f"{tmp_path}/hyp.jsonl: 9 of 10 recordings\n")
-    assert done.stderr.splitlines() == [
+    assert sorted(done.stderr.splitlines()) == [
         f"asr: {cuts.parent}/{LOST}.wav: no such file",
         "asr: 1 of 10 failed; --retry-failed tries them again",
+        "asr: phrases: the model's vocabulary cannot write 'Zoë': left out",
     ]
     assert len(list((tmp_path / "parts").glob("*.part"))) == 2
     assert told(tmp_path) == whole

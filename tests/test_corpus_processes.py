@@ -23,8 +23,14 @@ def one_is_killed(shard: Shard, number: int, say: Say, on_done: OnDone) -> None:
     on_done(1.0, 2.0)
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    warnings.warn(f"{shard}: {torch.get_num_threads()} threads", stacklevel=1)
+    say(f"{shard}: {torch.get_num_threads()} threads")
     on_done(3.0, 3.0)
+
+
+def both_warn(shard: Shard, number: int, say: Say, on_done: OnDone) -> None:
+    """Give a warning of one's own and one that all processes give."""
+    warnings.warn(f"{shard} was\nhere", stacklevel=1)
+    warnings.warn("all were", stacklevel=1)
 
 
 def test_killed_worker_is_named_and_the_others_finish() -> None:
@@ -36,6 +42,17 @@ def test_killed_worker_is_named_and_the_others_finish() -> None:
     assert said == [f"3/6: {max(1, torch.get_num_threads() // 2)} threads"]
     assert seconds[0] == (1.0, 4.0), "a worker not heard from counts as average"
     assert seconds[-1] in ((3.0, 6.0), (4.0, 5.0))
+
+
+def test_warning_of_all_workers_is_shown_once() -> None:
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("default")
+        side_by_side(both_warn, Shard(1, 1).split(2), _not_called, _not_called)
+    assert sorted(str(warning.message) for warning in shown) == ["1/2 was here", "2/2 was here", "all were"]
+
+
+def _not_called(*_: object) -> None:
+    raise AssertionError
 
 
 STOPPED = """

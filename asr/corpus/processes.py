@@ -22,7 +22,8 @@ Task = Callable[[Shard, int, Say, OnDone], None]
 def side_by_side(task: Task, shards: Sequence[Shard], say: Say, on_done: OnDone) -> None:
     """Run `task(shard, number of the process, say, on_done)` for each shard in a process of its own.
 
-    say: receives the messages and warnings of all processes.  on_done: receives the seconds done and the total.
+    say: receives the messages of all processes.  on_done: receives the seconds done and the total.  Warnings of the
+    processes are issued here, so that one that all of them give is shown once.
     If a process raises or is killed, the others continue to their end; then its error is raised, an AsrError if it was
     killed.
     """
@@ -61,6 +62,8 @@ def _listen(running: dict[Connection, tuple[Shard, BaseProcess]], say: Say, on_d
                 continue
             if isinstance(message, str):
                 say(message)
+            elif isinstance(message, Warning):
+                warnings.warn(message, stacklevel=2)
             elif isinstance(message, Exception):
                 errors.append(message)
             else:
@@ -81,7 +84,7 @@ def _loss(shard: Shard, process: BaseProcess) -> list[Exception]:
 def _work(task: Task, shard: Shard, number: int, threads: int, link: Connection) -> None:
     """Run the task of one worker process."""
     torch.set_num_threads(threads)
-    warnings.showwarning = lambda message, *_, **__: link.send(" ".join(str(message).split()))
+    warnings.showwarning = lambda message, *_, **__: link.send(UserWarning(" ".join(str(message).split())))
     try:
         task(shard, number, link.send, lambda *seconds: link.send(seconds))
     except (AsrError, OSError) as e:
