@@ -172,6 +172,7 @@ def test_files_in_different_order_and_missing_texts(tmp_path: Path) -> None:
         ),
         ("x.srt", "1\n0:00:01,0 --> 0:0", r":2: unreadable time"),
         ("x.srt", "A talk\n\n" + SRT, r":1: text outside of cues \('A talk'\) would not"),
+        ("x.ass", "[Events]\n", r"x\.ass: ASS and SSA are not scored; ffmpeg"),
         ("x.vtt", VTT + "\nLost\n", r":16: text outside of cues \('Lost'\)"),
         ("x.csv", "", r":1: .*: none of the columns id, .*there are: none; say which with --id-column"),
         (

@@ -54,6 +54,8 @@ def open_texts(path: PathLike, *, form: Literal["ids", "lines"] | None = None, c
     if kind in readers:
         found, read = readers[kind]
         return Source(name, found, lambda: read(name))
+    if name.lower().endswith((".ass", ".ssa")):
+        raise DataError(f"{name}: ASS and SSA are not scored; ffmpeg converts them to .srt")
     if (form or ("ids" if _has_ids(name) else "lines")) == "ids":
         return Source(name, "ids", lambda: _from_ids(name))
     return Source(name, "lines", lambda: (Row(str(number), line) for number, line in lines(name)))
