@@ -168,6 +168,18 @@ def test_every_stream_of_a_chain_is_checked(tmp_path: Path, codec: str) -> None:
 
 
 @needs_ffmpeg
+@codecs
+def test_each_of_parallel_streams_is_checked(tmp_path: Path, codec: str) -> None:
+    """As in films, here with padding after the first page of the first stream."""
+    one = made(codec, 2.0)
+    pages = [page for pair in zip(one, (changed(page, stream=77) for page in one), strict=True) for page in pair]
+    pages.insert(1, b"O" * 900)
+    assert open_audio(write(tmp_path / "x.ogg", pages)).duration_s == pytest.approx(2, abs=0.05)
+    pages[-2:] = flipped(pages[-2]), pages[-1]
+    assert refused(write(tmp_path / "x.ogg", pages)).startswith("damaged: the checksum")
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize(("name", "codec"), [("x.spx", "libspeex"), ("x.oga", "flac"), ("x.opus", "libopus")])
 def test_files_of_ffmpeg_are_read_unless_they_are_damaged(tmp_path: Path, name: str, codec: str) -> None:
     source, path = tmp_path / "x.wav", tmp_path / name
