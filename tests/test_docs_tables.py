@@ -45,6 +45,19 @@ def test_number_of_rows_is_as_the_methods_page_says() -> None:
     rows = read_config(AblationConfig, CONF).rows.values()
     of = {corpora: sum(row.only == corpora for row in rows) for corpora in ((), ("en",), ("all",))}
     text = " ".join(Path("docs/methods.md").read_text(encoding="utf-8").split())
-    assert f"each of its {of[()] + of[('en',)]} rows" in text
-    assert f"have {of[()] + of[('all',)]} rows, {of[('all',)]} of them only there" in text
+    assert f"English (`en`) has {of[()] + of[('en',)]} rows" in text
+    assert f"the five languages together (`all`) {of[()] + of[('all',)]}, {of[('all',)]} of them only there" in text
     assert f" {of[('en',)]} rows are for English alone" in text
+
+
+def test_every_row_has_the_three_seeds_that_the_methods_page_says() -> None:
+    config = read_config(AblationConfig, CONF)
+    lines = Path("recipes/prompts/ablation.jsonl").read_text(encoding="utf-8").splitlines()
+    done = {(r["corpus"], r["row"], r["seed"]) for r in map(json.loads, lines) if r["kind"] == "result"}
+    assert done == {
+        (corpus, name, seed)
+        for name, row in config.rows.items()
+        for corpus in row.only or config.corpora
+        for seed in config.seeds
+    }
+    assert config.seeds == (0, 1, 2)
