@@ -22,13 +22,12 @@ from audit import audited
 from hostile import encoded, hostile_audio, noise, wav
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import needs_ffmpeg
 
 from asr.audio import MAX_BYTES, audio_length, open_audio
 from asr.audio.child import Decoder, Patience
 from asr.audio.files import request_for
 from asr.errors import AudioError
-
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
 
 def write(path: Path, samples: np.ndarray, rate: int = 16000, **options: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import shutil
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -13,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile import encoded, noise
+from marks import needs_ffmpeg
 
 from asr.audio import audio_length, open_audio, program, stream_audio
 from asr.errors import AudioError
 
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 codecs = pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
 HEADERS = 2  # pages of headers, as libsndfile writes them
 

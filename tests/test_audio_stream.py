@@ -8,7 +8,6 @@ import itertools
 import multiprocessing
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -22,13 +21,12 @@ import pytest
 import soundfile
 from audit import audited
 from hostile import encoded, half, hostile_audio, noise, wav
+from marks import needs_ffmpeg
 from numpy.typing import NDArray
 
 from asr.audio import AudioStream, child, open_audio, program, stream_audio
 from asr.audio.files import request_for
 from asr.errors import AudioError
-
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
 
 @pytest.fixture

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from marks import needs_ffmpeg
 from numpy.typing import NDArray
 
 from asr.audio import Track, audio_tracks, stream_audio
 from asr.errors import AudioError
 
 RATE = 8000
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
 
 def tone(hz: float) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import soundfile as sf
 from command import asr
 from lhotse.cut import Cut
+from marks import needs_ffmpeg
 from synthetic import CONFIG, RATE, white
 
 from asr.data.cuts import load_audio, read_cuts, text_of, whole_file
@@ -136,7 +136,7 @@ def test_manifest_name_must_have_a_known_suffix(clips: Path) -> None:
     )
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@needs_ffmpeg
 def test_m4a_clips_can_be_trained_on_and_evaluated(tmp_path: Path) -> None:
     rows = ["path,text"]
     for number in range(6):

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import pysubs2
 import pytest
 import soundfile
 from command import Outcome, asr
+from marks import needs_ffmpeg
 from subtitled import RATE, LoudIsSpeech, bursts, conversation
 
 from asr import vad
@@ -65,7 +65,7 @@ def run(block: str) -> list[Outcome]:
     return done
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@needs_ffmpeg
 def test_the_commands_of_the_page_lead_from_films_to_a_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vad, "load_detector", LoudIsSpeech)
     monkeypatch.chdir(tmp_path)

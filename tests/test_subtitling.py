@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import soundfile
 from command import Outcome, asr
 from hostile import PICKLE, half
 from lhotse.cut import Cut
+from marks import needs_ffmpeg
 from subtitled import LENGTH_S, RATE, SPEECH, LoudIsSpeech, activity_of, conversation, cue, srt, stamp, talk, words
 from torch import Tensor
 
@@ -28,8 +28,6 @@ from asr.subtitling import making
 from asr.subtitling.activity import listen_once
 from asr.subtitling.cutting import Rules, cut
 from asr.subtitling.translations import text_within
-
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
 
 @pytest.fixture(autouse=True)

@@ -358,26 +358,26 @@ def check_sizes(fd: int, file: Any, sink: Sink) -> None:
             sink.refuse(f"truncated: its header promises {int(count[1])} samples, {file.frames} are there")
 
 
+_OGG_PAGE = struct.Struct("<4sxBqIIIB")  # "OggS", flags, granule position, stream, number, checksum, segments
 _OGG_SERIAL = slice(14, 18)
 
 
 def check_ogg(fd: int, sink: Sink) -> None:
     """Refuse an Ogg file that ends within a page; one that lacks only its end mark was stopped, not cut off."""
-    head = os.pread(fd, 27, 0)
+    head = os.pread(fd, _OGG_PAGE.size, 0)
     if head[:4] != b"OggS":
         return
     size = os.fstat(fd).st_size
-    longest = 27 + 255 + 255 * 255
+    longest = _OGG_PAGE.size + 255 + 255 * 255
     tail = os.pread(fd, longest, max(size - longest, 0))
     page = tail[tail.rfind(b"OggS") :]
-    table = page[27 : 27 + page[26]] if len(page) > 26 else b""
-    if len(page) <= 26 or len(table) < page[26] or len(page) < 27 + len(table) + sum(table):
+    table = page[_OGG_PAGE.size :][: page[26]] if len(page) > 26 else b""
+    if len(page) <= 26 or len(table) < page[26] or len(page) < _OGG_PAGE.size + len(table) + sum(table):
         sink.refuse("truncated: it ends within an Ogg page")
     if head[_OGG_SERIAL] != page[_OGG_SERIAL]:
         raise Unknown("several streams in a row")  # libsndfile would read only the first
 
 
-_OGG_PAGE = struct.Struct("<4sxBqIIIB")  # "OggS", flags, granule position, stream, number, checksum, segments
 _OGG_FIRST, _OGG_LAST = 2, 4
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
