@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hostile import encoded, noise
 from marks import needs_ffmpeg
+from numpy.typing import NDArray
 
 from asr.audio import audio_length, open_audio, program, stream_audio
 from asr.errors import AudioError
@@ -45,10 +46,13 @@ def checksum(page: bytes) -> int:
     return crc
 
 
-def changed(page: bytes, *, flags: int | None = None, stream: int | None = None, number: int | None = None) -> bytes:
-    """Change fields of a page, and its checksum with them."""
+def changed(
+    page: bytes, *, flags: int | None = None, stream: int | None = None, number: int | None = None, earlier: int = 0
+) -> bytes:
+    """Change fields of a page, its granule position by `earlier`, and its checksum with them."""
     new = bytearray(page)
     new[5] = page[5] if flags is None else flags
+    struct.pack_into("<q", new, 6, struct.unpack_from("<q", page, 6)[0] - earlier)
     for at, value in ((14, stream), (18, number)):
         new[at : at + 4] = page[at : at + 4] if value is None else struct.pack("<I", value)
     new[22:26] = struct.pack("<I", checksum(new))
@@ -187,6 +191,39 @@ def test_files_of_ffmpeg_are_read_unless_they_are_damaged(tmp_path: Path, name: 
     assert open_audio(path).duration_s == pytest.approx(3, abs=0.05)
     *pages, last = pages_of(path.read_bytes())
     assert refused(write(path, [*pages, flipped(last)])).startswith("damaged: the checksum")
+
+
+def with_early_page(path: Path, which: int = 4) -> tuple[Path, NDArray[np.float32]]:
+    """Encode three tones as Opus, and give a page a position before the end of its samples, as ffmpeg does at times.
+
+    Returns the file, and the samples that libsndfile reads without the change.
+    """
+    time_N = np.arange(6 * 16_000) / 16_000
+    tones_N = sum(0.2 * np.sin(2 * np.pi * hertz * time_N) for hertz in (220, 330, 440))
+    pages = pages_of(encoded(np.asarray(tones_N, dtype=np.float32), format="OGG", subtype="OPUS"))
+    plain_N = open_audio(write(path, pages)).samples_N
+    pages[which] = changed(pages[which], earlier=300)
+    return write(path, pages), plain_N
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("which", [4, 6])
+def test_opus_with_an_early_position_is_read_to_its_end(tmp_path: Path, which: int) -> None:
+    path, plain_N = with_early_page(tmp_path / "x.opus", which)
+    whole = open_audio(path)
+    assert whole.sample_rate_hz == 16_000
+    assert 0 <= len(whole.samples_N) - len(plain_N) <= 100  # where the last page ends depends on the page before
+    np.testing.assert_allclose(whole.samples_N[: len(plain_N)], plain_N, atol=0.1)  # two decoders, one at 48 kHz
+    np.testing.assert_array_equal(np.concatenate(list(stream_audio(path, block_s=0.7))), whole.samples_N)
+    part_N = open_audio(path, offset_s=1.5, duration_s=4).samples_N
+    np.testing.assert_allclose(part_N, plain_N[24_000:88_000], atol=0.1)
+
+
+def test_opus_with_an_early_position_needs_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = with_early_page(tmp_path / "x.opus")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AudioError, match=r"cannot read it \(a granule position that is too early\); install ffmpeg"):
+        open_audio(path)
 
 
 @codecs

@@ -55,7 +55,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error
 
 
 class Unknown(Exception):  # noqa: N818
-    """libsndfile does not know the format; another decoder may."""
+    """libsndfile cannot read the file, or not further; another decoder may."""
 
 
 class Sink:
@@ -72,7 +72,7 @@ class Sink:
         self.track: int = request["track"]
         self.channels: list[int] | None = request["channels"]
         self.whole = self.offset_s == 0 and self.duration_s is None
-        self.rate = self.first = self.seen = self.sent = 0
+        self.rate = self.first = self.seen = self.sent = self.used = 0
         self.last: int | None = None
         self.silent = self.zero = True
         self.said_s: float | None = None  # the duration according to ffmpeg
@@ -92,7 +92,13 @@ class Sink:
         self.problem = self.problem or problem
 
     def begin(self, rate: int, frames: int | None) -> None:
-        """Set the wanted range in frames; `frames` is how many there are, if known."""
+        """Set the wanted range in frames; `frames` is how many there are, if known.
+
+        A second decoder starts at frame 0 again, at the rate of the first; what that has read is not used twice.
+        """
+        if self.rate:
+            self.used, self.seen = self.seen, 0
+            return
         # Resampling from 1 Hz would blow up a small file until it fills the memory.
         if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
             raise Refused(f"its header gives a sample rate of {rate} Hz, which no recording of speech has")
@@ -124,7 +130,7 @@ class Sink:
         if self.count_only:
             return True
         stop = len(block_TC) if self.last is None else min(len(block_TC), self.last - start)
-        part_TC = block_TC[max(self.first - start, 0) : max(stop, 0)]
+        part_TC = block_TC[max(self.first - start, self.used - start, 0) : max(stop, 0)]
         if len(part_TC):
             self._send(part_TC)
         return self.last is None or self.seen < self.last
@@ -265,14 +271,19 @@ def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
             # After each read soundfile seeks to the current position, which makes libsndfile restart an MP3 stream,
             # with a click, unless it cannot seek.
             file.seekable = lambda: False
-            step = max((STREAM_BLOCK_SAMPLES if sink.stream else BLOCK_SAMPLES) // file.channels, 1)
+            # With the same step for a stream, ffmpeg goes on at the same sample if libsndfile cannot.
+            small = sink.stream or file.subtype == "OPUS"
+            step = max((STREAM_BLOCK_SAMPLES if small else BLOCK_SAMPLES) // file.channels, 1)
             end = file.frames if sink.last is None else min(sink.last, file.frames)
             wanted = True
             while wanted and sink.seen < end:  # what is asked for beyond the end would be filled with zeros
                 block_TC = file.read(min(step, end - sink.seen), dtype="float32", always_2d=True)
                 wanted = len(block_TC) > 0 and sink.take(block_TC)
         except soundfile.SoundFileError as error:
-            raise Refused(f"damaged: {_words(error)}") from None
+            check_ogg_pages(fd, sink)
+            if file.subtype == "OPUS" and sink.problem is None:  # as ffmpeg writes it at times; ffmpeg reads it, too
+                raise Unknown("a granule position that is too early") from None
+            raise Refused(sink.problem or f"damaged: {_words(error)}") from None
         check_ogg_pages(fd, sink)
         return sink.finish(file.frames)
 
@@ -463,7 +474,9 @@ def with_ffmpeg(ffmpeg: str, path: bytes, fd: int, sink: Sink, reason: str) -> d
     command += ["-threads", "1"]
     command += [*_SAFELY, "-i", b"file:" + path]
     # The AU header gives rate and channels; averaging is done by `Sink`, in the same way for every format.
-    command += ["-map", f"0:a:{sink.track}", "-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
+    command += ["-map", f"0:a:{sink.track}", "-f", "au", "-c:a", "pcm_f32be"]
+    command += ["-ar", str(sink.rate)] if sink.rate else []  # another decoder has begun
+    command += ["pipe:1"]
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=null, stdout=pipe, stderr=pipe)
     try:
