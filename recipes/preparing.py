@@ -39,7 +39,8 @@ def errors_on_one_line() -> Iterator[None]:
 @contextmanager
 def whole_folder(place: Path) -> Iterator[Path]:
     """Yield the path of a folder to make, which replaces `place` at the end, or vanishes if the body fails."""
-    with tempfile.TemporaryDirectory(prefix=_TORN, dir=place.parent) as part:
+    # What cannot be removed, on a disk that gets read-only, would hide the body's error; the next run sweeps it.
+    with tempfile.TemporaryDirectory(prefix=_TORN, dir=place.parent, ignore_cleanup_errors=True) as part:
         into = Path(part, "files")
         yield into
         shutil.rmtree(place, ignore_errors=True)

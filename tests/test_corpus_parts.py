@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from faults import files_of_at_most
 from synthetic import RATE, clip, cut, manifest, white
 
 from asr.corpus import Shard, _free_name, read_manifest
@@ -38,6 +39,19 @@ def test_rows_are_ordered_unique_and_prefer_transcripts_to_failures(tmp_path: Pa
     assert [(row.position, row.failed) for row in found] == [(2, False), (4, True), (5, False), (8, False), (21, False)]
     assert found[0].json.decode() == as_line(Transcript("t", "d", 1.0))
     assert [row.position for row in parts.rows(range(0, 2))] == [1]
+
+
+def test_full_disk_names_the_file(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, {})
+
+    def fill() -> None:
+        with parts.writing(range(9)) as write:
+            for position in range(9):
+                write(position, Transcript(str(position), "one two three", 1.0))
+
+    with files_of_at_most(200), pytest.raises(OSError, match=r"\.part'"):
+        fill()
+    assert [row.position for row in parts.rows(range(9))] == [0]
 
 
 def test_only_overlapping_parts_are_open_at_once(tmp_path: Path) -> None:

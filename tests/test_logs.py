@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faults import files_of_at_most
 
 import asr.training.logs as logs_module
 from asr.training.logs import MetricsTable, metrics_files, one_error, read_metrics
@@ -65,6 +66,21 @@ def test_adding_a_column_never_loses_rows(tmp_path: Path, monkeypatch: pytest.Mo
         ("1", "1.0", ""),
         ("2", "", "2.5"),
     ]
+
+
+def test_full_disk_in_the_middle_of_a_row_spoils_no_other(tmp_path: Path) -> None:
+    """Lightning keeps the rows that it could not write, and writes them when the run ends."""
+    written = MetricsTable(tmp_path)
+    written.log_metrics({"loss": 1.5}, 1)
+    written.save()
+    (path,) = metrics_files(tmp_path / "logs")
+    for step in (2, 3):
+        written.log_metrics({"loss": 1.25}, step)
+    with files_of_at_most(path.stat().st_size + 10), pytest.raises(OSError, match=r"metrics\.csv"):
+        written.save()
+    written.finalize("failed")
+    assert path.read_text().endswith("\n1.")
+    assert steps(tmp_path / "logs") == [1, 2]
 
 
 def test_only_os_errors_of_threads_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gzip
 import json
@@ -34,11 +35,27 @@ from prompts_source import (
 
 from asr.errors import AsrError, DataError
 from recipes.clips import Clip, Dropped, check_apart
-from recipes.preparing import parse_languages, split_of
+from recipes.preparing import parse_languages, split_of, whole_folder
 from recipes.prompts import corpus
 from recipes.prompts import prepare as recipe
 
 SCRIPT = ROOT / "recipes" / "prompts" / "prepare.py"
+
+
+def test_folder_that_cannot_be_removed_does_not_hide_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(path: str, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", os.path.basename(path))
+
+    def unpack() -> None:
+        with whole_folder(tmp_path / "unpacked") as into:
+            into.mkdir()
+            (into / "1.wav").touch()
+            monkeypatch.setattr("os.unlink", read_only)
+            raise AsrError("the archive cannot be unpacked")
+
+    with pytest.raises(AsrError, match="the archive"):
+        unpack()
+    assert not (tmp_path / "unpacked").exists()
 
 
 # --- transcripts and splits ----------------------------------------------------------------------------

@@ -257,6 +257,14 @@ def test_dev_loss_does_not_depend_on_a_decaying_loss_weight(config: Path, tmp_pa
     assert first == pytest.approx(second, rel=1e-5)
 
 
+def test_criterion_that_has_ended_is_not_logged_again(config: Path, tmp_path: Path) -> None:
+    out, decaying = tmp_path / "run", "loss.guided_attention={weight: 5, decay_steps: 2}"
+    changes = decaying, "trainer.log_every_steps=1", "trainer.validate_every_steps=2", "trainer.max_steps=4"
+    train(experiment(config, f"out={out}", *SHORT, *changes), Console(quiet=True))
+    assert [step for step, _ in curve(out, "loss_ce")] == [1, 2, 3, 4]
+    assert [step for step, _ in curve(out, "loss_guided")] == [1, 2]
+
+
 def test_run_without_steps_left_is_still_validated_and_finished(config: Path, tmp_path: Path) -> None:
     out, said = tmp_path / "run", io.StringIO()
     limits = (*SHORT, "trainer.validate_every_steps=3")

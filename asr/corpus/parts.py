@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from asr.errors import DataError, printable
-from asr.files import make_folder
+from asr.files import make_folder, naming
 from asr.transcript import Failure, Transcript
 from asr.writers import as_line
 
@@ -88,7 +88,7 @@ class Parts:
             written += 1
 
         try:
-            with path.open("xb") as file:
+            with naming(path), path.open("xb") as file:
                 put(json.dumps(self.job))
                 self.check()  # another job may have begun at the same time
                 yield write

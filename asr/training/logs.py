@@ -20,10 +20,12 @@ from asr.files import naming, write_atomically
 class _Table(ExperimentWriter):
     """Lightning's metrics table, but rewriting it with a wider header replaces the file atomically.
 
-    A row that is logged twice in succession is written once.
+    A row that is logged twice in succession is written once.  After an error nothing more is written, as it would go on
+    where a full disk cut a row off.
     """
 
     last: dict[str, Any] | None = None
+    torn = False
 
     def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
         row = {**metrics_dict, "step": step}
@@ -32,8 +34,12 @@ class _Table(ExperimentWriter):
             super().log_metrics(metrics_dict, step)
 
     def save(self) -> None:
+        if self.torn:
+            return
+        self.torn = True
         with naming(self.metrics_file_path):
             super().save()
+        self.torn = False
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         path = Path(self.metrics_file_path)
@@ -106,6 +112,13 @@ def within_steps(trainer: L.Trainer) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.within = False
+
+
+def forget_step(trainer: L.Trainer) -> None:
+    """Forget what the step before has logged: what this step lacks, such as a criterion that ended, would stay."""
+    results = trainer.fit_loop._results
+    assert results is not None
+    results.reset()
 
 
 def log_step(trainer: L.Trainer) -> None:

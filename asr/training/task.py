@@ -26,6 +26,7 @@ from asr.scoring.recognised import Recognised
 from asr.scoring.rows import Row
 from asr.training.criteria import Pass, build_criteria
 from asr.training.dev import badness, measured, scores_by_task
+from asr.training.logs import forget_step
 from asr.training.optimizers import build_optimizer
 from asr.training.parts import PartRates
 from asr.training.processes import gathered, whole
@@ -89,6 +90,7 @@ class SpeechTask(L.LightningModule):
         self.batches_seen += 1  # here, so that states saved after the batch count it
         if batch_idx % self.config.trainer.accumulate == 0:
             self.of_step.clear()
+            forget_step(self.trainer)
         torch.manual_seed(self._step_seed("step"))
 
     def _step_seed(self, purpose: str) -> int:
