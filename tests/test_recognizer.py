@@ -299,6 +299,19 @@ def test_unreadable_source_is_reported_before_all_are_opened(greedy: Recognizer)
     assert [f.id for f in failed] == [str(i) for i in range(1, 100)]
 
 
+def test_window_does_not_wait_for_hundreds_of_unreadable_sources() -> None:
+    opened = []
+
+    def missing(number: int) -> Opened:
+        opened.append(number)
+        raise AudioError(f"{number}: gone")
+
+    unreadable = (Source(str(i), partial(missing, i)) for i in range(300))
+    pools = pool.Reader(RATE, 30.0, lambda blocks: iter(())).pools([*sources(noises(0.5)), *unreadable])
+    assert len(next(filter(None, pools))) == 1
+    assert len(opened) < 100
+
+
 def test_silent_recording_gives_a_transcript(greedy: Recognizer) -> None:
     silence = Source("quiet", lambda: Opened([torch.zeros(8000)], 1.0))
     (found,) = greedy.transcribe_sources([silence])

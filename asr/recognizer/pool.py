@@ -21,7 +21,7 @@ from asr.windows import Window, WindowMaker
 # Seconds of audio in memory at a time: batching by length needs a choice, but a recording or a folder may be endless.
 POOL_S = 900.0
 FIRST_POOL_S = 240.0  # small, so that the first texts appear early
-MOST_WAITING = 1000  # waiting recordings, above which one without windows ends a pool early
+MOST_WAITING = 64  # waiting recordings, above which one without windows ends a pool early: its line would wait, too
 
 
 class Opened(NamedTuple):
