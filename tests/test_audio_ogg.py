@@ -172,6 +172,20 @@ def test_every_stream_of_a_chain_is_checked(tmp_path: Path, codec: str) -> None:
 
 @needs_ffmpeg
 @codecs
+def test_stream_that_begins_again_is_read_to_its_end(tmp_path: Path, codec: str) -> None:
+    """As in `cat a.ogg b.ogg` of a program that gives every stream the same number."""
+    one = made(codec, 3.0)
+    plain_N = open_audio(write(tmp_path / "x.ogg", one)).samples_N
+    path = write(tmp_path / "x.ogg", [*one, *one])
+    twice_N = open_audio(path).samples_N
+    assert len(twice_N) / len(plain_N) == pytest.approx(2, abs=0.02)
+    np.testing.assert_array_equal(twice_N[: len(plain_N)], plain_N)
+    np.testing.assert_array_equal(np.concatenate(list(stream_audio(path))), twice_N)
+    assert refused(write(path, [*one, *one[:-1], flipped(one[-1])])).startswith("damaged: the checksum")
+
+
+@needs_ffmpeg
+@codecs
 def test_each_of_parallel_streams_is_checked(tmp_path: Path, codec: str) -> None:
     """As in films, here with padding after the first page of the first stream."""
     one = made(codec, 2.0)

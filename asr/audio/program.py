@@ -284,7 +284,8 @@ def with_libsndfile(fd: int, sink: Sink) -> dict[str, Any]:
             if file.subtype == "OPUS" and sink.problem is None:  # as ffmpeg writes it at times; ffmpeg reads it, too
                 raise Unknown("a granule position that is too early") from None
             raise Refused(sink.problem or f"damaged: {_words(error)}") from None
-        check_ogg_pages(fd, sink)
+        if check_ogg_pages(fd, sink):
+            raise Unknown("a stream that begins again")  # it has read the first alone
         return sink.finish(file.frames)
 
 
@@ -393,33 +394,37 @@ _OGG_FIRST, _OGG_LAST = 2, 4
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def check_ogg_pages(fd: int, sink: Sink) -> None:
+def check_ogg_pages(fd: int, sink: Sink) -> bool:
     """Refuse a whole Ogg file with damaged or missing pages, which libsndfile and ffmpeg leave out without a word.
 
     Other bytes between or after pages, such as padding and tags, do no harm if nothing is missing where they are: the
     next page has the next number, or the stream had ended.  Without them, numbers may jump after a header (granule
-    position 0), as in a recording of a radio station, and may stay or go back, as some programs do not count.
+    position 0), as in a recording of a radio station, and may stay or go back, as some programs do not count.  Returns
+    whether a stream begins again, as in files one after the other whose streams have the same number.
     """
     if not sink.whole or sink.count_only or os.pread(fd, 4, 0) != b"OggS":
-        return
+        return False
     following: dict[int, tuple[int, bool]] = {}
-    may_end = True
+    may_end, again = True, False
     for at, skipped, page in _ogg_pages(fd):
         lost = skipped and not may_end
         if page:
             if not _is_intact(page):
                 sink.refuse(f"damaged: the checksum of its Ogg page at byte {at} is wrong")
-                return
+                return False
             _, flags, granule, stream, number, *_ = _OGG_PAGE.unpack_from(page)
             expected, after_header = following.get(stream, (number, False))
-            if not flags & _OGG_FIRST:
+            if flags & _OGG_FIRST:
+                again |= stream in following
+            else:
                 gap = (number - expected) % (1 << 32)
                 lost = gap > 0 if skipped else 0 < gap < 1 << 31 and not after_header
             following[stream] = number + 1, granule == 0
             may_end = flags & _OGG_LAST or granule == 0
         if lost:
             sink.refuse(f"damaged: Ogg pages are missing before byte {at}")
-            return
+            return False
+    return again
 
 
 def _ogg_pages(fd: int) -> Iterator[tuple[int, bool, bytes]]:
