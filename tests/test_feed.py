@@ -76,6 +76,18 @@ def test_loss_on_predicted_inputs_equals_a_loop(path: Path) -> None:
     assert changed == len(batch.ids)
 
 
+@torch.no_grad()
+def test_predictions_are_made_without_dropout(path: Path) -> None:
+    dropout = "model.encoder.dropout=0", "model.decoder.dropout=0.5"
+    task, batch = loaded(path, *dropout, "loss.scheduled_sampling={share: 1, schedule: constant}")
+    task.train()
+    once = fed(task, batch)
+    assert torch.equal(once, fed(task, batch))
+    assert task.model.decoder.training
+    task.eval()
+    assert torch.equal(once, fed(task, batch))
+
+
 def test_training_is_unchanged_until_scheduled_sampling_starts(path: Path) -> None:
     plain = fit(*prepared(path, "trainer.max_steps=3"))
     later = "loss.scheduled_sampling={share: 1, schedule: constant, from_step: 3}"

@@ -76,6 +76,18 @@ def test_guided_attention_prefers_the_diagonal() -> None:
     assert losses.guided_attention(reverse, n, n).item() > 0.5
 
 
+def test_policy_gradient_equals_a_loop() -> None:
+    torch.manual_seed(3)
+    log_prob_BN = torch.randn(2, 3, dtype=torch.double, requires_grad=True)
+    errors_BN, baseline_B = torch.tensor([[2.0, 0, 5], [1, 1, 0]]), torch.tensor([3.0, 1.0])
+    value_B = losses.policy_gradient(log_prob_BN, errors_BN, baseline_B)
+    for b in range(2):
+        terms = [(errors_BN[b, n] - baseline_B[b]).item() * log_prob_BN[b, n].item() for n in range(3)]
+        assert value_B[b].item() == pytest.approx(sum(terms) / 3)
+    (push_BN,) = torch.autograd.grad(value_B.sum(), log_prob_BN)
+    torch.testing.assert_close(push_BN, torch.tensor([[-1.0, -3, 2], [0, 0, -1]], dtype=torch.double) / 3)
+
+
 def test_linear_decay() -> None:
     assert [losses.linear_decay(2.0, step, 4) for step in (0, 1, 4, 9)] == [2.0, 1.5, 0.0, 0.0]
     assert losses.linear_decay(2.0, 1000, 0) == 2.0

@@ -239,6 +239,20 @@ def test_mean_self_critical_gradient_is_that_of_the_expected_errors(toy: ModelFo
     assert TOKENIZER.decode(greedy.tokens) == most_probable_letters(toy, "x")
 
 
+def test_self_critical_baseline_is_the_errors_of_the_greedy_text(toy: ModelFolder) -> None:
+    """Text by text, as a baseline changes nothing in the mean over all."""
+    config = MinimumErrorConfig(kind="self_critical", weight=1, n_best=1)
+    policy = Given(TOKENIZER, max_length=448, spare=1)
+    criterion = SelfCritical(config, policy, Errors("cer", "none"))
+    run = passing(toy, "x")
+    texts = [policy.best(run, 1)[0][0], *every_text(CAP)]
+    greedy, *wrong = (criterion._errors(run, [[text]]).item() for text in texts)
+    assert {errors > greedy for errors in wrong} == {False, True}
+    for policy.text, errors in zip(texts[1:], wrong, strict=True):
+        expected = (errors - greedy) * probability(toy, "x", policy.text).log()
+        torch.testing.assert_close(criterion(run)[0], expected, atol=1e-4, rtol=1e-4)
+
+
 def most_probable_letters(toy: ModelFolder, id: str) -> str:
     text = ""
     while len(text) < CAP:
