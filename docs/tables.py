@@ -77,7 +77,7 @@ def _step(found: Sequence[Line | None], corpora: Mapping[str, Table]) -> str:
 
 def _rates(line: Line | None) -> list[str]:
     if line is None or not line.outcomes:
-        return ["0", *[_NONE] * 3]
+        return [_NONE] * 4
     rates = [f"{100 * rate.value:.1f}" if (rate := line.rate(metric, "dev")) else _NONE for metric in ("wer", "cer")]
     seeds = str(len(line.outcomes))
     if (contest := line.contests.get("cer")) is None:

@@ -185,7 +185,7 @@ def _rows(plan: Plan, tables: dict[str, list[Line]]) -> Iterator[str]:
             told.append(f"{how} {plan.config.start_of(name)}{f', {row.share:g} of the budget' if row.trains else ''}.")
         told += [f"Needs {row.needs}."] if row.needs else []
         told += [f"Only for {', '.join(row.only)}."] if row.only else []
-        told += [row.note] if row.note else []
+        told += [f"{row.note[0].upper()}{row.note[1:]}."] if row.note else []
         told += [_failure(corpus, line) for corpus, line in of_row if line.failures]
         yield "- " + " ".join(told)
 
